@@ -1,0 +1,50 @@
+# `make demo` and `make test` need Python, a C compiler and make; they fill $(VENV) on first use.
+# ARGS goes to the program of the verb: make demo ARGS="--frac-bits 16", make test ARGS="-k matmul".
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+ARGS ?=
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := $(shell find src -type f) $(wildcard pysmpc/*.pxd)
+export PIP_CONSTRAINT := $(abspath $(CONSTRAINTS))
+export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint type bench wheel asan venv clean
+.DEFAULT_GOAL := test
+
+demo: $(READY)
+	$(BIN)/pysmpc demo $(ARGS)
+
+test: $(READY)
+	$(BIN)/pytest $(ARGS)
+
+lint: $(READY)
+	BIN=$(BIN) tools/lint
+
+type: $(READY)
+	$(BIN)/mypy && $(BIN)/stubtest --allowlist tools/stubtest-allow --ignore-unused-allowlist pysmpc._ring pysmpc._beaver
+
+bench: $(READY)
+	$(BIN)/pytest bench --benchmark-columns=min,median,iqr,rounds $(ARGS)
+
+wheel: $(READY)
+	BIN=$(BIN) tools/wheel
+
+asan: $(READY)
+	BIN=$(BIN) tools/asan $(ARGS)
+
+venv: $(READY)
+
+# The editable install, made again when anything compiled changes.
+$(READY): setup.py pyproject.toml $(CONSTRAINTS) $(SOURCES)
+	@echo "Installing pysmpc and its tools into $(VENV)"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info pysmpc/*.so .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find pysmpc tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

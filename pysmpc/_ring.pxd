@@ -1,0 +1,58 @@
+"""Shared between the two extension modules: key tables and the step table."""
+
+from libc.stddef cimport ptrdiff_t, size_t
+from libc.stdint cimport uint8_t, uint64_t
+
+
+cdef extern from "ring.h" nogil:
+    ctypedef uint64_t u64
+
+    ctypedef struct psm_aes_key:
+        uint8_t bytes[176]
+
+    ctypedef struct psm_view:
+        const u64 *data
+        ptrdiff_t row
+        ptrdiff_t col
+
+    ctypedef struct psm_divisor:
+        u64 offset
+        u64 offset_quotient
+
+
+cdef extern from "rounds.h" nogil:
+    ctypedef struct psm_holders:
+        psm_aes_key *keys
+        size_t count
+        ptrdiff_t lead
+        ptrdiff_t target
+
+    ctypedef struct psm_steps:
+        psm_divisor (*divisor_make)(u64 d) noexcept nogil
+        void (*draw)(const psm_holders *h, u64 stream, const u64 *corrections, u64 *out, size_t n) noexcept nogil
+        void (*mask)(const psm_holders *h, u64 stream, const u64 *x, u64 *out, size_t n) noexcept nogil
+        void (*deal_sum)(const psm_holders *h, u64 stream, u64 *out, size_t n) noexcept nogil
+        void (*deal_take)(const psm_holders *h, u64 stream, u64 *acc, size_t n) noexcept nogil
+        void (*truncate_deal)(const psm_holders *h, u64 base, psm_divisor d, u64 *corrections, size_t n) noexcept nogil
+        void (*truncate_mask)(const psm_holders *h, u64 base, u64 offset, const u64 *z, u64 *out, size_t n) noexcept nogil
+        void (*truncate_finish)(const psm_holders *h, u64 base, psm_divisor d, const u64 *c, const u64 *corrections, u64 *out, size_t n) noexcept nogil
+        void (*beaver_mul)(const psm_holders *h, const u64 *d, const u64 *y, const u64 *a, const u64 *e, u64 *z, size_t n) noexcept nogil
+        void (*beaver_square)(const psm_holders *h, const u64 *d, const u64 *x, const u64 *a, u64 *z, size_t n) noexcept nogil
+        size_t (*compare_message)(int round, size_t n) noexcept nogil
+        size_t (*compare_corrections)(int part, size_t n) noexcept nogil
+        size_t (*compare_state)(size_t n) noexcept nogil
+        void (*compare_deal)(const psm_holders *h, u64 base, u64 *corrections, size_t n) noexcept nogil
+        void (*compare_chunks)(const psm_holders *h, u64 base, const u64 *corrections, const u64 *c, u64 offset, u64 *state, u64 *message, size_t n) noexcept nogil
+        void (*compare_nodes)(const psm_holders *h, u64 base, const u64 *corrections, const u64 *opened, const u64 *state, u64 *sign, u64 *message, size_t n) noexcept nogil
+        void (*compare_root)(const psm_holders *h, u64 base, const u64 *corrections, const u64 *opened, const u64 *sign, u64 *message, size_t n) noexcept nogil
+        void (*bit_deal)(const psm_holders *h, u64 rho, u64 stream, u64 *corrections, size_t n) noexcept nogil
+        void (*bit_share)(const psm_holders *h, const u64 *beta, const u64 *rho, u64 *out, size_t n) noexcept nogil
+        void (*select_deal)(const psm_holders *h, u64 base, u64 rho, const psm_divisor *d, u64 *corrections, size_t n) noexcept nogil
+        void (*select_finish)(const psm_holders *h, u64 base, const psm_divisor *d, int flip, const u64 *c, const u64 *beta, const u64 *rho, const u64 *corrections, u64 *out, size_t n) noexcept nogil
+
+
+cdef const psm_steps *steps
+
+
+cdef class Keys:
+    cdef psm_holders h

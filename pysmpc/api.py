@@ -1,0 +1,312 @@
+"""What users call: parties, encrypting and decrypting, and the documents' verbs.
+
+Everything here works on tensors, modules, numbers and nested lists; `pysmpc.hook`
+offers the same functions as methods of torch's classes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import pysmpc.ops  # noqa: F401  (fills the table of operations)
+from pysmpc.errors import EncodingError, PartyError
+from pysmpc.fixedpoint import INTEGER, Precision, decode, encode
+from pysmpc.runtime.session import Session, plain_session, virtual_session
+from pysmpc.runtime.stats import Stats
+from pysmpc.tensor import SecretTensor
+
+_sessions: dict[tuple[frozenset[str], str], Session] = {}
+
+
+def session_for(holders: Sequence[str], provider: str) -> Session:
+    """The in-process session of a set of holders and a provider; made at first use."""
+    key = (frozenset(holders), provider)
+    if key not in _sessions or len(holders) != len(set(holders)):
+        _sessions[key] = virtual_session(holders, provider)
+    return _sessions[key]
+
+
+def session_of_name(name: str) -> list[Session]:
+    """The sessions in which someone holds shares."""
+    return [s for s in _sessions.values() if name in s.holders]
+
+
+class Parties:
+    """The holders of secrets and their crypto provider.
+
+    names, provider: strings.  stats: rounds and bytes so far.  parties[name]: the
+    holder, with `.shares()` for what it keeps.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The holders."""
+        return self.session.holders
+
+    @property
+    def provider(self) -> str:
+        """Who deals the randomness."""
+        return self.session.provider
+
+    @property
+    def stats(self) -> Stats:
+        """Rounds and bytes so far; `.copy()` it to take differences."""
+        return self.session.stats
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, name: str) -> Holder:
+        if name not in self.names:
+            raise KeyError(f"no holder '{name}' here; there are {', '.join(self.names)}")
+        return Holder(self.session, name)
+
+    def __repr__(self) -> str:
+        return f"Parties({', '.join(self.names)}; crypto provider {self.provider})"
+
+
+class Holder:
+    """One holder of an in-process session, for looking at what it keeps."""
+
+    def __init__(self, session: Session, name: str) -> None:
+        self.id = name
+        self._session = session
+
+    def shares(self) -> list[torch.Tensor]:
+        """Its shares, oldest first: uniform words that say nothing by themselves."""
+        return [words for _, _, words in self._session.live(self.id)]
+
+    def __repr__(self) -> str:
+        return f"Holder({self.id})"
+
+
+def virtual(*names: str, provider: str = "crypto_provider") -> Parties:
+    """Parties in this process, for trying out and for tests: every message is counted.
+
+    >>> parties = sy.virtual("alice", "bob")
+    """
+    return Parties(virtual_session(names or ("alice", "bob"), provider))
+
+
+def _precision(frac_bits: int | None, base: int, precision_fractional: int | None) -> Precision:
+    if precision_fractional is not None:
+        if frac_bits is not None:
+            raise EncodingError("give frac_bits (binary) or precision_fractional (base 10), not both")
+        return Precision(base, precision_fractional)
+    return Precision(2, 16 if frac_bits is None else frac_bits)
+
+
+def _tensor(value: Any) -> torch.Tensor:
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    if isinstance(value, np.ndarray | np.generic):
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf":
+            raise EncodingError(f"NumPy arrays of {array.dtype} cannot be encrypted; numbers and booleans can")
+        return torch.from_numpy(np.array(array, copy=True))
+    if isinstance(value, bool | int | float | list | tuple):
+        try:
+            return torch.tensor(value)
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise EncodingError(
+                f"this {type(value).__name__} is not a number or a regular nest of numbers: {error}"
+            ) from None
+    raise EncodingError(
+        f"a {type(value).__name__} cannot be encrypted; tensors, arrays, numbers, lists and modules can"
+    )
+
+
+def _share_tensor(values: torch.Tensor, session: Session, precision: Precision) -> SecretTensor:
+    """Encode and share a plain tensor; integers and booleans stay exact."""
+    floating = values.is_floating_point() or values.is_complex()
+    unit = precision if floating else INTEGER
+    share = session.suite.share(session.party, encode(values, unit), values.shape, unit.scale)
+    dtype = torch.float32 if floating and values.dtype != torch.float64 else values.dtype
+    if not floating and dtype != torch.bool:
+        dtype = torch.int64
+    return SecretTensor.of(share, session, unit, dtype)
+
+
+def encrypt(
+    value: Any,
+    parties: Parties,
+    *,
+    frac_bits: int | None = None,
+    base: int = 10,
+    precision_fractional: int | None = None,
+    requires_grad: bool | None = None,
+) -> Any:
+    """Secret-share a tensor, array, number, list or module among the parties.
+
+    Real numbers become fixed point: 16 fractional bits, or `frac_bits`, or
+    `precision_fractional` digits of `base`.  Integers and booleans stay exact.  A
+    module is copied, and the parameters and real buffers of the copy are secret.
+    The owner sends 8 bytes an element; no round.
+
+    Raises EncodingError for NaN, infinity and magnitudes that the ring cannot hold.
+    """
+    if not isinstance(parties, Parties):
+        raise PartyError(
+            f"the second argument must be parties, such as sy.virtual('alice', 'bob'), not {type(parties).__name__}"
+        )
+    precision = _precision(frac_bits, base, precision_fractional)
+    if isinstance(value, nn.Module):
+        module = copy.deepcopy(value)
+        _replace(module, lambda t: _share_tensor(_tensor(t), parties.session, precision), requires_grad)
+        return module
+    if isinstance(value, SecretTensor):
+        if value.session is not plain_session:
+            raise EncodingError("this tensor is secret already; to move it to other holders, decrypt it first")
+        secret = share_public(value, parties.session)
+    else:
+        secret = _share_tensor(_tensor(value), parties.session, precision)
+    wanted = value.requires_grad if requires_grad is None and isinstance(value, torch.Tensor) else bool(requires_grad)
+    return secret.requires_grad_() if wanted else secret
+
+
+def _replace(module: nn.Module, change: Any, requires_grad: bool | None = None) -> nn.Module:
+    """Give every parameter and real buffer of a module a new value, in place."""
+    seen: dict[int, nn.Parameter] = {}
+    for part in module.modules():
+        for name, parameter in list(part._parameters.items()):
+            if parameter is None:
+                continue
+            if id(parameter) not in seen:
+                wanted = parameter.requires_grad if requires_grad is None else requires_grad
+                fresh = nn.Parameter(change(parameter), requires_grad=wanted)
+                seen[id(parameter)] = fresh
+                seen[id(fresh)] = fresh
+            part._parameters[name] = seen[id(parameter)]
+        for name, buffer in list(part._buffers.items()):
+            if buffer is not None and buffer.is_floating_point():
+                part._buffers[name] = change(buffer)
+    return module
+
+
+def _decoded(secret: SecretTensor) -> torch.Tensor:
+    """Open and decode, in the dtype of the secret."""
+    session = secret.session
+    [words] = session.suite.reveal(session.party, secret.window())
+    if words.dim() == secret.dim() + 1 and words.shape[0] == 0:
+        raise PartyError("this process holds no share and is not a receiver: it cannot open a secret")
+    if secret.dtype.is_floating_point:
+        real: torch.Tensor = decode(words, secret.cell.scale).to(secret.dtype)
+        return real
+    if secret.dtype == torch.bool:
+        return words != 0
+    return torch.div(words, secret.cell.scale, rounding_mode="floor") if secret.cell.scale > 1 else words
+
+
+def reveal(self: SecretTensor) -> torch.Tensor:
+    """Open the value to the caller, as a plain tensor of this dtype.
+
+    One round, 8 bytes an element between every two holders.
+    """
+    return _decoded(self)
+
+
+SecretTensor.reveal = reveal  # type: ignore[method-assign]
+
+
+def decrypt(value: Any) -> Any:
+    """Open secrets by name: a tensor, a module (a plain copy), or a nest of them."""
+    if isinstance(value, SecretTensor):
+        return _decoded(value.detach())
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, nn.Module):
+        return _replace(copy.deepcopy(value), decrypt)
+    if isinstance(value, dict):
+        return {key: decrypt(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(decrypt(item) for item in value)
+    raise TypeError(f"a {type(value).__name__} holds no secret that could be decrypted")
+
+
+# --- the documents' verbs, as functions ---------------------------------------------
+
+
+def fix_precision(value: torch.Tensor, precision_fractional: int = 3, base: int = 10) -> SecretTensor:
+    """A public fixed-precision tensor: integers under a scale, not shared yet.
+
+    0.123 at precision 2 is the integer 12.
+    """
+    if isinstance(value, SecretTensor):
+        raise EncodingError("this tensor has fixed precision already")
+    unit = Precision(base, precision_fractional)
+    words = encode(value.detach() if value.is_floating_point() else value.detach().double(), unit)
+    share = plain_session.suite.share(plain_session.party, words, value.shape, unit.scale)
+    out = SecretTensor.of(share, plain_session, unit, torch.float32 if value.dtype != torch.float64 else value.dtype)
+    return out.requires_grad_(value.requires_grad)
+
+
+def float_precision(value: SecretTensor) -> torch.Tensor:
+    """The real values of a public fixed-precision tensor."""
+    if not isinstance(value, SecretTensor):
+        return value
+    if value.session is not plain_session:
+        raise TypeError("this tensor is still shared; open it first: x.get().float_precision()")
+    share = value.window()
+    return decode(share.window(share.body.words)[0], share.scale).to(
+        value.dtype if value.dtype.is_floating_point else torch.float32
+    )
+
+
+def share_public(value: SecretTensor, session: Session) -> SecretTensor:
+    """Share a public fixed-precision tensor among a session's holders."""
+    share = value.window()
+    out = session.suite.share(session.party, share.window(share.body.words)[0], share.shape, share.scale)
+    return SecretTensor.of(out, session, value.unit, value.dtype)
+
+
+def share(value: torch.Tensor, holders: Iterable[str], provider: str, requires_grad: bool = False) -> SecretTensor:
+    """Shares of an integer or fixed-precision tensor for the named holders."""
+    session = session_for(list(holders), provider)
+    if isinstance(value, SecretTensor):
+        if value.session is not plain_session:
+            raise EncodingError("this tensor is shared already; .get() it before sharing it with others")
+        out = share_public(value.detach(), session)
+    elif value.is_floating_point():
+        raise TypeError(
+            f"{value.type().split('.')[-1]} cannot be additively shared, Use fix_precision: x.fix_precision().share(...)"
+        )
+    else:
+        out = _share_tensor(value, session, INTEGER)
+    if requires_grad:
+        out.chained = True
+        if out.dtype.is_floating_point:
+            out.requires_grad_()
+    return out
+
+
+def get(value: SecretTensor) -> torch.Tensor:
+    """Open to the caller: a plain integer tensor, or a public fixed-precision one."""
+    if value.session is plain_session:
+        return value
+    if value.unit.scale == 1:
+        return _decoded(value.detach())
+    [words] = value.session.suite.reveal(value.session.party, value.window())
+    opened = plain_session.suite.share(plain_session.party, words, value.shape, value.cell.scale)
+    out = SecretTensor.of(opened, plain_session, value.unit, value.dtype)
+    out.chained = value.chained or value.requires_grad
+    return out
+
+
+def refresh(value: SecretTensor) -> SecretTensor:
+    """Fresh shares of the same value, in place; returns the tensor itself.  No round."""
+    cell = value.cell
+    share = value.window()
+    if not share.dense:
+        raise ValueError("refresh() takes a whole tensor, not a view of one; refresh the tensor it came from")
+    out = cell.session.suite.refresh(cell.session.party, share)
+    cell.replace(out.body, cell.scale)
+    return value

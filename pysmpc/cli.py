@@ -1,0 +1,167 @@
+"""The command `pysmpc`. A mistake in its arguments or in the data is one line on stderr and exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import NoReturn
+
+from pysmpc.demo.settings import HOLDERS, Settings
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def integer(low: int, high: int | None = None) -> Callable[[str], int]:
+    """An argument type: a whole number, low <= number <= high."""
+    wanted = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}") from None
+        if number < low or (high is not None and number > high):
+            raise argparse.ArgumentTypeError(f"{number} is not {wanted}")
+        return number
+
+    return parse
+
+
+def rate(text: str) -> float:
+    """An argument type: a learning rate."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return number
+
+
+def writable(text: str) -> Path:
+    """An argument type: a file that can be written, asked before the training and not after it."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{path.parent}: no such folder")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{path} cannot be written")
+    return path
+
+
+def build_parser() -> Parser:
+    parser = Parser(prog="pysmpc", description="Secure multi-party computation for PyTorch.")
+    parser.add_argument("--version", action="version", version=f"pysmpc {metadata.version('pysmpc')}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="{demo,info}")
+
+    about = "Train a network on secret-shared MNIST, then again in plain torch, and compare."
+    add_demo_arguments(verbs.add_parser("demo", help=about, description=about))
+    about = "Print the version, the kernels in use and why they were chosen."
+    verbs.add_parser("info", help=about, description=about)
+    return parser
+
+
+def add_demo_arguments(demo: Parser) -> None:
+    default = Settings()
+
+    data = demo.add_argument_group("data")
+    data.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="folder of MNIST's IDX files, gzipped or not (default: a sample of 640 + 640)",
+    )
+    data.add_argument(
+        "--train-items", type=integer(1), default=default.train_items, metavar="N", help="default: %(default)s"
+    )
+    data.add_argument(
+        "--test-items", type=integer(1), default=default.test_items, metavar="N", help="default: %(default)s"
+    )
+
+    training = demo.add_argument_group("training")
+    training.add_argument("--epochs", type=integer(1), default=default.epochs, metavar="N", help="default: %(default)s")
+    training.add_argument(
+        "--batch-size", type=integer(1), default=default.batch_size, metavar="N", help="default: %(default)s"
+    )
+    training.add_argument("--lr", type=rate, default=default.lr, metavar="RATE", help="of SGD (default: %(default)s)")
+    training.add_argument(
+        "--activation",
+        choices=("relu", "square"),
+        default=default.activation,
+        help="square needs no comparison (default: %(default)s)",
+    )
+    training.add_argument(
+        "--seed",
+        type=integer(0, 2**63 - 1),
+        default=default.seed,
+        metavar="N",
+        help="of initial weights and batch order, never of what hides a secret (default: %(default)s)",
+    )
+
+    secrecy = demo.add_argument_group("secrecy")
+    secrecy.add_argument(
+        "--workers",
+        type=integer(2, len(HOLDERS)),
+        default=default.workers,
+        metavar="N",
+        help=f"share holders, 2 to {len(HOLDERS)} (default: %(default)s)",
+    )
+    secrecy.add_argument(
+        "--plaintext-model",
+        action="store_true",
+        help="keep the weights public and only the data secret; every step opens the gradients to the model's owner",
+    )
+    precision = secrecy.add_mutually_exclusive_group()
+    precision.add_argument(
+        "--precision-fractional",
+        type=integer(2, 7),
+        metavar="DIGITS",
+        help=f"decimal digits after the point (default: {default.precision_fractional})",
+    )
+    precision.add_argument(
+        "--frac-bits", type=integer(8, 24), metavar="BITS", help="binary digits after the point instead"
+    )
+
+    demo.add_argument("--json", type=writable, metavar="FILE", help="write every figure there")
+
+
+def demo_settings(arguments: argparse.Namespace, parser: Parser) -> Settings:
+    values = {name: value for name, value in vars(arguments).items() if name != "verb" and value is not None}
+    settings = Settings(**values)
+    if settings.batch_size > settings.train_items:
+        parser.error(f"--batch-size {settings.batch_size} is more than the {settings.train_items} training items")
+    return settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    # Torch is slow to import, and neither --help nor a mistake in the arguments needs it: hence the imports below.
+    if arguments.verb == "info":
+        from pysmpc import info
+
+        return info.main()
+
+    parser.prog = "pysmpc demo"
+    settings = demo_settings(arguments, parser)
+    from pysmpc.datasets import DatasetError
+    from pysmpc.demo import main as demo
+
+    try:
+        demo.main(settings)
+    except (DatasetError, OSError) as error:
+        parser.error(str(error))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""One network and one training loop, run twice: on secrets and on plain tensors.
+
+Nothing in the loop knows which it is. What differs is a Side: how a result is opened and what that cost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import pysmpc as sy
+from pysmpc.demo.settings import Settings
+from pysmpc.runtime.stats import Stats
+
+
+def square(x: Tensor) -> Tensor:
+    return x**2
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "square": square}
+
+
+class Net(nn.Module):
+    """The article's network: 784-128-64-10."""
+
+    def __init__(self, activation: str) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]
+        self.fc1 = nn.Linear(28 * 28, 128)
+        self.fc2 = nn.Linear(128, 64)
+        self.fc3 = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.view(-1, 28 * 28)
+        x = self.activation(self.fc1(x))
+        x = self.activation(self.fc2(x))
+        out: Tensor = self.fc3(x)
+        return out
+
+
+class Batch(NamedTuple):
+    """images [items, 28, 28], targets [items, 10] with a one at the label, labels [items]."""
+
+    images: Tensor
+    targets: Tensor
+    labels: Tensor
+
+
+def cut(images: Tensor, labels: Tensor, size: int) -> list[Batch]:
+    """Batches of `size` items, the last one maybe smaller."""
+    targets = F.one_hot(labels, 10).to(images.dtype)
+    return [Batch(*parts) for parts in zip(images.split(size), targets.split(size), labels.split(size), strict=True)]
+
+
+class Side(Protocol):
+    def reveal(self, value: Tensor) -> Tensor:
+        """The plain value."""
+
+    def open_gradients(self, model: nn.Module) -> None:
+        """What must happen between backward and the optimizer's step."""
+
+    def stats(self) -> Stats:
+        """What the messages cost so far."""
+
+
+class PlainSide:
+    def reveal(self, value: Tensor) -> Tensor:
+        return value
+
+    def open_gradients(self, model: nn.Module) -> None:
+        pass
+
+    def stats(self) -> Stats:
+        return Stats()
+
+
+class SecretSide:
+    def __init__(self, parties: sy.Parties, *, plaintext_model: bool) -> None:
+        self.parties = parties
+        self.plaintext_model = plaintext_model
+
+    def reveal(self, value: Tensor) -> Tensor:
+        opened: Tensor = sy.decrypt(value)
+        return opened
+
+    def open_gradients(self, model: nn.Module) -> None:
+        if self.plaintext_model:
+            for parameter in model.parameters():
+                parameter.grad = sy.decrypt(parameter.grad)
+
+    def stats(self) -> Stats:
+        return self.parties.stats.copy()
+
+
+@dataclass
+class Fit:
+    """What one training gave. Per step: losses, seconds, stats; per epoch: test_correct."""
+
+    losses: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    stats: list[Stats] = field(default_factory=list)
+    test_correct: list[int] = field(default_factory=list)
+    train_correct: int = 0
+
+
+def step(side: Side, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
+    """One update; the loss before it. Opening the loss comes last, so that work still queued is part of the step."""
+    optimizer.zero_grad()
+    output = model(batch.images)
+    loss = ((output - batch.targets) ** 2).sum() / len(batch.labels)
+    loss.backward()
+    side.open_gradients(model)
+    optimizer.step()
+    return float(side.reveal(loss.detach()))
+
+
+def count_correct(side: Side, model: nn.Module, batches: Sequence[Batch]) -> int:
+    """How many items the model gets right; only their number is opened."""
+    model.eval()
+    with torch.no_grad():
+        counts = [model(batch.images).argmax(dim=1).eq(batch.labels).sum() for batch in batches]
+        return int(side.reveal(torch.stack(counts).sum()))
+
+
+def fit(
+    side: Side,
+    model: nn.Module,
+    train: Sequence[Batch],
+    test: Sequence[Batch],
+    settings: Settings,
+    *,
+    log: Callable[[str], None],
+    tick: Callable[[], object],
+) -> Fit:
+    """Trains `model` in place. The order of the batches follows from the seed alone, so two calls see the same."""
+    result = Fit()
+    optimizer = torch.optim.SGD(model.parameters(), lr=settings.lr)
+    order = torch.Generator().manual_seed(settings.seed)
+    for epoch in range(1, settings.epochs + 1):
+        model.train()
+        seen = 0
+        for index in torch.randperm(len(train), generator=order).tolist():
+            before, start = side.stats(), time.perf_counter()
+            loss = step(side, model, optimizer, train[index])
+            seconds = time.perf_counter() - start
+            result.losses.append(loss)
+            result.seconds.append(seconds)
+            result.stats.append(side.stats() - before)
+            log(
+                f"Train Epoch: {epoch} [{seen}/{settings.train_items} ({100 * seen / settings.train_items:.0f}%)]"
+                f"\tLoss: {loss:.6f}\tTime: {seconds:.3f}s"
+            )
+            seen += len(train[index].labels)
+            tick()
+        correct = count_correct(side, model, test)
+        result.test_correct.append(correct)
+        percent = 100 * correct / settings.test_items
+        log(f"\nTest set: Accuracy: {float(correct)}/{settings.test_items} ({percent:.0f}%)\n")
+    result.train_correct = count_correct(side, model, train)
+    return result

@@ -1,0 +1,116 @@
+"""Fixed-point numbers: real values as integers under a public scale.
+
+A `Precision` is the nominal resolution of a tensor: `base ** digits` steps to one.
+The scale under which a value is held at the moment may be finer (a product keeps
+the scales of both factors until something needs it coarser), so functions here take
+the scale as an integer.  Encoded values stay below 2**62 in magnitude: that is the
+bound of truncation, and lets two of them be subtracted and compared exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+
+from pysmpc.errors import EncodingError
+
+LIMIT = 1 << 62
+MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Resolution of a fixed-point tensor: steps of base**-digits.
+
+    Binary encodings round to nearest; others round toward zero, as the documents'
+    `fix_precision` does (0.123 at two decimals is the integer 12).
+    """
+
+    base: int = 2
+    digits: int = 16
+
+    def __post_init__(self) -> None:
+        if self.base < 2 or self.digits < 0 or self.scale > 1 << 30:
+            raise EncodingError(
+                f"precision base={self.base}, digits={self.digits} is not usable: the base must be at least 2 "
+                "and base**digits at most 2**30"
+            )
+
+    @property
+    def scale(self) -> int:
+        """Steps to one."""
+        return int(self.base**self.digits)
+
+
+INTEGER = Precision(2, 0)
+BINARY16 = Precision(2, 16)
+
+
+def encode(values: torch.Tensor, precision: Precision) -> torch.Tensor:
+    """Integers of `values` under precision.scale, as contiguous int64.
+
+    Raises EncodingError for NaN, infinity, and magnitudes of 2**62 and above.
+    """
+    if values.dtype == torch.bool:
+        return values.to(torch.int64) * precision.scale
+    if values.is_complex():
+        raise EncodingError("complex values cannot be encoded; share real and imaginary parts apart")
+    if not values.is_floating_point():
+        return _encode_integers(values, precision.scale)
+    if values.dtype in (torch.float16, torch.bfloat16):
+        values = values.float()
+    if not bool(torch.isfinite(values).all()):
+        raise EncodingError("NaN or infinity cannot be encoded; clean the data first (torch.nan_to_num)")
+    # binary scales multiply exactly; others round once more than they would in float32
+    scaled = values * precision.scale if precision.base != 2 else values.double() * precision.scale
+    rounded = scaled.round() if precision.base == 2 else scaled.trunc()
+    if bool((rounded.abs() >= LIMIT).any()):
+        raise _out_of_range(precision.scale)
+    return rounded.to(torch.int64).contiguous()
+
+
+def _encode_integers(values: torch.Tensor, scale: int) -> torch.Tensor:
+    if values.dtype == torch.uint64:
+        if bool((values.view(torch.int64) < 0).any()):
+            raise _out_of_range(scale)
+        values = values.view(torch.int64)
+    values = values.to(torch.int64)
+    bound = (LIMIT - 1) // scale
+    if bool(((values > bound) | (values < -bound)).any()):
+        raise _out_of_range(scale)
+    return (values * scale).contiguous()
+
+
+def _out_of_range(scale: int) -> EncodingError:
+    return EncodingError(
+        f"a value is out of range: at scale {scale} magnitudes must stay below {LIMIT / scale:.4g}; "
+        "rescale the data or use fewer fractional digits"
+    )
+
+
+def decode(integers: torch.Tensor, scale: int) -> torch.Tensor:
+    """The real values of integers under a scale, in float64."""
+    return integers.double() / scale
+
+
+def rational(value: float, base: int, bits: int) -> Fraction:
+    """A fraction near `value` whose denominator suits the base.
+
+    Base 2: at most `bits` significant bits over a power of two.  Other bases: the
+    simplest fraction that is `value` in float64, where both parts have at most
+    `bits` bits; otherwise as for base 2.
+    """
+    exact = Fraction(value)
+    if exact.numerator.bit_length() <= bits:
+        return exact
+    if base != 2:
+        simple = exact.limit_denominator(1 << min(bits, 20))
+        if float(simple) == value and simple.numerator.bit_length() <= bits:
+            return simple
+    shift = exact.numerator.bit_length() - bits
+    if shift > 0 and exact.denominator > 1:
+        step = Fraction(2) ** (shift - (exact.denominator.bit_length() - 1))
+        return round(exact / step) * step
+    return exact

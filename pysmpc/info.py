@@ -1,0 +1,62 @@
+"""`pysmpc info`, also `python -m pysmpc.info`: what this installation is and which kernels it chose."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+from typing import NamedTuple
+
+import torch
+
+from pysmpc import ring
+
+
+class Info(NamedTuple):
+    version: str
+    target: str
+    reason: str
+    supported: tuple[str, ...]
+    threads: int  # of torch, and so of the kernels
+    torch: str
+    python: str
+    machine: str
+
+
+def why() -> str:
+    """Why the kernels in use were chosen: by whom, and from which features of the CPU."""
+    chosen = "forced by PYSMPC_TARGET" if os.environ.get("PYSMPC_TARGET") else "the best supported"
+    return f"{chosen}; {ring.reason().removeprefix(f'{ring.target()}: ')}"
+
+
+def gather() -> Info:
+    return Info(
+        version=metadata.version("pysmpc"),
+        target=ring.target(),
+        reason=why(),
+        supported=tuple(ring.supported()),
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        python=platform.python_version(),
+        machine=platform.machine(),
+    )
+
+
+def main() -> int:
+    info = gather()
+    rows = {
+        "pysmpc": info.version,
+        "target": f"{info.target}, {info.reason}",
+        "supported": ", ".join(info.supported),
+        "threads": str(info.threads),
+        "torch": info.torch,
+        "python": f"{info.python} on {info.machine}",
+    }
+    for name, value in rows.items():
+        print(f"{name:<10} {value}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,8 @@
+"""Operations on secret tensors: one file a family, one function an aten operation.
+
+Importing this package fills the table that `SecretTensor` dispatches through.
+"""
+
+from pysmpc.ops import arithmetic, comparison, extrema, linear, movement, views
+
+__all__ = ["arithmetic", "comparison", "extrema", "linear", "movement", "views"]

@@ -1,0 +1,265 @@
+"""Comparisons, and everything decided by a sign: ReLU, where, abs, clamp."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from pysmpc.ops.arithmetic import add, choose, mul, neg, number, sub, with_unit
+from pysmpc.ops.core import aten, implements, in_place, like, promoted, result, times
+from pysmpc.ops.movement import cat, one_scale
+from pysmpc.shares import Bit, Share, broadcast
+from pysmpc.tensor import SecretTensor
+
+
+def _difference(x: Any, y: Any) -> SecretTensor:
+    """x - y without rounding either, as whole numbers where both are."""
+    return sub(x, y) if isinstance(x, SecretTensor) else neg(sub(y, x))
+
+
+def _truth(x: SecretTensor, bit: Bit) -> SecretTensor:
+    share = x.session.suite.bit_share(x.session.party, bit, tuple(x.shape))
+    return result(share, x.session, x.unit, torch.bool)
+
+
+def negative(x: SecretTensor) -> Bit:
+    """The bits x < 0; four rounds."""
+    bit: Bit = x.session.suite.negative(x.session.party, x.window())
+    return bit
+
+
+def less(x: Any, y: Any) -> SecretTensor:
+    """x < y."""
+    d = _difference(x, y)
+    return _truth(d, negative(d))
+
+
+def not_less(x: Any, y: Any) -> SecretTensor:
+    """x >= y."""
+    d = _difference(x, y)
+    return _truth(d, negative(d).flipped())
+
+
+implements(aten.lt.Tensor, aten.lt.Scalar)(less)
+implements(aten.ge.Tensor, aten.ge.Scalar)(not_less)
+implements(aten.gt.Tensor, aten.gt.Scalar)(lambda x, y: less(_negated(x), _negated(y)))
+implements(aten.le.Tensor, aten.le.Scalar)(lambda x, y: not_less(_negated(x), _negated(y)))
+
+
+def _negated(x: Any) -> Any:
+    return neg(x) if isinstance(x, SecretTensor) else -x
+
+
+def both_signs(d: SecretTensor) -> tuple[SecretTensor, SecretTensor]:
+    """(d < 0, d > 0) in one batch of comparisons."""
+    flat = d.reshape(-1)
+    signs = like(d, _signs(cat([flat, neg(flat)])), torch.bool)
+    below, above = signs.split(max(d.numel(), 1)) if d.numel() else (signs, signs)
+    return below.view(d.shape), above.view(d.shape)
+
+
+def _signs(x: SecretTensor) -> Share:
+    share: Share = x.session.suite.bit_share(x.session.party, negative(x), tuple(x.shape))
+    return share
+
+
+def equal(x: Any, y: Any) -> SecretTensor:
+    """x == y: neither less nor greater."""
+    if isinstance(x, SecretTensor) and isinstance(y, SecretTensor) and y.cell.body.origin is not None:
+        found = y.cell.body.chosen_from(x.cell.body)
+        if found is not None:
+            return result(Share(found, x.shape), x.session, x.unit, torch.bool)
+    d = _difference(x, y)
+    below, above = both_signs(d)
+    return _logical(1 - below.to(torch.int64) - above.to(torch.int64))
+
+
+def _logical(x: SecretTensor) -> SecretTensor:
+    """A 0/1 tensor as truth values."""
+    return like(x, x.window(), torch.bool)
+
+
+implements(aten.eq.Tensor, aten.eq.Scalar)(equal)
+implements(aten.ne.Tensor, aten.ne.Scalar)(lambda x, y: logical_not(equal(x, y)))
+
+
+def _whole(x: Any) -> Any:
+    """Truth values as 0 and 1."""
+    if isinstance(x, torch.Tensor) and x.dtype != torch.bool:
+        raise NotImplementedError(f"logical operations take secrets of dtype bool, not {x.dtype}; compare first")
+    return x.to(torch.int64)
+
+
+@implements(aten.logical_not.default, aten.bitwise_not.default)
+def logical_not(x: SecretTensor) -> SecretTensor:
+    """not x."""
+    bit = x.cell.body.bit
+    if bit is not None and x.window().dense:
+        return _truth(x, bit.flipped())
+    return _logical(1 - _whole(x))
+
+
+@implements(aten.logical_and.default, aten.bitwise_and.Tensor)
+def logical_and(x: Any, y: Any) -> SecretTensor:
+    """x and y."""
+    return _logical(mul(_whole(x), _whole(y)))
+
+
+@implements(aten.logical_or.default, aten.bitwise_or.Tensor)
+def logical_or(x: Any, y: Any) -> SecretTensor:
+    """x or y."""
+    if isinstance(x, SecretTensor) and not isinstance(y, SecretTensor) and not bool(y.any()):
+        return x
+    a, b = _whole(x), _whole(y)
+    return _logical(a + b - a * b)
+
+
+@implements(aten.logical_xor.default, aten.bitwise_xor.Tensor)
+def logical_xor(x: Any, y: Any) -> SecretTensor:
+    """x or y, not both."""
+    a, b = _whole(x), _whole(y)
+    return _logical(a + b - 2 * (a * b))
+
+
+for _overload, _functional in (
+    (aten.logical_and_.default, logical_and),
+    (aten.logical_or_.default, logical_or),
+    (aten.logical_not_.default, logical_not),
+):
+    in_place(_overload, _functional)
+
+
+@implements(aten.isnan.default, aten.isinf.default)
+def isnan(x: SecretTensor) -> torch.Tensor:
+    """Never: the ring has no such values."""
+    return torch.zeros(x.shape, dtype=torch.bool)
+
+
+@implements(aten.relu.default)
+def relu(x: SecretTensor) -> SecretTensor:
+    """max(x, 0), and the truncation that x still owed, in four rounds."""
+    cell = x.cell
+    by = cell.scale // cell.unit.scale if cell.scale > cell.unit.scale else 1
+    return like(x, cell.session.suite.relu(cell.session.party, x.window(), by))
+
+
+in_place(aten.relu_.default, relu)
+
+
+def _slope(x: SecretTensor) -> Bit | None:
+    """Bits x > 0 that a ReLU left behind."""
+    return x.cell.body.sign if x.window().dense else None
+
+
+@implements(aten.threshold_backward.default)
+def threshold_backward(grad: Any, x: SecretTensor, threshold: Any) -> SecretTensor:
+    """grad where x > threshold: one round with the bits that the ReLU found."""
+    bit = _slope(x) if threshold == 0 else None
+    if bit is None:
+        return mul(x > threshold, grad)
+    bits = _truth(x, bit)
+    if isinstance(grad, SecretTensor) and grad.session is x.session:
+        return like(grad, choose(bits, bit, grad))
+    return mul(bits.to(x.dtype), grad)
+
+
+def _branches(x: Any, y: Any) -> tuple[Any, Any, torch.dtype]:
+    dtype = promoted(x, y)
+    if isinstance(x, SecretTensor) or isinstance(y, SecretTensor):
+        (x, y), dtype = one_scale([_tensor(x), _tensor(y)])
+    return x, y, dtype
+
+
+def _tensor(x: Any) -> torch.Tensor:
+    return x if isinstance(x, torch.Tensor) else torch.tensor(x)
+
+
+@implements(aten.where.self)
+def where(condition: Any, x: Any, y: Any) -> SecretTensor:
+    """x where the condition holds, y elsewhere."""
+    if condition.dtype != torch.bool:
+        raise RuntimeError(f"where takes a condition of dtype bool, not {condition.dtype}")
+    if not isinstance(condition, SecretTensor):
+        a, b, _ = _branches(x, y)
+        chosen = condition.to(torch.int64)
+        return add(mul(a, chosen), mul(b, 1 - chosen))
+    if not isinstance(x, SecretTensor) and not isinstance(y, SecretTensor):
+        dtype = promoted(x, y)
+        step = sub_plain(x, y)
+        return add(mul(with_unit(condition, dtype), step), y)
+    a, b, dtype = _branches(x, y)
+    shape = broadcast(condition.shape, a.shape, b.shape)
+    return add(mul(condition.expand(shape), sub(a, b)), b)
+
+
+def sub_plain(x: Any, y: Any) -> torch.Tensor:
+    """x - y of public branches."""
+    return _tensor(x) - _tensor(y)
+
+
+@implements(aten.where.ScalarOther)
+def where_other(condition: Any, x: Any, y: Any) -> SecretTensor:
+    """where with a number for the second branch."""
+    return mul(condition, x) if y == 0 else where(condition, x, torch.tensor(y, dtype=x.dtype))
+
+
+@implements(aten.where.ScalarSelf)
+def where_self(condition: Any, x: Any, y: Any) -> SecretTensor:
+    """where with a number for the first branch."""
+    return where(condition, torch.tensor(x, dtype=y.dtype), y)
+
+
+@implements(aten.abs.default)
+def absolute(x: SecretTensor) -> SecretTensor:
+    """|x| = 2 max(x, 0) - x."""
+    x.cell.settle()
+    return sub(times(relu(x), number(2)), x)
+
+
+@implements(aten.sgn.default, aten.sign.default)
+def sign(x: SecretTensor) -> SecretTensor:
+    """-1, 0 or 1."""
+    below, above = both_signs(x)
+    return sub(above.to(x.dtype), below.to(x.dtype))
+
+
+@implements(aten.maximum.default)
+def maximum(x: Any, y: Any) -> SecretTensor:
+    """The larger of two."""
+    return add(relu(_difference(x, y)), y)
+
+
+@implements(aten.minimum.default)
+def minimum(x: Any, y: Any) -> SecretTensor:
+    """The smaller of two."""
+    return sub(x, relu(_difference(x, y)))
+
+
+def _bounded(x: SecretTensor, bound: Any, sharp: Any) -> SecretTensor:
+    return sharp(x, bound if isinstance(bound, torch.Tensor) else torch.tensor(bound, dtype=torch.float64))
+
+
+@implements(aten.clamp.default, aten.clamp.Tensor)
+def clamp(x: SecretTensor, min: Any = None, max: Any = None) -> SecretTensor:
+    """x within bounds."""
+    out = x
+    if min is not None:
+        out = _bounded(out, min, maximum)
+    if max is not None:
+        out = _bounded(out, max, minimum)
+    return like(out, out.window(), promoted(x, *(b for b in (min, max) if isinstance(b, torch.Tensor))))
+
+
+implements(aten.clamp_min.default)(lambda x, min: clamp(x, min=min))
+implements(aten.clamp_max.default)(lambda x, max: clamp(x, max=max))
+in_place(aten.clamp_.default, clamp)
+in_place(aten.clamp_min_.default, lambda x, min: clamp(x, min=min))
+in_place(aten.clamp_max_.default, lambda x, max: clamp(x, max=max))
+in_place(aten.abs_.default, absolute)
+
+
+@implements(aten.hardtanh.default)
+def hardtanh(x: SecretTensor, min_val: float = -1, max_val: float = 1) -> SecretTensor:
+    """x within [min_val, max_val]."""
+    return clamp(x, min_val, max_val)

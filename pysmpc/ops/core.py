@@ -1,0 +1,264 @@
+"""What every operation needs: registering, operands, scales, results.
+
+Scales.  A cell's nominal resolution is its `unit`; its scale may be a multiple of that
+after products and divisions.  Operations take fine scales as they are where a bound
+allows it, because each truncation avoided is a round and eight bytes an element:
+    FACTOR  how much finer than its unit an operand of a product may be,
+    ALIGN   bits of scale up to which sums are aligned without truncating.
+A value of magnitude below 2**(62 - bits of scale) is represented exactly, so results
+below 2**22 never overflow; settled values and products of settled values have more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import torch
+
+from pysmpc.errors import EncodingError, SessionMismatchError
+from pysmpc.fixedpoint import BINARY16, INTEGER, LIMIT, Precision, encode, rational
+from pysmpc.runtime.session import Session
+from pysmpc.shares import Share
+from pysmpc.tensor import HANDLERS, Cell, Handler, SecretTensor
+
+aten = torch.ops.aten
+
+FACTOR = 1 << 8
+ALIGN = 40
+UPDATE = 48  # bits, for the scaled gradient of an optimizer's update
+SIGNIFICANT = 24  # bits of a public factor
+
+
+def implements(*overloads: Any) -> Callable[[Handler], Handler]:
+    """Register a handler for aten overloads."""
+
+    def register(handler: Handler) -> Handler:
+        for overload in overloads:
+            HANDLERS[overload] = handler
+        return handler
+
+    return register
+
+
+def in_place(overload: Any, functional: Handler) -> None:
+    """Register the in-place form of a handler: compute, then write to the first argument."""
+
+    def handler(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(self, SecretTensor):
+            raise TypeError(
+                f"{overload} would write a secret into a plain tensor; use the out-of-place form, or encrypt the target"
+            )
+        write(self, functional(self, *args, **kwargs))
+        return self
+
+    HANDLERS[overload] = handler
+
+
+@dataclass(frozen=True)
+class Public:
+    """A public operand: encoded integers under a scale."""
+
+    values: torch.Tensor
+    scale: int
+    unit: Precision
+
+    @property
+    def constant(self) -> Fraction | None:
+        """The value, where it is the same everywhere by construction."""
+        v = self.values
+        if v.numel() == 1 or (v.numel() and not any(v.stride())):
+            return Fraction(int(v.as_strided((), ())), self.scale)
+        return None
+
+
+def session_of(*operands: Any) -> Session:
+    """The session of the secrets among the operands; public ones join any."""
+    found: Session | None = None
+    for x in operands:
+        if isinstance(x, SecretTensor):
+            session = x.cell.session
+            if found is None or (found.plain and not session.plain):
+                found = session
+            elif session is not found and not session.plain:
+                raise SessionMismatchError(
+                    f"one secret is held by {found!r}, another by {session!r}; share both among the same "
+                    "holders with the same provider"
+                )
+    assert found is not None
+    return found
+
+
+def finer(a: Precision, b: Precision) -> Precision:
+    """The precision with more steps to one."""
+    return a if a.scale >= b.scale else b
+
+
+def public(x: Any, session: Session, unit: Precision) -> Public | None:
+    """An operand that is not a secret of the session, encoded; None if it is one."""
+    if isinstance(x, SecretTensor):
+        if x.cell.session is session:
+            return None
+        share = x.window()
+        return Public(share.window(share.body.words)[0], share.scale, x.unit)
+    if not x.is_floating_point():
+        return Public(encode(x, INTEGER), 1, INTEGER)
+    if unit.scale == 1:
+        unit = BINARY16
+    if x.numel() > 1 and not any(x.stride()):
+        return Public(encode(x.as_strided((1,), (1,)), unit).expand(x.shape), unit.scale, unit)
+    return Public(encode(x, unit), unit.scale, unit)
+
+
+def window(x: SecretTensor, headroom: int = FACTOR) -> Share:
+    """The operand's share, its cell settled if its scale is too fine."""
+    x.cell.settle(headroom)
+    return x.window()
+
+
+def result(share: Share, session: Session, unit: Precision, dtype: torch.dtype) -> SecretTensor:
+    """A new tensor for a result."""
+    return SecretTensor.of(share, session, unit, dtype)
+
+
+def like(x: SecretTensor, share: Share, dtype: torch.dtype | None = None) -> SecretTensor:
+    """A new tensor with the unit and dtype of x."""
+    return SecretTensor.of(share, x.cell.session, x.cell.unit, dtype or x.dtype)
+
+
+def same_value(x: SecretTensor, scale: int) -> SecretTensor:
+    """x's integers under another scale; mask, opening and signs stay valid."""
+    cell = Cell(x.cell.body, scale, x.cell.unit, x.cell.session)
+    return SecretTensor(cell, x.size(), x.stride(), x.storage_offset(), x.dtype)
+
+
+def promoted(*operands: Any) -> torch.dtype:
+    """The dtype torch would give the result."""
+    dtype = torch.bool
+    for x in operands:
+        kind = (
+            x.dtype if isinstance(x, torch.Tensor) else torch.tensor(x).dtype if not isinstance(x, Fraction) else dtype
+        )
+        dtype = torch.promote_types(dtype, kind)
+    return dtype
+
+
+def float_unit(unit: Precision, dtype: torch.dtype) -> Precision:
+    """The unit a result of this dtype needs: real values cannot be held as integers."""
+    return BINARY16 if dtype.is_floating_point and unit.scale == 1 else unit
+
+
+def rescale(session: Session, x: Share, scale: int) -> Share:
+    """x at another scale: multiply up, divide down."""
+    if x.scale == scale:
+        return x
+    common = math.gcd(x.scale, scale)
+    up, down = scale // common, x.scale // common
+    if up > 1:
+        x = session.suite.scale_by(session.party, x, up).at(x.scale * up)
+    if down > 1:
+        x = session.suite.truncate(session.party, x, down)
+    return x.at(scale)
+
+
+def times(x: SecretTensor, factor: Fraction, bits: int = ALIGN) -> SecretTensor:
+    """factor * x for a public factor: a change of scale where that is enough."""
+    if factor == 0:
+        return like(x, x.session.suite.scale_by(x.session.party, x.window(), 0))
+    base = x.unit.base
+    exact = _fits(x, factor, bits)
+    if not exact:
+        x.cell.settle()
+    allowed = max(bits - x.cell.scale.bit_length() + 1, 11)
+    p_over_q = factor if _fits(x, factor, bits) else rational(float(factor), base, min(allowed, SIGNIFICANT))
+    p, q = p_over_q.numerator, p_over_q.denominator
+    if x.cell.scale * q >= LIMIT:
+        raise EncodingError(f"factor {float(factor):.3g} is too small for a secret of scale {x.cell.scale}")
+    x = same_value(x, x.cell.scale * q)
+    if p != 1:
+        share = x.window()
+        x = like(x, x.session.suite.scale_by(x.session.party, share, p).at(share.scale))
+    return x
+
+
+def _fits(x: SecretTensor, factor: Fraction, bits: int) -> bool:
+    """Whether the factor can be applied as it is."""
+    p, q = abs(factor.numerator), factor.denominator
+    if q == 1 and p.bit_length() <= SIGNIFICANT:
+        return True
+    return (x.cell.scale * p).bit_length() <= bits + 1 and (x.cell.scale * q).bit_length() <= 58
+
+
+def aligned(session: Session, x: SecretTensor, y: SecretTensor) -> tuple[Share, Share]:
+    """Two secrets of a session at one scale."""
+    a, b = x.cell, y.cell
+    if a.scale != b.scale:
+        scale = math.lcm(a.scale, b.scale)
+        if scale.bit_length() > ALIGN:
+            a.settle()
+            b.settle()
+            scale = math.lcm(a.scale, b.scale)
+            if scale.bit_length() > ALIGN:
+                scale = max(a.scale, b.scale)
+        return rescale(session, x.window(), scale), rescale(session, y.window(), scale)
+    return x.window(), y.window()
+
+
+def aligned_public(x: SecretTensor, values: Public) -> tuple[Share, torch.Tensor]:
+    """A secret and a public operand at one scale."""
+    if values.scale == x.cell.scale:
+        return x.window(), values.values
+    scale = math.lcm(x.cell.scale, values.scale)
+    if scale.bit_length() > ALIGN:
+        x.cell.settle()
+        scale = math.lcm(x.cell.scale, values.scale)
+    return rescale(x.session, x.window(), scale), values.values * (scale // values.scale)
+
+
+def write(target: SecretTensor, value: Any) -> None:
+    """Give `target` a new value; what else shares its cell sees it, too."""
+    cell = target.cell
+    session = cell.session
+    if not isinstance(value, SecretTensor) or value.session is not session:
+        encoded = public(value, session, cell.unit)
+        assert encoded is not None
+        share = session.suite.public(session.party, encoded.values.contiguous(), encoded.scale)
+    elif value.cell is cell and value.storage_offset() == target.storage_offset() and value.stride() == target.stride():
+        return
+    else:
+        share = value.window()
+    if share.scale != cell.unit.scale and not (cell.unit.scale == 1 and share.scale == 1):
+        share = rescale(session, share, cell.unit.scale)
+    here = target.window()
+    share = share.expand(target.shape)
+    if here.dense:
+        body = share.body if share.dense else Share.of(share.words(), target.shape).body
+        cell.replace(body, cell.unit.scale)
+        return
+    cell.settle()
+    if cell.scale != cell.unit.scale:
+        whole = rescale(session, Share(cell.body, (cell.body.n,), cell.scale), cell.unit.scale)
+        cell.replace(whole.body, cell.unit.scale)
+    here = target.window()
+    words = cell.body.words.clone()
+    here.window(words).copy_(share.window(share.body.words))
+    cell.replace(type(cell.body)(words), cell.unit.scale)
+
+
+def moved(x: SecretTensor, move: Callable[[torch.Tensor], torch.Tensor]) -> SecretTensor:
+    """x with its elements moved: `move` acts on [rows, *shape] share words."""
+    share = x.window()
+    out = move(share.window(share.body.words)).contiguous()
+    shape = out.shape[1:]
+    return like(x, Share.of(out.reshape(out.shape[0], math.prod(shape)), shape, share.scale))
+
+
+def dims(dim: Any, ndim: int) -> list[int]:
+    """Dimensions as a sorted list; None and () mean all."""
+    if dim is None or (isinstance(dim, Sequence) and not len(dim)):
+        return list(range(ndim))
+    listed = list(dim) if isinstance(dim, Sequence) else [dim]
+    return sorted(d % ndim if ndim else 0 for d in listed)

@@ -1,0 +1,179 @@
+"""Matrix products and sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import torch
+
+from pysmpc.ops.arithmetic import add, mul, number, square, sub, with_unit
+from pysmpc.ops.core import (
+    aten,
+    dims,
+    finer,
+    implements,
+    in_place,
+    like,
+    promoted,
+    public,
+    result,
+    session_of,
+    times,
+    window,
+)
+from pysmpc.shares import Share
+from pysmpc.tensor import SecretTensor
+
+
+def _product(x: Any, y: Any) -> SecretTensor:
+    """x @ y of matrices or batches of them, at least one secret."""
+    if x.shape[-1] != y.shape[-2]:
+        raise RuntimeError(f"shapes {tuple(x.shape)} and {tuple(y.shape)} cannot be multiplied")
+    session = session_of(x, y)
+    suite, party = session.suite, session.party
+    dtype = promoted(x, y)
+    left = isinstance(x, SecretTensor) and x.session is session
+    secret, other = (x, y) if left else (y, x)
+    secret = with_unit(secret, dtype)
+    plain = public(other, session, secret.unit)
+    if plain is not None:
+        out = suite.matmul_public(party, window(secret), plain.values, plain.scale, left)
+        return result(out, session, finer(secret.unit, plain.unit), dtype)
+    out = suite.matmul(party, window(x), window(y))
+    return result(out, session, finer(x.unit, y.unit), dtype)
+
+
+implements(aten.mm.default, aten.bmm.default)(_product)
+
+
+@implements(aten.mv.default)
+def mv(x: Any, y: Any) -> SecretTensor:
+    """Matrix times vector."""
+    return _product(x, y.unsqueeze(1)).squeeze(1)
+
+
+@implements(aten.dot.default, aten.vdot.default)
+def dot(x: Any, y: Any) -> SecretTensor:
+    """Inner product of vectors."""
+    return _product(x.unsqueeze(0), y.unsqueeze(1)).view(())
+
+
+@implements(aten.addmm.default, aten.baddbmm.default)
+def addmm(bias: Any, x: Any, y: Any, *, beta: Any = 1, alpha: Any = 1) -> SecretTensor:
+    """beta * bias + alpha * x @ y."""
+    out = _product(x, y)
+    if alpha != 1:
+        out = times(out, number(alpha))
+    if beta == 0:
+        return out
+    return add(out, bias if beta == 1 else bias * beta)
+
+
+@implements(aten.addmv.default)
+def addmv(bias: Any, x: Any, y: Any, *, beta: Any = 1, alpha: Any = 1) -> SecretTensor:
+    """beta * bias + alpha * x @ y for a vector y."""
+    return add(mv(x, y) * alpha, bias * beta)
+
+
+in_place(aten.addmm_.default, addmm)
+
+
+def _summed(x: SecretTensor, dim: Any, keepdim: bool, dtype: torch.dtype) -> SecretTensor:
+    axes = dims(dim, x.dim())
+    share = x.window()
+    words = share.window(share.body.words)
+    out = words.sum([a + 1 for a in axes], keepdim=keepdim) if axes else words
+    shape = out.shape[1:]
+    out = out.contiguous().reshape(out.shape[0], shape.numel())
+    return like(x, Share.of(out, shape, share.scale), dtype)
+
+
+def _sum_dtype(x: SecretTensor, dtype: torch.dtype | None) -> torch.dtype:
+    return dtype or (x.dtype if x.dtype.is_floating_point else torch.int64)
+
+
+@implements(aten.sum.default)
+def sum_all(x: SecretTensor, *, dtype: torch.dtype | None = None) -> Any:
+    """Sum of all elements."""
+    if x.cell.body.one_hot and x.window().dense:
+        return torch.tensor(1)
+    wanted = _sum_dtype(x, dtype)
+    return _summed(with_unit(x, wanted), None, False, wanted)
+
+
+@implements(aten.sum.dim_IntList)
+def sum_dim(x: SecretTensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> SecretTensor:
+    """Sum over dimensions."""
+    wanted = _sum_dtype(x, dtype)
+    return _summed(with_unit(x, wanted), dim, keepdim, wanted)
+
+
+def _count(shape: Sequence[int], dim: Any) -> int:
+    n = 1
+    for axis in dims(dim, len(shape)):
+        n *= shape[axis]
+    return n
+
+
+def _floating(x: SecretTensor, dtype: torch.dtype | None, what: str) -> torch.dtype:
+    wanted = dtype or x.dtype
+    if not wanted.is_floating_point:
+        raise RuntimeError(f"{what} of {wanted} is not defined; call .float() first")
+    return wanted
+
+
+@implements(aten.mean.dim)
+def mean_dim(x: SecretTensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> SecretTensor:
+    """Mean over dimensions; the division is a change of scale."""
+    wanted = _floating(x, dtype, "mean")
+    total = _summed(with_unit(x, wanted), dim, keepdim, wanted)
+    n = _count(x.shape, dim)
+    if n == 0:
+        raise ZeroDivisionError("mean of no elements")
+    return times(total, Fraction(1, n))
+
+
+@implements(aten.mean.default)
+def mean_all(x: SecretTensor, *, dtype: Any = None) -> SecretTensor:
+    """Mean of all elements."""
+    return mean_dim(x, None, dtype=dtype)
+
+
+@implements(aten.var.correction)
+def var(x: SecretTensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> SecretTensor:
+    """Variance over dimensions."""
+    _floating(x, None, "var")
+    n, less = _count(x.shape, dim), 1 if correction is None else correction
+    if n - less <= 0:
+        raise ZeroDivisionError(f"the variance of {n} elements with correction {less} has no value")
+    centred = sub(x, mean_dim(x, dim, True))
+    return times(sum_dim(square(centred), dim, keepdim), 1 / number(n - less))
+
+
+@implements(aten.cumsum.default)
+def cumsum(x: SecretTensor, dim: int, *, dtype: torch.dtype | None = None) -> SecretTensor:
+    """Running sums."""
+    wanted = _sum_dtype(x, dtype)
+    x = with_unit(x, wanted)
+    share = x.window()
+    words = share.window(share.body.words)
+    out = words.cumsum(dim % max(x.dim(), 1) + 1) if x.dim() else words
+    return like(x, Share.of(out.contiguous().reshape(out.shape[0], x.numel()), x.shape, share.scale))
+
+
+REDUCTIONS = {0: lambda x: x, 1: lambda x: x.mean(), 2: lambda x: x.sum()}
+
+
+@implements(aten.mse_loss.default)
+def mse_loss(x: Any, target: Any, reduction: int = 1) -> SecretTensor:
+    """Squared error."""
+    return REDUCTIONS[reduction](square(sub(x, target)))
+
+
+@implements(aten.mse_loss_backward.default)
+def mse_loss_backward(grad: Any, x: Any, target: Any, reduction: int) -> SecretTensor:
+    """2 (x - target) grad, over the number of elements for a mean."""
+    slope = times(sub(x, target), Fraction(2, x.numel() if reduction == 1 else 1))
+    return mul(slope, grad)

@@ -1,0 +1,352 @@
+"""Operations that move elements without computing: each holder moves its shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import torch
+
+from pysmpc.errors import RevealError
+from pysmpc.fixedpoint import INTEGER
+from pysmpc.ops.core import (
+    aligned,
+    aten,
+    finer,
+    float_unit,
+    implements,
+    in_place,
+    like,
+    moved,
+    promoted,
+    public,
+    result,
+    session_of,
+    write,
+)
+from pysmpc.runtime.session import plain_session
+from pysmpc.shares import Share
+from pysmpc.tensor import Cell, SecretTensor
+
+
+@implements(aten.clone.default)
+def clone(x: SecretTensor, *, memory_format: Any = None) -> SecretTensor:
+    """A value of its own; contiguous, as a mask belongs to an order of elements."""
+    if x.window().dense:
+        return SecretTensor(
+            Cell(x.cell.body, x.cell.scale, x.cell.unit, x.cell.session), x.size(), x.stride(), 0, x.dtype
+        )
+    return moved(x, lambda words: words)
+
+
+@implements(aten._to_copy.default)
+def to_copy(
+    x: SecretTensor,
+    *,
+    dtype: torch.dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: bool = False,
+    non_blocking: bool = False,
+    memory_format: Any = None,
+) -> SecretTensor:
+    """Another dtype: real values stay fixed point, integers stay exact."""
+    if device is not None and torch.device(device).type != "cpu":
+        raise NotImplementedError(f"secret tensors live on the CPU, not on {device}")
+    wanted = dtype or x.dtype
+    if x.dtype.is_floating_point and not wanted.is_floating_point:
+        raise NotImplementedError(f"a secret of {x.dtype} cannot become {wanted}: rounding needs a protocol")
+    out = clone(x)
+    cell = Cell(out.cell.body, out.cell.scale, float_unit(x.unit, wanted), x.session)
+    return SecretTensor(cell, out.size(), out.stride(), 0, wanted)
+
+
+def one_scale(tensors: Sequence[Any]) -> tuple[list[SecretTensor], torch.dtype]:
+    """Secrets of one session at one scale, from a list that may hold plain tensors."""
+    session = session_of(*tensors)
+    unit = max((x.unit for x in tensors if isinstance(x, SecretTensor)), key=lambda u: u.scale)
+    dtype = promoted(*tensors)
+    unit = float_unit(unit, dtype)
+    secrets = []
+    for x in tensors:
+        plain = public(x, session, unit)
+        if plain is None:
+            secrets.append(x)
+        else:
+            share = session.suite.public(session.party, plain.values.contiguous(), plain.scale)
+            secrets.append(result(share, session, finer(unit, plain.unit), dtype))
+    reference = secrets[0]
+    for x in secrets[1:]:
+        if x.cell.scale != reference.cell.scale:
+            reference.cell.settle()
+            x.cell.settle()
+    widest = max(secrets, key=lambda x: x.cell.scale)
+    out = []
+    for x in secrets:
+        share = x.window() if x.cell.scale == widest.cell.scale else aligned(session, x, widest)[0]
+        out.append(result(share, session, finer(x.unit, widest.unit), dtype))
+    return out, dtype
+
+
+def _joined(tensors: Sequence[Any], join: Any) -> SecretTensor:
+    secrets, dtype = one_scale(tensors)
+    scales = {x.cell.scale for x in secrets}
+    assert len(scales) == 1, scales
+    words = [x.window().window(x.cell.body.words) for x in secrets]
+    out = join(words).contiguous()
+    shape = out.shape[1:]
+    first = secrets[0]
+    unit = max((x.unit for x in secrets), key=lambda u: u.scale)
+    share = Share.of(out.reshape(out.shape[0], shape.numel()), shape, first.cell.scale)
+    return result(share, first.session, unit, dtype)
+
+
+@implements(aten.cat.default)
+def cat(tensors: Sequence[Any], dim: int = 0) -> SecretTensor:
+    """Concatenation."""
+    ndim = max(x.dim() for x in tensors)
+    used = [x for x in tensors if x.shape != (0,)] or list(tensors)
+    return _joined(used, lambda words: torch.cat(words, dim % ndim + 1))
+
+
+@implements(aten.stack.default)
+def stack(tensors: Sequence[Any], dim: int = 0) -> SecretTensor:
+    """Stacking."""
+    ndim = tensors[0].dim() + 1
+    return _joined(tensors, lambda words: torch.stack(words, dim % ndim + 1))
+
+
+def _plain_index(index: Any) -> None:
+    if isinstance(index, SecretTensor):
+        raise RevealError(
+            "a secret index would show which element is read; use torch.where, or multiply by a one-hot vector"
+        )
+
+
+@implements(aten.index.Tensor)
+def index(x: SecretTensor, indices: Sequence[Any]) -> SecretTensor:
+    """x[indices] for public indices and masks."""
+    for i in indices:
+        _plain_index(i)
+    if x.dim() == 0:
+        raise IndexError("a secret scalar cannot be indexed")
+    return moved(x, lambda words: aten.index.Tensor(words, [None, *indices]))
+
+
+@implements(aten.index_select.default)
+def index_select(x: SecretTensor, dim: int, index: Any) -> SecretTensor:
+    """Public rows of x."""
+    _plain_index(index)
+    return moved(x, lambda words: words.index_select(dim % x.dim() + 1, index))
+
+
+@implements(aten.gather.default)
+def gather(x: SecretTensor, dim: int, index: Any, *, sparse_grad: bool = False) -> SecretTensor:
+    """Elements at public positions."""
+    _plain_index(index)
+    return moved(
+        x, lambda words: words.gather(dim % x.dim() + 1, index.unsqueeze(0).expand(words.shape[0], *index.shape))
+    )
+
+
+@implements(aten.flip.default)
+def flip(x: SecretTensor, dims: Sequence[int]) -> SecretTensor:
+    """Reversed along dims."""
+    return moved(x, lambda words: words.flip([d % x.dim() + 1 for d in dims]))
+
+
+@implements(aten.roll.default)
+def roll(x: SecretTensor, shifts: Any, dims: Any = ()) -> SecretTensor:
+    """Rotated along dims, or flat."""
+    if not dims:
+        return moved(x, lambda words: words.reshape(words.shape[0], x.numel()).roll(shifts, 1).reshape(words.shape))
+    return moved(x, lambda words: words.roll(shifts, [d % x.dim() + 1 for d in dims]))
+
+
+@implements(aten.repeat.default)
+def repeat(x: SecretTensor, repeats: Sequence[int]) -> SecretTensor:
+    """Tiled."""
+    lead = (1,) * (len(repeats) - x.dim())
+    return moved(x, lambda words: words.reshape(words.shape[0], *lead, *x.shape).repeat(1, *repeats))
+
+
+@implements(aten.constant_pad_nd.default)
+def constant_pad_nd(x: SecretTensor, pad: Sequence[int], value: Any = 0) -> SecretTensor:
+    """Padded with a public number."""
+    out = moved(x, lambda words: aten.constant_pad_nd.default(words, pad, 0))
+    if value:
+        border = torch.nn.functional.pad(torch.zeros(x.shape), list(pad), value=float(value))
+        return out + border
+    return out
+
+
+def _triangle(overload: Any) -> None:
+    @implements(overload)
+    def handler(x: SecretTensor, diagonal: int = 0) -> SecretTensor:
+        return moved(x, lambda words: overload(words, diagonal))
+
+
+_triangle(aten.tril.default)
+_triangle(aten.triu.default)
+
+
+def _zeros(x: SecretTensor, shape: Sequence[int]) -> torch.Tensor:
+    return torch.zeros((x.cell.body.rows, *shape), dtype=torch.int64)
+
+
+def _placed(grad: SecretTensor, sizes: Sequence[int], region: Any) -> SecretTensor:
+    """Zeros of a shape, with grad in the region that a view of it covers."""
+
+    def place(words: torch.Tensor) -> torch.Tensor:
+        out = _zeros(grad, sizes)
+        region(out).copy_(words)
+        return out
+
+    return moved(grad, place)
+
+
+@implements(aten.slice_backward.default)
+def slice_backward(grad: SecretTensor, sizes: Sequence[int], dim: int, start: int, end: int, step: int) -> SecretTensor:
+    """Gradient of a slice."""
+    return _placed(grad, sizes, lambda out: aten.slice.Tensor(out, dim % len(sizes) + 1, start, end, step))
+
+
+@implements(aten.select_backward.default)
+def select_backward(grad: SecretTensor, sizes: Sequence[int], dim: int, index: int) -> SecretTensor:
+    """Gradient of a selection."""
+    return _placed(grad, sizes, lambda out: out.select(dim % len(sizes) + 1, index))
+
+
+@implements(aten.diagonal_backward.default)
+def diagonal_backward(grad: SecretTensor, sizes: Sequence[int], offset: int, dim1: int, dim2: int) -> SecretTensor:
+    """Gradient of a diagonal."""
+    n = len(sizes)
+    return _placed(grad, sizes, lambda out: out.diagonal(offset, dim1 % n + 1, dim2 % n + 1))
+
+
+@implements(aten.unfold_backward.default)
+def unfold_backward(grad: SecretTensor, sizes: Sequence[int], dim: int, size: int, step: int) -> SecretTensor:
+    """Gradient of sliding windows: sums where they overlap."""
+
+    def place(words: torch.Tensor) -> torch.Tensor:
+        out = _zeros(grad, sizes)
+        axis = dim % len(sizes) + 1
+        for i in range(words.shape[axis]):
+            out.narrow(axis, i * step, size).add_(words.select(axis, i).movedim(-1, axis))
+        return out
+
+    return moved(grad, place)
+
+
+@implements(aten.index_put.default)
+def index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = False) -> SecretTensor:
+    """x with public positions replaced by (or added to) values."""
+    for i in indices:
+        _plain_index(i)
+    (x, values), dtype = one_scale([x, values])
+    put = values.window()
+    wide = torch.empty(x.shape)[tuple(slice(None) if i is None else i for i in indices)].shape
+    words = put.expand(wide).window(put.body.words)
+    return like(
+        x,
+        moved(x, lambda own: aten.index_put.default(own, [None, *indices], words, accumulate)).window(),
+        dtype,
+    )
+
+
+in_place(aten.index_put_.default, index_put)
+in_place(aten._index_put_impl_.default, lambda x, i, v, accumulate=False, unsafe=False: index_put(x, i, v, accumulate))
+
+
+@implements(aten.copy_.default)
+def copy_(target: Any, source: Any, non_blocking: bool = False) -> Any:
+    """target = source."""
+    if not isinstance(target, SecretTensor):
+        raise RevealError("copying a secret into a plain tensor would open it; use sy.decrypt(x)")
+    write(target, source)
+    return target
+
+
+@implements(aten.masked_fill.Scalar)
+def masked_fill(x: SecretTensor, mask: Any, value: Any) -> Any:
+    """A public number where the mask is set."""
+    return torch.where(mask, torch.tensor(float(value)), x)
+
+
+in_place(aten.masked_fill_.Scalar, masked_fill)
+
+
+def constant(x: SecretTensor, value: Any, shape: Sequence[int], secret: bool, dtype: torch.dtype) -> SecretTensor:
+    """A tensor of one public value: as shares, or (if it will not be written) in the clear."""
+    session = x.session if secret else plain_session
+    unit = x.unit if dtype.is_floating_point else INTEGER
+    unit = float_unit(unit, dtype)
+    word = int(Fraction(value) * unit.scale)
+    values = torch.full((), word, dtype=torch.int64)
+    if secret:
+        share = session.suite.public(session.party, values.expand(tuple(shape)).contiguous(), unit.scale)
+    else:
+        share = session.suite.public(session.party, values, unit.scale).expand(tuple(shape))
+    return result(share, session, unit, dtype)
+
+
+def _like(overload: Any, value: Any, secret: bool) -> None:
+    @implements(overload)
+    def handler(
+        x: SecretTensor,
+        *,
+        dtype: torch.dtype | None = None,
+        layout: Any = None,
+        device: Any = None,
+        pin_memory: Any = None,
+        memory_format: Any = None,
+    ) -> SecretTensor:
+        return constant(x, value, x.shape, secret, dtype or x.dtype)
+
+
+_like(aten.zeros_like.default, 0, True)
+_like(aten.empty_like.default, 0, True)
+_like(aten.ones_like.default, 1, False)
+
+
+def _new(overload: Any, value: Any) -> None:
+    @implements(overload)
+    def handler(
+        x: SecretTensor,
+        size: Sequence[int],
+        *,
+        dtype: torch.dtype | None = None,
+        layout: Any = None,
+        device: Any = None,
+        pin_memory: Any = None,
+    ) -> SecretTensor:
+        return constant(x, value, size, True, dtype or x.dtype)
+
+
+_new(aten.new_zeros.default, 0)
+_new(aten.new_empty.default, 0)
+_new(aten.new_ones.default, 1)
+
+
+@implements(aten.full_like.default)
+def full_like(
+    x: SecretTensor,
+    value: Any,
+    *,
+    dtype: torch.dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: Any = None,
+    memory_format: Any = None,
+) -> SecretTensor:
+    """A public number everywhere, as shares."""
+    return constant(x, value, x.shape, True, dtype or x.dtype)
+
+
+def _filled(x: SecretTensor, value: Any) -> SecretTensor:
+    return constant(x, value, x.shape, True, x.dtype)
+
+
+in_place(aten.zero_.default, lambda x: _filled(x, 0))
+in_place(aten.fill_.Scalar, _filled)

@@ -1,0 +1,63 @@
+"""Keys and streams of uniform ring elements (AES-128 in counter mode).
+
+A key comes from the operating system and is never shown.  A stream is named by a
+number under a key; a word of a stream masks one value and nothing else, which is why
+stream numbers are handed out by a counter (`pysmpc.runtime.dealer`) and never reused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+
+from pysmpc import _ring
+
+KEY_BYTES = 16
+
+
+def fresh_key() -> bytes:
+    """Sixteen bytes from the operating system's generator."""
+    return os.urandom(KEY_BYTES)
+
+
+class KeySet:
+    """Expanded keys of some holders, in the order of the holders.
+
+    lead, target: position of the leading holder (who adds public constants) and of
+    the one who is sent the dealer's corrections; -1 where they are not in this set.
+    """
+
+    __slots__ = ("native", "rows")
+
+    def __init__(self, keys: Sequence[bytes], lead: int = -1, target: int = -1) -> None:
+        self.native = _ring.Keys(list(keys), lead, target)
+        self.rows = len(keys)
+
+    def __repr__(self) -> str:
+        return f"KeySet(of {self.rows})"
+
+    def draw(self, stream: int, n: int, corrections: torch.Tensor | None = None) -> torch.Tensor:
+        """[rows, n] uniform words; the target's row plus the corrections."""
+        out = torch.empty((self.rows, n), dtype=torch.int64)
+        address = 0 if corrections is None else corrections.data_ptr()
+        _ring.draw(self.native, stream, address, out.data_ptr(), n)
+        return out
+
+    def mask(self, stream: int, shares: torch.Tensor) -> torch.Tensor:
+        """[rows, n] shares minus the words of the stream."""
+        out = torch.empty_like(shares)
+        _ring.mask(self.native, stream, shares.data_ptr(), out.data_ptr(), shares.shape[1])
+        return out
+
+    def total(self, stream: int, n: int) -> torch.Tensor:
+        """[n] sum over the keys of the words of the stream."""
+        out = torch.empty(n, dtype=torch.int64)
+        _ring.deal_sum(self.native, stream, out.data_ptr(), n)
+        return out
+
+    def take(self, stream: int, values: torch.Tensor) -> torch.Tensor:
+        """values - total(stream), in place: what corrects the drawn shares."""
+        _ring.deal_take(self.native, stream, values.data_ptr(), values.numel())
+        return values

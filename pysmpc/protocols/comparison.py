@@ -1,0 +1,130 @@
+"""Comparison and what follows from it: sign bits, selection, ReLU, maxima.
+
+The sign of x is read off a masked opening c = x + r by a bit-sliced circuit over the
+shared bits of r, three rounds after c (src/c/compare.inc.h).  It comes back as a
+`Bit`: public under a dealt bit rho whose arithmetic shares are dealt too, so that
+turning it into a share is free and multiplying by it costs one opening of the other
+factor.  A ReLU needs not even that: c serves the truncation of x, its comparison and
+the selection.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from pysmpc import ring
+from pysmpc.prg import KeySet
+from pysmpc.protocols.interfaces import Cost, Party, opening
+from pysmpc.protocols.truncation import MATERIAL, RHO, RHO_SHARES, divisor
+from pysmpc.shares import Bit, Share
+
+
+def _deal(keys: KeySet, base: int, n: int, by: ring.Divisor | None, select: bool, out: torch.Tensor) -> None:
+    """Dealer: everything a sign needs, then what a selection by it needs."""
+    circuit = ring.compare_sizes(n)[4]
+    ring.compare_deal(keys, base, n, out[:circuit])
+    ring.bit_deal(keys, base + RHO, base + RHO_SHARES, out[circuit : circuit + n])
+    if select:
+        ring.select_deal(keys, base, base + RHO, by, out[circuit + n :])
+
+
+def _sign_bit(party: Party, base: int, corrections: torch.Tensor | None, c: torch.Tensor, offset: int) -> Bit:
+    """The bit c - offset - r < 0, from the opened c.  Three rounds."""
+    keys, n = party.dealer.keys, c.shape[1]
+    # 1. inputs of the four nodes, under masks
+    state, message = ring.compare_chunks(keys, base, corrections, c, offset)
+    [opened] = party.channel.open_xor([message], "compare")
+    # 2. inputs of the root
+    sign, message = ring.compare_nodes(keys, base, corrections, opened, state, n)
+    [opened] = party.channel.open_xor([message], "compare")
+    # 3. the sign, under rho
+    message = ring.compare_root(keys, base, corrections, opened, sign, n)
+    [beta] = party.channel.open_xor([message], "compare")
+    circuit = ring.compare_sizes(n)[4]
+    words = None if corrections is None else corrections[circuit : circuit + n]
+    return Bit(beta, keys.draw(base + RHO_SHARES, n, words), base + RHO)
+
+
+def negative(party: Party, x: Share) -> Bit:
+    """The bits x < 0, for any x in [-2^63, 2^63).  Four rounds."""
+    words = x.words()
+    n = words.shape[1]
+    base = party.dealer.streams(MATERIAL)
+    corrections = party.dealer.corrections(
+        ring.compare_sizes(n)[4] + n, lambda keys, out: _deal(keys, base, n, None, False, out)
+    )
+    [c] = party.channel.open([ring.truncate_mask(party.dealer.keys, base, 0, words)], "compare")
+    return _sign_bit(party, base, corrections, c, 0)
+
+
+def bit_share(party: Party, bit: Bit, shape: tuple[int, ...]) -> Share:
+    """The bits as shares of 0 and 1.  No message."""
+    words = ring.bit_share(party.dealer.keys, bit.beta, bit.rho)
+    out = Share.of(words, shape)
+    if bit.flip:
+        words.neg_()
+        if party.lead is not None:
+            words[party.lead] += 1
+    out.body.bit = bit
+    return out
+
+
+def relu(party: Party, x: Share, by: int = 1) -> Share:
+    """max(x, 0) / by, with the bits x >= 0 left on the result's body.  Four rounds.
+
+    1. Open c = x + offset + r.
+    2. The sign of x (three rounds).
+    3. Select: linear in what the dealer shared of rho, r and their products.
+    """
+    by_ = divisor(by) if by > 1 else None
+    offset = by_.offset if by_ else 0
+    words = x.words()
+    n = words.shape[1]
+    circuit = ring.compare_sizes(n)[4]
+    base = party.dealer.streams(MATERIAL)
+    corrections = party.dealer.corrections(
+        circuit + n + ring.select_rows(by_) * n, lambda keys, out: _deal(keys, base, n, by_, True, out)
+    )
+    [c] = party.channel.open([ring.truncate_mask(party.dealer.keys, base, offset, words)], "relu")
+    bit = _sign_bit(party, base, corrections, c, offset).flipped()
+    tail = None if corrections is None else corrections[circuit + n :]
+    out = ring.select_finish(party.dealer.keys, base, by_, True, c, bit.beta, bit.rho, tail)
+    result = Share.of(out, x.shape, x.scale // by)
+    result.body.sign = bit
+    return result
+
+
+def select(party: Party, bit: Bit, x: Share, by: int = 1) -> Share:
+    """bit * x / by, elementwise.  One round, in which x is opened under a mask."""
+    by_ = divisor(by) if by > 1 else None
+    words = x.words()
+    n = words.shape[1]
+    base = party.dealer.streams(MATERIAL)
+    corrections = party.dealer.corrections(
+        ring.select_rows(by_) * n, lambda keys, out: ring.select_deal(keys, base, bit.stream, by_, out)
+    )
+    message = ring.truncate_mask(party.dealer.keys, base, by_.offset if by_ else 0, words)
+    [c] = party.channel.open([message], "select")
+    out = ring.select_finish(party.dealer.keys, base, by_, bit.flip, c, bit.beta, bit.rho, corrections)
+    return Share.of(out, x.shape, x.scale // by)
+
+
+def _circuit_cost(holders: int, n: int) -> Cost:
+    _, first, second, third, dealt = ring.compare_sizes(n)
+    rounds = opening(holders, first) + opening(holders, second) + opening(holders, third)
+    return rounds + Cost(dealt=8 * (dealt + n))
+
+
+def negative_cost(holders: int, n: int) -> Cost:
+    """Signs of n elements: 12.4 bytes an element and peer, 49 from the dealer."""
+    return opening(holders, n) + _circuit_cost(holders, n)
+
+
+def relu_cost(holders: int, n: int, truncated: bool) -> Cost:
+    """As a sign; 8 or (with truncation) 32 bytes more an element from the dealer."""
+    return negative_cost(holders, n) + Cost(dealt=(32 if truncated else 8) * n)
+
+
+def select_cost(holders: int, n: int, truncated: bool) -> Cost:
+    """Cost of selecting n elements by bits that are at hand."""
+    return opening(holders, n) + Cost(dealt=(32 if truncated else 8) * n)

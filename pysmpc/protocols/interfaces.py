@@ -1,0 +1,89 @@
+"""What protocols need of the world: a channel, a dealer, and who is hosted here.
+
+A protocol is a function of a `Party` and shares.  All processes of a session run the
+same program, so message order and stream numbers agree without being sent.  A party
+that hosts no holder (the provider, a driver) runs it too, on empty shares: no
+function may decide anything by the value of an element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from pysmpc.prg import KeySet
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Rounds, bytes sent by one holder, bytes sent by the dealer."""
+
+    rounds: int = 0
+    sent: int = 0
+    dealt: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.rounds + other.rounds, self.sent + other.sent, self.dealt + other.dealt)
+
+    def __mul__(self, times: int) -> Cost:
+        return Cost(self.rounds * times, self.sent * times, self.dealt * times)
+
+
+def opening(holders: int, words: int) -> Cost:
+    """One round in which each holder sends `words` ring words to every other."""
+    return Cost(1, 8 * words * (holders - 1))
+
+
+class Channel(Protocol):
+    """Messages between the holders; one call is one round."""
+
+    def open(self, messages: Sequence[torch.Tensor], cause: str) -> list[torch.Tensor]:
+        """Sum over all holders of each [rows, m] message: [1 or 0, m]."""
+
+    def open_xor(self, messages: Sequence[torch.Tensor], cause: str) -> list[torch.Tensor]:
+        """Exclusive or over all holders of each [rows, m] message."""
+
+
+class Dealer(Protocol):
+    """Correlated randomness: seeds to all holders, corrections to one."""
+
+    keys: KeySet  # of the hosted holders
+
+    def streams(self, count: int = 1) -> int:
+        """The first of `count` stream numbers that nobody used before."""
+
+    def corrections(self, words: int, deal: Callable[[KeySet, torch.Tensor], Any]) -> torch.Tensor | None:
+        """Where the dealer runs: deal(keys of all holders, out [words]), and send.
+
+        Returns the corrections to the process that hosts their receiver.
+        """
+
+
+@dataclass
+class Party:
+    """One process's part in a session.
+
+    Zero sharing: holder i knows keys i and i + 1 of a ring of keys, so that the
+    differences of the two streams are fresh shares of zero (`own`, `next`).
+    """
+
+    holders: int
+    ranks: tuple[int, ...]  # those hosted here
+    channel: Channel
+    dealer: Dealer  # correlated randomness
+    owner: Dealer  # who shares plain inputs: the same mechanism, with keys of its own
+    own: KeySet
+    next: KeySet
+
+    @property
+    def rows(self) -> int:
+        """Hosted holders."""
+        return len(self.ranks)
+
+    @property
+    def lead(self) -> int | None:
+        """Row of the holder who adds public constants, where it is hosted."""
+        return self.ranks.index(0) if 0 in self.ranks else None

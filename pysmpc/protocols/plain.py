@@ -1,0 +1,131 @@
+"""The oracle: every protocol computed on the value itself.
+
+One "holder" holds the integer in the clear.  It passes the same tests as the real
+protocols, which is how the tests are tested, and it carries the fixed-precision
+tensors of the documents before they are shared.  Rounds and bytes: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from pysmpc import ring
+from pysmpc.protocols.interfaces import Party
+from pysmpc.shares import Bit, Share
+
+
+def share(party: Party, values: torch.Tensor, shape: Sequence[int], scale: int = 1) -> Share:
+    """The values themselves."""
+    return Share.of(values.reshape(1, -1).contiguous(), shape, scale)
+
+
+def reveal(party: Party, *secrets: Share) -> list[torch.Tensor]:
+    """The values themselves."""
+    return [x.words().reshape(x.shape) for x in secrets]
+
+
+def public(party: Party, values: torch.Tensor, scale: int = 1) -> Share:
+    """The values themselves."""
+    return share(party, values, values.shape, scale)
+
+
+def refresh(party: Party, x: Share) -> Share:
+    """x."""
+    return Share.of(x.words(), x.shape, x.scale)
+
+
+def _values(x: Share) -> torch.Tensor:
+    return x.window(x.body.words)[0]
+
+
+def _share(values: torch.Tensor, scale: int) -> Share:
+    return Share.of(values.contiguous().reshape(1, -1), values.shape, scale)
+
+
+def add(party: Party, x: Share, y: Share) -> Share:
+    """x + y."""
+    return _share(_values(x) + _values(y), x.scale)
+
+
+def sub(party: Party, x: Share, y: Share) -> Share:
+    """x - y."""
+    return _share(_values(x) - _values(y), x.scale)
+
+
+def scale_by(party: Party, x: Share, factor: int) -> Share:
+    """factor * x."""
+    return _share(_values(x) * ring.wrap(factor), x.scale)
+
+
+def neg(party: Party, x: Share) -> Share:
+    """-x."""
+    return _share(-_values(x), x.scale)
+
+
+def mul_public(party: Party, x: Share, values: torch.Tensor, scale: int = 1) -> Share:
+    """x * values."""
+    return _share(_values(x) * values, x.scale * scale)
+
+
+def matmul_public(party: Party, x: Share, values: torch.Tensor, scale: int = 1, left: bool = True) -> Share:
+    """x @ values or values @ x."""
+    a, b = (_values(x), values) if left else (values, _values(x))
+    return _share(torch.matmul(a, b), x.scale * scale)
+
+
+def mul(party: Party, x: Share, y: Share) -> Share:
+    """x * y."""
+    return _share(_values(x) * _values(y), x.scale * y.scale)
+
+
+def square(party: Party, x: Share) -> Share:
+    """x * x."""
+    return mul(party, x, x)
+
+
+def matmul(party: Party, x: Share, y: Share) -> Share:
+    """x @ y."""
+    return _share(torch.matmul(_values(x), _values(y)), x.scale * y.scale)
+
+
+def truncate(party: Party, z: Share, by: int) -> Share:
+    """floor(z / by)."""
+    return _share(torch.div(_values(z), by, rounding_mode="floor"), z.scale // by)
+
+
+def _bit(values: torch.Tensor) -> Bit:
+    flat = values.to(torch.int64).reshape(-1).contiguous()
+    return Bit(ring.pack_bits(flat).reshape(1, -1), torch.zeros((1, flat.numel()), dtype=torch.int64), -1)
+
+
+def _of(bit: Bit) -> torch.Tensor:
+    values = ring.unpack_bits(bit.beta[0].contiguous(), bit.rho.shape[1])
+    return 1 - values if bit.flip else values
+
+
+def negative(party: Party, x: Share) -> Bit:
+    """x < 0."""
+    return _bit(_values(x) < 0)
+
+
+def bit_share(party: Party, bit: Bit, shape: tuple[int, ...]) -> Share:
+    """The bits as 0 and 1."""
+    out = _share(_of(bit).reshape(shape), 1)
+    out.body.bit = bit
+    return out
+
+
+def relu(party: Party, x: Share, by: int = 1) -> Share:
+    """max(x, 0) / by."""
+    bit = negative(party, x).flipped()
+    out = select(party, bit, x, by)
+    out.body.sign = bit
+    return out
+
+
+def select(party: Party, bit: Bit, x: Share, by: int = 1) -> Share:
+    """bit * x / by."""
+    chosen = Share.of(_of(bit).reshape(1, -1) * x.words(), x.shape, x.scale)
+    return truncate(party, chosen, by) if by > 1 else chosen

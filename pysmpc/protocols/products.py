@@ -1,0 +1,136 @@
+"""Products of two secrets: Beaver's trick with one mask a value.
+
+A value x is opened once, as d = x - a for a mask a that only the dealer knows in
+full; the opening serves every later product of x or of a window on it.  With d and
+the opening e = y - b of y,
+    x y = (d + a) y = d y + a e + a b,
+so holder i computes d * y_i + a_i * e + c_i with its shares y_i, a_i and a share c_i
+of a b, which the dealer corrects at one holder.  (Beaver, CRYPTO 1991; one mask a
+value: Escudero et al., "circuit-dependent" masks, as in ABY2.0 section 3.)
+
+Cost of each product: one round if an operand was not opened before, in which a
+holder sends it (8 bytes an element to every other holder), and 8 bytes from the
+dealer an element of the result.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from pysmpc import ring
+from pysmpc.prg import KeySet
+from pysmpc.protocols.interfaces import Cost, Party, opening
+from pysmpc.shares import Body, Share, broadcast
+
+
+def open_masked(party: Party, *secrets: Share) -> None:
+    """Open the bodies that have not been, under fresh masks: at most one round."""
+    fresh = list({id(x.body): x.body for x in secrets if x.body.opened is None}.values())
+    if not fresh:
+        return
+    messages = []
+    for body in fresh:
+        body.mask = party.dealer.streams()
+        messages.append(party.dealer.keys.mask(body.mask, body.words))
+    for body, opened in zip(fresh, party.channel.open(messages, "mask"), strict=True):
+        body.opened = opened
+
+
+def _mask_of(body: Body) -> int:
+    assert body.mask is not None
+    return body.mask
+
+
+def _opened(x: Share) -> torch.Tensor:
+    assert x.body.opened is not None
+    return x.body.opened
+
+
+def _masks(keys: KeySet, x: Share) -> torch.Tensor:
+    """Shares of the mask of x's whole body, drawn again."""
+    return keys.draw(_mask_of(x.body), x.body.n)
+
+
+def _total_mask(keys: KeySet, x: Share) -> torch.Tensor:
+    """Dealer: the mask of x's whole body, [1, n]."""
+    return keys.total(_mask_of(x.body), x.body.n).reshape(1, -1)
+
+
+def mul(party: Party, x: Share, y: Share) -> Share:
+    """x * y elementwise, broadcast; the scale is the product of the scales."""
+    x, y = x.compact(), y.compact()
+    shape = broadcast(x.shape, y.shape)
+    # 1. open what has not been opened
+    open_masked(party, x, y)
+    x, y = x.expand(shape), y.expand(shape)
+    n = math.prod(shape)
+
+    # 2. the dealer shares a * b
+    def deal(keys: KeySet, out: torch.Tensor) -> None:
+        product = ring.mul(x.gather(_total_mask(keys, x)), y.gather(_total_mask(keys, y)))
+        out.copy_(keys.take(stream, product.reshape(-1)))
+
+    stream = party.dealer.streams()
+    corrections = party.dealer.corrections(n, deal)
+    z = party.dealer.keys.draw(stream, n, corrections)
+    # 3. combine
+    a = x.gather(_masks(party.dealer.keys, x))
+    ring.beaver_mul(party.dealer.keys, x.gather(_opened(x)), y.words(), a, y.gather(_opened(y)), z)
+    return Share.of(z, shape, x.scale * y.scale)
+
+
+def square(party: Party, x: Share) -> Share:
+    """x * x elementwise: d (x + a) + a a, so one multiplication a holder."""
+    x = x.compact()
+    open_masked(party, x)
+    n = x.numel
+
+    def deal(keys: KeySet, out: torch.Tensor) -> None:
+        a = x.gather(_total_mask(keys, x))
+        out.copy_(keys.take(stream, ring.mul(a, a).reshape(-1)))
+
+    stream = party.dealer.streams()
+    corrections = party.dealer.corrections(n, deal)
+    z = party.dealer.keys.draw(stream, n, corrections)
+    ring.beaver_square(party.dealer.keys, x.gather(_opened(x)), x.words(), x.gather(_masks(party.dealer.keys, x)), z)
+    return Share.of(z, x.shape, x.scale * x.scale)
+
+
+def matmul(party: Party, x: Share, y: Share) -> Share:
+    """x @ y for [..., m, k] and [..., k, n], leading sizes broadcast."""
+    x, y = x.compact(), y.compact()
+    batch = broadcast(x.shape[:-2], y.shape[:-2])
+    shape = (*batch, x.shape[-2], y.shape[-1])
+    # 1. open what has not been opened
+    open_masked(party, x, y)
+    x, y = x.expand((*batch, *x.shape[-2:])), y.expand((*batch, *y.shape[-2:]))
+    n = math.prod(shape)
+
+    # 2. the dealer shares a @ b
+    def deal(keys: KeySet, out: torch.Tensor) -> None:
+        a, b = x.window(_total_mask(keys, x))[0], y.window(_total_mask(keys, y))[0]
+        ring.matmul(a, b, out.view(shape))
+        keys.take(stream, out)
+
+    stream = party.dealer.streams()
+    corrections = party.dealer.corrections(n, deal)
+    z = party.dealer.keys.draw(stream, n, corrections)
+    # 3. combine: d @ y_i + a_i @ e, or x_i @ e + d @ b_i where fewer masks are drawn
+    smaller = x.body.n <= y.body.n
+    masks = _masks(party.dealer.keys, x if smaller else y)
+    out = z.view(party.rows, *shape)
+    for row in range(party.rows):
+        d, e = x.window(_opened(x))[0], y.window(_opened(y))[0]
+        left = x.window(masks)[row] if smaller else x.window(x.body.words)[row]
+        right = y.window(y.body.words)[row] if smaller else y.window(masks)[row]
+        ring.matmul(d, right, out[row], accumulate=True)
+        ring.matmul(left, e, out[row], accumulate=True)
+    return Share.of(z, shape, x.scale * y.scale)
+
+
+def product_cost(holders: int, fresh: int, n: int) -> Cost:
+    """A product with n results whose operands have `fresh` unopened elements."""
+    cost = Cost(dealt=8 * n)
+    return cost + opening(holders, fresh) if fresh else cost

@@ -1,0 +1,119 @@
+"""Sharing, opening, and everything that needs no message.
+
+Secrets are additive: n shares, uniform but for their sum, over Z_2^64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from pysmpc import ring
+from pysmpc.prg import KeySet
+from pysmpc.protocols.interfaces import Cost, Party, opening
+from pysmpc.shares import Share, broadcast
+
+
+def share(party: Party, values: torch.Tensor | None, shape: Sequence[int], scale: int = 1) -> Share:
+    """Shares of integers that the owner's process knows (None in the others).
+
+    1. Owner and holder i know a key; each share is a stream under it.
+    2. The owner sends values - (sum of the streams) to the last holder, who adds it.
+    Rounds: none to wait for; the owner sends 8 bytes an element.
+    """
+    n = math.prod(shape)
+
+    def deal(keys: KeySet, out: torch.Tensor) -> None:
+        if values is None:
+            raise ValueError("the owner of an input must pass its values")
+        out.copy_(values.reshape(-1))
+        keys.take(stream, out)
+
+    stream = party.owner.streams()
+    corrections = party.owner.corrections(n, deal)
+    return Share.of(party.owner.keys.draw(stream, n, corrections), shape, scale)
+
+
+def reveal(party: Party, *secrets: Share) -> list[torch.Tensor]:
+    """The integers behind each share, as int64 of its shape; one round for all.
+
+    Every hosting process learns them: a user must have asked.  A process without
+    holders gets tensors of size [0, *shape].
+    """
+    opened = party.channel.open([x.words() for x in secrets], "reveal")
+    return [
+        words.reshape(x.shape) if words.shape[0] else words.reshape(0, *x.shape)
+        for words, x in zip(opened, secrets, strict=True)
+    ]
+
+
+def reveal_cost(holders: int, n: int) -> Cost:
+    """8 bytes an element to every other holder."""
+    return opening(holders, n)
+
+
+def public(party: Party, values: torch.Tensor, scale: int = 1) -> Share:
+    """A public constant as a share: the leading holder's, zeros for the others."""
+    words = torch.zeros((party.rows, values.numel()), dtype=torch.int64)
+    if party.lead is not None:
+        words[party.lead] = values.reshape(-1)
+    return Share.of(words, values.shape, scale)
+
+
+def refresh(party: Party, x: Share) -> Share:
+    """The same secret under fresh shares.  No message."""
+    words = x.words()
+    stream = party.dealer.streams()
+    zero = party.next.mask(stream, party.own.draw(stream, words.shape[1]))
+    return Share.of(ring.add(words, zero), x.shape, x.scale)
+
+
+def _pair(x: Share, y: Share) -> tuple[Share, Share, tuple[int, ...]]:
+    shape = broadcast(x.shape, y.shape)
+    return x.expand(shape), y.expand(shape), shape
+
+
+def add(party: Party, x: Share, y: Share) -> Share:
+    """x + y, broadcast; scales must be equal.  No message."""
+    x, y, shape = _pair(x, y)
+    return Share.of(ring.add(x.words(), y.words()), shape, x.scale)
+
+
+def sub(party: Party, x: Share, y: Share) -> Share:
+    """x - y, broadcast; scales must be equal.  No message."""
+    x, y, shape = _pair(x, y)
+    return Share.of(ring.sub(x.words(), y.words()), shape, x.scale)
+
+
+def neg(party: Party, x: Share) -> Share:
+    """-x.  No message."""
+    return scale_by(party, x, -1)
+
+
+def scale_by(party: Party, x: Share, factor: int) -> Share:
+    """factor * x for a public integer.  No message."""
+    return Share.of(ring.scale(x.words(), factor), x.shape, x.scale)
+
+
+def mul_public(party: Party, x: Share, values: torch.Tensor, scale: int = 1) -> Share:
+    """x * values for public integers, broadcast.  No message."""
+    shape = broadcast(x.shape, values.shape)
+    words = x.expand(shape).words()
+    flat = values.expand(shape).reshape(1, -1).expand(words.shape).contiguous()
+    return Share.of(ring.mul(words, flat), shape, x.scale * scale)
+
+
+def matmul_public(party: Party, x: Share, values: torch.Tensor, scale: int = 1, left: bool = True) -> Share:
+    """x @ values (left) or values @ x for public integers [..., k, n].  No message."""
+    a, b = (x.shape, values.shape) if left else (values.shape, x.shape)
+    batch = broadcast(a[:-2], b[:-2])
+    shape = (*batch, a[-2], b[-1])
+    secret = x.expand((*batch, *x.shape[-2:])).window(x.body.words)
+    plain = values.expand(*batch, *values.shape[-2:])
+    out = torch.empty((party.rows, *shape), dtype=torch.int64)
+    for row in range(party.rows):
+        first, second = (secret[row], plain) if left else (plain, secret[row])
+        ring.matmul(first, second, out[row])
+    return Share.of(out.reshape(party.rows, math.prod(shape)), shape, x.scale * scale)

@@ -1,0 +1,71 @@
+"""Division of a secret by a public divisor: how products get their scale back.
+
+The default opens z under a dealt mask and is within one step of the exact quotient
+for every |z| <= 2^62 - divisor, any number of holders and any divisor; it rounds up
+with probability (z mod d) / d, so the error is unbiased.  src/c/truncate.inc.h has the
+derivation (compare Escudero, Ghosh, Keller, Rachuri, Scholl, CRYPTO 2020, section
+5.1; the wrap is found from the most significant bit of the mask).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from pysmpc import ring
+from pysmpc.errors import PartyError
+from pysmpc.protocols.interfaces import Cost, Party, opening
+from pysmpc.shares import Share
+
+# Streams of one piece of material: r, quotient, jump, rho quotient, rho jump, shares
+# of rho, and those of a comparison (src/c/compare.inc.h).
+MATERIAL = 16
+RHO_SHARES = 5
+RHO = 14
+
+
+@lru_cache(maxsize=4096)
+def divisor(value: int) -> ring.Divisor:
+    """A divisor with its reciprocal."""
+    return ring.Divisor(value)
+
+
+def truncate(party: Party, z: Share, by: int) -> Share:
+    """z / by, rounded to one of the two integers next to it, at scale z.scale // by.
+
+    1. The dealer shares floor(r / by) and the jump of a signed r.
+    2. Open c = z + offset + r.
+    3. floor(c / by) - floor(r / by) + [c < 2^63] jump - offset / by.
+    One round, 8 bytes an element to every other holder; 16 from the dealer.
+    """
+    by_ = divisor(by)
+    words = z.words()
+    n = words.shape[1]
+    base = party.dealer.streams(MATERIAL)
+    corrections = party.dealer.corrections(2 * n, lambda keys, out: ring.truncate_deal(keys, base, by_, out))
+    message = ring.truncate_mask(party.dealer.keys, base, by_.offset, words)
+    [c] = party.channel.open([message], "truncate")
+    out = ring.truncate_finish(party.dealer.keys, base, by_, c, corrections)
+    return Share.of(out, z.shape, z.scale // by)
+
+
+def truncate_cost(holders: int, n: int) -> Cost:
+    """Cost of truncating n elements."""
+    return opening(holders, n) + Cost(dealt=16 * n)
+
+
+def truncate_local(party: Party, z: Share, by: int) -> Share:
+    """z / by for two holders and a power of two, without a message (SecureML).
+
+    Each element is wrong by 2^64 / by with probability |z| / 2^64 (Mohassel and
+    Zhang, S&P 2017, theorem 1): not the default, and not for large values.
+    """
+    if party.holders != 2:
+        raise PartyError(f"local truncation is for two holders, not {party.holders}; use the default truncation")
+    bits = by.bit_length() - 1
+    if by != 1 << bits:
+        raise ValueError(f"local truncation divides by powers of two, not by {by}; use the default truncation")
+    words = z.words()
+    out = ring.empty(*words.shape)
+    for row, rank in enumerate(party.ranks):
+        ring.truncate_local(words[row], bits, rank == 0, out[row])
+    return Share.of(out, z.shape, z.scale // by)

@@ -1,0 +1,338 @@
+"""Arithmetic on shares: the Python face of the compiled kernels.
+
+With `pysmpc.prg` the only module that calls native code.  Functions take contiguous
+int64 tensors, check type and length, and pass addresses; [rows, n] tensors have a row
+for every hosted holder, and none in the provider.  Sums, products and comparisons of
+torch.int64 tensors wrap mod 2**64, so linear operations on windows are torch's own.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from pysmpc import _beaver, _ring
+from pysmpc.prg import KeySet
+
+Divisor = _beaver.Divisor
+
+target = _ring.target
+reason = _ring.reason
+supported = _ring.supported
+
+_threads = 0
+
+
+def use_torch_threads() -> None:
+    """Let the kernels use as many threads as torch does (torch.set_num_threads)."""
+    global _threads
+    wanted = torch.get_num_threads()
+    if wanted != _threads:
+        _ring.set_threads(wanted)
+        _threads = wanted
+
+
+def wrap(value: int) -> int:
+    """An integer mod 2**64, as the int64 that torch takes."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _address(tensor: torch.Tensor, *shape: int) -> int:
+    if tensor.dtype != torch.int64 or not tensor.is_contiguous():
+        raise TypeError(
+            f"ring kernels take contiguous int64 tensors, not {tensor.dtype} with strides {tensor.stride()}"
+        )
+    if shape and tensor.shape != shape:
+        raise ValueError(f"expected ring elements of shape {shape}, got {tuple(tensor.shape)}")
+    return tensor.data_ptr()
+
+
+def _optional(tensor: torch.Tensor | None, *shape: int) -> int:
+    return 0 if tensor is None else _address(tensor, *shape)
+
+
+def empty(*shape: int) -> torch.Tensor:
+    """Uninitialised ring elements."""
+    return torch.empty(shape, dtype=torch.int64)
+
+
+# --- elementwise ---------------------------------------------------------------
+
+
+def add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """x + y, of equal shape."""
+    out = torch.empty_like(x)
+    _ring.add(_address(x), _address(y, *x.shape), out.data_ptr(), x.numel())
+    return out
+
+
+def sub(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """x - y, of equal shape."""
+    out = torch.empty_like(x)
+    _ring.sub(_address(x), _address(y, *x.shape), out.data_ptr(), x.numel())
+    return out
+
+
+def mul(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """x * y elementwise, of equal shape."""
+    out = torch.empty_like(x)
+    _ring.mul(_address(x), _address(y, *x.shape), out.data_ptr(), x.numel())
+    return out
+
+
+def scale(x: torch.Tensor, factor: int) -> torch.Tensor:
+    """factor * x for any integer factor."""
+    out = torch.empty_like(x)
+    _ring.scale(_address(x), factor & ((1 << 64) - 1), out.data_ptr(), x.numel())
+    return out
+
+
+def rows_sum(x: torch.Tensor) -> torch.Tensor:
+    """[rows, n] -> [1, n] sums; [0, n] -> [0, n]."""
+    rows, n = x.shape
+    out = empty(min(rows, 1), n)
+    if rows:
+        _ring.rows_sum(_address(x), rows, out.data_ptr(), n)
+    return out
+
+
+def rows_xor(x: torch.Tensor) -> torch.Tensor:
+    """[rows, n] -> [1, n] exclusive ors; [0, n] -> [0, n]."""
+    rows, n = x.shape
+    out = empty(min(rows, 1), n)
+    if rows:
+        _ring.rows_xor(_address(x), rows, out.data_ptr(), n)
+    return out
+
+
+# --- bits ----------------------------------------------------------------------
+
+
+def packed_words(n: int) -> int:
+    """Words of n packed bits."""
+    return (n + 63) // 64
+
+
+def pack_bits(x: torch.Tensor) -> torch.Tensor:
+    """[n] lowest bits -> [ceil(n / 64)]; the order is that of src/c/bits.inc.h."""
+    out = empty(packed_words(x.numel()))
+    _ring.pack_bits(_address(x), out.data_ptr(), x.numel())
+    return out
+
+
+def unpack_bits(packed: torch.Tensor, n: int) -> torch.Tensor:
+    """[ceil(n / 64)] -> [n] of 0 and 1."""
+    out = empty(n)
+    _ring.unpack_bits(_address(packed, packed_words(n)), out.data_ptr(), n)
+    return out
+
+
+def decompose(x: torch.Tensor) -> torch.Tensor:
+    """[n] -> [64 * ceil(n / 64)] bit planes, tile by tile."""
+    out = empty(64 * packed_words(x.numel()))
+    _ring.decompose(_address(x), out.data_ptr(), x.numel())
+    return out
+
+
+# --- matrix products -------------------------------------------------------------
+
+
+def matmul(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, accumulate: bool = False) -> torch.Tensor:
+    """out (+)= a @ b mod 2**64 for [..., m, k] and [..., k, n] of any strides.
+
+    Leading sizes agree; out is contiguous.
+    """
+    use_torch_threads()
+    *batch, m, k = a.shape
+    n = b.shape[-1]
+    _address(out)
+    if b.shape[:-1] != (*batch, k) or out.shape != (*batch, m, n):
+        raise ValueError(f"matmul of {tuple(a.shape)} and {tuple(b.shape)} into {tuple(out.shape)}")
+    *sa, a_row, a_col = a.stride()
+    *sb, b_row, b_col = b.stride()
+    pa, pb, pc = a.data_ptr(), b.data_ptr(), out.data_ptr()
+    for index in range(math.prod(batch)):
+        i, da, db = index, 0, 0
+        for size, step_a, step_b in zip(reversed(batch), reversed(sa), reversed(sb), strict=True):
+            i, at = divmod(i, size)
+            da += at * step_a
+            db += at * step_b
+        _ring.matmul(
+            m, n, k, pa + 8 * da, a_row, a_col, pb + 8 * db, b_row, b_col, pc + 8 * index * m * n, n, accumulate
+        )
+    return out
+
+
+# --- Beaver combines ---------------------------------------------------------------
+
+
+def beaver_mul(
+    keys: KeySet, d: torch.Tensor, y: torch.Tensor, a: torch.Tensor, e: torch.Tensor, z: torch.Tensor
+) -> torch.Tensor:
+    """z += d * y + a * e for each hosted holder; d, e: [1, n], y, a, z: [rows, n]."""
+    rows, n = z.shape
+    public = min(rows, 1)
+    _beaver.beaver_mul(
+        keys.native,
+        _address(d, public, n),
+        _address(y, rows, n),
+        _address(a, rows, n),
+        _address(e, public, n),
+        _address(z),
+        n,
+    )
+    return z
+
+
+def beaver_square(keys: KeySet, d: torch.Tensor, x: torch.Tensor, a: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    """z += d * (x + a) for each hosted holder."""
+    rows, n = z.shape
+    _beaver.beaver_square(
+        keys.native, _address(d, min(rows, 1), n), _address(x, rows, n), _address(a, rows, n), _address(z), n
+    )
+    return z
+
+
+# --- truncation (src/c/truncate.inc.h) ---------------------------------------------
+
+
+def truncate_deal(keys: KeySet, base: int, divisor: Divisor, out: torch.Tensor) -> None:
+    """Dealer: out [2 * n] corrections."""
+    use_torch_threads()
+    _beaver.truncate_deal(keys.native, base, divisor, _address(out), out.numel() // 2)
+
+
+def truncate_mask(keys: KeySet, base: int, offset: int, z: torch.Tensor) -> torch.Tensor:
+    """Holders: the message z + offset + r, [rows, n]."""
+    use_torch_threads()
+    out = torch.empty_like(z)
+    _beaver.truncate_mask(keys.native, base, offset, _address(z), out.data_ptr(), z.shape[1])
+    return out
+
+
+def truncate_finish(
+    keys: KeySet, base: int, divisor: Divisor, c: torch.Tensor, corrections: torch.Tensor | None
+) -> torch.Tensor:
+    """Holders: shares of the quotient from the opened c, [rows, n]."""
+    n = c.shape[1]
+    out = empty(keys.rows, n)
+    _beaver.truncate_finish(keys.native, base, divisor, _address(c), _optional(corrections, 2 * n), out.data_ptr(), n)
+    return out
+
+
+def truncate_local(z: torch.Tensor, bits: int, lead: bool, out: torch.Tensor) -> None:
+    """One of two holders: its share shifted by `bits` (SecureML)."""
+    _ring.truncate_local(_address(z), bits, lead, _address(out, *z.shape), z.numel())
+
+
+# --- comparison (src/c/compare.inc.h) -----------------------------------------------
+
+
+def compare_sizes(n: int) -> tuple[int, int, int, int, int]:
+    """Words of state, of each of three messages of one holder, and of corrections."""
+    return _beaver.compare_sizes(n)
+
+
+def compare_deal(keys: KeySet, base: int, n: int, out: torch.Tensor) -> None:
+    """Dealer: corrections for the sign bits of n elements."""
+    use_torch_threads()
+    _beaver.compare_deal(keys.native, base, _address(out, compare_sizes(n)[4]), n)
+
+
+def compare_chunks(
+    keys: KeySet, base: int, corrections: torch.Tensor | None, c: torch.Tensor, offset: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Holders, round 1: (state, message) from the opened c."""
+    n = c.shape[1]
+    sizes = compare_sizes(n)
+    state, message = empty(keys.rows, sizes[0]), empty(keys.rows, sizes[1])
+    _beaver.compare_chunks(
+        keys.native, base, _optional(corrections), _address(c), offset, state.data_ptr(), message.data_ptr(), n
+    )
+    return state, message
+
+
+def compare_nodes(
+    keys: KeySet, base: int, corrections: torch.Tensor | None, opened: torch.Tensor, state: torch.Tensor, n: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Holders, round 2: (sign so far, message)."""
+    sign, message = empty(keys.rows, packed_words(n)), empty(keys.rows, compare_sizes(n)[2])
+    _beaver.compare_nodes(
+        keys.native,
+        base,
+        _optional(corrections),
+        _address(opened),
+        _address(state),
+        sign.data_ptr(),
+        message.data_ptr(),
+        n,
+    )
+    return sign, message
+
+
+def compare_root(
+    keys: KeySet, base: int, corrections: torch.Tensor | None, opened: torch.Tensor, sign: torch.Tensor, n: int
+) -> torch.Tensor:
+    """Holders, round 3: the sign bit under rho."""
+    message = empty(keys.rows, compare_sizes(n)[3])
+    _beaver.compare_root(
+        keys.native, base, _optional(corrections), _address(opened), _address(sign), message.data_ptr(), n
+    )
+    return message
+
+
+# --- bits in both worlds (src/c/select.inc.h) ----------------------------------------
+
+
+def bit_deal(keys: KeySet, rho: int, stream: int, out: torch.Tensor) -> None:
+    """Dealer: corrections [n] of arithmetic shares of the bits of stream rho."""
+    _beaver.bit_deal(keys.native, rho, stream, _address(out), out.numel())
+
+
+def bit_share(keys: KeySet, beta: torch.Tensor, rho: torch.Tensor) -> torch.Tensor:
+    """Holders: arithmetic shares [rows, n] of the bits beta ^ rho."""
+    out = torch.empty_like(rho)
+    _beaver.bit_share(keys.native, _address(beta), _address(rho), out.data_ptr(), rho.shape[1])
+    return out
+
+
+def select_rows(divisor: Divisor | None) -> int:
+    """Corrections an element of a select."""
+    return 1 if divisor is None else 4
+
+
+def select_deal(keys: KeySet, base: int, rho: int, divisor: Divisor | None, out: torch.Tensor) -> None:
+    """Dealer: corrections [select_rows * n]."""
+    use_torch_threads()
+    n = out.numel() // select_rows(divisor)
+    _beaver.select_deal(keys.native, base, rho, divisor, _address(out), n)
+
+
+def select_finish(
+    keys: KeySet,
+    base: int,
+    divisor: Divisor | None,
+    flip: bool,
+    c: torch.Tensor,
+    beta: torch.Tensor,
+    rho: torch.Tensor,
+    corrections: torch.Tensor | None,
+) -> torch.Tensor:
+    """Holders: shares [rows, n] of bit * floor(z / divisor) from the opened c."""
+    n = c.shape[1]
+    out = empty(keys.rows, n)
+    _beaver.select_finish(
+        keys.native,
+        base,
+        divisor,
+        flip,
+        _address(c),
+        _address(beta),
+        _address(rho, keys.rows, n),
+        _optional(corrections, select_rows(divisor) * n),
+        out.data_ptr(),
+        n,
+    )
+    return out

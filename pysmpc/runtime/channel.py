@@ -1,0 +1,103 @@
+"""Channels: one call is one round, in which every holder sends to every other.
+
+`Local` joins holders of one process; `Linked` is one party among several and moves
+real messages over links.  Both count the same rounds and bytes, and hand every
+message to an observer, where one is set, with the reason for which it is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+
+from pysmpc import ring
+from pysmpc.errors import ChannelError
+from pysmpc.runtime.stats import Stats
+
+Observer = Callable[[str, list[torch.Tensor], list[torch.Tensor]], None]
+
+
+class _Counting:
+    def __init__(self, holders: int, stats: Stats) -> None:
+        self.holders = holders
+        self.stats = stats
+        self.observer: Observer | None = None
+
+    def _count(self, messages: Sequence[torch.Tensor]) -> None:
+        self.stats.rounds += 1
+        self.stats.sent += 8 * (self.holders - 1) * sum(m.shape[1] for m in messages)
+
+
+class Local(_Counting):
+    """All holders in this process."""
+
+    def open(self, messages: Sequence[torch.Tensor], cause: str) -> list[torch.Tensor]:
+        """Sums over the rows."""
+        return self._open(messages, cause, ring.rows_sum)
+
+    def open_xor(self, messages: Sequence[torch.Tensor], cause: str) -> list[torch.Tensor]:
+        """Exclusive ors over the rows."""
+        return self._open(messages, cause, ring.rows_xor)
+
+    def _open(
+        self, messages: Sequence[torch.Tensor], cause: str, combine: Callable[[torch.Tensor], torch.Tensor]
+    ) -> list[torch.Tensor]:
+        self._count(messages)
+        opened = [combine(m) for m in messages]
+        if self.observer:
+            self.observer(cause, list(messages), opened)
+        return opened
+
+
+class Link(Protocol):
+    """A two-way connection to another holder, in order and without loss."""
+
+    def send(self, cause: str, words: torch.Tensor) -> None:
+        """Send one message; does not wait for the other side."""
+
+    def receive(self) -> tuple[str, torch.Tensor]:
+        """The other side's next message."""
+
+
+class Linked(_Counting):
+    """One holder (with a link to every other) or none (a provider or driver)."""
+
+    def __init__(self, holders: int, stats: Stats, links: Sequence[Link]) -> None:
+        super().__init__(holders, stats)
+        self._links = links
+
+    def open(self, messages: Sequence[torch.Tensor], cause: str) -> list[torch.Tensor]:
+        """Sums over the holders."""
+        return self._exchange(messages, cause, ring.add)
+
+    def open_xor(self, messages: Sequence[torch.Tensor], cause: str) -> list[torch.Tensor]:
+        """Exclusive ors over the holders."""
+        return self._exchange(messages, cause, torch.bitwise_xor)
+
+    def _exchange(
+        self,
+        messages: Sequence[torch.Tensor],
+        cause: str,
+        combine: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    ) -> list[torch.Tensor]:
+        self._count(messages)
+        sizes = [m.shape[1] for m in messages]
+        if not self._links:
+            return [torch.empty((0, m), dtype=torch.int64) for m in sizes]
+        total = torch.cat([m[0] for m in messages])
+        for link in self._links:
+            link.send(cause, total)
+        for link in self._links:
+            theirs, words = link.receive()
+            if theirs != cause or words.shape != total.shape:
+                raise ChannelError(
+                    f"this party is at '{cause}' with {total.numel()} words, another at '{theirs}' with "
+                    f"{words.numel()}: the parties run different programs"
+                )
+            total = combine(total, words)
+        opened = [part.reshape(1, -1) for part in total.split(sizes)]
+        if self.observer:
+            self.observer(cause, list(messages), opened)
+        return opened

@@ -1,0 +1,110 @@
+"""Sessions: who holds shares, who provides randomness, and what passed between them."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from pysmpc.errors import PartyError
+from pysmpc.prg import KeySet, fresh_key
+from pysmpc.protocols.interfaces import Party
+from pysmpc.protocols.suite import Suite, default, plaintext
+from pysmpc.runtime.channel import Local
+from pysmpc.runtime.dealer import LocalFeed, SeedDealer
+from pysmpc.runtime.stats import Stats
+from pysmpc.shares import Body
+
+_serial = itertools.count(1)
+
+
+class Session:
+    """The holders of a set of secrets and their crypto provider.
+
+    holders: names, in the order of the shares.  provider: a name outside of them.
+    `party` is this process's part; `suite` the protocols in use.
+    """
+
+    def __init__(
+        self, holders: Sequence[str], provider: str, party: Party, stats: Stats, suite: Suite = default
+    ) -> None:
+        self.holders = tuple(holders)
+        self.provider = provider
+        self.party = party
+        self.stats = stats
+        self.suite = suite
+        self.serial = next(_serial)
+        self.plain = suite is plaintext
+        self._bodies: weakref.WeakValueDictionary[int, Body] = weakref.WeakValueDictionary()
+
+    def __repr__(self) -> str:
+        return f"Session({', '.join(self.holders)}; provider {self.provider})"
+
+    def register(self, body: Body) -> None:
+        """Note a body that holders keep; forgotten when it is dropped."""
+        self._bodies[body.serial] = body
+
+    def live(self, holder: str) -> Iterator[tuple[int, Body, torch.Tensor]]:
+        """(serial, body, words) of a hosted holder's shares, oldest first."""
+        row = self.party.ranks.index(self.holders.index(holder))
+        for serial, body in sorted(self._bodies.items()):
+            yield serial, body, body.words[row]
+
+
+def check_names(holders: Sequence[str], provider: str) -> None:
+    """Raise PartyError unless there are two holders or more, distinct, and a provider apart."""
+    if len(holders) < 2:
+        raise PartyError(
+            f"a secret needs at least two holders, got {len(holders)} ({', '.join(holders) or 'none'}); "
+            "with one, it would hold the value itself"
+        )
+    if len(set(holders)) != len(holders):
+        raise PartyError(f"each holder may appear once, got {', '.join(holders)}")
+    if provider in holders:
+        raise PartyError(
+            f"'{provider}' cannot be crypto provider and holder at once: it would know all masks of the "
+            "openings it sees; name another provider"
+        )
+
+
+def virtual_session(holders: Sequence[str], provider: str = "crypto_provider") -> Session:
+    """All holders, the provider and the owner of inputs in this process.
+
+    Every party's computation is done and every message counted; only the sockets are
+    missing.
+    """
+    check_names(holders, provider)
+    n = len(holders)
+    stats = Stats()
+
+    def dealt(count: int) -> None:
+        stats.dealt += count
+
+    def shared(count: int) -> None:
+        stats.shared += count
+
+    dealer_keys, owner_keys, ring_keys = ([fresh_key() for _ in range(n)] for _ in range(3))
+    party = Party(
+        holders=n,
+        ranks=tuple(range(n)),
+        channel=Local(n, stats),
+        dealer=SeedDealer(KeySet(dealer_keys, 0, n - 1), KeySet(dealer_keys), True, LocalFeed(), dealt),
+        owner=SeedDealer(KeySet(owner_keys, 0, n - 1), KeySet(owner_keys), True, LocalFeed(), shared),
+        own=KeySet(ring_keys),
+        next=KeySet(ring_keys[1:] + ring_keys[:1]),
+    )
+    return Session(holders, provider, party, stats)
+
+
+def _plain_session() -> Session:
+    nobody = KeySet([])
+    dealer = SeedDealer(nobody, None, False, LocalFeed(), lambda count: None)
+    stats = Stats()
+    party = Party(1, (0,), Local(1, stats), dealer, dealer, nobody, nobody)
+    return Session(("public",), "nobody", party, stats, plaintext)
+
+
+#: Public fixed-precision tensors, before they are shared and after they were opened.
+plain_session = _plain_session()

@@ -1,0 +1,156 @@
+"""Every party in a thread of its own, with links in memory.
+
+The setting closest to real machines without sockets: each holder has its own share
+alone (one row), the provider has none and deals ahead of everybody, waiting for
+nobody.  Used by the test suite to run each protocol as it runs on a network.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+from pysmpc.errors import ChannelError
+from pysmpc.prg import KeySet, fresh_key
+from pysmpc.protocols.interfaces import Party
+from pysmpc.protocols.suite import Suite, default
+from pysmpc.runtime.channel import Link, Linked
+from pysmpc.runtime.dealer import SeedDealer
+from pysmpc.runtime.session import Session, check_names
+from pysmpc.runtime.stats import Stats
+
+T = TypeVar("T")
+PATIENCE = 60.0
+
+
+def _get(source: queue.SimpleQueue[Any], what: str) -> Any:
+    try:
+        item = source.get(timeout=PATIENCE)
+    except queue.Empty:
+        raise ChannelError(f"no message for {PATIENCE:.0f} s: {what} is gone or at another point") from None
+    if isinstance(item, BaseException):
+        raise ChannelError(f"{what} stopped with an error") from item
+    return item
+
+
+class MemoryLink:
+    """One end of a connection: a queue in, a queue out."""
+
+    def __init__(self, peer: str, inbox: queue.SimpleQueue[Any], outbox: queue.SimpleQueue[Any]) -> None:
+        self._peer, self._in, self._out = peer, inbox, outbox
+
+    def send(self, cause: str, words: torch.Tensor) -> None:
+        """Never waits.  The words are passed on as they are: nobody writes to them again."""
+        self._out.put((cause, words))
+
+    def receive(self) -> tuple[str, torch.Tensor]:
+        """Wait for the peer's next message."""
+        cause, words = _get(self._in, self._peer)
+        return cause, words
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the peer that this side has stopped."""
+        self._out.put(error)
+
+
+class MemoryFeed:
+    """Corrections from the provider's thread to a holder's."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def send(self, words: torch.Tensor) -> None:
+        """Never waits."""
+        self._queue.put(words)
+
+    def receive(self, words: int) -> torch.Tensor:
+        """Wait for the provider."""
+        found = _get(self._queue, "the provider")
+        if found.numel() != words:
+            raise ChannelError(f"expected {words} corrections, the provider sent {found.numel()}: programs differ")
+        return found
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the receiver that the sender has stopped."""
+        self._queue.put(error)
+
+
+def _dealer(
+    keys: list[bytes], rank: int | None, deals: bool, feed: MemoryFeed, count: Callable[[int], None]
+) -> SeedDealer:
+    n = len(keys)
+    mine = [] if rank is None else [keys[rank]]
+    hosted = KeySet(mine, 0 if rank == 0 else -1, 0 if rank == n - 1 else -1)
+    return SeedDealer(hosted, KeySet(keys) if deals else None, rank == n - 1, feed, count)
+
+
+def sessions(holders: Sequence[str], provider: str = "crypto_provider", suite: Suite = default) -> list[Session]:
+    """One session object a party: the holders in order, then the provider.
+
+    The first holder owns the inputs: pass values to `share` there and None elsewhere.
+    """
+    check_names(holders, provider)
+    n = len(holders)
+    boxes = {(i, j): queue.SimpleQueue[Any]() for i in range(n) for j in range(n) if i != j}
+    dealt_feed, shared_feed = MemoryFeed(), MemoryFeed()
+    dealer_keys, owner_keys, ring_keys = ([fresh_key() for _ in range(n)] for _ in range(3))
+
+    def session(rank: int | None) -> Session:
+        stats = Stats()
+
+        def dealt(count: int) -> None:
+            stats.dealt += count
+
+        def shared(count: int) -> None:
+            stats.shared += count
+
+        links: list[Link] = []
+        own, after = [], []
+        if rank is not None:
+            links = [MemoryLink(holders[j], boxes[j, rank], boxes[rank, j]) for j in range(n) if j != rank]
+            own, after = [ring_keys[rank]], [ring_keys[(rank + 1) % n]]
+        party = Party(
+            holders=n,
+            ranks=() if rank is None else (rank,),
+            channel=Linked(n, stats, links),
+            dealer=_dealer(dealer_keys, rank, rank is None, dealt_feed, dealt),
+            owner=_dealer(owner_keys, rank, rank == 0, shared_feed, shared),
+            own=KeySet(own),
+            next=KeySet(after),
+        )
+        found = Session(holders, provider, party, stats, suite)
+        found.links = links  # type: ignore[attr-defined]
+        found.feeds = [dealt_feed] if rank is None else [shared_feed] if rank == 0 else []  # type: ignore[attr-defined]
+        return found
+
+    return [session(rank) for rank in range(n)] + [session(None)]
+
+
+def run(parties: Sequence[Session], program: Callable[[Session], T]) -> list[T]:
+    """program(session) in a thread a party; results in the order of the parties.
+
+    The first error that is not the echo of another party's is raised here.
+    """
+    results: list[Any] = [None] * len(parties)
+    errors: list[BaseException] = []
+
+    def work(index: int) -> None:
+        try:
+            results[index] = program(parties[index])
+        except BaseException as error:
+            errors.append(error)
+            for end in [*parties[index].links, *parties[index].feeds]:  # type: ignore[attr-defined]
+                end.fail(error)
+
+    threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(len(parties))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise next((e for e in errors if not isinstance(e, ChannelError)), errors[0])
+    return results

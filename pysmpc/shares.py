@@ -1,0 +1,188 @@
+"""What a process knows of a secret: the shares of the holders it hosts.
+
+`Body` is storage: `words` is [rows, n], one row of ring elements for every hosted
+holder (n holders in one process, one in a worker, none in the provider).  It is never
+written after it was made, which is why a mask, once drawn, and the opening under it
+stay valid for the life of the value and serve every product it takes part in.
+
+`Share` is a strided window on a body, with the scale of the encoding.  Transposes,
+slices and expansions are windows on the same body and inherit its opening.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+_serial = itertools.count(1)
+
+
+@dataclass(eq=False)
+class Bit:
+    """Shared bits: public beta = bit ^ rho, and shares of the dealt bit rho.
+
+    beta: [1 or 0, ceil(n / 64)] packed; rho: [rows, n]; stream: that of rho;
+    flip: the value is not(bit).
+    """
+
+    beta: torch.Tensor
+    rho: torch.Tensor
+    stream: int
+    flip: bool = False
+
+    def flipped(self) -> Bit:
+        """not(bit), for nothing."""
+        return Bit(self.beta, self.rho, self.stream, not self.flip)
+
+
+class Body:
+    """Immutable ring elements [rows, n] of the hosted holders."""
+
+    __slots__ = (
+        "words", "n", "serial", "mask", "opened", "bit", "sign", "origin", "one_hot", "compacted", "__weakref__"
+    )  # fmt: skip
+
+    def __init__(self, words: torch.Tensor) -> None:
+        self.words = words
+        self.n = words.shape[1]
+        self.serial = next(_serial)
+        self.mask: int | None = None  # stream under which `opened` was opened
+        self.opened: torch.Tensor | None = None  # [1 or 0, n] value - mask
+        self.bit: Bit | None = None  # the values are these bits
+        self.sign: Bit | None = None  # the bits of value > 0, where a ReLU found them
+        # an extremum (or its positions): the body it was taken from, and one-hot bits of where
+        self.one_hot = False  # bits of which just one is set
+        self.origin: tuple[weakref.ref[Body], Body] | None = None
+        self.compacted: dict[tuple[object, ...], weakref.ref[Body]] | None = None
+
+    @property
+    def rows(self) -> int:
+        """Hosted holders."""
+        return self.words.shape[0]
+
+    def chosen_from(self, source: Body) -> Body | None:
+        """One-hot bits of where in `source` this extremum stood."""
+        return self.origin[1] if self.origin is not None and self.origin[0]() is source else None
+
+    def __repr__(self) -> str:
+        return f"Body({self.rows} x {self.n})"
+
+
+def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Row-major strides, torch's way (sizes of zero count as one)."""
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(strides))
+
+
+def broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
+    """The shape that all shapes expand to; ValueError where they do not fit."""
+    out = tuple(shapes[0])
+    for shape in shapes[1:]:
+        shape = tuple(shape)
+        if shape == out:
+            continue
+        long, short = (out, shape) if len(out) >= len(shape) else (shape, out)
+        lead = len(long) - len(short)
+        merged = list(long)
+        for i, size in enumerate(short, lead):
+            if merged[i] == 1:
+                merged[i] = size
+            elif size not in (1, merged[i]):
+                raise ValueError(f"shapes {', '.join(str(tuple(s)) for s in shapes)} do not broadcast together")
+        out = tuple(merged)
+    return out
+
+
+class Share:
+    """A window on a body: shape, strides and offset in elements, and a scale."""
+
+    __slots__ = ("body", "shape", "strides", "offset", "scale")
+
+    def __init__(
+        self,
+        body: Body,
+        shape: Sequence[int],
+        scale: int = 1,
+        strides: Sequence[int] | None = None,
+        offset: int = 0,
+    ) -> None:
+        self.body = body
+        self.shape = tuple(shape)
+        self.scale = scale
+        self.strides = dense_strides(self.shape) if strides is None else tuple(strides)
+        self.offset = offset
+
+    @classmethod
+    def of(cls, words: torch.Tensor, shape: Sequence[int], scale: int = 1) -> Share:
+        """A share that owns contiguous words [rows, numel]."""
+        return cls(Body(words), shape, scale)
+
+    def __repr__(self) -> str:
+        return f"Share(shape={self.shape}, scale={self.scale}, rows={self.body.rows})"
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def dense(self) -> bool:
+        """Whether the window is its whole body, in order."""
+        return self.offset == 0 and self.numel == self.body.n and self.strides == dense_strides(self.shape)
+
+    def at(self, scale: int) -> Share:
+        """The same integers under another scale."""
+        return Share(self.body, self.shape, scale, self.strides, self.offset)
+
+    def window(self, data: torch.Tensor) -> torch.Tensor:
+        """This window on [rows, n] data that runs parallel to the body."""
+        rows = data.shape[0]
+        return data.as_strided((rows, *self.shape), (data.shape[1], *self.strides), self.offset)
+
+    def gather(self, data: torch.Tensor) -> torch.Tensor:
+        """The window as contiguous [rows, numel]; data itself where it is dense."""
+        return data if self.dense else self.window(data).reshape(data.shape[0], self.numel).contiguous()
+
+    def words(self) -> torch.Tensor:
+        """The shares as contiguous [rows, numel]."""
+        return self.gather(self.body.words)
+
+    def expand(self, shape: Sequence[int]) -> Share:
+        """Broadcast to a shape, by strides of zero."""
+        if tuple(shape) == self.shape:
+            return self
+        lead = len(shape) - len(self.shape)
+        strides = [0] * lead + [
+            0 if mine == 1 and size != 1 else step
+            for mine, size, step in zip(self.shape, shape[lead:], self.strides, strict=True)
+        ]
+        return Share(self.body, shape, self.scale, strides, self.offset)
+
+    def compact(self) -> Share:
+        """This share on a body of its own size.
+
+        Opening a value opens its whole body.  A small slice of a large body is copied
+        first; the copy is remembered as long as someone uses it, so that the slice,
+        too, is opened once.
+        """
+        span = {i: s for i, (s, size) in enumerate(zip(self.strides, self.shape, strict=True)) if s and size > 1}
+        distinct = math.prod(self.shape[i] for i in span)
+        if 2 * distinct >= self.body.n:
+            return self
+        shape = tuple(size if i in span else 1 for i, size in enumerate(self.shape))
+        key = (shape, self.strides, self.offset)
+        known = self.body.compacted = self.body.compacted or {}
+        found = known.get(key)
+        body = found() if found else None
+        if body is None:
+            core = Share(self.body, shape, self.scale, self.strides, self.offset)
+            body = Body(core.words())
+            known[key] = weakref.ref(body)
+        return Share(body, shape, self.scale).expand(self.shape)

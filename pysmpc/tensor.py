@@ -1,0 +1,216 @@
+"""`SecretTensor`: a torch.Tensor whose values are shares.
+
+It sits below autograd: torch records the graph, runs the backward pass, views,
+modules and optimizers; what reaches here are aten operations, each with a handler in
+`pysmpc.ops` that works on shares.  An operation without a handler raises.
+
+Sizes, strides and offset are the tensor's own (torch computes them), and describe a
+window on a `Cell`; torch views of one another share the cell.  A cell's content is
+replaced, never written, so what an in-place operation invalidates goes with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from pysmpc.errors import RevealError
+from pysmpc.fixedpoint import Precision
+from pysmpc.runtime.session import Session
+from pysmpc.shares import Body, Share
+
+Handler = Callable[..., Any]
+HANDLERS: dict[Any, Handler] = {}
+
+
+class Cell:
+    """What torch views of one another have in common: the value, its scale, its session.
+
+    scale: steps to one at the moment; a multiple of unit.scale after products, until
+    `settle` divides it out.
+    """
+
+    __slots__ = ("body", "scale", "unit", "session")
+
+    def __init__(self, body: Body, scale: int, unit: Precision, session: Session) -> None:
+        self.body = body
+        self.scale = scale
+        self.unit = unit
+        self.session = session
+        session.register(body)
+
+    def replace(self, body: Body, scale: int) -> None:
+        """New content; everything known about the old (opening, signs) is gone."""
+        self.body = body
+        self.scale = scale
+        self.session.register(body)
+
+    def settle(self, headroom: int = 1) -> None:
+        """Truncate to the nominal scale, unless the scale is at most `headroom` times it."""
+        if self.scale > self.unit.scale * headroom:
+            whole = Share(self.body, (self.body.n,), self.scale)
+            out = self.session.suite.truncate(self.session.party, whole, self.scale // self.unit.scale)
+            self.replace(out.body, self.unit.scale)
+
+
+class SecretTensor(torch.Tensor):
+    """A secret-shared tensor.  Make one with `sy.encrypt` or `.share`; open it with
+    `sy.decrypt`, `.reveal()` or `.get()`."""
+
+    cell: Cell
+    chained: bool  # made by share(requires_grad=True): shown as AutogradTensor
+
+    if TYPE_CHECKING:  # torch declares that these return Tensor; on a SecretTensor they return another
+
+        def _same(self, *args: Any, **kwargs: Any) -> SecretTensor: ...
+
+        reshape = view = expand = detach = clone = to = squeeze = unsqueeze = movedim = contiguous = _same
+        flatten = mean = sum = requires_grad_ = __getitem__ = __neg__ = __add__ = __sub__ = __rsub__ = __mul__ = _same
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    @staticmethod
+    def __new__(
+        cls,
+        cell: Cell,
+        size: Any,
+        stride: Any,
+        offset: int = 0,
+        dtype: torch.dtype = torch.float32,
+        requires_grad: bool = False,
+    ) -> SecretTensor:
+        self = torch.Tensor._make_wrapper_subclass(
+            cls,
+            size,
+            strides=stride,
+            storage_offset=offset,
+            dtype=dtype,
+            device=torch.device("cpu"),
+            requires_grad=requires_grad,
+        )
+        self.cell = cell
+        self.chained = False
+        return self
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    @classmethod
+    def of(cls, share: Share, session: Session, unit: Precision, dtype: torch.dtype) -> SecretTensor:
+        """A tensor of its own for a share."""
+        return cls(Cell(share.body, share.scale, unit, session), share.shape, share.strides, share.offset, dtype)
+
+    @property
+    def session(self) -> Session:
+        """Holders and provider."""
+        return self.cell.session
+
+    @property
+    def unit(self) -> Precision:
+        """Nominal resolution."""
+        return self.cell.unit
+
+    def window(self) -> Share:
+        """This tensor's part of its cell."""
+        return Share(self.cell.body, self.size(), self.cell.scale, self.stride(), int(self.storage_offset()))
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        handler = HANDLERS.get(func)
+        if handler is None:
+            # below autograd (inference mode, a handler's own calls) composites arrive whole
+            out = func.decompose(*args, **(kwargs or {}))
+            if out is not NotImplemented:
+                return out
+            raise NotImplementedError(
+                f"{func} is not implemented for secret tensors; rewrite it with supported operations, or open "
+                "the value first with sy.decrypt(x) if it may be known"
+            )
+        return handler(*args, **kwargs) if kwargs else handler(*args)
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
+        from_parameter = getattr(self, "_is_param", False)
+        head = "Parameter" if from_parameter else "(Wrapper)"
+        text = f"{head}>{describe(self, self.requires_grad or self.chained)}"
+        return f"Parameter containing:\n{text}" if from_parameter else text
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        if spec:
+            raise RevealError(f"a secret cannot be formatted with '{spec}'; {HOW}")
+        return repr(self)
+
+    def __bool__(self) -> bool:
+        raise RevealError(f"a secret has no truth value that Python may branch on; {HOW}, or use torch.where")
+
+    def _refuse(self, what: str) -> RevealError:
+        return RevealError(f"{what} would open a secret unasked; {HOW}")
+
+    def __float__(self) -> float:
+        raise self._refuse("float()")
+
+    def __int__(self) -> int:
+        raise self._refuse("int()")
+
+    def __index__(self) -> int:
+        raise self._refuse("use as an index")
+
+    def __contains__(self, element: Any) -> bool:
+        raise self._refuse("'in'")
+
+    def item(self) -> Any:
+        """Raises: a secret has no item."""
+        raise self._refuse("item()")
+
+    def tolist(self) -> Any:
+        """Raises: a secret has no list."""
+        raise self._refuse("tolist()")
+
+    def numpy(self, *, force: bool = False) -> Any:
+        """Raises: a secret has no array."""
+        raise self._refuse("numpy()")
+
+    def __array__(self, dtype: Any = None) -> Any:
+        raise self._refuse("numpy.asarray()")
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise RevealError("a secret cannot be pickled: its shares belong to different parties; decrypt it first")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SecretTensor:
+        if not self.is_leaf:
+            raise RuntimeError("only leaf tensors can be deep-copied; use detach() first")
+        out = self.detach().clone()
+        if getattr(self, "_is_param", False):
+            out = cast(SecretTensor, torch.nn.Parameter(out, self.requires_grad))
+        else:
+            out.requires_grad_(self.requires_grad)
+        memo[id(self)] = out
+        return out
+
+    def reveal(self) -> torch.Tensor:
+        """Open the value to the caller, as a plain tensor of this dtype.  One round."""
+        raise NotImplementedError  # set by pysmpc.api, which knows how to decode
+
+
+HOW = "open it by name with sy.decrypt(x), x.reveal() or x.get()"
+
+
+def describe(tensor: SecretTensor, autograd: bool) -> str:
+    """The chain of the documents: what the value is made of and who holds it; no value."""
+    session, fixed = tensor.session, tensor.unit.scale > 1
+    chain = ("AutogradTensor>" if autograd else "") + ("FixedPrecisionTensor>" if fixed else "")
+    if session.plain:
+        return f"{chain}{tensor.window().words().reshape(tensor.shape)}"
+    serial = tensor.cell.body.serial
+    lines = [f"{chain}[AdditiveSharingTensor]"]
+    lines += [
+        f"\t-> [PointerTensor | me:{session.serial}{serial:08d} -> {name}:{serial:08d}]" for name in session.holders
+    ]
+    lines += [
+        f"\t*crypto provider: {session.provider}*",
+        f"\t*shape: {tuple(tensor.shape)}, scale: {tensor.cell.scale}*",
+    ]
+    return "\n".join(lines)

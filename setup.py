@@ -1,0 +1,86 @@
+"""Builds the two compiled modules. `pysmpc._ring` holds all of src/c and the one table of kernels;
+`pysmpc._beaver` cimports that table, so both run on the CPU target that was chosen once.
+
+Environment: CC chooses the compiler; PYSMPC_SANITIZE=1 builds with ASan and UBSan; PYSMPC_WERROR=1 makes every
+warning in src/c an error.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from glob import glob
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+CORE = sorted(glob("src/c/*.c"))
+HEADERS = sorted(glob("src/c/*.h") + glob("pysmpc/*.pxd"))
+
+CFLAGS = ["-std=gnu11", "-O3", "-fvisibility=hidden", "-Wno-psabi"]
+LDFLAGS: list[str] = []
+if os.environ.get("PYSMPC_SANITIZE") == "1":
+    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    CFLAGS = ["-std=gnu11", "-O1", "-g", "-Wno-psabi", "-fno-omit-frame-pointer", *sanitizers]
+    LDFLAGS = sanitizers
+
+STRICT = ["-Wall", "-Wextra", "-Werror"] if os.environ.get("PYSMPC_WERROR") == "1" else []
+
+
+class BuildExt(build_ext):
+    """Compiles the files of an extension side by side, and those of src/c with STRICT: Cython's generated C is not ours
+    to keep free of warnings."""
+
+    def build_extensions(self) -> None:
+        self.parallel = self.parallel or os.cpu_count()
+        self.compiler.compile = self.compile_sources
+        super().build_extensions()
+
+    def compile_sources(
+        self,
+        sources,
+        output_dir=None,
+        macros=None,
+        include_dirs=None,
+        debug=False,
+        extra_preargs=None,
+        extra_postargs=None,
+        depends=None,
+    ):
+        compiler = self.compiler
+        _, objects, postargs, pp_opts, build = compiler._setup_compile(
+            output_dir, macros, include_dirs, sources, depends, extra_postargs
+        )
+        cc_args = compiler._get_cc_args(pp_opts, debug, extra_preargs)
+
+        def compile_one(obj: str) -> None:
+            source, suffix = build[obj]
+            compiler._compile(obj, source, suffix, cc_args, postargs + (STRICT if source in CORE else []), pp_opts)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(compile_one, objects))
+        return objects
+
+
+def extension(name: str, sources: list[str]) -> Extension:
+    return Extension(
+        name,
+        sources,
+        include_dirs=["src/c"],
+        depends=HEADERS,
+        extra_compile_args=CFLAGS,
+        extra_link_args=LDFLAGS,
+        libraries=["pthread"],
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [
+            extension("pysmpc._ring", ["src/_ring.pyx", *CORE]),
+            extension("pysmpc._beaver", ["src/_beaver.pyx"]),
+        ],
+        build_dir="build/cython",
+        compiler_directives={"language_level": 3, "autotestdict": False},
+    ),
+    cmdclass={"build_ext": BuildExt},
+)

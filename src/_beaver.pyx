@@ -1,0 +1,104 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True
+"""The border to the protocol steps: what dealer and holders compute in one round.
+
+Addresses and lengths in, as in `_ring`; one call does a step for every holder that
+this process hosts.  The kernels' own files (src/c/*.inc.h) say what is computed.
+"""
+
+from pysmpc._ring cimport Keys, psm_divisor, size_t, steps, u64
+
+
+cdef class Divisor:
+    """A public divisor 2 <= d < 2^62, with its reciprocal.
+
+    offset: the largest multiple of d up to 2^62, the bound on a truncated |z|.
+    """
+
+    cdef psm_divisor d
+    cdef readonly object value
+
+    def __cinit__(self, value):
+        if not 2 <= value < 1 << 62:
+            raise ValueError(f"a divisor must be at least 2 and below 2**62, not {value}")
+        self.value = value
+        self.d = steps.divisor_make(value)
+
+    @property
+    def offset(self) -> int:
+        return self.d.offset
+
+
+def truncate_deal(Keys keys, u64 base, Divisor d not None, size_t corrections, size_t n):
+    with nogil:
+        steps.truncate_deal(&keys.h, base, d.d, <u64 *>corrections, n)
+
+
+def truncate_mask(Keys keys, u64 base, u64 offset, size_t z, size_t out, size_t n):
+    with nogil:
+        steps.truncate_mask(&keys.h, base, offset, <const u64 *>z, <u64 *>out, n)
+
+
+def truncate_finish(Keys keys, u64 base, Divisor d not None, size_t c, size_t corrections, size_t out, size_t n):
+    with nogil:
+        steps.truncate_finish(&keys.h, base, d.d, <const u64 *>c, <const u64 *>corrections, <u64 *>out, n)
+
+
+def compare_sizes(size_t n) -> tuple[int, int, int, int, int]:
+    """Words of state, of the three messages of a holder, and of corrections."""
+    return (
+        steps.compare_state(n),
+        steps.compare_message(0, n), steps.compare_message(1, n), steps.compare_message(2, n),
+        steps.compare_corrections(0, n) + steps.compare_corrections(1, n) + steps.compare_corrections(2, n),
+    )
+
+
+def compare_deal(Keys keys, u64 base, size_t corrections, size_t n):
+    with nogil:
+        steps.compare_deal(&keys.h, base, <u64 *>corrections, n)
+
+
+def compare_chunks(Keys keys, u64 base, size_t corrections, size_t c, u64 offset, size_t state, size_t message, size_t n):
+    with nogil:
+        steps.compare_chunks(&keys.h, base, <const u64 *>corrections, <const u64 *>c, offset, <u64 *>state, <u64 *>message, n)
+
+
+def compare_nodes(Keys keys, u64 base, size_t corrections, size_t opened, size_t state, size_t sign, size_t message, size_t n):
+    with nogil:
+        steps.compare_nodes(&keys.h, base, <const u64 *>corrections, <const u64 *>opened, <const u64 *>state, <u64 *>sign, <u64 *>message, n)
+
+
+def compare_root(Keys keys, u64 base, size_t corrections, size_t opened, size_t sign, size_t message, size_t n):
+    with nogil:
+        steps.compare_root(&keys.h, base, <const u64 *>corrections, <const u64 *>opened, <const u64 *>sign, <u64 *>message, n)
+
+
+def bit_deal(Keys keys, u64 rho, u64 stream, size_t corrections, size_t n):
+    with nogil:
+        steps.bit_deal(&keys.h, rho, stream, <u64 *>corrections, n)
+
+
+def bit_share(Keys keys, size_t beta, size_t rho, size_t out, size_t n):
+    with nogil:
+        steps.bit_share(&keys.h, <const u64 *>beta, <const u64 *>rho, <u64 *>out, n)
+
+
+def select_deal(Keys keys, u64 base, u64 rho, Divisor d, size_t corrections, size_t n):
+    cdef const psm_divisor *divisor = NULL if d is None else &d.d
+    with nogil:
+        steps.select_deal(&keys.h, base, rho, divisor, <u64 *>corrections, n)
+
+
+def select_finish(Keys keys, u64 base, Divisor d, bint flip, size_t c, size_t beta, size_t rho, size_t corrections, size_t out, size_t n):
+    cdef const psm_divisor *divisor = NULL if d is None else &d.d
+    with nogil:
+        steps.select_finish(&keys.h, base, divisor, flip, <const u64 *>c, <const u64 *>beta, <const u64 *>rho, <const u64 *>corrections, <u64 *>out, n)
+
+
+def beaver_mul(Keys keys, size_t d, size_t y, size_t a, size_t e, size_t z, size_t n):
+    with nogil:
+        steps.beaver_mul(&keys.h, <const u64 *>d, <const u64 *>y, <const u64 *>a, <const u64 *>e, <u64 *>z, n)
+
+
+def beaver_square(Keys keys, size_t d, size_t x, size_t a, size_t z, size_t n):
+    with nogil:
+        steps.beaver_square(&keys.h, <const u64 *>d, <const u64 *>x, <const u64 *>a, <u64 *>z, n)

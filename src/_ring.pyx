@@ -1,0 +1,213 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True
+"""The border to the ring kernels: addresses and lengths in, no tensor logic.
+
+Every address is that of an array of 64-bit words that the caller keeps alive; no
+argument is checked here.  `pysmpc.ring` and `pysmpc.prg` check and call.
+"""
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from pysmpc._ring cimport (
+    Keys, psm_aes_key, psm_steps, psm_view, ptrdiff_t, size_t, steps, u64, uint8_t,
+)
+
+
+cdef extern from "ring.h" nogil:
+    ctypedef struct psm_kernels:
+        const char *name
+        void (*aes_expand)(const uint8_t *key, psm_aes_key *round_keys) noexcept nogil
+        void (*aes_blocks)(const psm_aes_key *key, const uint8_t *src, uint8_t *out, size_t blocks) noexcept nogil
+        void (*add)(const u64 *x, const u64 *y, u64 *out, size_t n) noexcept nogil
+        void (*sub)(const u64 *x, const u64 *y, u64 *out, size_t n) noexcept nogil
+        void (*mul)(const u64 *x, const u64 *y, u64 *out, size_t n) noexcept nogil
+        void (*scale)(const u64 *x, u64 k, u64 *out, size_t n) noexcept nogil
+        void (*rows_sum)(const u64 *x, size_t rows, u64 *out, size_t n) noexcept nogil
+        void (*rows_xor)(const u64 *x, size_t rows, u64 *out, size_t n) noexcept nogil
+        void (*pack_bits)(const u64 *x, u64 *out, size_t n) noexcept nogil
+        void (*unpack_bits)(const u64 *packed, u64 *out, size_t n) noexcept nogil
+        void (*decompose)(const u64 *x, u64 *planes, size_t n) noexcept nogil
+        void (*truncate_local)(const u64 *z, unsigned f, int lead, u64 *out, size_t n) noexcept nogil
+
+cdef extern from "dispatch.h" nogil:
+    const psm_kernels *psm_kernels_get()
+    const psm_kernels *psm_kernels_by_name(const char *name)
+    const char *psm_dispatch_error()
+    const char *psm_dispatch_reason()
+    const char *const *psm_kernels_names()
+
+cdef extern from "matmul.h" nogil:
+    size_t psm_matmul_work(size_t m, size_t n, size_t k)
+    void psm_matmul(size_t m, size_t n, size_t k, psm_view a, psm_view b, u64 *c, ptrdiff_t ldc, int accumulate, u64 *work)
+
+cdef extern from "pool.h" nogil:
+    void psm_set_threads(int threads)
+    int psm_get_threads()
+
+cdef extern from "work.h" nogil:
+    u64 *psm_work(size_t words)
+
+cdef extern from "rounds.h" nogil:
+    const psm_steps psm_steps_table
+
+cdef const psm_kernels *K = psm_kernels_get()
+if psm_dispatch_error() is not NULL:
+    raise ImportError(psm_dispatch_error().decode())
+steps = &psm_steps_table
+
+
+def target() -> str:
+    """Name of the kernels in use."""
+    return K.name.decode()
+
+
+def reason() -> str:
+    """Why they were chosen."""
+    return psm_dispatch_reason().decode()
+
+
+def supported() -> list[str]:
+    """Names of the targets that this machine can run, worst first."""
+    cdef const char *const *names = psm_kernels_names()
+    found = []
+    while names[len(found)] is not NULL:
+        found.append(names[len(found)].decode())
+    return found
+
+
+def set_threads(int n) -> None:
+    psm_set_threads(n)
+
+
+def get_threads() -> int:
+    return psm_get_threads()
+
+
+cdef class Keys:
+    """Expanded AES-128 keys of `count` holders; wiped when dropped.
+
+    lead, target: index of the leading and of the corrected holder, or -1.
+    """
+
+    def __cinit__(self, keys, ptrdiff_t lead=-1, ptrdiff_t target=-1):
+        cdef bytes key
+        cdef size_t i
+        self.h.count = len(keys)
+        self.h.lead = lead
+        self.h.target = target
+        self.h.keys = <psm_aes_key *>calloc(self.h.count + 1, sizeof(psm_aes_key))
+        if self.h.keys is NULL:
+            raise MemoryError
+        for i, key in enumerate(keys):
+            if len(key) != 16:
+                raise ValueError(f"an AES-128 key has 16 bytes, not {len(key)}")
+            K.aes_expand(<const uint8_t *><const char *>key, &self.h.keys[i])
+
+    def __dealloc__(self):
+        if self.h.keys is not NULL:
+            memset(self.h.keys, 0, (self.h.count + 1) * sizeof(psm_aes_key))
+            free(self.h.keys)
+
+    @property
+    def count(self) -> int:
+        return self.h.count
+
+
+def aes_blocks(Keys keys, size_t index, const uint8_t[::1] blocks not None) -> bytes:
+    """AES-128 of whole 16 byte blocks under key `index`."""
+    if index >= keys.h.count or blocks.shape[0] % 16:
+        raise ValueError("aes_blocks takes whole blocks and the index of a key")
+    out = bytearray(blocks.shape[0])
+    cdef uint8_t[::1] view = out
+    if blocks.shape[0]:
+        K.aes_blocks(&keys.h.keys[index], &blocks[0], &view[0], blocks.shape[0] // 16)
+    return bytes(out)
+
+
+def draw(Keys keys, u64 stream, size_t corrections, size_t out, size_t n):
+    with nogil:
+        steps.draw(&keys.h, stream, <const u64 *>corrections, <u64 *>out, n)
+
+
+def mask(Keys keys, u64 stream, size_t x, size_t out, size_t n):
+    with nogil:
+        steps.mask(&keys.h, stream, <const u64 *>x, <u64 *>out, n)
+
+
+def deal_sum(Keys keys, u64 stream, size_t out, size_t n):
+    with nogil:
+        steps.deal_sum(&keys.h, stream, <u64 *>out, n)
+
+
+def deal_take(Keys keys, u64 stream, size_t acc, size_t n):
+    with nogil:
+        steps.deal_take(&keys.h, stream, <u64 *>acc, n)
+
+
+def add(size_t x, size_t y, size_t out, size_t n):
+    with nogil:
+        K.add(<const u64 *>x, <const u64 *>y, <u64 *>out, n)
+
+
+def sub(size_t x, size_t y, size_t out, size_t n):
+    with nogil:
+        K.sub(<const u64 *>x, <const u64 *>y, <u64 *>out, n)
+
+
+def mul(size_t x, size_t y, size_t out, size_t n):
+    with nogil:
+        K.mul(<const u64 *>x, <const u64 *>y, <u64 *>out, n)
+
+
+def scale(size_t x, u64 k, size_t out, size_t n):
+    with nogil:
+        K.scale(<const u64 *>x, k, <u64 *>out, n)
+
+
+def rows_sum(size_t x, size_t rows, size_t out, size_t n):
+    with nogil:
+        K.rows_sum(<const u64 *>x, rows, <u64 *>out, n)
+
+
+def rows_xor(size_t x, size_t rows, size_t out, size_t n):
+    with nogil:
+        K.rows_xor(<const u64 *>x, rows, <u64 *>out, n)
+
+
+def pack_bits(size_t x, size_t out, size_t n):
+    with nogil:
+        K.pack_bits(<const u64 *>x, <u64 *>out, n)
+
+
+def unpack_bits(size_t packed, size_t out, size_t n):
+    with nogil:
+        K.unpack_bits(<const u64 *>packed, <u64 *>out, n)
+
+
+def decompose(size_t x, size_t planes, size_t n):
+    with nogil:
+        K.decompose(<const u64 *>x, <u64 *>planes, n)
+
+
+def truncate_local(size_t z, unsigned f, bint lead, size_t out, size_t n):
+    with nogil:
+        K.truncate_local(<const u64 *>z, f, lead, <u64 *>out, n)
+
+
+def matmul(size_t m, size_t n, size_t k, size_t a, ptrdiff_t a_row, ptrdiff_t a_col,
+           size_t b, ptrdiff_t b_row, ptrdiff_t b_col, size_t c, ptrdiff_t ldc, bint accumulate):
+    """c (+)= a @ b; False where memory for the packed tiles is missing."""
+    cdef psm_view va, vb
+    cdef u64 *work
+    va.data = <const u64 *>a
+    va.row = a_row
+    va.col = a_col
+    vb.data = <const u64 *>b
+    vb.row = b_row
+    vb.col = b_col
+    with nogil:
+        work = psm_work(psm_matmul_work(m, n, k))
+        if work is not NULL:
+            psm_matmul(m, n, k, va, vb, <u64 *>c, ldc, accumulate, work)
+    if work is NULL:
+        raise MemoryError

@@ -1,0 +1,59 @@
+/* Elementwise arithmetic mod 2^64 and the elementwise Beaver combines.
+ *
+ * Plain loops over contiguous arrays, left to the compiler's vectoriser; an
+ * output may equal an input, never overlap it in part.
+ */
+
+/* out[i] = x[i] + y[i] */
+static void psm_add(const u64 *x, const u64 *y, u64 *out, size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] = x[i] + y[i];
+}
+
+/* out[i] = x[i] - y[i] */
+static void psm_sub(const u64 *x, const u64 *y, u64 *out, size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] = x[i] - y[i];
+}
+
+/* out[i] = x[i] * y[i] */
+static void psm_mul(const u64 *x, const u64 *y, u64 *out, size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] = x[i] * y[i];
+}
+
+/* out[i] = x[i] ^ y[i] */
+static void psm_xor(const u64 *x, const u64 *y, u64 *out, size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] = x[i] ^ y[i];
+}
+
+/* out[i] = k * x[i] */
+static void psm_scale(const u64 *x, u64 k, u64 *out, size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] = k * x[i];
+}
+
+/* out[i] = sum over rows of x[row][i] */
+static void psm_rows_sum(const u64 *x, size_t rows, u64 *out, size_t n) {
+    memcpy(out, x, n * sizeof(u64));
+    for (size_t row = 1; row < rows; row++) {
+        const u64 *src = x + row * n;
+        for (size_t i = 0; i < n; i++) out[i] += src[i];
+    }
+}
+
+/* out[i] = xor over rows of x[row][i] */
+static void psm_rows_xor(const u64 *x, size_t rows, u64 *out, size_t n) {
+    memcpy(out, x, n * sizeof(u64));
+    for (size_t row = 1; row < rows; row++) {
+        const u64 *src = x + row * n;
+        for (size_t i = 0; i < n; i++) out[i] ^= src[i];
+    }
+}
+
+/* z[i] += d[i] * y[i] + a[i] * e[i]: the product (d + a)(e + b) where y shares
+ * e + b, a shares the mask and z holds the share of a * b on entry. */
+static void psm_beaver_mul(const u64 *d, const u64 *y, const u64 *a, const u64 *e, u64 *z, size_t n) {
+    for (size_t i = 0; i < n; i++) z[i] += d[i] * y[i] + a[i] * e[i];
+}
+
+/* z[i] += d[i] * (x[i] + a[i]): the square of d + a, where x shares d + a. */
+static void psm_beaver_square(const u64 *d, const u64 *x, const u64 *a, u64 *z, size_t n) {
+    for (size_t i = 0; i < n; i++) z[i] += d[i] * (x[i] + a[i]);
+}

@@ -1,0 +1,199 @@
+/* The choice of a kernel table.
+ *
+ * A table is eligible if the CPU has its instructions and the operating system
+ * saves its registers (XCR0). The choice is made once, under pthread_once, and
+ * is immutable afterwards. There is no fallback for a forced name that cannot be
+ * obeyed: it is reported, so that a test never runs another table unnoticed.
+ */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dispatch.h"
+
+#ifdef __x86_64__
+#include <cpuid.h>
+#endif
+
+enum {
+    AVX2 = 1 << 0,
+    BMI2 = 1 << 1,
+    AES = 1 << 2,
+    AVX512F = 1 << 3,
+    AVX512DQ = 1 << 4,
+    AVX512BW = 1 << 5,
+    AVX512VL = 1 << 6,
+    AVX512VNNI = 1 << 7,
+    VAES = 1 << 8,
+};
+
+static const struct {
+    unsigned bit;
+    const char *name;
+} features[] = {
+    {AVX2, "avx2"}, {BMI2, "bmi2"}, {AES, "aes"},
+    {AVX512F, "avx512f"}, {AVX512DQ, "avx512dq"}, {AVX512BW, "avx512bw"},
+    {AVX512VL, "avx512vl"}, {AVX512VNNI, "avx512vnni"}, {VAES, "vaes"},
+};
+
+enum { FEATURES = sizeof features / sizeof features[0] };
+
+static const struct {
+    const psm_kernels *table;
+    unsigned needs;
+} targets[] = {
+    {&psm_kernels_portable, 0},
+#ifdef __x86_64__
+#define NEEDS_AVX2 (AVX2 | BMI2 | AES)
+#define NEEDS_AVX512 (NEEDS_AVX2 | AVX512F | AVX512DQ | AVX512BW | AVX512VL)
+    {&psm_kernels_avx2, NEEDS_AVX2},
+    {&psm_kernels_avx512, NEEDS_AVX512},
+    {&psm_kernels_avx512vnni, NEEDS_AVX512 | AVX512VNNI},
+    {&psm_kernels_avx512vaes, NEEDS_AVX512 | AVX512VNNI | VAES},
+#endif
+};
+
+enum { TARGETS = sizeof targets / sizeof targets[0] };
+
+static struct {
+    const psm_kernels *table;
+    unsigned cpu;
+    const char *names[TARGETS + 1];
+    char reason[256];
+    char error[256];
+} choice;
+
+static pthread_once_t chosen = PTHREAD_ONCE_INIT;
+
+#ifdef __x86_64__
+
+/* the register state the operating system saves (XCR0); 0 without xsave */
+static unsigned saved_state(unsigned leaf1_ecx) {
+    unsigned low = 0, high = 0;
+
+    if (leaf1_ecx & bit_OSXSAVE)
+        __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+
+static unsigned cpu_features(void) {
+    enum { YMM = 0x06, ZMM = 0xe6 };
+    unsigned a, b, c, d, leaf1, state, found = 0;
+
+    if (!__get_cpuid(1, &a, &b, &leaf1, &d) || !__get_cpuid_count(7, 0, &a, &b, &c, &d))
+        return 0;
+    state = saved_state(leaf1);
+    if ((state & YMM) != YMM)
+        return 0;
+    found |= leaf1 & bit_AES ? AES : 0;
+    found |= b & bit_AVX2 ? AVX2 : 0;
+    found |= b & bit_BMI2 ? BMI2 : 0;
+    found |= c & bit_VAES ? VAES : 0;
+    if ((state & ZMM) != ZMM)
+        return found;
+    found |= b & bit_AVX512F ? AVX512F : 0;
+    found |= b & bit_AVX512DQ ? AVX512DQ : 0;
+    found |= b & bit_AVX512BW ? AVX512BW : 0;
+    found |= b & bit_AVX512VL ? AVX512VL : 0;
+    found |= c & bit_AVX512VNNI ? AVX512VNNI : 0;
+    return found;
+}
+
+#else
+
+static unsigned cpu_features(void) {
+    return 0;
+}
+
+#endif
+
+static int eligible(size_t target) {
+    return (targets[target].needs & ~choice.cpu) == 0;
+}
+
+/* text = "a b c", the features of `set`; always terminated */
+static void list_features(unsigned set, char *text, size_t room) {
+    size_t used = 0;
+
+    text[0] = 0;
+    for (int i = 0; i < FEATURES; i++)
+        if (set & features[i].bit && used < room)
+            used += (size_t)snprintf(text + used, room - used, "%s%s", used ? " " : "",
+                                     features[i].name);
+}
+
+static void force(const char *name) {
+    char missing[128];
+
+    for (size_t i = 0; i < TARGETS; i++) {
+        if (strcmp(targets[i].table->name, name) != 0)
+            continue;
+        if (eligible(i)) {
+            choice.table = targets[i].table;
+            return;
+        }
+        list_features(targets[i].needs & ~choice.cpu, missing, sizeof missing);
+        snprintf(choice.error, sizeof choice.error,
+                 "PYSMPC_TARGET=%s: this CPU lacks %s", name, missing);
+        return;
+    }
+    snprintf(choice.error, sizeof choice.error,
+             "PYSMPC_TARGET=%.64s: no such target; known are portable, avx2, avx512, "
+             "avx512vnni, avx512vaes", name);
+}
+
+static void explain(void) {
+    unsigned all = 0;
+    char present[128], absent[128];
+
+    for (int i = 0; i < FEATURES; i++)
+        all |= features[i].bit;
+    list_features(choice.cpu, present, sizeof present);
+    list_features(all & ~choice.cpu, absent, sizeof absent);
+    snprintf(choice.reason, sizeof choice.reason, "%s: %s present; %s absent",
+             choice.table->name, present[0] ? present : "nothing", absent[0] ? absent : "nothing");
+}
+
+static void choose(void) {
+    const char *forced = getenv("PYSMPC_TARGET");
+    size_t names = 0;
+
+    choice.cpu = cpu_features();
+    for (size_t i = 0; i < TARGETS; i++)
+        if (eligible(i)) {
+            choice.table = targets[i].table;
+            choice.names[names++] = targets[i].table->name;
+        }
+    if (forced && forced[0])
+        force(forced);
+    explain();
+}
+
+const psm_kernels *psm_kernels_get(void) {
+    pthread_once(&chosen, choose);
+    return choice.table;
+}
+
+const char *psm_dispatch_error(void) {
+    pthread_once(&chosen, choose);
+    return choice.error[0] ? choice.error : NULL;
+}
+
+const char *psm_dispatch_reason(void) {
+    pthread_once(&chosen, choose);
+    return choice.reason;
+}
+
+const psm_kernels *psm_kernels_by_name(const char *name) {
+    pthread_once(&chosen, choose);
+    for (size_t i = 0; i < TARGETS; i++)
+        if (eligible(i) && strcmp(targets[i].table->name, name) == 0)
+            return targets[i].table;
+    return NULL;
+}
+
+const char *const *psm_kernels_names(void) {
+    pthread_once(&chosen, choose);
+    return choice.names;
+}

@@ -1,0 +1,52 @@
+/* Every kernel body, for the target that includes this file after choosing a
+ * cipher (aes_*.inc.h) and a product (matmul_*.inc.h), and the table of them.
+ *
+ * To add a kernel: name it in ring.h, write psm_<name> as a static function in
+ * an .inc.h file, include that here, and add its row.
+ */
+#pragma GCC diagnostic ignored "-Wpsabi" /* vectors are passed between static functions only */
+
+#include "prg.inc.h"
+#include "matmul.inc.h"
+#include "arith.inc.h"
+#include "bits.inc.h"
+#include "truncate.inc.h"
+#include "compare.inc.h"
+#include "select.inc.h"
+
+#define PSM_KERNELS(NAME) \
+    { \
+        .name = NAME, \
+        .aes_expand = psm_aes_expand, \
+        .aes_blocks = psm_aes_blocks, \
+        .prg_fill = psm_prg_fill, \
+        .prg_add = psm_prg_add, \
+        .prg_sub = psm_prg_sub, \
+        .prg_xor = psm_prg_xor, \
+        .matmul = psm_matmul, \
+        .matmul_work = psm_matmul_work, \
+        .add = psm_add, \
+        .sub = psm_sub, \
+        .mul = psm_mul, \
+        .xor_ = psm_xor, \
+        .scale = psm_scale, \
+        .rows_sum = psm_rows_sum, \
+        .rows_xor = psm_rows_xor, \
+        .beaver_mul = psm_beaver_mul, \
+        .beaver_square = psm_beaver_square, \
+        .pack_bits = psm_pack_bits, \
+        .unpack_bits = psm_unpack_bits, \
+        .decompose = psm_decompose, \
+        .truncate_deal = psm_truncate_deal, \
+        .truncate_mask = psm_truncate_mask, \
+        .truncate_finish = psm_truncate_finish, \
+        .truncate_local = psm_truncate_local, \
+        .compare_deal = psm_compare_deal, \
+        .compare_chunks = psm_compare_chunks, \
+        .compare_nodes = psm_compare_nodes, \
+        .compare_root = psm_compare_root, \
+        .bit_deal = psm_bit_deal, \
+        .bit_share = psm_bit_share, \
+        .select_deal = psm_select_deal, \
+        .select_finish = psm_select_finish, \
+    }

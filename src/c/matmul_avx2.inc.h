@@ -1,0 +1,126 @@
+/* Ring product by AVX2, which has no 64-bit multiplication.
+ *
+ * a*b = lo(a)*lo(b) + 2^32*(lo(a)*hi(b) + hi(a)*lo(b)). The first product is
+ * vpmuludq, summed in 64 bits; the two cross products are one vpmulld of b by
+ * a with its halves exchanged, summed mod 2^32 and folded once at the end:
+ * 5 uops for 4 products, against 8 when each product is completed at once.
+ *
+ * A strip is, for each 4 k, [4 rows][4 k]; a panel is [k][4 columns].
+ */
+
+#include "unroll.h"
+
+enum { MM_STRIP = 4, MM_NR = 4, MM_KC = 256, MM_MC = 512 };
+
+static inline size_t mm_strip_words(size_t k) {
+    return 16 * ((k + 3) / 4);
+}
+
+static inline size_t mm_panel_words(size_t k) {
+    return 16 * ((k + 3) / 4);
+}
+
+/* r[i] = column i becomes r[i] = row i */
+static inline void avx2_transpose(__m256i r[4]) {
+    __m256i a = _mm256_unpacklo_epi64(r[0], r[1]), b = _mm256_unpackhi_epi64(r[0], r[1]);
+    __m256i c = _mm256_unpacklo_epi64(r[2], r[3]), d = _mm256_unpackhi_epi64(r[2], r[3]);
+
+    r[0] = _mm256_permute2x128_si256(a, c, 0x20);
+    r[1] = _mm256_permute2x128_si256(b, d, 0x20);
+    r[2] = _mm256_permute2x128_si256(a, c, 0x31);
+    r[3] = _mm256_permute2x128_si256(b, d, 0x31);
+}
+
+/* r[i] = row i of the 4 x 4 block at v, zero beyond rows and cols */
+static inline void avx2_square(__m256i r[4], psm_view v, size_t rows, size_t cols) {
+    const __m256i lane = _mm256_set_epi64x(3, 2, 1, 0);
+    int by_columns = v.col != 1;
+    size_t lines = by_columns ? cols : rows, length = by_columns ? rows : cols;
+    ptrdiff_t line = by_columns ? v.col : v.row, step = by_columns ? v.row : v.col;
+    __m256i mask = _mm256_cmpgt_epi64(_mm256_set1_epi64x((long long)length), lane);
+    __m256i index = _mm256_set_epi64x(3 * step, 2 * step, step, 0);
+
+    for (size_t i = 0; i < 4; i++) {
+        const long long *at = (const long long *)v.data + (ptrdiff_t)(i < lines ? i : 0) * line;
+        r[i] = _mm256_setzero_si256();
+        if (i < lines)
+            r[i] = step == 1 ? _mm256_maskload_epi64(at, mask)
+                             : _mm256_mask_i64gather_epi64(r[i], at, index, mask, 8);
+    }
+    if (by_columns)
+        avx2_transpose(r);
+}
+
+static void mm_pack_strip(psm_view a, size_t rows, size_t k, u64 *out) {
+    for (size_t p = 0; p < k; p += 4, out += 16) {
+        __m256i r[4];
+        psm_view at = {a.data + (ptrdiff_t)p * a.col, a.row, a.col};
+        avx2_square(r, at, rows, k - p);
+        for (int i = 0; i < 4; i++)
+            _mm256_store_si256((__m256i *)out + i, r[i]);
+    }
+}
+
+static void mm_pack_panel(psm_view b, size_t k, size_t cols, u64 *out) {
+    for (size_t p = 0; p < k; p += 4, out += 16) {
+        __m256i r[4];
+        psm_view at = {b.data + (ptrdiff_t)p * b.row, b.row, b.col};
+        avx2_square(r, at, k - p, cols);
+        for (int i = 0; i < 4; i++)
+            _mm256_store_si256((__m256i *)out + i, r[i]);
+    }
+}
+
+/* the compiler may not regroup what leads to x: it would spill the tile */
+#define AVX2_KEEP(x) __asm__("" : "+x"(x))
+
+/* one k of `rows` rows (a, a+4, ...) by four columns */
+static inline __attribute__((always_inline))
+void avx2_step(int rows, const u64 *a, const u64 *b, __m256i low[4], __m256i cross[4]) {
+    __m256i column = _mm256_load_si256((const __m256i *)b);
+    __m256i turned = _mm256_shuffle_epi32(column, 0xb1);
+
+    PSM_UNROLL
+    for (int i = 0; i < rows; i++) {
+        __m256i x = _mm256_set1_epi64x((long long)a[4 * i]);
+        low[i] = _mm256_add_epi64(low[i], _mm256_mul_epu32(x, column));
+        cross[i] = _mm256_add_epi32(cross[i], _mm256_mullo_epi32(x, turned));
+        AVX2_KEEP(low[i]);
+        AVX2_KEEP(cross[i]);
+    }
+}
+
+static inline __attribute__((always_inline))
+void avx2_rows(int rows, const u64 *a, const u64 *b, size_t k, u64 *out) {
+    __m256i low[4], cross[4];
+
+    PSM_UNROLL
+    for (int i = 0; i < rows; i++)
+        low[i] = cross[i] = _mm256_setzero_si256();
+    for (; k >= 4; k -= 4, a += 16, b += 16) {
+        __asm__("" : "+r"(a), "+r"(b));
+        avx2_step(rows, a, b, low, cross);
+        avx2_step(rows, a + 1, b + 4, low, cross);
+        avx2_step(rows, a + 2, b + 8, low, cross);
+        avx2_step(rows, a + 3, b + 12, low, cross);
+    }
+    for (size_t p = 0; p < k; p++)
+        avx2_step(rows, a + p, b + 4 * p, low, cross);
+    PSM_UNROLL
+    for (int i = 0; i < rows; i++) {
+        __m256i both = _mm256_add_epi32(cross[i], _mm256_shuffle_epi32(cross[i], 0xb1));
+        low[i] = _mm256_add_epi64(low[i], _mm256_slli_epi64(both, 32));
+        _mm256_store_si256((__m256i *)out + i, low[i]);
+    }
+}
+
+static void mm_tile(const u64 *strip, size_t row, size_t rows, const u64 *panel, size_t cols,
+                      size_t k, u64 *out) {
+    (void)row, (void)cols;
+    switch (rows) {
+    case 1: avx2_rows(1, strip, panel, k, out); break;
+    case 2: avx2_rows(2, strip, panel, k, out); break;
+    case 3: avx2_rows(3, strip, panel, k, out); break;
+    default: avx2_rows(4, strip, panel, k, out); break;
+    }
+}

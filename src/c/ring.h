@@ -1,0 +1,116 @@
+/* The contract of the compiled core: arithmetic over Z_2^64 on secret shares.
+ *
+ * Every kernel works on plain arrays of uint64_t, allocates nothing in its
+ * loops, never touches Python, and neither branches on nor indexes by the
+ * contents of an array: control flow depends on lengths alone.
+ *
+ * One body per kernel (the *.inc.h files), compiled once for every CPU target
+ * (target_*.c); psm_kernels() returns the table chosen for this machine.
+ */
+#ifndef PSM_RING_H
+#define PSM_RING_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef uint64_t u64;
+typedef unsigned __int128 u128;
+
+/* AES-128 key schedule: eleven round keys in the order of FIPS-197. */
+typedef struct {
+    uint8_t bytes[176];
+} psm_aes_key;
+
+/* A stream of uniform words: word k is half (k & 1) of the block
+ * AES-128(key, LE64(k >> 1) || LE64(stream)). */
+
+/* A matrix seen through strides, in elements. */
+typedef struct {
+    const u64 *data;
+    ptrdiff_t row, col;
+} psm_view;
+
+/* A public divisor d >= 2 of truncate.inc.h: a power of two by its exponent
+ * (`power`), any other by its reciprocal; offset = d * floor(2^62 / d). */
+typedef struct {
+    u64 magic;
+    unsigned shift1, shift2, power;
+    u64 offset, offset_quotient;
+} psm_divisor;
+
+typedef struct psm_kernels {
+    const char *name;
+
+    /* --- prg.inc.h: AES-128 in counter mode ------------------------------ */
+    /* round_keys = expansion of the 16 byte key */
+    void (*aes_expand)(const uint8_t *key, psm_aes_key *round_keys);
+    /* out[16*i..] = AES(in[16*i..]) for i < blocks; out may equal in */
+    void (*aes_blocks)(const psm_aes_key *key, const uint8_t *in, uint8_t *out, size_t blocks);
+    /* out[i] = word (first + i) of the stream */
+    void (*prg_fill)(const psm_aes_key *key, u64 stream, u64 first, u64 *out, size_t n);
+    /* out[i] = x[i] + word (first + i); out may equal x */
+    void (*prg_add)(const psm_aes_key *key, u64 stream, u64 first, const u64 *x, u64 *out, size_t n);
+    /* out[i] = x[i] - word (first + i); out may equal x */
+    void (*prg_sub)(const psm_aes_key *key, u64 stream, u64 first, const u64 *x, u64 *out, size_t n);
+    /* out[i] = x[i] ^ word (first + i); out may equal x */
+    void (*prg_xor)(const psm_aes_key *key, u64 stream, u64 first, const u64 *x, u64 *out, size_t n);
+
+    /* --- matmul.inc.h ---------------------------------------------------- */
+    /* C[m,n] (+)= A[m,k] @ B[k,n] mod 2^64; C is row major with stride ldc and
+     * overlaps neither input; `work` holds matmul_work(m, n, k) words. */
+    void (*matmul)(size_t m, size_t n, size_t k, psm_view a, psm_view b,
+                   u64 *c, ptrdiff_t ldc, int accumulate, u64 *work);
+    size_t (*matmul_work)(size_t m, size_t n, size_t k);
+
+    /* --- arith.inc.h ----------------------------------------------------- */
+    void (*add)(const u64 *x, const u64 *y, u64 *out, size_t n);
+    void (*sub)(const u64 *x, const u64 *y, u64 *out, size_t n);
+    void (*mul)(const u64 *x, const u64 *y, u64 *out, size_t n);
+    void (*xor_)(const u64 *x, const u64 *y, u64 *out, size_t n);
+    void (*scale)(const u64 *x, u64 k, u64 *out, size_t n);
+    void (*rows_sum)(const u64 *x, size_t rows, u64 *out, size_t n);
+    void (*rows_xor)(const u64 *x, size_t rows, u64 *out, size_t n);
+    void (*beaver_mul)(const u64 *d, const u64 *y, const u64 *a, const u64 *e, u64 *z, size_t n);
+    void (*beaver_square)(const u64 *d, const u64 *x, const u64 *a, u64 *z, size_t n);
+
+    /* --- bits.inc.h ------------------------------------------------------ */
+    void (*pack_bits)(const u64 *x, u64 *out, size_t n);
+    void (*unpack_bits)(const u64 *packed, u64 *out, size_t n);
+    void (*decompose)(const u64 *x, u64 *planes, size_t n);
+
+    /* --- truncate.inc.h; [begin, end) elements of n ------------------------ */
+    void (*truncate_deal)(const psm_aes_key *keys, size_t holders, u64 base, psm_divisor d,
+                          size_t begin, size_t end, u64 *corrections, size_t n);
+    void (*truncate_mask)(const psm_aes_key *key, u64 base, u64 offset, const u64 *z, u64 *out,
+                          size_t begin, size_t end);
+    void (*truncate_finish)(const psm_aes_key *key, u64 base, psm_divisor d, int lead,
+                            const u64 *c, const u64 *corrections, u64 *out, size_t begin,
+                            size_t end, size_t n);
+    void (*truncate_local)(const u64 *z, unsigned f, int lead, u64 *out, size_t n);
+
+    /* --- compare.inc.h; [begin, end) packed words -------------------------- */
+    void (*compare_deal)(const psm_aes_key *keys, size_t holders, u64 base, size_t n, size_t begin,
+                         size_t end, u64 *chunks, u64 *nodes, u64 *root);
+    void (*compare_chunks)(const psm_aes_key *key, u64 base, int lead, const u64 *corrections,
+                           const u64 *c, u64 offset, size_t n, size_t begin, size_t end,
+                           u64 *state, u64 *message);
+    void (*compare_nodes)(const psm_aes_key *key, u64 base, int lead, const u64 *corrections,
+                          const u64 *opened, size_t begin, size_t end, const u64 *state, u64 *sign,
+                          u64 *message);
+    void (*compare_root)(const psm_aes_key *key, u64 base, int lead, const u64 *corrections,
+                         const u64 *opened, size_t begin, size_t end, const u64 *sign,
+                         u64 *message);
+
+    /* --- select.inc.h; [begin, end) packed words --------------------------- */
+    void (*bit_deal)(const psm_aes_key *keys, size_t holders, u64 rho, u64 stream, size_t n,
+                     size_t begin, size_t end, u64 *corrections);
+    void (*bit_share)(const u64 *beta, const u64 *rho, int lead, u64 *out, size_t n);
+    void (*select_deal)(const psm_aes_key *keys, size_t holders, u64 base, u64 rho,
+                        const psm_divisor *d, size_t n, size_t begin, size_t end,
+                        u64 *corrections);
+    void (*select_finish)(const psm_aes_key *key, u64 base, const psm_divisor *d, int lead,
+                          int flip, const u64 *c, const u64 *beta, const u64 *rho,
+                          const u64 *corrections, u64 *out, size_t n, size_t begin, size_t end);
+} psm_kernels;
+
+#endif

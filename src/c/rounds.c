@@ -1,0 +1,307 @@
+/* See rounds.h.  The split into tasks depends on n alone, so that results do not
+ * depend on the number of threads. */
+#include "rounds.h"
+
+#include "dispatch.h"
+#include "pool.h"
+
+enum { GRAIN = 64 }; /* packed words a task: 4096 elements */
+
+static psm_divisor psm_divisor_make(u64 d) {
+    psm_divisor out = {0};
+    unsigned log = 0;
+    while (log < 64 && ((u128)1 << log) < d) log++;
+    out.offset_quotient = ((u64)1 << 62) / d;
+    out.offset = out.offset_quotient * d;
+    out.magic = (u64)((((u128)1 << 64) * (((u128)1 << log) - d)) / d + 1);
+    out.shift1 = log < 1 ? log : 1;
+    out.shift2 = log > 1 ? log - 1 : 0;
+    if (d > 1 && (d & (d - 1)) == 0) out.power = log;
+    return out;
+}
+
+/* Everything a step may need; each task takes what is its own. */
+typedef struct {
+    const psm_kernels *k;
+    const psm_holders *h;
+    u64 base, other, offset;
+    const psm_divisor *d;
+    int flip;
+    const u64 *in, *in2, *in3, *in4, *corrections;
+    u64 *out, *out2;
+    size_t n, words, ranges;
+} step;
+
+typedef struct {
+    size_t row, begin, end; /* packed words */
+    size_t first, last;     /* elements */
+    const psm_aes_key *key;
+    const u64 *corrections;
+    int lead;
+} part;
+
+static part part_of(const step *s, size_t index) {
+    part p;
+    p.row = index / s->ranges;
+    p.begin = index % s->ranges * GRAIN;
+    p.end = p.begin + GRAIN < s->words ? p.begin + GRAIN : s->words;
+    p.first = p.begin * 64;
+    p.last = p.end * 64 < s->n ? p.end * 64 : s->n;
+    p.key = &s->h->keys[p.row];
+    p.corrections = (ptrdiff_t)p.row == s->h->target ? s->corrections : NULL;
+    p.lead = (ptrdiff_t)p.row == s->h->lead;
+    return p;
+}
+
+/* run for each range, and for each hosted holder or (dealing) once */
+static void run(step *s, size_t rows, void (*task)(void *, size_t)) {
+    s->k = psm_kernels_get();
+    s->words = (s->n + 63) / 64;
+    s->ranges = (s->words + GRAIN - 1) / GRAIN;
+    if (s->ranges) psm_parallel(rows * s->ranges, task, s);
+}
+
+#define STEP(name, rows, ...)                                                                      \
+    do {                                                                                           \
+        step s = {.h = h, .n = n, __VA_ARGS__};                                                    \
+        run(&s, rows, name);                                                                       \
+    } while (0)
+
+#define TASK(name) static void name(void *context, size_t index)
+#define PART                                                                                       \
+    const step *s = context;                                                                       \
+    part p = part_of(s, index);                                                                    \
+    (void)p
+
+TASK(draw_task) {
+    PART;
+    u64 *out = s->out + p.row * s->n + p.first;
+    if (p.corrections)
+        s->k->prg_add(p.key, s->base, p.first, p.corrections + p.first, out, p.last - p.first);
+    else
+        s->k->prg_fill(p.key, s->base, p.first, out, p.last - p.first);
+}
+
+static void psm_draw(const psm_holders *h, u64 stream, const u64 *corrections, u64 *out, size_t n) {
+    STEP(draw_task, h->count, .base = stream, .corrections = corrections, .out = out);
+}
+
+TASK(mask_task) {
+    PART;
+    size_t at = p.row * s->n + p.first;
+    s->k->prg_sub(p.key, s->base, p.first, s->in + at, s->out + at, p.last - p.first);
+}
+
+static void psm_mask(const psm_holders *h, u64 stream, const u64 *x, u64 *out, size_t n) {
+    STEP(mask_task, h->count, .base = stream, .in = x, .out = out);
+}
+
+TASK(deal_sum_task) {
+    PART;
+    u64 *out = s->out + p.first;
+    size_t m = p.last - p.first;
+    s->k->prg_fill(&s->h->keys[0], s->base, p.first, out, m);
+    for (size_t i = 1; i < s->h->count; i++)
+        s->k->prg_add(&s->h->keys[i], s->base, p.first, out, out, m);
+}
+
+static void psm_deal_sum(const psm_holders *h, u64 stream, u64 *out, size_t n) {
+    STEP(deal_sum_task, 1, .base = stream, .out = out);
+}
+
+TASK(deal_take_task) {
+    PART;
+    u64 *out = s->out + p.first;
+    for (size_t i = 0; i < s->h->count; i++)
+        s->k->prg_sub(&s->h->keys[i], s->base, p.first, out, out, p.last - p.first);
+}
+
+static void psm_deal_take(const psm_holders *h, u64 stream, u64 *acc, size_t n) {
+    STEP(deal_take_task, 1, .base = stream, .out = acc);
+}
+
+TASK(truncate_deal_task) {
+    PART;
+    s->k->truncate_deal(s->h->keys, s->h->count, s->base, *s->d, p.first, p.last, s->out, s->n);
+}
+
+static void psm_step_truncate_deal(const psm_holders *h, u64 base, psm_divisor d, u64 *corrections, size_t n) {
+    STEP(truncate_deal_task, 1, .base = base, .d = &d, .out = corrections);
+}
+
+TASK(truncate_mask_task) {
+    PART;
+    size_t at = p.row * s->n;
+    s->k->truncate_mask(p.key, s->base, p.lead ? s->offset : 0, s->in + at, s->out + at, p.first,
+                        p.last);
+}
+
+static void psm_step_truncate_mask(const psm_holders *h, u64 base, u64 offset, const u64 *z, u64 *out, size_t n) {
+    STEP(truncate_mask_task, h->count, .base = base, .offset = offset, .in = z, .out = out);
+}
+
+TASK(truncate_finish_task) {
+    PART;
+    s->k->truncate_finish(p.key, s->base, *s->d, p.lead, s->in, p.corrections,
+                          s->out + p.row * s->n, p.first, p.last, s->n);
+}
+
+static void psm_step_truncate_finish(const psm_holders *h, u64 base, psm_divisor d, const u64 *c,
+                              const u64 *corrections, u64 *out, size_t n) {
+    STEP(truncate_finish_task, h->count, .base = base, .d = &d, .in = c,
+         .corrections = corrections, .out = out);
+}
+
+TASK(beaver_mul_task) {
+    PART;
+    size_t at = p.row * s->n + p.first;
+    s->k->beaver_mul(s->in + p.first, s->in2 + at, s->in3 + at, s->in4 + p.first, s->out + at,
+                     p.last - p.first);
+}
+
+static void psm_step_beaver_mul(const psm_holders *h, const u64 *d, const u64 *y, const u64 *a,
+                                const u64 *e, u64 *z, size_t n) {
+    STEP(beaver_mul_task, h->count, .in = d, .in2 = y, .in3 = a, .in4 = e, .out = z);
+}
+
+TASK(beaver_square_task) {
+    PART;
+    size_t at = p.row * s->n + p.first;
+    s->k->beaver_square(s->in + p.first, s->in2 + at, s->in3 + at, s->out + at, p.last - p.first);
+}
+
+static void psm_step_beaver_square(const psm_holders *h, const u64 *d, const u64 *x, const u64 *a,
+                                   u64 *z, size_t n) {
+    STEP(beaver_square_task, h->count, .in = d, .in2 = x, .in3 = a, .out = z);
+}
+
+/* Sizes of compare.inc.h, in rows of packed words. */
+enum { MESSAGE_1 = 27, MESSAGE_2 = 6, MESSAGE_3 = 1, STATE = 5 };
+enum { DEAL_1 = 233, DEAL_2 = 81, DEAL_3 = 15 };
+
+static size_t psm_compare_message(int round, size_t n) {
+    static const size_t rows[] = {MESSAGE_1, MESSAGE_2, MESSAGE_3};
+    return rows[round] * ((n + 63) / 64);
+}
+
+static size_t psm_compare_corrections(int part_index, size_t n) {
+    static const size_t rows[] = {DEAL_1, DEAL_2, DEAL_3};
+    return rows[part_index] * ((n + 63) / 64);
+}
+
+static size_t psm_compare_state(size_t n) { return STATE * ((n + 63) / 64); }
+
+TASK(compare_deal_task) {
+    PART;
+    u64 *nodes = s->out + DEAL_1 * s->words;
+    s->k->compare_deal(s->h->keys, s->h->count, s->base, s->n, p.begin, p.end, s->out, nodes,
+                       nodes + DEAL_2 * s->words);
+}
+
+static void psm_step_compare_deal(const psm_holders *h, u64 base, u64 *corrections, size_t n) {
+    STEP(compare_deal_task, 1, .base = base, .out = corrections);
+}
+
+TASK(compare_chunks_task) {
+    PART;
+    s->k->compare_chunks(p.key, s->base, p.lead, p.corrections, s->in, s->offset, s->n, p.begin,
+                         p.end, s->out + p.row * STATE * s->words,
+                         s->out2 + p.row * MESSAGE_1 * s->words);
+}
+
+static void psm_step_compare_chunks(const psm_holders *h, u64 base, const u64 *corrections, const u64 *c,
+                             u64 offset, u64 *state, u64 *message, size_t n) {
+    STEP(compare_chunks_task, h->count, .base = base, .corrections = corrections, .in = c,
+         .offset = offset, .out = state, .out2 = message);
+}
+
+TASK(compare_nodes_task) {
+    PART;
+    const u64 *corrections = p.corrections ? p.corrections + DEAL_1 * s->words : NULL;
+    s->k->compare_nodes(p.key, s->base, p.lead, corrections, s->in, p.begin, p.end,
+                        s->in2 + p.row * STATE * s->words, s->out + p.row * s->words,
+                        s->out2 + p.row * MESSAGE_2 * s->words);
+}
+
+static void psm_step_compare_nodes(const psm_holders *h, u64 base, const u64 *corrections,
+                            const u64 *opened, const u64 *state, u64 *sign, u64 *message, size_t n) {
+    STEP(compare_nodes_task, h->count, .base = base, .corrections = corrections, .in = opened,
+         .in2 = state, .out = sign, .out2 = message);
+}
+
+TASK(compare_root_task) {
+    PART;
+    const u64 *corrections = p.corrections ? p.corrections + (DEAL_1 + DEAL_2) * s->words : NULL;
+    s->k->compare_root(p.key, s->base, p.lead, corrections, s->in, p.begin, p.end,
+                       s->in2 + p.row * s->words, s->out2 + p.row * s->words);
+}
+
+static void psm_step_compare_root(const psm_holders *h, u64 base, const u64 *corrections,
+                           const u64 *opened, const u64 *sign, u64 *message, size_t n) {
+    STEP(compare_root_task, h->count, .base = base, .corrections = corrections, .in = opened,
+         .in2 = sign, .out2 = message);
+}
+
+TASK(bit_deal_task) {
+    PART;
+    s->k->bit_deal(s->h->keys, s->h->count, s->other, s->base, s->n, p.begin, p.end, s->out);
+}
+
+static void psm_step_bit_deal(const psm_holders *h, u64 rho, u64 stream, u64 *corrections, size_t n) {
+    STEP(bit_deal_task, 1, .base = stream, .other = rho, .out = corrections);
+}
+
+static void psm_step_bit_share(const psm_holders *h, const u64 *beta, const u64 *rho, u64 *out, size_t n) {
+    const psm_kernels *k = psm_kernels_get();
+    for (size_t row = 0; row < h->count; row++)
+        k->bit_share(beta, rho + row * n, (ptrdiff_t)row == h->lead, out + row * n, n);
+}
+
+TASK(select_deal_task) {
+    PART;
+    s->k->select_deal(s->h->keys, s->h->count, s->base, s->other, s->d, s->n, p.begin, p.end,
+                      s->out);
+}
+
+static void psm_step_select_deal(const psm_holders *h, u64 base, u64 rho, const psm_divisor *d,
+                          u64 *corrections, size_t n) {
+    STEP(select_deal_task, 1, .base = base, .other = rho, .d = d, .out = corrections);
+}
+
+TASK(select_finish_task) {
+    PART;
+    s->k->select_finish(p.key, s->base, s->d, p.lead, s->flip, s->in, s->in2,
+                        s->in3 + p.row * s->n, p.corrections, s->out + p.row * s->n, s->n, p.begin,
+                        p.end);
+}
+
+static void psm_step_select_finish(const psm_holders *h, u64 base, const psm_divisor *d, int flip,
+                            const u64 *c, const u64 *beta, const u64 *rho, const u64 *corrections,
+                            u64 *out, size_t n) {
+    STEP(select_finish_task, h->count, .base = base, .d = d, .flip = flip, .in = c, .in2 = beta,
+         .in3 = rho, .corrections = corrections, .out = out);
+}
+
+const psm_steps psm_steps_table = {
+    .divisor_make = psm_divisor_make,
+    .draw = psm_draw,
+    .mask = psm_mask,
+    .deal_sum = psm_deal_sum,
+    .deal_take = psm_deal_take,
+    .truncate_deal = psm_step_truncate_deal,
+    .truncate_mask = psm_step_truncate_mask,
+    .truncate_finish = psm_step_truncate_finish,
+    .beaver_mul = psm_step_beaver_mul,
+    .beaver_square = psm_step_beaver_square,
+    .compare_message = psm_compare_message,
+    .compare_corrections = psm_compare_corrections,
+    .compare_state = psm_compare_state,
+    .compare_deal = psm_step_compare_deal,
+    .compare_chunks = psm_step_compare_chunks,
+    .compare_nodes = psm_step_compare_nodes,
+    .compare_root = psm_step_compare_root,
+    .bit_deal = psm_step_bit_deal,
+    .bit_share = psm_step_bit_share,
+    .select_deal = psm_step_select_deal,
+    .select_finish = psm_step_select_finish,
+};

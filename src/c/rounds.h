@@ -1,0 +1,68 @@
+/* One call a protocol step: every hosted holder, split over the threads.
+ *
+ * A process hosts `count` of the share holders (all in one process, one in a
+ * worker, none in the provider); arrays have one row a hosted holder.  `lead` and
+ * `target` are the rows of the leading holder, who adds public constants, and of
+ * the holder who is sent corrections; -1 where another process hosts them.
+ */
+#ifndef PSM_ROUNDS_H
+#define PSM_ROUNDS_H
+
+#include "ring.h"
+
+typedef struct {
+    psm_aes_key *keys;
+    size_t count;
+    ptrdiff_t lead, target;
+} psm_holders;
+
+typedef struct {
+    psm_divisor (*divisor_make)(u64 d);
+
+    /* out[h] = words of stream, plus the corrections for the target (or NULL) */
+    void (*draw)(const psm_holders *h, u64 stream, const u64 *corrections, u64 *out, size_t n);
+    /* out[h] = x[h] - words of stream; x rows are `row` words apart */
+    void (*mask)(const psm_holders *h, u64 stream, const u64 *x, u64 *out, size_t n);
+    /* dealer: out = sum of all holders' words; acc -= them */
+    void (*deal_sum)(const psm_holders *h, u64 stream, u64 *out, size_t n);
+    void (*deal_take)(const psm_holders *h, u64 stream, u64 *acc, size_t n);
+
+    void (*truncate_deal)(const psm_holders *h, u64 base, psm_divisor d, u64 *corrections, size_t n);
+    void (*truncate_mask)(const psm_holders *h, u64 base, u64 offset, const u64 *z, u64 *out, size_t n);
+    void (*truncate_finish)(const psm_holders *h, u64 base, psm_divisor d, const u64 *c,
+                              const u64 *corrections, u64 *out, size_t n);
+
+    /* z[h] += d * y[h] + a[h] * e;  z[h] += d * (x[h] + a[h]); d and e are public */
+    void (*beaver_mul)(const psm_holders *h, const u64 *d, const u64 *y, const u64 *a, const u64 *e,
+                       u64 *z, size_t n);
+    void (*beaver_square)(const psm_holders *h, const u64 *d, const u64 *x, const u64 *a, u64 *z,
+                          size_t n);
+
+    /* words of one holder's message in each round of a comparison, and of the
+     * corrections it needs, for n elements */
+    size_t (*compare_message)(int round, size_t n);
+    size_t (*compare_corrections)(int part, size_t n);
+    size_t (*compare_state)(size_t n);
+
+    void (*compare_deal)(const psm_holders *h, u64 base, u64 *corrections, size_t n);
+    void (*compare_chunks)(const psm_holders *h, u64 base, const u64 *corrections, const u64 *c,
+                             u64 offset, u64 *state, u64 *message, size_t n);
+    void (*compare_nodes)(const psm_holders *h, u64 base, const u64 *corrections,
+                            const u64 *opened, const u64 *state, u64 *sign, u64 *message, size_t n);
+    void (*compare_root)(const psm_holders *h, u64 base, const u64 *corrections,
+                           const u64 *opened, const u64 *sign, u64 *message, size_t n);
+
+    void (*bit_deal)(const psm_holders *h, u64 rho, u64 stream, u64 *corrections, size_t n);
+    void (*bit_share)(const psm_holders *h, const u64 *beta, const u64 *rho, u64 *out, size_t n);
+    void (*select_deal)(const psm_holders *h, u64 base, u64 rho, const psm_divisor *d,
+                          u64 *corrections, size_t n);
+    void (*select_finish)(const psm_holders *h, u64 base, const psm_divisor *d, int flip,
+                            const u64 *c, const u64 *beta, const u64 *rho, const u64 *corrections,
+                            u64 *out, size_t n);
+} psm_steps;
+
+/* The steps on the kernels chosen for this machine; a table, so that a second
+ * extension module can use the state of the first. */
+extern const psm_steps psm_steps_table;
+
+#endif

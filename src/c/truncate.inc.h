@@ -1,0 +1,115 @@
+/* Division of a shared z by a public divisor, with one opening.
+ *
+ * With |z| <= offset (a multiple of the divisor next to 2^62) the parties open
+ * c = z + offset + r.  The sum wraps mod 2^64 exactly when r >= 2^63 and
+ * c < 2^63, so c minus the integer r (c >= 2^63), or minus r taken as a signed
+ * integer (c < 2^63), is z + offset over the integers: no catastrophic error.
+ * The dealer shares  quotient = floor(r / d)  and
+ * jump = quotient - floor(signed r / d)  (zero when r < 2^63); then
+ *     floor(c / d) - quotient + [c < 2^63] * jump - offset / d
+ * is floor(z / d) or that plus one, rounding up with probability (z mod d) / d.
+ */
+
+/* Division by an invariant d >= 1 without a divide instruction, whose time
+ * would depend on the data (Granlund and Montgomery, PLDI 1994, figure 4.1). */
+static inline u64 psm_divide(psm_divisor d, u64 x) {
+    u64 t = (u64)(((u128)d.magic * x) >> 64);
+    return (t + ((x - t) >> d.shift1)) >> d.shift2;
+}
+
+static inline u64 psm_signed_jump(psm_divisor d, u64 r, u64 quotient) {
+    u64 negative = 0 - (r >> 63);
+    return (quotient + psm_divide(d, ~r) + 1) & negative;
+}
+
+#define PSM_TILE 512
+
+/* acc = sum (add != 0) or what is left of `acc` after taking away every
+ * holder's word of the stream. */
+static void psm_streams_sum(const psm_aes_key *keys, size_t holders, u64 stream, u64 first,
+                            u64 *acc, size_t n) {
+    psm_prg_fill(&keys[0], stream, first, acc, n);
+    for (size_t p = 1; p < holders; p++) psm_prg_add(&keys[p], stream, first, acc, acc, n);
+}
+
+static void psm_streams_take(const psm_aes_key *keys, size_t holders, u64 stream, u64 first,
+                             u64 *acc, size_t n) {
+    for (size_t p = 0; p < holders; p++) psm_prg_sub(&keys[p], stream, first, acc, acc, n);
+}
+
+/* quotient and jump of m words of r; a power of two needs no division */
+static void psm_quotients(psm_divisor d, const u64 *r, u64 *quotient, u64 *jump, size_t m) {
+    if (d.power) {
+        for (size_t i = 0; i < m; i++) {
+            quotient[i] = r[i] >> d.power;
+            jump[i] = (r[i] >> 63) << (64 - d.power);
+        }
+    } else {
+        for (size_t i = 0; i < m; i++) {
+            quotient[i] = psm_divide(d, r[i]);
+            jump[i] = psm_signed_jump(d, r[i], quotient[i]);
+        }
+    }
+}
+
+static void psm_public_quotients(psm_divisor d, const u64 *c, u64 *quotient, size_t m) {
+    if (d.power)
+        for (size_t i = 0; i < m; i++) quotient[i] = (c[i] >> d.power) - d.offset_quotient;
+    else
+        for (size_t i = 0; i < m; i++) quotient[i] = psm_divide(d, c[i]) - d.offset_quotient;
+}
+
+/* The dealer's message: corrections[0..n) for quotient, [n..2n) for jump.
+ * Streams base, base + 1, base + 2 carry r, quotient and jump. */
+static void psm_truncate_deal(const psm_aes_key *keys, size_t holders, u64 base, psm_divisor d,
+                              size_t begin, size_t end, u64 *corrections, size_t n) {
+    u64 r[PSM_TILE];
+    for (size_t at = begin; at < end; at += PSM_TILE) {
+        size_t m = end - at < PSM_TILE ? end - at : PSM_TILE;
+        u64 *quotient = corrections + at, *jump = corrections + n + at;
+        psm_streams_sum(keys, holders, base, at, r, m);
+        psm_quotients(d, r, quotient, jump, m);
+        psm_streams_take(keys, holders, base + 1, at, quotient, m);
+        psm_streams_take(keys, holders, base + 2, at, jump, m);
+    }
+}
+
+/* out = z + r (+ offset for the leading party): the message of one party */
+static void psm_truncate_mask(const psm_aes_key *key, u64 base, u64 offset, const u64 *z,
+                              u64 *out, size_t begin, size_t end) {
+    psm_prg_add(key, base, begin, z + begin, out + begin, end - begin);
+    for (size_t i = begin; i < end; i++) out[i] += offset;
+}
+
+/* One party's share of the quotient; corrections may be NULL. */
+static void psm_truncate_finish(const psm_aes_key *key, u64 base, psm_divisor d, int lead,
+                                const u64 *c, const u64 *corrections, u64 *out,
+                                size_t begin, size_t end, size_t n) {
+    u64 jump[PSM_TILE], share[PSM_TILE];
+    for (size_t at = begin; at < end; at += PSM_TILE) {
+        size_t m = end - at < PSM_TILE ? end - at : PSM_TILE;
+        psm_prg_fill(key, base + 1, at, share, m);
+        psm_prg_fill(key, base + 2, at, jump, m);
+        if (corrections) {
+            for (size_t i = 0; i < m; i++) share[i] += corrections[at + i];
+            for (size_t i = 0; i < m; i++) jump[i] += corrections[n + at + i];
+        }
+        for (size_t i = 0; i < m; i++)
+            share[i] = (jump[i] & ((c[at + i] >> 63) - 1)) - share[i];
+        if (lead) {
+            psm_public_quotients(d, c + at, jump, m);
+            for (size_t i = 0; i < m; i++) share[i] += jump[i];
+        }
+        memcpy(out + at, share, m * sizeof(u64));
+    }
+}
+
+/* Local truncation of two parties (SecureML): the leading party shifts its
+ * share, the other the negative of its own.  Wrong by 2^(64 - f) with
+ * probability |z| / 2^64. */
+static void psm_truncate_local(const u64 *z, unsigned f, int lead, u64 *out, size_t n) {
+    if (lead)
+        for (size_t i = 0; i < n; i++) out[i] = z[i] >> f;
+    else
+        for (size_t i = 0; i < n; i++) out[i] = 0 - ((0 - z[i]) >> f);
+}

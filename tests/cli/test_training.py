@@ -1,0 +1,67 @@
+"""The training loop of the demo on plain tensors, where it is ordinary torch."""
+
+import pytest
+import torch
+
+from pysmpc.datasets import mnist
+from pysmpc.demo.main import initial
+from pysmpc.demo.settings import Settings
+from pysmpc.demo.training import PlainSide, cut, fit
+
+
+def train(settings, lines=None, ticks=None):
+    data = mnist.load(None, settings.train_items, settings.test_items)
+    model = initial(settings)
+    result = fit(
+        PlainSide(),
+        model,
+        cut(data.train_images, data.train_labels, settings.batch_size),
+        cut(data.test_images, data.test_labels, settings.batch_size),
+        settings,
+        log=(lines if lines is not None else []).append,
+        tick=lambda: ticks.append(1) if ticks is not None else None,
+    )
+    return model, result
+
+
+def test_the_articles_settings_learn():
+    _, result = train(Settings())
+    assert result.train_correct >= 595
+    assert result.test_correct[-1] >= 490
+    assert len(result.losses) == 200
+
+
+@pytest.mark.parametrize("activation", ["relu", "square"])
+def test_the_seed_decides_everything(activation):
+    settings = Settings(train_items=100, test_items=10, epochs=2, batch_size=30, activation=activation, seed=3)
+    (one, first), (two, second) = train(settings), train(settings)
+    assert first.losses == second.losses
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    other = train(Settings(train_items=100, test_items=10, epochs=2, batch_size=30, activation=activation, seed=4))[1]
+    assert first.losses != other.losses
+
+
+def test_initial_weights_leave_torchs_generator_alone():
+    before = torch.get_rng_state()
+    initial(Settings())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_lines_are_the_articles():
+    lines, ticks = [], []
+    train(Settings(train_items=128, test_items=64, epochs=1), lines, ticks)
+    first, second, accuracy = lines
+    assert first.startswith("Train Epoch: 1 [0/128 (0%)]\tLoss: ")
+    assert second.startswith("Train Epoch: 1 [64/128 (50%)]\tLoss: ")
+    assert second.endswith("s")
+    assert accuracy.startswith("\nTest set: Accuracy: ")
+    assert accuracy.endswith("%)\n")
+    assert len(ticks) == 2
+
+
+def test_batches_cover_the_items_in_order():
+    data = mnist.load(None, 100, 1)
+    batches = cut(data.train_images, data.train_labels, 32)
+    assert [len(batch.labels) for batch in batches] == [32, 32, 32, 4]
+    assert torch.equal(torch.cat([batch.labels for batch in batches]), data.train_labels)
+    assert all(torch.equal(batch.targets.argmax(1), batch.labels) for batch in batches)
