@@ -51,7 +51,28 @@ cdef extern from "rounds.h" nogil:
         void (*select_finish)(const psm_holders *h, u64 base, const psm_divisor *d, int flip, const u64 *c, const u64 *beta, const u64 *rho, const u64 *corrections, u64 *out, size_t n) noexcept nogil
 
 
+cdef extern from "product.h" nogil:
+    ctypedef struct psm_factor:
+        const u64 *shares
+        const u64 *opened
+        u64 stream
+        size_t n
+        ptrdiff_t row
+        ptrdiff_t col
+        const ptrdiff_t *offsets
+
+    ctypedef struct psm_product:
+        psm_factor x
+        psm_factor y
+        size_t batch
+        size_t m
+        size_t n
+        size_t k
+
+
 cdef const psm_steps *steps
+cdef int (*product_deal)(const psm_holders *h, const psm_product *p, u64 stream, u64 *corrections) noexcept nogil
+cdef int (*product_combine)(const psm_holders *h, const psm_product *p, u64 stream, const u64 *corrections, u64 *out) noexcept nogil
 
 
 cdef class Keys:

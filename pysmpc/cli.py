@@ -7,10 +7,10 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
+from pysmpc import __version__
 from pysmpc.demo.settings import HOLDERS, Settings
 
 
@@ -60,7 +60,7 @@ def writable(text: str) -> Path:
 
 def build_parser() -> Parser:
     parser = Parser(prog="pysmpc", description="Secure multi-party computation for PyTorch.")
-    parser.add_argument("--version", action="version", version=f"pysmpc {metadata.version('pysmpc')}")
+    parser.add_argument("--version", action="version", version=f"pysmpc {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="{demo,info}")
 
     about = "Train a network on secret-shared MNIST, then again in plain torch, and compare."

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from importlib import metadata
 from typing import NamedTuple
 
 import torch
 
-from pysmpc import ring
+from pysmpc import __version__, ring
 
 
 class Info(NamedTuple):
@@ -32,7 +31,7 @@ def why() -> str:
 
 def gather() -> Info:
     return Info(
-        version=metadata.version("pysmpc"),
+        version=__version__,
         target=ring.target(),
         reason=why(),
         supported=tuple(ring.supported()),

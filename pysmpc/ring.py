@@ -9,6 +9,7 @@ torch.int64 tensors wrap mod 2**64, so linear operations on windows are torch's 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -193,6 +194,60 @@ def beaver_square(keys: KeySet, d: torch.Tensor, x: torch.Tensor, a: torch.Tenso
         keys.native, _address(d, min(rows, 1), n), _address(x, rows, n), _address(a, rows, n), _address(z), n
     )
     return z
+
+
+class Product:
+    """A Beaver product of matrices in place: see src/c/product.h.
+
+    Factors are (shares [rows, n], opening [1 or 0, n], stream of the mask, sizes,
+    strides, offset), sizes and strides with equal leading sizes.
+    """
+
+    __slots__ = ("_kept", "_native", "size")
+
+    def __init__(self, x: Factor, y: Factor) -> None:
+        use_torch_threads()
+        *batch, m, k = x[3]
+        n = y[3][-1]
+        offsets = [_offsets(f[3][:-2], f[4][:-2], f[5]) for f in (x, y)]
+        # the addresses below stay valid as long as this object lives
+        self._kept = (x[:2], y[:2], offsets)
+        entries = math.prod(batch)
+        native = [
+            (_address(f[0]), _address(f[1]), f[2], f[0].shape[1], f[4][-2], f[4][-1], at.data_ptr())
+            for f, at in zip((x, y), offsets, strict=True)
+        ]
+        self._native = _beaver.Product(native[0], native[1], entries, m, n, k)
+        self.size = entries * m * n
+
+    def deal(self, keys: KeySet, stream: int, out: torch.Tensor) -> None:
+        """Dealer: corrections of the product of the masks."""
+        self._native.deal(keys.native, stream, _address(out, self.size))
+
+    def combine(self, keys: KeySet, stream: int, corrections: torch.Tensor | None) -> torch.Tensor:
+        """Holders: shares of the product, [rows, size]."""
+        out = empty(keys.rows, self.size)
+        self._native.combine(keys.native, stream, _optional(corrections, self.size), out.data_ptr())
+        return out
+
+
+Factor = tuple[torch.Tensor, torch.Tensor, int, Sequence[int], Sequence[int], int]
+_NOWHERE: dict[int, torch.Tensor] = {}
+
+
+def _offsets(sizes: Sequence[int], strides: Sequence[int], offset: int) -> torch.Tensor:
+    """Where the matrix of each batch entry begins."""
+    if not sizes:
+        found = _NOWHERE.get(offset)
+        if found is None:
+            found = torch.tensor([offset], dtype=torch.int64)
+            if offset == 0:
+                _NOWHERE[0] = found
+        return found
+    at = torch.tensor(offset)
+    for size, stride in zip(sizes, strides, strict=True):
+        at = at.unsqueeze(-1) + torch.arange(size) * stride
+    return at.reshape(-1).contiguous()
 
 
 # --- truncation (src/c/truncate.inc.h) ---------------------------------------------

@@ -16,10 +16,16 @@ import math
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
 _serial = itertools.count(1)
+
+
+def next_serial() -> int:
+    """A number that no body and no other object at a worker has; later ones are larger."""
+    return next(_serial)
 
 
 @dataclass(eq=False)
@@ -44,12 +50,14 @@ class Body:
     """Immutable ring elements [rows, n] of the hosted holders."""
 
     __slots__ = (
-        "words", "n", "serial", "mask", "opened", "bit", "sign", "origin", "one_hot", "compacted", "__weakref__"
+        "words", "n", "serial", "mask", "opened", "bit", "sign", "origin", "one_hot", "compacted", "shape",
+        "__weakref__",
     )  # fmt: skip
 
     def __init__(self, words: torch.Tensor) -> None:
         self.words = words
         self.n = words.shape[1]
+        self.shape: tuple[int, ...] = (self.n,)  # in which a holder shows what it keeps
         self.serial = next(_serial)
         self.mask: int | None = None  # stream under which `opened` was opened
         self.opened: torch.Tensor | None = None  # [1 or 0, n] value - mask
@@ -73,7 +81,8 @@ class Body:
         return f"Body({self.rows} x {self.n})"
 
 
-def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
+@lru_cache(maxsize=1 << 14)
+def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Row-major strides, torch's way (sizes of zero count as one)."""
     strides, step = [], 1
     for size in reversed(shape):
@@ -123,7 +132,9 @@ class Share:
     @classmethod
     def of(cls, words: torch.Tensor, shape: Sequence[int], scale: int = 1) -> Share:
         """A share that owns contiguous words [rows, numel]."""
-        return cls(Body(words), shape, scale)
+        body = Body(words)
+        body.shape = tuple(shape)
+        return cls(body, shape, scale)
 
     def __repr__(self) -> str:
         return f"Share(shape={self.shape}, scale={self.scale}, rows={self.body.rows})"

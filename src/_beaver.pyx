@@ -5,7 +5,9 @@ Addresses and lengths in, as in `_ring`; one call does a step for every holder t
 this process hosts.  The kernels' own files (src/c/*.inc.h) say what is computed.
 """
 
-from pysmpc._ring cimport Keys, psm_divisor, size_t, steps, u64
+from pysmpc._ring cimport (
+    Keys, product_combine, product_deal, psm_divisor, psm_factor, psm_product, ptrdiff_t, size_t, steps, u64,
+)
 
 
 cdef class Divisor:
@@ -102,3 +104,42 @@ def beaver_mul(Keys keys, size_t d, size_t y, size_t a, size_t e, size_t z, size
 def beaver_square(Keys keys, size_t d, size_t x, size_t a, size_t z, size_t n):
     with nogil:
         steps.beaver_square(&keys.h, <const u64 *>d, <const u64 *>x, <const u64 *>a, <u64 *>z, n)
+
+
+cdef class Product:
+    """A matrix product of two secrets: strides, and one offset a batch entry.
+
+    x and y: (address of shares, address of opening, stream of the mask, words of the
+    body, row stride, column stride, address of the offsets).
+    """
+
+    cdef psm_product p
+
+    def __cinit__(self, tuple x, tuple y, size_t batch, size_t m, size_t n, size_t k):
+        fill(&self.p.x, x)
+        fill(&self.p.y, y)
+        self.p.batch, self.p.m, self.p.n, self.p.k = batch, m, n, k
+
+    def deal(self, Keys keys not None, u64 stream, size_t corrections):
+        cdef int failed
+        with nogil:
+            failed = product_deal(&keys.h, &self.p, stream, <u64 *>corrections)
+        if failed:
+            raise MemoryError
+
+    def combine(self, Keys keys not None, u64 stream, size_t corrections, size_t out):
+        cdef int failed
+        with nogil:
+            failed = product_combine(&keys.h, &self.p, stream, <const u64 *>corrections, <u64 *>out)
+        if failed:
+            raise MemoryError
+
+
+cdef void fill(psm_factor *f, tuple x):
+    f.shares = <const u64 *><size_t>x[0]
+    f.opened = <const u64 *><size_t>x[1]
+    f.stream = x[2]
+    f.n = x[3]
+    f.row = x[4]
+    f.col = x[5]
+    f.offsets = <const ptrdiff_t *><size_t>x[6]

@@ -9,7 +9,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from pysmpc._ring cimport (
-    Keys, psm_aes_key, psm_steps, psm_view, ptrdiff_t, size_t, steps, u64, uint8_t,
+    Keys, psm_aes_key, psm_holders, psm_product, psm_steps, psm_view, product_combine, product_deal, ptrdiff_t, size_t, steps, u64, uint8_t,
 )
 
 
@@ -45,15 +45,21 @@ cdef extern from "pool.h" nogil:
     int psm_get_threads()
 
 cdef extern from "work.h" nogil:
-    u64 *psm_work(size_t words)
+    u64 *psm_work(int slot, size_t words)
 
 cdef extern from "rounds.h" nogil:
     const psm_steps psm_steps_table
+
+cdef extern from "product.h" nogil:
+    int psm_product_deal(const psm_holders *h, const psm_product *p, u64 stream, u64 *corrections) noexcept
+    int psm_product_combine(const psm_holders *h, const psm_product *p, u64 stream, const u64 *corrections, u64 *out) noexcept
 
 cdef const psm_kernels *K = psm_kernels_get()
 if psm_dispatch_error() is not NULL:
     raise ImportError(psm_dispatch_error().decode())
 steps = &psm_steps_table
+product_deal = &psm_product_deal
+product_combine = &psm_product_combine
 
 
 def target() -> str:
@@ -196,7 +202,7 @@ def truncate_local(size_t z, unsigned f, bint lead, size_t out, size_t n):
 
 def matmul(size_t m, size_t n, size_t k, size_t a, ptrdiff_t a_row, ptrdiff_t a_col,
            size_t b, ptrdiff_t b_row, ptrdiff_t b_col, size_t c, ptrdiff_t ldc, bint accumulate):
-    """c (+)= a @ b; False where memory for the packed tiles is missing."""
+    """c (+)= a @ b; MemoryError where the packed tiles find no room."""
     cdef psm_view va, vb
     cdef u64 *work
     va.data = <const u64 *>a
@@ -206,7 +212,7 @@ def matmul(size_t m, size_t n, size_t k, size_t a, ptrdiff_t a_row, ptrdiff_t a_
     vb.row = b_row
     vb.col = b_col
     with nogil:
-        work = psm_work(psm_matmul_work(m, n, k))
+        work = psm_work(0, psm_matmul_work(m, n, k))
         if work is not NULL:
             psm_matmul(m, n, k, va, vb, <u64 *>c, ldc, accumulate, work)
     if work is NULL:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HOLDERS = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi")
 
@@ -31,7 +32,7 @@ class Settings:
         return HOLDERS[: self.workers]
 
     @property
-    def precision(self) -> dict[str, int]:
+    def precision(self) -> dict[str, Any]:
         """The encoding, as keywords of `encrypt`."""
         if self.frac_bits is not None:
             return {"frac_bits": self.frac_bits}

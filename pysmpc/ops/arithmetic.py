@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 from numbers import Number
 from typing import Any
 
@@ -37,8 +38,11 @@ from pysmpc.tensor import Cell, SecretTensor
 
 def number(value: Any) -> Fraction:
     """A Python number, exactly; NaN and infinity raise."""
-    if isinstance(value, Fraction):
-        return value
+    return value if isinstance(value, Fraction) else _number(value)
+
+
+@lru_cache(maxsize=4096)
+def _number(value: Any) -> Fraction:
     if isinstance(value, complex):
         raise EncodingError("complex numbers cannot meet secrets")
     try:

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -165,31 +166,43 @@ def rescale(session: Session, x: Share, scale: int) -> Share:
 
 
 def times(x: SecretTensor, factor: Fraction, bits: int = ALIGN) -> SecretTensor:
-    """factor * x for a public factor: a change of scale where that is enough."""
+    """factor * x for a public factor: a change of scale where that is enough.
+
+    bits: of scale and factor together; what is left of 62 is room for |x|.
+    """
     if factor == 0:
         return like(x, x.session.suite.scale_by(x.session.party, x.window(), 0))
-    base = x.unit.base
-    exact = _fits(x, factor, bits)
-    if not exact:
-        x.cell.settle()
-    allowed = max(bits - x.cell.scale.bit_length() + 1, 11)
-    p_over_q = factor if _fits(x, factor, bits) else rational(float(factor), base, min(allowed, SIGNIFICANT))
-    p, q = p_over_q.numerator, p_over_q.denominator
-    if x.cell.scale * q >= LIMIT:
-        raise EncodingError(f"factor {float(factor):.3g} is too small for a secret of scale {x.cell.scale}")
-    x = same_value(x, x.cell.scale * q)
+    cell = x.cell
+    settle, p, q = _plan(cell.scale, cell.unit, factor, bits)
+    if settle:
+        cell.settle()
+    out = same_value(x, cell.scale * q)
     if p != 1:
-        share = x.window()
-        x = like(x, x.session.suite.scale_by(x.session.party, share, p).at(share.scale))
-    return x
+        share = out.window()
+        out = like(out, x.session.suite.scale_by(x.session.party, share, p).at(share.scale))
+    return out
 
 
-def _fits(x: SecretTensor, factor: Fraction, bits: int) -> bool:
-    """Whether the factor can be applied as it is."""
-    p, q = abs(factor.numerator), factor.denominator
-    if q == 1 and p.bit_length() <= SIGNIFICANT:
-        return True
-    return (x.cell.scale * p).bit_length() <= bits + 1 and (x.cell.scale * q).bit_length() <= 58
+@lru_cache(maxsize=4096)
+def _plan(scale: int, unit: Precision, factor: Fraction, bits: int) -> tuple[bool, int, int]:
+    """(settle first, p, q): multiply the integers by p and the scale by q, factor ~ p / q."""
+    needed = 11 if bits == UPDATE else 20  # significant bits of an inexact factor
+    for settle in (False, True):
+        held = min(scale, unit.scale) if settle else scale
+        room = bits + 1 - held.bit_length()
+        whole = factor.denominator == 1 and abs(factor.numerator).bit_length() <= SIGNIFICANT
+        if not whole and abs(factor.numerator).bit_length() > room and room < needed and not settle:
+            continue
+        near = factor if whole else rational(float(factor), unit.base, max(min(room, SIGNIFICANT), needed))
+        if abs(factor.numerator).bit_length() <= room and factor.denominator.bit_length() <= SIGNIFICANT:
+            near = factor
+        p, q = near.numerator, near.denominator
+        if held * q < LIMIT >> 2 and held * abs(p) < LIMIT:
+            return settle, p, q
+    raise EncodingError(
+        f"the factor {float(factor):.3g} is out of range for a secret whose integers have scale {scale}; "
+        "rescale the data or use fewer fractional bits"
+    )
 
 
 def aligned(session: Session, x: SecretTensor, y: SecretTensor) -> tuple[Share, Share]:

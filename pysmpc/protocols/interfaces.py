@@ -19,17 +19,27 @@ from pysmpc.prg import KeySet
 
 @dataclass(frozen=True)
 class Cost:
-    """Rounds, bytes sent by one holder, bytes sent by the dealer."""
+    """Rounds, bytes sent by one holder, by the dealer, and by the owner of inputs."""
 
     rounds: int = 0
     sent: int = 0
     dealt: int = 0
+    shared: int = 0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.rounds + other.rounds, self.sent + other.sent, self.dealt + other.dealt)
+        return Cost(
+            self.rounds + other.rounds, self.sent + other.sent, self.dealt + other.dealt, self.shared + other.shared
+        )
 
     def __mul__(self, times: int) -> Cost:
-        return Cost(self.rounds * times, self.sent * times, self.dealt * times)
+        return Cost(self.rounds * times, self.sent * times, self.dealt * times, self.shared * times)
+
+
+#: Cost of what every holder computes alone.
+LOCAL = Cost()
+
+#: Why a channel may open something.  Only "reveal" shows a value; the rest is masked.
+CAUSES = ("mask", "truncate", "compare", "relu", "select", "reveal")
 
 
 def opening(holders: int, words: int) -> Cost:

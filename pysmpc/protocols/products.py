@@ -106,28 +106,17 @@ def matmul(party: Party, x: Share, y: Share) -> Share:
     # 1. open what has not been opened
     open_masked(party, x, y)
     x, y = x.expand((*batch, *x.shape[-2:])), y.expand((*batch, *y.shape[-2:]))
-    n = math.prod(shape)
-
+    product = ring.Product(_factor(x), _factor(y))
     # 2. the dealer shares a @ b
-    def deal(keys: KeySet, out: torch.Tensor) -> None:
-        a, b = x.window(_total_mask(keys, x))[0], y.window(_total_mask(keys, y))[0]
-        ring.matmul(a, b, out.view(shape))
-        keys.take(stream, out)
-
     stream = party.dealer.streams()
-    corrections = party.dealer.corrections(n, deal)
-    z = party.dealer.keys.draw(stream, n, corrections)
+    corrections = party.dealer.corrections(product.size, lambda keys, out: product.deal(keys, stream, out))
     # 3. combine: d @ y_i + a_i @ e, or x_i @ e + d @ b_i where fewer masks are drawn
-    smaller = x.body.n <= y.body.n
-    masks = _masks(party.dealer.keys, x if smaller else y)
-    out = z.view(party.rows, *shape)
-    for row in range(party.rows):
-        d, e = x.window(_opened(x))[0], y.window(_opened(y))[0]
-        left = x.window(masks)[row] if smaller else x.window(x.body.words)[row]
-        right = y.window(y.body.words)[row] if smaller else y.window(masks)[row]
-        ring.matmul(d, right, out[row], accumulate=True)
-        ring.matmul(left, e, out[row], accumulate=True)
+    z = product.combine(party.dealer.keys, stream, corrections)
     return Share.of(z, shape, x.scale * y.scale)
+
+
+def _factor(x: Share) -> ring.Factor:
+    return x.body.words, _opened(x), _mask_of(x.body), x.shape, x.strides, x.offset
 
 
 def product_cost(holders: int, fresh: int, n: int) -> Cost:

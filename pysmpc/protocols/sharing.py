@@ -36,6 +36,11 @@ def share(party: Party, values: torch.Tensor | None, shape: Sequence[int], scale
     return Share.of(party.owner.keys.draw(stream, n, corrections), shape, scale)
 
 
+def share_cost(holders: int, n: int) -> Cost:
+    """8 bytes an element from the owner, to one holder."""
+    return Cost(shared=8 * n)
+
+
 def reveal(party: Party, *secrets: Share) -> list[torch.Tensor]:
     """The integers behind each share, as int64 of its shape; one round for all.
 

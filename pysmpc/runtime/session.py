@@ -37,20 +37,25 @@ class Session:
         self.suite = suite
         self.serial = next(_serial)
         self.plain = suite is plaintext
-        self._bodies: weakref.WeakValueDictionary[int, Body] = weakref.WeakValueDictionary()
+        self._bodies: list[weakref.ref[Body]] = []
+        self._sweep_at = 1024
 
     def __repr__(self) -> str:
         return f"Session({', '.join(self.holders)}; provider {self.provider})"
 
     def register(self, body: Body) -> None:
         """Note a body that holders keep; forgotten when it is dropped."""
-        self._bodies[body.serial] = body
+        self._bodies.append(weakref.ref(body))
+        if len(self._bodies) >= self._sweep_at:
+            self._bodies = [ref for ref in self._bodies if ref() is not None]
+            self._sweep_at = max(1024, 2 * len(self._bodies))
 
     def live(self, holder: str) -> Iterator[tuple[int, Body, torch.Tensor]]:
         """(serial, body, words) of a hosted holder's shares, oldest first."""
         row = self.party.ranks.index(self.holders.index(holder))
-        for serial, body in sorted(self._bodies.items()):
-            yield serial, body, body.words[row]
+        bodies = {body.serial: body for ref in self._bodies if (body := ref()) is not None}
+        for serial, body in sorted(bodies.items()):
+            yield serial, body, body.words[row].view(body.shape)
 
 
 def check_names(holders: Sequence[str], provider: str) -> None:

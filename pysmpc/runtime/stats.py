@@ -31,4 +31,4 @@ class Stats:
     @property
     def cost(self) -> Cost:
         """In the terms in which protocols declare theirs."""
-        return Cost(self.rounds, self.sent, self.dealt)
+        return Cost(self.rounds, self.sent, self.dealt, self.shared)

@@ -8,7 +8,7 @@
 #include "square_avx512.inc.h"
 #include "unroll.h"
 
-enum { MM_STRIP = 8, MM_NR = 16, MM_KC = 256, MM_MC = 512 };
+enum { MM_STRIP = 8, MM_NR = 16, MM_KC = 200, MM_MC = 512 };
 
 static inline size_t mm_strip_words(size_t k) {
     return 64 * ((k + 7) / 8);
@@ -35,6 +35,7 @@ static void mm_pack_panel(psm_view b, size_t k, size_t cols, u64 *out) {
             psm_view at = {b.data + (ptrdiff_t)p * b.row + (ptrdiff_t)j * b.col, b.row, b.col};
             if (j >= cols)
                 return;
+            avx512_prefetch(at, 16);
             avx512_square(r, at, k - p, cols - j);
             for (int i = 0; i < 8; i++)
                 _mm512_store_si512(out + 16 * (p + (size_t)i) + j, r[i]);

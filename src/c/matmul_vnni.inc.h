@@ -27,7 +27,7 @@
 #include "square_avx512.inc.h"
 #include "unroll.h"
 
-enum { MM_STRIP = 8, MM_NR = 16, MM_KC = 256, MM_MC = 256 };
+enum { MM_STRIP = 8, MM_NR = 16, MM_KC = 200, MM_MC = 256 };
 enum { VNNI_REVERSED = 32, VNNI_CROSS = 64, VNNI_BLOCK = 80, VNNI_PAIR = 48 };
 
 static inline size_t vnni_half_words(size_t k) {
@@ -100,6 +100,7 @@ void vnni_pack_columns(psm_view b, size_t k, size_t cols, u64 *out, u64 *sums) {
     for (size_t p = 0; p < k; p += 8) {
         __m512i r[8];
         psm_view at = {b.data + (ptrdiff_t)p * b.row, b.row, b.col};
+        avx512_prefetch(at, 16);
         avx512_square(r, at, k - p, cols);
         for (int i = 0; i < 8; i += 2, out += VNNI_PAIR) {
             __m512i cross = vnni_centred(_mm512_shuffle_epi8(r[i], first),

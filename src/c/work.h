@@ -4,8 +4,10 @@
 
 #include "ring.h"
 
+enum { PSM_SLOTS = 3 };
+
 /* At least `words` words, 64-byte aligned; NULL where memory is short.  Valid until
- * the thread's next call. */
-u64 *psm_work(size_t words);
+ * the thread's next call for the same slot. */
+u64 *psm_work(int slot, size_t words);
 
 #endif

@@ -6,10 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib import metadata
 
 import pytest
 
+from pysmpc import __version__
 from pysmpc.cli import main
 from pysmpc.datasets.mnist import SAMPLE
 from pysmpc.demo.settings import HOLDERS, Settings
@@ -55,7 +55,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "start"),
     [
-        (["--version"], f"pysmpc {metadata.version('pysmpc')}"),
+        (["--version"], f"pysmpc {__version__}\n"),
         (["--help"], "usage: pysmpc"),
         (["demo", "--help"], "usage: pysmpc demo"),
         (["info", "--help"], "usage: pysmpc info"),
@@ -180,7 +180,7 @@ def test_demo_prints_the_articles_lines_and_writes_its_figures(run, tmp_path):
     "options",
     [
         ["--frac-bits", "16"],
-        ["--activation", "square", "--workers", "3"],
+        ["--frac-bits", "16", "--activation", "square", "--workers", "3"],
         ["--plaintext-model", "--frac-bits", "16"],
     ],
     ids=" ".join,
@@ -189,6 +189,6 @@ def test_options_of_the_demo(run, tmp_path, options):
     file = tmp_path / "figures.json"
     out = run("demo", "--train-items", 64, "--test-items", 10, "--epochs", 3, "--json", file, *options)
     figures = json.loads(file.read_text())
-    assert figures["encrypted"]["losses"] == pytest.approx(figures["plain"]["losses"], abs=0.02)
+    assert figures["encrypted"]["losses"] == pytest.approx(figures["plain"]["losses"], abs=0.004)
     opens = "opens the gradients to the model's owner" in out
     assert opens == ("--plaintext-model" in options)

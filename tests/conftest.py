@@ -1,0 +1,32 @@
+"""Fixtures for every test, and the way to `tests/support`, which holds what tests share."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+pytest.register_assert_rewrite("settings", "kernel_oracles", "op_checks", "twins")
+
+
+@pytest.fixture
+def rng():
+    """Fresh randomness from the operating system: no test may need a seed to pass."""
+    return np.random.default_rng()
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of threads of torch and of the kernels; undone afterwards."""
+    from pysmpc import ring
+
+    before = torch.get_num_threads()
+
+    def use(n):
+        torch.set_num_threads(n)
+        ring.use_torch_threads()
+
+    yield use
+    use(before)

@@ -1,0 +1,165 @@
+"""The rounds of a comparison, one holder at a time: every opened bit less its mask is what
+the circuit of src/c/compare.inc.h is defined to hold at that point."""
+
+import pytest
+from kernel_oracles import (
+    LENGTHS,
+    TILES,
+    WORD,
+    Guarded,
+    packed_words,
+    planes,
+    samples,
+    total,
+    total_xor,
+    unpack,
+)
+
+from pysmpc import _beaver
+from pysmpc.prg import KeySet, fresh_key
+
+BASE = 1 << 35
+S_NODE_MASKS, S_ROOT_MASKS, S_RHO = 10, 11, 14
+HALF = (1 << 63) - 1
+
+
+def holder(keys, i):
+    return KeySet([keys[i]], 0 if i == 0 else -1, 0 if i == len(keys) - 1 else -1)
+
+
+def groups(c, r, size):
+    """[group](lt, eq) of c and r modulo 2^63, in groups of bits from the lowest up.
+
+    The top group of four is three bits wide: 63 bits are compared.
+    """
+    c, r, out = c & HALF, r & HALF, []
+    for at in range(0, 64, size):
+        a, b = c >> at & (1 << size) - 1, r >> at & (1 << size) - 1
+        out.append((int(a < b), int(a == b)))
+    return out
+
+
+def node_inputs(parts, with_eq):
+    """eq_3 eq_2 eq_1 [eq_0] lt_2 lt_1 lt_0"""
+    return [parts[i][1] for i in range(3, 0 if not with_eq else -1, -1)] + [parts[i][0] for i in (2, 1, 0)]
+
+
+def combined(messages):
+    out = [0] * len(messages[0])
+    for message in messages:
+        out = [a ^ b for a, b in zip(out, message, strict=True)]
+    return out
+
+
+def run(holders, c, offset, rng):
+    """All rounds from the opened c; the bits that come out, checked on the way."""
+    n = len(c)
+    words = packed_words(n)
+    keys = [fresh_key() for _ in range(holders)]
+    each = [holder(keys, i) for i in range(holders)]
+    state_size, *message_sizes, dealt = _beaver.compare_sizes(n)
+    corrections = Guarded([0] * dealt, 1)
+    _beaver.compare_deal(KeySet(keys).native, BASE, corrections.address, n)
+    mine = [corrections.address if i == holders - 1 else 0 for i in range(holders)]
+    r = total(keys, BASE, n)
+    opened_c = Guarded(c, 3)
+    shifted = [(v - offset) & WORD for v in c]
+
+    # round 1: inputs of the nodes, from chunks of four bits; the lowest node needs no eq_0
+    chunks = [groups(a, b, 4) for a, b in zip(shifted, r, strict=True)]
+    states, messages = [], []
+    for i in range(holders):
+        state, message = Guarded([0] * state_size, 1), Guarded([0] * message_sizes[0], 1)
+        _beaver.compare_chunks(
+            each[i].native, BASE, mine[i], opened_c.address, offset, state.address, message.address, n
+        )
+        states.append(state)
+        messages.append(message.values())
+    first = combined(messages)
+    masks = total_xor(keys, BASE + S_NODE_MASKS, len(first))
+    bits = planes([a ^ b for a, b in zip(first, masks, strict=True)], 27, n)
+    expected = [sum((node_inputs(chunk[4 * j : 4 * j + 4], j > 0) for j in range(4)), []) for chunk in chunks]
+    assert [list(column) for column in zip(*bits, strict=True)] == expected
+    kept = planes(combined([state.values() for state in states]), 5, n)
+    assert [list(column) for column in zip(*kept, strict=True)] == [
+        [chunk[4 * j + 3][0] for j in range(4)] + [(a ^ b) >> 63]
+        for chunk, a, b in zip(chunks, shifted, r, strict=True)
+    ]
+
+    # round 2: inputs of the root, from nodes of sixteen bits
+    nodes = [groups(a, b, 16) for a, b in zip(shifted, r, strict=True)]
+    opened, signs, messages = Guarded(first, 1), [], []
+    for i in range(holders):
+        sign, message = Guarded([0] * words, 1), Guarded([0] * message_sizes[1], 1)
+        _beaver.compare_nodes(
+            each[i].native, BASE, mine[i], opened.address, states[i].address, sign.address, message.address, n
+        )
+        signs.append(sign)
+        messages.append(message.values())
+    second = combined(messages)
+    masks = total_xor(keys, BASE + S_ROOT_MASKS, len(second))
+    bits = planes([a ^ b for a, b in zip(second, masks, strict=True)], 6, n)
+    assert [list(column) for column in zip(*bits, strict=True)] == [node_inputs(node, False) for node in nodes]
+
+    # round 3: the sign, under rho
+    opened, messages = Guarded(second, 1), []
+    for i in range(holders):
+        message = Guarded([0] * message_sizes[2], 1)
+        _beaver.compare_root(
+            each[i].native, BASE, mine[i], opened.address, signs[i].address, message.address, n
+        )
+        messages.append(message.values())
+    masks = total_xor(keys, BASE + S_RHO, words)
+    return r, unpack([a ^ b for a, b in zip(combined(messages), masks, strict=True)], n)
+
+
+@pytest.mark.parametrize("n", LENGTHS + TILES[:3])
+def test_lengths(n, rng):
+    for _, c in samples(rng, n):
+        r, bits = run(2, c, 0, rng)
+        assert bits == [(a - b & WORD) >> 63 for a, b in zip(c, r, strict=True)]
+
+
+@pytest.mark.parametrize("holders", [1, 2, 3, 5])
+@pytest.mark.parametrize("offset", [0, 1, 1 << 62, WORD])
+def test_holders(holders, offset, rng):
+    c = next(samples(rng, 70))[1]
+    r, bits = run(holders, c, offset, rng)
+    assert bits == [(a - offset - b & WORD) >> 63 for a, b in zip(c, r, strict=True)]
+
+
+@pytest.mark.parametrize("n", TILES[3:])
+def test_many(n, rng):
+    c = [int(v) for v in rng.integers(0, WORD, n, endpoint=True, dtype="uint64")]
+    r, bits = run(2, c, 1 << 62, rng)
+    assert bits == [(a - (1 << 62) - b & WORD) >> 63 for a, b in zip(c, r, strict=True)]
+
+
+def test_neighbours_of_the_mask():
+    """x = c - r of every sign and magnitude, down to 0 and -1: differences in one bit only."""
+    small = [0, 1, -1, 2, -2, *(s << k for k in range(2, 63, 3) for s in (1, -1)), (1 << 63) - 1, -(1 << 63)]
+    n, keys = len(small), [fresh_key(), fresh_key()]
+    sizes = _beaver.compare_sizes(n)
+    c = [(x + m) & WORD for x, m in zip(small, total(keys, BASE, n), strict=True)]
+    both = KeySet(keys, 0, 1)
+    corrections, opened = Guarded([0] * sizes[4]), Guarded(c)
+    _beaver.compare_deal(KeySet(keys).native, BASE, corrections.address, n)
+    state, message = Guarded([0] * (2 * sizes[0])), Guarded([0] * (2 * sizes[1]))
+    _beaver.compare_chunks(
+        both.native, BASE, corrections.address, opened.address, 0, state.address, message.address, n
+    )
+
+    def open_xor(guarded):
+        values = guarded.values()
+        half = len(values) // 2
+        return Guarded(combined([values[:half], values[half:]]))
+
+    sign, second, third = (Guarded([0] * (2 * size)) for size in (packed_words(n), sizes[2], sizes[3]))
+    _beaver.compare_nodes(
+        both.native, BASE, corrections.address, open_xor(message).address, state.address, sign.address, second.address, n
+    )
+    _beaver.compare_root(
+        both.native, BASE, corrections.address, open_xor(second).address, sign.address, third.address, n
+    )
+    beta, rho = open_xor(third).values(), total_xor(keys, BASE + S_RHO, packed_words(n))
+    assert unpack([a ^ b for a, b in zip(beta, rho, strict=True)], n) == [int(x < 0) for x in small]

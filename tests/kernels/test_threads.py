@@ -1,0 +1,50 @@
+"""Steps that are split over threads give the same words however many there are."""
+
+import torch
+
+from pysmpc import ring
+from pysmpc.prg import KeySet, fresh_key
+
+N = 3 * 4096 + 77
+
+
+def steps(keys, every, z):
+    """Every word that dealer and holders compute for a truncation, a sign and a selection."""
+    seen = []
+
+    def note(*tensors):
+        seen.extend(t.reshape(-1) for t in tensors)
+        return tensors[0] if len(tensors) == 1 else tensors
+
+    by = ring.Divisor(1000)
+    dealt = torch.zeros(2 * N, dtype=torch.int64)
+    ring.truncate_deal(every, 0, by, dealt)
+    [c] = [ring.rows_sum(note(ring.truncate_mask(keys, 0, by.offset, z)))]
+    note(dealt, ring.truncate_finish(keys, 0, by, c, dealt))
+
+    circuit = torch.zeros(ring.compare_sizes(N)[4], dtype=torch.int64)
+    ring.compare_deal(every, 16, N, circuit)
+    c = ring.rows_sum(note(ring.truncate_mask(keys, 16, by.offset, z)))
+    state, message = note(*ring.compare_chunks(keys, 16, circuit, c, by.offset))
+    sign, message = note(*ring.compare_nodes(keys, 16, circuit, ring.rows_xor(message), state, N))
+    beta = ring.rows_xor(note(ring.compare_root(keys, 16, circuit, ring.rows_xor(message), sign, N)))
+
+    bits, chosen = torch.zeros(N, dtype=torch.int64), torch.zeros(4 * N, dtype=torch.int64)
+    ring.bit_deal(every, 16 + 14, 16 + 5, bits)
+    ring.select_deal(every, 16, 16 + 14, by, chosen)
+    rho = keys.draw(16 + 5, N, bits)
+    note(circuit, bits, chosen, ring.select_finish(keys, 16, by, False, c, beta, rho, chosen))
+    a, e = note(keys.draw(40, N), every.total(41, N).reshape(1, -1))
+    note(ring.beaver_mul(keys, c, z, a, e, z.clone()), ring.beaver_square(keys, c, z, a, z.clone()))
+    return torch.cat(seen)
+
+
+def test_threads_agree(threads, rng):
+    raw = [fresh_key() for _ in range(3)]
+    z = torch.from_numpy(rng.integers(-(1 << 60), 1 << 60, (3, N)))
+    results = []
+    for count in (1, 2, 3):
+        threads(count)
+        results.append(steps(KeySet(raw, 0, 2), KeySet(raw), z))
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
