@@ -16,7 +16,7 @@ from setuptools.command.build_ext import build_ext
 CORE = sorted(glob("src/c/*.c"))
 HEADERS = sorted(glob("src/c/*.h") + glob("pysmpc/*.pxd"))
 
-CFLAGS = ["-std=gnu11", "-O3", "-fvisibility=hidden", "-Wno-psabi"]
+CFLAGS = ["-std=gnu11", "-O3", "-g0", "-fvisibility=hidden", "-Wno-psabi"]
 LDFLAGS: list[str] = []
 if os.environ.get("PYSMPC_SANITIZE") == "1":
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]

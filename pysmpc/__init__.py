@@ -9,9 +9,35 @@
 Importing this does nothing but define names.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
 from pysmpc.api import Parties, decrypt, encrypt, virtual
+from pysmpc.federated import MultiPointerTensor, PointerTensor, VirtualWorker
+from pysmpc.hook import TorchHook, active_hook
 from pysmpc.tensor import SecretTensor
 
 __version__ = "0.1.0"
 
-__all__ = ["Parties", "SecretTensor", "decrypt", "encrypt", "virtual"]
+__all__ = [
+    "MultiPointerTensor",
+    "Parties",
+    "PointerTensor",
+    "SecretTensor",
+    "TorchHook",
+    "VirtualWorker",
+    "decrypt",
+    "encrypt",
+    "virtual",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """`sy.local_worker`, once torch is hooked, and `sy.sandbox`."""
+    if name == "local_worker":
+        return active_hook().local_worker
+    if name == "sandbox":
+        return import_module("pysmpc.sandbox")
+    raise AttributeError(f"module 'pysmpc' has no attribute '{name}'")

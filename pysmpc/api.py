@@ -19,7 +19,7 @@ from pysmpc.errors import EncodingError, PartyError
 from pysmpc.fixedpoint import INTEGER, Precision, decode, encode
 from pysmpc.runtime.session import Session, plain_session, virtual_session
 from pysmpc.runtime.stats import Stats
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor import SecretTensor, flush
 
 _sessions: dict[tuple[frozenset[str], str], Session] = {}
 
@@ -195,6 +195,7 @@ def _replace(module: nn.Module, change: Any, requires_grad: bool | None = None) 
 def _decoded(secret: SecretTensor) -> torch.Tensor:
     """Open and decode, in the dtype of the secret."""
     session = secret.session
+    flush(session)
     [words] = session.suite.reveal(session.party, secret.window())
     if words.dim() == secret.dim() + 1 and words.shape[0] == 0:
         raise PartyError("this process holds no share and is not a receiver: it cannot open a secret")
@@ -294,6 +295,7 @@ def get(value: SecretTensor) -> torch.Tensor:
         return value
     if value.unit.scale == 1:
         return _decoded(value.detach())
+    flush(value.session)
     [words] = value.session.suite.reveal(value.session.party, value.window())
     opened = plain_session.suite.share(plain_session.party, words, value.shape, value.cell.scale)
     out = SecretTensor.of(opened, plain_session, value.unit, value.dtype)

@@ -155,7 +155,7 @@ class Share:
     def window(self, data: torch.Tensor) -> torch.Tensor:
         """This window on [rows, n] data that runs parallel to the body."""
         rows = data.shape[0]
-        return data.as_strided((rows, *self.shape), (data.shape[1], *self.strides), self.offset)
+        return data.as_strided((rows, *self.shape), (data.shape[1], *self.strides), data.storage_offset() + self.offset)
 
     def gather(self, data: torch.Tensor) -> torch.Tensor:
         """The window as contiguous [rows, numel]; data itself where it is dense."""

@@ -32,20 +32,42 @@ class Cell:
     `settle` divides it out.
     """
 
-    __slots__ = ("body", "scale", "unit", "session")
+    __slots__ = ("_body", "_scale", "pending", "session", "unit")
 
     def __init__(self, body: Body, scale: int, unit: Precision, session: Session) -> None:
-        self.body = body
-        self.scale = scale
+        self._body = body
+        self._scale = scale
         self.unit = unit
         self.session = session
+        self.pending = False
         session.register(body)
+
+    @property
+    def body(self) -> Body:
+        """The value; updates that wait are applied first."""
+        if self.pending:
+            flush(self.session)
+        return self._body
+
+    @property
+    def scale(self) -> int:
+        """Steps to one."""
+        if self.pending:
+            flush(self.session)
+        return self._scale
 
     def replace(self, body: Body, scale: int) -> None:
         """New content; everything known about the old (opening, signs) is gone."""
-        self.body = body
-        self.scale = scale
+        if self.pending:
+            flush(self.session)
+        self._body = body
+        self._scale = scale
         self.session.register(body)
+
+    def defer(self, delta: Share) -> None:
+        """Add a share of finer scale later, truncated together with others."""
+        self.pending = True
+        self.session.waiting.append((self, delta))
 
     def settle(self, headroom: int = 1) -> None:
         """Truncate to the nominal scale, unless the scale is at most `headroom` times it."""
@@ -53,6 +75,31 @@ class Cell:
             whole = Share(self.body, (self.body.n,), self.scale)
             out = self.session.suite.truncate(self.session.party, whole, self.scale // self.unit.scale)
             self.replace(out.body, self.unit.scale)
+
+
+def flush(session: Session) -> None:
+    """Apply the updates that wait: one truncation, and one round, for all of one divisor.
+
+    Where it happens depends on the program alone, so all processes agree.
+    """
+    waiting, session.waiting = session.waiting, []
+    groups: dict[int, list[tuple[Cell, Share]]] = {}
+    for cell, delta in waiting:
+        cell.pending = False
+        # a coarse cell takes the update at its nominal scale
+        cell.settle()
+        groups.setdefault(delta.scale // cell.unit.scale, []).append((cell, delta))
+    suite, party = session.suite, session.party
+    for by, updates in groups.items():
+        words = [delta.words() for _, delta in updates]
+        joined = words[0] if len(words) == 1 else torch.cat(words, 1)
+        small = suite.truncate(party, Share.of(joined, (joined.shape[1],)), by).body.words
+        for (cell, delta), part in zip(updates, small.split([w.shape[1] for w in words], 1), strict=True):
+            scale = cell.unit.scale
+            own = Share(cell.body, (cell.body.n,), cell.scale)
+            if own.scale != scale:
+                own = suite.scale_by(party, own, scale // own.scale).at(scale)
+            cell.replace(suite.add(party, own, Share.of(part.contiguous(), own.shape, scale)).body, scale)
 
 
 class SecretTensor(torch.Tensor):
@@ -111,6 +158,11 @@ class SecretTensor(torch.Tensor):
     def unit(self) -> Precision:
         """Nominal resolution."""
         return self.cell.unit
+
+    @property
+    def whole(self) -> bool:
+        """Whether this is all of its cell, in order."""
+        return self.storage_offset() == 0 and self.is_contiguous() and self.numel() == self.cell._body.n
 
     def window(self) -> Share:
         """This tensor's part of its cell."""
@@ -200,6 +252,8 @@ HOW = "open it by name with sy.decrypt(x), x.reveal() or x.get()"
 
 def describe(tensor: SecretTensor, autograd: bool) -> str:
     """The chain of the documents: what the value is made of and who holds it; no value."""
+    if not isinstance(tensor.cell, Cell):
+        return repr(tensor.cell)
     session, fixed = tensor.session, tensor.unit.scale > 1
     chain = ("AutogradTensor>" if autograd else "") + ("FixedPrecisionTensor>" if fixed else "")
     if session.plain:

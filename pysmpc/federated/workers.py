@@ -73,7 +73,9 @@ class VirtualWorker:
         message_pending_time: float = 0,
     ) -> None:
         if not getattr(hook, "is_torch_hook", False):
-            raise TypeError(f"the first argument of VirtualWorker is the hook: hook = sy.TorchHook(torch), not {hook!r}")
+            raise TypeError(
+                f"the first argument of VirtualWorker is the hook: hook = sy.TorchHook(torch), not {hook!r}"
+            )
         unsupported(
             "VirtualWorker",
             is_client_worker=is_client_worker and id != LOCAL,
@@ -208,13 +210,8 @@ class VirtualWorker:
         """The worker of that name.  Unknown: WorkerNotFoundException, or None where not fail_hard."""
         if isinstance(id_or_worker, VirtualWorker):
             return id_or_worker
-        found = _known.get(str(id_or_worker))
-        if found is None and fail_hard:
-            raise WorkerNotFoundException(
-                f"no worker '{id_or_worker}'; known are {', '.join(_known) or 'none'}; "
-                f"make it with sy.VirtualWorker(hook, id='{id_or_worker}')"
-            )
-        return found
+        name = str(id_or_worker)
+        return known_worker(name) if fail_hard else _known.get(name)
 
     def add_worker(self, worker: VirtualWorker) -> VirtualWorker:
         """Make a worker known by its name to all others; returns this one."""
@@ -233,3 +230,13 @@ class VirtualWorker:
         """Forget the name of a worker; its objects stay with those who hold it."""
         self.get_worker(worker_id)
         del _known[worker_id]
+
+
+def known_worker(name: str) -> VirtualWorker:
+    """The worker of a name, or WorkerNotFoundException."""
+    if name not in _known:
+        raise WorkerNotFoundException(
+            f"no worker '{name}'; known are {', '.join(_known) or 'none'}; "
+            f"make it with sy.VirtualWorker(hook, id='{name}')"
+        )
+    return _known[name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import lru_cache
-from numbers import Number
 from typing import Any
 
 import torch
@@ -17,10 +16,12 @@ from pysmpc.ops.core import (
     aligned,
     aligned_public,
     aten,
+    deferred,
     finer,
     float_unit,
     implements,
     in_place,
+    is_number,
     like,
     promoted,
     public,
@@ -30,6 +31,7 @@ from pysmpc.ops.core import (
     session_of,
     times,
     window,
+    write,
 )
 from pysmpc.protocols import division
 from pysmpc.shares import Bit, Share, broadcast
@@ -77,7 +79,7 @@ def add_number(x: SecretTensor, value: Fraction, dtype: torch.dtype) -> SecretTe
 
 
 def _public_or_number(y: Any, session: Any, unit: Any) -> Public | Fraction | None:
-    if isinstance(y, Number):
+    if is_number(y):
         return number(y)
     operand = public(y, session, unit)
     return operand
@@ -202,7 +204,7 @@ def div(x: Any, y: Any) -> SecretTensor:
     dtype = promoted(x, y)
     if not dtype.is_floating_point:
         dtype = torch.get_default_dtype()
-    if isinstance(y, Number):
+    if is_number(y):
         return divided(with_unit(x, dtype), number(y))
     operand = public(y, session, x.unit if isinstance(x, SecretTensor) else BINARY16)
     if operand is None:
@@ -273,10 +275,23 @@ def lerp(x: Any, end: Any, weight: Any) -> SecretTensor:
     return add(x, times(sub(end, x), number(weight)))
 
 
+def _added_in_place(sign: int) -> Any:
+    def handler(x: Any, y: Any, *, alpha: Any = 1) -> Any:
+        if not isinstance(x, SecretTensor):
+            raise TypeError("a secret cannot be added to a plain tensor in place; use the out-of-place form")
+        delta = _scaled_operand(y, sign * alpha) if isinstance(y, SecretTensor) else None
+        if not deferred(x, delta):
+            write(x, add(x, y, alpha=sign * alpha))
+        return x
+
+    return handler
+
+
+implements(aten.add_.Tensor)(_added_in_place(1))
+implements(aten.sub_.Tensor)(_added_in_place(-1))
+
 for _overload, _functional in (
-    (aten.add_.Tensor, add),
     (aten.add_.Scalar, add),
-    (aten.sub_.Tensor, sub),
     (aten.sub_.Scalar, sub),
     (aten.mul_.Tensor, mul),
     (aten.mul_.Scalar, mul),

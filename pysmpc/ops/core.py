@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from numbers import Number
 from typing import Any
 
 import torch
@@ -136,14 +137,27 @@ def same_value(x: SecretTensor, scale: int) -> SecretTensor:
     return SecretTensor(cell, x.size(), x.stride(), x.storage_offset(), x.dtype)
 
 
+def is_number(x: Any) -> bool:
+    """Whether x is a Python number (or an exact fraction)."""
+    return isinstance(x, (int, float, Fraction, Number))
+
+
 def promoted(*operands: Any) -> torch.dtype:
     """The dtype torch would give the result."""
     dtype = torch.bool
     for x in operands:
-        kind = (
-            x.dtype if isinstance(x, torch.Tensor) else torch.tensor(x).dtype if not isinstance(x, Fraction) else dtype
-        )
-        dtype = torch.promote_types(dtype, kind)
+        if isinstance(x, torch.Tensor):
+            kind = x.dtype
+        elif isinstance(x, Fraction):
+            continue
+        elif isinstance(x, bool):
+            kind = torch.bool
+        else:
+            kind = torch.int64 if isinstance(x, int) else torch.get_default_dtype()
+            if kind.is_floating_point and dtype.is_floating_point:
+                continue
+        if kind is not dtype:
+            dtype = torch.promote_types(dtype, kind)
     return dtype
 
 
@@ -259,6 +273,27 @@ def write(target: SecretTensor, value: Any) -> None:
     words = cell.body.words.clone()
     here.window(words).copy_(share.window(share.body.words))
     cell.replace(type(cell.body)(words), cell.unit.scale)
+
+
+def deferred(target: SecretTensor, delta: Any) -> bool:
+    """Note target += delta for later, where delta has still to be truncated.
+
+    An optimizer updates one parameter after another; all their truncations are done
+    in one round when the first of them is read (`pysmpc.tensor.flush`).
+    """
+    cell, unit = target.cell, target.unit.scale
+    if (
+        not isinstance(delta, SecretTensor)
+        or delta.session is not cell.session
+        or delta.shape != target.shape
+        or delta.unit != target.unit
+        or delta.cell.scale <= unit
+        or delta.cell.scale % unit
+        or not target.whole
+    ):
+        return False
+    cell.defer(delta.window())
+    return True
 
 
 def moved(x: SecretTensor, move: Callable[[torch.Tensor], torch.Tensor]) -> SecretTensor:

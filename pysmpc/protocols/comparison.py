@@ -70,10 +70,12 @@ def bit_share(party: Party, bit: Bit, shape: tuple[int, ...]) -> Share:
 
 
 def relu(party: Party, x: Share, by: int = 1) -> Share:
-    """max(x, 0) / by, with the bits x >= 0 left on the result's body.  Four rounds.
+    """max(x, 0) / by, with the bits x > 0 left on the result's body.  Four rounds.
+
+    Takes any x above -2^63; with a truncation, what that takes.
 
     1. Open c = x + offset + r.
-    2. The sign of x (three rounds).
+    2. The sign of x - 1 (three rounds): x > 0, so that the slope at 0 is 0.
     3. Select: linear in what the dealer shared of rho, r and their products.
     """
     by_ = divisor(by) if by > 1 else None
@@ -86,7 +88,7 @@ def relu(party: Party, x: Share, by: int = 1) -> Share:
         circuit + n + ring.select_rows(by_) * n, lambda keys, out: _deal(keys, base, n, by_, True, out)
     )
     [c] = party.channel.open([ring.truncate_mask(party.dealer.keys, base, offset, words)], "relu")
-    bit = _sign_bit(party, base, corrections, c, offset).flipped()
+    bit = _sign_bit(party, base, corrections, c, offset + 1).flipped()
     tail = None if corrections is None else corrections[circuit + n :]
     out = ring.select_finish(party.dealer.keys, base, by_, True, c, bit.beta, bit.rho, tail)
     result = Share.of(out, x.shape, x.scale // by)

@@ -13,11 +13,23 @@ from typing import Any
 import torch
 
 from pysmpc.errors import EncodingError
-from pysmpc.protocols.interfaces import Party
+from pysmpc.protocols.comparison import negative_cost, select_cost
+from pysmpc.protocols.interfaces import Cost, Party
+from pysmpc.protocols.products import product_cost
+from pysmpc.protocols.truncation import truncate_cost
 from pysmpc.shares import Share
 
 FRACTION = 30  # bits of the normalised value during the iteration
 STEPS = 3  # the first guess is off by 1/17 at most; each step squares that
+
+
+def _bits(s: int) -> tuple[int, int]:
+    """Bits of the largest |x| that is told from infinity, and of w before the last product."""
+    top = (2 * s * s).bit_length()
+    spare = min(61 - top, FRACTION)
+    if spare < 16:
+        raise EncodingError(f"division by a secret needs a scale of at most 2**21, not {s}; use fewer fractional bits")
+    return top, spare
 
 
 def reciprocal(suite: Any, party: Party, x: Share, s: int) -> Share:
@@ -29,10 +41,7 @@ def reciprocal(suite: Any, party: Party, x: Share, s: int) -> Share:
     4. v = |x| F / 2^top in [1/2, 1); w = 48/17 - 32/17 v; w = w (2 - v w), three times.
     5. s^2 / |x| = s^2 F w / 2^top, and the sign.
     """
-    top = (2 * s * s).bit_length()
-    spare = min(61 - top, FRACTION)
-    if spare < 16:
-        raise EncodingError(f"division by a secret needs a scale of at most 2**21, not {s}; use fewer fractional bits")
+    top, spare = _bits(s)
     shape = x.shape
     flat = Share.of(x.words(), (x.numel,))
 
@@ -76,3 +85,13 @@ def reciprocal(suite: Any, party: Party, x: Share, s: int) -> Share:
     kept = suite.select(party, positive, out)
     out = suite.sub(party, suite.scale_by(party, kept, 2), out)
     return Share(out.body, shape, s)
+
+
+def reciprocal_cost(holders: int, n: int, s: int) -> Cost:
+    """Cost of n reciprocals at scale s."""
+    top, spare = _bits(s)
+    signs = negative_cost(holders, n) + negative_cost(holders, top * n) + select_cost(holders, n, False) * 2
+    truncations = truncate_cost(holders, n) * (2 * STEPS + 2 + (top > FRACTION) + (spare < FRACTION))
+    first = product_cost(holders, 2 * n, n) * 2  # size and factor; v and w
+    rest = product_cost(holders, n, n) * (2 * STEPS)  # an error or a new w each
+    return signs + truncations + first + rest

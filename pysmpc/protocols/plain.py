@@ -119,7 +119,7 @@ def bit_share(party: Party, bit: Bit, shape: tuple[int, ...]) -> Share:
 
 def relu(party: Party, x: Share, by: int = 1) -> Share:
     """max(x, 0) / by."""
-    bit = negative(party, x).flipped()
+    bit = _bit(_values(x) > 0)
     out = select(party, bit, x, by)
     out.body.sign = bit
     return out

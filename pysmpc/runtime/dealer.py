@@ -8,12 +8,15 @@ difference between the input and the streams.
 
 from __future__ import annotations
 
+import os
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 
+from pysmpc.errors import PartyError
 from pysmpc.prg import KeySet
 
 
@@ -64,18 +67,28 @@ class SeedDealer:
         self._feed = feed
         self._count = count
         self._next_stream = 0
+        self._lock = threading.Lock()
+        self._process = os.getpid()
 
     def streams(self, count: int = 1) -> int:
-        """The first of `count` fresh stream numbers; equal in all processes."""
-        first = self._next_stream
-        self._next_stream += count
+        """The first of `count` fresh stream numbers; equal in all processes.
+
+        Threads may share a session; a forked process may not, as both would go on to
+        hide different values under the same words.
+        """
+        if os.getpid() != self._process:
+            raise PartyError("this session belongs to the process that made it; make a new one after a fork")
+        with self._lock:
+            first = self._next_stream
+            self._next_stream += count
         return first
 
     def corrections(self, words: int, deal: Callable[[KeySet, torch.Tensor], Any]) -> torch.Tensor | None:
         """Deal (where the dealer is), send, receive (where the receiver is)."""
-        self._count(8 * words)
-        if self._everyone is not None:
-            out = torch.empty(words, dtype=torch.int64)
-            deal(self._everyone, out)
-            self._feed.send(out)
-        return self._feed.receive(words) if self._receives else None
+        with self._lock:
+            self._count(8 * words)
+            if self._everyone is not None:
+                out = torch.empty(words, dtype=torch.int64)
+                deal(self._everyone, out)
+                self._feed.send(out)
+            return self._feed.receive(words) if self._receives else None

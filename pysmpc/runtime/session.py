@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -37,6 +38,7 @@ class Session:
         self.suite = suite
         self.serial = next(_serial)
         self.plain = suite is plaintext
+        self.waiting: list[Any] = []  # updates that pysmpc.tensor.flush will apply
         self._bodies: list[weakref.ref[Body]] = []
         self._sweep_at = 1024
 
@@ -49,6 +51,10 @@ class Session:
         if len(self._bodies) >= self._sweep_at:
             self._bodies = [ref for ref in self._bodies if ref() is not None]
             self._sweep_at = max(1024, 2 * len(self._bodies))
+
+    def forget(self, body: Body) -> None:
+        """No longer list a body that a holder deleted."""
+        self._bodies = [ref for ref in self._bodies if ref() is not body]
 
     def live(self, holder: str) -> Iterator[tuple[int, Body, torch.Tensor]]:
         """(serial, body, words) of a hosted holder's shares, oldest first."""

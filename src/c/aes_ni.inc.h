@@ -2,6 +2,7 @@
  * latency of aesenc. Constant time by construction. Needs aes and sse4.1. */
 
 #include "aes_ni_key.inc.h"
+#include "prg_op.h"
 
 enum { AES_BLOCKS = 8 };
 
@@ -37,13 +38,21 @@ void aes_batch(const aes_schedule *schedule, const uint8_t *in, uint8_t *out) {
 }
 
 static inline __attribute__((always_inline))
-void aes_counters(const aes_schedule *schedule, u64 stream, u64 counter, u64 *out) {
+void aes_mask(enum prg_op op, const aes_schedule *schedule, u64 stream, u64 counter, const u64 *x,
+              u64 *out) {
     __m128i first = _mm_set_epi64x((long long)stream, (long long)counter);
     __m128i block[8];
 
     for (int i = 0; i < 8; i++)
         block[i] = _mm_add_epi64(first, _mm_set_epi64x(0, i));
     aes_rounds(schedule, block);
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 8; i++) {
+        switch (op) {
+        case PRG_FILL: break;
+        case PRG_ADD: block[i] = _mm_add_epi64(_mm_loadu_si128((const __m128i *)x + i), block[i]); break;
+        case PRG_SUB: block[i] = _mm_sub_epi64(_mm_loadu_si128((const __m128i *)x + i), block[i]); break;
+        case PRG_XOR: block[i] = _mm_xor_si128(_mm_loadu_si128((const __m128i *)x + i), block[i]); break;
+        }
         _mm_storeu_si128((__m128i *)out + i, block[i]);
+    }
 }

@@ -12,6 +12,8 @@
  * for the AES S-box" (2011).
  */
 
+#include "prg_op.h"
+
 enum { AES_BLOCKS = 8 };
 
 typedef u64 soft_lane __attribute__((vector_size(16)));
@@ -183,12 +185,24 @@ static void aes_batch(const aes_schedule *schedule, const uint8_t *in, uint8_t *
     soft_unpack(q, out);
 }
 
-static inline void aes_counters(const aes_schedule *schedule, u64 stream, u64 counter, u64 *out) {
-    for (int i = 0; i < 8; i++) {
-        out[2 * i] = counter + (u64)i;
-        out[2 * i + 1] = stream;
+static inline __attribute__((always_inline))
+void aes_mask(enum prg_op op, const aes_schedule *schedule, u64 stream, u64 counter, const u64 *x,
+              u64 *out) {
+    u64 words[2 * AES_BLOCKS];
+
+    for (int i = 0; i < AES_BLOCKS; i++) {
+        words[2 * i] = counter + (u64)i;
+        words[2 * i + 1] = stream;
     }
-    aes_batch(schedule, (const uint8_t *)out, (uint8_t *)out);
+    aes_batch(schedule, (const uint8_t *)words, (uint8_t *)words);
+    for (int i = 0; i < 2 * AES_BLOCKS; i++) {
+        switch (op) {
+        case PRG_FILL: out[i] = words[i]; break;
+        case PRG_ADD: out[i] = x[i] + words[i]; break;
+        case PRG_SUB: out[i] = x[i] - words[i]; break;
+        case PRG_XOR: out[i] = x[i] ^ words[i]; break;
+        }
+    }
 }
 
 /* SubBytes of each byte of one word */

@@ -2,6 +2,7 @@
  * interleaved. Needs vaes and avx512f. */
 
 #include "aes_ni_key.inc.h"
+#include "prg_op.h"
 
 enum { AES_BLOCKS = 32 };
 
@@ -38,7 +39,8 @@ void aes_batch(const aes_schedule *schedule, const uint8_t *in, uint8_t *out) {
 }
 
 static inline __attribute__((always_inline))
-void aes_counters(const aes_schedule *schedule, u64 stream, u64 counter, u64 *out) {
+void aes_mask(enum prg_op op, const aes_schedule *schedule, u64 stream, u64 counter, const u64 *x,
+              u64 *out) {
     __m512i first = _mm512_broadcast_i32x4(_mm_set_epi64x((long long)stream, (long long)counter));
     __m512i block[8];
 
@@ -47,6 +49,13 @@ void aes_counters(const aes_schedule *schedule, u64 stream, u64 counter, u64 *ou
         block[i] = _mm512_add_epi64(first, _mm512_set_epi64(0, c + 3, 0, c + 2, 0, c + 1, 0, c));
     }
     aes_rounds(schedule, block);
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 8; i++) {
+        switch (op) {
+        case PRG_FILL: break;
+        case PRG_ADD: block[i] = _mm512_add_epi64(_mm512_loadu_si512(x + 8 * i), block[i]); break;
+        case PRG_SUB: block[i] = _mm512_sub_epi64(_mm512_loadu_si512(x + 8 * i), block[i]); break;
+        case PRG_XOR: block[i] = _mm512_xor_si512(_mm512_loadu_si512(x + 8 * i), block[i]); break;
+        }
         _mm512_storeu_si512(out + 8 * i, block[i]);
+    }
 }

@@ -29,13 +29,10 @@ static void mm_pack_strip(psm_view a, size_t rows, size_t k, u64 *out) {
 }
 
 static void mm_pack_panel(psm_view b, size_t k, size_t cols, u64 *out) {
-    for (size_t j = 0; j < 16; j += 8)
-        for (size_t p = 0; p < k; p += 8) {
+    for (size_t p = 0; p < k; p += 8)
+        for (size_t j = 0; j < cols; j += 8) {
             __m512i r[8];
             psm_view at = {b.data + (ptrdiff_t)p * b.row + (ptrdiff_t)j * b.col, b.row, b.col};
-            if (j >= cols)
-                return;
-            avx512_prefetch(at, 16);
             avx512_square(r, at, k - p, cols - j);
             for (int i = 0; i < 8; i++)
                 _mm512_store_si512(out + 16 * (p + (size_t)i) + j, r[i]);

@@ -87,41 +87,40 @@ static void mm_pack_strip(psm_view a, size_t rows, size_t k, u64 *out) {
     }
 }
 
-/* eight columns of a panel */
+/* eight k by eight columns of a panel; returns the column sums, two to a column */
 static inline __attribute__((always_inline))
-void vnni_pack_columns(psm_view b, size_t k, size_t cols, u64 *out, u64 *sums) {
+__m512i vnni_pack_square(psm_view b, size_t rows, size_t cols, u64 *out, __m512i sum) {
     const __m512i first = _mm512_broadcast_i32x4(
         _mm_setr_epi8(0, 1, 4, 5, -1, -1, -1, -1, 8, 9, 12, 13, -1, -1, -1, -1));
     const __m512i second = _mm512_broadcast_i32x4(
         _mm_setr_epi8(-1, -1, -1, -1, 0, 1, 4, 5, -1, -1, -1, -1, 8, 9, 12, 13));
-    const __m512i one = _mm512_set1_epi16(1);
-    __m512i sum = _mm512_setzero_si512();
+    __m512i r[8];
 
-    for (size_t p = 0; p < k; p += 8) {
-        __m512i r[8];
-        psm_view at = {b.data + (ptrdiff_t)p * b.row, b.row, b.col};
-        avx512_prefetch(at, 16);
-        avx512_square(r, at, k - p, cols);
-        for (int i = 0; i < 8; i += 2, out += VNNI_PAIR) {
-            __m512i cross = vnni_centred(_mm512_shuffle_epi8(r[i], first),
-                                         _mm512_shuffle_epi8(r[i + 1], second));
-            _mm512_store_si512(out, r[i]);
-            _mm512_store_si512(out + 16, r[i + 1]);
-            _mm512_store_si512(out + 32, cross);
-            sum = _mm512_dpwssd_epi32(sum, cross, one);
-        }
+    avx512_square(r, b, rows, cols);
+    for (int i = 0; i < 8; i += 2, out += VNNI_PAIR) {
+        __m512i cross = vnni_centred(_mm512_shuffle_epi8(r[i], first),
+                                     _mm512_shuffle_epi8(r[i + 1], second));
+        _mm512_store_si512(out, r[i]);
+        _mm512_store_si512(out + 16, r[i + 1]);
+        _mm512_store_si512(out + 32, cross);
+        sum = _mm512_dpwssd_epi32(sum, cross, _mm512_set1_epi16(1));
     }
-    _mm512_store_si512(sums, _mm512_add_epi64(sum, _mm512_srli_epi64(sum, 32)));
+    return sum;
 }
 
 static void mm_pack_panel(psm_view b, size_t k, size_t cols, u64 *out) {
-    u64 *sums = out + mm_panel_words(k) - 16;
+    __m512i left = _mm512_setzero_si512(), right = left;
 
-    vnni_pack_columns(b, k, cols < 8 ? cols : 8, out, sums);
-    if (cols > 8) {
-        b.data += 8 * b.col;
-        vnni_pack_columns(b, k, cols - 8, out + 8, sums + 8);
+    for (size_t p = 0; p < k; p += 8, out += 4 * VNNI_PAIR) {
+        psm_view at = {b.data + (ptrdiff_t)p * b.row, b.row, b.col};
+        left = vnni_pack_square(at, k - p, cols, out, left);
+        if (cols > 8) {
+            at.data += 8 * b.col;
+            right = vnni_pack_square(at, k - p, cols - 8, out + 8, right);
+        }
     }
+    _mm512_store_si512(out, _mm512_add_epi64(left, _mm512_srli_epi64(left, 32)));
+    _mm512_store_si512(out + 8, _mm512_add_epi64(right, _mm512_srli_epi64(right, 32)));
 }
 
 typedef struct {

@@ -11,14 +11,12 @@
  *   aes_schedule                    round keys as the cipher wants them
  *   aes_load(key, schedule)
  *   aes_batch(schedule, in, out)    out = AES(in), one batch; out may equal in
- *   aes_counters(schedule, stream, counter, out)
- *                                   out = one batch of key stream
+ *   aes_mask(op, schedule, stream, counter, x, out)
+ *                                   out = x op one batch of key stream
  *   psm_aes_expand                  as in ring.h
  *
  * Assumes a little-endian machine, so that a block is two u64 in memory order.
  */
-
-enum prg_op { PRG_FILL, PRG_ADD, PRG_SUB, PRG_XOR };
 
 /* out[i] = x[i] op word[i] */
 static inline __attribute__((always_inline))
@@ -47,23 +45,21 @@ void prg_stream(enum prg_op op, const psm_aes_key *key, u64 stream, u64 first,
         return;
     aes_load(key, &schedule);
     if (skip) {
-        aes_counters(&schedule, stream, counter, words);
+        aes_mask(PRG_FILL, &schedule, stream, counter, NULL, words);
+        counter += AES_BLOCKS;
         done = n < WORDS - 1 ? n : WORDS - 1;
         prg_combine(op, x, words + 1, out, done);
-        counter += AES_BLOCKS;
     }
-    for (; n - done >= WORDS; done += WORDS, counter += AES_BLOCKS) {
-        aes_counters(&schedule, stream, counter, words);
-        prg_combine(op, x + (op == PRG_FILL ? 0 : done), words, out + done, WORDS);
-    }
+    for (; n - done >= WORDS; done += WORDS, counter += AES_BLOCKS)
+        aes_mask(op, &schedule, stream, counter, op == PRG_FILL ? NULL : x + done, out + done);
     if (done < n) {
-        aes_counters(&schedule, stream, counter, words);
-        prg_combine(op, x + (op == PRG_FILL ? 0 : done), words, out + done, n - done);
+        aes_mask(PRG_FILL, &schedule, stream, counter, NULL, words);
+        prg_combine(op, op == PRG_FILL ? NULL : x + done, words, out + done, n - done);
     }
 }
 
 static void psm_prg_fill(const psm_aes_key *key, u64 stream, u64 first, u64 *out, size_t n) {
-    prg_stream(PRG_FILL, key, stream, first, out, out, n);
+    prg_stream(PRG_FILL, key, stream, first, NULL, out, n);
 }
 
 static void psm_prg_add(const psm_aes_key *key, u64 stream, u64 first,

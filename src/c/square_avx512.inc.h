@@ -21,16 +21,6 @@ static inline void avx512_transpose(__m512i r[8]) {
     }
 }
 
-/* fetch the 8 rows of eight words that follow, `ahead` rows on: a row stride of
- * pages is beyond the hardware's prefetching; reading past the end is harmless */
-static inline void avx512_prefetch(psm_view v, size_t ahead) {
-    uintptr_t line = (uintptr_t)v.data, stride = (uintptr_t)v.row * sizeof(u64);
-
-    if (v.col == 1)
-        for (size_t i = ahead; i < ahead + 8; i++)
-            _mm_prefetch((const char *)(line + i * stride), _MM_HINT_T0);
-}
-
 /* r[i] = row i of the 8 x 8 block at v, zero beyond rows and cols */
 static inline __attribute__((always_inline))
 void avx512_square(__m512i r[8], psm_view v, size_t rows, size_t cols) {

@@ -1,0 +1,88 @@
+"""Optimizers at fixed precision: their hyperparameters as multiples of base**-digits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+from torch.optim import Optimizer
+
+from pysmpc.errors import EncodingError
+from pysmpc.federated.errors import unsupported
+from pysmpc.fixedpoint import Precision
+
+
+class FixedPrecision(float):
+    """A public number at fixed precision; a float to everybody who calculates with it."""
+
+    integer: int
+
+    @classmethod
+    def of(cls, value: float, precision: Precision) -> FixedPrecision:
+        """The value rounded toward zero, as written in decimal: 0.29 at precision 2 is 29."""
+        integer = int(Fraction(repr(float(value))) * precision.scale)
+        out = cls(Fraction(integer, precision.scale))
+        out.integer = integer
+        return out
+
+    def __repr__(self) -> str:
+        return f"FixedPrecisionTensor>tensor({self.integer})"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format(float(self), spec)
+
+    def __reduce__(self) -> Any:
+        return (_rebuilt, (float(self), self.integer))
+
+
+def _rebuilt(value: float, integer: int) -> FixedPrecision:
+    out = FixedPrecision(value)
+    out.integer = integer
+    return out
+
+
+def _fixed(name: str, value: Any, precision: Precision) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_fixed(name, item, precision) for item in value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value == 0:
+        return value
+    fixed = FixedPrecision.of(value, precision)
+    if fixed.integer == 0:
+        step = 1 / precision.scale
+        raise EncodingError(
+            f"{name}={value} would become 0 at precision {precision.digits}: steps of {step:g}; "
+            f"use a larger precision_fractional, or {name} of at least {step:g}"
+        )
+    return fixed
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_plain(name, item) for item in value)
+    return float(value) if isinstance(value, FixedPrecision) else value
+
+
+def _each(optimizer: Optimizer, change: Callable[[str, Any], Any]) -> Optimizer:
+    """Change the hyperparameters, or, if one raises, none."""
+    groups = [optimizer.defaults, *optimizer.param_groups]
+    changed = [{key: change(key, value) for key, value in group.items() if key != "params"} for group in groups]
+    for group, values in zip(groups, changed, strict=True):
+        group.update(values)
+    return optimizer
+
+
+def fix_precision(
+    self: Optimizer, precision_fractional: int = 3, base: int = 10, *, dtype: Any = "long", no_wrap: bool = False
+) -> Optimizer:
+    """Round the hyperparameters to fixed precision, in place.  One that would become 0 raises EncodingError."""
+    unsupported("fix_precision()", dtype=dtype not in ("long", "int64") and dtype, no_wrap=no_wrap)
+    precision = Precision(base, precision_fractional)
+    return _each(self, lambda name, value: _fixed(name, value, precision))
+
+
+def float_precision(self: Optimizer) -> Optimizer:
+    """Plain floats again; what was rounded stays rounded."""
+    return _each(self, _plain)

@@ -1,0 +1,143 @@
+"""What hides every word that leaves a process: which stream of which keys.
+
+`Log.watch(session)` notes, at the Python border of the kernels, each masking of a
+message and of a correction; `Log.opened` each message and what it opened to, with its
+cause.
+"""
+
+import collections
+
+import numpy as np
+import torch
+
+from pysmpc import ring
+from pysmpc.prg import KeySet
+
+Masking = collections.namedtuple("Masking", "keys stream words purpose")
+
+#: streams, from the base of a comparison, that mask messages (src/c/compare.inc.h)
+NODE_MASKS, ROOT_MASKS, RHO = 10, 11, 14
+
+
+class Log:
+    """Maskings, in the order in which they are made."""
+
+    def __init__(self, monkeypatch, session):
+        self.maskings = []
+        self.opened = []
+        party = session.party
+        self._kinds = {
+            id(party.dealer.keys): "dealer",
+            id(party.dealer._everyone): "dealer",
+            id(party.owner.keys): "owner",
+            id(party.owner._everyone): "owner",
+            id(party.own): "zero",
+            id(party.next): "zero",
+        }
+        party.channel.observer = lambda cause, messages, opened: self.opened.append(
+            (cause, [m.clone() for m in messages], [o.clone() for o in opened])
+        )
+        self._patch(monkeypatch)
+
+    def note(self, keys, stream, words, purpose):
+        self.maskings.append(Masking(self._kinds[id(keys)], stream, words, purpose))
+
+    def _patch(self, patch):
+        def after(owner, name, noted):
+            original = getattr(owner, name)
+
+            def wrapper(*args, **kwargs):
+                out = original(*args, **kwargs)
+                noted(out, *args, **kwargs)
+                return out
+
+            patch.setattr(owner, name, wrapper)
+
+        note = self.note
+        # the refreshing of shares is a difference of two streams: the first is what hides
+        after(KeySet, "mask", lambda out, keys, stream, shares: self._mask(keys, stream, shares))
+        after(KeySet, "take", lambda out, keys, stream, values: note(keys, stream, values.numel(), "correction"))
+        after(
+            ring,
+            "truncate_mask",
+            lambda out, keys, base, offset, z: note(keys, base, z.shape[1], "message"),
+        )
+        after(
+            ring,
+            "compare_chunks",
+            lambda out, keys, base, *rest: note(keys, base + NODE_MASKS, out[1].shape[1], "message"),
+        )
+        after(
+            ring,
+            "compare_nodes",
+            lambda out, keys, base, *rest: note(keys, base + ROOT_MASKS, out[1].shape[1], "message"),
+        )
+        after(
+            ring,
+            "compare_root",
+            lambda out, keys, base, *rest: note(keys, base + RHO, out.shape[1], "message"),
+        )
+
+        def corrections(purpose, streams):
+            def noted(out, keys, base, *rest):
+                for stream in streams(*rest):
+                    note(keys, base + stream, -1, purpose)
+
+            return noted
+
+        after(ring, "truncate_deal", corrections("correction", lambda *rest: (1, 2)))
+        after(ring, "compare_deal", corrections("correction", lambda *rest: (9, 12, 13)))
+        after(ring, "bit_deal", lambda out, keys, rho, stream, *rest: note(keys, stream, -1, "correction"))
+        after(
+            ring,
+            "select_deal",
+            corrections("correction", lambda rho, by, *rest: (1,) if by is None else (1, 2, 3, 4)),
+        )
+        after(
+            ring.Product,
+            "deal",
+            lambda out, product, keys, stream, *rest: note(keys, stream, product.size, "correction"),
+        )
+
+    def _mask(self, keys, stream, shares):
+        kind = self._kinds[id(keys)]
+        self.note(keys, stream, shares.shape[1], "message" if kind == "dealer" else "zero")
+
+    def check(self):
+        """Every masking has words of its own, and every message a masking of its size."""
+        used = collections.Counter((m.keys, m.stream) for m in self.maskings)
+        twice = [place for place, times in used.items() if times > 1]
+        assert not twice, f"words that hide two values: {twice}"
+        sizes = [m.words for m in self.maskings if m.purpose == "message"]
+        messages = [m.shape[1] for cause, parts, _ in self.opened if cause != "reveal" for m in parts]
+        assert messages == sizes, "messages and their maskings differ"
+
+    def causes(self):
+        return {cause for cause, _, _ in self.opened}
+
+    def words(self, cause=None):
+        """Every word that was sent, and every word that was opened, but for what was revealed."""
+        sent = [m.reshape(-1) for c, ms, _ in self.opened for m in ms if c != "reveal" and cause in (None, c)]
+        seen = [o.reshape(-1) for c, _, os in self.opened for o in os if c != "reveal" and cause in (None, c)]
+        return torch.cat(sent), torch.cat(seen)
+
+    def pairs(self):
+        """(word, next word) of every message and opening, within one message."""
+        rows = [
+            row
+            for cause, messages, opened in self.opened
+            if cause != "reveal"
+            for m in [*messages, *opened]
+            for row in m
+            if row.numel() > 1
+        ]
+        return torch.cat([row[1:] - row[:-1] for row in rows])
+
+
+def chi_square(words):
+    """How many standard deviations the byte counts of the words are from uniform ones."""
+    counts = np.bincount(words.contiguous().numpy().view(np.uint8), minlength=256)
+    expected = counts.sum() / 256
+    assert expected >= 5, "too few words for the test to tell anything"
+    statistic = ((counts - expected) ** 2 / expected).sum()
+    return abs(statistic - 255) / np.sqrt(2 * 255)
