@@ -60,6 +60,9 @@ cdef extern from "product.h" nogil:
         ptrdiff_t row
         ptrdiff_t col
         const ptrdiff_t *offsets
+        const ptrdiff_t *rows
+        const ptrdiff_t *cols
+        const ptrdiff_t *map
 
     ctypedef struct psm_product:
         psm_factor x

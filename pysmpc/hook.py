@@ -28,6 +28,10 @@ class Attribute:
         self.function = function
         self.__doc__ = function.__doc__
 
+    def __call__(self, instance: Any) -> Any:
+        """What the attribute is; torch.overrides takes what is not callable for a data descriptor."""
+        return self.function(instance)
+
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else self.function(instance)
 

@@ -9,11 +9,11 @@ torch.int64 tensors wrap mod 2**64, so linear operations on windows are torch's 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 
 from pysmpc import _beaver, _ring
+from pysmpc.layout import Layout
 from pysmpc.prg import KeySet
 
 Divisor = _beaver.Divisor
@@ -196,29 +196,42 @@ def beaver_square(keys: KeySet, d: torch.Tensor, x: torch.Tensor, a: torch.Tenso
     return z
 
 
+class Factor:
+    """A factor of a product in place: words [rows, n], their opening [1 or 0, n], the
+    stream of their mask, and where the matrices are."""
+
+    __slots__ = ("layout", "native", "opened", "words")
+
+    def __init__(self, words: torch.Tensor, opened: torch.Tensor, stream: int, layout: Layout) -> None:
+        self.words, self.opened, self.layout = words, opened, layout
+        n = words.shape[1]
+        self.native = (
+            _address(words),
+            _address(opened, min(words.shape[0], 1), n),
+            stream,
+            n,
+            layout.row,
+            layout.col,
+            _address(layout.offsets),
+            _optional(layout.rows),
+            _optional(layout.cols),
+            _optional(layout.map),
+        )
+
+
 class Product:
-    """A Beaver product of matrices in place: see src/c/product.h.
+    """A Beaver product of matrices: see src/c/product.h."""
 
-    Factors are (shares [rows, n], opening [1 or 0, n], stream of the mask, sizes,
-    strides, offset), sizes and strides with equal leading sizes.
-    """
-
-    __slots__ = ("_kept", "_native", "size")
+    __slots__ = ("_factors", "_native", "size")
 
     def __init__(self, x: Factor, y: Factor) -> None:
         use_torch_threads()
-        *batch, m, k = x[3]
-        n = y[3][-1]
-        offsets = [_offsets(f[3][:-2], f[4][:-2], f[5]) for f in (x, y)]
-        # the addresses below stay valid as long as this object lives
-        self._kept = (x[:2], y[:2], offsets)
-        entries = math.prod(batch)
-        native = [
-            (_address(f[0]), _address(f[1]), f[2], f[0].shape[1], f[4][-2], f[4][-1], at.data_ptr())
-            for f, at in zip((x, y), offsets, strict=True)
-        ]
-        self._native = _beaver.Product(native[0], native[1], entries, m, n, k)
-        self.size = entries * m * n
+        a, b = x.layout, y.layout
+        if a.width != b.height or a.batch != b.batch:
+            raise ValueError(f"{a.batch} matrices of width {a.width} do not fit {b.batch} of height {b.height}")
+        self._factors = (x, y)  # their addresses are in use
+        self._native = _beaver.Product(x.native, y.native, a.batch, a.height, b.width, a.width)
+        self.size = a.batch * a.height * b.width
 
     def deal(self, keys: KeySet, stream: int, out: torch.Tensor) -> None:
         """Dealer: corrections of the product of the masks."""
@@ -229,25 +242,6 @@ class Product:
         out = empty(keys.rows, self.size)
         self._native.combine(keys.native, stream, _optional(corrections, self.size), out.data_ptr())
         return out
-
-
-Factor = tuple[torch.Tensor, torch.Tensor, int, Sequence[int], Sequence[int], int]
-_NOWHERE: dict[int, torch.Tensor] = {}
-
-
-def _offsets(sizes: Sequence[int], strides: Sequence[int], offset: int) -> torch.Tensor:
-    """Where the matrix of each batch entry begins."""
-    if not sizes:
-        found = _NOWHERE.get(offset)
-        if found is None:
-            found = torch.tensor([offset], dtype=torch.int64)
-            if offset == 0:
-                _NOWHERE[0] = found
-        return found
-    at = torch.tensor(offset)
-    for size, stride in zip(sizes, strides, strict=True):
-        at = at.unsqueeze(-1) + torch.arange(size) * stride
-    return at.reshape(-1).contiguous()
 
 
 # --- truncation (src/c/truncate.inc.h) ---------------------------------------------

@@ -1,7 +1,7 @@
 """The documents' simulation helpers: workers in this process that hold MNIST.
 
-    workers = connect_to_workers(n_workers=2)
-    crypto_provider = connect_to_crypto_provider()
+workers = connect_to_workers(n_workers=2)
+crypto_provider = connect_to_crypto_provider()
 """
 
 from __future__ import annotations

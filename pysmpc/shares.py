@@ -20,6 +20,8 @@ from functools import lru_cache
 
 import torch
 
+from pysmpc.layout import Layout
+
 _serial = itertools.count(1)
 
 
@@ -110,6 +112,12 @@ def broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
     return out
 
 
+@lru_cache(maxsize=4096)
+def _matrices(shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Layout:
+    *batch, row, col = zip(shape, strides, strict=True)
+    return Layout([row], [col], batch, offset)
+
+
 class Share:
     """A window on a body: shape, strides and offset in elements, and a scale."""
 
@@ -164,6 +172,10 @@ class Share:
     def words(self) -> torch.Tensor:
         """The shares as contiguous [rows, numel]."""
         return self.gather(self.body.words)
+
+    def matrices(self) -> Layout:
+        """[..., m, k] as a layout."""
+        return _matrices(self.shape, self.strides, self.offset)
 
     def expand(self, shape: Sequence[int]) -> Share:
         """Broadcast to a shape, by strides of zero."""

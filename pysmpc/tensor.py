@@ -228,6 +228,24 @@ class SecretTensor(torch.Tensor):
     def __array__(self, dtype: Any = None) -> Any:
         raise self._refuse("numpy.asarray()")
 
+    def __dlpack__(self, **options: Any) -> Any:
+        raise self._refuse("DLPack")
+
+    @property
+    def data(self) -> SecretTensor:
+        """The same value outside the graph."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        same = isinstance(value, SecretTensor) and (value.shape, value.dtype) == (self.shape, self.dtype)
+        if not same or not (self.window().dense and value.window().dense):
+            raise NotImplementedError(
+                f"x.data of {tuple(self.shape)}, {self.dtype} takes secrets of that shape and dtype; "
+                "write values to it with x.data.copy_(y)"
+            )
+        self.cell = value.cell
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise RevealError("a secret cannot be pickled: its shares belong to different parties; decrypt it first")
 
@@ -260,9 +278,7 @@ def describe(tensor: SecretTensor, autograd: bool) -> str:
         return f"{chain}{tensor.window().words().reshape(tensor.shape)}"
     serial = tensor.cell.body.serial
     lines = [f"{chain}[AdditiveSharingTensor]"]
-    lines += [
-        f"\t-> [PointerTensor | me:{session.serial}{serial:08d} -> {name}:{serial:08d}]" for name in session.holders
-    ]
+    lines += [f"\t-> [PointerTensor | me:{session.serial}{serial:08d} -> {name}:{serial}]" for name in session.holders]
     lines += [
         f"\t*crypto provider: {session.provider}*",
         f"\t*shape: {tuple(tensor.shape)}, scale: {tensor.cell.scale}*",

@@ -110,7 +110,7 @@ cdef class Product:
     """A matrix product of two secrets: strides, and one offset a batch entry.
 
     x and y: (address of shares, address of opening, stream of the mask, words of the
-    body, row stride, column stride, address of the offsets).
+    body, row stride, column stride, addresses of offsets, rows, columns, map).
     """
 
     cdef psm_product p
@@ -143,3 +143,6 @@ cdef void fill(psm_factor *f, tuple x):
     f.row = x[4]
     f.col = x[5]
     f.offsets = <const ptrdiff_t *><size_t>x[6]
+    f.rows = <const ptrdiff_t *><size_t>x[7]
+    f.cols = <const ptrdiff_t *><size_t>x[8]
+    f.map = <const ptrdiff_t *><size_t>x[9]

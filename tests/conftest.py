@@ -11,9 +11,15 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 pytest.register_assert_rewrite("settings", "kernel_oracles", "maskings", "op_checks", "twins")
 
 
+@pytest.fixture(autouse=True)
+def fresh_randomness():
+    """torch starts from a fixed seed of its own; no test may need one to pass."""
+    torch.seed()
+
+
 @pytest.fixture
 def rng():
-    """Fresh randomness from the operating system: no test may need a seed to pass."""
+    """Fresh randomness from the operating system."""
     return np.random.default_rng()
 
 

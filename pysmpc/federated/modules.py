@@ -52,7 +52,8 @@ def _changed(module: nn.Module, change: Change, wanted: Wanted, requires_grad: b
     """
     places = [(part, name, p) for part in module.modules() for name, p in part._parameters.items() if p is not None]
     distinct = {id(p): p for _, _, p in places if wanted(p)}
-    fresh = {key: _parameter(p, change(p), requires_grad) for key, p in distinct.items()}
+    trainable = {key: vars(p).get("pysmpc_trainable", p.requires_grad) for key, p in distinct.items()}
+    fresh = {key: _parameter(change(p), trainable[key], requires_grad) for key, p in distinct.items()}
     buffers = [
         (part, name, change(b))
         for part in module.modules()
@@ -68,8 +69,7 @@ def _changed(module: nn.Module, change: Change, wanted: Wanted, requires_grad: b
     return module
 
 
-def _parameter(old: nn.Parameter, value: torch.Tensor, requires_grad: bool | None) -> nn.Parameter:
-    trainable = vars(old).get("pysmpc_trainable", old.requires_grad)
+def _parameter(value: torch.Tensor, trainable: bool, requires_grad: bool | None) -> nn.Parameter:
     wanted = trainable if requires_grad is None else trainable and requires_grad
     gradient = value.grad
     out = nn.Parameter(value.detach(), requires_grad=wanted)

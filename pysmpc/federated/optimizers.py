@@ -32,7 +32,7 @@ class FixedPrecision(float):
     __str__ = __repr__
 
     def __format__(self, spec: str) -> str:
-        return format(float(self), spec)
+        return format(float(self), spec) if spec else repr(self)
 
     def __reduce__(self) -> Any:
         return (_rebuilt, (float(self), self.integer))

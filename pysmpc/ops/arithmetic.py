@@ -28,6 +28,7 @@ from pysmpc.ops.core import (
     rescale,
     result,
     same_value,
+    same_window,
     session_of,
     times,
     window,
@@ -183,7 +184,7 @@ def mul(x: Any, y: Any) -> SecretTensor:
         bit = _bit(bits)
         if bit is not None and broadcast(bits.shape, other.shape) == tuple(bits.shape):
             return result(choose(bits, bit, other), session, unit, dtype)
-    if x.cell is y.cell and x.stride() == y.stride() and x.storage_offset() == y.storage_offset():
+    if same_window(x, y):
         return result(session.suite.square(session.party, window(x)), session, unit, dtype)
     return result(session.suite.mul(session.party, window(x), window(y)), session, unit, dtype)
 

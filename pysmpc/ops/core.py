@@ -104,6 +104,11 @@ def public(x: Any, session: Session, unit: Precision) -> Public | None:
     if isinstance(x, SecretTensor):
         if x.cell.session is session:
             return None
+        if not x.cell.session.plain:
+            raise SessionMismatchError(
+                f"a secret held by {x.cell.session!r} cannot be used in, or written to, a value of {session!r}; share "
+                "both among the same holders with the same provider, and use out-of-place forms on public values"
+            )
         share = x.window()
         return Public(share.window(share.body.words)[0], share.scale, x.unit)
     if not x.is_floating_point():
@@ -140,6 +145,16 @@ def same_value(x: SecretTensor, scale: int) -> SecretTensor:
 def is_number(x: Any) -> bool:
     """Whether x is a Python number (or an exact fraction)."""
     return isinstance(x, (int, float, Fraction, Number))
+
+
+def same_window(x: SecretTensor, y: SecretTensor) -> bool:
+    """Whether two tensors are the same elements of one cell in the same order."""
+    return (
+        x.cell is y.cell
+        and x.shape == y.shape
+        and x.stride() == y.stride()
+        and x.storage_offset() == y.storage_offset()
+    )
 
 
 def promoted(*operands: Any) -> torch.dtype:
@@ -249,11 +264,15 @@ def write(target: SecretTensor, value: Any) -> None:
     """Give `target` a new value; what else shares its cell sees it, too."""
     cell = target.cell
     session = cell.session
+    if value.dtype.is_floating_point and not target.dtype.is_floating_point:
+        raise NotImplementedError(
+            f"a value of {value.dtype} cannot be written to a secret of {target.dtype}: rounding needs a protocol"
+        )
     if not isinstance(value, SecretTensor) or value.session is not session:
         encoded = public(value, session, cell.unit)
         assert encoded is not None
         share = session.suite.public(session.party, encoded.values.contiguous(), encoded.scale)
-    elif value.cell is cell and value.storage_offset() == target.storage_offset() and value.stride() == target.stride():
+    elif same_window(value, target):
         return
     else:
         share = value.window()

@@ -31,19 +31,17 @@ def _columns(x: SecretTensor, dim: int | None) -> SecretTensor:
     return flat
 
 
-def tournament(x: SecretTensor, one_hot: bool) -> tuple[SecretTensor, Any]:
-    """Largest of each row of [groups, k], and its position or one-hot row.
+def tournament(x: SecretTensor, tags: Any) -> tuple[SecretTensor, Any]:
+    """Largest of each row of [groups, k], and the tag of where it stood.
 
-    The identity of a candidate is a row of `tags`: [groups, candidates, width].
+    tags: public integers [groups, k, width] that identify the candidates.
     """
-    groups, k = x.shape
-    tags: Any = torch.eye(k) if one_hot else torch.arange(k, dtype=torch.float32).unsqueeze(1)
-    tags = tags.to(torch.int64).expand(groups, k, -1)
     values = x
     while values.shape[1] > 1:
         half = values.shape[1] // 2
-        left, right, rest = values[:, :half], values[:, half : 2 * half], values[:, 2 * half :]
-        left_tags, right_tags, rest_tags = tags[:, :half], tags[:, half : 2 * half], tags[:, 2 * half :]
+        # neighbours meet, so that candidates stay in order and the first of equals wins
+        left, right, rest = values[:, : 2 * half : 2], values[:, 1 : 2 * half : 2], values[:, 2 * half :]
+        left_tags, right_tags, rest_tags = tags[:, : 2 * half : 2], tags[:, 1 : 2 * half : 2], tags[:, 2 * half :]
         keep = not_less(left, right)
         values = cat([add(right, mul(keep, sub(left, right))), rest], 1)
         wide = keep.unsqueeze(2).to(torch.int64)
@@ -55,11 +53,22 @@ def tournament(x: SecretTensor, one_hot: bool) -> tuple[SecretTensor, Any]:
     return values, tags[:, 0]
 
 
-def _needs_gradient(x: SecretTensor) -> bool:
+def _tournament(x: SecretTensor, one_hot: bool) -> tuple[SecretTensor, Any]:
+    return tournament(x, _tags(x, one_hot))
+
+
+def _tags(x: SecretTensor, one_hot: bool) -> torch.Tensor:
+    """One-hot rows, or positions, for the candidates of [groups, k]."""
+    groups, k = x.shape
+    each = torch.eye(k, dtype=torch.int64) if one_hot else torch.arange(k).unsqueeze(1)
+    return each.expand(groups, k, -1)
+
+
+def needs_gradient(x: SecretTensor) -> bool:
     return torch.is_grad_enabled() and x.requires_grad
 
 
-def _remember(extremum: SecretTensor, x: SecretTensor, tags: SecretTensor) -> None:
+def remember(extremum: SecretTensor, x: SecretTensor, tags: SecretTensor) -> None:
     """Note where in x an extremum stood: the backward pass will ask."""
     one_hot = clone(tags).cell.body
     one_hot.one_hot = True
@@ -71,12 +80,12 @@ def _along(x: SecretTensor, dim: int, keepdim: bool, one_hot: bool) -> tuple[Sec
     dim = dim % max(x.dim(), 1)
     if x.dim() == 0:
         x = x.reshape(1)
-    values, tags = tournament(_columns(x, dim), one_hot)
+    values, tags = _tournament(_columns(x, dim), one_hot)
     shape = list(x.shape)
     del shape[dim]
     if one_hot:
         positions = sum_dim(mul(tags, torch.arange(x.shape[dim])), [1])
-        _remember(positions, x, tags)
+        remember(positions, x, tags)
     else:
         positions = tags.squeeze(1)
     values = values.reshape(shape)
@@ -87,13 +96,13 @@ def _along(x: SecretTensor, dim: int, keepdim: bool, one_hot: bool) -> tuple[Sec
 @implements(aten.max.dim)
 def max_dim(x: SecretTensor, dim: int, keepdim: bool = False) -> Any:
     """Largest and its position along a dimension."""
-    return _along(x, dim, keepdim, _needs_gradient(x))
+    return _along(x, dim, keepdim, needs_gradient(x))
 
 
 @implements(aten.min.dim)
 def min_dim(x: SecretTensor, dim: int, keepdim: bool = False) -> Any:
     """Smallest and its position along a dimension."""
-    values, positions = _along(neg(x), dim, keepdim, _needs_gradient(x))
+    values, positions = _along(neg(x), dim, keepdim, needs_gradient(x))
     return neg(values), positions
 
 
@@ -101,7 +110,7 @@ def min_dim(x: SecretTensor, dim: int, keepdim: bool = False) -> Any:
 def argmax(x: SecretTensor, dim: int | None = None, keepdim: bool = False) -> SecretTensor:
     """Position of the largest."""
     if dim is None:
-        _, tags = tournament(_columns(x, None), False)
+        _, tags = _tournament(_columns(x, None), False)
         return tags.reshape((1,) * x.dim() if keepdim else ())
     return _along(x, dim, keepdim, False)[1]
 
@@ -116,10 +125,10 @@ def argmin(x: SecretTensor, dim: int | None = None, keepdim: bool = False) -> Se
 def max_all(x: SecretTensor) -> SecretTensor:
     """Largest of all; its gradient goes to the first of the largest."""
     columns = _columns(x, None)
-    values, tags = tournament(columns, _needs_gradient(x))
+    values, tags = _tournament(columns, needs_gradient(x))
     out = values.reshape(())
-    if _needs_gradient(x):
-        _remember(out, x, tags)
+    if needs_gradient(x):
+        remember(out, x, tags)
     return out
 
 
@@ -127,10 +136,10 @@ def max_all(x: SecretTensor) -> SecretTensor:
 def min_all(x: SecretTensor) -> SecretTensor:
     """Smallest of all."""
     columns = _columns(neg(x), None)
-    values, tags = tournament(columns, _needs_gradient(x))
+    values, tags = _tournament(columns, needs_gradient(x))
     out = neg(values.reshape(()))
-    if _needs_gradient(x):
-        _remember(out, x, tags)
+    if needs_gradient(x):
+        remember(out, x, tags)
     return out
 
 
@@ -138,7 +147,7 @@ def _extremum(overload: Any, along: Any) -> None:
     @implements(overload)
     def handler(x: SecretTensor, dim: Any = (), keepdim: bool = False) -> SecretTensor:
         axes = sorted((d % x.dim() for d in dim), reverse=True) if dim else list(reversed(range(x.dim())))
-        if _needs_gradient(x):
+        if needs_gradient(x):
             raise NotImplementedError(f"the gradient of {overload} is not implemented; use max(dim) or min(dim)")
         for axis in axes:
             x = along(x, axis, keepdim)[0]

@@ -91,6 +91,8 @@ def _summed(x: SecretTensor, dim: Any, keepdim: bool, dtype: torch.dtype) -> Sec
 
 
 def _sum_dtype(x: SecretTensor, dtype: torch.dtype | None) -> torch.dtype:
+    if dtype is not None and x.dtype.is_floating_point and not dtype.is_floating_point:
+        raise NotImplementedError(f"a sum of {x.dtype} as {dtype} is not implemented: rounding needs a protocol")
     return dtype or (x.dtype if x.dtype.is_floating_point else torch.int64)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from pysmpc.errors import RevealError
 from pysmpc.fixedpoint import INTEGER
 from pysmpc.ops.core import (
-    aligned,
+    ALIGN,
     aten,
     finer,
     float_unit,
@@ -21,6 +22,7 @@ from pysmpc.ops.core import (
     moved,
     promoted,
     public,
+    rescale,
     result,
     session_of,
     write,
@@ -76,17 +78,14 @@ def one_scale(tensors: Sequence[Any]) -> tuple[list[SecretTensor], torch.dtype]:
         else:
             share = session.suite.public(session.party, plain.values.contiguous(), plain.scale)
             secrets.append(result(share, session, finer(unit, plain.unit), dtype))
-    reference = secrets[0]
-    for x in secrets[1:]:
-        if x.cell.scale != reference.cell.scale:
-            reference.cell.settle()
+    if len({x.cell.scale for x in secrets}) > 1:
+        for x in secrets:
             x.cell.settle()
-    widest = max(secrets, key=lambda x: x.cell.scale)
-    out = []
-    for x in secrets:
-        share = x.window() if x.cell.scale == widest.cell.scale else aligned(session, x, widest)[0]
-        out.append(result(share, session, finer(x.unit, widest.unit), dtype))
-    return out, dtype
+    scales = {x.cell.scale for x in secrets}
+    scale = math.lcm(*scales)
+    if scale.bit_length() > ALIGN:
+        scale = max(scales)
+    return [result(rescale(session, x.window(), scale), session, unit, dtype) for x in secrets], dtype
 
 
 def _joined(tensors: Sequence[Any], join: Any) -> SecretTensor:
@@ -131,7 +130,7 @@ def index(x: SecretTensor, indices: Sequence[Any]) -> SecretTensor:
         _plain_index(i)
     if x.dim() == 0:
         raise IndexError("a secret scalar cannot be indexed")
-    return moved(x, lambda words: aten.index.Tensor(words, [None, *indices]))
+    return moved(x, lambda words: aten.index.Tensor(words.movedim(0, -1), list(indices)).movedim(-1, 0))
 
 
 @implements(aten.index_select.default)
@@ -176,7 +175,7 @@ def constant_pad_nd(x: SecretTensor, pad: Sequence[int], value: Any = 0) -> Secr
     """Padded with a public number."""
     out = moved(x, lambda words: aten.constant_pad_nd.default(words, pad, 0))
     if value:
-        border = torch.nn.functional.pad(torch.zeros(x.shape), list(pad), value=float(value))
+        border = aten.constant_pad_nd.default(torch.zeros(x.shape, dtype=x.dtype), pad, value)
         return out + border
     return out
 
@@ -239,6 +238,32 @@ def unfold_backward(grad: SecretTensor, sizes: Sequence[int], dim: int, size: in
     return moved(grad, place)
 
 
+@implements(aten.scatter_add.default)
+def scatter_add(x: Any, dim: int, index: Any, values: Any) -> SecretTensor:
+    """x with values added at public positions along dim: the gradient of gather."""
+    _plain_index(index)
+    (x, values), dtype = one_scale([x, values])
+    axis, own = dim % max(x.dim(), 1), values.window()
+    words = own.window(own.body.words)
+
+    def change(target: torch.Tensor) -> torch.Tensor:
+        return target.scatter_add(axis + 1, index.expand(words.shape[0], *index.shape), words)
+
+    return like(x, moved(x, change).window(), dtype)
+
+
+@implements(aten.index_add.default)
+def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> SecretTensor:
+    """x with rows added at public positions along dim: the gradient of index_select."""
+    wide = [1] * max(x.dim(), 1)
+    wide[dim] = -1
+    return scatter_add(x, dim, index.view(wide).expand(source.shape), source if alpha == 1 else source * alpha)
+
+
+in_place(aten.scatter_add_.default, scatter_add)
+in_place(aten.index_add_.default, index_add)
+
+
 @implements(aten.index_put.default)
 def index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = False) -> SecretTensor:
     """x with public positions replaced by (or added to) values."""
@@ -247,12 +272,12 @@ def index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = Fa
     (x, values), dtype = one_scale([x, values])
     put = values.window()
     wide = torch.empty(x.shape)[tuple(slice(None) if i is None else i for i in indices)].shape
-    words = put.expand(wide).window(put.body.words)
-    return like(
-        x,
-        moved(x, lambda own: aten.index_put.default(own, [None, *indices], words, accumulate)).window(),
-        dtype,
-    )
+    words = put.expand(wide).window(put.body.words).movedim(0, -1)
+
+    def change(own: torch.Tensor) -> torch.Tensor:
+        return aten.index_put.default(own.movedim(0, -1), list(indices), words, accumulate).movedim(-1, 0)
+
+    return like(x, moved(x, change).window(), dtype)
 
 
 in_place(aten.index_put_.default, index_put)
@@ -271,7 +296,9 @@ def copy_(target: Any, source: Any, non_blocking: bool = False) -> Any:
 @implements(aten.masked_fill.Scalar)
 def masked_fill(x: SecretTensor, mask: Any, value: Any) -> Any:
     """A public number where the mask is set."""
-    return torch.where(mask, torch.tensor(float(value)), x)
+    if not x.dtype.is_floating_point and value != int(value):
+        raise RuntimeError(f"{value} cannot be converted to {x.dtype}")
+    return torch.where(mask, torch.tensor(value, dtype=x.dtype), x)
 
 
 in_place(aten.masked_fill_.Scalar, masked_fill)
@@ -329,6 +356,23 @@ _new(aten.new_empty.default, 0)
 _new(aten.new_ones.default, 1)
 
 
+@implements(aten.new_empty_strided.default)
+def new_empty_strided(
+    x: SecretTensor,
+    size: Sequence[int],
+    stride: Sequence[int],
+    *,
+    dtype: torch.dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: Any = None,
+) -> SecretTensor:
+    """Shares of zero, laid out by given strides."""
+    span = 1 + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if all(size) else 0
+    flat = constant(x, 0, (span,), True, dtype or x.dtype)
+    return SecretTensor(flat.cell, size, stride, 0, flat.dtype)
+
+
 @implements(aten.full_like.default)
 def full_like(
     x: SecretTensor,
@@ -344,9 +388,27 @@ def full_like(
     return constant(x, value, x.shape, True, dtype or x.dtype)
 
 
+@implements(aten.new_empty_strided.default)
+def new_empty_strided(
+    x: SecretTensor,
+    size: Sequence[int],
+    stride: Sequence[int],
+    *,
+    dtype: torch.dtype | None = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: Any = None,
+) -> SecretTensor:
+    """Zeros in a memory layout: where autograd keeps the gradient of a leaf of that layout."""
+    last = sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if math.prod(size) else -1
+    flat = constant(x, 0, (last + 1,), True, dtype or x.dtype)
+    return SecretTensor(flat.cell, size, stride, 0, flat.dtype)
+
+
 def _filled(x: SecretTensor, value: Any) -> SecretTensor:
     return constant(x, value, x.shape, True, x.dtype)
 
 
 in_place(aten.zero_.default, lambda x: _filled(x, 0))
 in_place(aten.fill_.Scalar, _filled)
+in_place(aten.fill_.Tensor, lambda x, value: value)

@@ -51,6 +51,24 @@ for _overload in (
     _view(_overload)
 
 
+def _reshaped_in_place(overload: Any) -> None:
+    @implements(overload)
+    def handler(x: SecretTensor, *args: Any) -> SecretTensor:
+        with torch._C._DisableTorchDispatch():  # type: ignore[attr-defined]
+            overload(x, *args)
+        return x
+
+
+for _overload in (
+    aten.squeeze_.default,
+    aten.squeeze_.dim,
+    aten.unsqueeze_.default,
+    aten.t_.default,
+    aten.transpose_.default,
+):
+    _reshaped_in_place(_overload)
+
+
 @implements(aten.detach.default, aten.alias.default)
 def alias(x: SecretTensor) -> SecretTensor:
     """The same window."""

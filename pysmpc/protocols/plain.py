@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from pysmpc import ring
+from pysmpc.layout import Layout
 from pysmpc.protocols.interfaces import Party
 from pysmpc.shares import Bit, Share
 
@@ -88,6 +89,11 @@ def square(party: Party, x: Share) -> Share:
 def matmul(party: Party, x: Share, y: Share) -> Share:
     """x @ y."""
     return _share(torch.matmul(_values(x), _values(y)), x.scale * y.scale)
+
+
+def contract(party: Party, x: Share, left: Layout, y: Share, right: Layout) -> torch.Tensor:
+    """Products of matrices found by layouts."""
+    return torch.matmul(left.take(x.body.words[0]), right.take(y.body.words[0])).reshape(1, -1)
 
 
 def truncate(party: Party, z: Share, by: int) -> Share:

@@ -20,6 +20,7 @@ import math
 import torch
 
 from pysmpc import ring
+from pysmpc.layout import Layout
 from pysmpc.prg import KeySet
 from pysmpc.protocols.interfaces import Cost, Party, opening
 from pysmpc.shares import Body, Share, broadcast
@@ -102,21 +103,28 @@ def matmul(party: Party, x: Share, y: Share) -> Share:
     """x @ y for [..., m, k] and [..., k, n], leading sizes broadcast."""
     x, y = x.compact(), y.compact()
     batch = broadcast(x.shape[:-2], y.shape[:-2])
-    shape = (*batch, x.shape[-2], y.shape[-1])
+    x, y = x.expand((*batch, *x.shape[-2:])), y.expand((*batch, *y.shape[-2:]))
+    words = contract(party, x, x.matrices(), y, y.matrices())
+    return Share.of(words, (*batch, x.shape[-2], y.shape[-1]), x.scale * y.scale)
+
+
+def contract(party: Party, x: Share, left: Layout, y: Share, right: Layout) -> torch.Tensor:
+    """Products of the matrices that two layouts find in the bodies of x and y.
+
+    Returns words [rows, batch * m * n].
+    """
     # 1. open what has not been opened
     open_masked(party, x, y)
-    x, y = x.expand((*batch, *x.shape[-2:])), y.expand((*batch, *y.shape[-2:]))
-    product = ring.Product(_factor(x), _factor(y))
+    product = ring.Product(_factor(x, left), _factor(y, right))
     # 2. the dealer shares a @ b
     stream = party.dealer.streams()
     corrections = party.dealer.corrections(product.size, lambda keys, out: product.deal(keys, stream, out))
     # 3. combine: d @ y_i + a_i @ e, or x_i @ e + d @ b_i where fewer masks are drawn
-    z = product.combine(party.dealer.keys, stream, corrections)
-    return Share.of(z, shape, x.scale * y.scale)
+    return product.combine(party.dealer.keys, stream, corrections)
 
 
-def _factor(x: Share) -> ring.Factor:
-    return x.body.words, _opened(x), _mask_of(x.body), x.shape, x.strides, x.offset
+def _factor(x: Share, layout: Layout) -> ring.Factor:
+    return ring.Factor(x.body.words, _opened(x), _mask_of(x.body), layout)
 
 
 def product_cost(holders: int, fresh: int, n: int) -> Cost:

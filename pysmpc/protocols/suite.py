@@ -33,6 +33,7 @@ class Suite:
     mul: Protocol
     square: Protocol
     matmul: Protocol
+    contract: Protocol
     truncate: Protocol
     negative: Protocol
     bit_share: Protocol

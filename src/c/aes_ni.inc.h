@@ -7,23 +7,26 @@
 enum { AES_BLOCKS = 8 };
 
 typedef struct {
-    __m128i round[11];
+    const __m128i *rounds; /* left in memory: aesenc reads them there at no cost */
 } aes_schedule;
 
 static inline void aes_load(const psm_aes_key *key, aes_schedule *schedule) {
-    for (int r = 0; r < 11; r++)
-        schedule->round[r] = _mm_loadu_si128((const __m128i *)key->bytes + r);
+    schedule->rounds = (const __m128i *)key->bytes;
+}
+
+static inline __m128i aes_round_key(const aes_schedule *schedule, int round) {
+    return _mm_loadu_si128(schedule->rounds + round);
 }
 
 static inline __attribute__((always_inline))
 void aes_rounds(const aes_schedule *schedule, __m128i block[8]) {
     for (int i = 0; i < 8; i++)
-        block[i] = _mm_xor_si128(block[i], schedule->round[0]);
+        block[i] = _mm_xor_si128(block[i], aes_round_key(schedule, 0));
     for (int r = 1; r < 10; r++)
         for (int i = 0; i < 8; i++)
-            block[i] = _mm_aesenc_si128(block[i], schedule->round[r]);
+            block[i] = _mm_aesenc_si128(block[i], aes_round_key(schedule, r));
     for (int i = 0; i < 8; i++)
-        block[i] = _mm_aesenclast_si128(block[i], schedule->round[10]);
+        block[i] = _mm_aesenclast_si128(block[i], aes_round_key(schedule, 10));
 }
 
 static inline __attribute__((always_inline))

@@ -34,7 +34,7 @@ void prg_combine(enum prg_op op, const u64 *x, const u64 *word, u64 *out, size_t
 /* out[i] = x[i] op word (first + i); x is unused by FILL; out may equal x */
 static inline __attribute__((always_inline))
 void prg_stream(enum prg_op op, const psm_aes_key *key, u64 stream, u64 first,
-                 const u64 *x, u64 *out, size_t n) {
+                const u64 *x, u64 *out, size_t n) {
     enum { WORDS = 2 * AES_BLOCKS };
     aes_schedule schedule;
     _Alignas(64) u64 words[WORDS];

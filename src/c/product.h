@@ -1,17 +1,25 @@
-/* The matrix product of two secrets: what the dealer and the holders compute. */
+/* The matrix product of two secrets: what the dealer and the holders compute.
+ *
+ * A factor is a matrix within a body of words: element (i, j) of batch entry b is at
+ * offsets[b] + i * row + j * col, or, where `rows` is given, at
+ * map[offsets[b] + rows[i] + cols[j]], a negative position meaning a public zero.
+ * So a convolution is a product of windows on the image (Chellapilla et al. 2006),
+ * which are gathered a block at a time and never stored as a whole, and padding
+ * needs no message.
+ */
 #ifndef PSM_PRODUCT_H
 #define PSM_PRODUCT_H
 
 #include "rounds.h"
 
-/* One factor: matrices within a body of n words, one a batch entry. */
 typedef struct {
     const u64 *shares; /* [count][n], of the hosted holders */
     const u64 *opened; /* [n] value - mask */
     u64 stream;        /* of the mask */
     size_t n;
     ptrdiff_t row, col;
-    const ptrdiff_t *offsets; /* [batch] */
+    const ptrdiff_t *offsets;           /* [batch] */
+    const ptrdiff_t *rows, *cols, *map; /* or NULL; map may be NULL alone */
 } psm_factor;
 
 typedef struct {

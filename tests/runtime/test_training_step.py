@@ -7,7 +7,7 @@ import pytest
 import torch
 from settings import Setting
 from torch.nn import functional as F
-from twins import Owner, double_twin, mlp, opened, representable
+from twins import Owner, double_twin, opened, representable, task
 
 ULP = 2.0**-16
 
@@ -44,8 +44,7 @@ OPTIONS = [{"lr": 0.05}, {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.01, "ne
 @pytest.mark.parametrize("options", OPTIONS, ids=["sgd", "nesterov"])
 @pytest.mark.parametrize("holders", [2, 3])
 def test_a_step_in_every_setting(holders, options):
-    torch.seed()
-    model, x, y = mlp(12, 16, 8, 4), torch.randn(16, 12), torch.randn(16, 4)
+    model, x, y = task(16, 12, 16, 8, 4)
     loss, parameters = float_train(model, x, y, 1, **options)
     costs = set()
     for name in ("virtual", "threads"):
@@ -64,7 +63,7 @@ def test_a_step_in_every_setting(holders, options):
 
 
 def test_several_steps_cost_the_same_everywhere():
-    model, x, y = mlp(6, 5, 3), torch.randn(8, 6), torch.randn(8, 3)
+    model, x, y = task(8, 6, 5, 3)
     costs = {
         cost
         for name in ("virtual", "threads")

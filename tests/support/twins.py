@@ -1,5 +1,7 @@
 """A training program for secrets that every party runs, and its twin in float64."""
 
+import copy
+
 import torch
 from torch import nn
 
@@ -40,13 +42,24 @@ def representable(values, precision=BINARY16):
 
 def double_twin(module):
     """A copy of a module in float64 on representable values."""
-    import copy
-
     twin = copy.deepcopy(module).double()
     with torch.no_grad():
         for mine, theirs in zip(twin.parameters(), module.parameters(), strict=True):
             mine.copy_(representable(theirs))
     return twin
+
+
+def task(batch, *sizes, margin=2.0**-11):
+    """(model, x, y) in which no ReLU is so near to 0 that rounding could turn it."""
+    while True:
+        model, x, y = mlp(*sizes), torch.randn(batch, sizes[0]), torch.randn(batch, sizes[-1])
+        value, nearest = representable(x), 1.0
+        for layer in double_twin(model):
+            if isinstance(layer, nn.ReLU):
+                nearest = min(nearest, float(value.abs().min()))
+            value = layer(value).detach()
+        if nearest > margin:
+            return model, x, y
 
 
 def mlp(*sizes):

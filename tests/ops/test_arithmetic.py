@@ -1,0 +1,239 @@
+"""+ - * / ** and their in-place forms, in every order of operands."""
+
+import pytest
+import torch
+from op_checks import check_op, encrypted, parties
+
+import pysmpc as sy
+
+PAIRS = [[(3,), (3,)], [(2, 3), (3,)], [(2, 1), (1, 4)], [(), (3,)], [(0,), (0,)], [(), ()]]
+PLAIN = torch.tensor([0.5, -1.25, 2.0])
+NUMBERS = [0, 1, -1, 3, 0.5, -1.25, 0.1, 1 / 3, -7]
+
+
+@pytest.mark.parametrize("fn", [torch.add, torch.sub, torch.mul], ids=lambda f: f.__name__)
+def test_two_secrets(fn):
+    check_op(fn, PAIRS, steps=1)
+
+
+def test_alpha():
+    check_op(lambda x, y: torch.add(x, y, alpha=3), PAIRS)
+    check_op(lambda x, y: torch.sub(x, y, alpha=0.5), PAIRS)
+    check_op(lambda x: torch.rsub(x, 1.5, alpha=2))
+    check_op(lambda x: torch.add(x, 2, alpha=3))
+
+
+@pytest.mark.parametrize("k", NUMBERS)
+def test_python_numbers(k):
+    check_op(lambda x: x + k, steps=1.5)
+    check_op(lambda x: k + x, steps=1.5)
+    check_op(lambda x: x - k, steps=1.5)
+    check_op(lambda x: k - x, steps=1.5)
+    check_op(lambda x: x * k, steps=2)
+    check_op(lambda x: k * x, steps=2)
+    if k:
+        check_op(lambda x: x / k, steps=2)
+
+
+@pytest.mark.parametrize("plain", [PLAIN, PLAIN.double(), torch.tensor([1, -2, 3]), torch.tensor(2.0), torch.tensor([True, False, True])], ids=str)
+def test_plain_tensors(plain):
+    shapes = [(3,), (2, 3), (4, 1), ()]
+    check_op(lambda x: x + plain, shapes, steps=2)
+    check_op(lambda x: plain + x, shapes, steps=2)
+    check_op(lambda x: x * plain, shapes, steps=2)
+    check_op(lambda x: plain * x, shapes, steps=2)
+    if plain.dtype != torch.bool:
+        check_op(lambda x: x - plain, shapes, steps=2)
+        check_op(lambda x: plain - x, shapes, steps=2)
+        check_op(lambda x: x / plain, shapes, steps=4)
+
+
+def test_division_by_secrets():
+    """1 / y has the steps of the encoding, so that x / y is off by as many as x is large."""
+
+    def away(shape):
+        return (1 + 3 * torch.rand(shape, dtype=torch.float64)) * (1 - 2 * torch.randint(0, 2, shape))
+
+    check_op(lambda x, y: x / y, PAIRS, values=away, steps=16, grad_steps=64)
+    check_op(lambda y: 1 / y, values=away, steps=4, grad_steps=16)
+    check_op(lambda y: PLAIN / y, [(3,), (2, 3), ()], values=away, steps=16, grad_steps=64)
+    check_op(torch.reciprocal, values=away, steps=4, grad_steps=16)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 4, 5])
+def test_powers(n):
+    check_op(lambda x: x**n, low=-1.5, high=1.5, steps=12, grad_steps=40, grad=n > 0)
+
+
+def test_negative_powers():
+    check_op(lambda x: x**-1, low=1, high=4, steps=4, grad_steps=16)
+    check_op(lambda x: x**-2, low=1, high=4, steps=16, grad_steps=64)
+
+
+@pytest.mark.parametrize("exponent", [0.5, -0.5, 1.5, 1 / 3])
+def test_fractional_powers_are_refused(exponent):
+    with pytest.raises(NotImplementedError, match="power"):
+        encrypted(PLAIN) ** exponent
+
+
+def test_unary():
+    check_op(torch.neg)
+    check_op(torch.square, steps=1)
+    check_op(lambda x: +x)
+    check_op(lambda x: -x)
+
+
+def test_composites():
+    check_op(lambda x, y, z: torch.addcmul(x, y, z, value=0.5), [[(3,), (3,), (3,)], [(2, 3), (3,), (2, 1)]], steps=2)
+    check_op(lambda x, y: torch.lerp(x, y, 0.25), [[(3,), (3,)], [(2, 3), (2, 3)]], steps=2)
+
+
+def test_a_slice_times_the_whole():
+    """Same cell, offset and strides, but not the same shape: no square."""
+    check_op(lambda x: x[:1] * x, [(3,), (4, 2)])
+    check_op(lambda x: x * x[:1], [(3,), (4, 2)])
+    check_op(lambda x: x[:2] * x[1:3], [(3,), (4, 2)])
+    check_op(lambda x: x * x.t(), [(3, 3)])
+    check_op(lambda x: x * x, [(3,), (2, 5)])
+    check_op(lambda x: x.expand(4, 3) * x, [(3,)])
+
+
+@pytest.mark.parametrize("name", ["add_", "sub_", "mul_"])
+def test_in_place(name):
+    def in_place(x, y):
+        out = x.clone()
+        getattr(out, name)(y)
+        return out
+
+    check_op(in_place, [[(3,), (3,)], [(2, 3), (3,)], [(2, 3), ()]], steps=2)
+    check_op(lambda x: in_place(x, 2.5), steps=2)
+    check_op(lambda x: in_place(x, PLAIN), [(3,), (2, 3)], steps=2)
+
+
+def test_in_place_others():
+    def through(change):
+        def in_place(x):
+            out = x.clone()
+            change(out)
+            return out
+
+        return in_place
+
+    check_op(through(lambda x: x.div_(4)), steps=2)
+    check_op(through(lambda x: x.neg_()))
+    check_op(through(lambda x: x.pow_(2)), steps=2)
+    check_op(through(lambda x: x.zero_()), grad=False)
+    check_op(through(lambda x: x.fill_(0.5)), grad=False)
+    check_op(through(lambda x: x.copy_(x * 2)), steps=2)
+    check_op(through(lambda x: x.relu_()))
+    check_op(through(lambda x: x.clamp_(-1, 1)), steps=2)
+    check_op(through(lambda x: x.abs_()), steps=2)
+    check_op(through(lambda x: x.addcmul_(PLAIN, PLAIN)), [(3,)], steps=2)
+    check_op(through(lambda x: x.masked_fill_(torch.tensor([True, False, True]), 1.5)), [(3,), (2, 3)], steps=2)
+
+
+def test_in_place_through_a_view():
+    """A write to a view is seen through every other view of the cell."""
+
+    def in_place(x):
+        y = x.clone()
+        y[1:].mul_(2)
+        y[:, 0] = 0.5
+        y.t()[1].add_(y[:, 2])
+        return y, y[0], y.reshape(-1)
+
+    check_op(in_place, [(3, 4)], steps=3, grad=False)
+    check_op(in_place, [(3, 4)], steps=3)
+
+
+def test_a_write_makes_openings_and_signs_void():
+    """An opened value, once overwritten, is not the value any more."""
+
+    def in_place(x):
+        y = x.clone()
+        first = y * y
+        y += 1
+        second = y * y
+        relu = torch.relu(y)
+        relu *= -1
+        return first, second, relu, relu * 2, torch.relu(relu)
+
+    check_op(in_place, [(5,), (2, 3)], steps=3, grad=False)
+
+
+def test_writing_into_plain_tensors_is_refused():
+    x = encrypted(PLAIN)
+    for change in (torch.Tensor.add_, torch.Tensor.mul_, torch.Tensor.copy_):
+        with pytest.raises(TypeError):
+            change(torch.zeros(3), x)
+    with pytest.raises((TypeError, NotImplementedError)):
+        torch.add(x, x, out=torch.zeros(3))
+
+
+def test_integers_stay_exact():
+    a, b = torch.tensor([5, -3, 1 << 40, 0]), torch.tensor([7, 11, -3, 1])
+    x, y = sy.encrypt(a, parties()), sy.encrypt(b, parties())
+    for fn in (torch.add, torch.sub, torch.mul):
+        out = fn(x, y)
+        assert out.dtype == torch.int64
+        assert torch.equal(sy.decrypt(out), fn(a, b))
+        assert torch.equal(sy.decrypt(fn(x, b)), fn(a, b))
+        assert torch.equal(sy.decrypt(fn(a, y)), fn(a, b))
+    for k in (3, -1, 1 << 20):
+        assert torch.equal(sy.decrypt(x * k), a * k)
+        assert torch.equal(sy.decrypt(k - x), k - a)
+    assert torch.equal(sy.decrypt(x.sum()), a.sum())
+    assert torch.equal(sy.decrypt(y**3), b**3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64, torch.int32, torch.int64, torch.bool])
+def test_mixed_dtypes(dtype):
+    a = torch.tensor([1.5, -2.25, 0.5])
+    b = torch.tensor([1, 0, 3]).to(dtype)
+    x, y = sy.encrypt(a, parties()), sy.encrypt(b, parties())
+    for fn in (torch.add, torch.mul):
+        for out in (fn(x, y), fn(y, x), fn(x, b), fn(b, x), fn(a, y), fn(y, a)):
+            assert out.dtype.is_floating_point
+            assert torch.allclose(sy.decrypt(out).double(), fn(a, b).double(), atol=2**-15)
+
+
+def test_integers_meet_real_numbers():
+    a = torch.tensor([1, -2, 3])
+    x = sy.encrypt(a, parties())
+    for fn in (lambda v: v + 0.5, lambda v: v * 0.5, lambda v: v / 4, lambda v: 1.25 - v, lambda v: v * PLAIN):
+        out = fn(x)
+        assert out.dtype == torch.float32
+        assert torch.allclose(sy.decrypt(out), fn(a), atol=2**-14)
+
+
+def test_mixed_scales():
+    """Tensors of different precision combine at the finer one."""
+    a, b = torch.tensor([1.5, -0.25, 3.0]), torch.tensor([0.125, 2.5, -1.0])
+    coarse = sy.encrypt(a, parties(), precision_fractional=3)
+    fine = sy.encrypt(b, parties())
+    finest = sy.encrypt(b, parties(), frac_bits=20)
+    for x, y in ((coarse, fine), (fine, coarse), (fine, finest), (coarse, finest)):
+        left = b if x is fine else a
+        right = a if y is coarse else b
+        for fn in (torch.add, torch.sub, torch.mul, torch.dot, lambda u, v: torch.cat([u, v]), lambda u, v: torch.where(u < v, u, v)):
+            out = fn(x, y)
+            assert torch.allclose(sy.decrypt(out), fn(left, right), atol=3e-4), fn
+        assert (x + y).unit.scale == max(x.unit.scale, y.unit.scale)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30, complex(1, 2)])
+def test_what_the_ring_cannot_hold_is_refused(value):
+    x = encrypted(PLAIN)
+    operations = [lambda: x + value, lambda: x * value, lambda: value - x, lambda: x > value]
+    for operation in operations:
+        with pytest.raises((ValueError, TypeError)):
+            operation()
+    with pytest.raises((ValueError, TypeError)):
+        x + torch.tensor([value] * 3)
+
+
+def test_division_by_zero_is_refused():
+    x = encrypted(PLAIN)
+    for zero in (0, 0.0, torch.zeros(3), torch.tensor([1.0, 0.0, 2.0]), torch.tensor(0)):
+        with pytest.raises(ZeroDivisionError):
+            x / zero

@@ -1,0 +1,110 @@
+"""Convolutions and pooling against torch, values and gradients."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import pysmpc as sy
+
+PARTIES = {n: sy.virtual(*(f"p{i}" for i in range(n))) for n in (2, 3)}
+CLOSE = 2**-9
+
+
+def close(secret, plain):
+    torch.testing.assert_close(sy.decrypt(secret), plain.detach(), rtol=0, atol=CLOSE)
+
+
+CASES = [  # n, in, height, width, out, kernel, stride, padding, dilation, groups
+    (2, 3, 8, 9, 4, (3, 3), 1, 0, 1, 1),
+    (2, 3, 8, 9, 4, (3, 3), 1, 1, 1, 1),
+    (2, 4, 9, 9, 6, (3, 3), 2, 1, 1, 2),
+    (1, 2, 10, 11, 2, (3, 2), (2, 1), (0, 1), (2, 1), 1),
+    (3, 4, 7, 7, 8, (1, 1), 1, 0, 1, 4),
+    (2, 1, 6, 6, 2, (5, 5), 1, 2, 1, 1),
+    (2, 3, 7, 7, 4, (3, 3), 3, 2, 1, 1),
+    (64, 3, 12, 12, 5, (5, 5), 1, 0, 1, 1),  # several gathered blocks
+]
+
+
+@pytest.mark.parametrize("holders", [2, 3])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_convolution_and_its_gradients(case, holders):
+    n, inside, height, width, outside, kernel, stride, padding, dilation, groups = case
+    options = (stride, padding, dilation, groups)
+    plain = [
+        torch.randn(n, inside, height, width),
+        torch.randn(outside, inside // groups, *kernel) / 4,
+        torch.randn(outside),
+    ]
+    secret = [sy.encrypt(p, PARTIES[holders]).requires_grad_() for p in plain]
+    for p in plain:
+        p.requires_grad_()
+    expected, found = F.conv2d(*plain, *options), F.conv2d(*secret, *options)
+    close(found, expected)
+    direction = torch.randn_like(expected) / 8
+    (expected * direction).sum().backward()
+    (found * sy.encrypt(direction, PARTIES[holders])).sum().backward()
+    for p, s in zip(plain, secret, strict=True):
+        close(s.grad, p.grad)
+
+
+@pytest.mark.parametrize("which", ["image", "weight"])
+def test_convolution_with_one_public_operand(which):
+    x, weight = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3)
+    hidden = {"image": (sy.encrypt(x, PARTIES[2]), weight), "weight": (x, sy.encrypt(weight, PARTIES[2]))}[which]
+    before = PARTIES[2].stats.copy()
+    found = F.conv2d(*hidden, padding=1)
+    assert (PARTIES[2].stats - before).rounds == 0
+    close(found, F.conv2d(x, weight, padding=1))
+
+
+def test_convolution_in_one_and_three_dimensions():
+    for dims in (1, 3):
+        x, weight = torch.randn(2, 3, *[7] * dims), torch.randn(4, 3, *[3] * dims) / 4
+        convolve = {1: F.conv1d, 3: F.conv3d}[dims]
+        close(convolve(sy.encrypt(x, PARTIES[2]), sy.encrypt(weight, PARTIES[2])), convolve(x, weight))
+
+
+def test_image_and_filter_are_opened_once():
+    x, weight = sy.encrypt(torch.randn(2, 3, 8, 8), PARTIES[2]), sy.encrypt(torch.randn(4, 3, 3, 3), PARTIES[2])
+    before = PARTIES[2].stats.copy()
+    F.conv2d(x, weight, padding=1)
+    F.conv2d(x, weight)
+    spent = PARTIES[2].stats - before
+    assert (spent.rounds, spent.sent) == (1, 8 * (x.numel() + weight.numel()))
+
+
+@pytest.mark.parametrize("window", [(2, 2, 0), (3, 3, 0), (3, 2, 1), (3, 1, 1), (2, 1, 0)], ids=str)
+@pytest.mark.parametrize("pool", [F.max_pool2d, F.avg_pool2d])
+def test_pooling_and_its_gradient(pool, window):
+    x = torch.randn(2, 3, 8, 9) - 2  # mostly negative: padding with zero would win
+    secret = sy.encrypt(x, PARTIES[2]).requires_grad_()
+    x.requires_grad_()
+    expected, found = pool(x, *window), pool(secret, *window)
+    close(found, expected)
+    direction = torch.randn_like(expected)
+    (expected * direction).sum().backward()
+    (found * direction).sum().backward()
+    close(secret.grad, x.grad)
+
+
+def test_max_pool_positions():
+    x = torch.randn(2, 3, 8, 9)
+    expected = F.max_pool2d(x, 3, 2, 1, return_indices=True)
+    found = F.max_pool2d(sy.encrypt(x, PARTIES[2]), 3, 2, 1, return_indices=True)
+    close(found[0], expected[0])
+    assert torch.equal(sy.decrypt(found[1]), expected[1])
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda x: F.max_pool2d(x, 2, dilation=2),
+        lambda x: F.max_pool2d(x, 3, ceil_mode=True),
+        lambda x: F.avg_pool2d(x, 3, padding=1, count_include_pad=False),
+        lambda x: F.conv_transpose2d(x, torch.randn(3, 2, 3, 3)),
+    ],
+)
+def test_what_is_not_implemented_says_so(refused):
+    with pytest.raises(NotImplementedError):
+        refused(sy.encrypt(torch.randn(1, 3, 8, 8), PARTIES[2]))
