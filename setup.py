@@ -18,17 +18,17 @@ HEADERS = sorted(glob("src/c/*.h") + glob("pysmpc/*.pxd"))
 
 CFLAGS = ["-std=gnu11", "-O3", "-g0", "-fvisibility=hidden", "-Wno-psabi"]
 LDFLAGS: list[str] = []
+CORE_CFLAGS: list[str] = []  # for src/c alone: Cython's generated C is not ours to keep free of warnings
 if os.environ.get("PYSMPC_SANITIZE") == "1":
-    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-    CFLAGS = ["-std=gnu11", "-O1", "-g", "-Wno-psabi", "-fno-omit-frame-pointer", *sanitizers]
-    LDFLAGS = sanitizers
-
-STRICT = ["-Wall", "-Wextra", "-Werror"] if os.environ.get("PYSMPC_WERROR") == "1" else []
+    LDFLAGS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    CFLAGS[1:3] = ["-O1", "-g"]
+    CORE_CFLAGS += ["-fno-omit-frame-pointer", *LDFLAGS]
+if os.environ.get("PYSMPC_WERROR") == "1":
+    CORE_CFLAGS += ["-Wall", "-Wextra", "-Werror"]
 
 
 class BuildExt(build_ext):
-    """Compiles the files of an extension side by side, and those of src/c with STRICT: Cython's generated C is not ours
-    to keep free of warnings."""
+    """Compiles the files of an extension side by side, and those of src/c with CORE_CFLAGS."""
 
     def build_extensions(self) -> None:
         self.parallel = self.parallel or os.cpu_count()
@@ -54,7 +54,8 @@ class BuildExt(build_ext):
 
         def compile_one(obj: str) -> None:
             source, suffix = build[obj]
-            compiler._compile(obj, source, suffix, cc_args, postargs + (STRICT if source in CORE else []), pp_opts)
+            extra = CORE_CFLAGS if source in CORE else []
+            compiler._compile(obj, source, suffix, cc_args, [*postargs, *extra], pp_opts)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(compile_one, objects))

@@ -293,7 +293,7 @@ def get(value: SecretTensor) -> torch.Tensor:
     """Open to the caller: a plain integer tensor, or a public fixed-precision one."""
     if value.session is plain_session:
         return value
-    if value.unit.scale == 1:
+    if value.unit.scale == 1 or not value.dtype.is_floating_point:
         return _decoded(value.detach())
     flush(value.session)
     [words] = value.session.suite.reveal(value.session.party, value.window())

@@ -64,7 +64,7 @@ def get_private_data_loaders(
         return shared
 
     def batches(images: torch.Tensor, targets: torch.Tensor) -> list[Batch]:
-        pairs = zip(images.unsqueeze(1).split(batch_size), targets.split(batch_size), strict=True)
+        pairs = zip(torch.split(images.unsqueeze(1), batch_size), torch.split(targets, batch_size), strict=True)
         return [(secret(data), secret(target)) for data, target in pairs]
 
     return batches(mnist.train_images, one_hot), batches(mnist.test_images, mnist.test_labels)

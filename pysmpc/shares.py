@@ -52,7 +52,7 @@ class Body:
     """Immutable ring elements [rows, n] of the hosted holders."""
 
     __slots__ = (
-        "words", "n", "serial", "mask", "opened", "bit", "sign", "origin", "one_hot", "compacted", "shape",
+        "words", "n", "serial", "mask", "opened", "bit", "sign", "origin", "one_hot", "zeros", "compacted", "shape",
         "__weakref__",
     )  # fmt: skip
 
@@ -65,19 +65,16 @@ class Body:
         self.opened: torch.Tensor | None = None  # [1 or 0, n] value - mask
         self.bit: Bit | None = None  # the values are these bits
         self.sign: Bit | None = None  # the bits of value > 0, where a ReLU found them
-        # an extremum (or its positions): the body it was taken from, and one-hot bits of where
+        self.zeros = False  # public zeros, until something else is written
         self.one_hot = False  # bits of which just one is set
-        self.origin: tuple[weakref.ref[Body], Body] | None = None
+        # an extremum (or its positions): the window it was taken from, and one-hot bits of where
+        self.origin: tuple[weakref.ref[Body], tuple[object, ...], Body] | None = None
         self.compacted: dict[tuple[object, ...], weakref.ref[Body]] | None = None
 
     @property
     def rows(self) -> int:
         """Hosted holders."""
         return self.words.shape[0]
-
-    def chosen_from(self, source: Body) -> Body | None:
-        """One-hot bits of where in `source` this extremum stood."""
-        return self.origin[1] if self.origin is not None and self.origin[0]() is source else None
 
     def __repr__(self) -> str:
         return f"Body({self.rows} x {self.n})"
@@ -155,6 +152,18 @@ class Share:
     def dense(self) -> bool:
         """Whether the window is its whole body, in order."""
         return self.offset == 0 and self.numel == self.body.n and self.strides == dense_strides(self.shape)
+
+    @property
+    def layout(self) -> tuple[object, ...]:
+        """Which elements of the body, in which order."""
+        return self.shape, self.strides, self.offset
+
+    def place_of(self, extremum: Body) -> Body | None:
+        """One-hot bits of where in this window an extremum of it stood."""
+        origin = extremum.origin
+        if origin is None or origin[0]() is not self.body or origin[1] != self.layout:
+            return None
+        return origin[2]
 
     def at(self, scale: int) -> Share:
         """The same integers under another scale."""

@@ -231,7 +231,7 @@ class SecretTensor(torch.Tensor):
     def __dlpack__(self, **options: Any) -> Any:
         raise self._refuse("DLPack")
 
-    @property
+    @property  # type: ignore[override]
     def data(self) -> SecretTensor:
         """The same value outside the graph."""
         return self.detach()
@@ -275,7 +275,7 @@ def describe(tensor: SecretTensor, autograd: bool) -> str:
     session, fixed = tensor.session, tensor.unit.scale > 1
     chain = ("AutogradTensor>" if autograd else "") + ("FixedPrecisionTensor>" if fixed else "")
     if session.plain:
-        return f"{chain}{tensor.window().words().reshape(tensor.shape)}"
+        return f"{chain}{_integers(tensor)}"
     serial = tensor.cell.body.serial
     lines = [f"{chain}[AdditiveSharingTensor]"]
     lines += [f"\t-> [PointerTensor | me:{session.serial}{serial:08d} -> {name}:{serial}]" for name in session.holders]
@@ -284,3 +284,12 @@ def describe(tensor: SecretTensor, autograd: bool) -> str:
         f"\t*shape: {tuple(tensor.shape)}, scale: {tensor.cell.scale}*",
     ]
     return "\n".join(lines)
+
+
+def _integers(tensor: SecretTensor) -> torch.Tensor:
+    """A public value as integers of its nominal scale, whatever finer scale it is held at."""
+    share = tensor.window()
+    words = share.words().reshape(tensor.shape)
+    if share.scale == tensor.unit.scale or not tensor.dtype.is_floating_point:
+        return words
+    return (words.double() / share.scale * tensor.unit.scale).round().to(torch.int64)

@@ -56,4 +56,4 @@ class GradFunc:
     @classmethod
     def apply(cls, operation: Callable[..., Any], *operands: Any) -> Any:
         """operation(*operands), with this gradient."""
-        return _Recorded.apply(cls, operation, *operands)
+        return _Recorded.apply(cls, operation, *operands)  # type: ignore[no-untyped-call]

@@ -76,7 +76,7 @@ def _parameter(value: torch.Tensor, trainable: bool, requires_grad: bool | None)
     if gradient is not None:
         out.grad = gradient
     if isinstance(out, SecretTensor | RemoteTensor):
-        out.pysmpc_trainable = trainable
+        vars(out)["pysmpc_trainable"] = trainable
         if isinstance(out, SecretTensor):
             out.chained = wanted and requires_grad is not None
     return out

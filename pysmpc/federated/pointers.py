@@ -8,6 +8,7 @@ shape, dtype and the like) comes back by itself; values come back by `.get()`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
@@ -125,7 +126,7 @@ class RemoteTensor(torch.Tensor):
         return run(func, args, kwargs)
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> NoReturn:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         raise NotImplementedError(f"{func} cannot run at a worker; fetch the tensors first with .get()")
 
     def __str__(self) -> str:
@@ -166,12 +167,12 @@ class PointerTensor(RemoteTensor):
 
     def __new__(cls, handle: Handle, attribute: str = "") -> PointerTensor:
         value = handle.entry.value
-        self = torch.Tensor._make_wrapper_subclass(cls, value.shape, dtype=value.dtype)  # type: ignore[attr-defined]
+        self = torch.Tensor._make_wrapper_subclass(cls, value.shape, dtype=value.dtype)
         self.handle = handle
         self.pointer_id = next_serial()
         self.holder = LOCAL
         self.attribute = attribute
-        return self  # type: ignore[no-any-return]
+        return self
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
@@ -181,7 +182,7 @@ class PointerTensor(RemoteTensor):
         ends = f"{self.holder}:{self.pointer_id} -> {self.handle.worker.id}:{self.handle.key}"
         return f"[PointerTensor | {ends}]" + (f"::{self.attribute}" if self.attribute else "")
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         text = f"{self.head()}>{self.arrow()}"
         entry = self.handle.worker.store.entries.get(self.handle.key)
         if entry is None:
@@ -232,7 +233,7 @@ class PointerTensor(RemoteTensor):
         """A pointer to an attribute of the object."""
         return getattr(self, name)
 
-    def inner(self) -> RemoteTensor:
+    def pointed(self) -> RemoteTensor:
         """The pointer that this one points to."""
         value = self.handle.entry.value
         if not isinstance(value, RemoteTensor):
@@ -243,7 +244,7 @@ class PointerTensor(RemoteTensor):
 
     def fetch_remotely(self) -> PointerTensor:
         """`.remote_get()`: the worker fetches what its pointer points to; returns self."""
-        inner = self.inner()
+        inner = self.pointed()
         assert isinstance(inner, PointerTensor)
         entry = inner.handle.entry
         self.handle.entry.value = brought(inner.handle.take(), entry, self.handle.worker.id)
@@ -266,14 +267,14 @@ class MultiPointerTensor(RemoteTensor):
     def __new__(cls, children: Iterable[PointerTensor]) -> MultiPointerTensor:
         pointers = list(children)
         first = pointers[0].handle.entry.value
-        self = torch.Tensor._make_wrapper_subclass(cls, first.shape, dtype=first.dtype)  # type: ignore[attr-defined]
+        self = torch.Tensor._make_wrapper_subclass(cls, first.shape, dtype=first.dtype)
         self.children = {pointer.handle.worker.id: pointer for pointer in pointers}
-        return self  # type: ignore[no-any-return]
+        return self
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"{self.head()}>[MultiPointerTensor]" + "".join(f"\n\t-> {p.arrow()}" for p in self.children.values())
 
     def fetch(self, sum_results: bool = False) -> Any:
@@ -425,9 +426,13 @@ def _run_at_each(func: Any, args: Any, kwargs: Any, several: list[MultiPointerTe
         raise TensorsNotCollocatedException(f"'{_name(func)}' was called on tensors at different workers. {ADVICE}")
     results = []
     for name in names:
-        here = mapped((args, kwargs), lambda x, n=name: x.children[n] if isinstance(x, MultiPointerTensor) else x)
+        here = mapped((args, kwargs), functools.partial(_child, name))
         results.append(func(*here[0], **here[1]))
     return _together(results, several)
+
+
+def _child(name: str, value: Any) -> Any:
+    return value.children[name] if isinstance(value, MultiPointerTensor) else value
 
 
 def _together(results: list[Any], several: list[MultiPointerTensor]) -> Any:

@@ -43,8 +43,12 @@ def at_worker(function: Function) -> Function:
 
 
 def _whole_graph(tensor: torch.Tensor, verb: str) -> None:
-    """Raise where a verb would silently cut a tensor from the graph that computed it."""
-    if tensor.grad_fn is not None and not isinstance(tensor, SecretTensor):
+    """Raise where a verb would silently cut a tensor from the graph that computed it.
+
+    A copy of a parameter may be taken out of its graph: averaging models does so.
+    """
+    node = tensor.grad_fn
+    if node is not None and node.name() != "CloneBackward0" and not isinstance(tensor, SecretTensor):
         raise RuntimeError(f"{verb}() of a tensor that was computed with gradients would cut them off; use x.detach()")
 
 
@@ -234,7 +238,8 @@ def get(
 ) -> Any:
     """Open a secret to the caller, or fetch what a pointer points to; either is gone there afterwards.
 
-    A fixed-precision secret stays fixed precision: .get().float_precision().
+    A fixed-precision secret stays fixed precision: .get().float_precision().  What is public
+    at fixed precision stays as it is.
     """
     unsupported("get()", user=user, reason=reason)
     if isinstance(self, MultiPointerTensor):
@@ -247,6 +252,8 @@ def get(
             out = api.get(self)
             if not inplace:
                 self.cell = Gone()  # type: ignore[assignment]
+        elif isinstance(self, SecretTensor):
+            out = self  # public at fixed precision, as a gradient may be without any secret in it
         else:
             raise NothingToGetError("this tensor is neither shared nor at a worker: there is nothing to get")
     return become(self, out) if inplace else out
@@ -335,7 +342,7 @@ def become(self: torch.Tensor, other: Any) -> Any:
         raise ValueError("a tensor at several workers comes back as a list; use .get()")
     with torch._C.DisableTorchFunctionSubclass():
         try:
-            torch.utils.swap_tensors(self, other)
+            torch.utils.swap_tensors(self, other)  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             raise RuntimeError(
                 "the tensor cannot be changed in place while a graph or a view still uses it; "

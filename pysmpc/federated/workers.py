@@ -49,6 +49,10 @@ class Cleared:
     def __getitem__(self, index: object) -> NoReturn:
         self.__getattr__("words")
 
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> NoReturn:
+        raise ObjectNotFoundError("a holder deleted its share of this secret: the value is lost")
+
 
 _stores: dict[str, Store] = {}
 _known: dict[str, VirtualWorker] = {}
@@ -198,7 +202,8 @@ class VirtualWorker:
 
     def request_search(self, query: str | int | Sequence[str | int], location: VirtualWorker | str) -> list[Any]:
         """`search` at another worker."""
-        return self.get_worker(location).search(query)
+        found: list[Any] = self.get_worker(location).search(query)
+        return found
 
     # --- other workers ---
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from pysmpc.fixedpoint import INTEGER
 from pysmpc.ops.arithmetic import add, choose, mul, neg, number, sub, with_unit
 from pysmpc.ops.core import aten, implements, in_place, like, promoted, result, times
 from pysmpc.ops.movement import cat, one_scale
@@ -64,12 +65,20 @@ def _signs(x: SecretTensor) -> Share:
     return share
 
 
+def _in_backward() -> bool:
+    return bool(torch._C._current_graph_task_id() != -1)  # type: ignore[attr-defined]
+
+
 def equal(x: Any, y: Any) -> SecretTensor:
-    """x == y: neither less nor greater."""
-    if isinstance(x, SecretTensor) and isinstance(y, SecretTensor) and y.cell.body.origin is not None:
-        found = y.cell.body.chosen_from(x.cell.body)
+    """x == y: neither less nor greater.
+
+    Where the backward pass of an extremum asks for its place, that is known, and is one
+    place: the gradient goes to the first of equals.
+    """
+    if isinstance(x, SecretTensor) and isinstance(y, SecretTensor) and _in_backward():
+        found = x.window().place_of(y.cell.body)
         if found is not None:
-            return result(Share(found, x.shape), x.session, x.unit, torch.bool)
+            return result(Share(found, x.shape), x.session, INTEGER, torch.bool)
     d = _difference(x, y)
     below, above = both_signs(d)
     return _logical(1 - below.to(torch.int64) - above.to(torch.int64))
@@ -237,7 +246,9 @@ def minimum(x: Any, y: Any) -> SecretTensor:
 
 
 def _bounded(x: SecretTensor, bound: Any, sharp: Any) -> SecretTensor:
-    return sharp(x, bound if isinstance(bound, torch.Tensor) else torch.tensor(bound, dtype=torch.float64))
+    if not isinstance(bound, torch.Tensor):
+        bound = torch.tensor(bound, dtype=torch.int64 if isinstance(bound, int) else torch.float64)
+    return sharp(x, bound)
 
 
 @implements(aten.clamp.default, aten.clamp.Tensor)
@@ -248,7 +259,7 @@ def clamp(x: SecretTensor, min: Any = None, max: Any = None) -> SecretTensor:
         out = _bounded(out, min, maximum)
     if max is not None:
         out = _bounded(out, max, minimum)
-    return like(out, out.window(), promoted(x, *(b for b in (min, max) if isinstance(b, torch.Tensor))))
+    return like(out, out.window(), promoted(x, *(b for b in (min, max) if b is not None)))
 
 
 implements(aten.clamp_min.default)(lambda x, min: clamp(x, min=min))
@@ -263,3 +274,9 @@ in_place(aten.abs_.default, absolute)
 def hardtanh(x: SecretTensor, min_val: float = -1, max_val: float = 1) -> SecretTensor:
     """x within [min_val, max_val]."""
     return clamp(x, min_val, max_val)
+
+
+@implements(aten.hardtanh_backward.default)
+def hardtanh_backward(grad: Any, x: SecretTensor, min_val: float, max_val: float) -> SecretTensor:
+    """grad strictly between the bounds."""
+    return mul(logical_and(x > min_val, x < max_val), grad)

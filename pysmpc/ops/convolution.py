@@ -12,7 +12,7 @@ import torch
 from pysmpc import ring
 from pysmpc.fixedpoint import INTEGER, LIMIT
 from pysmpc.ops.arithmetic import add, mul, with_unit
-from pysmpc.ops.core import aten, finer, implements, promoted, public, result, session_of, times, window
+from pysmpc.ops.core import Public, aten, finer, implements, promoted, public, result, session_of, times, window
 from pysmpc.ops.extrema import needs_gradient, remember, tournament
 from pysmpc.ops.linear import sum_dim
 from pysmpc.protocols import convolution as geometry
@@ -36,37 +36,35 @@ def _geometry(
     )  # fmt: skip
 
 
-def _contract(x: Any, left: Any, y: Any, right: Any, g: Geometry) -> tuple[Any, int, Any]:
+def _contract(x: Any, left: Any, y: Any, right: Any, g: Geometry) -> tuple[torch.Tensor, int, Any]:
     """(words [rows, size], scale, unit) of the product of two layouts, one operand maybe public."""
     session = session_of(x, y)
-    suite, party = session.suite, session.party
-    shares, units = [], []
-    for operand, other in ((x, y), (y, x)):
-        secret_unit = other.unit if not isinstance(operand, SecretTensor) else operand.unit
-        plain = public(operand, session, secret_unit)
-        shares.append(plain if plain is not None else window(operand))
-        units.append(plain.unit if plain is not None else operand.unit)
-    unit = finer(*units)
-    a, b = shares
+    hidden = x if isinstance(x, SecretTensor) and x.session is session else y
+    a, b = (_operand(t, session, hidden.unit) for t in (x, y))
+    unit = finer(*(t.unit if isinstance(t, SecretTensor | Public) else hidden.unit for t in (x, y)))
+    scale = a.scale * b.scale
     if isinstance(a, Share) and isinstance(b, Share):
-        words = suite.contract(party, a, left(g, *geometry.of(a)), b, right(g, *geometry.of(b)))
-        return words, a.scale * b.scale, unit
-    secret = a if isinstance(a, Share) else b
-    rows = []
-    for row in range(secret.body.rows):
-        factors = []
-        for operand, layout in ((a, left), (b, right)):
-            if isinstance(operand, Share):
-                factors.append(layout(g, *geometry.of(operand)).take(operand.body.words[row]))
-            else:
-                dense = operand.values.contiguous()
-                factors.append(layout(g, tuple(dense.shape), dense.stride(), 0).take(dense.reshape(-1)))
-        out = ring.empty(factors[0].shape[0], factors[0].shape[1], factors[1].shape[2])
-        rows.append(ring.matmul(factors[0], factors[1], out).reshape(-1))
-    la, lb = (layout(g, tuple(o.shape), dense_strides(tuple(o.shape)), 0) for layout, o in ((left, x), (right, y)))
-    size = la.batch * la.height * lb.width
-    words = torch.stack(rows) if rows else torch.empty((0, size), dtype=torch.int64)
-    return words, a.scale * b.scale, unit
+        words = session.suite.contract(session.party, a, left(g, *geometry.of(a)), b, right(g, *geometry.of(b)))
+        return words, scale, unit
+    first, second = left(g, *_place(a)), right(g, *_place(b))
+    rows = hidden.cell.body.rows
+    out = ring.empty(rows, first.batch, first.height, second.width)
+    for row in range(rows):
+        ring.matmul(first.take(_words(a, row)), second.take(_words(b, row)), out[row])
+    return out.reshape(rows, first.batch * first.height * second.width), scale, unit
+
+
+def _operand(x: Any, session: Any, unit: Any) -> Share | Public:
+    plain = public(x, session, unit)
+    return window(x) if plain is None else Public(plain.values.contiguous(), plain.scale, plain.unit)
+
+
+def _place(x: Share | Public) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    return geometry.of(x) if isinstance(x, Share) else (tuple(x.values.shape), x.values.stride(), 0)
+
+
+def _words(x: Share | Public, row: int) -> torch.Tensor:
+    return x.body.words[row] if isinstance(x, Share) else x.values.reshape(-1)
 
 
 def _channels_last(words: torch.Tensor, n: int, channels: int, space: Sequence[int], groups: int, scale: int) -> Share:
@@ -222,12 +220,12 @@ def max_pool2d_with_indices(
     g = _pool_geometry(x, kernel, stride, padding, ceil_mode)
     x.cell.settle()
     ph, pw = g.padding
-    padded = x
+    padded: Any = x
     if any(g.padding):
         padded = torch.nn.functional.pad(x, [pw, pw, ph, ph], value=-(LIMIT >> 2) / x.cell.scale)
     parts = padded.unfold(-2, kernel[0], g.stride[0]).unfold(-2, kernel[1], g.stride[1])
     lead = tuple(parts.shape[:-2])
-    columns = parts.reshape(-1, math.prod(kernel))
+    columns: Any = parts.reshape(-1, math.prod(kernel))
     places = _places(lead, kernel, g, x.shape[-1])
     one_hot = needs_gradient(x)
     tags = torch.eye(columns.shape[1], dtype=torch.int64).expand(columns.shape[0], -1, -1) if one_hot else places
@@ -266,6 +264,6 @@ def max_pool2d_with_indices_backward(
     kernel = _all(kernel_size, 2)
     g = _pool_geometry(x, kernel, stride, padding, ceil_mode)
     width = math.prod(kernel)
-    rows = result(Share(origin[1], (origin[1].n // width, width)), indices.session, INTEGER, torch.int64)
+    rows = result(Share(origin[2], (origin[2].n // width, width)), indices.session, INTEGER, torch.int64)
     spread = mul(rows, grad.reshape(-1, 1))
     return _spread(spread.reshape(*grad.shape, *kernel), x.shape, g)

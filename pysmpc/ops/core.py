@@ -325,7 +325,9 @@ def moved(x: SecretTensor, move: Callable[[torch.Tensor], torch.Tensor]) -> Secr
 
 def dims(dim: Any, ndim: int) -> list[int]:
     """Dimensions as a sorted list; None and () mean all."""
+    if not ndim:
+        return []
     if dim is None or (isinstance(dim, Sequence) and not len(dim)):
         return list(range(ndim))
     listed = list(dim) if isinstance(dim, Sequence) else [dim]
-    return sorted(d % ndim if ndim else 0 for d in listed)
+    return sorted(d % ndim for d in listed)

@@ -72,14 +72,14 @@ def remember(extremum: SecretTensor, x: SecretTensor, tags: SecretTensor) -> Non
     """Note where in x an extremum stood: the backward pass will ask."""
     one_hot = clone(tags).cell.body
     one_hot.one_hot = True
-    extremum.cell.body.origin = (weakref.ref(x.cell.body), one_hot)
+    extremum.cell.body.origin = (weakref.ref(x.cell.body), x.window().layout, one_hot)
 
 
 def _along(x: SecretTensor, dim: int, keepdim: bool, one_hot: bool) -> tuple[SecretTensor, SecretTensor]:
     """(largest, position) along a dimension."""
-    dim = dim % max(x.dim(), 1)
     if x.dim() == 0:
-        x = x.reshape(1)
+        x, keepdim = x.reshape(1), False
+    dim = dim % x.dim()
     values, tags = _tournament(_columns(x, dim), one_hot)
     shape = list(x.shape)
     del shape[dim]
@@ -165,12 +165,19 @@ def scatter(zeros: Any, dim: int, positions: Any, grad: Any) -> SecretTensor:
     Secret positions are known by the one-hot rows found on the way forward.
     """
     origin = positions.cell.body.origin if isinstance(positions, SecretTensor) else None
-    if origin is None or isinstance(zeros, SecretTensor) or bool(zeros.any()):
-        raise NotImplementedError("scatter to secret positions is not implemented; multiply by a one-hot vector")
+    blank = zeros.cell.body.zeros if isinstance(zeros, SecretTensor) else not bool(zeros.any())
     dim = dim % max(zeros.dim(), 1)
     shape = list(zeros.shape) or [1]
     width = shape.pop(dim)
-    share = Share(origin[1], (origin[1].n // width, width))
+    if (
+        origin is None
+        or not blank
+        or not positions.window().dense
+        or positions.numel() * width != origin[2].n
+        or zeros.numel() != origin[2].n
+    ):
+        raise NotImplementedError("scatter to secret positions is not implemented; multiply by a one-hot vector")
+    share = Share(origin[2], (origin[2].n // width, width))
     rows = result(share, positions.session, INTEGER, torch.int64)
     spread = mul(rows, grad.reshape(-1, 1))
     return spread.reshape(*shape, width).movedim(-1, dim).reshape(zeros.shape)

@@ -63,6 +63,8 @@ def dot(x: Any, y: Any) -> SecretTensor:
 @implements(aten.addmm.default, aten.baddbmm.default)
 def addmm(bias: Any, x: Any, y: Any, *, beta: Any = 1, alpha: Any = 1) -> SecretTensor:
     """beta * bias + alpha * x @ y."""
+    if not isinstance(x, SecretTensor) and not isinstance(y, SecretTensor):
+        return add(bias * beta, torch.matmul(x, y) * alpha)
     out = _product(x, y)
     if alpha != 1:
         out = times(out, number(alpha))
@@ -74,7 +76,10 @@ def addmm(bias: Any, x: Any, y: Any, *, beta: Any = 1, alpha: Any = 1) -> Secret
 @implements(aten.addmv.default)
 def addmv(bias: Any, x: Any, y: Any, *, beta: Any = 1, alpha: Any = 1) -> SecretTensor:
     """beta * bias + alpha * x @ y for a vector y."""
-    return add(mv(x, y) * alpha, bias * beta)
+    if not isinstance(x, SecretTensor) and not isinstance(y, SecretTensor):
+        return add(bias * beta, torch.mv(x, y) * alpha)
+    out = mv(x, y) * alpha
+    return out if beta == 0 else add(out, bias * beta)
 
 
 in_place(aten.addmm_.default, addmm)

@@ -243,11 +243,13 @@ def scatter_add(x: Any, dim: int, index: Any, values: Any) -> SecretTensor:
     """x with values added at public positions along dim: the gradient of gather."""
     _plain_index(index)
     (x, values), dtype = one_scale([x, values])
-    axis, own = dim % max(x.dim(), 1), values.window()
-    words = own.window(own.body.words)
+    own = values.window()
+    words = own.window(own.body.words).movedim(0, -1).unsqueeze(0)
+    axis = dim % x.dim() + 1 if x.dim() else 0
 
     def change(target: torch.Tensor) -> torch.Tensor:
-        return target.scatter_add(axis + 1, index.expand(words.shape[0], *index.shape), words)
+        spread = index.unsqueeze(0).unsqueeze(-1).expand(*index.unsqueeze(0).shape, words.shape[-1])
+        return target.movedim(0, -1).unsqueeze(0).scatter_add(axis, spread, words).squeeze(0).movedim(-1, 0)
 
     return like(x, moved(x, change).window(), dtype)
 
@@ -255,8 +257,9 @@ def scatter_add(x: Any, dim: int, index: Any, values: Any) -> SecretTensor:
 @implements(aten.index_add.default)
 def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> SecretTensor:
     """x with rows added at public positions along dim: the gradient of index_select."""
-    wide = [1] * max(x.dim(), 1)
-    wide[dim] = -1
+    wide = [1] * source.dim()
+    if wide:
+        wide[dim] = -1
     return scatter_add(x, dim, index.view(wide).expand(source.shape), source if alpha == 1 else source * alpha)
 
 
@@ -315,6 +318,7 @@ def constant(x: SecretTensor, value: Any, shape: Sequence[int], secret: bool, dt
         share = session.suite.public(session.party, values.expand(tuple(shape)).contiguous(), unit.scale)
     else:
         share = session.suite.public(session.party, values, unit.scale).expand(tuple(shape))
+    share.body.zeros = secret and word == 0
     return result(share, session, unit, dtype)
 
 
@@ -354,23 +358,6 @@ def _new(overload: Any, value: Any) -> None:
 _new(aten.new_zeros.default, 0)
 _new(aten.new_empty.default, 0)
 _new(aten.new_ones.default, 1)
-
-
-@implements(aten.new_empty_strided.default)
-def new_empty_strided(
-    x: SecretTensor,
-    size: Sequence[int],
-    stride: Sequence[int],
-    *,
-    dtype: torch.dtype | None = None,
-    layout: Any = None,
-    device: Any = None,
-    pin_memory: Any = None,
-) -> SecretTensor:
-    """Shares of zero, laid out by given strides."""
-    span = 1 + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if all(size) else 0
-    flat = constant(x, 0, (span,), True, dtype or x.dtype)
-    return SecretTensor(flat.cell, size, stride, 0, flat.dtype)
 
 
 @implements(aten.full_like.default)

@@ -54,7 +54,7 @@ for _overload in (
 def _reshaped_in_place(overload: Any) -> None:
     @implements(overload)
     def handler(x: SecretTensor, *args: Any) -> SecretTensor:
-        with torch._C._DisableTorchDispatch():  # type: ignore[attr-defined]
+        with torch._C._DisableTorchDispatch():
             overload(x, *args)
         return x
 

@@ -59,7 +59,8 @@ class Session:
     def live(self, holder: str) -> Iterator[tuple[int, Body, torch.Tensor]]:
         """(serial, body, words) of a hosted holder's shares, oldest first."""
         row = self.party.ranks.index(self.holders.index(holder))
-        bodies = {body.serial: body for ref in self._bodies if (body := ref()) is not None}
+        known = [body for ref in self._bodies if (body := ref()) is not None]
+        bodies = {body.serial: body for body in known if isinstance(body.words, torch.Tensor)}
         for serial, body in sorted(bodies.items()):
             yield serial, body, body.words[row].view(body.shape)
 

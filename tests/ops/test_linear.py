@@ -66,7 +66,6 @@ def test_linear():
     check_op(F.linear, [[(4, 3), (2, 3)], [(3,), (2, 3)], [(2, 4, 3), (2, 3)]], steps=2)
     check_op(F.linear, [[(4, 3), (2, 3), (2,)], [(3,), (2, 3), (2,)], [(0, 3), (2, 3), (2,)], [(2, 4, 3), (2, 3), (2,)]], steps=2)
     check_op(lambda x: F.linear(x, W.to(x.dtype), bias.to(x.dtype)), [(4, 3), (3,), (2, 4, 3)], steps=3)
-    check_op(F.bilinear, [[(4, 2), (4, 3), (2, 2, 3)]], steps=8)
 
 
 REDUCED = [(), (3,), (2, 5), (2, 3, 4)]
