@@ -55,7 +55,12 @@ def pytest_terminal_summary(terminalreporter):
     write = terminalreporter.write_line
     write("")
     write(f"target {ring.target()}, {torch.get_num_threads()} thread(s), 2 holders and the provider in one process")
-    write(f"{'':34s}{'secure ms':>10s}{'plain ms':>10s}{'ratio':>8s}{'ns/el':>8s}{'rounds':>8s}{'MB sent':>9s}{'MB dealt':>9s}")
+    heads = zip(
+        ("secure ms", "plain ms", "ratio", "ns/el", "rounds", "MB sent", "MB dealt"),
+        (10, 10, 8, 8, 8, 9, 9),
+        strict=True,
+    )
+    write(" " * 34 + "".join(f"{head:>{width}s}" for head, width in heads))
     for name, own, other, elements, spent in ROWS:
         each = f"{own / elements * 1e9:8.1f}" if elements else " " * 8
         counts = f"{spent.rounds:8d}{spent.sent / 1e6:9.2f}{spent.dealt / 1e6:9.2f}" if spent else ""

@@ -203,8 +203,12 @@ def _decoded(secret: SecretTensor) -> torch.Tensor:
         real: torch.Tensor = decode(words, secret.cell.scale).to(secret.dtype)
         return real
     if secret.dtype == torch.bool:
-        return words != 0
-    return torch.div(words, secret.cell.scale, rounding_mode="floor") if secret.cell.scale > 1 else words
+        truth: torch.Tensor = words != 0
+        return truth
+    if secret.cell.scale > 1:
+        words = torch.div(words, secret.cell.scale, rounding_mode="floor")
+    plain: torch.Tensor = words
+    return plain
 
 
 def reveal(self: SecretTensor) -> torch.Tensor:
@@ -278,7 +282,8 @@ def share(value: torch.Tensor, holders: Iterable[str], provider: str, requires_g
         out = share_public(value.detach(), session)
     elif value.is_floating_point():
         raise TypeError(
-            f"{value.type().split('.')[-1]} cannot be additively shared, Use fix_precision: x.fix_precision().share(...)"
+            f"{value.type().split('.')[-1]} cannot be additively shared, Use fix_precision: "
+            "x.fix_precision().share(...)"
         )
     else:
         out = _share_tensor(value, session, INTEGER)

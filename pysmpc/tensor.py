@@ -94,7 +94,7 @@ def flush(session: Session) -> None:
         words = [delta.words() for _, delta in updates]
         joined = words[0] if len(words) == 1 else torch.cat(words, 1)
         small = suite.truncate(party, Share.of(joined, (joined.shape[1],)), by).body.words
-        for (cell, delta), part in zip(updates, small.split([w.shape[1] for w in words], 1), strict=True):
+        for (cell, _), part in zip(updates, small.split([w.shape[1] for w in words], 1), strict=True):
             scale = cell.unit.scale
             own = Share(cell.body, (cell.body.n,), cell.scale)
             if own.scale != scale:

@@ -14,7 +14,7 @@ pytest.register_assert_rewrite("settings", "kernel_oracles", "maskings", "op_che
 @pytest.fixture(autouse=True)
 def fresh_randomness():
     """torch starts from a fixed seed of its own; no test may need one to pass."""
-    torch.seed()
+    torch.default_generator.seed()
 
 
 @pytest.fixture

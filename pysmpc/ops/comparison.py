@@ -66,7 +66,7 @@ def _signs(x: SecretTensor) -> Share:
 
 
 def _in_backward() -> bool:
-    return bool(torch._C._current_graph_task_id() != -1)  # type: ignore[attr-defined]
+    return bool(torch._C._current_graph_task_id() != -1)
 
 
 def equal(x: Any, y: Any) -> SecretTensor:

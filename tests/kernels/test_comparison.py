@@ -1,6 +1,9 @@
 """The rounds of a comparison, one holder at a time: every opened bit less its mask is what
 the circuit of src/c/compare.inc.h is defined to hold at that point."""
 
+import functools
+import operator
+
 import pytest
 from kernel_oracles import (
     LENGTHS,
@@ -78,7 +81,10 @@ def run(holders, c, offset, rng):
     first = combined(messages)
     masks = total_xor(keys, BASE + S_NODE_MASKS, len(first))
     bits = planes([a ^ b for a, b in zip(first, masks, strict=True)], 27, n)
-    expected = [sum((node_inputs(chunk[4 * j : 4 * j + 4], j > 0) for j in range(4)), []) for chunk in chunks]
+    expected = [
+        functools.reduce(operator.iadd, (node_inputs(chunk[4 * j : 4 * j + 4], j > 0) for j in range(4)), [])
+        for chunk in chunks
+    ]
     assert [list(column) for column in zip(*bits, strict=True)] == expected
     kept = planes(combined([state.values() for state in states]), 5, n)
     assert [list(column) for column in zip(*kept, strict=True)] == [
@@ -105,9 +111,7 @@ def run(holders, c, offset, rng):
     opened, messages = Guarded(second, 1), []
     for i in range(holders):
         message = Guarded([0] * message_sizes[2], 1)
-        _beaver.compare_root(
-            each[i].native, BASE, mine[i], opened.address, signs[i].address, message.address, n
-        )
+        _beaver.compare_root(each[i].native, BASE, mine[i], opened.address, signs[i].address, message.address, n)
         messages.append(message.values())
     masks = total_xor(keys, BASE + S_RHO, words)
     return r, unpack([a ^ b for a, b in zip(combined(messages), masks, strict=True)], n)
@@ -145,9 +149,7 @@ def test_neighbours_of_the_mask():
     corrections, opened = Guarded([0] * sizes[4]), Guarded(c)
     _beaver.compare_deal(KeySet(keys).native, BASE, corrections.address, n)
     state, message = Guarded([0] * (2 * sizes[0])), Guarded([0] * (2 * sizes[1]))
-    _beaver.compare_chunks(
-        both.native, BASE, corrections.address, opened.address, 0, state.address, message.address, n
-    )
+    _beaver.compare_chunks(both.native, BASE, corrections.address, opened.address, 0, state.address, message.address, n)
 
     def open_xor(guarded):
         values = guarded.values()
@@ -156,7 +158,14 @@ def test_neighbours_of_the_mask():
 
     sign, second, third = (Guarded([0] * (2 * size)) for size in (packed_words(n), sizes[2], sizes[3]))
     _beaver.compare_nodes(
-        both.native, BASE, corrections.address, open_xor(message).address, state.address, sign.address, second.address, n
+        both.native,
+        BASE,
+        corrections.address,
+        open_xor(message).address,
+        state.address,
+        sign.address,
+        second.address,
+        n,
     )
     _beaver.compare_root(
         both.native, BASE, corrections.address, open_xor(second).address, sign.address, third.address, n

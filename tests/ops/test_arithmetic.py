@@ -35,7 +35,11 @@ def test_python_numbers(k):
         check_op(lambda x: x / k, steps=2)
 
 
-@pytest.mark.parametrize("plain", [PLAIN, PLAIN.double(), torch.tensor([1, -2, 3]), torch.tensor(2.0), torch.tensor([True, False, True])], ids=str)
+@pytest.mark.parametrize(
+    "plain",
+    [PLAIN, PLAIN.double(), torch.tensor([1, -2, 3]), torch.tensor(2.0), torch.tensor([True, False, True])],
+    ids=str,
+)
 def test_plain_tensors(plain):
     shapes = [(3,), (2, 3), (4, 1), ()]
     check_op(lambda x: x + plain, shapes, steps=2)
@@ -215,7 +219,14 @@ def test_mixed_scales():
     for x, y in ((coarse, fine), (fine, coarse), (fine, finest), (coarse, finest)):
         left = b if x is fine else a
         right = a if y is coarse else b
-        for fn in (torch.add, torch.sub, torch.mul, torch.dot, lambda u, v: torch.cat([u, v]), lambda u, v: torch.where(u < v, u, v)):
+        for fn in (
+            torch.add,
+            torch.sub,
+            torch.mul,
+            torch.dot,
+            lambda u, v: torch.cat([u, v]),
+            lambda u, v: torch.where(u < v, u, v),
+        ):
             out = fn(x, y)
             assert torch.allclose(sy.decrypt(out), fn(left, right), atol=3e-4), fn
         assert (x + y).unit.scale == max(x.unit.scale, y.unit.scale)

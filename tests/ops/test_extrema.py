@@ -9,7 +9,6 @@ import pysmpc as sy
 SHAPES = [(1,), (2,), (7,), (3, 4), (2, 3, 5), (65,)]
 
 
-
 @pytest.mark.parametrize("fn", [torch.max, torch.min], ids=lambda f: f.__name__)
 def test_of_all(fn):
     check_op(fn, [*SHAPES, ()], steps=2, low=-100, high=100)

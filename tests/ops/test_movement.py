@@ -119,7 +119,9 @@ def test_index_put():
 
 def test_accumulated_index_put():
     check_op(
-        lambda x, y: x.index_put((torch.tensor([0, 0, 1]),), y, accumulate=True), [[(3,), (3,)], [(3, 2), (3, 2)]], steps=2
+        lambda x, y: x.index_put((torch.tensor([0, 0, 1]),), y, accumulate=True),
+        [[(3,), (3,)], [(3, 2), (3, 2)]],
+        steps=2,
     )
 
 

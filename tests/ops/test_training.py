@@ -31,7 +31,10 @@ def test_sgd(name):
     a, b = encrypted(x), encrypted(y)
     optimizers = [torch.optim.SGD(m.parameters(), **OPTIMIZERS[name]) for m in (secret, twin)]
     for step in range(1, 6):
-        for net, optimizer, inputs, target in ((secret, optimizers[0], a, b), (twin, optimizers[1], representable(x), representable(y))):
+        for net, optimizer, inputs, target in (
+            (secret, optimizers[0], a, b),
+            (twin, optimizers[1], representable(x), representable(y)),
+        ):
             optimizer.zero_grad()
             F.mse_loss(net(inputs), target).backward()
             optimizer.step()
@@ -109,7 +112,7 @@ def test_plain_data_and_secret_model():
 
 
 def test_secret_data_and_plain_model():
-    model, x, y = task(8, 5, 6, 2)
+    model, x, _y = task(8, 5, 6, 2)
     twin = copy.deepcopy(model).double()
     found, expected = model(encrypted(x)), twin(representable(x))
     assert float((opened(found) - expected.detach()).abs().max()) <= 32 * ULP
@@ -118,7 +121,7 @@ def test_secret_data_and_plain_model():
 def test_training_a_plain_model_on_secret_data_is_refused():
     """The gradient would be secret, the parameter public: no silent opening."""
     model, x, y = task(8, 5, 6, 2)
-    with pytest.raises((TypeError, RuntimeError, NotImplementedError)):
+    with pytest.raises((TypeError, RuntimeError, NotImplementedError)):  # noqa: PT012
         F.mse_loss(model(encrypted(x)), encrypted(y)).backward()
         torch.optim.SGD(model.parameters(), lr=0.1).step()
 
@@ -137,7 +140,7 @@ def test_module_round_trip():
 
 
 def test_state_dict():
-    model, x, _ = task(4, 5, 6, 2)
+    model, _x, _ = task(4, 5, 6, 2)
     first, second = sy.encrypt(model, parties()), sy.encrypt(task(4, 5, 6, 2)[0], parties())
     second.load_state_dict(first.state_dict())
     for mine, theirs in zip(second.parameters(), first.parameters(), strict=True):

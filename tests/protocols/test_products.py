@@ -11,8 +11,8 @@ from pysmpc.shares import Share
 
 @pytest.mark.parametrize(
     ("a", "b"),
-    [((3,), (3,)), ((), ()), ((0,), (0,)), ((2, 5), (2, 5)), ((2, 1), (1, 3)), ((5,), (4, 1)), ((), (7,)), ((600,), (600,)),
-     ((1, 0), (3, 1))],
+    [((3,), (3,)), ((), ()), ((0,), (0,)), ((2, 5), (2, 5)), ((2, 1), (1, 3)), ((5,), (4, 1)), ((), (7,)),
+     ((600,), (600,)), ((1, 0), (3, 1))],
     ids=str,
 )  # fmt: skip
 def test_mul(setting, a, b, rng):
@@ -157,9 +157,7 @@ def test_matmul_of_slices_and_strides(setting, rng):
 
 def test_matmul_of_expanded_operands(setting, rng):
     x, y = random_words(rng, 1, 5), random_words(rng, 5, 1)
-    opened, _ = setting.run(
-        lambda suite, party, s, t: suite.matmul(party, s.expand((3, 5)), t.expand((2, 5, 4))), x, y
-    )
+    opened, _ = setting.run(lambda suite, party, s, t: suite.matmul(party, s.expand((3, 5)), t.expand((2, 5, 4))), x, y)
     assert torch.equal(opened, torch.matmul(x.expand(3, 5), y.expand(2, 5, 4)))
 
 

@@ -81,9 +81,7 @@ def test_rounding_is_unbiased(holders, by, rng):
 def test_truncate_local(setting, bits, rng):
     """Wrong with probability |z| / 2^64: values here are too small for that to be seen."""
     z = bounded_words(rng, 20, 200)
-    opened, cost = setting.run(
-        lambda suite, party, x: truncation.truncate_local(party, x, 1 << bits), (z, 1 << bits)
-    )
+    opened, cost = setting.run(lambda suite, party, x: truncation.truncate_local(party, x, 1 << bits), (z, 1 << bits))
     floor = torch.div(z, 1 << bits, rounding_mode="floor")
     assert bool(((opened - floor >= 0) & (opened - floor <= 1)).all())
     assert cost == LOCAL

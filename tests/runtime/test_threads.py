@@ -94,7 +94,9 @@ def test_different_sizes_are_noticed(rng):
 
     def program(session):
         party = session.party
-        return session.party.channel.open([torch.zeros((party.rows, 3 + (party.ranks == (1,))), dtype=torch.int64)], "mask")
+        return session.party.channel.open(
+            [torch.zeros((party.rows, 3 + (party.ranks == (1,))), dtype=torch.int64)], "mask"
+        )
 
     with pytest.raises(ChannelError, match="different programs"):
         threads.run(sessions, program)

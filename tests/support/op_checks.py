@@ -68,7 +68,9 @@ def plain(x):
 
 
 def assert_close(found, expected, steps, precision, rtol, what):
-    assert tuple(found.shape) == tuple(expected.shape), f"{what}: shape {tuple(found.shape)}, not {tuple(expected.shape)}"
+    assert tuple(found.shape) == tuple(expected.shape), (
+        f"{what}: shape {tuple(found.shape)}, not {tuple(expected.shape)}"
+    )
     if not expected.dtype.is_floating_point:
         assert found.dtype == expected.dtype, f"{what}: {found.dtype}, not {expected.dtype}"
         assert torch.equal(found, expected), f"{what}: {found} != {expected}"
@@ -131,5 +133,3 @@ def _check(fn, secrets, twins, precision, steps, grad_steps, rtol, grad, what):
         assert (mine.grad is None) == (theirs.grad is None), f"{what}: gradient {i}"
         if theirs.grad is not None:
             assert_close(plain(mine.grad), theirs.grad, grad_steps, precision, rtol, f"{what}, gradient {i}")
-
-

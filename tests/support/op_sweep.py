@@ -16,12 +16,12 @@ from op_checks import parties, plain, represented
 
 # the catalogue's module imports the base class of torch's own tests, which nothing here uses
 sys.modules.setdefault("expecttest", types.SimpleNamespace(TestCase=unittest.TestCase))
-from torch.testing._internal.common_methods_invocations import op_db
-from torch.utils._pytree import tree_map
+from torch.testing._internal.common_methods_invocations import op_db  # noqa: E402
+from torch.utils._pytree import tree_map  # noqa: E402
 
-import pysmpc as sy
-from pysmpc.errors import PysmpcError
-from pysmpc.fixedpoint import BINARY16
+import pysmpc as sy  # noqa: E402
+from pysmpc.errors import PysmpcError  # noqa: E402
+from pysmpc.fixedpoint import BINARY16  # noqa: E402
 
 gc.freeze()  # a hundred thousand objects of the catalogue, which are here to stay
 
@@ -95,8 +95,12 @@ def _same(name, found, expected):
         assert found.shape == expected.shape
         return
     value = plain(found)
-    assert tuple(value.shape) == tuple(expected.shape), f"{name}: shape {tuple(value.shape)}, not {tuple(expected.shape)}"
-    assert found.dtype.is_floating_point == expected.dtype.is_floating_point, f"{name}: {found.dtype}, not {expected.dtype}"
+    assert tuple(value.shape) == tuple(expected.shape), (
+        f"{name}: shape {tuple(value.shape)}, not {tuple(expected.shape)}"
+    )
+    assert found.dtype.is_floating_point == expected.dtype.is_floating_point, (
+        f"{name}: {found.dtype}, not {expected.dtype}"
+    )
     if not expected.numel():
         return
     a, b = value.double(), expected.double()

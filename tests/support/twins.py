@@ -1,6 +1,7 @@
 """A training program for secrets that every party runs, and its twin in float64."""
 
 import copy
+import itertools
 
 import torch
 from torch import nn
@@ -64,6 +65,6 @@ def task(batch, *sizes, margin=2.0**-11):
 
 def mlp(*sizes):
     layers = []
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    for before, after in itertools.pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
