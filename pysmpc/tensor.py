@@ -228,6 +228,14 @@ class SecretTensor(torch.Tensor):
     def __array__(self, dtype: Any = None) -> Any:
         raise self._refuse("numpy.asarray()")
 
+    def data_ptr(self) -> int:
+        """Raises: the tensor has no memory of its own."""
+        raise self._refuse("data_ptr()")
+
+    def untyped_storage(self) -> Any:
+        """Raises: the tensor has no memory of its own."""
+        raise self._refuse("untyped_storage()")
+
     def __dlpack__(self, **options: Any) -> Any:
         raise self._refuse("DLPack")
 

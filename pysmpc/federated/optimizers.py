@@ -56,6 +56,11 @@ def _fixed(name: str, value: Any, precision: Precision) -> Any:
             f"{name}={value} would become 0 at precision {precision.digits}: steps of {step:g}; "
             f"use a larger precision_fractional, or {name} of at least {step:g}"
         )
+    if abs(fixed - value) > abs(value) / 100:
+        raise EncodingError(
+            f"{name}={value} would become {float(fixed):g} at precision {precision.digits}: use a larger "
+            f"precision_fractional, or write {name}={float(fixed):g}"
+        )
     return fixed
 
 
@@ -77,7 +82,10 @@ def _each(optimizer: Optimizer, change: Callable[[str, Any], Any]) -> Optimizer:
 def fix_precision(
     self: Optimizer, precision_fractional: int = 3, base: int = 10, *, dtype: Any = "long", no_wrap: bool = False
 ) -> Optimizer:
-    """Round the hyperparameters to fixed precision, in place.  One that would become 0 raises EncodingError."""
+    """Round the hyperparameters to fixed precision, in place.
+
+    One that would become 0, or change by more than a hundredth, raises EncodingError.
+    """
     unsupported("fix_precision()", dtype=dtype not in ("long", "int64") and dtype, no_wrap=no_wrap)
     precision = Precision(base, precision_fractional)
     return _each(self, lambda name, value: _fixed(name, value, precision))

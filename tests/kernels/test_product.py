@@ -1,0 +1,125 @@
+"""The matrix product of two secrets, one holder at a time, against integer arithmetic: strides,
+positions, and positions of which some are public zeros."""
+
+import numpy as np
+import pytest
+import torch
+from kernel_oracles import WORD, stream_words, tensor, total, unsigned
+
+from pysmpc import ring
+from pysmpc.layout import Layout
+from pysmpc.prg import KeySet, fresh_key
+
+A, B, C = 1 << 20, (1 << 20) + 1, 1 << 21  # streams of the masks, and of the product
+
+
+def strided(batch, height, width):
+    """Transposed matrices a few words into a body."""
+    return Layout([(height, 1)], [(width, height)], [(batch, height * width + 2)], 3), batch * (height * width + 2) + 3
+
+
+def positions(batch, height, width):
+    """Rows that are two axes, so that no one stride steps through them."""
+    axes = [(height, 2 * width + 1)] if height % 2 else [(height // 2, 5 * width), (2, width)]
+    layout = Layout(axes, [(width, 1)], [(batch, 0)], 1)
+    return layout, 8 * (height + 1) * (width + 1)
+
+
+def mapped(batch, height, width):
+    """Every third position is a public zero; the others in some order, some of them twice."""
+    n = batch * height * width
+    found = torch.randint(0, n + 1, (n,))
+    found[::3] = -1
+    return Layout([(height, width)], [(width, 1)], [(batch, height * width)], 0, found), n + 1
+
+
+def integers(words):
+    return np.array(unsigned(words), dtype=object)
+
+
+def taken(layout, words):
+    """[batch, height, width] integers of the matrices of a layout."""
+    found = layout.take(words if isinstance(words, torch.Tensor) else tensor(words))
+    return integers(found).reshape(found.shape)
+
+
+def check(rng, make_x, make_y, batch, m, n, k, holders):
+    (left, size_x), (right, size_y) = make_x(batch, m, k), make_y(batch, k, n)
+    keys = [fresh_key() for _ in range(holders)]
+    each = [KeySet([key], 0 if i == 0 else -1, 0 if i == holders - 1 else -1) for i, key in enumerate(keys)]
+    x, y = (torch.from_numpy(rng.integers(-(1 << 63), 1 << 63, (holders, size))) for size in (size_x, size_y))
+    masks = [(stream_words(key, A, size_x), stream_words(key, B, size_y)) for key in keys]
+    d, e = (x.sum(0, keepdim=True), y.sum(0, keepdim=True))
+    d = d - tensor(total(keys, A, size_x))
+    e = e - tensor(total(keys, B, size_y))
+
+    def product(x_words, x_open, y_words, y_open):
+        return ring.Product(ring.Factor(x_words, x_open, A, left), ring.Factor(y_words, y_open, B, right))
+
+    provider = product(*(ring.empty(0, size) for size in (size_x, size_x, size_y, size_y)))
+    corrections = torch.empty(provider.size, dtype=torch.int64)
+    provider.deal(KeySet(keys), C, corrections)
+    whole = taken(left, total(keys, A, size_x)) @ taken(right, total(keys, B, size_y))
+    dealt = np.array(total(keys, C, batch * m * n), dtype=object)
+    assert unsigned(corrections) == [int(v) & WORD for v in whole.reshape(-1) - dealt]
+
+    result = 0
+    for i, holder in enumerate(each):
+        own = product(x[i : i + 1].contiguous(), d, y[i : i + 1].contiguous(), e)
+        z = own.combine(holder, C, corrections if i == holders - 1 else None)
+        assert z.shape == (1, batch * m * n)
+        c = np.array(stream_words(keys[i], C, batch * m * n), dtype=object)
+        if i == holders - 1:
+            c = c + integers(corrections)
+        if size_x <= size_y:  # its share of the mask of the smaller body is what a holder draws
+            expected = taken(left, d[0]) @ taken(right, y[i]) + taken(left, masks[i][0]) @ taken(right, e[0])
+        else:
+            expected = taken(left, x[i]) @ taken(right, e[0]) + taken(left, d[0]) @ taken(right, masks[i][1])
+        assert unsigned(z) == [int(v) & WORD for v in c + expected.reshape(-1)]
+        result = result + z
+    exact = taken(left, x.sum(0)) @ taken(right, y.sum(0))
+    assert unsigned(result) == [int(v) & WORD for v in exact.reshape(-1)]
+
+
+LAYOUTS = [strided, positions, mapped]
+
+
+@pytest.mark.parametrize("make_y", LAYOUTS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("make_x", LAYOUTS, ids=lambda f: f.__name__)
+def test_layouts(make_x, make_y, rng):
+    for batch, m, n, k in ((1, 5, 7, 9), (3, 4, 3, 2), (1, 1, 1, 1), (2, 16, 17, 33)):
+        check(rng, make_x, make_y, batch, m, n, k, 2)
+
+
+@pytest.mark.parametrize("holders", [1, 3, 5])
+def test_holders(holders, rng):
+    check(rng, strided, mapped, 2, 6, 5, 4, holders)
+
+
+@pytest.mark.parametrize("make_x", LAYOUTS, ids=lambda f: f.__name__)
+def test_threads_agree(make_x, rng, threads):
+    """Large enough to be split, over blocks of rows and of the inner dimension."""
+    m, n, k = 130, 70, 900
+    (left, size), right = make_x(1, m, k), Layout([(k, n)], [(n, 1)])
+    keys = KeySet([fresh_key() for _ in range(2)], 0, 1)
+    x, y = (torch.from_numpy(rng.integers(-(1 << 63), 1 << 63, (2, s))) for s in (size, k * n))
+    d = x.sum(0, keepdim=True) - keys.total(A, size)
+    e = y.sum(0, keepdim=True) - keys.total(B, k * n)
+    found = []
+    for count in (1, 2, 3):
+        threads(count)
+        product = ring.Product(ring.Factor(x, d, A, left), ring.Factor(y, e, B, right))
+        corrections = torch.empty(product.size, dtype=torch.int64)
+        product.deal(keys, C, corrections)
+        found.append(torch.cat([corrections.reshape(1, -1), product.combine(keys, C, corrections)]))
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    exact = left.take(x.sum(0))[0].numpy() @ y.sum(0).reshape(k, n).numpy()
+    assert torch.equal(found[0][1:].sum(0), torch.from_numpy(exact).reshape(-1))
+
+
+def test_sizes_are_checked():
+    a, b = Layout([(2, 3)], [(3, 1)]), Layout([(4, 2)], [(2, 1)])
+    words = torch.zeros((1, 8), dtype=torch.int64)
+    with pytest.raises(ValueError, match="do not fit"):
+        ring.Product(ring.Factor(words, words, 0, a), ring.Factor(words, words, 1, b))
