@@ -18,6 +18,7 @@ class Info(NamedTuple):
     reason: str
     supported: tuple[str, ...]
     threads: int  # of torch, and so of the kernels
+    compiler: str
     torch: str
     python: str
     machine: str
@@ -36,6 +37,7 @@ def gather() -> Info:
         reason=why(),
         supported=tuple(ring.supported()),
         threads=torch.get_num_threads(),
+        compiler=ring.compiler(),
         torch=torch.__version__,
         python=platform.python_version(),
         machine=platform.machine(),
@@ -49,6 +51,7 @@ def main() -> int:
         "target": f"{info.target}, {info.reason}",
         "supported": ", ".join(info.supported),
         "threads": str(info.threads),
+        "compiler": info.compiler,
         "torch": info.torch,
         "python": f"{info.python} on {info.machine}",
     }

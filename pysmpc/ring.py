@@ -21,6 +21,7 @@ Divisor = _beaver.Divisor
 target = _ring.target
 reason = _ring.reason
 supported = _ring.supported
+compiler = _ring.compiler
 
 _threads = 0
 

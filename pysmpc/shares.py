@@ -69,7 +69,7 @@ class Body:
         self.one_hot = False  # bits of which just one is set
         # an extremum (or its positions): the window it was taken from, and one-hot bits of where
         self.origin: tuple[weakref.ref[Body], tuple[object, ...], Body] | None = None
-        self.compacted: dict[tuple[object, ...], weakref.ref[Body]] | None = None
+        self.compacted: dict[tuple[object, ...], Body] = {}  # copies of slices, oldest first
 
     @property
     def rows(self) -> int:
@@ -201,20 +201,26 @@ class Share:
         """This share on a body of its own size.
 
         Opening a value opens its whole body.  A small slice of a large body is copied
-        first; the copy is remembered as long as someone uses it, so that the slice,
-        too, is opened once.
+        first, and the copy remembered with its opening, whichever way round the slice is
+        read.  A body keeps the latest copies, up to its own size: which ones depends on
+        the program alone, never on when a process collects garbage, since all processes
+        must agree on what has been opened.
         """
-        span = {i: s for i, (s, size) in enumerate(zip(self.strides, self.shape, strict=True)) if s and size > 1}
+        span = [i for i, (step, size) in enumerate(zip(self.strides, self.shape, strict=True)) if step and size > 1]
         distinct = math.prod(self.shape[i] for i in span)
         if 2 * distinct >= self.body.n:
             return self
-        shape = tuple(size if i in span else 1 for i, size in enumerate(self.shape))
-        key = (shape, self.strides, self.offset)
-        known = self.body.compacted = self.body.compacted or {}
-        found = known.get(key)
-        body = found() if found else None
+        span.sort(key=lambda i: -self.strides[i])
+        shape = tuple(self.shape[i] for i in span)
+        core = Share(self.body, shape, self.scale, [self.strides[i] for i in span], self.offset)
+        known = self.body.compacted
+        body = known.get(core.layout)
         if body is None:
-            core = Share(self.body, shape, self.scale, self.strides, self.offset)
-            body = Body(core.words())
-            known[key] = weakref.ref(body)
-        return Share(body, shape, self.scale).expand(self.shape)
+            body = known[core.layout] = Body(core.words())
+            spare = self.body.n - sum(each.n for each in known.values())
+            while spare < 0:
+                spare += known.pop(next(iter(known))).n
+        steps = dict(zip(span, dense_strides(shape), strict=True))
+        row_major = dense_strides(self.shape)
+        strides = [steps.get(i, 0 if size > 1 else row_major[i]) for i, size in enumerate(self.shape)]
+        return Share(body, self.shape, self.scale, strides)

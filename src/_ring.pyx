@@ -54,6 +54,16 @@ cdef extern from "product.h" nogil:
     int psm_product_deal(const psm_holders *h, const psm_product *p, u64 stream, u64 *corrections) noexcept
     int psm_product_combine(const psm_holders *h, const psm_product *p, u64 stream, const u64 *corrections, u64 *out) noexcept
 
+cdef extern from *:
+    """
+    #ifdef __clang__
+    #define PSM_COMPILER "clang " __clang_version__
+    #else
+    #define PSM_COMPILER "gcc " __VERSION__
+    #endif
+    """
+    const char *PSM_COMPILER
+
 cdef const psm_kernels *K = psm_kernels_get()
 if psm_dispatch_error() is not NULL:
     raise ImportError(psm_dispatch_error().decode())
@@ -70,6 +80,11 @@ def target() -> str:
 def reason() -> str:
     """Why they were chosen."""
     return psm_dispatch_reason().decode()
+
+
+def compiler() -> str:
+    """What compiled the kernels."""
+    return PSM_COMPILER.decode().strip()
 
 
 def supported() -> list[str]:

@@ -157,18 +157,18 @@ def test_neighbours_of_the_mask():
         return Guarded(combined([values[:half], values[half:]]))
 
     sign, second, third = (Guarded([0] * (2 * size)) for size in (packed_words(n), sizes[2], sizes[3]))
+    nodes = open_xor(message)
     _beaver.compare_nodes(
         both.native,
         BASE,
         corrections.address,
-        open_xor(message).address,
+        nodes.address,
         state.address,
         sign.address,
         second.address,
         n,
     )
-    _beaver.compare_root(
-        both.native, BASE, corrections.address, open_xor(second).address, sign.address, third.address, n
-    )
+    root = open_xor(second)
+    _beaver.compare_root(both.native, BASE, corrections.address, root.address, sign.address, third.address, n)
     beta, rho = open_xor(third).values(), total_xor(keys, BASE + S_RHO, packed_words(n))
     assert unpack([a ^ b for a, b in zip(beta, rho, strict=True)], n) == [int(x < 0) for x in small]

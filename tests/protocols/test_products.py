@@ -1,8 +1,10 @@
 """Beaver products: results, costs, and one opening a value."""
 
+import gc
+
 import pytest
 import torch
-from settings import random_words
+from settings import Setting, random_words
 
 from pysmpc.protocols.interfaces import LOCAL
 from pysmpc.protocols.products import product_cost
@@ -78,9 +80,8 @@ def test_a_small_slice_is_opened_alone_and_once(setting, rng):
 
     def operation(suite, party, s, t):
         piece = Share(s.body, (3, 4), 1, (4, 1), 40)
-        kept = piece.compact()
         first, second = suite.mul(party, piece, t), suite.mul(party, Share(s.body, (3, 4), 1, (4, 1), 40), t)
-        assert kept.body.n == 12
+        assert piece.compact().body.n == 12
         return first, second
 
     opened, cost = setting.run(operation, x, y)
@@ -88,6 +89,66 @@ def test_a_small_slice_is_opened_alone_and_once(setting, rng):
     assert torch.equal(opened[1], x[10:13] * y)
     n = setting.holders
     assert cost == setting.costs(product_cost(n, 16, 12) + product_cost(n, 0, 12))
+
+
+def test_a_slice_is_opened_once_whichever_way_it_is_read(setting, rng):
+    """x[8:16] @ w, then x[8:16]^T @ g: a batch, forward and backward; and again in the next epoch."""
+    x, w, g = random_words(rng, 40, 5), random_words(rng, 5, 3), random_words(rng, 8, 3)
+
+    def operation(suite, party, data, a, b):
+        out = []
+        for _ in range(2):
+            batch = Share(data.body, (8, 5), 1, (5, 1), 40)
+            out.append(suite.matmul(party, batch, a))
+            out.append(suite.matmul(party, Share(data.body, (5, 8), 1, (1, 5), 40), b))
+            one = Share(data.body, (1, 8, 1, 5), 1, (99, 5, 7, 1), 40)
+            out.append(suite.mul(party, one, one))
+        return tuple(out)
+
+    opened, cost = setting.run(operation, x, w, g)
+    for forward, backward, squares in (opened[:3], opened[3:]):
+        assert torch.equal(forward, x[8:16] @ w)
+        assert torch.equal(backward, x[8:16].t() @ g)
+        assert torch.equal(squares, (x[8:16] * x[8:16]).reshape(1, 8, 1, 5))
+    n = setting.holders
+    first = product_cost(n, 40 + 15, 24) + product_cost(n, 24, 15)
+    assert cost == setting.costs(first + product_cost(n, 0, 24 + 15) + product_cost(n, 0, 40) * 2)
+
+
+def test_what_is_opened_does_not_depend_on_garbage(rng):
+    """A process may collect a cycle that another still keeps: both must go on alike."""
+    x, y = random_words(rng, 100, 4), random_words(rng, 4)
+
+    def operation(suite, party, s, t):
+        cycle = {"slice": Share(s.body, (3, 4), 1, (4, 1), 40).compact()}
+        cycle["self"] = cycle
+        first = suite.mul(party, cycle["slice"], t)
+        del cycle
+        if party.ranks == (1,):
+            gc.collect()
+        return first, suite.mul(party, Share(s.body, (3, 4), 1, (4, 1), 40), t)
+
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        opened, _ = Setting("threads", 3).run(operation, x, y)
+    finally:
+        if enabled:
+            gc.enable()
+    for each in opened:
+        assert torch.equal(each, x[10:13] * y)
+
+
+def test_copies_of_slices_stay_within_the_size_of_the_whole(rng):
+    [(session, share)] = Setting("virtual", 2).everywhere(
+        lambda s, owner: s.suite.share(s.party, random_words(rng, 100), (100,))
+    )
+    for start in range(60):
+        assert torch.equal(
+            session.suite.reveal(session.party, Share(share.body, (40,), 1, (1,), start).compact())[0],
+            session.suite.reveal(session.party, Share(share.body, (40,), 1, (1,), start))[0],
+        )
+        assert sum(body.n for body in share.body.compacted.values()) <= 100
 
 
 def test_expanded_operands_are_opened_at_their_own_size(setting, rng):
