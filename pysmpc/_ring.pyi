@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Self, disjoint_base
 
+@disjoint_base
 class Keys:
-    def __init__(self, keys: Sequence[bytes], lead: int = -1, target: int = -1) -> None: ...
+    def __new__(cls, keys: Sequence[bytes], lead: int = -1, target: int = -1) -> Self: ...
     @property
     def count(self) -> int: ...
 

@@ -14,17 +14,31 @@ inside = pytest.mark.skipif(INNER in os.environ, reason="runs inside itself")
 OTHERS = [name for name in ring.supported() if name != ring.target()]
 
 
-def python(target, *args):
-    environment = {**os.environ, "PYSMPC_TARGET": target, INNER: "1"}
-    return subprocess.run([sys.executable, *args], env=environment, capture_output=True, text=True, timeout=280)
+def environment(target):
+    return {**os.environ, "PYSMPC_TARGET": target, INNER: "1"}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run of this folder on each other target, side by side."""
+    command = [sys.executable, "-m", "pytest", str(Path(__file__).parent), "-q", "-x", "-p", "no:cacheprovider"]
+    started = {}
+    for target in OTHERS:
+        log = tmp_path_factory.mktemp(target) / "log"
+        with log.open("w") as out:
+            process = subprocess.Popen([*command, "-p", "no:cov"], env=environment(target), stdout=out, stderr=out)
+        started[target] = process, log
+    yield started
+    for process, _ in started.values():
+        process.kill()
+        process.wait()
 
 
 @inside
 @pytest.mark.parametrize("target", OTHERS)
-def test_kernels_on(target):
-    here = str(Path(__file__).parent)
-    done = python(target, "-m", "pytest", here, "-q", "-x", "-p", "no:cacheprovider", "-p", "no:cov")
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+def test_kernels_on(target, runs):
+    process, log = runs[target]
+    assert process.wait(timeout=280) == 0, log.read_text()[-4000:]
 
 
 def test_the_target_is_the_one_asked_for():
@@ -36,6 +50,8 @@ def test_the_target_is_the_one_asked_for():
 
 @inside
 def test_an_unknown_target_is_refused():
-    done = python("sse9", "-c", "import pysmpc")
+    done = subprocess.run(
+        [sys.executable, "-c", "import pysmpc"], env=environment("sse9"), capture_output=True, text=True, timeout=100
+    )
     assert done.returncode != 0
     assert "ImportError: PYSMPC_TARGET=sse9: no such target; known are portable, avx2" in done.stderr
