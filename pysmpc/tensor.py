@@ -78,7 +78,7 @@ class Cell:
 
 
 def flush(session: Session) -> None:
-    """Apply the updates that wait: one truncation, and one round, for all of one divisor.
+    """Apply the updates that wait: one round for all.
 
     Where it happens depends on the program alone, so all processes agree.
     """
@@ -90,11 +90,14 @@ def flush(session: Session) -> None:
         cell.settle()
         groups.setdefault(delta.scale // cell.unit.scale, []).append((cell, delta))
     suite, party = session.suite, session.party
+    joined = []
     for by, updates in groups.items():
         words = [delta.words() for _, delta in updates]
-        joined = words[0] if len(words) == 1 else torch.cat(words, 1)
-        small = suite.truncate(party, Share.of(joined, (joined.shape[1],)), by).body.words
-        for (cell, _), part in zip(updates, small.split([w.shape[1] for w in words], 1), strict=True):
+        together = words[0] if len(words) == 1 else torch.cat(words, 1)
+        joined.append((Share.of(together, (together.shape[1],)), by))
+    for updates, small in zip(groups.values(), suite.truncate_all(party, joined) if joined else (), strict=True):
+        parts = small.body.words.split([delta.numel for _, delta in updates], 1)
+        for (cell, _), part in zip(updates, parts, strict=True):
             scale = cell.unit.scale
             own = Share(cell.body, (cell.body.n,), cell.scale)
             if own.scale != scale:

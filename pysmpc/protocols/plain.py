@@ -101,6 +101,11 @@ def truncate(party: Party, z: Share, by: int) -> Share:
     return _share(torch.div(_values(z), by, rounding_mode="floor"), z.scale // by)
 
 
+def truncate_all(party: Party, dividends: Sequence[tuple[Share, int]]) -> list[Share]:
+    """floor(z / by) of each."""
+    return [truncate(party, z, by) for z, by in dividends]
+
+
 def _bit(values: torch.Tensor) -> Bit:
     flat = values.to(torch.int64).reshape(-1).contiguous()
     return Bit(ring.pack_bits(flat).reshape(1, -1), torch.zeros((1, flat.numel()), dtype=torch.int64), -1)

@@ -35,6 +35,7 @@ class Suite:
     matmul: Protocol
     contract: Protocol
     truncate: Protocol
+    truncate_all: Protocol
     negative: Protocol
     bit_share: Protocol
     relu: Protocol

@@ -9,10 +9,14 @@ derivation (compare Escudero, Ghosh, Keller, Rachuri, Scholl, CRYPTO 2020, secti
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import lru_cache, partial
+
+import torch
 
 from pysmpc import ring
 from pysmpc.errors import PartyError
+from pysmpc.prg import KeySet
 from pysmpc.protocols.interfaces import Cost, Party, opening
 from pysmpc.shares import Share
 
@@ -37,15 +41,30 @@ def truncate(party: Party, z: Share, by: int) -> Share:
     3. floor(c / by) - floor(r / by) + [c < 2^63] jump - offset / by.
     One round, 8 bytes an element to every other holder; 16 from the dealer.
     """
-    by_ = divisor(by)
-    words = z.words()
-    n = words.shape[1]
-    base = party.dealer.streams(MATERIAL)
-    corrections = party.dealer.corrections(2 * n, lambda keys, out: ring.truncate_deal(keys, base, by_, out))
-    message = ring.truncate_mask(party.dealer.keys, base, by_.offset, words)
-    [c] = party.channel.open([message], "truncate")
-    out = ring.truncate_finish(party.dealer.keys, base, by_, c, corrections)
-    return Share.of(out, z.shape, z.scale // by)
+    return truncate_all(party, [(z, by)])[0]
+
+
+def truncate_all(party: Party, dividends: Sequence[tuple[Share, int]]) -> list[Share]:
+    """Each z / by as `truncate` does it, all in one round."""
+    keys = party.dealer.keys
+    pieces, messages = [], []
+    for z, by in dividends:
+        by_ = divisor(by)
+        words = z.words()
+        base = party.dealer.streams(MATERIAL)
+        deal = partial(_deal, base, by_)
+        corrections = party.dealer.corrections(2 * words.shape[1], deal)
+        messages.append(ring.truncate_mask(keys, base, by_.offset, words))
+        pieces.append((base, by_, corrections))
+    opened = party.channel.open(messages, "truncate")
+    return [
+        Share.of(ring.truncate_finish(keys, base, by_, c, corrections), z.shape, z.scale // by)
+        for (z, by), (base, by_, corrections), c in zip(dividends, pieces, opened, strict=True)
+    ]
+
+
+def _deal(base: int, by: ring.Divisor, keys: KeySet, out: torch.Tensor) -> None:
+    ring.truncate_deal(keys, base, by, out)
 
 
 def truncate_cost(holders: int, n: int) -> Cost:
