@@ -83,26 +83,18 @@ def flush(session: Session) -> None:
     Where it happens depends on the program alone, so all processes agree.
     """
     waiting, session.waiting = session.waiting, []
-    groups: dict[int, list[tuple[Cell, Share]]] = {}
-    for cell, delta in waiting:
+    for cell, _ in waiting:
         cell.pending = False
-        # a coarse cell takes the update at its nominal scale
         cell.settle()
-        groups.setdefault(delta.scale // cell.unit.scale, []).append((cell, delta))
     suite, party = session.suite, session.party
-    joined = []
-    for by, updates in groups.items():
-        words = [delta.words() for _, delta in updates]
-        together = words[0] if len(words) == 1 else torch.cat(words, 1)
-        joined.append((Share.of(together, (together.shape[1],)), by))
-    for updates, small in zip(groups.values(), suite.truncate_all(party, joined) if joined else (), strict=True):
-        parts = small.body.words.split([delta.numel for _, delta in updates], 1)
-        for (cell, _), part in zip(updates, parts, strict=True):
-            scale = cell.unit.scale
-            own = Share(cell.body, (cell.body.n,), cell.scale)
-            if own.scale != scale:
-                own = suite.scale_by(party, own, scale // own.scale).at(scale)
-            cell.replace(suite.add(party, own, Share.of(part.contiguous(), own.shape, scale)).body, scale)
+    dividends = [(delta, delta.scale // cell.unit.scale) for cell, delta in waiting]
+    for (cell, _), part in zip(waiting, suite.truncate_all(party, dividends) if dividends else (), strict=True):
+        scale = cell.unit.scale
+        own = Share(cell.body, (cell.body.n,), cell.scale)
+        if own.scale != scale:
+            own = suite.scale_by(party, own, scale // own.scale).at(scale)
+        change = Share(part.body, own.shape, scale)
+        cell.replace(suite.add(party, own, change).body, scale)
 
 
 class SecretTensor(torch.Tensor):
