@@ -38,6 +38,10 @@ cdef extern from "rounds.h" nogil:
         void (*truncate_finish)(const psm_holders *h, u64 base, psm_divisor d, const u64 *c, const u64 *corrections, u64 *out, size_t n) noexcept nogil
         void (*beaver_mul)(const psm_holders *h, const u64 *d, const u64 *y, const u64 *a, const u64 *e, u64 *z, size_t n) noexcept nogil
         void (*beaver_square)(const psm_holders *h, const u64 *d, const u64 *x, const u64 *a, u64 *z, size_t n) noexcept nogil
+        void (*add)(const u64 *x, const u64 *y, u64 *out, size_t n) noexcept nogil
+        void (*sub)(const u64 *x, const u64 *y, u64 *out, size_t n) noexcept nogil
+        void (*scale)(const u64 *x, u64 factor, u64 *out, size_t n) noexcept nogil
+        void (*rows_sum)(const u64 *x, size_t rows, u64 *out, size_t n) noexcept nogil
         size_t (*compare_message)(int round, size_t n) noexcept nogil
         size_t (*compare_corrections)(int part, size_t n) noexcept nogil
         size_t (*compare_state)(size_t n) noexcept nogil

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from typing_extensions import Buffer, Self, disjoint_base
 
+def keep_memory(size: int) -> bool: ...
+
 @disjoint_base
 class Keys:
     def __new__(cls, keys: Sequence[bytes], lead: int = -1, target: int = -1) -> Self: ...

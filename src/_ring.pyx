@@ -18,11 +18,7 @@ cdef extern from "ring.h" nogil:
         const char *name
         void (*aes_expand)(const uint8_t *key, psm_aes_key *round_keys) noexcept nogil
         void (*aes_blocks)(const psm_aes_key *key, const uint8_t *src, uint8_t *out, size_t blocks) noexcept nogil
-        void (*add)(const u64 *x, const u64 *y, u64 *out, size_t n) noexcept nogil
-        void (*sub)(const u64 *x, const u64 *y, u64 *out, size_t n) noexcept nogil
         void (*mul)(const u64 *x, const u64 *y, u64 *out, size_t n) noexcept nogil
-        void (*scale)(const u64 *x, u64 k, u64 *out, size_t n) noexcept nogil
-        void (*rows_sum)(const u64 *x, size_t rows, u64 *out, size_t n) noexcept nogil
         void (*rows_xor)(const u64 *x, size_t rows, u64 *out, size_t n) noexcept nogil
         void (*pack_bits)(const u64 *x, u64 *out, size_t n) noexcept nogil
         void (*unpack_bits)(const u64 *packed, u64 *out, size_t n) noexcept nogil
@@ -104,6 +100,26 @@ def get_threads() -> int:
     return psm_get_threads()
 
 
+cdef extern from *:
+    """
+    #include <stdlib.h>
+    #ifdef __GLIBC__
+    #include <malloc.h>
+    static int psm_keep_memory(int bytes) {
+        return mallopt(M_MMAP_THRESHOLD, bytes) && mallopt(M_TRIM_THRESHOLD, bytes);
+    }
+    #else
+    static int psm_keep_memory(int bytes) { return (void)bytes, 0; }
+    #endif
+    """
+    int psm_keep_memory(int bytes)
+
+
+def keep_memory(int size) -> bool:
+    """Let the C library keep up to `size` bytes that were freed; False where it cannot."""
+    return bool(psm_keep_memory(size))
+
+
 cdef class Keys:
     """Expanded AES-128 keys of `count` holders; wiped when dropped.
 
@@ -167,12 +183,12 @@ def deal_take(Keys keys, u64 stream, size_t acc, size_t n):
 
 def add(size_t x, size_t y, size_t out, size_t n):
     with nogil:
-        K.add(<const u64 *>x, <const u64 *>y, <u64 *>out, n)
+        steps.add(<const u64 *>x, <const u64 *>y, <u64 *>out, n)
 
 
 def sub(size_t x, size_t y, size_t out, size_t n):
     with nogil:
-        K.sub(<const u64 *>x, <const u64 *>y, <u64 *>out, n)
+        steps.sub(<const u64 *>x, <const u64 *>y, <u64 *>out, n)
 
 
 def mul(size_t x, size_t y, size_t out, size_t n):
@@ -182,12 +198,12 @@ def mul(size_t x, size_t y, size_t out, size_t n):
 
 def scale(size_t x, u64 k, size_t out, size_t n):
     with nogil:
-        K.scale(<const u64 *>x, k, <u64 *>out, n)
+        steps.scale(<const u64 *>x, k, <u64 *>out, n)
 
 
 def rows_sum(size_t x, size_t rows, size_t out, size_t n):
     with nogil:
-        K.rows_sum(<const u64 *>x, rows, <u64 *>out, n)
+        steps.rows_sum(<const u64 *>x, rows, <u64 *>out, n)
 
 
 def rows_xor(size_t x, size_t rows, size_t out, size_t n):

@@ -6,7 +6,7 @@ Secrets are additive: n shares, uniform but for their sum, over Z_2^64.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -75,6 +75,9 @@ def refresh(party: Party, x: Share) -> Share:
     return Share.of(ring.add(words, zero), x.shape, x.scale)
 
 
+Operation = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
 def _pair(x: Share, y: Share) -> tuple[Share, Share, tuple[int, ...]]:
     shape = broadcast(x.shape, y.shape)
     return x.expand(shape), y.expand(shape), shape
@@ -82,14 +85,21 @@ def _pair(x: Share, y: Share) -> tuple[Share, Share, tuple[int, ...]]:
 
 def add(party: Party, x: Share, y: Share) -> Share:
     """x + y, broadcast; scales must be equal.  No message."""
-    x, y, shape = _pair(x, y)
-    return Share.of(ring.add(x.words(), y.words()), shape, x.scale)
+    return _linear(x, y, ring.add, torch.add)
 
 
 def sub(party: Party, x: Share, y: Share) -> Share:
     """x - y, broadcast; scales must be equal.  No message."""
+    return _linear(x, y, ring.sub, torch.sub)
+
+
+def _linear(x: Share, y: Share, flat: Operation, strided: Operation) -> Share:
+    """Of whole bodies in order by the kernel, of windows by torch, whose integers wrap alike."""
+    if x.shape == y.shape and x.dense and y.dense:
+        return Share.of(flat(x.body.words, y.body.words), x.shape, x.scale)
     x, y, shape = _pair(x, y)
-    return Share.of(ring.sub(x.words(), y.words()), shape, x.scale)
+    out = strided(x.window(x.body.words), y.window(y.body.words)).contiguous()
+    return Share.of(out.reshape(out.shape[0], math.prod(shape)), shape, x.scale)
 
 
 def neg(party: Party, x: Share) -> Share:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from pysmpc import ring
 from pysmpc.errors import PartyError
 from pysmpc.prg import KeySet, fresh_key
 from pysmpc.protocols.interfaces import Party
@@ -88,6 +89,7 @@ def virtual_session(holders: Sequence[str], provider: str = "crypto_provider") -
     missing.
     """
     check_names(holders, provider)
+    ring.keep_memory()
     n = len(holders)
     stats = Stats()
 

@@ -2,10 +2,12 @@
  * depend on the number of threads. */
 #include "rounds.h"
 
+#include <string.h>
+
 #include "dispatch.h"
 #include "pool.h"
 
-enum { GRAIN = 64 }; /* packed words a task: 4096 elements */
+enum { GRAIN = 64, SMALL = 2 * GRAIN }; /* packed words a task: 4096 elements */
 
 static psm_divisor psm_divisor_make(u64 d) {
     psm_divisor out = {0};
@@ -47,7 +49,7 @@ static part part_of(const step *s, size_t index) {
     p.end = p.begin + GRAIN < s->words ? p.begin + GRAIN : s->words;
     p.first = p.begin * 64;
     p.last = p.end * 64 < s->n ? p.end * 64 : s->n;
-    p.key = &s->h->keys[p.row];
+    p.key = s->h->keys + p.row * (s->h->keys != NULL);
     p.corrections = (ptrdiff_t)p.row == s->h->target ? s->corrections : NULL;
     p.lead = (ptrdiff_t)p.row == s->h->lead;
     return p;
@@ -58,7 +60,11 @@ static void run(step *s, size_t rows, void (*task)(void *, size_t)) {
     s->k = psm_kernels_get();
     s->words = (s->n + 63) / 64;
     s->ranges = (s->words + GRAIN - 1) / GRAIN;
-    if (s->ranges) psm_parallel(rows * s->ranges, task, s);
+    /* waking a thread costs more than a small step */
+    if (rows * s->words <= SMALL)
+        for (size_t i = 0; i < rows * s->ranges; i++) task(s, i);
+    else
+        psm_parallel(rows * s->ranges, task, s);
 }
 
 #define STEP(name, rows, ...)                                                                      \
@@ -173,6 +179,52 @@ TASK(beaver_square_task) {
 static void psm_step_beaver_square(const psm_holders *h, const u64 *d, const u64 *x, const u64 *a,
                                    u64 *z, size_t n) {
     STEP(beaver_square_task, h->count, .in = d, .in2 = x, .in3 = a, .out = z);
+}
+
+static const psm_holders nobody = {NULL, 0, -1, -1};
+
+TASK(add_task) {
+    PART;
+    s->k->add(s->in + p.first, s->in2 + p.first, s->out + p.first, p.last - p.first);
+}
+
+static void psm_flat_add(const u64 *x, const u64 *y, u64 *out, size_t n) {
+    const psm_holders *h = &nobody;
+    STEP(add_task, 1, .in = x, .in2 = y, .out = out);
+}
+
+TASK(sub_task) {
+    PART;
+    s->k->sub(s->in + p.first, s->in2 + p.first, s->out + p.first, p.last - p.first);
+}
+
+static void psm_flat_sub(const u64 *x, const u64 *y, u64 *out, size_t n) {
+    const psm_holders *h = &nobody;
+    STEP(sub_task, 1, .in = x, .in2 = y, .out = out);
+}
+
+TASK(scale_task) {
+    PART;
+    s->k->scale(s->in + p.first, s->base, s->out + p.first, p.last - p.first);
+}
+
+static void psm_flat_scale(const u64 *x, u64 factor, u64 *out, size_t n) {
+    const psm_holders *h = &nobody;
+    STEP(scale_task, 1, .in = x, .base = factor, .out = out);
+}
+
+TASK(rows_sum_task) {
+    PART;
+    u64 *out = s->out + p.first;
+    size_t m = p.last - p.first;
+    memcpy(out, s->in + p.first, m * sizeof(u64));
+    for (size_t row = 1; row < s->base; row++)
+        s->k->add(out, s->in + row * s->n + p.first, out, m);
+}
+
+static void psm_flat_rows_sum(const u64 *x, size_t rows, u64 *out, size_t n) {
+    const psm_holders *h = &nobody;
+    STEP(rows_sum_task, 1, .in = x, .base = rows, .out = out);
 }
 
 /* Sizes of compare.inc.h, in rows of packed words. */
@@ -293,6 +345,10 @@ const psm_steps psm_steps_table = {
     .truncate_finish = psm_step_truncate_finish,
     .beaver_mul = psm_step_beaver_mul,
     .beaver_square = psm_step_beaver_square,
+    .add = psm_flat_add,
+    .sub = psm_flat_sub,
+    .scale = psm_flat_scale,
+    .rows_sum = psm_flat_rows_sum,
     .compare_message = psm_compare_message,
     .compare_corrections = psm_compare_corrections,
     .compare_state = psm_compare_state,

@@ -38,6 +38,12 @@ typedef struct {
     void (*beaver_square)(const psm_holders *h, const u64 *d, const u64 *x, const u64 *a, u64 *z,
                           size_t n);
 
+    /* elementwise, as in arith.inc.h, over the threads */
+    void (*add)(const u64 *x, const u64 *y, u64 *out, size_t n);
+    void (*sub)(const u64 *x, const u64 *y, u64 *out, size_t n);
+    void (*scale)(const u64 *x, u64 factor, u64 *out, size_t n);
+    void (*rows_sum)(const u64 *x, size_t rows, u64 *out, size_t n);
+
     /* words of one holder's message in each round of a comparison, and of the
      * corrections it needs, for n elements */
     size_t (*compare_message)(int round, size_t n);
