@@ -49,7 +49,7 @@ static part part_of(const step *s, size_t index) {
     p.end = p.begin + GRAIN < s->words ? p.begin + GRAIN : s->words;
     p.first = p.begin * 64;
     p.last = p.end * 64 < s->n ? p.end * 64 : s->n;
-    p.key = s->h->keys + p.row * (s->h->keys != NULL);
+    p.key = s->h->keys ? s->h->keys + p.row : NULL;
     p.corrections = (ptrdiff_t)p.row == s->h->target ? s->corrections : NULL;
     p.lead = (ptrdiff_t)p.row == s->h->lead;
     return p;
