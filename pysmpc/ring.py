@@ -29,8 +29,8 @@ KEPT = 1 << 28
 def keep_memory() -> None:
     """Have freed buffers kept for the next (up to KEPT bytes), with the GNU C library.
 
-    Every step needs buffers of the same sizes; giving their pages back and asking for
-    them again cost a twelfth of a training step's time.
+    Every step needs buffers of the same sizes; without this, a step of the article's
+    network took 700 page faults to get them again, with it 8.
     """
     _ring.keep_memory(KEPT)
 
