@@ -17,11 +17,13 @@ from typing import Any
 from pysmpc.api import Parties, decrypt, encrypt, virtual
 from pysmpc.federated import MultiPointerTensor, PointerTensor, VirtualWorker
 from pysmpc.hook import TorchHook, active_hook
+from pysmpc.runtime.ledger import Ledger, ledger
 from pysmpc.tensor import SecretTensor
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Ledger",
     "MultiPointerTensor",
     "Parties",
     "PointerTensor",
@@ -30,6 +32,7 @@ __all__ = [
     "VirtualWorker",
     "decrypt",
     "encrypt",
+    "ledger",
     "virtual",
 ]
 

@@ -14,7 +14,7 @@ import torch
 
 from pysmpc import ring
 from pysmpc.prg import KeySet
-from pysmpc.protocols.interfaces import Cost, Party, opening
+from pysmpc.protocols.interfaces import Cost, Party, opening, opens
 from pysmpc.protocols.truncation import MATERIAL, RHO, RHO_SHARES, divisor
 from pysmpc.shares import Bit, Share
 
@@ -45,6 +45,7 @@ def _sign_bit(party: Party, base: int, corrections: torch.Tensor | None, c: torc
     return Bit(beta, keys.draw(base + RHO_SHARES, n, words), base + RHO)
 
 
+@opens("compare")
 def negative(party: Party, x: Share) -> Bit:
     """The bits x < 0, for any x in [-2^63, 2^63).  Four rounds."""
     words = x.words()
@@ -53,7 +54,7 @@ def negative(party: Party, x: Share) -> Bit:
     corrections = party.dealer.corrections(
         ring.compare_sizes(n)[4] + n, lambda keys, out: _deal(keys, base, n, None, False, out)
     )
-    [c] = party.channel.open([ring.truncate_mask(party.dealer.keys, base, 0, words)], "compare")
+    [c] = party.channel.open([ring.truncate_mask(party.dealer.keys, base, 0, words)], "compare", [x.shape])
     return _sign_bit(party, base, corrections, c, 0)
 
 
@@ -69,6 +70,7 @@ def bit_share(party: Party, bit: Bit, shape: tuple[int, ...]) -> Share:
     return out
 
 
+@opens("relu", "compare")
 def relu(party: Party, x: Share, by: int = 1) -> Share:
     """max(x, 0) / by, with the bits x > 0 left on the result's body.  Four rounds.
 
@@ -87,7 +89,7 @@ def relu(party: Party, x: Share, by: int = 1) -> Share:
     corrections = party.dealer.corrections(
         circuit + n + ring.select_rows(by_) * n, lambda keys, out: _deal(keys, base, n, by_, True, out)
     )
-    [c] = party.channel.open([ring.truncate_mask(party.dealer.keys, base, offset, words)], "relu")
+    [c] = party.channel.open([ring.truncate_mask(party.dealer.keys, base, offset, words)], "relu", [x.shape])
     bit = _sign_bit(party, base, corrections, c, offset + 1).flipped()
     tail = None if corrections is None else corrections[circuit + n :]
     out = ring.select_finish(party.dealer.keys, base, by_, True, c, bit.beta, bit.rho, tail)
@@ -96,6 +98,7 @@ def relu(party: Party, x: Share, by: int = 1) -> Share:
     return result
 
 
+@opens("select")
 def select(party: Party, bit: Bit, x: Share, by: int = 1) -> Share:
     """bit * x / by, elementwise.  One round, in which x is opened under a mask."""
     by_ = divisor(by) if by > 1 else None
@@ -106,7 +109,7 @@ def select(party: Party, bit: Bit, x: Share, by: int = 1) -> Share:
         ring.select_rows(by_) * n, lambda keys, out: ring.select_deal(keys, base, bit.stream, by_, out)
     )
     message = ring.truncate_mask(party.dealer.keys, base, by_.offset if by_ else 0, words)
-    [c] = party.channel.open([message], "select")
+    [c] = party.channel.open([message], "select", [x.shape])
     out = ring.select_finish(party.dealer.keys, base, by_, bit.flip, c, bit.beta, bit.rho, corrections)
     return Share.of(out, x.shape, x.scale // by)
 

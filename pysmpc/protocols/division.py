@@ -14,7 +14,7 @@ import torch
 
 from pysmpc.errors import EncodingError
 from pysmpc.protocols.comparison import negative_cost, select_cost
-from pysmpc.protocols.interfaces import Cost, Party
+from pysmpc.protocols.interfaces import Cost, Party, opens
 from pysmpc.protocols.products import product_cost
 from pysmpc.protocols.truncation import truncate_cost
 from pysmpc.shares import Share
@@ -32,6 +32,7 @@ def _bits(s: int) -> tuple[int, int]:
     return top, spare
 
 
+@opens("compare", "select", "mask", "truncate")
 def reciprocal(suite: Any, party: Party, x: Share, s: int) -> Share:
     """s * s / x, at scale s.
 

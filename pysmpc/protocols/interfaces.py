@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -38,8 +38,30 @@ class Cost:
 #: Cost of what every holder computes alone.
 LOCAL = Cost()
 
-#: Why a channel may open something.  Only "reveal" shows a value; the rest is masked.
-CAUSES = ("mask", "truncate", "compare", "relu", "select", "reveal")
+#: Why a channel may open something, and what is seen then; a channel refuses any other cause.
+CAUSES = {
+    "mask": "a factor of a product less a dealt mask",
+    "truncate": "a dividend under a dealt mask",
+    "compare": "a compared value, or bits of the circuit, under dealt masks",
+    "relu": "the input of a ReLU under a dealt mask",
+    "select": "a value to select under a dealt mask",
+    "reveal": "the value itself: somebody asked for it by name",
+}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def opens(*causes: str) -> Callable[[F], F]:
+    """Declare the causes for which a protocol opens something; tests hold the ledger against them."""
+    unknown = set(causes) - set(CAUSES)
+    if unknown:
+        raise ValueError(f"no such cause in CAUSES: {', '.join(sorted(unknown))}")
+
+    def declare(protocol: F) -> F:
+        protocol.__dict__["opens"] = causes
+        return protocol
+
+    return declare
 
 
 def opening(holders: int, words: int) -> Cost:
@@ -47,11 +69,27 @@ def opening(holders: int, words: int) -> Cost:
     return Cost(1, 8 * words * (holders - 1))
 
 
+@dataclass(frozen=True)
+class Where:
+    """Whose channel it is: serial number and holders of the session, and those hosted here."""
+
+    session: int
+    holders: tuple[str, ...]
+    hosted: tuple[str, ...]
+
+
 class Channel(Protocol):
     """Messages between the holders; one call is one round."""
 
-    def open(self, messages: Sequence[torch.Tensor], cause: str) -> list[torch.Tensor]:
-        """Sum over all holders of each [rows, m] message: [1 or 0, m]."""
+    where: Where | None  # set by the session
+
+    def open(
+        self, messages: Sequence[torch.Tensor], cause: str, shapes: Sequence[tuple[int, ...]] | None = None
+    ) -> list[torch.Tensor]:
+        """Sum over all holders of each [rows, m] message: [1 or 0, m].
+
+        cause: one of CAUSES.  shapes: what the messages stand for, for the ledger.
+        """
 
     def open_xor(self, messages: Sequence[torch.Tensor], cause: str) -> list[torch.Tensor]:
         """Exclusive or over all holders of each [rows, m] message."""

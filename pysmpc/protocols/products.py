@@ -22,10 +22,11 @@ import torch
 from pysmpc import ring
 from pysmpc.layout import Layout
 from pysmpc.prg import KeySet
-from pysmpc.protocols.interfaces import Cost, Party, opening
+from pysmpc.protocols.interfaces import Cost, Party, opening, opens
 from pysmpc.shares import Body, Share, broadcast
 
 
+@opens("mask")
 def open_masked(party: Party, *secrets: Share) -> None:
     """Open the bodies that have not been, under fresh masks: at most one round."""
     fresh = list({id(x.body): x.body for x in secrets if x.body.opened is None}.values())
@@ -35,7 +36,7 @@ def open_masked(party: Party, *secrets: Share) -> None:
     for body in fresh:
         body.mask = party.dealer.streams()
         messages.append(party.dealer.keys.mask(body.mask, body.words))
-    for body, opened in zip(fresh, party.channel.open(messages, "mask"), strict=True):
+    for body, opened in zip(fresh, party.channel.open(messages, "mask", [b.shape for b in fresh]), strict=True):
         body.opened = opened
 
 
@@ -59,6 +60,7 @@ def _total_mask(keys: KeySet, x: Share) -> torch.Tensor:
     return keys.total(_mask_of(x.body), x.body.n).reshape(1, -1)
 
 
+@opens("mask")
 def mul(party: Party, x: Share, y: Share) -> Share:
     """x * y elementwise, broadcast; the scale is the product of the scales."""
     x, y = x.compact(), y.compact()
@@ -82,6 +84,7 @@ def mul(party: Party, x: Share, y: Share) -> Share:
     return Share.of(z, shape, x.scale * y.scale)
 
 
+@opens("mask")
 def square(party: Party, x: Share) -> Share:
     """x * x elementwise: d (x + a) + a a, so one multiplication a holder."""
     x = x.compact()
@@ -99,6 +102,7 @@ def square(party: Party, x: Share) -> Share:
     return Share.of(z, x.shape, x.scale * x.scale)
 
 
+@opens("mask")
 def matmul(party: Party, x: Share, y: Share) -> Share:
     """x @ y for [..., m, k] and [..., k, n], leading sizes broadcast."""
     x, y = x.compact(), y.compact()
@@ -108,6 +112,7 @@ def matmul(party: Party, x: Share, y: Share) -> Share:
     return Share.of(words, (*batch, x.shape[-2], y.shape[-1]), x.scale * y.scale)
 
 
+@opens("mask")
 def contract(party: Party, x: Share, left: Layout, y: Share, right: Layout) -> torch.Tensor:
     """Products of the matrices that two layouts find in the bodies of x and y.
 

@@ -12,7 +12,7 @@ import torch
 
 from pysmpc import ring
 from pysmpc.prg import KeySet
-from pysmpc.protocols.interfaces import Cost, Party, opening
+from pysmpc.protocols.interfaces import Cost, Party, opening, opens
 from pysmpc.shares import Share, broadcast
 
 
@@ -41,13 +41,14 @@ def share_cost(holders: int, n: int) -> Cost:
     return Cost(shared=8 * n)
 
 
+@opens("reveal")
 def reveal(party: Party, *secrets: Share) -> list[torch.Tensor]:
     """The integers behind each share, as int64 of its shape; one round for all.
 
     Every hosting process learns them: a user must have asked.  A process without
     holders gets tensors of size [0, *shape].
     """
-    opened = party.channel.open([x.words() for x in secrets], "reveal")
+    opened = party.channel.open([x.words() for x in secrets], "reveal", [x.shape for x in secrets])
     return [
         words.reshape(x.shape) if words.shape[0] else words.reshape(0, *x.shape)
         for words, x in zip(opened, secrets, strict=True)

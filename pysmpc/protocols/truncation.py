@@ -17,7 +17,7 @@ import torch
 from pysmpc import ring
 from pysmpc.errors import PartyError
 from pysmpc.prg import KeySet
-from pysmpc.protocols.interfaces import Cost, Party, opening
+from pysmpc.protocols.interfaces import Cost, Party, opening, opens
 from pysmpc.shares import Share
 
 # Streams of one piece of material: r, quotient, jump, rho quotient, rho jump, shares
@@ -33,6 +33,7 @@ def divisor(value: int) -> ring.Divisor:
     return ring.Divisor(value)
 
 
+@opens("truncate")
 def truncate(party: Party, z: Share, by: int) -> Share:
     """z / by, rounded to one of the two integers next to it, at scale z.scale // by.
 
@@ -44,6 +45,7 @@ def truncate(party: Party, z: Share, by: int) -> Share:
     return truncate_all(party, [(z, by)])[0]
 
 
+@opens("truncate")
 def truncate_all(party: Party, dividends: Sequence[tuple[Share, int]]) -> list[Share]:
     """Each z / by as `truncate` does it, all in one round."""
     keys = party.dealer.keys
@@ -56,7 +58,7 @@ def truncate_all(party: Party, dividends: Sequence[tuple[Share, int]]) -> list[S
         corrections = party.dealer.corrections(2 * words.shape[1], deal)
         messages.append(ring.truncate_mask(keys, base, by_.offset, words))
         pieces.append((base, by_, corrections))
-    opened = party.channel.open(messages, "truncate")
+    opened = party.channel.open(messages, "truncate", [z.shape for z, _ in dividends])
     return [
         Share.of(ring.truncate_finish(keys, base, by_, c, corrections), z.shape, z.scale // by)
         for (z, by), (base, by_, corrections), c in zip(dividends, pieces, opened, strict=True)

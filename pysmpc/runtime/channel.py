@@ -14,9 +14,12 @@ import torch
 
 from pysmpc import ring
 from pysmpc.errors import ChannelError
+from pysmpc.protocols.interfaces import CAUSES, Where
+from pysmpc.runtime import ledger
 from pysmpc.runtime.stats import Stats
 
 Observer = Callable[[str, list[torch.Tensor], list[torch.Tensor]], None]
+Shapes = Sequence[tuple[int, ...]] | None
 
 
 class _Counting:
@@ -24,27 +27,39 @@ class _Counting:
         self.holders = holders
         self.stats = stats
         self.observer: Observer | None = None
+        self.where: Where | None = None
 
-    def _count(self, messages: Sequence[torch.Tensor]) -> None:
+    def _count(self, messages: Sequence[torch.Tensor], cause: str, shapes: Shapes = None) -> None:
+        """Before anything is sent."""
+        if cause not in CAUSES:
+            raise ChannelError(f"'{cause}' is no declared cause of an opening (CAUSES in protocols/interfaces.py)")
+        words = sum(m.shape[1] for m in messages)
         self.stats.rounds += 1
-        self.stats.sent += 8 * (self.holders - 1) * sum(m.shape[1] for m in messages)
+        self.stats.sent += 8 * (self.holders - 1) * words
+        if self.where and ledger.kept():
+            found = tuple(shapes) if shapes is not None else tuple((m.shape[1],) for m in messages)
+            ledger.note(self.where, cause, self.stats.rounds, found, words)
 
 
 class Local(_Counting):
     """All holders in this process."""
 
-    def open(self, messages: Sequence[torch.Tensor], cause: str) -> list[torch.Tensor]:
+    def open(self, messages: Sequence[torch.Tensor], cause: str, shapes: Shapes = None) -> list[torch.Tensor]:
         """Sums over the rows."""
-        return self._open(messages, cause, ring.rows_sum)
+        return self._open(messages, cause, shapes, ring.rows_sum)
 
     def open_xor(self, messages: Sequence[torch.Tensor], cause: str) -> list[torch.Tensor]:
         """Exclusive ors over the rows."""
-        return self._open(messages, cause, ring.rows_xor)
+        return self._open(messages, cause, None, ring.rows_xor)
 
     def _open(
-        self, messages: Sequence[torch.Tensor], cause: str, combine: Callable[[torch.Tensor], torch.Tensor]
+        self,
+        messages: Sequence[torch.Tensor],
+        cause: str,
+        shapes: Shapes,
+        combine: Callable[[torch.Tensor], torch.Tensor],
     ) -> list[torch.Tensor]:
-        self._count(messages)
+        self._count(messages, cause, shapes)
         opened = [combine(m) for m in messages]
         if self.observer:
             self.observer(cause, list(messages), opened)
@@ -68,21 +83,22 @@ class Linked(_Counting):
         super().__init__(holders, stats)
         self._links = links
 
-    def open(self, messages: Sequence[torch.Tensor], cause: str) -> list[torch.Tensor]:
+    def open(self, messages: Sequence[torch.Tensor], cause: str, shapes: Shapes = None) -> list[torch.Tensor]:
         """Sums over the holders."""
-        return self._exchange(messages, cause, ring.add)
+        return self._exchange(messages, cause, shapes, ring.add)
 
     def open_xor(self, messages: Sequence[torch.Tensor], cause: str) -> list[torch.Tensor]:
         """Exclusive ors over the holders."""
-        return self._exchange(messages, cause, torch.bitwise_xor)
+        return self._exchange(messages, cause, None, torch.bitwise_xor)
 
     def _exchange(
         self,
         messages: Sequence[torch.Tensor],
         cause: str,
+        shapes: Shapes,
         combine: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     ) -> list[torch.Tensor]:
-        self._count(messages)
+        self._count(messages, cause, shapes)
         sizes = [m.shape[1] for m in messages]
         if not self._links:
             return [torch.empty((0, m), dtype=torch.int64) for m in sizes]

@@ -12,7 +12,7 @@ import torch
 from pysmpc import ring
 from pysmpc.errors import PartyError
 from pysmpc.prg import KeySet, fresh_key
-from pysmpc.protocols.interfaces import Party
+from pysmpc.protocols.interfaces import Party, Where
 from pysmpc.protocols.suite import Suite, default, plaintext
 from pysmpc.runtime.channel import Local
 from pysmpc.runtime.dealer import LocalFeed, SeedDealer
@@ -38,6 +38,7 @@ class Session:
         self.stats = stats
         self.suite = suite
         self.serial = next(_serial)
+        party.channel.where = Where(self.serial, self.holders, tuple(self.holders[i] for i in party.ranks))
         self.plain = suite is plaintext
         self.waiting: list[Any] = []  # updates that pysmpc.tensor.flush will apply
         self._bodies: list[weakref.ref[Body]] = []

@@ -1,0 +1,100 @@
+"""The ledger: every opening with its cause and size, and never a value.
+
+A channel notes each message round here.  Ledgers are process-wide, since the parties
+of `runtime.threads` run beside whoever asked for one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pysmpc.protocols.interfaces import Where
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One message round of a session.
+
+    cause: a name of `protocols.interfaces.CAUSES`.  round: its number in the session,
+    from 1.  shapes: of what was opened, one a message; (words,) where a protocol opens
+    packed bits or does not say.  session: its serial number.  holders: of the session.
+    hosted: those of them in this process; none in a provider, which sees no opening.
+    """
+
+    cause: str
+    round: int
+    words: int
+    shapes: tuple[Shape, ...]
+    session: int
+    holders: tuple[str, ...]
+    hosted: tuple[str, ...]
+
+
+class Ledger:
+    """What was opened while it was kept: `for opening in ledger`, oldest first."""
+
+    def __init__(self) -> None:
+        self.openings: list[Opening] = []
+
+    def __iter__(self) -> Iterator[Opening]:
+        return iter(self.openings)
+
+    def __len__(self) -> int:
+        return len(self.openings)
+
+    @property
+    def causes(self) -> set[str]:
+        """Every cause that occurred."""
+        return {opening.cause for opening in self.openings}
+
+    @property
+    def revealed(self) -> list[Opening]:
+        """Openings that showed a value: those that were asked for by name."""
+        return [opening for opening in self.openings if opening.cause == "reveal"]
+
+    def __repr__(self) -> str:
+        lines = [f"Ledger of {len(self)} openings"]
+        for cause in sorted(self.causes):
+            found = [opening for opening in self.openings if opening.cause == cause]
+            lines.append(f"  {cause:<10} {len(found):>8} openings {sum(o.words for o in found):>14,} words")
+        return "\n".join(lines)
+
+
+_lock = threading.Lock()
+_kept: tuple[Ledger, ...] = ()
+
+
+@contextmanager
+def ledger() -> Iterator[Ledger]:
+    """List every opening of this process's sessions while the block runs.
+
+    >>> with sy.ledger() as openings:
+    ...     loss.backward()
+    >>> openings.revealed
+    []
+    """
+    global _kept
+    own = Ledger()
+    with _lock:
+        _kept = (*_kept, own)
+    try:
+        yield own
+    finally:
+        with _lock:
+            _kept = tuple(each for each in _kept if each is not own)
+
+
+def kept() -> bool:
+    """Whether anybody keeps one."""
+    return bool(_kept)
+
+
+def note(where: Where, cause: str, rounds: int, shapes: tuple[Shape, ...], words: int) -> None:
+    """Called by channels, once a round."""
+    for each in _kept:
+        each.openings.append(Opening(cause, rounds, words, shapes, where.session, where.holders, where.hosted))

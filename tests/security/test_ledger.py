@@ -1,0 +1,184 @@
+"""Every opening is listed with its cause, and no protocol opens what it did not declare."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from protocol_cases import CASES
+from settings import Setting, random_words
+from torch.nn import functional as F
+from twins import Owner, mlp
+
+import pysmpc as sy
+from pysmpc.errors import ChannelError
+from pysmpc.protocols import suite as suites
+from pysmpc.protocols.interfaces import CAUSES, opens
+from pysmpc.protocols.suite import Suite
+from pysmpc.runtime.session import virtual_session
+
+MASKED = set(CAUSES) - {"reveal"}
+
+
+def openings_of(protocol, setting, rng):
+    """Causes of all openings of one protocol, inputs made beforehand."""
+    case = CASES[protocol]
+    values = case.values(rng)
+
+    def program(session, owner):
+        suite, party = session.suite, session.party
+        shares = [suite.share(party, v if owner else None, v.shape, case.scale) for v in values]
+        before = session.stats.rounds
+        case.run(suite, party, *shares)
+        return before, session.stats.rounds
+
+    with sy.ledger() as kept:
+        outcomes = setting.everywhere(program)
+    for session, (before, after) in outcomes:
+        own = [o for o in kept if o.session == session.serial]
+        assert [o.round for o in own] == list(range(before + 1, after + 1)), "a round without an entry"
+        assert sum(o.words for o in own) * 8 * (setting.holders - 1) == session.stats.sent
+        assert all(o.hosted == tuple(session.holders[i] for i in session.party.ranks) for o in own)
+    return kept.causes
+
+
+@pytest.mark.parametrize("protocol", CASES)
+def test_a_protocol_opens_what_it_declares_and_nothing_else(protocol, setting, rng):
+    assert openings_of(protocol, setting, rng) == set(CASES[protocol].declared)
+
+
+def test_every_protocol_of_the_suite_has_a_case():
+    """Whoever adds a protocol adds a line to tests/support/protocol_cases.py."""
+    fields = {field.name for field in dataclasses.fields(Suite)} - {"name"}
+    assert fields <= set(CASES), f"no case for {sorted(fields - set(CASES))}"
+
+
+def test_protocols_of_every_suite_declare_known_causes():
+    found = [value for value in vars(suites).values() if isinstance(value, Suite)]
+    assert len(found) >= 2
+    for suite in found:
+        for field in dataclasses.fields(Suite):
+            protocol = getattr(suite, field.name)
+            declared = getattr(protocol, "opens", ())
+            assert set(declared) <= set(CAUSES)
+            if field.name == "reveal" and suite.name != "plaintext":
+                assert declared == ("reveal",)
+            elif field.name != "name":
+                assert "reveal" not in declared, f"{suite.name}.{field.name} reveals"
+
+
+def test_an_undeclared_opening_is_caught(monkeypatch, rng):
+    """As a protocol would that opened one message more."""
+    original = CASES["truncate"]
+
+    def leaky(suite, party, x):
+        party.channel.open([x.words()], "mask")
+        return original.run(suite, party, x)
+
+    monkeypatch.setitem(CASES, "truncate", dataclasses.replace(original, run=leaky))
+    assert openings_of("truncate", Setting("virtual", 2), rng) != set(original.declared)
+
+
+def test_a_cause_that_nobody_declared_is_refused(setting):
+    def program(session, owner):
+        words = torch.zeros((session.party.rows, 3), dtype=torch.int64)
+        before = session.stats.copy()
+        for open_ in (session.party.channel.open, session.party.channel.open_xor):
+            with pytest.raises(ChannelError, match="'debug' is no declared cause"):
+                open_([words], "debug")
+        assert session.stats == before
+
+    setting.everywhere(program)
+
+
+def test_declaring_an_unknown_cause_is_refused():
+    with pytest.raises(ValueError, match="curiosity"):
+        opens("mask", "curiosity")
+
+
+def train(session, owner, model, x, y, steps=2):
+    """Steps of a whole training program; returns the loss, unopened."""
+    mine = Owner(session, owner)
+    a, b, net = mine.share(x), mine.share(y), mine.module(model)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = F.mse_loss(net(a), b)
+        loss.backward()
+        optimizer.step()
+    return loss
+
+
+def test_a_training_run_opens_masked_values_until_the_user_asks(setting):
+    model, x, y = mlp(6, 5, 3), torch.randn(8, 6), torch.randn(8, 3)
+
+    def program(session, owner):
+        with sy.ledger() as before:
+            loss = train(session, owner, copy.deepcopy(model), x, y)
+        own = [o for o in before if o.session == session.serial]
+        assert own
+        assert {o.cause for o in own} <= MASKED
+        with sy.ledger() as after:
+            session.suite.reveal(session.party, loss.detach().window())
+        return before, [o for o in after if o.session == session.serial]
+
+    for session, (_, asked) in setting.everywhere(program):
+        [opening] = [o for o in asked if o.cause == "reveal"]
+        assert opening.shapes == ((),)
+        assert opening.words == 1
+        assert opening.round == session.stats.rounds
+
+
+def test_what_the_user_opens_is_listed_by_shape():
+    parties = sy.virtual("alice", "bob", "carol")
+    x = sy.encrypt(torch.randn(4, 3), parties)
+    with sy.ledger() as kept:
+        y = x * x
+        assert kept.revealed == []
+        y.reveal()
+        sy.decrypt([x[0], x.sum()])
+    assert [(o.shapes, o.words) for o in kept.revealed] == [(((4, 3),), 12), (((3,),), 3), (((),), 1)]
+    assert {o.holders for o in kept} == {("alice", "bob", "carol")}
+    assert kept.causes == {"mask", "truncate", "reveal"} or kept.causes == {"mask", "reveal"}
+    assert next(iter(kept)).shapes == ((4, 3),)
+
+
+def test_a_ledger_ends_with_its_block_and_nests():
+    parties = sy.virtual("alice", "bob")
+    x = sy.encrypt(torch.randn(3), parties)
+    with sy.ledger() as outer:
+        x.reveal()
+        with sy.ledger() as inner:
+            x.reveal()
+        x.reveal()
+    x.reveal()
+    assert (len(outer), len(inner)) == (3, 1)
+    assert [o.round for o in outer] == [1, 2, 3]
+
+
+def test_a_block_that_fails_ends_its_ledger():
+    parties = sy.virtual("alice", "bob")
+    x = sy.encrypt(torch.randn(3), parties)
+    with pytest.raises(ZeroDivisionError), sy.ledger() as kept:
+        raise ZeroDivisionError
+    x.reveal()
+    assert len(kept) == 0
+
+
+def test_a_ledger_shows_no_value(rng):
+    """Neither the values nor anything that travelled is kept: sizes and names are all."""
+    session = virtual_session(["alice", "bob"])
+    values = random_words(rng, 40)
+    x = session.suite.share(session.party, values, (40,), 1 << 16)
+    sent = []
+    session.party.channel.observer = lambda cause, messages, opened: sent.extend([*messages, *opened])
+    with sy.ledger() as kept:
+        session.suite.relu(session.party, session.suite.square(session.party, x))
+        session.suite.reveal(session.party, x)
+    text = repr(kept) + "".join(map(repr, kept))
+    assert "reveal" in text
+    large = {str(v) for t in [*sent, values] for v in t.reshape(-1).tolist() if abs(v) > 1 << 40}
+    assert large
+    assert not [v for v in large if v in text]
+    for opening in kept:
+        assert not any(isinstance(value, torch.Tensor) for value in vars(opening).values())

@@ -1,0 +1,107 @@
+"""One small run of every protocol of a suite: what its security tests have in common.
+
+`values(rng)` are what the owner shares, `run(suite, party, *shares)` the protocol and
+`declared` the causes for which it may open something, as the protocol's `@opens` says.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from settings import bounded_words
+
+from pysmpc.protocols import division
+from pysmpc.protocols.suite import default
+from pysmpc.shares import Share
+
+SCALE = 1 << 16
+N = 70
+
+
+@dataclass(frozen=True)
+class Case:
+    """A protocol on `inputs` secrets of N elements, magnitudes up to 2**bits."""
+
+    protocol: Callable
+    run: Callable
+    inputs: int = 1
+    bits: int = 40
+    scale: int = SCALE
+
+    def values(self, rng):
+        return [bounded_words(rng, self.bits, N) for _ in range(self.inputs)]
+
+    @property
+    def declared(self):
+        return getattr(self.protocol, "opens", ())
+
+
+def matrix(x, rows=7):
+    """A secret of N elements as a matrix."""
+    return Share(x.body, (rows, x.numel // rows), x.scale)
+
+
+def turned(x):
+    """The transpose of `matrix`."""
+    rows, cols = (m := matrix(x)).shape
+    return Share(x.body, (cols, rows), m.scale, (1, cols))
+
+
+def signed(run):
+    """A run that starts from the sign bit of the first secret: its openings are a comparison's too."""
+
+    def with_sign(suite, party, x, *rest):
+        return run(suite, party, suite.negative(party, x), x, *rest)
+
+    return with_sign
+
+
+def public(x):
+    return torch.arange(x.numel) + 3
+
+
+class Both:
+    """Two protocols, of which a run uses the one to prepare the other."""
+
+    def __init__(self, *protocols):
+        self.opens = tuple({cause: None for p in protocols for cause in getattr(p, "opens", ())})
+
+
+s = default
+CASES = {
+    "share": Case(s.share, lambda suite, party, x: x),
+    "reveal": Case(s.reveal, lambda suite, party, x: suite.reveal(party, x)),
+    "public": Case(s.public, lambda suite, party, x: suite.public(party, public(x))),
+    "refresh": Case(s.refresh, lambda suite, party, x: suite.refresh(party, x)),
+    "add": Case(s.add, lambda suite, party, x, y: suite.add(party, x, y), 2),
+    "sub": Case(s.sub, lambda suite, party, x, y: suite.sub(party, x, y), 2),
+    "neg": Case(s.neg, lambda suite, party, x: suite.neg(party, x)),
+    "scale_by": Case(s.scale_by, lambda suite, party, x: suite.scale_by(party, x, -5)),
+    "mul_public": Case(s.mul_public, lambda suite, party, x: suite.mul_public(party, x, public(x))),
+    "matmul_public": Case(
+        s.matmul_public, lambda suite, party, x: suite.matmul_public(party, matrix(x), public(x).reshape(-1, 7))
+    ),
+    "mul": Case(s.mul, lambda suite, party, x, y: suite.mul(party, x, y), 2),
+    "square": Case(s.square, lambda suite, party, x: suite.square(party, x)),
+    "matmul": Case(s.matmul, lambda suite, party, x, y: suite.matmul(party, matrix(x), turned(y)), 2),
+    "contract": Case(
+        s.contract,
+        lambda suite, party, x, y: suite.contract(party, x, matrix(x).matrices(), y, turned(y).matrices()),
+        2,
+    ),
+    "truncate": Case(s.truncate, lambda suite, party, x: suite.truncate(party, x, 1 << 10)),
+    "truncate_all": Case(
+        s.truncate_all, lambda suite, party, x, y: suite.truncate_all(party, [(x, 1000), (y, 1 << 16)]), 2
+    ),
+    "negative": Case(s.negative, lambda suite, party, x: suite.negative(party, x), bits=61),
+    "bit_share": Case(
+        Both(s.negative, s.bit_share), signed(lambda suite, party, b, x: suite.bit_share(party, b, x.shape))
+    ),
+    "relu": Case(s.relu, lambda suite, party, x: suite.relu(party, x, SCALE)),
+    "select": Case(
+        Both(s.negative, s.select), signed(lambda suite, party, b, x, y: suite.select(party, b, y, SCALE)), 2
+    ),
+    "reciprocal": Case(
+        division.reciprocal, lambda suite, party, x: division.reciprocal(suite, party, x, SCALE), bits=32
+    ),
+}
