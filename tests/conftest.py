@@ -8,7 +8,9 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
-pytest.register_assert_rewrite("protocol_cases", "settings", "kernel_oracles", "maskings", "op_checks", "twins")
+pytest.register_assert_rewrite(
+    "protocol_cases", "settings", "kernel_oracles", "maskings", "op_checks", "twins", "views"
+)
 
 
 @pytest.fixture(autouse=True)

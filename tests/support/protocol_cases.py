@@ -31,13 +31,21 @@ class Case:
     def values(self, rng):
         return [bounded_words(rng, self.bits, N) for _ in range(self.inputs)]
 
+    def contrast(self, n):
+        """Two sets of inputs as different as can be: zeros, and large constants and a pattern."""
+        large = torch.full((n,), 1 << self.bits, dtype=torch.int64)
+        large[n // 2 :: 2] = -(1 << self.bits)
+        large[n // 2 + 3 :: 4] = 1
+        return [torch.zeros(n, dtype=torch.int64)] * self.inputs, [large] * self.inputs
+
     @property
     def declared(self):
         return getattr(self.protocol, "opens", ())
 
 
-def matrix(x, rows=7):
-    """A secret of N elements as a matrix."""
+def matrix(x):
+    """A secret as a matrix of few rows."""
+    rows = 7 if x.numel % 7 == 0 else 16
     return Share(x.body, (rows, x.numel // rows), x.scale)
 
 
@@ -79,7 +87,8 @@ CASES = {
     "scale_by": Case(s.scale_by, lambda suite, party, x: suite.scale_by(party, x, -5)),
     "mul_public": Case(s.mul_public, lambda suite, party, x: suite.mul_public(party, x, public(x))),
     "matmul_public": Case(
-        s.matmul_public, lambda suite, party, x: suite.matmul_public(party, matrix(x), public(x).reshape(-1, 7))
+        s.matmul_public,
+        lambda suite, party, x: suite.matmul_public(party, matrix(x), public(x).reshape(matrix(x).shape[::-1])),
     ),
     "mul": Case(s.mul, lambda suite, party, x, y: suite.mul(party, x, y), 2),
     "square": Case(s.square, lambda suite, party, x: suite.square(party, x)),

@@ -1,0 +1,275 @@
+"""What parties see does not depend on secrets.
+
+Each protocol runs on zeros and on large constants, under fresh keys.  Views of all
+holders but one are compared byte by byte: shares, messages, dealt words, differences
+of neighbours and between parts.  The provider's view is equal bit by bit.  The leaks
+of other libraries are planted, and must be found.
+"""
+
+import copy
+import hashlib
+import itertools
+import os
+import random
+import types
+
+import numpy as np
+import pytest
+import torch
+from protocol_cases import CASES
+from settings import Setting
+from twins import Owner, mlp
+from views import ALPHA, RUNS, distinguished, record, tail, uniform
+
+from pysmpc import prg
+from pysmpc.prg import KeySet
+from pysmpc.runtime import session as sessions
+from pysmpc.runtime.session import virtual_session
+
+# What a holder computes from its shares and public numbers adds nothing to its view.
+COMPUTED = {"public", "mul_public", "matmul_public"}
+HIDING = [name for name in CASES if name not in COMPUTED | {"reveal"}]
+LARGE = {"reciprocal"}  # 33 comparisons an element, and some 70 messages
+
+
+def views(case, holders, n):
+    """For each missing holder, the others' views of a run on either secret."""
+    first, second = (record(case, values, holders) for values in case.contrast(n))
+    for missing in range(holders):
+        yield first.view_without(missing), second.view_without(missing)
+
+
+def check(protocol, holders, n, pairs=True):
+    n >>= 6 * (protocol in LARGE)
+    for first, second in views(CASES[protocol], holders, n):
+        assert not distinguished(first, second, pairs)
+
+
+@pytest.mark.parametrize("holders", [2, 3])
+@pytest.mark.parametrize("protocol", HIDING)
+def test_views_of_different_secrets_are_alike(protocol, holders):
+    check(protocol, holders, 1 << (17 if holders == 2 else 13), protocol not in LARGE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("holders", [2, 3])
+@pytest.mark.parametrize("protocol", HIDING)
+def test_views_are_alike_over_a_million_words(protocol, holders):
+    check(protocol, holders, 1 << 20)
+
+
+@pytest.mark.parametrize("holders", [2, 3])
+def test_what_is_revealed_is_seen(holders):
+    """The control: the comparison is not blind."""
+    for first, second in views(CASES["reveal"], holders, 1 << 13):
+        assert distinguished(first, second)
+
+
+def test_the_p_values_are_those_of_the_chi_square_distribution():
+    """Published quantiles (NIST Handbook 1.3.6.7.4), and 2 degrees of freedom, whose tail is exp(-x / 2)."""
+    for statistic, freedom, p in [(3.841, 1, 0.05), (18.307, 10, 0.05), (149.449, 100, 0.001)]:
+        assert tail(statistic, freedom) == pytest.approx(p, rel=2e-3)
+    assert tail(60.0, 2) == pytest.approx(np.exp(-30), rel=1e-6)
+    assert ALPHA / RUNS / 1e4 > 1e-14  # far above what rounding makes of a tail
+
+
+# --- the provider -----------------------------------------------------------------------
+
+
+def fixed_randomness(monkeypatch, seed):
+    """The operating system's generator, replaced by one that repeats itself."""
+    stream = random.Random(seed)
+    monkeypatch.setattr(prg, "os", types.SimpleNamespace(urandom=stream.randbytes))
+
+
+def dealt(case, values, holders):
+    """Every word that the provider sends in a run with a thread a party."""
+    sent = []
+
+    def program(session, owner):
+        suite, party = session.suite, session.party
+        if not party.rows:
+            feed = session.feeds[0]
+            send = feed.send
+            feed.send = lambda words: (sent.append(words.clone()), send(words))
+        shares = [suite.share(party, v if owner else None, v.shape, case.scale) for v in values]
+        case.run(suite, party, *shares)
+
+    Setting("threads", holders).everywhere(program)
+    return sent
+
+
+@pytest.mark.parametrize("holders", [2, 3])
+@pytest.mark.parametrize("protocol", CASES)
+def test_the_provider_deals_the_same_whatever_the_inputs(protocol, holders, monkeypatch):
+    case = CASES[protocol]
+    runs = []
+    for seed, values in zip((7, 7, 8), (*case.contrast(70), case.contrast(70)[0]), strict=True):
+        fixed_randomness(monkeypatch, seed)
+        runs.append(dealt(case, values, holders))
+    first, second, other = runs
+    assert len(first) == len(second)
+    assert all(map(torch.equal, first, second))
+    assert not first or not all(map(torch.equal, first, other))  # or the comparison would be void
+
+
+def test_the_provider_of_a_training_step_deals_the_same_whatever_the_inputs(monkeypatch):
+    model = mlp(6, 5, 3)
+
+    def program(session, owner, x, y, sent):
+        if not session.party.rows:
+            feed = session.feeds[0]
+            send = feed.send
+            feed.send = lambda words: (sent.append(words.clone()), send(words))
+        mine = Owner(session, owner)
+        a, b, net = mine.share(x), mine.share(y), mine.module(copy.deepcopy(model))
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        torch.nn.functional.mse_loss(net(a), b).backward()
+        optimizer.step()
+
+    runs = []
+    for x, y in ((torch.zeros(8, 6), torch.zeros(8, 3)), (100 * torch.randn(8, 6), torch.randn(8, 3))):
+        fixed_randomness(monkeypatch, 7)
+        sent = []
+        Setting("threads", 2).everywhere(lambda s, owner, x=x, y=y, sent=sent: program(s, owner, x, y, sent))
+        runs.append(sent)
+    assert len(runs[0]) > 5
+    assert all(itertools.starmap(torch.equal, zip(*runs, strict=True)))
+
+
+# --- where randomness comes from -----------------------------------------------------------
+
+
+def everything(holders=2):
+    """All that is seen in a run, with whatever keys there are."""
+    case = CASES["relu"]
+    return record(case, case.contrast(64)[0], holders).view_without(0)
+
+
+def same(first, second):
+    return any(torch.equal(first[name], second[name]) for name in first)
+
+
+def seeded_by_the_user():
+    """Two runs, before each of which a program seeds every generator that it can."""
+    runs = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        np.random.seed(1)
+        random.seed(1)
+        runs.append(everything())
+    return runs
+
+
+def test_no_generator_that_a_program_can_seed_hides_anything():
+    assert not same(*seeded_by_the_user())
+
+
+def test_the_operating_system_is_the_only_source(monkeypatch):
+    runs = []
+    for _ in range(2):
+        fixed_randomness(monkeypatch, 3)
+        runs.append(everything())
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+
+
+def keys_are_good(count=4096):
+    """Keys are distinct and their bytes uniform."""
+    found = [prg.fresh_key() for _ in range(count)]
+    counts = np.bincount(np.frombuffer(b"".join(found), np.uint8), minlength=256)
+    each = np.frombuffer(b"".join(found), np.uint8).reshape(count, 16)
+    p = [uniform(counts), *(uniform(np.bincount(each[:, i], minlength=256)) for i in range(16))]
+    return len(set(found)) == count and min(p) * len(p) * RUNS >= ALPHA
+
+
+def test_keys_are_distinct_and_uniform():
+    assert keys_are_good()
+
+
+# --- planted leaks -------------------------------------------------------------------------
+
+
+def leaks(name, holders=2, n=1 << 13):
+    return [bool(distinguished(*pair)) for pair in views(CASES[name], holders, n)]
+
+
+@pytest.mark.parametrize("protocol", ["mul", "square", "matmul"])
+def test_one_mask_for_a_whole_tensor_is_caught(protocol, monkeypatch):
+    """PySyft 0.2 drew one random number and subtracted it from every element."""
+    original = KeySet.mask
+
+    def single(self, stream, shares):
+        mask = -original(self, stream, torch.zeros_like(shares))
+        return shares - mask[:, :1]
+
+    monkeypatch.setattr(KeySet, "mask", single)
+    assert all(leaks(protocol))
+
+
+def test_one_random_number_for_all_shares_is_caught(monkeypatch):
+    """The same leak where an owner shares its input."""
+    original = KeySet.draw
+
+    def single(self, stream, n, corrections=None):
+        words = original(self, stream, n)
+        words = words[:, :1].expand(-1, n).contiguous() if n else words
+        if corrections is not None:
+            words[-1] += corrections
+        return words
+
+    monkeypatch.setattr(KeySet, "draw", single)
+    monkeypatch.setattr(
+        KeySet, "take", lambda self, stream, values: values.sub_(self.total(stream, values.numel())[:1])
+    )
+    assert all(leaks("share"))
+
+
+def test_one_mask_for_two_secrets_is_caught(monkeypatch):
+    """Openings of x and y under one mask differ by x - y."""
+    session = virtual_session(["0", "1"])
+    monkeypatch.setattr(type(session.party.dealer), "streams", lambda self, count=1: 0)
+    case = CASES["mul"]
+    zeros, large = case.contrast(1 << 13)
+    first = record(case, zeros, 2)
+    second = record(case, [large[0], zeros[0]], 2)
+    assert all(distinguished(first.view_without(i), second.view_without(i)) for i in range(2))
+
+
+def test_a_message_without_a_mask_is_caught(monkeypatch):
+    monkeypatch.setattr(KeySet, "mask", lambda self, stream, shares: shares.clone())
+    assert all(leaks("square"))
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [
+        lambda: int(torch.randint(1 << 62, ())),
+        lambda: int(np.random.randint(1 << 62)),
+        lambda: random.getrandbits(128),
+    ],
+    ids=["torch", "numpy", "random"],
+)
+def test_keys_from_a_seedable_generator_are_caught(seed, monkeypatch):
+    """CrypTen's shared seeds came from torch's and NumPy's generators, which programs seed."""
+    monkeypatch.setattr(sessions, "fresh_key", lambda: seed().to_bytes(16, "little"))
+    assert same(*seeded_by_the_user())
+
+
+@pytest.mark.parametrize("bits", [8, 20, 64])
+def test_keys_from_a_small_number_are_caught(bits, monkeypatch):
+    monkeypatch.setattr(prg, "fresh_key", lambda: random.SystemRandom().getrandbits(bits).to_bytes(16, "little"))
+    assert not keys_are_good()
+
+
+def test_keys_from_a_counter_are_caught(monkeypatch):
+    """Distinct, hashed to look uniform, and the same in every process."""
+    start = itertools.count()
+    monkeypatch.setattr(sessions, "fresh_key", lambda: hashlib.sha256(str(next(start)).encode()).digest()[:16])
+    first = everything()
+    start = itertools.count()
+    assert same(first, everything())
+
+
+def test_the_process_gives_no_key_twice():
+    assert len({prg.fresh_key() for _ in range(1000)}) == 1000
+    assert prg.os is os

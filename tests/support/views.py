@@ -1,0 +1,153 @@
+"""What parties see of a run, and whether it tells one secret from another.
+
+A view belongs to all holders but one, who put together what they know: their shares,
+the words that were dealt to them, and every message, those of the missing holder
+included.  With two holders that is what one holder sees.
+"""
+
+import numpy as np
+import torch
+
+from pysmpc.runtime.session import virtual_session
+from pysmpc.shares import Bit, Share
+
+#: A false alarm in any of RUNS comparisons is rarer than ALPHA in all (Bonferroni).
+ALPHA, RUNS = 1e-6, 1000
+
+
+class Recorder:
+    """Everything that is shared, sent and dealt in an in-process session."""
+
+    def __init__(self, session):
+        self.shared = {}  # name: [rows, n]; a holder knows its own row
+        self.public = {}  # name: [n]; known to every holder
+        self.dealt = {}  # name: [n]; known to the last holder
+        self._holders = session.party.holders
+        session.party.channel.observer = self._message
+        for name in ("dealer", "owner"):
+            dealer = getattr(session.party, name)
+            dealer._feed.receive = self._noting(dealer._feed.receive, name)
+
+    def _message(self, cause, messages, opened):
+        for message in messages:
+            self.public |= {f"{len(self.public)} {cause} from {i}": row.clone() for i, row in enumerate(message)}
+
+    def _noting(self, receive, name):
+        def receiving(words):
+            out = receive(words)
+            self.dealt[f"{len(self.dealt)} by the {name}"] = out.clone()
+            return out
+
+        return receiving
+
+    def keep(self, name, item):
+        """A share or bit that a protocol was given or returned."""
+        if isinstance(item, Share):
+            self.shared[name] = item.body.words
+        elif isinstance(item, Bit):
+            self.shared[f"{name} rho"] = item.rho
+            self.public[f"{name} beta"] = item.beta[0]
+        elif isinstance(item, list | tuple):
+            for i, each in enumerate(item):
+                self.keep(f"{name}[{i}]", each)
+        elif item.dim() == 2 and item.shape[0] == self._holders:
+            self.shared[name] = item
+        else:
+            self.public[name] = item.reshape(-1)
+
+    def view_without(self, missing):
+        """{name: words} that all holders but one know together."""
+        rows = [i for i in range(self._holders) if i != missing]
+        view = dict(self.public)
+        for name, words in self.shared.items():
+            view |= {f"{name} of {i}": words[i] for i in rows}
+            if len(rows) > 1:
+                view[f"{name}, summed"] = words[rows].sum(0)
+        if missing != self._holders - 1:
+            view |= self.dealt
+        return {name: words for name, words in view.items() if words.numel()}
+
+
+def record(case, values, holders, session=None):
+    """A run of a case on these values, in a session of its own: fresh keys."""
+    session = session or virtual_session([str(i) for i in range(holders)])
+    suite, party = session.suite, session.party
+    recorder = Recorder(session)
+    shares = [suite.share(party, v, v.shape, case.scale) for v in values]
+    recorder.keep("input", shares)
+    recorder.keep("result", case.run(suite, party, *shares))
+    return recorder
+
+
+def byte_counts(words):
+    """[8, 256]: how often each value of each byte of a word occurs."""
+    words = np.ascontiguousarray(words.numpy())
+    if len(words) < 1 << 15:
+        columns = words.view(np.uint8).reshape(-1, 8)
+        return np.stack([np.bincount(columns[:, i], minlength=256) for i in range(8)])
+    columns = words.view(np.uint16).reshape(-1, 4)
+    pairs = [np.bincount(columns[:, i], minlength=1 << 16).reshape(256, 256) for i in range(4)]
+    return np.stack([pair.sum(axis) for pair in pairs for axis in (0, 1)])
+
+
+def tail(statistic, freedom):
+    """Probability that a chi-square variable is at least as large."""
+    half = torch.tensor([freedom / 2, statistic / 2], dtype=torch.float64)
+    return float(torch.special.gammaincc(half[0], half[1])) if freedom else 1.0
+
+
+def uniform(counts):
+    """p-value of counts having come from uniform bytes."""
+    expected = counts.sum() / counts.size
+    assert expected >= 5, "too few words for the test to tell anything"
+    return tail(float(((counts - expected) ** 2 / expected).sum()), counts.size - 1)
+
+
+def alike(first, second):
+    """p-value of two rows of counts having come from one distribution; rare values count as one."""
+    rare = first + second < 20
+    first = np.append(first[~rare], first[rare].sum()).astype(float)
+    second = np.append(second[~rare], second[rare].sum()).astype(float)
+    seen = first + second > 0
+    first, second = first[seen], second[seen]
+    if len(first) < 2:
+        return 1.0
+    up = np.sqrt(second.sum() / first.sum())
+    return tail(float(((first * up - second / up) ** 2 / (first + second)).sum()), len(first) - 1)
+
+
+def features(view, pairs):
+    """Words to test: each part of a view, differences of neighbours, and (pairs) of parts of one length."""
+    names = list(view)
+    for i, name in enumerate(names):
+        words = view[name]
+        yield name, words
+        if words.numel() > 1:
+            yield f"neighbours in {name}", words[1:] - words[:-1]
+        for other in names[:i] if pairs else ():
+            if view[other].shape == words.shape:
+                yield f"{name} less {other}", words - view[other]
+                if "compare" in name and "compare" in other:
+                    yield f"{name} xor {other}", words ^ view[other]
+
+
+def compare(first, second, pairs=True):
+    """{what: p-value} that views of different secrets are of one distribution, and their parts uniform."""
+    assert list(first) == list(second), "the program's course depends on the secret"
+    found = {}
+    for (name, a), (_, b) in zip(features(first, pairs), features(second, pairs), strict=True):
+        assert a.shape == b.shape, "sizes depend on the secret"
+        if a.numel() < 64:
+            continue  # tells nothing
+        a, b = byte_counts(a), byte_counts(b)
+        for byte in range(8):
+            found[f"byte {byte} of {name}, compared"] = alike(a[byte], b[byte])
+        if name in first and a.sum() >= 5 * 256:
+            found |= {f"{name}, uniform": uniform(a.sum(0)), f"{name} of the other, uniform": uniform(b.sum(0))}
+    return found
+
+
+def distinguished(first, second, pairs=True):
+    """What tells two views apart, by a bound that chance does not reach; nothing, for a protocol that hides."""
+    found = compare(first, second, pairs)
+    return {name: p for name, p in found.items() if p * len(found) * RUNS < ALPHA}
