@@ -9,7 +9,7 @@ function may decide anything by the value of an element.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -19,20 +19,24 @@ from pysmpc.prg import KeySet
 
 @dataclass(frozen=True)
 class Cost:
-    """Rounds, bytes sent by one holder, by the dealer, and by the owner of inputs."""
+    """Rounds, bytes sent by one holder, by the dealer, and by the owner of inputs.
+
+    asked, answered: bytes that one holder sent to a provider that takes part, and that
+    it sent back.
+    """
 
     rounds: int = 0
     sent: int = 0
     dealt: int = 0
     shared: int = 0
+    asked: int = 0
+    answered: int = 0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.rounds + other.rounds, self.sent + other.sent, self.dealt + other.dealt, self.shared + other.shared
-        )
+        return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     def __mul__(self, times: int) -> Cost:
-        return Cost(self.rounds * times, self.sent * times, self.dealt * times, self.shared * times)
+        return Cost(*(a * times for a in astuple(self)))
 
 
 #: Cost of what every holder computes alone.
@@ -46,6 +50,13 @@ CAUSES = {
     "relu": "the input of a ReLU under a dealt mask",
     "select": "a value to select under a dealt mask",
     "reveal": "the value itself: somebody asked for it by name",
+}
+
+#: Why the holders may ask a provider that takes part, and what it sees then.
+QUESTIONS = {
+    "convert": "a value under a mask that the holders drew",
+    "compare": "64 elements of Z_67: uniform, but for at most one zero at a uniform place",
+    "position": "a position under a mask that the holders drew",
 }
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -78,6 +89,11 @@ class Where:
     hosted: tuple[str, ...]
 
 
+def asking(holders: int, question: int, answer: int, public: bool = False) -> Cost:
+    """Each holder sends `question` words to the provider, which sends `answer` words to one, or to all."""
+    return Cost(1 + (answer > 0), asked=8 * question, answered=8 * answer * (holders if public else 1))
+
+
 class Channel(Protocol):
     """Messages between the holders; one call is one round."""
 
@@ -107,6 +123,27 @@ class Dealer(Protocol):
         """Where the dealer runs: deal(keys of all holders, out [words]), and send.
 
         Returns the corrections to the process that hosts their receiver.
+        """
+
+    def ask(
+        self,
+        message: torch.Tensor,
+        cause: str,
+        words: int,
+        answer: Callable[[KeySet, torch.Tensor, torch.Tensor], Any],
+        public: bool = False,
+    ) -> torch.Tensor | None:
+        """Corrections that depend on what the holders have (SecureNN's third party).
+
+        cause: one of QUESTIONS.
+
+        1. Every holder sends its row of `message` [rows, m] to the provider: one round.
+        2. Where the provider runs: answer(keys of all holders, messages [holders, m],
+           out [words]); it sends `out` to the receiver of corrections, or (public) to
+           every holder: one round, and none for words = 0.
+
+        Returns `out` to the processes that host a receiver, None to the others.  A
+        driver has neither rows nor answers: it sends and waits for nothing.
         """
 
 

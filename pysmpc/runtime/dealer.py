@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 import torch
 
-from pysmpc.errors import PartyError
+from pysmpc.errors import ChannelError, PartyError
 from pysmpc.prg import KeySet
+from pysmpc.protocols.interfaces import QUESTIONS
 
 
 class Feed(Protocol):
@@ -45,12 +46,85 @@ class LocalFeed:
         return self._pending.popleft()
 
 
+class Desk(Protocol):
+    """The way of questions from the holders to the provider, and of public answers back.
+
+    Needed where the protocols of a session ask (SecureNN).  A process is one end; a
+    driver has neither and calls nothing.
+    """
+
+    def ask(self, cause: str, words: torch.Tensor) -> None:
+        """Holder's end: send one message; does not wait."""
+
+    def questions(self, cause: str, words: int) -> torch.Tensor:
+        """Provider's end: wait for the next message of every holder, [holders, words]."""
+
+    def answer(self, words: torch.Tensor) -> None:
+        """Provider's end: send to every holder; does not wait."""
+
+    def receive(self, words: int) -> torch.Tensor:
+        """Holder's end: wait for the provider's next public answer."""
+
+
+class NoDesk:
+    """Nobody to ask: for owners of inputs, and for a provider that only deals ahead."""
+
+    def _refuse(self) -> ChannelError:
+        return ChannelError(
+            "these protocols ask the crypto provider to take part, but here it only deals ahead; "
+            "use another protocol, or a runtime with an interactive provider"
+        )
+
+    def ask(self, cause: str, words: torch.Tensor) -> None:
+        """Raises."""
+        raise self._refuse()
+
+    def questions(self, cause: str, words: int) -> torch.Tensor:
+        """Raises."""
+        raise self._refuse()
+
+    def answer(self, words: torch.Tensor) -> None:
+        """Raises."""
+        raise self._refuse()
+
+    def receive(self, words: int) -> torch.Tensor:
+        """Raises."""
+        raise self._refuse()
+
+
+class LocalDesk:
+    """All holders and the provider in one process: what one end sends, the other finds."""
+
+    def __init__(self) -> None:
+        self._asked: list[torch.Tensor] = []
+        self._answers: deque[torch.Tensor] = deque()
+
+    def ask(self, cause: str, words: torch.Tensor) -> None:
+        """Called once a holder, in their order."""
+        self._asked.append(words)
+
+    def questions(self, cause: str, words: int) -> torch.Tensor:
+        """The rows that were asked."""
+        rows, self._asked = self._asked, []
+        return torch.stack(rows)
+
+    def answer(self, words: torch.Tensor) -> None:
+        """Keep for `receive`."""
+        self._answers.append(words)
+
+    def receive(self, words: int) -> torch.Tensor:
+        """What was answered first."""
+        return self._answers.popleft()
+
+
 class SeedDealer:
     """Seeds to all, corrections to the last holder.
 
     keys: of the hosted holders.  everyone: keys of all holders, in the process that
     deals.  receives: whether the last holder is hosted here.  count: told the bytes
-    of every correction, in all processes alike.
+    of every correction, in all processes alike.  desk, count_ask: for `ask`; the latter
+    is told the bytes of one holder's question and of the whole answer.  observer: told
+    all that the provider was asked, where it runs.
     """
 
     def __init__(
@@ -60,12 +134,19 @@ class SeedDealer:
         receives: bool,
         feed: Feed,
         count: Callable[[int], None],
+        desk: Desk | None = None,
+        count_ask: Callable[[int, int], None] | None = None,
+        holders: int = 0,
     ) -> None:
         self.keys = keys
         self._everyone = everyone
         self._receives = receives
         self._feed = feed
         self._count = count
+        self._desk = desk or NoDesk()
+        self._count_ask = count_ask or (lambda asked, answered: None)
+        self._holders = holders
+        self.observer: Callable[[str, torch.Tensor, torch.Tensor], None] | None = None
         self._next_stream = 0
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -92,3 +173,31 @@ class SeedDealer:
                 deal(self._everyone, out)
                 self._feed.send(out)
             return self._feed.receive(words) if self._receives else None
+
+    def ask(
+        self,
+        message: torch.Tensor,
+        cause: str,
+        words: int,
+        answer: Callable[[KeySet, torch.Tensor, torch.Tensor], Any],
+        public: bool = False,
+    ) -> torch.Tensor | None:
+        """Ask (where holders are), answer (where the provider is), receive (where the receivers are)."""
+        if cause not in QUESTIONS:
+            raise ChannelError(f"'{cause}' is no question that the provider may be asked: {', '.join(QUESTIONS)}")
+        with self._lock:
+            rows, size = message.shape
+            self._count_ask(8 * size, 8 * words * (self._holders if public else 1))
+            for row in message:
+                self._desk.ask(cause, row)
+            if self._everyone is not None:
+                asked = self._desk.questions(cause, size)
+                out = torch.empty(words, dtype=torch.int64)
+                answer(self._everyone, asked, out)
+                if self.observer:
+                    self.observer(cause, asked, out)
+                if words:
+                    (self._desk.answer if public else self._feed.send)(out)
+            if not words or not (rows if public else self._receives):
+                return None
+            return self._desk.receive(words) if public else self._feed.receive(words)

@@ -15,7 +15,7 @@ from pysmpc.prg import KeySet, fresh_key
 from pysmpc.protocols.interfaces import Party, Where
 from pysmpc.protocols.suite import Suite, default, plaintext
 from pysmpc.runtime.channel import Local
-from pysmpc.runtime.dealer import LocalFeed, SeedDealer
+from pysmpc.runtime.dealer import LocalDesk, LocalFeed, SeedDealer
 from pysmpc.runtime.stats import Stats
 from pysmpc.shares import Body
 
@@ -105,7 +105,16 @@ def virtual_session(holders: Sequence[str], provider: str = "crypto_provider") -
         holders=n,
         ranks=tuple(range(n)),
         channel=Local(n, stats),
-        dealer=SeedDealer(KeySet(dealer_keys, 0, n - 1), KeySet(dealer_keys), True, LocalFeed(), dealt),
+        dealer=SeedDealer(
+            KeySet(dealer_keys, 0, n - 1),
+            KeySet(dealer_keys),
+            True,
+            LocalFeed(),
+            dealt,
+            LocalDesk(),
+            stats.count_ask,
+            n,
+        ),
         owner=SeedDealer(KeySet(owner_keys, 0, n - 1), KeySet(owner_keys), True, LocalFeed(), shared),
         own=KeySet(ring_keys),
         next=KeySet(ring_keys[1:] + ring_keys[:1]),

@@ -11,15 +11,24 @@ from pysmpc.protocols.interfaces import Cost
 class Stats:
     """Totals of a session.
 
-    rounds: message rounds between the holders.  sent: bytes that one holder sent to
-    the others.  dealt: bytes that the crypto provider sent.  shared: bytes that owners
-    of inputs sent.
+    rounds: message rounds between the holders, and to and from a provider that takes
+    part.  sent: bytes that one holder sent to the others.  dealt: bytes that the crypto
+    provider sent ahead.  shared: bytes that owners of inputs sent.  asked: bytes that
+    one holder sent to the provider.  answered: bytes that it sent back.
     """
 
     rounds: int = 0
     sent: int = 0
     dealt: int = 0
     shared: int = 0
+    asked: int = 0
+    answered: int = 0
+
+    def count_ask(self, asked: int, answered: int) -> None:
+        """A question of so many bytes a holder, and the answer."""
+        self.rounds += 1 + (answered > 0)
+        self.asked += asked
+        self.answered += answered
 
     def copy(self) -> Stats:
         """The totals as they are now."""
@@ -31,4 +40,4 @@ class Stats:
     @property
     def cost(self) -> Cost:
         """In the terms in which protocols declare theirs."""
-        return Cost(self.rounds, self.sent, self.dealt, self.shared)
+        return Cost(*astuple(self))

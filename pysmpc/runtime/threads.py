@@ -2,7 +2,7 @@
 
 The setting closest to real machines without sockets: each holder has its own share
 alone (one row), the provider has none and deals ahead of everybody, waiting for
-nobody.  Used by the test suite to run each protocol as it runs on a network.
+nobody but where the protocols ask it something.  Used by the test suite to run each protocol as it runs on a network.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pysmpc.runtime.session import Session, check_names
 from pysmpc.runtime.stats import Stats
 
 T = TypeVar("T")
+Queue = queue.SimpleQueue[Any]
 PATIENCE = 60.0
 
 
@@ -79,13 +80,65 @@ class MemoryFeed:
         self._queue.put(error)
 
 
+class MemoryDesk:
+    """Questions to the provider's thread and its public answers: a queue a holder each way.
+
+    rank: of the holder whose end this is; None at the provider's.
+    """
+
+    def __init__(self, up: Sequence[Queue], down: Sequence[Queue], rank: int | None) -> None:
+        self._up, self._down, self._rank = up, down, rank
+
+    def ask(self, cause: str, words: torch.Tensor) -> None:
+        """Never waits."""
+        assert self._rank is not None
+        self._up[self._rank].put((cause, words))
+
+    def questions(self, cause: str, words: int) -> torch.Tensor:
+        """Wait for every holder."""
+        rows = []
+        for rank, source in enumerate(self._up):
+            theirs, row = _get(source, f"holder {rank}")
+            if theirs != cause or row.numel() != words:
+                raise ChannelError(
+                    f"the provider is at '{cause}' with {words} words, holder {rank} at '{theirs}' with "
+                    f"{row.numel()}: the parties run different programs"
+                )
+            rows.append(row)
+        return torch.stack(rows)
+
+    def answer(self, words: torch.Tensor) -> None:
+        """Never waits."""
+        for sink in self._down:
+            sink.put(words)
+
+    def receive(self, words: int) -> torch.Tensor:
+        """Wait for the provider."""
+        assert self._rank is not None
+        found: torch.Tensor = _get(self._down[self._rank], "the provider")
+        if found.numel() != words:
+            raise ChannelError(f"expected an answer of {words} words, the provider sent {found.numel()}")
+        return found
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the other end that this one has stopped."""
+        for sink in self._down if self._rank is None else [self._up[self._rank]]:
+            sink.put(error)
+
+
 def _dealer(
-    keys: list[bytes], rank: int | None, deals: bool, feed: MemoryFeed, count: Callable[[int], None]
+    keys: list[bytes],
+    rank: int | None,
+    deals: bool,
+    feed: MemoryFeed,
+    count: Callable[[int], None],
+    desk: MemoryDesk | None = None,
+    count_ask: Callable[[int, int], None] | None = None,
 ) -> SeedDealer:
     n = len(keys)
     mine = [] if rank is None else [keys[rank]]
     hosted = KeySet(mine, 0 if rank == 0 else -1, 0 if rank == n - 1 else -1)
-    return SeedDealer(hosted, KeySet(keys) if deals else None, rank == n - 1, feed, count)
+    return SeedDealer(hosted, KeySet(keys) if deals else None, rank == n - 1, feed, count, desk, count_ask, n)
 
 
 def sessions(holders: Sequence[str], provider: str = "crypto_provider", suite: Suite = default) -> list[Session]:
@@ -96,6 +149,7 @@ def sessions(holders: Sequence[str], provider: str = "crypto_provider", suite: S
     check_names(holders, provider)
     n = len(holders)
     boxes = {(i, j): queue.SimpleQueue[Any]() for i in range(n) for j in range(n) if i != j}
+    up, down = ([Queue() for _ in range(n)] for _ in range(2))
     dealt_feed, shared_feed = MemoryFeed(), MemoryFeed()
     dealer_keys, owner_keys, ring_keys = ([fresh_key() for _ in range(n)] for _ in range(3))
 
@@ -108,6 +162,7 @@ def sessions(holders: Sequence[str], provider: str = "crypto_provider", suite: S
         def shared(count: int) -> None:
             stats.shared += count
 
+        desk = MemoryDesk(up, down, rank)
         links: list[Link] = []
         own, after = [], []
         if rank is not None:
@@ -117,14 +172,15 @@ def sessions(holders: Sequence[str], provider: str = "crypto_provider", suite: S
             holders=n,
             ranks=() if rank is None else (rank,),
             channel=Linked(n, stats, links),
-            dealer=_dealer(dealer_keys, rank, rank is None, dealt_feed, dealt),
+            dealer=_dealer(dealer_keys, rank, rank is None, dealt_feed, dealt, desk, stats.count_ask),
             owner=_dealer(owner_keys, rank, rank == 0, shared_feed, shared),
             own=KeySet(own),
             next=KeySet(after),
         )
         found = Session(holders, provider, party, stats, suite)
         found.links = links  # type: ignore[attr-defined]
-        found.feeds = [dealt_feed] if rank is None else [shared_feed] if rank == 0 else []  # type: ignore[attr-defined]
+        found.desk = desk  # type: ignore[attr-defined]
+        found.feeds = [*([dealt_feed] if rank is None else [shared_feed] if rank == 0 else []), desk]  # type: ignore[attr-defined]
         return found
 
     return [session(rank) for rank in range(n)] + [session(None)]

@@ -68,18 +68,21 @@ class Setting:
         sessions = self.sessions()
         if self.name != "threads":
             return [(sessions[0], program(sessions[0], True))]
-        sent, dealt = {}, []
+        sent, asked, dealt = {}, {}, []
         for session in sessions:
             for link in session.links:
                 link.send = _counted(link.send, sent, session)
+            session.desk.ask = _counted(session.desk.ask, asked, session)
         provider = sessions[-1]
         feed = provider.feeds[0]
         feed.send = _noted(feed.send, dealt)
+        provider.desk.answer = _noted(provider.desk.answer, dealt, self.holders)
         results = threads.run(sessions, lambda session: program(session, session is sessions[0]))
         # what travelled is what was counted, at every party
         for session in sessions[:-1]:
             assert sent.get(id(session), 0) == session.stats.sent
-        assert sum(dealt) == provider.stats.dealt
+            assert asked.get(id(session), 0) == session.stats.asked
+        assert sum(dealt) == provider.stats.dealt + provider.stats.answered
         assert provider.party.rows == 0
         first = sessions[0].stats
         assert all(session.stats == first for session in sessions)
@@ -126,9 +129,9 @@ def _counted(send, sent, session):
     return counting
 
 
-def _noted(send, dealt):
+def _noted(send, dealt, receivers=1):
     def noting(words):
-        dealt.append(8 * words.numel())
+        dealt.append(8 * words.numel() * receivers)
         send(words)
 
     return noting
