@@ -23,3 +23,27 @@ class PartyError(PysmpcError, ValueError):
 
 class ChannelError(PysmpcError, RuntimeError):
     """The parties' messages do not fit each other, or a party is gone."""
+
+
+class PeerLost(ChannelError):
+    """The connection to a peer ended, or it stayed silent for too long."""
+
+
+class WorkerLost(ChannelError):
+    """A worker is gone: its process, its machine or the way to it.  Its shares went with it."""
+
+
+class RefusedError(ChannelError):
+    """The other side does not take this connection: certificate, name or role."""
+
+
+class RemoteError(PysmpcError, RuntimeError):
+    """A worker failed at an operation; the message says who, at what, and why."""
+
+
+class OpenNotPermittedError(PysmpcError, PermissionError):
+    """An owner of the data behind a secret does not let it be opened to the caller."""
+
+
+class ConfigurationError(PysmpcError, ValueError):
+    """A configuration file that cannot be used as it stands."""

@@ -7,8 +7,8 @@ message to an observer, where one is set, with the reason for which it is opened
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 import torch
 
@@ -79,7 +79,7 @@ class Link(Protocol):
 class Linked(_Counting):
     """One holder (with a link to every other) or none (a provider or driver)."""
 
-    def __init__(self, holders: int, stats: Stats, links: Sequence[Link]) -> None:
+    def __init__(self, holders: int, stats: Stats, links: Sequence[Any]) -> None:
         super().__init__(holders, stats)
         self._links = links
 
@@ -90,6 +90,12 @@ class Linked(_Counting):
     def open_xor(self, messages: Sequence[torch.Tensor], cause: str) -> list[torch.Tensor]:
         """Exclusive ors over the holders."""
         return self._exchange(messages, cause, None, torch.bitwise_xor)
+
+    def _swap(self, cause: str, words: torch.Tensor) -> Iterable[tuple[str, torch.Tensor]]:
+        """Send a message to every other holder; theirs."""
+        for link in self._links:
+            link.send(cause, words)
+        return [link.receive() for link in self._links]
 
     def _exchange(
         self,
@@ -103,10 +109,7 @@ class Linked(_Counting):
         if not self._links:
             return [torch.empty((0, m), dtype=torch.int64) for m in sizes]
         total = torch.cat([m[0] for m in messages])
-        for link in self._links:
-            link.send(cause, total)
-        for link in self._links:
-            theirs, words = link.receive()
+        for theirs, words in self._swap(cause, total):
             if theirs != cause or words.shape != total.shape:
                 raise ChannelError(
                     f"this party is at '{cause}' with {total.numel()} words, another at '{theirs}' with "

@@ -1,0 +1,226 @@
+"""The channel of one holder over connections, and the way of corrections from a dealer.
+
+A round is one message to and one from every other holder, both at once, by one thread
+that does whatever can be done and polls for the rest: no message is too long for it,
+and no order of sending can stop it.  A message is a header and the words, in one
+buffer; a failed round ends the connections, as nothing tells how much of it passed.
+"""
+
+from __future__ import annotations
+
+import select
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+
+import torch
+
+from pysmpc.errors import ChannelError
+from pysmpc.protocols.interfaces import CAUSES
+from pysmpc.runtime.channel import Linked
+from pysmpc.runtime.stats import Stats
+from pysmpc.runtime.wire import TENSOR, VERSION, Cancelled, Stream, poll, raw
+
+COUNT = struct.Struct("<Q")
+HEADER = struct.Struct("<BBHIQ")  # version, cause, nothing, round mod 2**32, words
+_CAUSES = tuple(CAUSES)
+AHEAD = 1 << 25  # bytes of corrections that a holder keeps in advance
+
+
+class _Exchange:
+    """One round with one peer.  expected: the header that it must send."""
+
+    def __init__(self, stream: Stream, out: memoryview, into: bytearray, expected: bytes) -> None:
+        self.stream = stream
+        self.out = out
+        self._expected = expected
+        self._into = into
+        self._view = memoryview(into)
+        self._have = 0
+
+    @property
+    def events(self) -> int:
+        reading = select.POLLIN if self._have < len(self._into) else 0
+        return reading | (select.POLLOUT if self.out.nbytes else 0)
+
+    def fileno(self) -> int:
+        return self.stream.fileno()
+
+    def step(self) -> bool:
+        """Do what can be done; whether something was."""
+        before = self.out.nbytes, self._have
+        while self.out.nbytes and (count := self.stream.write(self.out)):
+            self.out = self.out[count:]
+        while self._have < len(self._into):
+            end = HEADER.size if self._have < HEADER.size else len(self._into)
+            count = self.stream.read_into(self._view[self._have : end])
+            if not count:
+                break
+            self._have += count
+            if self._have == HEADER.size:
+                self._check()  # the words are read only if they are those that are due
+        return (self.out.nbytes, self._have) != before
+
+    def _check(self) -> None:
+        version, cause, nothing, number, words = HEADER.unpack_from(self._into)
+        if (version, nothing) != (VERSION, 0) or cause >= len(_CAUSES):
+            raise ChannelError(f"{self.stream.peer} sent what is no message of a round")
+        if self._into[: HEADER.size] != self._expected:
+            _, mine, _, here, due = HEADER.unpack(self._expected)
+            raise ChannelError(
+                f"this party is in round {here} at '{_CAUSES[mine]}' with {due} words, {self.stream.peer} in round "
+                f"{number} at '{_CAUSES[cause]}' with {words}: the parties run different programs"
+            )
+
+    @property
+    def done(self) -> bool:
+        return not self.out.nbytes and self._have == len(self._into)
+
+
+class Networked(Linked):
+    """A holder's channel: a connection to every other holder.
+
+    patience: seconds without a byte from a peer, after which it counts as lost.
+    wake: a file that, once readable, ends every wait.
+    """
+
+    def __init__(
+        self, holders: int, stats: Stats, streams: Sequence[Stream], wake: int | None = None, patience: float = 600.0
+    ) -> None:
+        super().__init__(holders, stats, streams)
+        self._wake = wake
+        self._patience = patience
+        self._round = 0
+
+    def _swap(self, cause: str, words: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+        self._round = (self._round + 1) & 0xFFFFFFFF
+        size = HEADER.size + 8 * words.numel()
+        if size > TENSOR:
+            raise ChannelError(f"a round of {words.numel()} words is too long for one message; use smaller batches")
+        header = HEADER.pack(VERSION, _CAUSES.index(cause), 0, self._round, words.numel())
+        out = bytearray(size)
+        out[: HEADER.size] = header
+        _words(out).copy_(words)
+        view = memoryview(out)
+        inputs = [bytearray(size) for _ in self._links]
+        self._run([_Exchange(stream, view, into, header) for stream, into in zip(self._links, inputs, strict=True)])
+        return [(cause, _words(into)) for into in inputs]
+
+    def _run(self, waiting: list[_Exchange]) -> None:
+        until = time.monotonic() + self._patience
+        while True:
+            moved = [each.step() for each in waiting]
+            if any(moved):
+                until = time.monotonic() + self._patience
+            waiting = [each for each in waiting if not each.done]
+            if not waiting:
+                return
+            if not poll(waiting, until, self._wake):
+                names = ", ".join(each.stream.peer for each in waiting)
+                raise ChannelError(
+                    f"no message from {names} for {self._patience:.0f} s: frozen, unreachable or at another point"
+                )
+
+
+def _words(message: bytearray) -> torch.Tensor:
+    """What follows the header."""
+    if len(message) == HEADER.size:
+        return torch.empty(0, dtype=torch.int64)
+    return torch.frombuffer(message, dtype=torch.int64, offset=HEADER.size)
+
+
+# --- corrections --------------------------------------------------------------------
+
+
+class SendingFeed:
+    """The dealer's end: writes at once, and waits while the connection is full."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def send(self, words: torch.Tensor) -> None:
+        """Blocks once the receiver is far behind."""
+        self._stream.queue(COUNT.pack(words.numel()), raw(words))
+        self._stream.flush(patience=600.0)
+
+    def receive(self, words: int) -> torch.Tensor:
+        raise ChannelError("a dealer receives no corrections")
+
+
+class ReceivingFeed:
+    """The holder's end: a thread reads ahead, up to AHEAD bytes, so that the dealer can run ahead."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._ready: deque[torch.Tensor | ChannelError] = deque()
+        self._held = 0
+        self._change = threading.Condition()
+        self._closed = False
+        threading.Thread(target=self._read, daemon=True, name=f"corrections from {stream.peer}").start()
+
+    def send(self, words: torch.Tensor) -> None:
+        raise ChannelError("a holder deals no corrections")
+
+    def receive(self, words: int) -> torch.Tensor:
+        """What was dealt next; ChannelError if that is something else."""
+        with self._change:
+            while not self._ready:
+                if self._closed:
+                    raise Cancelled("this side stopped")
+                self._change.wait()
+            found = self._ready[0]
+            if isinstance(found, ChannelError):
+                raise found
+            if found.numel() != words:
+                raise ChannelError(
+                    f"expected {words} corrections, {self._stream.peer} sent {found.numel()}: programs differ"
+                )
+            self._ready.popleft()
+            self._held -= 8 * words
+            self._change.notify_all()
+        return found
+
+    def close(self) -> None:
+        """Wake whoever waits."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+
+    def _read(self) -> None:
+        try:
+            while True:
+                with self._change:
+                    while self._held > AHEAD and not self._closed:
+                        self._change.wait()
+                words = self._next()
+                with self._change:
+                    self._held += 8 * words.numel()
+                    self._ready.append(words)
+                    self._change.notify_all()
+        except ChannelError as error:
+            with self._change:
+                self._ready.append(error)
+                self._change.notify_all()
+        finally:
+            self._stream.close()
+
+    def _next(self) -> torch.Tensor:
+        header = bytearray(COUNT.size)
+        self._fill(header)
+        [count] = COUNT.unpack(header)
+        if 8 * count > TENSOR:
+            raise ChannelError(f"{self._stream.peer} announced {count} corrections; at most {TENSOR // 8} are taken")
+        body = bytearray(8 * count)
+        self._fill(body)
+        return torch.frombuffer(body, dtype=torch.int64) if count else torch.empty(0, dtype=torch.int64)
+
+    def _fill(self, target: bytearray) -> None:
+        """Waits without end: a dealer has nothing to say while the program rests."""
+        view = memoryview(target)
+        while view.nbytes:
+            count = self._stream.read_into(view)
+            view = view[count:]
+            if not count:
+                poll([self._stream], time.monotonic() + 3600.0, self._stream.wake)

@@ -1,0 +1,294 @@
+"""What passes over a connection: frames of bounded length, messages of known types, raw words.
+
+A `Stream` is one connection, used by one thread (OpenSSL allows no more).  It never
+blocks by itself: `write` and `read_into` do what can be done now, `wait` polls until
+more can be done.  Nothing is ever unpickled, and no length that a peer announces
+is believed beyond its limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import struct
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+import torch
+
+from pysmpc.errors import ChannelError, PeerLost
+
+VERSION = 1
+HEADER = struct.Struct("<BBHI")  # version, kind, nothing, bytes that follow
+MESSAGE, WORDS = 1, 2  # a control message; raw bytes of a tensor
+LIMITS = {MESSAGE: 1 << 20, WORDS: 1 << 24}
+CHUNK = 1 << 24  # of a tensor, a frame
+TENSOR = 1 << 31  # bytes of one tensor
+PATIENCE = 60.0  # seconds without a byte
+
+Buffer = bytes | bytearray | memoryview
+
+_LATER = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
+
+
+class Cancelled(ChannelError):
+    """This side stopped waiting."""
+
+
+class Stream:
+    """One end of a connection to `peer`.  wake: a file that, once readable, ends every wait."""
+
+    def __init__(self, sock: socket.socket, peer: str, wake: int | None = None) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.sock = sock
+        self.peer = peer
+        self.wake = wake
+        self.sent = 0
+        self.received = 0
+        self._flushing = False
+        self._out: deque[memoryview] = deque()
+        self._in = _Frames()
+
+    def __repr__(self) -> str:
+        return f"Stream(to {self.peer})"
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    # --- what can be done now ---
+
+    def write(self, data: memoryview) -> int:
+        """Bytes that the connection took.  After 0, the same data must be offered again."""
+        try:
+            count = self.sock.send(data)
+        except _LATER:
+            return 0
+        except OSError as error:
+            raise self._lost(error) from None
+        self.sent += count
+        return count
+
+    def read_into(self, data: memoryview) -> int:
+        """Bytes that were there."""
+        try:
+            count = self.sock.recv_into(data)
+        except _LATER:
+            return 0
+        except OSError as error:
+            raise self._lost(error) from None
+        if not count:
+            raise PeerLost(f"{self.peer} closed the connection")
+        self.received += count
+        return count
+
+    def _lost(self, error: OSError) -> PeerLost:
+        what = "vanished" if isinstance(error, ssl.SSLEOFError | ConnectionError) else f"is gone: {error}"
+        return PeerLost(f"{self.peer} {what}")
+
+    def queue(self, *parts: Buffer) -> None:
+        """Parts for `push` to write; they must not change before."""
+        self._out.extend(view for part in parts if (view := memoryview(part).cast("B")).nbytes)
+
+    def push(self) -> bool:
+        """Write what is queued; whether all of it went."""
+        while self._out:
+            view = self._out[0]
+            count = self.write(view)
+            if not count:
+                return False
+            if count == view.nbytes:
+                self._out.popleft()
+            else:
+                self._out[0] = view[count:]
+        return True
+
+    def pull(self) -> tuple[int, memoryview] | None:
+        """The next frame that is complete, or None."""
+        return self._in.next(self)
+
+    # --- waiting ---
+
+    @property
+    def events(self) -> int:
+        """To read, unless flushing, and to write what is queued."""
+        return (0 if self._flushing else select.POLLIN) | (select.POLLOUT if self._out else 0)
+
+    def wait(self, until: float) -> None:
+        """Until a byte can move.  ChannelError at the time `until`; Cancelled when woken."""
+        if not poll([self], until, self.wake):
+            raise ChannelError(f"no word from {self.peer}: it is frozen, unreachable or at another point")
+
+    def flush(self, patience: float = PATIENCE) -> None:
+        """Write all that is queued.  The other side must be reading."""
+        until = time.monotonic() + patience
+        self._flushing = True  # what there is to read must not keep it awake
+        try:
+            while not self.push():
+                before = self.sent
+                self.wait(until)
+                if self.sent != before:
+                    until = time.monotonic() + patience
+        finally:
+            self._flushing = False
+
+    def frame(self, kind: int, patience: float = PATIENCE) -> memoryview:
+        """The next frame, which must be of a kind."""
+        until = time.monotonic() + patience
+        while (found := self.pull()) is None:
+            before = self.received
+            self.wait(until)
+            if self.received != before:
+                until = time.monotonic() + patience
+        if found[0] != kind:
+            raise ChannelError(f"{self.peer} sent a frame of kind {found[0]} where {kind} was due")
+        return found[1]
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Write one message."""
+        self.queue(*framed(MESSAGE, pack(message)))
+        self.flush()
+
+    def receive(self, kind: type[Any] | Any, patience: float = PATIENCE) -> Any:
+        """The next message, of the type (or union of types) expected."""
+        return unpack(self.frame(MESSAGE, patience), kind, self.peer)
+
+    def close(self) -> None:
+        """End the connection."""
+        with contextlib.suppress(OSError):
+            self.sock.close()
+
+
+class _Frames:
+    """Puts frames together from what arrives."""
+
+    def __init__(self) -> None:
+        self._header = bytearray(HEADER.size)
+        self._body: bytearray | None = None
+        self._kind = 0
+        self._have = 0
+
+    def next(self, stream: Stream) -> tuple[int, memoryview] | None:
+        while True:
+            target = self._header if self._body is None else self._body
+            with memoryview(target) as view:
+                while self._have < len(target):
+                    count = stream.read_into(view[self._have :])
+                    if not count:
+                        return None
+                    self._have += count
+            self._have = 0
+            if self._body is not None:
+                body, self._body = self._body, None
+                return self._kind, memoryview(body)
+            self._kind, length = check_header(self._header, stream.peer)
+            self._body = bytearray(length)
+
+
+def check_header(header: Buffer, peer: str) -> tuple[int, int]:
+    """(kind, length) of a frame, within the limits."""
+    version, kind, nothing, length = HEADER.unpack(header)
+    if version != VERSION:
+        raise ChannelError(f"{peer} speaks version {version} of the protocol, this side {VERSION}; use one release")
+    if kind not in LIMITS or nothing:
+        raise ChannelError(f"{peer} sent what is no frame (kind {kind})")
+    if length > LIMITS[kind]:
+        raise ChannelError(f"{peer} announced {length} bytes; at most {LIMITS[kind]} are taken in one frame")
+    return kind, length
+
+
+def framed(kind: int, body: Buffer) -> tuple[bytes, memoryview]:
+    """Header and body of a frame."""
+    view = memoryview(body).cast("B")
+    if view.nbytes > LIMITS[kind]:
+        raise ChannelError(f"a message of {view.nbytes} bytes is too long for one frame ({LIMITS[kind]})")
+    return HEADER.pack(VERSION, kind, 0, view.nbytes), view
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+
+
+def pack(message: Any) -> bytes:
+    """A message as bytes."""
+    return _encoder.encode(message)
+
+
+def unpack(body: Buffer, kind: Any, peer: str) -> Any:
+    """Bytes as a message of a type; ChannelError if they are something else."""
+    if kind not in _decoders:
+        _decoders[kind] = msgspec.msgpack.Decoder(kind)
+    try:
+        return _decoders[kind].decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ChannelError(f"{peer} sent a message that makes no sense: {error}") from None
+
+
+class Waiting(Protocol):
+    """What `poll` can wait for."""
+
+    @property
+    def events(self) -> int:
+        """Poll's flags for what is wanted."""
+
+    def fileno(self) -> int: ...
+
+
+def poll(waiting: Sequence[Waiting], until: float, wake: int | None = None) -> bool:
+    """Until one of them can move on; False at the time `until`."""
+    poller = select.poll()
+    for each in waiting:
+        poller.register(each.fileno(), each.events)
+    if wake is not None:
+        poller.register(wake, select.POLLIN)
+    ready = poller.poll(max(until - time.monotonic(), 0) * 1000)
+    if any(fd == wake for fd, _ in ready):
+        raise Cancelled("this side stopped")
+    return bool(ready)
+
+
+# --- tensors ------------------------------------------------------------------------
+
+
+def raw(tensor: torch.Tensor) -> memoryview:
+    """The memory of a contiguous tensor."""
+    if not tensor.numel():
+        return memoryview(b"")
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def tensor_frames(tensor: torch.Tensor) -> list[Buffer]:
+    """Frames of a tensor's memory; none for an empty one."""
+    view = raw(tensor)
+    return [part for start in range(0, view.nbytes, CHUNK) for part in framed(WORDS, view[start : start + CHUNK])]
+
+
+class Gather:
+    """A tensor that arrives in frames.  Memory is taken as bytes come, never as announced."""
+
+    def __init__(self, total: int, peer: str) -> None:
+        if not 0 <= total <= TENSOR:
+            raise ChannelError(f"{peer} announced a tensor of {total} bytes; at most {TENSOR} are taken")
+        self.left = total
+        self._peer = peer
+        self._parts: list[memoryview] = []
+
+    def add(self, part: memoryview) -> None:
+        """The next frame."""
+        if not 0 < part.nbytes <= self.left:
+            raise ChannelError(f"{self._peer} sent {part.nbytes} bytes of a tensor where {self.left} were due")
+        self.left -= part.nbytes
+        self._parts.append(part)
+
+    def tensor(self, dtype: torch.dtype) -> torch.Tensor:
+        """The elements, flat."""
+        if not self._parts:
+            return torch.empty(0, dtype=dtype)
+        whole = self._parts[0].obj if len(self._parts) == 1 else bytearray().join(self._parts)
+        return torch.frombuffer(whole, dtype=dtype)
