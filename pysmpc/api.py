@@ -17,6 +17,7 @@ from torch import nn
 import pysmpc.ops  # noqa: F401  (fills the table of operations)
 from pysmpc.errors import EncodingError, PartyError
 from pysmpc.fixedpoint import INTEGER, Precision, decode, encode
+from pysmpc.protocols import exact
 from pysmpc.runtime.session import Session, plain_session, virtual_session
 from pysmpc.runtime.stats import Stats
 from pysmpc.tensor import SecretTensor, flush
@@ -24,12 +25,21 @@ from pysmpc.tensor import SecretTensor, flush
 _sessions: dict[tuple[frozenset[str], str], Session] = {}
 
 
-def session_for(holders: Sequence[str], provider: str) -> Session:
+def session_for(holders: Sequence[str], provider: str, rounding: str | None = None) -> Session:
     """The in-process session of a set of holders and a provider; made at first use."""
     key = (frozenset(holders), provider)
     if key not in _sessions or len(holders) != len(set(holders)):
         _sessions[key] = virtual_session(holders, provider)
-    return _sessions[key]
+    return _rounding(_sessions[key], rounding)
+
+
+def _rounding(session: Session, rounding: str | None) -> Session:
+    """The session with the rounding asked for; None: as it is."""
+    if rounding in (None, "probabilistic"):
+        return session
+    if rounding != "nearest":
+        raise ValueError(f"rounding is 'probabilistic' (the default) or 'nearest', not {rounding!r}")
+    return session.under(exact.nearest(session.suite))
 
 
 def session_of_name(name: str) -> list[Session]:
@@ -89,12 +99,16 @@ class Holder:
         return f"Holder({self.id})"
 
 
-def virtual(*names: str, provider: str = "crypto_provider") -> Parties:
+def virtual(*names: str, provider: str = "crypto_provider", rounding: str | None = None) -> Parties:
     """Parties in this process, for trying out and for tests: every message is counted.
+
+    rounding: what happens to a value between two steps of the encoding.
+    "probabilistic", the default: up with the probability of its fraction, one round;
+    "nearest": to the nearest step, halves upward, five rounds.
 
     >>> parties = sy.virtual("alice", "bob")
     """
-    return Parties(virtual_session(names or ("alice", "bob"), provider))
+    return Parties(_rounding(virtual_session(names or ("alice", "bob"), provider), rounding))
 
 
 def _precision(frac_bits: int | None, base: int, precision_fractional: int | None) -> Precision:
@@ -144,13 +158,15 @@ def encrypt(
     base: int = 10,
     precision_fractional: int | None = None,
     requires_grad: bool | None = None,
+    rounding: str | None = None,
 ) -> Any:
     """Secret-share a tensor, array, number, list or module among the parties.
 
     Real numbers become fixed point: 16 fractional bits, or `frac_bits`, or
     `precision_fractional` digits of `base`.  Integers and booleans stay exact.  A
     module is copied, and the parameters and real buffers of the copy are secret.
-    The owner sends 8 bytes an element; no round.
+    The owner sends 8 bytes an element; no round.  rounding="nearest": of what is computed
+    from it, as for `virtual`; secrets of different rounding do not mix.
 
     Raises EncodingError for NaN, infinity and magnitudes that the ring cannot hold.
     """
@@ -159,16 +175,17 @@ def encrypt(
             f"the second argument must be parties, such as sy.virtual('alice', 'bob'), not {type(parties).__name__}"
         )
     precision = _precision(frac_bits, base, precision_fractional)
+    session = _rounding(parties.session, rounding)
     if isinstance(value, nn.Module):
         module = copy.deepcopy(value)
-        _replace(module, lambda t: _share_tensor(_tensor(t), parties.session, precision), requires_grad)
+        _replace(module, lambda t: _share_tensor(_tensor(t), session, precision), requires_grad)
         return module
     if isinstance(value, SecretTensor):
         if value.session is not plain_session:
             raise EncodingError("this tensor is secret already; to move it to other holders, decrypt it first")
-        secret = share_public(value, parties.session)
+        secret = share_public(value, session)
     else:
-        secret = _share_tensor(_tensor(value), parties.session, precision)
+        secret = _share_tensor(_tensor(value), session, precision)
     wanted = value.requires_grad if requires_grad is None and isinstance(value, torch.Tensor) else bool(requires_grad)
     return secret.requires_grad_() if wanted else secret
 
@@ -273,9 +290,15 @@ def share_public(value: SecretTensor, session: Session) -> SecretTensor:
     return SecretTensor.of(out, session, value.unit, value.dtype)
 
 
-def share(value: torch.Tensor, holders: Iterable[str], provider: str, requires_grad: bool = False) -> SecretTensor:
+def share(
+    value: torch.Tensor,
+    holders: Iterable[str],
+    provider: str,
+    requires_grad: bool = False,
+    rounding: str | None = None,
+) -> SecretTensor:
     """Shares of an integer or fixed-precision tensor for the named holders."""
-    session = session_for(list(holders), provider)
+    session = session_for(list(holders), provider, rounding)
     if isinstance(value, SecretTensor):
         if value.session is not plain_session:
             raise EncodingError("this tensor is shared already; .get() it before sharing it with others")

@@ -92,11 +92,13 @@ def share(
     crypto_provider: Any = None,
     requires_grad: bool = False,
     no_wrap: bool = False,
+    rounding: str | None = None,
 ) -> Any:
     """Shares of an integer or fixed-precision tensor for the workers named.
 
     TypeError for a float tensor: .fix_precision() first.  Tensors shared among the
-    same workers, in whatever order, with the same provider can be combined.
+    same workers, in whatever order, with the same provider and rounding can be combined.
+    rounding: "probabilistic" (None) or "nearest", as for `sy.virtual`.
     """
     check_protocol(protocol)
     unsupported(
@@ -104,7 +106,7 @@ def share(
     )
     _whole_graph(self, "share")
     holders, provider = holders_and_provider(owners, crypto_provider)
-    return api.share(self, holders, provider, requires_grad)
+    return api.share(self, holders, provider, requires_grad, rounding)
 
 
 @at_worker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import weakref
 from collections.abc import Iterator, Sequence
@@ -43,20 +44,35 @@ class Session:
         self.waiting: list[Any] = []  # updates that pysmpc.tensor.flush will apply
         self._bodies: list[weakref.ref[Body]] = []
         self._sweep_at = 1024
+        self._variants: dict[Suite, Session] = {suite: self}
 
     def __repr__(self) -> str:
-        return f"Session({', '.join(self.holders)}; provider {self.provider})"
+        how = "" if self.suite.name in ("default", "plaintext") else f"; {self.suite.name}"
+        return f"Session({', '.join(self.holders)}; provider {self.provider}{how})"
+
+    def under(self, suite: Suite) -> Session:
+        """The same parties, keys and counts with other protocols; the same object for the same suite.
+
+        Secrets of the two do not mix: a result would follow neither.
+        """
+        if suite not in self._variants:
+            other = copy.copy(self)
+            other.suite = suite
+            other.plain = suite is plaintext
+            other.waiting = []
+            self._variants[suite] = other
+        return self._variants[suite]
 
     def register(self, body: Body) -> None:
         """Note a body that holders keep; forgotten when it is dropped."""
         self._bodies.append(weakref.ref(body))
         if len(self._bodies) >= self._sweep_at:
-            self._bodies = [ref for ref in self._bodies if ref() is not None]
+            self._bodies[:] = [ref for ref in self._bodies if ref() is not None]
             self._sweep_at = max(1024, 2 * len(self._bodies))
 
     def forget(self, body: Body) -> None:
         """No longer list a body that a holder deleted."""
-        self._bodies = [ref for ref in self._bodies if ref() is not body]
+        self._bodies[:] = [ref for ref in self._bodies if ref() is not body]
 
     def live(self, holder: str) -> Iterator[tuple[int, Body, torch.Tensor]]:
         """(serial, body, words) of a hosted holder's shares, oldest first."""
