@@ -173,13 +173,17 @@ def test_the_operating_system_is_the_only_source(monkeypatch):
     assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
 
 
-def keys_are_good(count=4096):
-    """Keys are distinct and their bytes uniform."""
-    found = [prg.fresh_key() for _ in range(count)]
-    counts = np.bincount(np.frombuffer(b"".join(found), np.uint8), minlength=256)
-    each = np.frombuffer(b"".join(found), np.uint8).reshape(count, 16)
-    p = [uniform(counts), *(uniform(np.bincount(each[:, i], minlength=256)) for i in range(16))]
-    return len(set(found)) == count and min(p) * len(p) * RUNS >= ALPHA
+def keys_are_good(count=1 << 19):
+    """Keys are distinct (of 2^32 possible ones, 32 pairs would be equal) and their bytes uniform."""
+    found = [prg.fresh_key() for _ in range(1 << 14)]
+    if len(set(found)) < len(found):
+        return False
+    found += [prg.fresh_key() for _ in range(count - len(found))]
+    if len(set(found)) < count:
+        return False
+    each = np.frombuffer(b"".join(found[: 1 << 14]), np.uint8).reshape(-1, 16)
+    p = [uniform(np.bincount(each[:, i], minlength=256)) for i in range(16)]
+    return min(p) * len(p) * RUNS >= ALPHA
 
 
 def test_keys_are_distinct_and_uniform():
@@ -250,21 +254,26 @@ def test_a_message_without_a_mask_is_caught(monkeypatch):
     ids=["torch", "numpy", "random"],
 )
 def test_keys_from_a_seedable_generator_are_caught(seed, monkeypatch):
-    """CrypTen's shared seeds came from torch's and NumPy's generators, which programs seed."""
     monkeypatch.setattr(sessions, "fresh_key", lambda: seed().to_bytes(16, "little"))
     assert same(*seeded_by_the_user())
 
 
-@pytest.mark.parametrize("bits", [8, 20, 64])
-def test_keys_from_a_small_number_are_caught(bits, monkeypatch):
-    monkeypatch.setattr(prg, "fresh_key", lambda: random.SystemRandom().getrandbits(bits).to_bytes(16, "little"))
+def hashed(number):
+    return hashlib.sha256(str(number).encode()).digest()[:16]
+
+
+@pytest.mark.parametrize("widen", [hashed, lambda number: number.to_bytes(16, "little")], ids=["hashed", "padded"])
+@pytest.mark.parametrize("bits", [8, 32])
+def test_keys_from_a_small_number_are_caught(bits, widen, monkeypatch):
+    """CrypTen masks with torch's Mersenne Twister, which takes 32 bits of a seed."""
+    monkeypatch.setattr(prg, "fresh_key", lambda: widen(random.getrandbits(bits)))
     assert not keys_are_good()
 
 
 def test_keys_from_a_counter_are_caught(monkeypatch):
     """Distinct, hashed to look uniform, and the same in every process."""
     start = itertools.count()
-    monkeypatch.setattr(sessions, "fresh_key", lambda: hashlib.sha256(str(next(start)).encode()).digest()[:16])
+    monkeypatch.setattr(sessions, "fresh_key", lambda: hashed(next(start)))
     first = everything()
     start = itertools.count()
     assert same(first, everything())
