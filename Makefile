@@ -12,7 +12,7 @@ export PIP_CONSTRAINT := $(abspath $(CONSTRAINTS))
 export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint type bench wheel asan venv clean
+.PHONY: demo test lint type bench wheel asan constant-time venv clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -35,6 +35,9 @@ wheel: $(READY)
 
 asan: $(READY)
 	BIN=$(BIN) tools/asan $(ARGS)
+
+constant-time:
+	tools/constant-time
 
 venv: $(READY)
 

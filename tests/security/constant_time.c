@@ -1,0 +1,209 @@
+/* Does a kernel branch on secrets or index by them?  Memcheck answers (Langley, ctgrind, 2010): what is
+ * secret is marked as undefined memory, and a jump or an address that depends on it is reported.
+ *
+ *     valgrind --quiet ./constant_time portable|avx2 [planted]
+ *
+ * prints a line for each kernel of psm_kernels: its name and `ok`, `leaks`, or `void` where the outputs
+ * do not depend on the secrets any more and so the check would tell nothing.  Exit status 1 unless all
+ * are ok.  Keys, shares, corrections and openings are secret; lengths, streams, divisors and who leads
+ * are public.  `planted` checks three functions that do leak instead.
+ *
+ * Whoever adds a kernel adds a CHECK; tests/security/test_constant_time.py looks for it.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <valgrind/memcheck.h>
+
+#include "dispatch.h"
+#include "product.h"
+
+enum { MOST = 1100, WORDS = (MOST + 63) / 64, HOLDERS = 3, ROOM = 240 * 64 * WORDS / 8 };
+enum { SIDE = 37, SIDES = SIDE * SIDE };
+
+/* a..h are inputs, out and out2 outputs; one of them holds the material of a whole comparison */
+static u64 a[ROOM], b[ROOM], c[ROOM], d[ROOM], e[ROOM], out[ROOM], out2[ROOM], out3[ROOM], work[1 << 20];
+static const psm_kernels *chosen;
+static uint8_t key[16];
+static psm_aes_key keys[HOLDERS];
+static int failed;
+
+/* for rounds.c and product.c; the targets for AVX-512, which Valgrind cannot run, are not linked */
+const psm_kernels *psm_kernels_get(void) { return chosen; }
+
+#define SECRET(x) VALGRIND_MAKE_MEM_UNDEFINED(x, sizeof(x))
+
+static void fresh(void) {
+    u64 *arrays[] = {a, b, c, d, e};
+    for (size_t i = 0; i < 5; i++)
+        for (size_t j = 0; j < ROOM; j++) arrays[i][j] = (j + i) * 0x9E3779B97F4A7C15 ^ j << 17;
+    memset(keys, 0x5A, sizeof keys);
+    memset(key, 0xA5, sizeof key);
+    memset(out, 0, sizeof out), memset(out2, 0, sizeof out2), memset(out3, 0, sizeof out3);
+    SECRET(a), SECRET(b), SECRET(c), SECRET(d), SECRET(e), SECRET(keys), SECRET(key);
+}
+
+/* whether anything in memory depends on a secret */
+static int tainted(void *memory, size_t bytes) {
+    static unsigned char bits[sizeof out];
+    if (VALGRIND_GET_VBITS(memory, bits, bytes) != 1) return 0;
+    for (size_t i = 0; i < bytes; i++)
+        if (bits[i]) return 1;
+    return 0;
+}
+
+static unsigned before;
+
+static void begin(void) {
+    fresh();
+    before = VALGRIND_COUNT_ERRORS;
+}
+
+static void end(const char *name, int depends) {
+    const char *verdict = VALGRIND_COUNT_ERRORS != before ? "leaks" : depends ? "ok" : "void";
+    printf("%s %s\n", name, verdict);
+    failed |= strcmp(verdict, "ok") != 0;
+}
+
+#define CHECK_INTO(result, name, ...)                       \
+    do {                                                    \
+        begin();                                            \
+        __VA_ARGS__;                                        \
+        end(#name, tainted(&(result), sizeof(result)));     \
+    } while (0)
+#define CHECK(name, ...) CHECK_INTO(out, name, k->name(__VA_ARGS__))
+
+static void streams(const psm_kernels *k, size_t n) {
+    psm_aes_key expanded;
+    CHECK_INTO(expanded, aes_expand, k->aes_expand(key, &expanded));
+    CHECK(aes_blocks, keys, (uint8_t *)a, (uint8_t *)out, n / 2);
+    CHECK(prg_fill, keys, 7, 3, out, n);
+    CHECK(prg_add, keys, 7, 3, a, out, n);
+    CHECK(prg_sub, keys, 7, 2, a, out, n);
+    CHECK(prg_xor, keys, 7, 2, a, out, n);
+}
+
+static void arithmetic(const psm_kernels *k, size_t n) {
+    CHECK(add, a, b, out, n);
+    CHECK(sub, a, b, out, n);
+    CHECK(mul, a, b, out, n);
+    CHECK(xor_, a, b, out, n);
+    CHECK(scale, a, 12345, out, n);
+    CHECK(rows_sum, a, HOLDERS, out, n);
+    CHECK(rows_xor, a, HOLDERS, out, n);
+    CHECK(beaver_mul, a, b, c, d, out, n);
+    CHECK(beaver_square, a, b, c, out, n);
+    CHECK(pack_bits, a, out, n);
+    CHECK(unpack_bits, a, out, n);
+    CHECK(decompose, a, out, n);
+}
+
+static void products(const psm_kernels *k, size_t m, size_t n, size_t depth) {
+    psm_view x = {a, (ptrdiff_t)depth, 1}, y = {b, (ptrdiff_t)n, 1};
+    if (k->matmul_work(m, n, depth) > sizeof work / sizeof *work) abort();
+    CHECK(matmul, m, n, depth, x, y, out, (ptrdiff_t)n, 0, work);
+    CHECK(matmul, m, n, depth, x, y, out, (ptrdiff_t)n, 1, work);
+}
+
+static void truncations(const psm_kernels *k, psm_divisor by, size_t n) {
+    CHECK(truncate_deal, keys, HOLDERS, 16, by, 0, n, out, n);
+    CHECK(truncate_mask, keys, 16, by.offset, a, out, 0, n);
+    for (int lead = 0; lead < 2; lead++) {
+        CHECK(truncate_finish, keys, 16, by, lead, a, lead ? NULL : b, out, 0, n, n);
+        CHECK(truncate_local, a, 16, lead, out, n);
+    }
+}
+
+static void comparisons(const psm_kernels *k, size_t n) {
+    size_t words = (n + 63) / 64;
+    CHECK(compare_deal, keys, HOLDERS, 32, n, 0, words, out, out2, out3);
+    for (int lead = 0; lead < 2; lead++) {
+        const u64 *dealt = lead ? NULL : b;
+        CHECK(compare_chunks, keys, 32, lead, dealt, a, 1, n, 0, words, out2, out);
+        CHECK(compare_nodes, keys, 32, lead, dealt, a, 0, words, c, out2, out);
+        CHECK(compare_root, keys, 32, lead, dealt, a, 0, words, c, out);
+    }
+}
+
+static void selections(const psm_kernels *k, const psm_divisor *by, size_t n) {
+    size_t words = (n + 63) / 64;
+    CHECK(bit_deal, keys, HOLDERS, 46, 37, n, 0, words, out);
+    CHECK(select_deal, keys, HOLDERS, 32, 46, by, n, 0, words, out);
+    for (int lead = 0; lead < 2; lead++) {
+        CHECK(bit_share, a, b, lead, out, n);
+        CHECK(select_finish, keys, 32, by, lead, !lead, a, b, c, lead ? NULL : d, out, n, 0, words);
+    }
+}
+
+/* the code above the kernels, where positions come from public maps */
+static void roles(size_t n) {
+    psm_holders all = {keys, HOLDERS, 0, HOLDERS - 1};
+    ptrdiff_t offsets[] = {0}, rows[SIDE], cols[SIDE], map[SIDES];
+    for (ptrdiff_t i = 0; i < SIDE; i++) rows[i] = i * SIDE, cols[i] = i;
+    for (ptrdiff_t i = 0; i < SIDES; i++) map[i] = i % 5 ? i : -1;
+    psm_factor plain = {a, c, 5, SIDES, SIDE, 1, offsets, NULL, NULL, NULL};
+    psm_factor mapped = {b, d, 6, SIDES, 0, 0, offsets, rows, cols, map};
+    psm_product p[] = {{plain, mapped, 1, SIDE, SIDE, SIDE}, {mapped, plain, 1, SIDE, SIDE, SIDE}};
+    for (int i = 0; i < 2; i++) {
+        CHECK_INTO(out, product_deal, psm_product_deal(&all, &p[i], 9, out));
+        CHECK_INTO(out, product_combine, psm_product_combine(&all, &p[i], 9, e, out));
+    }
+    CHECK_INTO(out, draw, psm_steps_table.draw(&all, 3, a, out, n));
+    CHECK_INTO(out, mask, psm_steps_table.mask(&all, 3, a, out, n));
+    CHECK_INTO(out, deal_sum, psm_steps_table.deal_sum(&all, 3, out, n));
+    CHECK_INTO(out, deal_take, psm_steps_table.deal_take(&all, 3, out, n));
+}
+
+/* --- functions that leak: the check must see them ---------------------------------------------- */
+
+static void __attribute__((noinline)) count(volatile u64 *total) { ++*total; }
+
+static void planted_branch(const u64 *x, u64 *total, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (x[i] & 1) count(total);
+}
+
+static void planted_index(const u64 *x, u64 *total, size_t n) {
+    for (size_t i = 0; i < n; i++) total[x[i] & 15] += 1;
+}
+
+static void planted_loop(const u64 *x, u64 *total, size_t n) {
+    for (u64 i = 0; i < (x[0] & 7) + n; i++) total[0] += x[i];
+}
+
+int main(int argc, char **argv) {
+    psm_divisor power = {.power = 16, .offset = (u64)1 << 62, .offset_quotient = (u64)1 << 46};
+    psm_divisor by17 = {0xe1e1e1e1e1e1e1e2, 1, 4, 0, ((u64)1 << 62) / 17 * 17, ((u64)1 << 62) / 17};
+    const psm_kernels *k = NULL;
+
+    if (argc > 1 && strcmp(argv[1], "portable") == 0) chosen = k = &psm_kernels_portable;
+#ifdef __x86_64__
+    if (argc > 1 && strcmp(argv[1], "avx2") == 0) chosen = k = &psm_kernels_avx2;
+#endif
+    if (!k || !RUNNING_ON_VALGRIND) {
+        fputs("usage: valgrind ./constant_time portable|avx2 [planted]\n", stderr);
+        return 2;
+    }
+    setvbuf(stdout, NULL, _IONBF, 0);
+    if (argc > 2) {
+        CHECK_INTO(out, planted_branch, planted_branch(a, out, 100));
+        CHECK_INTO(out, planted_index, planted_index(a, out, 100));
+        CHECK_INTO(out, planted_loop, planted_loop(a, out, 100));
+        return failed;
+    }
+    for (size_t i = 0, lengths[] = {5, MOST}; i < 2; i++) {
+        streams(k, lengths[i]);
+        arithmetic(k, lengths[i]);
+        roles(lengths[i]);
+        truncations(k, power, lengths[i]);
+        truncations(k, by17, lengths[i]);
+        comparisons(k, lengths[i]);
+        selections(k, NULL, lengths[i]);
+        selections(k, &power, lengths[i]);
+        selections(k, &by17, lengths[i]);
+    }
+    products(k, SIDE, SIDE, SIDE);
+    products(k, 3, 50, 9);
+    products(k, 50, 3, 300);
+    return failed;
+}
