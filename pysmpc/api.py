@@ -18,6 +18,7 @@ import pysmpc.ops  # noqa: F401  (fills the table of operations)
 from pysmpc.errors import EncodingError, PartyError
 from pysmpc.fixedpoint import INTEGER, Precision, decode, encode
 from pysmpc.protocols import exact
+from pysmpc.protocols.suite import suite_named
 from pysmpc.runtime.session import Session, plain_session, virtual_session
 from pysmpc.runtime.stats import Stats
 from pysmpc.tensor import SecretTensor, flush
@@ -25,16 +26,21 @@ from pysmpc.tensor import SecretTensor, flush
 _sessions: dict[tuple[frozenset[str], str], Session] = {}
 
 
-def session_for(holders: Sequence[str], provider: str, rounding: str | None = None) -> Session:
+def session_for(
+    holders: Sequence[str], provider: str, rounding: str | None = None, protocol: str | None = None
+) -> Session:
     """The in-process session of a set of holders and a provider; made at first use."""
+    suite_named(protocol)
     key = (frozenset(holders), provider)
     if key not in _sessions or len(holders) != len(set(holders)):
         _sessions[key] = virtual_session(holders, provider)
-    return _rounding(_sessions[key], rounding)
+    return _variant(_sessions[key], rounding, protocol)
 
 
-def _rounding(session: Session, rounding: str | None) -> Session:
-    """The session with the rounding asked for; None: as it is."""
+def _variant(session: Session, rounding: str | None, protocol: str | None) -> Session:
+    """The session with the protocol and the rounding asked for; None: as it is."""
+    if protocol is not None:
+        session = session.under(suite_named(protocol))
     if rounding in (None, "probabilistic"):
         return session
     if rounding != "nearest":
@@ -99,16 +105,19 @@ class Holder:
         return f"Holder({self.id})"
 
 
-def virtual(*names: str, provider: str = "crypto_provider", rounding: str | None = None) -> Parties:
+def virtual(
+    *names: str, provider: str = "crypto_provider", rounding: str | None = None, protocol: str | None = None
+) -> Parties:
     """Parties in this process, for trying out and for tests: every message is counted.
 
     rounding: what happens to a value between two steps of the encoding.
     "probabilistic", the default: up with the probability of its fraction, one round;
     "nearest": to the nearest step, halves upward, five rounds.
+    protocol: how they compute, where not by the default (docs/protocols.md).
 
     >>> parties = sy.virtual("alice", "bob")
     """
-    return Parties(_rounding(virtual_session(names or ("alice", "bob"), provider), rounding))
+    return Parties(_variant(virtual_session(names or ("alice", "bob"), provider), rounding, protocol))
 
 
 def _precision(frac_bits: int | None, base: int, precision_fractional: int | None) -> Precision:
@@ -159,14 +168,15 @@ def encrypt(
     precision_fractional: int | None = None,
     requires_grad: bool | None = None,
     rounding: str | None = None,
+    protocol: str | None = None,
 ) -> Any:
     """Secret-share a tensor, array, number, list or module among the parties.
 
     Real numbers become fixed point: 16 fractional bits, or `frac_bits`, or
     `precision_fractional` digits of `base`.  Integers and booleans stay exact.  A
     module is copied, and the parameters and real buffers of the copy are secret.
-    The owner sends 8 bytes an element; no round.  rounding="nearest": of what is computed
-    from it, as for `virtual`; secrets of different rounding do not mix.
+    The owner sends 8 bytes an element; no round.  rounding="nearest", protocol: of what
+    is computed from it, as for `virtual`; secrets of different ones do not mix.
 
     Raises EncodingError for NaN, infinity and magnitudes that the ring cannot hold.
     """
@@ -175,7 +185,7 @@ def encrypt(
             f"the second argument must be parties, such as sy.virtual('alice', 'bob'), not {type(parties).__name__}"
         )
     precision = _precision(frac_bits, base, precision_fractional)
-    session = _rounding(parties.session, rounding)
+    session = _variant(parties.session, rounding, protocol)
     if isinstance(value, nn.Module):
         module = copy.deepcopy(value)
         _replace(module, lambda t: _share_tensor(_tensor(t), session, precision), requires_grad)
@@ -296,9 +306,10 @@ def share(
     provider: str,
     requires_grad: bool = False,
     rounding: str | None = None,
+    protocol: str | None = None,
 ) -> SecretTensor:
     """Shares of an integer or fixed-precision tensor for the named holders."""
-    session = session_for(list(holders), provider, rounding)
+    session = session_for(list(holders), provider, rounding, protocol)
     if isinstance(value, SecretTensor):
         if value.session is not plain_session:
             raise EncodingError("this tensor is shared already; .get() it before sharing it with others")

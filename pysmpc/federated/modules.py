@@ -161,7 +161,8 @@ def encrypt(
     verbs.holders_and_provider(workers, crypto_provider)
     module = self if inplace else copy(self)
     fix_precision(module, precision_fractional, base)
-    return share(module, *workers, crypto_provider=crypto_provider, requires_grad=requires_grad)
+    options = {"protocol": protocol, "crypto_provider": crypto_provider}
+    return share(module, *workers, requires_grad=requires_grad, **options)
 
 
 def decrypt(self: nn.Module, inplace: bool = True, *, private_key: Any = None) -> nn.Module:

@@ -16,6 +16,7 @@ from pysmpc import api
 from pysmpc.federated.errors import ConsumedError, InvalidTensorForRemoteGet, NothingToGetError, unsupported
 from pysmpc.federated.pointers import MultiPointerTensor, PointerTensor, RemoteTensor, run, sent
 from pysmpc.federated.workers import LOCAL, VirtualWorker, known_worker
+from pysmpc.protocols.suite import suite_named
 from pysmpc.shares import next_serial
 from pysmpc.tensor import SecretTensor
 
@@ -56,15 +57,13 @@ def _whole_graph(tensor: torch.Tensor, verb: str) -> None:
 
 
 def check_protocol(protocol: str | None) -> None:
-    """Raise unless it is the default protocol (None, "mpc")."""
-    if protocol in (None, "mpc"):
-        return
+    """Raise unless it is a protocol of `pysmpc.protocols.suite`; None and "mpc" are the default."""
     if protocol in LATER:
         raise NotImplementedError(
             f"protocol={protocol!r} ({LATER[protocol]}) is not available yet; leave protocol out for the default: "
             "Beaver triples and masked comparisons, for two holders or more"
         )
-    raise ValueError(f"unknown protocol {protocol!r}; leave protocol out for the default")
+    suite_named(protocol)
 
 
 def holders_and_provider(owners: Sequence[Any], crypto_provider: Any) -> tuple[list[str], str]:
@@ -97,8 +96,8 @@ def share(
     """Shares of an integer or fixed-precision tensor for the workers named.
 
     TypeError for a float tensor: .fix_precision() first.  Tensors shared among the
-    same workers, in whatever order, with the same provider and rounding can be combined.
-    rounding: "probabilistic" (None) or "nearest", as for `sy.virtual`.
+    same workers, in whatever order, with the same provider, protocol and rounding can be
+    combined.  rounding: "probabilistic" (None) or "nearest", as for `sy.virtual`.
     """
     check_protocol(protocol)
     unsupported(
@@ -106,7 +105,7 @@ def share(
     )
     _whole_graph(self, "share")
     holders, provider = holders_and_provider(owners, crypto_provider)
-    return api.share(self, holders, provider, requires_grad, rounding)
+    return api.share(self, holders, provider, requires_grad, rounding, protocol)
 
 
 @at_worker
@@ -201,8 +200,15 @@ def encrypt(
     if not workers:
         raise TypeError("encrypt() needs the holders: workers=[alice, bob]")
     fixed = fix_precision(self, precision_fractional, base) if self.is_floating_point() else self
-    options = {"crypto_provider": crypto_provider, "requires_grad": requires_grad, "dtype": dtype, "no_wrap": no_wrap}
-    out = share(fixed, *workers, **options)
+    out = share(
+        fixed,
+        *workers,
+        protocol=protocol,
+        crypto_provider=crypto_provider,
+        requires_grad=requires_grad,
+        dtype=dtype,
+        no_wrap=no_wrap,
+    )
     return become(self, out) if inplace else out
 
 

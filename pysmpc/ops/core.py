@@ -88,7 +88,7 @@ def session_of(*operands: Any) -> Session:
             elif session is not found and not session.plain:
                 raise SessionMismatchError(
                     f"one secret is held by {found!r}, another by {session!r}; share both among the same "
-                    "holders with the same provider"
+                    "holders with the same provider and protocol"
                 )
     assert found is not None
     return found
@@ -107,7 +107,8 @@ def public(x: Any, session: Session, unit: Precision) -> Public | None:
         if not x.cell.session.plain:
             raise SessionMismatchError(
                 f"a secret held by {x.cell.session!r} cannot be used in, or written to, a value of {session!r}; share "
-                "both among the same holders with the same provider, and use out-of-place forms on public values"
+                "both among the same holders with the same provider and protocol, and use out-of-place forms on "
+                "public values"
             )
         share = x.window()
         return Public(share.window(share.body.words)[0], share.scale, x.unit)

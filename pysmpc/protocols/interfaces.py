@@ -112,7 +112,7 @@ class Channel(Protocol):
 
 
 class Dealer(Protocol):
-    """Correlated randomness: seeds to all holders, corrections to one."""
+    """Correlated randomness: seeds to all holders, corrections to one or to all."""
 
     keys: KeySet  # of the hosted holders
 
@@ -124,6 +124,9 @@ class Dealer(Protocol):
 
         Returns the corrections to the process that hosts their receiver.
         """
+
+    def broadcast(self, words: int, deal: Callable[[KeySet, torch.Tensor], Any]) -> torch.Tensor | None:
+        """As `corrections`, but the same words go to every holder; None where none is hosted."""
 
     def ask(
         self,

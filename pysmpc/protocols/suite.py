@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pysmpc.errors import PartyError
 from pysmpc.protocols import comparison, plain, products, sharing, truncation
 
 Protocol = Callable[..., Any]
@@ -17,9 +18,13 @@ Protocol = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Suite:
-    """One implementation of every operation on shares.  `name` is for messages."""
+    """One implementation of every operation on shares.
+
+    name: by which users ask for it.  holders: how many it is for, where not any number.
+    """
 
     name: str
+    holders: int | None
     share: Protocol
     reveal: Protocol
     public: Protocol
@@ -41,12 +46,33 @@ class Suite:
     relu: Protocol
     select: Protocol
 
+    def check(self, holders: int) -> None:
+        """Raise PartyError where this is not for so many holders."""
+        if self.holders not in (None, holders):
+            raise PartyError(
+                f"protocol '{self.name}' is for {self.holders} holders, not {holders}; leave protocol out for the "
+                "default, which takes two or more"
+            )
 
-def _collect(name: str, *modules: Any) -> Suite:
-    names = [field for field in Suite.__dataclass_fields__ if field != "name"]
+
+def _collect(name: str, *modules: Any, holders: int | None = None) -> Suite:
+    """What the modules define under a field's name; later modules come before earlier ones."""
+    names = [field for field in Suite.__dataclass_fields__ if field not in ("name", "holders")]
     found = {field: getattr(module, field) for field in names for module in modules if hasattr(module, field)}
-    return Suite(name=name, **found)
+    return Suite(name=name, holders=holders, **found)
 
 
 default = _collect("default", sharing, products, truncation, comparison)
 plaintext = _collect("plaintext", plain)
+
+#: By the names under which users ask for them.
+suites = {suite.name: suite for suite in (default,)}
+
+
+def suite_named(name: str | None) -> Suite:
+    """The suite of a protocol's name; None and "mpc" are the default.  ValueError for any other."""
+    if name in (None, "mpc"):
+        return default
+    if name not in suites:
+        raise ValueError(f"unknown protocol {name!r}; there are {', '.join(map(repr, suites))}")
+    return suites[name]

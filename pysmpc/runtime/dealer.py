@@ -2,7 +2,7 @@
 
 Every holder shares an AES key with the provider.  What is uniform comes from the
 streams of those keys and is never sent; what must satisfy a relation is sent to one
-holder as a correction.  The same class serves the owner of an input, who "deals" the
+holder, or the same to all, as a correction.  The same class serves the owner of an input, who "deals" the
 difference between the input and the streams.
 """
 
@@ -22,22 +22,22 @@ from pysmpc.protocols.interfaces import QUESTIONS
 
 
 class Feed(Protocol):
-    """The way of corrections from the dealer to the holder who receives them."""
+    """The way of corrections from the dealer to the holders."""
 
-    def send(self, words: torch.Tensor) -> None:
-        """Dealer's end; does not wait for the receiver."""
+    def send(self, words: torch.Tensor, everyone: bool = False) -> None:
+        """Dealer's end: to the last holder, or to every holder; does not wait for receivers."""
 
     def receive(self, words: int) -> torch.Tensor:
         """Holder's end."""
 
 
 class LocalFeed:
-    """Dealer and receiver in one process."""
+    """Dealer and all holders in one process."""
 
     def __init__(self) -> None:
         self._pending: deque[torch.Tensor] = deque()
 
-    def send(self, words: torch.Tensor) -> None:
+    def send(self, words: torch.Tensor, everyone: bool = False) -> None:
         """Keep for `receive`."""
         self._pending.append(words)
 
@@ -118,13 +118,13 @@ class LocalDesk:
 
 
 class SeedDealer:
-    """Seeds to all, corrections to the last holder.
+    """Seeds to all, corrections to the last holder or to all.
 
     keys: of the hosted holders.  everyone: keys of all holders, in the process that
     deals.  receives: whether the last holder is hosted here.  count: told the bytes
-    of every correction, in all processes alike.  desk, count_ask: for `ask`; the latter
-    is told the bytes of one holder's question and of the whole answer.  observer: told
-    all that the provider was asked, where it runs.
+    of every correction, once a receiver, in all processes alike.  desk, count_ask: for
+    `ask`; the latter is told the bytes of one holder's question and of the whole answer.
+    observer: told all that the provider was asked, where it runs.
     """
 
     def __init__(
@@ -166,13 +166,22 @@ class SeedDealer:
 
     def corrections(self, words: int, deal: Callable[[KeySet, torch.Tensor], Any]) -> torch.Tensor | None:
         """Deal (where the dealer is), send, receive (where the receiver is)."""
+        return self._deal(words, deal, False, self._receives)
+
+    def broadcast(self, words: int, deal: Callable[[KeySet, torch.Tensor], Any]) -> torch.Tensor | None:
+        """As `corrections`, to every holder: counted once for each of `holders`."""
+        return self._deal(words, deal, True, self.keys.rows > 0)
+
+    def _deal(
+        self, words: int, deal: Callable[[KeySet, torch.Tensor], Any], everyone: bool, receives: bool
+    ) -> torch.Tensor | None:
         with self._lock:
-            self._count(8 * words)
+            self._count(8 * words * (self._holders if everyone else 1))
             if self._everyone is not None:
                 out = torch.empty(words, dtype=torch.int64)
                 deal(self._everyone, out)
-                self._feed.send(out)
-            return self._feed.receive(words) if self._receives else None
+                self._feed.send(out, everyone)
+            return self._feed.receive(words) if receives else None
 
     def ask(
         self,

@@ -33,6 +33,7 @@ class Session:
     def __init__(
         self, holders: Sequence[str], provider: str, party: Party, stats: Stats, suite: Suite = default
     ) -> None:
+        suite.check(len(holders))
         self.holders = tuple(holders)
         self.provider = provider
         self.party = party
@@ -56,6 +57,7 @@ class Session:
         Secrets of the two do not mix: a result would follow neither.
         """
         if suite not in self._variants:
+            suite.check(len(self.holders))
             other = copy.copy(self)
             other.suite = suite
             other.plain = suite is plaintext
@@ -99,13 +101,14 @@ def check_names(holders: Sequence[str], provider: str) -> None:
         )
 
 
-def virtual_session(holders: Sequence[str], provider: str = "crypto_provider") -> Session:
+def virtual_session(holders: Sequence[str], provider: str = "crypto_provider", suite: Suite = default) -> Session:
     """All holders, the provider and the owner of inputs in this process.
 
     Every party's computation is done and every message counted; only the sockets are
     missing.
     """
     check_names(holders, provider)
+    suite.check(len(holders))
     ring.keep_memory()
     n = len(holders)
     stats = Stats()
@@ -135,7 +138,7 @@ def virtual_session(holders: Sequence[str], provider: str = "crypto_provider") -
         own=KeySet(ring_keys),
         next=KeySet(ring_keys[1:] + ring_keys[:1]),
     )
-    return Session(holders, provider, party, stats)
+    return Session(holders, provider, party, stats, suite)
 
 
 def _plain_session() -> Session:

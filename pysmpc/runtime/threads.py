@@ -59,25 +59,28 @@ class MemoryLink:
 
 
 class MemoryFeed:
-    """Corrections from the provider's thread to a holder's."""
+    """Corrections from the provider's thread to the holders': one party's end, with a queue a holder."""
 
-    def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    def __init__(self, queues: Sequence[queue.SimpleQueue[Any]], rank: int | None) -> None:
+        self._queues, self._rank = queues, rank
 
-    def send(self, words: torch.Tensor) -> None:
+    def send(self, words: torch.Tensor, everyone: bool = False) -> None:
         """Never waits."""
-        self._queue.put(words)
+        for each in self._queues if everyone else self._queues[-1:]:
+            each.put(words)
 
     def receive(self, words: int) -> torch.Tensor:
         """Wait for the provider."""
-        found = _get(self._queue, "the provider")
+        assert self._rank is not None
+        found = _get(self._queues[self._rank], "the provider")
         if found.numel() != words:
             raise ChannelError(f"expected {words} corrections, the provider sent {found.numel()}: programs differ")
         return found
 
     def fail(self, error: BaseException) -> None:
-        """Tell the receiver that the sender has stopped."""
-        self._queue.put(error)
+        """Tell the receivers that the sender has stopped."""
+        for each in self._queues:
+            each.put(error)
 
 
 class MemoryDesk:
@@ -147,14 +150,15 @@ def sessions(holders: Sequence[str], provider: str = "crypto_provider", suite: S
     The first holder owns the inputs: pass values to `share` there and None elsewhere.
     """
     check_names(holders, provider)
+    suite.check(len(holders))
     n = len(holders)
     boxes = {(i, j): queue.SimpleQueue[Any]() for i in range(n) for j in range(n) if i != j}
-    up, down = ([Queue() for _ in range(n)] for _ in range(2))
-    dealt_feed, shared_feed = MemoryFeed(), MemoryFeed()
+    up, down, dealt_queues, shared_queues = ([Queue() for _ in range(n)] for _ in range(4))
     dealer_keys, owner_keys, ring_keys = ([fresh_key() for _ in range(n)] for _ in range(3))
 
     def session(rank: int | None) -> Session:
         stats = Stats()
+        dealt_feed, shared_feed = MemoryFeed(dealt_queues, rank), MemoryFeed(shared_queues, rank)
 
         def dealt(count: int) -> None:
             stats.dealt += count

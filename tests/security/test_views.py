@@ -91,7 +91,7 @@ def dealt(case, values, holders):
         if not party.rows:
             feed = session.feeds[0]
             send = feed.send
-            feed.send = lambda words: (sent.append(words.clone()), send(words))
+            feed.send = lambda words, everyone=False: (sent.append(words.clone()), send(words, everyone))
         shares = [suite.share(party, v if owner else None, v.shape, case.scale) for v in values]
         case.run(suite, party, *shares)
 
@@ -120,7 +120,7 @@ def test_the_provider_of_a_training_step_deals_the_same_whatever_the_inputs(monk
         if not session.party.rows:
             feed = session.feeds[0]
             send = feed.send
-            feed.send = lambda words: (sent.append(words.clone()), send(words))
+            feed.send = lambda words, everyone=False: (sent.append(words.clone()), send(words, everyone))
         mine = Owner(session, owner)
         a, b, net = mine.share(x), mine.share(y), mine.module(copy.deepcopy(model))
         optimizer = torch.optim.SGD(net.parameters(), lr=0.1)

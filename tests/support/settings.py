@@ -74,8 +74,9 @@ class Setting:
                 link.send = _counted(link.send, sent, session)
             session.desk.ask = _counted(session.desk.ask, asked, session)
         provider = sessions[-1]
-        feed = provider.feeds[0]
-        feed.send = _noted(feed.send, dealt)
+        for session in sessions[:-1]:
+            feed = session.party.dealer._feed
+            feed.receive = _received(feed.receive, dealt)
         provider.desk.answer = _noted(provider.desk.answer, dealt, self.holders)
         results = threads.run(sessions, lambda session: program(session, session is sessions[0]))
         # what travelled is what was counted, at every party
@@ -129,10 +130,19 @@ def _counted(send, sent, session):
     return counting
 
 
-def _noted(send, dealt, receivers=1):
+def _noted(send, dealt, receivers):
     def noting(words):
         dealt.append(8 * words.numel() * receivers)
         send(words)
+
+    return noting
+
+
+def _received(receive, dealt):
+    def noting(words):
+        found = receive(words)
+        dealt.append(8 * found.numel())
+        return found
 
     return noting
 
