@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from pysmpc.api import Parties, decrypt, encrypt, virtual
+from pysmpc.cluster import distributed
 from pysmpc.federated import MultiPointerTensor, PointerTensor, VirtualWorker
 from pysmpc.hook import TorchHook, active_hook
 from pysmpc.runtime.ledger import Ledger, ledger
@@ -31,6 +32,7 @@ __all__ = [
     "TorchHook",
     "VirtualWorker",
     "decrypt",
+    "distributed",
     "encrypt",
     "ledger",
     "virtual",

@@ -74,9 +74,18 @@ class Parties:
         return self.session.provider
 
     @property
+    def me(self) -> str | None:
+        """The party that this process is; None where all are in this process."""
+        return self.session.me
+
+    @property
     def stats(self) -> Stats:
         """Rounds and bytes so far; `.copy()` it to take differences."""
         return self.session.stats
+
+    def close(self) -> None:
+        """Wait until the others have taken all that this process sent; runs by itself when the program ends."""
+        self.session.close()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -148,11 +157,16 @@ def _tensor(value: Any) -> torch.Tensor:
     )
 
 
-def _share_tensor(values: torch.Tensor, session: Session, precision: Precision) -> SecretTensor:
+def _share_tensor(
+    values: torch.Tensor, session: Session, precision: Precision, owner: str | None = None
+) -> SecretTensor:
     """Encode and share a plain tensor; integers and booleans stay exact."""
     floating = values.is_floating_point() or values.is_complex()
     unit = precision if floating else INTEGER
-    share = session.suite.share(session.party, encode(values, unit), values.shape, unit.scale)
+    party, owned = session.sharing(owner, tuple(values.shape), values.dtype, unit.scale)
+    if owned and values.is_meta:
+        raise EncodingError("the owner of an input must pass its values; a meta tensor has none")
+    share = session.suite.share(party, encode(values, unit) if owned else None, values.shape, unit.scale)
     dtype = torch.float32 if floating and values.dtype != torch.float64 else values.dtype
     if not floating and dtype != torch.bool:
         dtype = torch.int64
@@ -169,6 +183,7 @@ def encrypt(
     requires_grad: bool | None = None,
     rounding: str | None = None,
     protocol: str | None = None,
+    owner: str | None = None,
 ) -> Any:
     """Secret-share a tensor, array, number, list or module among the parties.
 
@@ -177,6 +192,10 @@ def encrypt(
     module is copied, and the parameters and real buffers of the copy are secret.
     The owner sends 8 bytes an element; no round.  rounding="nearest", protocol: of what
     is computed from it, as for `virtual`; secrets of different ones do not mix.
+
+    owner: the holder whose value it is (default: the first).  Where every party is a
+    process of its own (`sy.distributed`), the others pass anything of the same type,
+    shape and dtype, such as torch.empty(shape, device="meta"): its content is not looked at.
 
     Raises EncodingError for NaN, infinity and magnitudes that the ring cannot hold.
     """
@@ -188,14 +207,14 @@ def encrypt(
     session = _variant(parties.session, rounding, protocol)
     if isinstance(value, nn.Module):
         module = copy.deepcopy(value)
-        _replace(module, lambda t: _share_tensor(_tensor(t), session, precision), requires_grad)
+        _replace(module, lambda t: _share_tensor(_tensor(t), session, precision, owner), requires_grad)
         return module
     if isinstance(value, SecretTensor):
         if value.session is not plain_session:
             raise EncodingError("this tensor is secret already; to move it to other holders, decrypt it first")
-        secret = share_public(value, session)
+        secret = share_public(value, session, owner)
     else:
-        secret = _share_tensor(_tensor(value), session, precision)
+        secret = _share_tensor(_tensor(value), session, precision, owner)
     wanted = value.requires_grad if requires_grad is None and isinstance(value, torch.Tensor) else bool(requires_grad)
     return secret.requires_grad_() if wanted else secret
 
@@ -222,9 +241,12 @@ def _replace(module: nn.Module, change: Any, requires_grad: bool | None = None) 
 def _decoded(secret: SecretTensor) -> torch.Tensor:
     """Open and decode, in the dtype of the secret."""
     session = secret.session
+    session.note("reveal", tuple(secret.shape))
     flush(session)
     [words] = session.suite.reveal(session.party, secret.window())
     if words.dim() == secret.dim() + 1 and words.shape[0] == 0:
+        if session.me is not None:
+            return torch.empty(secret.shape, dtype=secret.dtype, device="meta")
         raise PartyError("this process holds no share and is not a receiver: it cannot open a secret")
     if secret.dtype.is_floating_point:
         real: torch.Tensor = decode(words, secret.cell.scale).to(secret.dtype)
@@ -250,7 +272,11 @@ SecretTensor.reveal = reveal  # type: ignore[method-assign]
 
 
 def decrypt(value: Any) -> Any:
-    """Open secrets by name: a tensor, a module (a plain copy), or a nest of them."""
+    """Open secrets by name: a tensor, a module (a plain copy), or a nest of them.
+
+    Every holder learns the values.  A crypto provider that is a process of its own must
+    call this, too, and gets meta tensors: shapes and no values.
+    """
     if isinstance(value, SecretTensor):
         return _decoded(value.detach())
     if isinstance(value, torch.Tensor):
@@ -293,10 +319,12 @@ def float_precision(value: SecretTensor) -> torch.Tensor:
     )
 
 
-def share_public(value: SecretTensor, session: Session) -> SecretTensor:
+def share_public(value: SecretTensor, session: Session, owner: str | None = None) -> SecretTensor:
     """Share a public fixed-precision tensor among a session's holders."""
     share = value.window()
-    out = session.suite.share(session.party, share.window(share.body.words)[0], share.shape, share.scale)
+    party, owned = session.sharing(owner, share.shape, value.dtype, share.scale)
+    words = share.window(share.body.words)[0] if owned else None
+    out = session.suite.share(party, words, share.shape, share.scale)
     return SecretTensor.of(out, session, value.unit, value.dtype)
 
 
@@ -334,8 +362,11 @@ def get(value: SecretTensor) -> torch.Tensor:
         return value
     if value.unit.scale == 1 or not value.dtype.is_floating_point:
         return _decoded(value.detach())
+    value.session.note("get", tuple(value.shape))
     flush(value.session)
     [words] = value.session.suite.reveal(value.session.party, value.window())
+    if not value.session.party.rows:
+        raise PartyError("this process holds no share and is not a receiver: it cannot open a secret")
     opened = plain_session.suite.share(plain_session.party, words, value.shape, value.cell.scale)
     out = SecretTensor.of(opened, plain_session, value.unit, value.dtype)
     out.chained = value.chained or value.requires_grad

@@ -24,6 +24,9 @@ from pysmpc.shares import Body, Share
 Handler = Callable[..., Any]
 HANDLERS: dict[Any, Handler] = {}
 
+#: Told of every operation before it is carried out: watcher(func, args, kwargs) may return what to call after it.
+WATCHERS: list[Callable[[Any, Any, Any], Callable[[], object] | None]] = []
+
 
 class Cell:
     """What torch views of one another have in common: the value, its scale, its session.
@@ -175,6 +178,8 @@ class SecretTensor(torch.Tensor):
                 f"{func} is not implemented for secret tensors; rewrite it with supported operations, or open "
                 "the value first with sy.decrypt(x) if it may be known"
             )
+        if WATCHERS:
+            return _watched(func, handler, args, kwargs or {})
         return handler(*args, **kwargs) if kwargs else handler(*args)
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
@@ -266,6 +271,15 @@ class SecretTensor(torch.Tensor):
     def reveal(self) -> torch.Tensor:
         """Open the value to the caller, as a plain tensor of this dtype.  One round."""
         raise NotImplementedError  # set by pysmpc.api, which knows how to decode
+
+
+def _watched(func: Any, handler: Handler, args: Any, kwargs: Any) -> Any:
+    after = [done for watcher in tuple(WATCHERS) if (done := watcher(func, args, kwargs)) is not None]
+    try:
+        return handler(*args, **kwargs)
+    finally:
+        for done in reversed(after):
+            done()
 
 
 HOW = "open it by name with sy.decrypt(x), x.reveal() or x.get()"

@@ -27,7 +27,8 @@ class Session:
     """The holders of a set of secrets and their crypto provider.
 
     holders: names, in the order of the shares.  provider: a name outside of them.
-    `party` is this process's part; `suite` the protocols in use.
+    `party` is this process's part; `suite` the protocols in use; `me` the one party that
+    this process is, or None where it is all of them.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Session:
         self.party = party
         self.stats = stats
         self.suite = suite
+        self.me: str | None = None
         self.serial = next(_serial)
         party.channel.where = Where(self.serial, self.holders, tuple(self.holders[i] for i in party.ranks))
         self.plain = suite is plaintext
@@ -65,6 +67,25 @@ class Session:
             self._variants[suite] = other
         return self._variants[suite]
 
+    def sharing(self, owner: str | None, *facts: object) -> tuple[Party, bool]:
+        """This process's part when `owner` shares an input, and whether it is the owner.
+
+        facts: what all processes must agree on.  Raises PartyError for an unknown owner.
+        """
+        self.check_owner(owner)
+        return self.party, True
+
+    def check_owner(self, owner: str | None) -> None:
+        """Raise PartyError unless the owner of an input is a holder, or not named."""
+        if owner is not None and owner not in self.holders:
+            raise PartyError(f"'{owner}' cannot own an input here: the holders are {', '.join(self.holders)}")
+
+    def note(self, *facts: object) -> None:
+        """Processes of their own compare what they note; one process has nobody to compare with."""
+
+    def close(self) -> None:
+        """Wait until all that was sent has been taken."""
+
     def register(self, body: Body) -> None:
         """Note a body that holders keep; forgotten when it is dropped."""
         self._bodies.append(weakref.ref(body))
@@ -78,6 +99,8 @@ class Session:
 
     def live(self, holder: str) -> Iterator[tuple[int, Body, torch.Tensor]]:
         """(serial, body, words) of a hosted holder's shares, oldest first."""
+        if self.holders.index(holder) not in self.party.ranks:
+            raise PartyError(f"{holder} is another process: what it keeps cannot be seen from here")
         row = self.party.ranks.index(self.holders.index(holder))
         known = [body for ref in self._bodies if (body := ref()) is not None]
         bodies = {body.serial: body for body in known if isinstance(body.words, torch.Tensor)}

@@ -1,0 +1,70 @@
+"""`sy.distributed`: one party a rank of torch.distributed."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from datetime import timedelta
+from typing import Any
+
+import torch
+
+from pysmpc.api import Parties
+from pysmpc.runtime.distributed import DistributedSession, Program, join
+from pysmpc.tensor import WATCHERS, SecretTensor
+
+
+def distributed(*names: str, provider: str = "crypto_provider", timeout: float = 300.0) -> Parties:
+    """Parties that are ranks of torch.distributed, for scripts under torchrun, SLURM or Kubernetes.
+
+    Every rank runs the whole script.  Ranks 0 .. n-1 are the holders (`names`, by default
+    rank0, rank1, ...), the last rank is the crypto provider, which sees no share and no
+    opened value; `parties.me` is this rank's name.  All ranks make the same calls with the
+    same public values.  timeout: seconds that a rank waits for another before it raises
+    ChannelError.  Messages are not encrypted: use it inside one trusted network.
+
+    Raises PartyError outside of a job, or where the job's ranks do not fit the names.
+    """
+    session = join(names, provider, timedelta(seconds=timeout))
+    if _agree not in WATCHERS:
+        WATCHERS.append(_agree)
+    atexit.register(_leave, session)
+    return Parties(session)
+
+
+def _leave(session: DistributedSession) -> None:
+    if getattr(sys, "last_value", None) is None:  # a rank that fails does not wait for the others
+        session.close()
+
+
+def _agree(func: Any, args: Any, kwargs: Any) -> None:
+    """Add an operation to its session's program."""
+    program = _program((*args, *kwargs.values()))
+    if program is not None:
+        program.note(str(func), _facts(program, args), sorted(kwargs), _facts(program, kwargs.values()))
+
+
+def _program(values: Any) -> Program | None:
+    for value in values:
+        if isinstance(value, SecretTensor) and isinstance(value.session, DistributedSession):
+            return value.session.program
+        if isinstance(value, list | tuple) and (found := _program(value)) is not None:
+            return found
+    return None
+
+
+def _facts(program: Program, values: Any) -> list[Any]:
+    """What ranks can compare of operands: values where they are public, shapes where they are secret."""
+    facts: list[Any] = []
+    for value in values:
+        if isinstance(value, list | tuple):
+            facts.append(_facts(program, value))
+        elif isinstance(value, torch.Tensor):
+            facts.append((tuple(value.shape), value.dtype))
+            if not isinstance(value, SecretTensor):
+                program.note_values(value)
+            elif value.session.plain:
+                program.note_values(value.window().words())
+        elif value is None or isinstance(value, bool | int | float | str | torch.dtype):
+            facts.append(value)
+    return facts

@@ -1,0 +1,148 @@
+"""One party a rank of torch.distributed: the same results, rounds and bytes as in one process, and what is refused."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import rank_programs as programs
+import torch
+from ranks import run_ranks
+
+import pysmpc as sy
+
+ULP = 2.0**-16
+ROOT = Path(sy.__file__).parent.parent
+
+
+@pytest.mark.parametrize(("holders", "owner"), [(["alice", "bob"], "bob"), (["ann", "ben", "cleo"], "ben")])
+def test_training_is_that_of_one_process(holders, owner):
+    seed = random.getrandbits(32)
+    *held, provided = run_ranks(len(holders) + 1, programs.training, holders, owner, seed)
+    losses, parameters, counts = programs.train(sy.virtual(*holders), *programs.data(seed), owner)
+    for theirs, mine, count in held:
+        assert count == counts
+        assert theirs[0] == pytest.approx(losses[0], abs=16 * ULP)
+        assert (theirs, mine) == held[0][:2]  # the holders open the same
+        for a, b in zip(mine, parameters, strict=True):
+            assert float((torch.tensor(a) - torch.tensor(b)).abs().max()) <= 4 * ULP
+    assert provided == (["meta"] * programs.STEPS, {"meta"}, counts)
+
+
+def test_roles():
+    alice, bob, provider = run_ranks(3, programs.join, "alice", "bob")
+    assert alice == ("alice", ("alice", "bob"), "crypto_provider", (0,))
+    assert bob == ("bob", ("alice", "bob"), "crypto_provider", (1,))
+    assert provider == ("crypto_provider", ("alice", "bob"), "crypto_provider", ())
+
+
+def test_large_messages():
+    assert run_ranks(3, programs.large_messages) == [True, True, None]
+
+
+def test_a_rank_sees_its_own_shares_only():
+    alice, bob, provider = run_ranks(3, programs.other_shares)
+    assert alice == ([1], "bob is another process: what it keeps cannot be seen from here", 3)
+    assert bob == ([1], "alice is another process: what it keeps cannot be seen from here", 3)
+    assert provider[0] == []
+
+
+def test_a_provider_that_takes_part():
+    doubled = [0, 2, 4, 6, 8]
+    (alice, counts), bob, provider = run_ranks(3, programs.asks)
+    assert alice == [doubled, doubled, [7, 7, 7]]
+    assert bob == (alice, counts)
+    assert provider == ([None, None, None], counts)
+    assert counts == (5, 40, 48, 40, 80, 120)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "program", "args", "expected"),
+    [
+        (3, programs.join, ("alice",), "PartyError: 1 holders were named, but the job has 3 ranks"),
+        (3, programs.join, ("alice", "alice"), "PartyError: each holder may appear once"),
+        (2, programs.join, (), "PartyError: the job has 2 rank"),
+        (3, programs.other_names, (), "PartyError: rank"),
+        (3, programs.unknown_owner, (), "PartyError: 'carol' cannot own an input here"),
+    ],
+)
+def test_jobs_that_do_not_fit(ranks, program, args, expected):
+    outcomes = run_ranks(ranks, program, *args)  # ranks that come later may find the job gone
+    assert any(outcome.startswith(expected) for outcome in outcomes), outcomes
+    assert all(isinstance(outcome, str) and "Error: " in outcome for outcome in outcomes)
+
+
+def test_a_process_outside_of_a_job_is_told():
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+            patch.delenv(name, raising=False)
+        with pytest.raises(sy.errors.PartyError, match="torchrun --nproc-per-node 3"):
+            sy.distributed()
+
+
+def test_an_owner_must_have_the_values():
+    _, bob, _ = run_ranks(3, programs.owner_without_values)
+    assert bob == "EncodingError: the owner of an input must pass its values; a meta tensor has none"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [programs.only_one_opens, programs.other_public_values, programs.other_scalars, programs.other_shapes],
+)
+def test_ranks_that_run_different_programs_are_told(program):
+    outcomes = run_ranks(3, program)
+    told = [text for text in outcomes if isinstance(text, str) and "runs a different program" in text]
+    assert told, outcomes
+    assert all(text.startswith("ChannelError: rank ") for text in told)
+    assert not any(outcome is False for outcome in outcomes), "a value was opened"
+
+
+def test_a_provider_with_another_program_is_noticed():
+    _, bob, _ = run_ranks(3, programs.other_provider)
+    assert bob.startswith("ChannelError: rank 2 (crypto_provider) runs a different program")
+
+
+def test_a_rank_that_dies_is_named():
+    alice, bob, _ = run_ranks(3, programs.one_dies)
+    assert bob == "died"
+    assert alice == "ChannelError: rank 1 (bob) is gone: its connection was closed"
+
+
+def test_a_rank_that_hangs_is_named():
+    alice, _, _ = run_ranks(3, programs.one_hangs)
+    assert alice == "ChannelError: nothing from rank 1 (bob) for 1 s: it hangs or is at another point"
+
+
+def test_under_torchrun(tmp_path):
+    """As a user would start it: nobody closes anything, and each rank ends by itself."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        textwrap.dedent("""\
+            import json, sys
+            import rank_programs as programs
+            import pysmpc as sy
+            parties = sy.distributed("alice", "bob")
+            result = programs.descend(parties, *programs.data(int(sys.argv[1])))
+            if parties.me == "alice":
+                print("RESULT", json.dumps(result))
+            """)
+    )
+    seed = random.getrandbits(32)
+    paths = [str(ROOT), str(Path(programs.__file__).parent)]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "3", str(script), str(seed)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    losses, counts = json.loads(line.removeprefix("RESULT "))
+    expected = programs.descend(sy.virtual("alice", "bob"), *programs.data(seed))
+    assert losses[0] == pytest.approx(expected[0][0], abs=16 * ULP)
+    assert tuple(counts) == expected[1]

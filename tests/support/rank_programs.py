@@ -1,0 +1,186 @@
+"""What the tests of `sy.distributed` run in every rank; results travel as lists and tuples of numbers."""
+
+import os
+import signal
+import time
+from dataclasses import astuple
+
+import torch
+from torch.nn import functional as F
+from twins import task
+
+import pysmpc as sy
+from pysmpc.runtime.distributed import FIRST
+from pysmpc.shares import Share
+
+STEPS = 4
+
+
+def data(seed):
+    torch.manual_seed(seed)
+    return task(16, 12, 16, 8, 4)
+
+
+def train(parties, model, x, y, owner=None, steps=STEPS):
+    """(losses, parameters after a step, counts): the program of the documentation."""
+
+    def mine(values, name):
+        return values if parties.me in (None, name) else torch.empty_like(values, device="meta")
+
+    a = sy.encrypt(mine(x, owner), parties, owner=owner)
+    b, hidden = sy.encrypt(y, parties), sy.encrypt(model, parties)
+    optimizer = torch.optim.SGD(hidden.parameters(), lr=0.05, momentum=0.9)
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = F.mse_loss(hidden(a), b)
+        loss.backward()
+        optimizer.step()
+        losses.append(sy.decrypt(loss))
+        if len(losses) == 1:
+            opened = sy.decrypt(hidden)
+    counts = astuple(parties.stats)
+    if parties.me == parties.provider:
+        return [loss.device.type for loss in losses], {p.device.type for p in opened.parameters()}, counts
+    return [float(loss) for loss in losses], [p.tolist() for p in opened.parameters()], counts
+
+
+def descend(parties, model, x, y):
+    """(losses, counts) of two steps without an optimizer, whose import takes seconds."""
+    a, b, hidden = sy.encrypt(x, parties), sy.encrypt(y, parties), sy.encrypt(model, parties)
+    losses = []
+    for _ in range(2):
+        loss = F.mse_loss(hidden(a), b)
+        gradients = torch.autograd.grad(loss, list(hidden.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(hidden.parameters(), gradients, strict=True):
+                parameter -= 0.125 * gradient
+        losses.append(sy.decrypt(loss.detach()))
+    return [None if loss.is_meta else float(loss) for loss in losses], astuple(parties.stats)
+
+
+def training(holders, owner, seed):
+    parties = sy.distributed(*holders)
+    return train(parties, *data(seed), owner)
+
+
+def join(*holders, **options):
+    parties = sy.distributed(*holders, **options)
+    return parties.me, parties.names, parties.provider, parties.session.party.ranks
+
+
+def other_names():
+    return join("alice", "bob" if os.environ["RANK"] == "0" else "bill")
+
+
+def large_messages():
+    """Beyond what a receiver is ready for, in both directions and from the provider."""
+    parties = sy.distributed("alice", "bob")
+    n = 5 * FIRST
+    x = torch.arange(n, dtype=torch.int64) - n // 2
+    secret = sy.encrypt(x, parties, owner="alice")
+    product = sy.decrypt(secret * secret)
+    return None if product.is_meta else bool((product == x * x).all())
+
+
+def owner_without_values():
+    parties = sy.distributed("alice", "bob", timeout=2)
+    return str(sy.encrypt(torch.empty(3, device="meta"), parties, owner="bob").shape)
+
+
+def unknown_owner():
+    parties = sy.distributed("alice", "bob")
+    sy.encrypt(torch.ones(3), parties, owner="carol")
+
+
+def other_shares():
+    """What one rank may not look at."""
+    parties = sy.distributed("alice", "bob")
+    x = sy.encrypt(torch.ones(3), parties)
+    own = [len(parties[name].shares()) for name in parties.names if name == parties.me]
+    other = next(name for name in parties.names if name != parties.me)
+    try:
+        parties[other].shares()
+    except sy.errors.PartyError as error:
+        return own, str(error), len(x)
+    return own, "seen", len(x)
+
+
+def asks():
+    """A provider that takes part: it doubles what the holders show it, for one of them and for all."""
+    parties = sy.distributed("alice", "bob")
+    party, suite = parties.session.party, parties.session.suite
+    x = suite.share(party, torch.arange(5), (5,))
+    results = []
+    for public in (False, True):
+        stream = party.dealer.streams()
+
+        def answer(keys, asked, out, public=public, stream=stream):
+            out.copy_(2 * asked.sum(0))
+            if not public:
+                keys.take(stream, out)
+
+        found = party.dealer.ask(x.words(), "convert", 5, answer, public)
+        if not public:
+            share = Share.of(party.dealer.keys.draw(stream, 5, found), (5,))
+            [found] = suite.reveal(party, share)
+        results.append(None if parties.me == parties.provider else found.tolist())
+    spread = party.dealer.broadcast(3, lambda keys, out: out.fill_(7))
+    results.append(None if spread is None else spread.tolist())
+    return results, astuple(parties.stats)
+
+
+def only_one_opens():
+    parties = sy.distributed("alice", "bob", timeout=20)
+    x = sy.encrypt(torch.ones(3), parties)
+    if parties.me == "alice":
+        sy.decrypt(x)
+    return sy.decrypt(torch.relu(x)).is_meta
+
+
+def other_public_values():
+    parties = sy.distributed("alice", "bob", timeout=20)
+    torch.seed()
+    x = sy.encrypt(torch.ones(3), parties)
+    return sy.decrypt(x * torch.rand(3)).is_meta
+
+
+def other_scalars():
+    parties = sy.distributed("alice", "bob", timeout=20)
+    x = sy.encrypt(torch.ones(3), parties)
+    return sy.decrypt(x * (1.25 if parties.me == "bob" else 1.5)).is_meta
+
+
+def other_shapes():
+    parties = sy.distributed("alice", "bob", timeout=20)
+    shape = (2, 3) if parties.me == "bob" else (3, 2)
+    return sy.decrypt(sy.encrypt(torch.ones(shape), parties)).is_meta
+
+
+def other_provider():
+    """The provider's program differs; the receiver of corrections notices."""
+    parties = sy.distributed("alice", "bob", timeout=3)
+    x = sy.encrypt(torch.ones(3), parties)
+    return sy.decrypt(x * x if parties.me != parties.provider else torch.relu(x)).is_meta
+
+
+def one_dies():
+    parties = sy.distributed("alice", "bob", timeout=20)
+    x = sy.encrypt(torch.ones(3), parties)
+    sy.decrypt(x * x)
+    if parties.me == "bob":
+        os.kill(os.getpid(), signal.SIGKILL)
+    for _ in range(3):
+        sy.decrypt(torch.relu(x))
+    return "went on"
+
+
+def one_hangs():
+    parties = sy.distributed("alice", "bob", timeout=1)
+    x = sy.encrypt(torch.ones(3), parties)
+    sy.decrypt(x * x)
+    if parties.me == "bob":
+        time.sleep(4)
+        return "slept"
+    sy.decrypt(torch.relu(x))
+    return "went on"
