@@ -47,7 +47,7 @@ class LocalFeed:
 
 
 class Desk(Protocol):
-    """The way of questions from the holders to the provider, and of public answers back.
+    """The way of questions from the holders to the provider; its answers go by the feed.
 
     Needed where the protocols of a session ask (SecureNN).  A process is one end; a
     driver has neither and calls nothing.
@@ -58,12 +58,6 @@ class Desk(Protocol):
 
     def questions(self, cause: str, words: int) -> torch.Tensor:
         """Provider's end: wait for the next message of every holder, [holders, words]."""
-
-    def answer(self, words: torch.Tensor) -> None:
-        """Provider's end: send to every holder; does not wait."""
-
-    def receive(self, words: int) -> torch.Tensor:
-        """Holder's end: wait for the provider's next public answer."""
 
 
 class NoDesk:
@@ -83,21 +77,12 @@ class NoDesk:
         """Raises."""
         raise self._refuse()
 
-    def answer(self, words: torch.Tensor) -> None:
-        """Raises."""
-        raise self._refuse()
-
-    def receive(self, words: int) -> torch.Tensor:
-        """Raises."""
-        raise self._refuse()
-
 
 class LocalDesk:
     """All holders and the provider in one process: what one end sends, the other finds."""
 
     def __init__(self) -> None:
         self._asked: list[torch.Tensor] = []
-        self._answers: deque[torch.Tensor] = deque()
 
     def ask(self, cause: str, words: torch.Tensor) -> None:
         """Called once a holder, in their order."""
@@ -107,14 +92,6 @@ class LocalDesk:
         """The rows that were asked."""
         rows, self._asked = self._asked, []
         return torch.stack(rows)
-
-    def answer(self, words: torch.Tensor) -> None:
-        """Keep for `receive`."""
-        self._answers.append(words)
-
-    def receive(self, words: int) -> torch.Tensor:
-        """What was answered first."""
-        return self._answers.popleft()
 
 
 class SeedDealer:
@@ -206,7 +183,5 @@ class SeedDealer:
                 if self.observer:
                     self.observer(cause, asked, out)
                 if words:
-                    (self._desk.answer if public else self._feed.send)(out)
-            if not words or not (rows if public else self._receives):
-                return None
-            return self._desk.receive(words) if public else self._feed.receive(words)
+                    self._feed.send(out, public)
+            return self._feed.receive(words) if words and (rows if public else self._receives) else None

@@ -84,23 +84,20 @@ class MemoryFeed:
 
 
 class MemoryDesk:
-    """Questions to the provider's thread and its public answers: a queue a holder each way.
+    """Questions to the provider's thread: one party's end, with a queue a holder."""
 
-    rank: of the holder whose end this is; None at the provider's.
-    """
-
-    def __init__(self, up: Sequence[Queue], down: Sequence[Queue], rank: int | None) -> None:
-        self._up, self._down, self._rank = up, down, rank
+    def __init__(self, queues: Sequence[Queue], rank: int | None) -> None:
+        self._queues, self._rank = queues, rank
 
     def ask(self, cause: str, words: torch.Tensor) -> None:
         """Never waits."""
         assert self._rank is not None
-        self._up[self._rank].put((cause, words))
+        self._queues[self._rank].put((cause, words))
 
     def questions(self, cause: str, words: int) -> torch.Tensor:
         """Wait for every holder."""
         rows = []
-        for rank, source in enumerate(self._up):
+        for rank, source in enumerate(self._queues):
             theirs, row = _get(source, f"holder {rank}")
             if theirs != cause or row.numel() != words:
                 raise ChannelError(
@@ -110,23 +107,10 @@ class MemoryDesk:
             rows.append(row)
         return torch.stack(rows)
 
-    def answer(self, words: torch.Tensor) -> None:
-        """Never waits."""
-        for sink in self._down:
-            sink.put(words)
-
-    def receive(self, words: int) -> torch.Tensor:
-        """Wait for the provider."""
-        assert self._rank is not None
-        found: torch.Tensor = _get(self._down[self._rank], "the provider")
-        if found.numel() != words:
-            raise ChannelError(f"expected an answer of {words} words, the provider sent {found.numel()}")
-        return found
-
     def fail(self, error: BaseException) -> None:
-        """Tell the other end that this one has stopped."""
-        for sink in self._down if self._rank is None else [self._up[self._rank]]:
-            sink.put(error)
+        """Tell the provider that this holder has stopped."""
+        if self._rank is not None:
+            self._queues[self._rank].put(error)
 
 
 def _dealer(
@@ -153,7 +137,7 @@ def sessions(holders: Sequence[str], provider: str = "crypto_provider", suite: S
     suite.check(len(holders))
     n = len(holders)
     boxes = {(i, j): queue.SimpleQueue[Any]() for i in range(n) for j in range(n) if i != j}
-    up, down, dealt_queues, shared_queues = ([Queue() for _ in range(n)] for _ in range(4))
+    asked_queues, dealt_queues, shared_queues = ([Queue() for _ in range(n)] for _ in range(3))
     dealer_keys, owner_keys, ring_keys = ([fresh_key() for _ in range(n)] for _ in range(3))
 
     def session(rank: int | None) -> Session:
@@ -166,7 +150,7 @@ def sessions(holders: Sequence[str], provider: str = "crypto_provider", suite: S
         def shared(count: int) -> None:
             stats.shared += count
 
-        desk = MemoryDesk(up, down, rank)
+        desk = MemoryDesk(asked_queues, rank)
         links: list[Link] = []
         own, after = [], []
         if rank is not None:

@@ -77,7 +77,6 @@ class Setting:
         for session in sessions[:-1]:
             feed = session.party.dealer._feed
             feed.receive = _received(feed.receive, dealt)
-        provider.desk.answer = _noted(provider.desk.answer, dealt, self.holders)
         results = threads.run(sessions, lambda session: program(session, session is sessions[0]))
         # what travelled is what was counted, at every party
         for session in sessions[:-1]:
@@ -128,14 +127,6 @@ def _counted(send, sent, session):
         send(cause, words)
 
     return counting
-
-
-def _noted(send, dealt, receivers):
-    def noting(words):
-        dealt.append(8 * words.numel() * receivers)
-        send(words)
-
-    return noting
 
 
 def _received(receive, dealt):
