@@ -168,7 +168,7 @@ def _share_tensor(
         raise EncodingError("the owner of an input must pass its values; a meta tensor has none")
     share = session.suite.share(party, encode(values, unit) if owned else None, values.shape, unit.scale)
     dtype = torch.float32 if floating and values.dtype != torch.float64 else values.dtype
-    if not floating and dtype != torch.bool:
+    if not floating and dtype not in (torch.bool, torch.int32):
         dtype = torch.int64
     return SecretTensor.of(share, session, unit, dtype)
 
@@ -188,8 +188,10 @@ def encrypt(
     """Secret-share a tensor, array, number, list or module among the parties.
 
     Real numbers become fixed point: 16 fractional bits, or `frac_bits`, or
-    `precision_fractional` digits of `base`.  Integers and booleans stay exact.  A
-    module is copied, and the parameters and real buffers of the copy are secret.
+    `precision_fractional` digits of `base`.  Integers and booleans stay exact: int32 is
+    int32, other integers are int64, and both wrap as torch's when they are opened
+    (docs/integers.md).  A module is copied, and the parameters and real buffers of the
+    copy are secret.
     The owner sends 8 bytes an element; no round.  rounding="nearest", protocol: of what
     is computed from it, as for `virtual`; secrets of different ones do not mix.
 
@@ -256,7 +258,7 @@ def _decoded(secret: SecretTensor) -> torch.Tensor:
         return truth
     if secret.cell.scale > 1:
         words = torch.div(words, secret.cell.scale, rounding_mode="floor")
-    plain: torch.Tensor = words
+    plain: torch.Tensor = words.to(secret.dtype)
     return plain
 
 

@@ -161,7 +161,7 @@ def same_window(x: SecretTensor, y: SecretTensor) -> bool:
 def promoted(*operands: Any) -> torch.dtype:
     """The dtype torch would give the result."""
     dtype = torch.bool
-    for x in operands:
+    for x in sorted(operands, key=is_number):
         if isinstance(x, torch.Tensor):
             kind = x.dtype
         elif isinstance(x, Fraction):
@@ -170,8 +170,8 @@ def promoted(*operands: Any) -> torch.dtype:
             kind = torch.bool
         else:
             kind = torch.int64 if isinstance(x, int) else torch.get_default_dtype()
-            if kind.is_floating_point and dtype.is_floating_point:
-                continue
+            if dtype.is_floating_point or (dtype != torch.bool and not kind.is_floating_point):
+                continue  # a number does not widen a tensor of its kind
         if kind is not dtype:
             dtype = torch.promote_types(dtype, kind)
     return dtype
@@ -200,8 +200,8 @@ def times(x: SecretTensor, factor: Fraction, bits: int = ALIGN) -> SecretTensor:
 
     bits: of scale and factor together; what is left of 62 is room for |x|.
     """
-    if factor == 0:
-        return like(x, x.session.suite.scale_by(x.session.party, x.window(), 0))
+    if factor == 0 or (factor.denominator == 1 != factor and not x.dtype.is_floating_point):
+        return like(x, x.session.suite.scale_by(x.session.party, x.window(), int(factor)))  # integers stay exact
     cell = x.cell
     settle, p, q = _plan(cell.scale, cell.unit, factor, bits)
     if settle:

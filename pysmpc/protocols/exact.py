@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from pysmpc.protocols.comparison import negative_cost, relu_cost, select_cost
-from pysmpc.protocols.interfaces import Cost, Party, opens
+from pysmpc.protocols.interfaces import LOCAL, Cost, Party, opens
 from pysmpc.protocols.suite import Suite
 from pysmpc.protocols.truncation import truncate_cost
 from pysmpc.shares import Bit, Share
@@ -37,6 +37,7 @@ def floor_all(suite: Any, party: Party, dividends: Sequence[tuple[Share, int]], 
     2. The signs of z - q by: four rounds for all.
     3. q less the sign.
     """
+    suite = suite.base or suite
     taken = []
     for z, by in dividends:
         half = by // 2 if add else 0
@@ -67,6 +68,40 @@ def floor(suite: Any, party: Party, z: Share, by: int) -> Share:
     if by < 0:
         return floor(suite, party, suite.neg(party, z), -by)
     return floor_all(suite, party, [(z, by)])[0] if by > 1 else z
+
+
+@opens("truncate", "compare")
+def shift_right(suite: Any, party: Party, x: Share, bits: int) -> Share:
+    """floor(x / 2^bits) for every x of the ring, 0 <= bits < 64.  Nine rounds; four for bits = 63.
+
+    1. The sign: four rounds.  With it, y = x - 2^62, or x + 2^62 where x is negative, is in
+       [-2^62, 2^62), which is what a division by a power of two takes.
+    2. floor(y / 2^bits): five rounds.
+    3. Put back what was added, divided.
+    """
+    if bits == 0:
+        return x
+    # 1. move x into range
+    negative = suite.bit_share(party, suite.negative(party, x), x.shape)
+    if bits == 63:
+        return suite.neg(party, negative)
+    y = suite.add(party, x.at(1), suite.scale_by(party, negative, 1 << 63))
+    y = suite.sub(party, y, _constant(suite, party, x.shape, 1 << 62, 1))
+    # 2. divide; 2^62 is more than a divisor may be
+    first = min(bits, 61)
+    y = floor(suite, party, y, 1 << first)
+    # 3. put back
+    y = suite.add(party, y, _constant(suite, party, x.shape, 1 << (62 - first), 1))
+    y = suite.sub(party, y, suite.scale_by(party, negative, 1 << (63 - first)))
+    return floor(suite, party, y, 1 << (bits - first)) if bits > first else y.at(x.scale)
+
+
+def shift_right_cost(holders: int, n: int, bits: int) -> Cost:
+    """A sign, a division, and a second one for bits = 62."""
+    cost = negative_cost(holders, n) if bits else LOCAL
+    for division in (0 < bits < 63, bits == 62):
+        cost += floor_cost(holders, n) if division else LOCAL
+    return cost
 
 
 def floor_cost(holders: int, n: int) -> Cost:
@@ -105,7 +140,7 @@ def nearest(base: Suite) -> Suite:
         return truncate(party, out, by) if by > 1 else out
 
     name = "nearest" if base.name == "default" else f"{base.name}, nearest"
-    return replace(base, name=name, truncate=truncate, truncate_all=truncate_all, relu=relu, select=select)
+    return replace(base, name=name, base=base, truncate=truncate, truncate_all=truncate_all, relu=relu, select=select)
 
 
 def nearest_relu_cost(holders: int, n: int) -> Cost:

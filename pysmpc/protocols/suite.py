@@ -21,6 +21,7 @@ class Suite:
     """One implementation of every operation on shares.
 
     name: by which users ask for it.  holders: how many it is for, where not any number.
+    base: the suite of which this one differs in rounding alone.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Suite:
     bit_share: Protocol
     relu: Protocol
     select: Protocol
+    base: Suite | None = None
 
     def check(self, holders: int) -> None:
         """Raise PartyError where this is not for so many holders."""
@@ -57,7 +59,7 @@ class Suite:
 
 def _collect(name: str, *modules: Any, holders: int | None = None) -> Suite:
     """What the modules define under a field's name; later modules come before earlier ones."""
-    names = [field for field in Suite.__dataclass_fields__ if field not in ("name", "holders")]
+    names = [field for field in Suite.__dataclass_fields__ if field not in ("name", "holders", "base")]
     found = {field: getattr(module, field) for field in names for module in modules if hasattr(module, field)}
     return Suite(name=name, holders=holders, **found)
 

@@ -151,7 +151,7 @@ CUT = {
     "matrix power": (lambda x: torch.linalg.matrix_power(x, 2), real(2, 2)),
     "x ** 0.5": (lambda x: x**0.5, POSITIVE),
     "x % 2": (lambda x: x % 2, real(4)),
-    "floor division": (lambda x: x // 2, real(4)),
+    "floor division": (lambda x: torch.div(x, 2, rounding_mode="floor"), real(4)),
     "round": (torch.round, real(4)),
 }
 
