@@ -24,8 +24,7 @@ enum {
     AVX512DQ = 1 << 4,
     AVX512BW = 1 << 5,
     AVX512VL = 1 << 6,
-    AVX512VNNI = 1 << 7,
-    VAES = 1 << 8,
+    VAES = 1 << 7,
 };
 
 static const struct {
@@ -34,7 +33,7 @@ static const struct {
 } features[] = {
     {AVX2, "avx2"}, {BMI2, "bmi2"}, {AES, "aes"},
     {AVX512F, "avx512f"}, {AVX512DQ, "avx512dq"}, {AVX512BW, "avx512bw"},
-    {AVX512VL, "avx512vl"}, {AVX512VNNI, "avx512vnni"}, {VAES, "vaes"},
+    {AVX512VL, "avx512vl"}, {VAES, "vaes"},
 };
 
 enum { FEATURES = sizeof features / sizeof features[0] };
@@ -49,8 +48,7 @@ static const struct {
 #define NEEDS_AVX512 (NEEDS_AVX2 | AVX512F | AVX512DQ | AVX512BW | AVX512VL)
     {&psm_kernels_avx2, NEEDS_AVX2},
     {&psm_kernels_avx512, NEEDS_AVX512},
-    {&psm_kernels_avx512vnni, NEEDS_AVX512 | AVX512VNNI},
-    {&psm_kernels_avx512vaes, NEEDS_AVX512 | AVX512VNNI | VAES},
+    {&psm_kernels_avx512vaes, NEEDS_AVX512 | VAES},
 #endif
 };
 
@@ -96,7 +94,6 @@ static unsigned cpu_features(void) {
     found |= b & bit_AVX512DQ ? AVX512DQ : 0;
     found |= b & bit_AVX512BW ? AVX512BW : 0;
     found |= b & bit_AVX512VL ? AVX512VL : 0;
-    found |= c & bit_AVX512VNNI ? AVX512VNNI : 0;
     return found;
 }
 
@@ -140,7 +137,7 @@ static void force(const char *name) {
     }
     snprintf(choice.error, sizeof choice.error,
              "PYSMPC_TARGET=%.64s: no such target; known are portable, avx2, avx512, "
-             "avx512vnni, avx512vaes", name);
+             "avx512vaes", name);
 }
 
 static void explain(void) {

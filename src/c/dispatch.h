@@ -8,7 +8,6 @@ extern const psm_kernels psm_kernels_portable;
 #ifdef __x86_64__
 extern const psm_kernels psm_kernels_avx2;
 extern const psm_kernels psm_kernels_avx512;
-extern const psm_kernels psm_kernels_avx512vnni;
 extern const psm_kernels psm_kernels_avx512vaes;
 #endif
 
@@ -21,7 +20,7 @@ const psm_kernels *psm_kernels_get(void);
 /* NULL, or why PYSMPC_TARGET cannot be obeyed */
 const char *psm_dispatch_error(void);
 
-/* e.g. "avx512vnni: avx512f avx512dq ... present; vaes absent" */
+/* e.g. "avx512: avx512f avx512dq ... present; vaes absent" */
 const char *psm_dispatch_reason(void);
 
 /* the table of that name, or NULL if it is unknown or this CPU cannot run it */

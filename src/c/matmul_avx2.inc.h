@@ -1,11 +1,13 @@
 /* Ring product by AVX2, which has no 64-bit multiplication.
  *
- * a*b = lo(a)*lo(b) + 2^32*(lo(a)*hi(b) + hi(a)*lo(b)). The first product is
- * vpmuludq, summed in 64 bits; the two cross products are one vpmulld of b by
- * a with its halves exchanged, summed mod 2^32 and folded once at the end:
+ * x*y = lo(x)*lo(y) + 2^32*(lo(x)*hi(y) + hi(x)*lo(y)). The first product is
+ * vpmuludq, summed in 64 bits; the two cross products are one vpmulld of x by
+ * y with its halves exchanged, summed mod 2^32 and folded once at the end:
  * 5 uops for 4 products, against 8 when each product is completed at once.
+ * Winograd's inner product (matmul_avx512.inc.h) halves them again, for 3 more.
  *
- * A strip is, for each 4 k, [4 rows][4 k]; a panel is [k][4 columns].
+ * A strip is, for each 4 k, [4 rows][4 k]; then 4 row sums. A panel is
+ * [k][4 columns]; then 4 column sums.
  */
 
 #include "unroll.h"
@@ -13,11 +15,11 @@
 enum { MM_STRIP = 4, MM_NR = 4, MM_KC = 256, MM_MC = 512 };
 
 static inline size_t mm_strip_words(size_t k) {
-    return 16 * ((k + 3) / 4);
+    return 16 * ((k + 3) / 4) + 4;
 }
 
 static inline size_t mm_panel_words(size_t k) {
-    return 16 * ((k + 3) / 4);
+    return mm_strip_words(k);
 }
 
 /* r[i] = column i becomes r[i] = row i */
@@ -52,38 +54,50 @@ static inline void avx2_square(__m256i r[4], psm_view v, size_t rows, size_t col
 }
 
 static void mm_pack_strip(psm_view a, size_t rows, size_t k, u64 *out) {
+    u64 sum[4] = {0};
+
     for (size_t p = 0; p < k; p += 4, out += 16) {
         __m256i r[4];
         psm_view at = {a.data + (ptrdiff_t)p * a.col, a.row, a.col};
         avx2_square(r, at, rows, k - p);
         for (int i = 0; i < 4; i++)
             _mm256_store_si256((__m256i *)out + i, r[i]);
+        for (int i = 0; i < 4; i++)
+            sum[i] += out[4 * i] * out[4 * i + 1] + out[4 * i + 2] * out[4 * i + 3];
     }
+    memcpy(out, sum, sizeof sum);
 }
 
 static void mm_pack_panel(psm_view b, size_t k, size_t cols, u64 *out) {
+    u64 sum[4] = {0};
+
     for (size_t p = 0; p < k; p += 4, out += 16) {
         __m256i r[4];
         psm_view at = {b.data + (ptrdiff_t)p * b.row, b.row, b.col};
         avx2_square(r, at, k - p, cols);
         for (int i = 0; i < 4; i++)
             _mm256_store_si256((__m256i *)out + i, r[i]);
+        for (int j = 0; j < 4; j++)
+            sum[j] += out[j] * out[4 + j] + out[8 + j] * out[12 + j];
     }
+    memcpy(out, sum, sizeof sum);
 }
 
 /* the compiler may not regroup what leads to x: it would spill the tile */
 #define AVX2_KEEP(x) __asm__("" : "+x"(x))
 
-/* one k of `rows` rows (a, a+4, ...) by four columns */
+/* two k of `rows` rows (a, a+4, ...) by four columns */
 static inline __attribute__((always_inline))
 void avx2_step(int rows, const u64 *a, const u64 *b, __m256i low[4], __m256i cross[4]) {
-    __m256i column = _mm256_load_si256((const __m256i *)b);
-    __m256i turned = _mm256_shuffle_epi32(column, 0xb1);
+    __m256i even = _mm256_load_si256((const __m256i *)b);
+    __m256i odd = _mm256_load_si256((const __m256i *)b + 1);
 
     PSM_UNROLL
     for (int i = 0; i < rows; i++) {
-        __m256i x = _mm256_set1_epi64x((long long)a[4 * i]);
-        low[i] = _mm256_add_epi64(low[i], _mm256_mul_epu32(x, column));
+        __m256i x = _mm256_add_epi64(_mm256_set1_epi64x((long long)a[4 * i]), odd);
+        __m256i y = _mm256_add_epi64(_mm256_set1_epi64x((long long)a[4 * i + 1]), even);
+        __m256i turned = _mm256_shuffle_epi32(y, 0xb1);
+        low[i] = _mm256_add_epi64(low[i], _mm256_mul_epu32(x, y));
         cross[i] = _mm256_add_epi32(cross[i], _mm256_mullo_epi32(x, turned));
         AVX2_KEEP(low[i]);
         AVX2_KEEP(cross[i]);
@@ -92,6 +106,7 @@ void avx2_step(int rows, const u64 *a, const u64 *b, __m256i low[4], __m256i cro
 
 static inline __attribute__((always_inline))
 void avx2_rows(int rows, const u64 *a, const u64 *b, size_t k, u64 *out) {
+    const u64 *row_sums = a + mm_strip_words(k) - 4, *column_sums = b + mm_panel_words(k) - 4;
     __m256i low[4], cross[4];
 
     PSM_UNROLL
@@ -100,17 +115,17 @@ void avx2_rows(int rows, const u64 *a, const u64 *b, size_t k, u64 *out) {
     for (; k >= 4; k -= 4, a += 16, b += 16) {
         __asm__("" : "+r"(a), "+r"(b));
         avx2_step(rows, a, b, low, cross);
-        avx2_step(rows, a + 1, b + 4, low, cross);
         avx2_step(rows, a + 2, b + 8, low, cross);
-        avx2_step(rows, a + 3, b + 12, low, cross);
     }
-    for (size_t p = 0; p < k; p++)
+    for (size_t p = 0; p < k; p += 2)
         avx2_step(rows, a + p, b + 4 * p, low, cross);
     PSM_UNROLL
     for (int i = 0; i < rows; i++) {
         __m256i both = _mm256_add_epi32(cross[i], _mm256_shuffle_epi32(cross[i], 0xb1));
+        __m256i squares = _mm256_add_epi64(_mm256_set1_epi64x((long long)row_sums[i]),
+                                           _mm256_load_si256((const __m256i *)column_sums));
         low[i] = _mm256_add_epi64(low[i], _mm256_slli_epi64(both, 32));
-        _mm256_store_si256((__m256i *)out + i, low[i]);
+        _mm256_store_si256((__m256i *)out + i, _mm256_sub_epi64(low[i], squares));
     }
 }
 

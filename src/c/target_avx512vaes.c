@@ -1,4 +1,4 @@
-/* Kernels for x86 with AVX-512 F, DQ, BW, VL, VNNI, BMI2, AES-NI and VAES;
+/* Kernels for x86 with AVX-512 F, DQ, BW, VL, BMI2, AES-NI and VAES;
  * nothing on other machines. */
 #include "ring.h"
 
@@ -11,14 +11,14 @@
 
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target( \
-    "avx512f,avx512dq,avx512bw,avx512vl,avx512vnni,vaes,avx2,bmi2,aes"))), apply_to = function)
+    "avx512f,avx512dq,avx512bw,avx512vl,vaes,avx2,bmi2,aes"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx512vnni,vaes,avx2,bmi2,aes,prefer-vector-width=512")
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,vaes,avx2,bmi2,aes,prefer-vector-width=512")
 #endif
 
 #include "aes_vaes.inc.h"
-#include "matmul_vnni.inc.h"
+#include "matmul_avx512.inc.h"
 #include "kernels.inc.h"
 
 #ifdef __clang__
