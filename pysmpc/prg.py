@@ -39,7 +39,7 @@ class KeySet:
         return f"KeySet(of {self.rows})"
 
     def draw(self, stream: int, n: int, corrections: torch.Tensor | None = None) -> torch.Tensor:
-        """[rows, n] uniform words; the target's row plus the corrections."""
+        """[rows, n] dealt shares: uniform words, and for the target the corrections, where there are any."""
         out = torch.empty((self.rows, n), dtype=torch.int64)
         address = 0 if corrections is None else corrections.data_ptr()
         _ring.draw(self.native, stream, address, out.data_ptr(), n)
@@ -58,6 +58,6 @@ class KeySet:
         return out
 
     def take(self, stream: int, values: torch.Tensor) -> torch.Tensor:
-        """values - total(stream), in place: what corrects the drawn shares."""
+        """values less what all but the last holder draw, in place: the corrections, which are the last holder's shares."""
         _ring.deal_take(self.native, stream, values.data_ptr(), values.numel())
         return values

@@ -1,9 +1,10 @@
 """The crypto provider's side and the holders' side of correlated randomness.
 
 Every holder shares an AES key with the provider.  What is uniform comes from the
-streams of those keys and is never sent; what must satisfy a relation is sent to one
-holder, or the same to all, as a correction.  The same class serves the owner of an input, who "deals" the
-difference between the input and the streams.
+streams of those keys and is never sent.  Of what must satisfy a relation, all but the
+last holder draw their shares, and the last is sent its own, the correction; or all
+are sent the same.  The same class serves the owner of an input, who "deals" what is
+left of the input.
 """
 
 from __future__ import annotations

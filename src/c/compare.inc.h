@@ -132,17 +132,16 @@ static inline u64 *node_products(const node_bits *mask, size_t w, int with_eq, u
     return p;
 }
 
-/* out = xor of every holder's words; or x ^= them all */
+/* x ^= every holder's words: a mask */
 static void streams_xor(const psm_aes_key *keys, size_t holders, u64 stream, u64 first, u64 *x,
                         size_t n) {
     for (size_t h = 0; h < holders; h++) psm_prg_xor(&keys[h], stream, first, x, x, n);
 }
 
-/* Shares of one party for a tile: its stream, plus the corrections it was sent. */
-static inline void material(const psm_aes_key *key, u64 stream, size_t at, size_t planes, size_t w,
-                            const u64 *corrections, u64 *out) {
-    psm_prg_fill(key, stream, at * planes, out, planes * w);
-    if (corrections) psm_xor(out, corrections + at * planes, out, planes * w);
+/* Shares of one party for a tile: what it was sent, or its stream. */
+static inline const u64 *material(const psm_aes_key *key, u64 stream, size_t at, size_t planes, size_t w,
+                                  const u64 *corrections, u64 *space) {
+    return psm_dealt(key, stream, at * planes, planes * w, corrections, space);
 }
 
 /* The dealer's corrections for tiles [begin, end) words: chunks, nodes, root. */
@@ -164,7 +163,7 @@ static void psm_compare_deal(const psm_aes_key *keys, size_t holders, u64 base, 
             for (int s = 1 + top; s < 16; s += 1 + top, out += w) psm_store(out, &p[s], w);
         }
         psm_store(out, &bits[63], w);
-        streams_xor(keys, holders, base + S_CHUNKS, at * CHUNK_PLANES, chunks + at * CHUNK_PLANES,
+        streams_xor(keys, holders - 1, base + S_CHUNKS, at * CHUNK_PLANES, chunks + at * CHUNK_PLANES,
                     CHUNK_PLANES * w);
 
         node_bits mask;
@@ -176,14 +175,14 @@ static void psm_compare_deal(const psm_aes_key *keys, size_t holders, u64 base, 
             in = node_read(in, w, j > 0, &mask);
             out = node_products(&mask, w, j > 0, out);
         }
-        streams_xor(keys, holders, base + S_NODES, at * NODE_PLANES, nodes + at * NODE_PLANES,
+        streams_xor(keys, holders - 1, base + S_NODES, at * NODE_PLANES, nodes + at * NODE_PLANES,
                     NODE_PLANES * w);
 
         memset(buffer, 0, sizeof buffer);
         streams_xor(keys, holders, base + S_ROOT_MASKS, at * ROOT_MASKS, buffer, ROOT_MASKS * w);
         node_read(buffer, w, 0, &mask);
         node_products(&mask, w, 0, root + at * ROOT_PLANES);
-        streams_xor(keys, holders, base + S_ROOT, at * ROOT_PLANES, root + at * ROOT_PLANES,
+        streams_xor(keys, holders - 1, base + S_ROOT, at * ROOT_PLANES, root + at * ROOT_PLANES,
                     ROOT_PLANES * w);
     }
 }
@@ -193,7 +192,7 @@ static void psm_compare_deal(const psm_aes_key *keys, size_t holders, u64 base, 
 static void psm_compare_chunks(const psm_aes_key *key, u64 base, int lead, const u64 *corrections,
                                const u64 *c, u64 offset, size_t n, size_t begin, size_t end,
                                u64 *state, u64 *message) {
-    u64 shares[CHUNK_PLANES * PSM_LANES], masks[NODE_MASKS * PSM_LANES];
+    u64 space[CHUNK_PLANES * PSM_LANES], masks[NODE_MASKS * PSM_LANES];
     v8 one = (v8){0} - (u64)(lead != 0);
     for (size_t at = begin; at < end; at += PSM_LANES) {
         size_t w = psm_width(at, end), m = n - at * 64 < w * 64 ? n - at * 64 : w * 64;
@@ -201,9 +200,8 @@ static void psm_compare_chunks(const psm_aes_key *key, u64 base, int lead, const
         psm_rows_load(c + at * 64, m, w, bits);
         for (int i = 0; i < 64; i++) bits[i] -= offset;
         psm_transpose(bits);
-        material(key, base + S_CHUNKS, at, CHUNK_PLANES, w, corrections, shares);
+        const u64 *in = material(key, base + S_CHUNKS, at, CHUNK_PLANES, w, corrections, space);
         material(key, base + S_NODE_MASKS, at, NODE_MASKS, w, NULL, masks);
-        const u64 *in = shares;
         for (int j = 0; j < CHUNKS; j++) {
             int top = j == CHUNKS - 1;
             v8 n4[4];
@@ -231,14 +229,14 @@ static void psm_compare_chunks(const psm_aes_key *key, u64 base, int lead, const
 static void psm_compare_nodes(const psm_aes_key *key, u64 base, int lead, const u64 *corrections,
                               const u64 *opened, size_t begin, size_t end, const u64 *state,
                               u64 *sign, u64 *message) {
-    u64 shares[NODE_PLANES * PSM_LANES], masks[NODE_MASKS * PSM_LANES];
+    u64 space[NODE_PLANES * PSM_LANES], masks[NODE_MASKS * PSM_LANES];
     v8 one = (v8){0} - (u64)(lead != 0);
     for (size_t at = begin; at < end; at += PSM_LANES) {
         size_t w = psm_width(at, end);
         v8 lt[NODES], eq[NODES];
-        material(key, base + S_NODES, at, NODE_PLANES, w, corrections, shares);
+        const u64 *product = material(key, base + S_NODES, at, NODE_PLANES, w, corrections, space);
         material(key, base + S_NODE_MASKS, at, NODE_MASKS, w, NULL, masks);
-        const u64 *product = shares, *in = masks, *d = opened + at * NODE_MASKS;
+        const u64 *in = masks, *d = opened + at * NODE_MASKS;
         const u64 *keep = state + at * (NODES + 1);
         for (int j = 0; j < NODES; j++, keep += w) {
             node_bits x, mask;
@@ -259,13 +257,13 @@ static void psm_compare_nodes(const psm_aes_key *key, u64 base, int lead, const 
 static void psm_compare_root(const psm_aes_key *key, u64 base, int lead, const u64 *corrections,
                              const u64 *opened, size_t begin, size_t end, const u64 *sign,
                              u64 *message) {
-    u64 shares[ROOT_PLANES * PSM_LANES], masks[ROOT_MASKS * PSM_LANES];
+    u64 space[ROOT_PLANES * PSM_LANES], masks[ROOT_MASKS * PSM_LANES];
     v8 one = (v8){0} - (u64)(lead != 0);
     for (size_t at = begin; at < end; at += PSM_LANES) {
         size_t w = psm_width(at, end);
         v8 lt, eq;
         node_bits x, mask;
-        material(key, base + S_ROOT, at, ROOT_PLANES, w, corrections, shares);
+        const u64 *shares = material(key, base + S_ROOT, at, ROOT_PLANES, w, corrections, space);
         material(key, base + S_ROOT_MASKS, at, ROOT_MASKS, w, NULL, masks);
         node_read(opened + at * ROOT_MASKS, w, 0, &x);
         node_read(masks, w, 0, &mask);

@@ -83,7 +83,7 @@ TASK(draw_task) {
     PART;
     u64 *out = s->out + p.row * s->n + p.first;
     if (p.corrections)
-        s->k->prg_add(p.key, s->base, p.first, p.corrections + p.first, out, p.last - p.first);
+        memcpy(out, p.corrections + p.first, (p.last - p.first) * sizeof(u64));
     else
         s->k->prg_fill(p.key, s->base, p.first, out, p.last - p.first);
 }
@@ -118,7 +118,7 @@ static void psm_deal_sum(const psm_holders *h, u64 stream, u64 *out, size_t n) {
 TASK(deal_take_task) {
     PART;
     u64 *out = s->out + p.first;
-    for (size_t i = 0; i < s->h->count; i++)
+    for (size_t i = 0; i + 1 < s->h->count; i++)
         s->k->prg_sub(&s->h->keys[i], s->base, p.first, out, out, p.last - p.first);
 }
 

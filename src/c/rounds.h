@@ -19,11 +19,11 @@ typedef struct {
 typedef struct {
     psm_divisor (*divisor_make)(u64 d);
 
-    /* out[h] = words of stream, plus the corrections for the target (or NULL) */
+    /* out[h] = words of stream; for the target the corrections, unless NULL */
     void (*draw)(const psm_holders *h, u64 stream, const u64 *corrections, u64 *out, size_t n);
     /* out[h] = x[h] - words of stream; x rows are `row` words apart */
     void (*mask)(const psm_holders *h, u64 stream, const u64 *x, u64 *out, size_t n);
-    /* dealer: out = sum of all holders' words; acc -= them */
+    /* dealer: out = sum of all holders' words; acc -= those of all but the last */
     void (*deal_sum)(const psm_holders *h, u64 stream, u64 *out, size_t n);
     void (*deal_take)(const psm_holders *h, u64 stream, u64 *acc, size_t n);
 

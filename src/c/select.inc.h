@@ -70,19 +70,14 @@ static void psm_select_deal(const psm_aes_key *keys, size_t holders, u64 base, u
     }
 }
 
-static inline void select_share(const psm_aes_key *key, u64 stream, size_t first, size_t m,
-                                const u64 *corrections, u64 *out) {
-    psm_prg_fill(key, stream, first, out, m);
-    if (corrections) psm_add(out, corrections + first, out, m);
-}
-
 /* out = one party's share of b * floor(z / d), or of b * z where d is NULL.
  * flip != 0 takes not b for b; rho: its shares of rho. */
 static void psm_select_finish(const psm_aes_key *key, u64 base, const psm_divisor *d, int lead,
                               int flip, const u64 *c, const u64 *beta, const u64 *rho,
                               const u64 *corrections, u64 *out, size_t n, size_t begin,
                               size_t end) {
-    u64 b[PSM_TILE], k[PSM_TILE], t[PSM_TILE], s[PSM_TILE], row[PSM_TILE];
+    u64 b[PSM_TILE], k[PSM_TILE], t[PSM_TILE], s[PSM_TILE], space[PSM_TILE];
+    const u64 *dealt;
     for (size_t at = begin; at < end; at += PSM_LANES) {
         size_t w = psm_width(at, end), m = n - at * 64 < w * 64 ? n - at * 64 : w * 64;
         size_t first = at * 64;
@@ -91,20 +86,22 @@ static void psm_select_finish(const psm_aes_key *key, u64 base, const psm_diviso
             for (size_t i = 0; i < m; i++) b[i] = ~b[i];
         if (d) {
             psm_public_quotients(*d, c + first, k, m);
-            select_share(key, base + 1, first, m, corrections, t);
-            select_share(key, base + 3, first, m, corrections ? corrections + 2 * n : NULL, s);
-            for (size_t i = 0; i < m; i++) s[i] = k[i] * rho[first + i] - s[i];
-            for (size_t i = 0; i < m; i++) t[i] = 0 - t[i];
-            select_share(key, base + 2, first, m, corrections ? corrections + n : NULL, row);
-            for (size_t i = 0; i < m; i++) t[i] += row[i] & ((c[first + i] >> 63) - 1);
-            select_share(key, base + 4, first, m, corrections ? corrections + 3 * n : NULL, row);
-            for (size_t i = 0; i < m; i++) s[i] += row[i] & ((c[first + i] >> 63) - 1);
+#define DEALT(row) psm_dealt(key, base + 1 + row, first, m, corrections ? corrections + row * n : NULL, space)
+            dealt = DEALT(0);
+            for (size_t i = 0; i < m; i++) t[i] = 0 - dealt[i];
+            dealt = DEALT(1);
+            for (size_t i = 0; i < m; i++) t[i] += dealt[i] & ((c[first + i] >> 63) - 1);
+            dealt = DEALT(2);
+            for (size_t i = 0; i < m; i++) s[i] = k[i] * rho[first + i] - dealt[i];
+            dealt = DEALT(3);
+            for (size_t i = 0; i < m; i++) s[i] += dealt[i] & ((c[first + i] >> 63) - 1);
         } else {
             memcpy(k, c + first, m * sizeof(u64));
             psm_prg_fill(key, base, first, t, m);
-            select_share(key, base + 1, first, m, corrections, s);
-            for (size_t i = 0; i < m; i++) s[i] = k[i] * rho[first + i] - s[i];
             for (size_t i = 0; i < m; i++) t[i] = 0 - t[i];
+            dealt = DEALT(0);
+            for (size_t i = 0; i < m; i++) s[i] = k[i] * rho[first + i] - dealt[i];
+#undef DEALT
         }
         if (lead)
             for (size_t i = 0; i < m; i++) t[i] += k[i];

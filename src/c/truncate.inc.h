@@ -24,17 +24,28 @@ static inline u64 psm_signed_jump(psm_divisor d, u64 r, u64 quotient) {
 
 #define PSM_TILE 512
 
-/* acc = sum (add != 0) or what is left of `acc` after taking away every
- * holder's word of the stream. */
+/* Dealt shares: every holder's is its word of a stream, but for the last holder,
+ * who is sent its own: what is left of the value. */
+
+/* acc = sum of all words of the stream: a mask that needs no message */
 static void psm_streams_sum(const psm_aes_key *keys, size_t holders, u64 stream, u64 first,
                             u64 *acc, size_t n) {
     psm_prg_fill(&keys[0], stream, first, acc, n);
     for (size_t p = 1; p < holders; p++) psm_prg_add(&keys[p], stream, first, acc, acc, n);
 }
 
+/* acc = the last holder's share of acc */
 static void psm_streams_take(const psm_aes_key *keys, size_t holders, u64 stream, u64 first,
                              u64 *acc, size_t n) {
-    for (size_t p = 0; p < holders; p++) psm_prg_sub(&keys[p], stream, first, acc, acc, n);
+    for (size_t p = 0; p + 1 < holders; p++) psm_prg_sub(&keys[p], stream, first, acc, acc, n);
+}
+
+/* One holder's share: what it was sent, or drawn into `space`. */
+static inline const u64 *psm_dealt(const psm_aes_key *key, u64 stream, size_t first, size_t n,
+                                   const u64 *corrections, u64 *space) {
+    if (corrections) return corrections + first;
+    psm_prg_fill(key, stream, first, space, n);
+    return space;
 }
 
 /* quotient and jump of m words of r; a power of two needs no division */
@@ -59,7 +70,7 @@ static void psm_public_quotients(psm_divisor d, const u64 *c, u64 *quotient, siz
         for (size_t i = 0; i < m; i++) quotient[i] = psm_divide(d, c[i]) - d.offset_quotient;
 }
 
-/* The dealer's message: corrections[0..n) for quotient, [n..2n) for jump.
+/* The dealer's message: [0..n) of quotient, [n..2n) of jump.
  * Streams base, base + 1, base + 2 carry r, quotient and jump. */
 static void psm_truncate_deal(const psm_aes_key *keys, size_t holders, u64 base, psm_divisor d,
                               size_t begin, size_t end, u64 *corrections, size_t n) {
@@ -81,26 +92,21 @@ static void psm_truncate_mask(const psm_aes_key *key, u64 base, u64 offset, cons
     for (size_t i = begin; i < end; i++) out[i] += offset;
 }
 
-/* One party's share of the quotient; corrections may be NULL. */
+/* One party's share of the quotient; corrections: of the holder who was sent them. */
 static void psm_truncate_finish(const psm_aes_key *key, u64 base, psm_divisor d, int lead,
                                 const u64 *c, const u64 *corrections, u64 *out,
                                 size_t begin, size_t end, size_t n) {
-    u64 jump[PSM_TILE], share[PSM_TILE];
+    u64 space[2][PSM_TILE];
     for (size_t at = begin; at < end; at += PSM_TILE) {
         size_t m = end - at < PSM_TILE ? end - at : PSM_TILE;
-        psm_prg_fill(key, base + 1, at, share, m);
-        psm_prg_fill(key, base + 2, at, jump, m);
-        if (corrections) {
-            for (size_t i = 0; i < m; i++) share[i] += corrections[at + i];
-            for (size_t i = 0; i < m; i++) jump[i] += corrections[n + at + i];
-        }
+        const u64 *quotient = psm_dealt(key, base + 1, at, m, corrections, space[0]);
+        const u64 *jump = psm_dealt(key, base + 2, at, m, corrections ? corrections + n : NULL, space[1]);
         for (size_t i = 0; i < m; i++)
-            share[i] = (jump[i] & ((c[at + i] >> 63) - 1)) - share[i];
+            out[at + i] = (jump[i] & ((c[at + i] >> 63) - 1)) - quotient[i];
         if (lead) {
-            psm_public_quotients(d, c + at, jump, m);
-            for (size_t i = 0; i < m; i++) share[i] += jump[i];
+            psm_public_quotients(d, c + at, space[0], m);
+            for (size_t i = 0; i < m; i++) out[at + i] += space[0][i];
         }
-        memcpy(out + at, share, m * sizeof(u64));
     }
 }
 

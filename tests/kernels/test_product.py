@@ -4,7 +4,7 @@ positions, and positions of which some are public zeros."""
 import numpy as np
 import pytest
 import torch
-from kernel_oracles import WORD, stream_words, tensor, total, unsigned
+from kernel_oracles import WORD, dealt_share, drawn, stream_words, tensor, total, unsigned
 
 from pysmpc import ring
 from pysmpc.layout import Layout
@@ -60,7 +60,7 @@ def check(rng, make_x, make_y, batch, m, n, k, holders):
     corrections = torch.empty(provider.size, dtype=torch.int64)
     provider.deal(KeySet(keys), C, corrections)
     whole = taken(left, total(keys, A, size_x)) @ taken(right, total(keys, B, size_y))
-    dealt = np.array(total(keys, C, batch * m * n), dtype=object)
+    dealt = np.array(drawn(keys, C, batch * m * n), dtype=object)
     assert unsigned(corrections) == [int(v) & WORD for v in whole.reshape(-1) - dealt]
 
     result = 0
@@ -68,9 +68,7 @@ def check(rng, make_x, make_y, batch, m, n, k, holders):
         own = product(x[i : i + 1].contiguous(), d, y[i : i + 1].contiguous(), e)
         z = own.combine(holder, C, corrections if i == holders - 1 else None)
         assert z.shape == (1, batch * m * n)
-        c = np.array(stream_words(keys[i], C, batch * m * n), dtype=object)
-        if i == holders - 1:
-            c = c + integers(corrections)
+        c = np.array(dealt_share(keys, i, C, batch * m * n, unsigned(corrections)), dtype=object)
         if size_x <= size_y:  # its share of the mask of the smaller body is what a holder draws
             expected = taken(left, d[0]) @ taken(right, y[i]) + taken(left, masks[i][0]) @ taken(right, e[0])
         else:

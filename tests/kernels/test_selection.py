@@ -1,7 +1,21 @@
 """Bits in both worlds and selection by them, one holder at a time."""
 
 import pytest
-from kernel_oracles import LENGTHS, TILES, WORD, Guarded, pack, samples, signed, stream_words, total, total_xor, unpack
+from kernel_oracles import (
+    LENGTHS,
+    TILES,
+    WORD,
+    Guarded,
+    dealt_share,
+    drawn,
+    pack,
+    samples,
+    signed,
+    stream_words,
+    total,
+    total_xor,
+    unpack,
+)
 
 from pysmpc import _beaver
 from pysmpc.prg import KeySet, fresh_key
@@ -23,9 +37,7 @@ def dealt_bits(keys, n):
     """The dealer's corrections, and each holder's shares of rho."""
     corrections = Guarded([0] * n, 1)
     _beaver.bit_deal(KeySet(keys).native, RHO, RHO_SHARES, corrections.address, n)
-    shares = [stream_words(key, RHO_SHARES, n) for key in keys]
-    shares[-1] = [(a + b) & WORD for a, b in zip(shares[-1], corrections.values(), strict=True)]
-    return shares
+    return [dealt_share(keys, i, RHO_SHARES, n, corrections.values()) for i in range(len(keys))]
 
 
 @pytest.mark.parametrize("n", LENGTHS + TILES)
@@ -47,7 +59,7 @@ def test_shared_bits(holders, n, rng):
 
 
 def corrections_of(keys, d, n):
-    """By definition: [quotient, jump,] and their products with rho, less the drawn words."""
+    """By definition: [quotient, jump,] and their products with rho, less what the others draw."""
     r, rho = total(keys, BASE, n), bits_of(keys, n)
     if d is None:
         rows = [[v * b for v, b in zip(r, rho, strict=True)]]
@@ -58,7 +70,7 @@ def corrections_of(keys, d, n):
     return [
         (v - t) & WORD
         for stream, row in enumerate(rows, 1)
-        for v, t in zip(row, total(keys, BASE + stream, n), strict=True)
+        for v, t in zip(row, drawn(keys, BASE + stream, n), strict=True)
     ]
 
 

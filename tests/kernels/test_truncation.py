@@ -1,7 +1,7 @@
 """The steps of a truncation, one holder at a time, against integer arithmetic."""
 
 import pytest
-from kernel_oracles import LENGTHS, TILES, WORD, Guarded, samples, signed, stream_words, total
+from kernel_oracles import LENGTHS, TILES, WORD, Guarded, dealt_share, drawn, samples, signed, stream_words, total
 
 from pysmpc import _beaver, _ring
 from pysmpc.prg import KeySet, fresh_key
@@ -12,14 +12,14 @@ BASE = 1 << 33
 
 
 def corrections_of(keys, d, n):
-    """What the dealer sends: quotient and jump of r, less the words drawn for them."""
+    """What the dealer sends: quotient and jump of r, less what the others draw."""
     r = total(keys, BASE, n)
     quotients = [v // d for v in r]
     jumps = [v // d - signed(v) // d for v in r]
     return [
         (v - t) & WORD
         for values, stream in ((quotients, 1), (jumps, 2))
-        for v, t in zip(values, total(keys, BASE + stream, n), strict=True)
+        for v, t in zip(values, drawn(keys, BASE + stream, n), strict=True)
     ]
 
 
@@ -68,9 +68,9 @@ def check(holders, d, n, z, rng):
         out = Guarded([0] * n, 3)
         mine = corrections.address if i == holders - 1 else 0
         _beaver.truncate_finish(holder(keys, i).native, BASE, divisor, opened.address, mine, out.address, n)
-        sent = corrections.values() if mine else [0] * (2 * n)
-        quotient = [a + b for a, b in zip(stream_words(keys[i], BASE + 1, n), sent[:n], strict=True)]
-        jump = [a + b for a, b in zip(stream_words(keys[i], BASE + 2, n), sent[n:], strict=True)]
+        sent = corrections.values()
+        quotient = dealt_share(keys, i, BASE + 1, n, sent[:n])
+        jump = dealt_share(keys, i, BASE + 2, n, sent[n:])
         own = [v // d - divisor.offset // d if i == 0 else 0 for v in c]
         expected = [
             (p - q + (j if v < 1 << 63 else 0)) & WORD for p, q, j, v in zip(own, quotient, jump, c, strict=True)

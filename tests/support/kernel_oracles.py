@@ -36,6 +36,16 @@ def total(keys, stream, n):
     return [sum(words) & WORD for words in zip(*(stream_words(key, stream, n) for key in keys), strict=True)]
 
 
+def drawn(keys, stream, n):
+    """Sums of what all but the last holder draw of a dealt value; the last is sent the rest."""
+    return total(keys[:-1], stream, n) if len(keys) > 1 else [0] * n
+
+
+def dealt_share(keys, i, stream, n, corrections):
+    """Holder i's share of a dealt value."""
+    return list(corrections) if i == len(keys) - 1 else stream_words(keys[i], stream, n)
+
+
 def total_xor(keys, stream, n):
     """Exclusive ors over the keys of the words of a stream."""
     out = [0] * n
