@@ -19,6 +19,7 @@ from pysmpc.cluster import distributed
 from pysmpc.federated import MultiPointerTensor, PointerTensor, VirtualWorker
 from pysmpc.hook import TorchHook, active_hook
 from pysmpc.runtime.ledger import Ledger, ledger
+from pysmpc.saving import load, save
 from pysmpc.tensor import SecretTensor
 
 __version__ = "0.1.0"
@@ -35,6 +36,8 @@ __all__ = [
     "distributed",
     "encrypt",
     "ledger",
+    "load",
+    "save",
     "virtual",
 ]
 

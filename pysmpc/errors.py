@@ -47,3 +47,7 @@ class OpenNotPermittedError(PysmpcError, PermissionError):
 
 class ConfigurationError(PysmpcError, ValueError):
     """A configuration file that cannot be used as it stands."""
+
+
+class CheckpointError(PysmpcError, ValueError):
+    """A checkpoint that is missing, damaged, of another run, or of another model."""

@@ -165,7 +165,7 @@ class WireFeed:
 
 
 class WireDesk:
-    """Questions to the provider's rank and its public answers.
+    """Questions to the provider's rank.
 
     wires: to the provider, at a holder; to every holder in order, at the provider.
     """
@@ -180,15 +180,6 @@ class WireDesk:
     def questions(self, cause: str, words: int) -> torch.Tensor:
         """Provider's end."""
         return torch.stack([wire.take(cause, words) for wire in self._wires])
-
-    def answer(self, words: torch.Tensor) -> None:
-        """Provider's end."""
-        for wire in self._wires:
-            wire.send("answer", words)
-
-    def receive(self, words: int) -> torch.Tensor:
-        """Holder's end."""
-        return self._wires[0].take("answer", words)
 
 
 class DistributedSession(Session):
@@ -205,6 +196,7 @@ class DistributedSession(Session):
         owners: dict[str, SeedDealer],
         program: Program,
         wires: Sequence[Wire],
+        peers: dict[int, Wire],
     ) -> None:
         super().__init__(holders, provider, party, stats)
         self.me = (*self.holders, provider)[rank]
@@ -212,6 +204,7 @@ class DistributedSession(Session):
         self.program = program
         self._owners = owners
         self._wires = wires
+        self._peers = peers
 
     def sharing(self, owner: str | None, *facts: object) -> tuple[Party, bool]:
         """Other ranks' owners share by keys of their own; the first holder owns what nobody else does."""
@@ -219,6 +212,13 @@ class DistributedSession(Session):
         self.check_owner(owner)
         self.program.note("share", owner, self.suite.name, *facts)
         return replace(self.party, owner=self._owners[owner]), owner == self.me
+
+    def gather(self, words: torch.Tensor) -> list[torch.Tensor]:
+        """Public words of every rank."""
+        for wire in self._peers.values():
+            wire.send("gather", words)
+        said = {self.rank: words, **{rank: wire.take("gather", len(words)) for rank, wire in self._peers.items()}}
+        return [said[rank] for rank in sorted(said)]
 
     def note(self, *facts: object) -> None:
         """Part of the program that all ranks must have in common."""
@@ -293,7 +293,8 @@ def _session(
         everyone = KeySet([keys[i] for i in range(n)]) if rank == source else None
         return SeedDealer(mine, everyone, rank == last, feed, count, desk, stats.count_ask, n)
 
-    desk = WireDesk([wire(peer, ASKING) for peer in ([n] if holds else range(n))])
+    asked = {peer: wire(peer, ASKING) for peer in ([n] if holds else range(n))}
+    desk = WireDesk(list(asked.values()))
     correlated = dealer(n, DEALING, "deal", dealt, desk)
     owners = {names[i]: dealer(i, SHARING, "share", shared) for i in range(n)}
     own, after = [], []
@@ -301,17 +302,27 @@ def _session(
         own = [fresh_key()]
         _send_key(wire((rank - 1) % n, OPENING), own[0])
         after = [_receive_key(wire((rank + 1) % n, OPENING))]
-    links = [wire(peer, OPENING) for peer in range(n) if holds and peer != rank]
+    links = {peer: wire(peer, OPENING) for peer in range(n) if holds and peer != rank}
     party = Party(
         holders=n,
         ranks=(rank,) if holds else (),
-        channel=Linked(n, stats, links),
+        channel=Linked(n, stats, list(links.values())),
         dealer=correlated,
         owner=owners[names[0]],
         own=KeySet(own),
         next=KeySet(after),
     )
-    return DistributedSession(names[:n], names[n], party, stats, rank=rank, owners=owners, program=program, wires=wires)
+    return DistributedSession(
+        names[:n],
+        names[n],
+        party,
+        stats,
+        rank=rank,
+        owners=owners,
+        program=program,
+        wires=wires,
+        peers={**links, **asked},
+    )
 
 
 def _deliver(source: int, rank: int, n: int, wire: Callable[[int, int], Wire], kind: int) -> dict[int, bytes]:

@@ -83,6 +83,10 @@ class Session:
     def note(self, *facts: object) -> None:
         """Processes of their own compare what they note; one process has nobody to compare with."""
 
+    def gather(self, words: torch.Tensor) -> list[torch.Tensor]:
+        """Public words of every process, in order of holders and provider; waits for all."""
+        return [words]
+
     def close(self) -> None:
         """Wait until all that was sent has been taken."""
 

@@ -113,6 +113,29 @@ class MemoryDesk:
             self._queues[self._rank].put(error)
 
 
+class Table:
+    """Where the threads say public words to one another."""
+
+    def __init__(self, parties: int) -> None:
+        self._said: list[Any] = [None] * parties
+        self._barrier = threading.Barrier(parties, timeout=PATIENCE)
+
+    def gather(self, index: int, words: torch.Tensor) -> list[torch.Tensor]:
+        """Every party's words; waits for all."""
+        self._said[index] = words
+        try:
+            self._barrier.wait()
+            said = list(self._said)
+            self._barrier.wait()
+        except threading.BrokenBarrierError:
+            raise ChannelError("another party stopped, or is at another point") from None
+        return said
+
+    def fail(self, error: BaseException) -> None:
+        """Nobody need wait."""
+        self._barrier.abort()
+
+
 def _dealer(
     keys: list[bytes],
     rank: int | None,
@@ -140,6 +163,8 @@ def sessions(holders: Sequence[str], provider: str = "crypto_provider", suite: S
     asked_queues, dealt_queues, shared_queues = ([Queue() for _ in range(n)] for _ in range(3))
     dealer_keys, owner_keys, ring_keys = ([fresh_key() for _ in range(n)] for _ in range(3))
 
+    table = Table(n + 1)
+
     def session(rank: int | None) -> Session:
         stats = Stats()
         dealt_feed, shared_feed = MemoryFeed(dealt_queues, rank), MemoryFeed(shared_queues, rank)
@@ -166,9 +191,10 @@ def sessions(holders: Sequence[str], provider: str = "crypto_provider", suite: S
             next=KeySet(after),
         )
         found = Session(holders, provider, party, stats, suite)
+        found.gather = lambda words: table.gather(n if rank is None else rank, words)  # type: ignore[method-assign]
         found.links = links  # type: ignore[attr-defined]
         found.desk = desk  # type: ignore[attr-defined]
-        found.feeds = [*([dealt_feed] if rank is None else [shared_feed] if rank == 0 else []), desk]  # type: ignore[attr-defined]
+        found.feeds = [*([dealt_feed] if rank is None else [shared_feed] if rank == 0 else []), desk, table]  # type: ignore[attr-defined]
         return found
 
     return [session(rank) for rank in range(n)] + [session(None)]

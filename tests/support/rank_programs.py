@@ -4,12 +4,14 @@ import os
 import signal
 import time
 from dataclasses import astuple
+from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 from twins import task
 
 import pysmpc as sy
+from pysmpc.runtime import checkpoint
 from pysmpc.runtime.distributed import FIRST
 from pysmpc.shares import Share
 
@@ -62,6 +64,43 @@ def descend(parties, model, x, y):
 def training(holders, owner, seed):
     parties = sy.distributed(*holders)
     return train(parties, *data(seed), owner)
+
+
+def resumed(folder, seed, steps, killed, parties=None):
+    """(where it began, parameters): trains up to `steps`, from the checkpoint where there is one.
+
+    killed: one step later bob dies between the two files of a second checkpoint.
+    """
+    parties = parties or sy.distributed("alice", "bob", timeout=20)
+    model, x, y = data(seed)
+    exact = {"rounding": "nearest"}
+    a, b, hidden = sy.encrypt(x, parties, **exact), sy.encrypt(y, parties, **exact), sy.encrypt(model, parties, **exact)
+    optimizer = torch.optim.SGD(hidden.parameters(), lr=0.05, momentum=0.9)
+    mine = parties.me or "alice"
+    begun = sy.load(hidden, optimizer, folder)["done"] if checkpoint.known(Path(folder) / mine) else 0
+    for done in range(begun, steps + killed):
+        if done == steps:
+            sy.save(hidden, optimizer, folder, done=done)
+            if parties.me == "bob":
+                checkpoint._place = dies_after_one(checkpoint._place)
+        optimizer.zero_grad()
+        F.mse_loss(hidden(a), b).backward()
+        optimizer.step()
+    sy.save(hidden, optimizer, folder, done=steps + killed)
+    opened = [sy.decrypt(p) for p in hidden.parameters()]
+    return begun, None if parties.me == parties.provider else [p.tolist() for p in opened]
+
+
+def dies_after_one(place):
+    calls = []
+
+    def placing(*args):
+        if calls:
+            os.kill(os.getpid(), signal.SIGKILL)
+        calls.append(args)
+        place(*args)
+
+    return placing
 
 
 def join(*holders, **options):

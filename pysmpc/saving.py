@@ -1,0 +1,305 @@
+"""`sy.save` and `sy.load`: training that goes on after any or all processes were restarted.
+
+Every holder writes its own shares to its own folder, `run1/alice`, and reads them there;
+no share leaves its holder and nothing is opened.  A checkpoint counts once all have it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pysmpc.errors import CheckpointError, PartyError, SessionMismatchError
+from pysmpc.fixedpoint import Precision
+from pysmpc.runtime import checkpoint
+from pysmpc.runtime.session import Session
+from pysmpc.shares import Share
+from pysmpc.tensor import SecretTensor, flush
+
+OFFERED = 4  # checkpoints of each party that are considered
+DTYPES = {str(d): d for d in (torch.float32, torch.float64, torch.int64, torch.bool)}
+
+
+def save(model: nn.Module, optimizer: torch.optim.Optimizer | None, folder: str | Path, **public: Any) -> None:
+    """Write a model's and an optimizer's secrets, each holder's shares to a folder of its own.
+
+    folder: `folder/alice/...` for each holder of this process (0600), and public facts
+    (shapes, scales, settings of the optimizer) for a provider that is a process of its
+    own.  public: what else is to be kept, as JSON: epoch=3.  All processes call this at
+    the same point.  Masks and openings are not kept: keys are new after a restart, and a
+    value under a fresh mask says no more than before.
+
+    The checkpoint before it is removed once every party has the new one.  No round but
+    for updates that still wait.  Raises CheckpointError, and leaves the one before as it
+    was, where a party cannot write.
+    """
+    session = _session(model, optimizer)
+    flush(session)
+    writer = _Writer(session)
+    facts: dict[str, Any] = {
+        "holders": list(session.holders),
+        "model": {name: writer.of(value, f"model.{name}") for name, value in _tensors(model).items()},
+        "optimizer": None,
+        "public": writer.of(public, "public"),
+    }
+    if optimizer is not None:
+        facts["optimizer"] = {
+            "class": type(optimizer).__qualname__,
+            "state": writer.of(optimizer.state_dict(), "optimizer"),
+        }
+    folders = _folders(session, folder)
+    serial = 1 + max(
+        (checkpoint.serial_of(known) for f in folders.values() for known in checkpoint.known(f)), default=0
+    )
+    said = session.gather(torch.tensor([serial, secrets.randbits(63), _digest(facts)]))
+    _same(session, [int(row[2]) for row in said], "what they are to save")
+    name = checkpoint.new_id(max(int(row[0]) for row in said), b"".join(row[1:2].numpy().tobytes() for row in said))
+
+    def write() -> None:
+        for row, (party, place) in enumerate(folders.items()):
+            tensors = {key: (words[row] if secret else words) for key, (words, secret) in writer.tensors.items()
+                       if session.party.rows or not secret}  # fmt: skip
+            checkpoint.write(place, name, party, facts, {key: words.contiguous() for key, words in tensors.items()})
+
+    try:
+        _all(session, write)
+    except BaseException as error:
+        if isinstance(error, Exception):
+            for place in folders.values():
+                checkpoint.remove(place, name)
+        raise
+    for place in folders.values():
+        checkpoint.keep_only(place, name)
+
+
+def load(model: nn.Module, optimizer: torch.optim.Optimizer | None, folder: str | Path) -> dict[str, Any]:
+    """Give a model and an optimizer the state that `save` wrote; returns what was kept as `public`.
+
+    model: encrypted among the same holders (its values do not matter); optimizer: of the
+    same class over its parameters, or None where none was saved.  Takes the newest
+    checkpoint that all parties have.  No round, nothing is opened, and the shares are bit
+    for bit those that were saved.
+
+    Raises CheckpointError, with model and optimizer unchanged, for a party without one,
+    damaged files, parts of different runs, other holders or another model.
+    """
+    session = _session(model, optimizer)
+    flush(session)
+    folders = _folders(session, folder)
+    name = _newest(session, folders)
+    state: dict[str, Any] = {}
+
+    def read() -> None:
+        parts = [checkpoint.read(place, name, party) for party, place in folders.items()]
+        facts = parts[0][0]
+        if any(_digest(other) != _digest(facts) for other, _ in parts):
+            raise CheckpointError(f"the parties' parts of checkpoint {name} do not fit each other")
+        _check(session, facts, model, optimizer)
+        reader = _Reader(session, [tensors for _, tensors in parts])
+        state["model"] = {key: reader.of(fact) for key, fact in facts["model"].items()}
+        state["optimizer"] = reader.of(facts["optimizer"]["state"]) if facts["optimizer"] else None
+        state["public"] = reader.of(facts["public"])
+        _check_groups(optimizer, state["optimizer"])
+        state["digest"] = _digest(facts)
+
+    _all(session, read)
+    _same(session, [int(row[0]) for row in session.gather(torch.tensor([state["digest"]]))], "checkpoints")
+    targets = _tensors(model)
+    for key, value in state["model"].items():
+        if isinstance(value, SecretTensor):
+            targets[key].data = value
+        else:
+            targets[key].data.copy_(value)
+    if optimizer is not None:
+        optimizer.load_state_dict(state["optimizer"])
+    public: dict[str, Any] = state["public"]
+    return public
+
+
+class _Writer:
+    """Turns a state into facts for JSON, and collects its tensors under their names.
+
+    A tensor becomes {"secret" or "plain": name, ...}; other objects than tensors, numbers,
+    strings, lists, tuples and dicts are refused.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._seen: dict[tuple[int, object], dict[str, Any]] = {}
+        self.tensors: dict[str, tuple[torch.Tensor, bool]] = {}
+
+    def of(self, value: Any, path: str) -> Any:
+        """The facts of a value at a path."""
+        if isinstance(value, SecretTensor):
+            return self._secret(value, path)
+        if isinstance(value, torch.Tensor):
+            self.tensors[path] = (value.detach().clone(), False)
+            return {"plain": path, "shape": list(value.shape), "dtype": str(value.dtype)}
+        if isinstance(value, dict):
+            return {"items": [[self.of(k, path), self.of(v, f"{path}.{k}")] for k, v in value.items()]}
+        if isinstance(value, list | tuple):
+            return {type(value).__name__: [self.of(v, f"{path}.{i}") for i, v in enumerate(value)]}
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        raise CheckpointError(f"{path} is a {type(value).__name__}, which a checkpoint cannot hold")
+
+    def _secret(self, value: SecretTensor, path: str) -> dict[str, Any]:
+        if value.session is not self._session:
+            raise SessionMismatchError(
+                f"{path} is held by {value.session!r}, the model by {self._session!r}; a checkpoint is of one session"
+            )
+        share = value.detach().window()
+        same = (id(share.body), share.layout)
+        if same not in self._seen:
+            unit = value.unit
+            self._seen[same] = {
+                "secret": path, "shape": list(value.shape), "dtype": str(value.dtype),
+                "scale": share.scale, "unit": [unit.base, unit.digits],
+            }  # fmt: skip
+            self.tensors[path] = (share.words(), True)
+        return self._seen[same]
+
+
+class _Reader:
+    """Builds a state from facts and the tensors of the hosted parties."""
+
+    def __init__(self, session: Session, parts: list[dict[str, torch.Tensor]]) -> None:
+        self._session = session
+        self._parts = parts
+        self._made: dict[str, SecretTensor] = {}
+
+    def of(self, fact: Any) -> Any:
+        """The value that facts stand for."""
+        if not isinstance(fact, dict):
+            return fact
+        if "secret" in fact:
+            return self._secret(fact)
+        if "plain" in fact:
+            return self._parts[0][fact["plain"]]
+        if "items" in fact:
+            return {self.of(key): self.of(value) for key, value in fact["items"]}
+        [(kind, values)] = fact.items()
+        return {"list": list, "tuple": tuple}[kind](self.of(value) for value in values)
+
+    def _secret(self, fact: dict[str, Any]) -> SecretTensor:
+        path = fact["secret"]
+        if path not in self._made:
+            shape = tuple(fact["shape"])
+            if self._session.party.rows:
+                words = torch.stack([part[path] for part in self._parts])
+            else:
+                words = torch.empty((0, torch.Size(shape).numel()), dtype=torch.int64)
+            share = Share.of(words, shape, fact["scale"])
+            made = SecretTensor.of(share, self._session, Precision(*fact["unit"]), DTYPES[fact["dtype"]])
+            self._made[path] = made
+        return self._made[path]
+
+
+def _session(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> Session:
+    found = next((v.session for v in _tensors(model).values() if isinstance(v, SecretTensor)), None)
+    if found is None or found.plain:
+        raise PartyError("this model has no secret parameters; encrypt it first: model = sy.encrypt(model, parties)")
+    if optimizer is not None:
+        ours = {id(p) for p in model.parameters()}
+        if any(id(p) not in ours for group in optimizer.param_groups for p in group["params"]):
+            raise CheckpointError("the optimizer is of other parameters than the model's")
+    return found
+
+
+def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = model.state_dict(keep_vars=True)
+    for name, value in found.items():
+        if not isinstance(value, torch.Tensor):
+            raise CheckpointError(f"{name} is a {type(value).__name__} (extra state of a module), which is not saved")
+    return found
+
+
+def _folders(session: Session, folder: str | Path) -> dict[str, Path]:
+    """By party of this process."""
+    parties = [session.holders[rank] for rank in session.party.ranks] or [session.provider]
+    return {party: Path(folder) / party for party in parties}
+
+
+def _digest(facts: Any) -> int:
+    return int.from_bytes(hashlib.sha256(checkpoint.canonical(facts)).digest()[:8], "little") >> 1
+
+
+def _same(session: Session, values: list[int], what: str) -> None:
+    if len(set(values)) > 1:
+        raise CheckpointError(f"the parties ({', '.join((*session.holders, session.provider))}) differ in {what}")
+
+
+def _all(session: Session, work: Callable[[], None]) -> None:
+    """Do something in every process; if it fails in one, it has failed in all."""
+    failure: CheckpointError | None = None
+    try:
+        work()
+    except CheckpointError as error:
+        failure = error
+    said = session.gather(torch.tensor([failure is None]).long())
+    if failure is not None:
+        raise failure
+    names = (*session.holders, session.provider)
+    bad = [names[i] for i, row in enumerate(said) if not int(row[0])]
+    if bad:
+        raise CheckpointError(f"{', '.join(bad)} failed, and so nobody went on; see the error of that process")
+
+
+def _newest(session: Session, folders: dict[str, Path]) -> str:
+    """The newest checkpoint that all parties have."""
+    offers = {party: checkpoint.known(place)[-OFFERED:] for party, place in folders.items()}
+    common = [name for name in next(iter(offers.values())) if all(name in offer for offer in offers.values())]
+    # every process says how many it has and which its parties have in common
+    row = [min(map(len, offers.values())), *(int(name[9:], 16) >> 1 for name in common)]
+    said = session.gather(torch.tensor(row + [-1] * (OFFERED + 1 - len(row))))
+    everywhere = [n for n in common if all(int(n[9:], 16) >> 1 in other[1:].tolist() for other in said)]
+    if everywhere:
+        return everywhere[-1]
+    names = list(offers) if len(said) == 1 else [*session.holders, session.provider]
+    counts = [len(offer) for offer in offers.values()] if len(said) == 1 else [int(other[0]) for other in said]
+    missing = [name for name, count in zip(names, counts, strict=True) if not count]
+    if missing:
+        raise CheckpointError(f"no checkpoint of {', '.join(missing)} in {next(iter(folders.values())).parent}")
+    raise CheckpointError(
+        f"the parties have checkpoints of different runs and none in common ({', '.join(names)}): "
+        "give each its folder of the same run"
+    )
+
+
+def _check(session: Session, facts: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
+    """Raise CheckpointError unless facts are of these holders, this model and this optimizer."""
+    if set(facts["holders"]) != set(session.holders):
+        raise CheckpointError(
+            f"the checkpoint is of {', '.join(facts['holders'])}, the session of {', '.join(session.holders)}"
+        )
+    targets = _tensors(model)
+    if set(targets) != set(facts["model"]):
+        odd = sorted(set(targets) ^ set(facts["model"]))
+        raise CheckpointError(f"the checkpoint is of another model: only one of the two has {', '.join(odd[:5])}")
+    for key, target in targets.items():
+        fact, secret = facts["model"][key], isinstance(target, SecretTensor)
+        if ("secret" in fact) != secret or (fact["shape"], fact["dtype"]) != (list(target.shape), str(target.dtype)):
+            kind = "secret" if "secret" in fact else "plain"
+            raise CheckpointError(
+                f"the checkpoint is of another model: its {key} is {kind}, {fact['dtype']} {tuple(fact['shape'])}; the "
+                f"model's {'secret' if secret else 'plain'}, {target.dtype} {tuple(target.shape)}"
+            )
+    saved, given = facts["optimizer"], optimizer and type(optimizer).__qualname__
+    if (saved and saved["class"]) != given:
+        raise CheckpointError(
+            f"the checkpoint has {saved['class'] if saved else 'no optimizer'}, not {given or 'none'}"
+        )
+
+
+def _check_groups(optimizer: torch.optim.Optimizer | None, state: Any) -> None:
+    if optimizer is None:
+        return
+    saved, given = ([len(g["params"]) for g in s["param_groups"]] for s in (state, optimizer.state_dict()))
+    if saved != given:
+        raise CheckpointError(f"the checkpoint's optimizer has groups of {saved} parameters, this one of {given}")
