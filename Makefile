@@ -12,7 +12,7 @@ export PIP_CONSTRAINT := $(abspath $(CONSTRAINTS))
 export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint type bench wheel asan constant-time venv clean
+.PHONY: demo test lint type bench wheel asan constant-time mutants venv clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -38,6 +38,9 @@ asan: $(READY)
 
 constant-time:
 	tools/constant-time
+
+mutants: $(READY)
+	$(BIN)/python tests/mutants/run.py $(ARGS)
 
 venv: $(READY)
 

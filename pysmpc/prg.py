@@ -58,6 +58,6 @@ class KeySet:
         return out
 
     def take(self, stream: int, values: torch.Tensor) -> torch.Tensor:
-        """values less what all but the last holder draw, in place: the corrections, which are the last holder's shares."""
+        """values less what all but the last holder draw, in place: the corrections, the last holder's shares."""
         _ring.deal_take(self.native, stream, values.data_ptr(), values.numel())
         return values

@@ -11,7 +11,6 @@ from kernel_oracles import (
     pack,
     samples,
     signed,
-    stream_words,
     total,
     total_xor,
     unpack,

@@ -19,7 +19,7 @@ import torch
 from protocol_cases import CASES
 from settings import Setting
 from twins import Owner, mlp
-from views import ALPHA, RUNS, distinguished, record, tail, uniform
+from views import ALPHA, RUNS, byte_counts, distinguished, record, tail, uniform
 
 from pysmpc import prg
 from pysmpc.prg import KeySet
@@ -56,6 +56,29 @@ def test_views_of_different_secrets_are_alike(protocol, holders):
 @pytest.mark.parametrize("protocol", HIDING)
 def test_views_are_alike_over_a_million_words(protocol, holders):
     check(protocol, holders, 1 << 20)
+
+
+@pytest.mark.parametrize("holders", [2, 3])
+@pytest.mark.parametrize("protocol", HIDING)
+def test_messages_between_processes_are_uniform(protocol, holders):
+    """With a thread a party, whose keys are dealt out otherwise than in one process."""
+    case, n = CASES[protocol], 1 << 9 if protocol in LARGE else 1 << 12
+    values = case.contrast(n)[1]
+    sent = []
+
+    def program(session, owner):
+        suite, party = session.suite, session.party
+        party.channel.observer = lambda cause, messages, opened: sent.extend(m[0].clone() for m in messages)
+        shares = [suite.share(party, v if owner else None, v.shape, case.scale) for v in values]
+        own = [words.clone() for share in shares for words in share.body.words]
+        case.run(suite, party, *shares)
+        return own
+
+    own = [words for _, shares in Setting("threads", holders).everywhere(program) for words in shares]
+    parts = [words for words in (*sent, *own) if words.numel() >= 1 << 9]
+    p = [uniform(byte_counts(w).sum(0)) for words in parts for w in (words, words[1:] - words[:-1])]
+    assert len(p) >= 2 * holders
+    assert min(p) * len(p) * RUNS >= ALPHA
 
 
 @pytest.mark.parametrize("holders", [2, 3])
