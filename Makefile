@@ -12,11 +12,14 @@ export PIP_CONSTRAINT := $(abspath $(CONSTRAINTS))
 export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint type bench wheel asan constant-time mutants venv clean
+.PHONY: demo demo-remote test lint type bench wheel asan constant-time mutants venv clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
 	$(BIN)/pysmpc demo $(ARGS)
+
+demo-remote: $(READY)
+	$(BIN)/pysmpc demo --remote $(ARGS)
 
 test: $(READY)
 	$(BIN)/pytest $(ARGS)

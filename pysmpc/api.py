@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -163,13 +164,18 @@ def _share_tensor(
     """Encode and share a plain tensor; integers and booleans stay exact."""
     floating = values.is_floating_point() or values.is_complex()
     unit = precision if floating else INTEGER
+    dtype = torch.float32 if floating and values.dtype != torch.float64 else values.dtype
+    if not floating and dtype not in (torch.bool, torch.int32):
+        dtype = torch.int64
+    if session.recorder is not None:
+        remote: SecretTensor = session.recorder.share(
+            session, owner, encode(values, unit), values.shape, unit, unit.scale, dtype
+        )
+        return remote
     party, owned = session.sharing(owner, tuple(values.shape), values.dtype, unit.scale)
     if owned and values.is_meta:
         raise EncodingError("the owner of an input must pass its values; a meta tensor has none")
     share = session.suite.share(party, encode(values, unit) if owned else None, values.shape, unit.scale)
-    dtype = torch.float32 if floating and values.dtype != torch.float64 else values.dtype
-    if not floating and dtype not in (torch.bool, torch.int32):
-        dtype = torch.int64
     return SecretTensor.of(share, session, unit, dtype)
 
 
@@ -215,6 +221,8 @@ def encrypt(
         if value.session is not plain_session:
             raise EncodingError("this tensor is secret already; to move it to other holders, decrypt it first")
         secret = share_public(value, session, owner)
+    elif hasattr(value, "encrypted"):  # a pointer to data of a worker of another machine, who shares them herself
+        secret = value.encrypted(session, precision)
     else:
         secret = _share_tensor(_tensor(value), session, precision, owner)
     wanted = value.requires_grad if requires_grad is None and isinstance(value, torch.Tensor) else bool(requires_grad)
@@ -240,12 +248,22 @@ def _replace(module: nn.Module, change: Any, requires_grad: bool | None = None) 
     return module
 
 
+def _opened(secret: SecretTensor, verb: str) -> torch.Tensor:
+    """The integers behind a secret."""
+    session = secret.session
+    session.note(verb, tuple(secret.shape))
+    flush(session)
+    if session.recorder is not None:
+        words: torch.Tensor = session.recorder.open(secret)
+        return words
+    [words] = session.suite.reveal(session.party, secret.window())
+    return words
+
+
 def _decoded(secret: SecretTensor) -> torch.Tensor:
     """Open and decode, in the dtype of the secret."""
     session = secret.session
-    session.note("reveal", tuple(secret.shape))
-    flush(session)
-    [words] = session.suite.reveal(session.party, secret.window())
+    words = _opened(secret, "reveal")
     if words.dim() == secret.dim() + 1 and words.shape[0] == 0:
         if session.me is not None:
             return torch.empty(secret.shape, dtype=secret.dtype, device="meta")
@@ -324,6 +342,12 @@ def float_precision(value: SecretTensor) -> torch.Tensor:
 def share_public(value: SecretTensor, session: Session, owner: str | None = None) -> SecretTensor:
     """Share a public fixed-precision tensor among a session's holders."""
     share = value.window()
+    if session.recorder is not None:
+        plain = share.window(share.body.words)[0]
+        remote: SecretTensor = session.recorder.share(
+            session, owner, plain, share.shape, value.unit, share.scale, value.dtype
+        )
+        return remote
     party, owned = session.sharing(owner, share.shape, value.dtype, share.scale)
     words = share.window(share.body.words)[0] if owned else None
     out = session.suite.share(party, words, share.shape, share.scale)
@@ -364,10 +388,8 @@ def get(value: SecretTensor) -> torch.Tensor:
         return value
     if value.unit.scale == 1 or not value.dtype.is_floating_point:
         return _decoded(value.detach())
-    value.session.note("get", tuple(value.shape))
-    flush(value.session)
-    [words] = value.session.suite.reveal(value.session.party, value.window())
-    if not value.session.party.rows:
+    words = _opened(value, "get")
+    if not value.session.party.rows and value.session.recorder is None:
         raise PartyError("this process holds no share and is not a receiver: it cannot open a secret")
     opened = plain_session.suite.share(plain_session.party, words, value.shape, value.cell.scale)
     out = SecretTensor.of(opened, plain_session, value.unit, value.dtype)
@@ -381,6 +403,8 @@ def refresh(value: SecretTensor) -> SecretTensor:
     share = value.window()
     if not share.dense:
         raise ValueError("refresh() takes a whole tensor, not a view of one; refresh the tensor it came from")
-    out = cell.session.suite.refresh(cell.session.party, share)
-    cell.replace(out.body, cell.scale)
+    recorder = cell.session.recorder
+    with recorder.refreshing(value) if recorder is not None else nullcontext():
+        out = cell.session.suite.refresh(cell.session.party, share)
+        cell.replace(out.body, cell.scale)
     return value

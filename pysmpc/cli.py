@@ -12,6 +12,8 @@ from typing import NoReturn
 
 from pysmpc import __version__
 from pysmpc.demo.settings import HOLDERS, Settings
+from pysmpc.errors import PysmpcError
+from pysmpc.remote import commands
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,12 +63,13 @@ def writable(text: str) -> Path:
 def build_parser() -> Parser:
     parser = Parser(prog="pysmpc", description="Secure multi-party computation for PyTorch.")
     parser.add_argument("--version", action="version", version=f"pysmpc {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="{demo,info}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="{demo,info,worker,certs,status,approve}")
 
     about = "Train a network on secret-shared MNIST, then again in plain torch, and compare."
     add_demo_arguments(verbs.add_parser("demo", help=about, description=about))
     about = "Print the version, the kernels in use and why they were chosen."
     verbs.add_parser("info", help=about, description=about)
+    commands.add_arguments(verbs)
     return parser
 
 
@@ -131,11 +134,16 @@ def add_demo_arguments(demo: Parser) -> None:
         "--frac-bits", type=integer(8, 24), metavar="BITS", help="binary digits after the point instead"
     )
 
+    demo.add_argument(
+        "--remote", action="store_true", help="every party as a process of its own, over TLS, beside one process"
+    )
     demo.add_argument("--json", type=writable, metavar="FILE", help="write every figure there")
 
 
 def demo_settings(arguments: argparse.Namespace, parser: Parser) -> Settings:
-    values = {name: value for name, value in vars(arguments).items() if name != "verb" and value is not None}
+    values = {
+        name: value for name, value in vars(arguments).items() if name not in ("verb", "remote") and value is not None
+    }
     settings = Settings(**values)
     if settings.batch_size > settings.train_items:
         parser.error(f"--batch-size {settings.batch_size} is more than the {settings.train_items} training items")
@@ -151,14 +159,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return info.main()
 
+    if arguments.verb in commands.VERBS:
+        parser.prog = f"pysmpc {arguments.verb}"
+        try:
+            return commands.main(arguments)
+        except (PysmpcError, OSError) as error:
+            parser.error(str(error))
+
     parser.prog = "pysmpc demo"
     settings = demo_settings(arguments, parser)
     from pysmpc.datasets import DatasetError
-    from pysmpc.demo import main as demo
 
     try:
+        if arguments.remote:
+            if settings.plaintext_model or settings.json:
+                parser.error("--remote goes with neither --plaintext-model nor --json")
+            from pysmpc.demo import remote
+
+            return remote.main(settings)
+        from pysmpc.demo import main as demo
+
         demo.main(settings)
-    except (DatasetError, OSError) as error:
+    except (DatasetError, PysmpcError, OSError) as error:
         parser.error(str(error))
     return 0
 

@@ -35,7 +35,9 @@ class Cell:
     `settle` divides it out.
     """
 
-    __slots__ = ("_body", "_scale", "pending", "session", "unit")
+    __slots__ = ("__weakref__", "_body", "_scale", "pending", "session", "slot", "unit")
+
+    slot: int  # of the value at workers of other machines, where it is there
 
     def __init__(self, body: Body, scale: int, unit: Precision, session: Session) -> None:
         self._body = body
@@ -85,6 +87,8 @@ def flush(session: Session) -> None:
 
     Where it happens depends on the program alone, so all processes agree.
     """
+    if session.recorder is not None and session.waiting and session.recorder.flush(session):
+        return
     waiting, session.waiting = session.waiting, []
     for cell, _ in waiting:
         cell.pending = False
@@ -126,8 +130,8 @@ class SecretTensor(torch.Tensor):
         dtype: torch.dtype = torch.float32,
         requires_grad: bool = False,
     ) -> SecretTensor:
-        self = torch.Tensor._make_wrapper_subclass(
-            cls,
+        self: SecretTensor = torch.Tensor._make_wrapper_subclass(
+            cell.session.tensor or cls,
             size,
             strides=stride,
             storage_offset=offset,

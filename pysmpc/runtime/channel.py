@@ -29,7 +29,7 @@ class _Counting:
         self.observer: Observer | None = None
         self.where: Where | None = None
 
-    def _count(self, messages: Sequence[torch.Tensor], cause: str, shapes: Shapes = None) -> None:
+    def count(self, messages: Sequence[torch.Tensor], cause: str, shapes: Shapes = None) -> None:
         """Before anything is sent."""
         if cause not in CAUSES:
             raise ChannelError(f"'{cause}' is no declared cause of an opening (CAUSES in protocols/interfaces.py)")
@@ -59,7 +59,7 @@ class Local(_Counting):
         shapes: Shapes,
         combine: Callable[[torch.Tensor], torch.Tensor],
     ) -> list[torch.Tensor]:
-        self._count(messages, cause, shapes)
+        self.count(messages, cause, shapes)
         opened = [combine(m) for m in messages]
         if self.observer:
             self.observer(cause, list(messages), opened)
@@ -104,7 +104,7 @@ class Linked(_Counting):
         shapes: Shapes,
         combine: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     ) -> list[torch.Tensor]:
-        self._count(messages, cause, shapes)
+        self.count(messages, cause, shapes)
         sizes = [m.shape[1] for m in messages]
         if not self._links:
             return [torch.empty((0, m), dtype=torch.int64) for m in sizes]

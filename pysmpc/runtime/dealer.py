@@ -142,6 +142,11 @@ class SeedDealer:
             self._next_stream += count
         return first
 
+    @property
+    def next_stream(self) -> int:
+        """The number that `streams` gives next."""
+        return self._next_stream
+
     def corrections(self, words: int, deal: Callable[[KeySet, torch.Tensor], Any]) -> torch.Tensor | None:
         """Deal (where the dealer is), send, receive (where the receiver is)."""
         return self._deal(words, deal, False, self._receives)

@@ -18,14 +18,18 @@ from collections.abc import Sequence
 import torch
 
 from pysmpc.errors import ChannelError
-from pysmpc.protocols.interfaces import CAUSES
+from pysmpc.protocols.interfaces import CAUSES, QUESTIONS
 from pysmpc.runtime.channel import Linked
+from pysmpc.runtime.dealer import NoDesk
 from pysmpc.runtime.stats import Stats
 from pysmpc.runtime.wire import TENSOR, VERSION, Cancelled, Stream, poll, raw
 
 COUNT = struct.Struct("<Q")
 HEADER = struct.Struct("<BBHIQ")  # version, cause, nothing, round mod 2**32, words
+QUESTION = struct.Struct("<QQ")  # cause, words
+LONG = 600.0  # seconds for which a peer may compute without a byte; heartbeats tell earlier of one that is gone
 _CAUSES = tuple(CAUSES)
+_QUESTIONS = tuple(QUESTIONS)
 AHEAD = 1 << 25  # bytes of corrections that a holder keeps in advance
 
 
@@ -87,7 +91,7 @@ class Networked(Linked):
     """
 
     def __init__(
-        self, holders: int, stats: Stats, streams: Sequence[Stream], wake: int | None = None, patience: float = 600.0
+        self, holders: int, stats: Stats, streams: Sequence[Stream], wake: int | None = None, patience: float = LONG
     ) -> None:
         super().__init__(holders, stats, streams)
         self._wake = wake
@@ -135,15 +139,22 @@ def _words(message: bytearray) -> torch.Tensor:
 
 
 class SendingFeed:
-    """The dealer's end: writes at once, and waits while the connection is full."""
+    """The dealer's end: a connection to every holder, in their order.  Waits while one is full.
 
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+    A holder far behind cannot stop the others for good: what they wait for was sent before.
+    """
 
-    def send(self, words: torch.Tensor) -> None:
-        """Blocks once the receiver is far behind."""
-        self._stream.queue(COUNT.pack(words.numel()), raw(words))
-        self._stream.flush(patience=600.0)
+    def __init__(self, streams: Sequence[Stream]) -> None:
+        self._streams = streams
+
+    def send(self, words: torch.Tensor, everyone: bool = False) -> None:
+        """To the last holder, or to every holder; blocks once a receiver is far behind."""
+        count, view = COUNT.pack(words.numel()), raw(words)
+        receivers = self._streams if everyone else self._streams[-1:]
+        for stream in receivers:
+            stream.queue(count, view)
+        for stream in receivers:
+            stream.flush(LONG)
 
     def receive(self, words: int) -> torch.Tensor:
         raise ChannelError("a dealer receives no corrections")
@@ -160,7 +171,7 @@ class ReceivingFeed:
         self._closed = False
         threading.Thread(target=self._read, daemon=True, name=f"corrections from {stream.peer}").start()
 
-    def send(self, words: torch.Tensor) -> None:
+    def send(self, words: torch.Tensor, everyone: bool = False) -> None:
         raise ChannelError("a holder deals no corrections")
 
     def receive(self, words: int) -> torch.Tensor:
@@ -208,19 +219,52 @@ class ReceivingFeed:
 
     def _next(self) -> torch.Tensor:
         header = bytearray(COUNT.size)
-        self._fill(header)
+        self._stream.fill(header, None)
         [count] = COUNT.unpack(header)
         if 8 * count > TENSOR:
             raise ChannelError(f"{self._stream.peer} announced {count} corrections; at most {TENSOR // 8} are taken")
         body = bytearray(8 * count)
-        self._fill(body)
-        return torch.frombuffer(body, dtype=torch.int64) if count else torch.empty(0, dtype=torch.int64)
+        self._stream.fill(body)
+        return _as_words(body)
 
-    def _fill(self, target: bytearray) -> None:
-        """Waits without end: a dealer has nothing to say while the program rests."""
-        view = memoryview(target)
-        while view.nbytes:
-            count = self._stream.read_into(view)
-            view = view[count:]
-            if not count:
-                poll([self._stream], time.monotonic() + 3600.0, self._stream.wake)
+
+def _as_words(body: bytearray) -> torch.Tensor:
+    return torch.frombuffer(body, dtype=torch.int64) if body else torch.empty(0, dtype=torch.int64)
+
+
+# --- questions to a provider that takes part ----------------------------------------
+
+
+class HolderDesk(NoDesk):
+    """A holder's end."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def ask(self, cause: str, words: torch.Tensor) -> None:
+        """Returns once the question is on its way."""
+        self._stream.queue(QUESTION.pack(_QUESTIONS.index(cause), words.numel()), raw(words))
+        self._stream.flush(LONG)
+
+
+class ProviderDesk(NoDesk):
+    """The provider's end: a connection to every holder, in their order."""
+
+    def __init__(self, streams: Sequence[Stream]) -> None:
+        self._streams = streams
+
+    def questions(self, cause: str, words: int) -> torch.Tensor:
+        """Wait for every holder."""
+        rows = []
+        for stream in self._streams:
+            header = bytearray(QUESTION.size)
+            stream.fill(header, LONG)
+            if header != QUESTION.pack(_QUESTIONS.index(cause), words):
+                raise ChannelError(
+                    f"the provider expects '{cause}' with {words} words, {stream.peer} asks something else: "
+                    "the parties run different programs"
+                )
+            body = bytearray(8 * words)
+            stream.fill(body, LONG)
+            rows.append(_as_words(body))
+        return torch.stack(rows)

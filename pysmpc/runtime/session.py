@@ -44,6 +44,8 @@ class Session:
         self.serial = next(_serial)
         party.channel.where = Where(self.serial, self.holders, tuple(self.holders[i] for i in party.ranks))
         self.plain = suite is plaintext
+        self.recorder: Any = None  # where the shares are at workers of other machines: pysmpc.remote.recorder
+        self.tensor: Any = None  # the type of its tensors, if not SecretTensor
         self.waiting: list[Any] = []  # updates that pysmpc.tensor.flush will apply
         self._bodies: list[weakref.ref[Body]] = []
         self._sweep_at = 1024

@@ -25,8 +25,8 @@ from pysmpc.errors import ChannelError, PeerLost
 
 VERSION = 1
 HEADER = struct.Struct("<BBHI")  # version, kind, nothing, bytes that follow
-MESSAGE, WORDS = 1, 2  # a control message; raw bytes of a tensor
-LIMITS = {MESSAGE: 1 << 20, WORDS: 1 << 24}
+MESSAGE, WORDS, PACKED = 1, 2, 3  # a control message; raw bytes of a tensor; compressed operations
+LIMITS = {MESSAGE: 1 << 20, WORDS: 1 << 24, PACKED: 1 << 22}
 CHUNK = 1 << 24  # of a tensor, a frame
 TENSOR = 1 << 31  # bytes of one tensor
 PATIENCE = 60.0  # seconds without a byte
@@ -150,6 +150,19 @@ class Stream:
             raise ChannelError(f"{self.peer} sent a frame of kind {found[0]} where {kind} was due")
         return found[1]
 
+    def fill(self, target: bytearray, patience: float | None = PATIENCE) -> None:
+        """Read until the target is full.  patience None: wait without end, as a dealer may rest with the program."""
+        view, until = memoryview(target), time.monotonic() + (patience or 0)
+        while view.nbytes:
+            count = self.read_into(view)
+            view = view[count:]
+            if count:
+                until = time.monotonic() + (patience or 0)
+            elif patience is None:
+                poll([self], time.monotonic() + 3600.0, self.wake)
+            else:
+                self.wait(until)
+
     def send(self, message: msgspec.Struct) -> None:
         """Write one message."""
         self.queue(*framed(MESSAGE, pack(message)))
@@ -260,7 +273,8 @@ def raw(tensor: torch.Tensor) -> memoryview:
     """The memory of a contiguous tensor."""
     if not tensor.numel():
         return memoryview(b"")
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    dense = tensor.detach().contiguous()  # with whatever strides where a size is 1
+    return dense.as_strided((dense.numel(),), (1,)).view(torch.uint8).numpy().data
 
 
 def tensor_frames(tensor: torch.Tensor) -> list[Buffer]:

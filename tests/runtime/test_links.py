@@ -145,7 +145,7 @@ def test_a_round_can_be_ended_from_outside():
 def test_corrections_arrive_in_order(office, rng):
     near, far = connected(office)
     feed, sent = ReceivingFeed(far), [random_words(rng, n) for n in (1, 0, 5, 100_000, 3)]
-    sender = SendingFeed(near)
+    sender = SendingFeed([near])
     for words in sent:
         sender.send(words)
     for words in sent:
@@ -161,7 +161,7 @@ def test_corrections_arrive_in_order(office, rng):
 def test_a_dealer_ahead_is_bounded():
     """A holder keeps AHEAD bytes and the connection's buffers; then the dealer waits."""
     near, far = tcp_pair(1 << 16)
-    feed, sender = ReceivingFeed(Stream(far, "dealer")), SendingFeed(Stream(near, "holder"))
+    feed, sender = ReceivingFeed(Stream(far, "dealer")), SendingFeed([Stream(near, "holder")])
     piece = torch.zeros(1 << 18, dtype=torch.int64)  # 2 MB
     total = 4 * AHEAD // (8 * piece.numel())
     count = [0]
@@ -180,7 +180,7 @@ def test_a_dealer_ahead_is_bounded():
         feed.receive(piece.numel())
     thread.join(10)
     assert count[0] == total
-    sender._stream.close()
+    near.close()
 
 
 def test_a_feed_can_be_closed():

@@ -1,0 +1,174 @@
+"""Arguments of operations as messages, and back.  Nothing but what is listed here travels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from pysmpc.errors import ChannelError
+from pysmpc.fixedpoint import Precision
+from pysmpc.remote.messages import INLINE, Dtype, Fixed, Option, Plain, Ref, Seq, Value
+from pysmpc.runtime.session import plain_session
+from pysmpc.runtime.wire import raw
+from pysmpc.shares import Share
+from pysmpc.tensor import Cell, SecretTensor
+
+_DTYPES = (
+    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
+    torch.float16, torch.bfloat16, torch.float32, torch.float64,
+)  # fmt: skip
+DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _DTYPES}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+_OPTIONS: dict[str, Any] = {
+    str(x): x
+    for x in (
+        torch.device("cpu"), torch.strided, torch.contiguous_format, torch.preserve_format, torch.channels_last,
+        torch.channels_last_3d,
+    )
+}  # fmt: skip
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """A dtype by name; ChannelError for others than those of the table."""
+    try:
+        return DTYPES[name]
+    except KeyError:
+        raise ChannelError(f"{name!r} is no dtype that travels") from None
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """What is inside lists and tuples."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from leaves(item)
+    else:
+        yield value
+
+
+# --- the driver's side --------------------------------------------------------------
+
+
+def encode(value: Any, buffers: list[torch.Tensor]) -> Value:
+    """An argument as a message; what is too long for one is appended to `buffers`."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, SecretTensor):
+        if value.session is plain_session:
+            share = value.window()
+            words = _plain(share.window(share.body.words)[0], buffers)
+            unit = value.unit
+            return Fixed(words, share.scale, unit.base, unit.digits, NAMES[value.dtype])
+        return reference(value)
+    if isinstance(value, torch.Tensor):
+        return _plain(value, buffers)
+    if isinstance(value, list | tuple):
+        return Seq([encode(item, buffers) for item in value])
+    if isinstance(value, torch.dtype):
+        return Dtype(NAMES[value])
+    if str(value) in _OPTIONS:
+        return Option(str(value))
+    raise NotImplementedError(f"a {type(value).__name__} cannot be sent to workers as an argument")
+
+
+def reference(value: SecretTensor) -> Ref:
+    """A secret, by the slot of its cell."""
+    size, stride = list(value.size()), list(value.stride())
+    grad = value.requires_grad and torch.is_grad_enabled()
+    return Ref(value.cell.slot, size, stride, int(value.storage_offset()), NAMES[value.dtype], grad)
+
+
+def _plain(value: torch.Tensor, buffers: list[torch.Tensor]) -> Plain:
+    """A public tensor; what it repeats by strides of zero is sent once, and repeated so again."""
+    if value.dtype not in NAMES:
+        raise NotImplementedError(f"tensors of {value.dtype} cannot be sent to workers")
+    size = list(value.shape)
+    for dim, (n, step) in enumerate(zip(value.shape, value.stride(), strict=True)):
+        if n > 1 and step == 0:
+            value = value.narrow(dim, 0, 1)
+    value = value.detach().contiguous()
+    data = None
+    if value.numel() * value.element_size() <= INLINE:
+        data = bytes(raw(value))
+    else:
+        buffers.append(value.clone())  # the caller may go on to change it
+    return Plain(NAMES[value.dtype], list(value.shape), size, data)
+
+
+# --- a worker's side ----------------------------------------------------------------
+
+
+def buffers_of(value: Any) -> Iterator[Plain]:
+    """The public tensors of an argument whose elements follow in buffers, in order."""
+    if isinstance(value, Plain):
+        if value.data is None:
+            yield value
+    elif isinstance(value, Fixed):
+        yield from buffers_of(value.words)
+    elif isinstance(value, Seq):
+        for item in value.items:
+            yield from buffers_of(item)
+
+
+def size_of(plain: Plain) -> int:
+    """Bytes of a buffer."""
+    count = 1
+    for n in plain.shape:
+        if n < 0:
+            raise ChannelError("a tensor of negative size")
+        count *= n
+    return count * dtype_of(plain.dtype).itemsize
+
+
+def decode(value: Value, cell: Callable[[int], Cell], buffers: Iterator[torch.Tensor]) -> Any:
+    """An argument from a message.  cell: what is in a slot."""
+    if isinstance(value, Ref):
+        return window(value, cell(value.slot))
+    if isinstance(value, Seq):
+        return [decode(item, cell, buffers) for item in value.items]
+    if isinstance(value, Plain):
+        return decode_plain(value, buffers)
+    if isinstance(value, Fixed):
+        words = _elements(value.words, buffers).to(torch.int64)
+        share = Share.of(words.reshape(1, -1), words.shape, value.scale).expand(value.words.size)
+        return SecretTensor.of(share, plain_session, Precision(value.base, value.digits), dtype_of(value.dtype))
+    if isinstance(value, Dtype):
+        return dtype_of(value.name)
+    if isinstance(value, Option):
+        try:
+            return _OPTIONS[value.name]
+        except KeyError:
+            raise ChannelError(f"{value.name!r} is no option that travels") from None
+    return value
+
+
+def window(ref: Ref, cell: Cell) -> SecretTensor:
+    """A tensor on a cell, if it stays inside."""
+    n = len(ref.size)
+    if len(ref.stride) != n or ref.offset < 0 or min([*ref.size, *ref.stride, 0]) < 0:
+        raise ChannelError("a window with negative or missing sizes")
+    last = ref.offset + sum((size - 1) * step for size, step in zip(ref.size, ref.stride, strict=True))
+    if 0 not in ref.size and last >= cell._body.n:
+        raise ChannelError("a window that reaches beyond its value")
+    return SecretTensor(cell, ref.size, ref.stride, ref.offset, dtype_of(ref.dtype), ref.grad)
+
+
+def decode_plain(value: Plain, buffers: Iterator[torch.Tensor]) -> torch.Tensor:
+    """A public tensor."""
+    return _elements(value, buffers).expand(value.size)
+
+
+def _elements(value: Plain, buffers: Iterator[torch.Tensor]) -> torch.Tensor:
+    dtype = dtype_of(value.dtype)
+    if value.data is None:
+        return next(buffers).reshape(value.shape)
+    if len(value.data) != size_of(value):
+        raise ChannelError("a tensor whose elements do not fit its shape")
+    flat = torch.frombuffer(bytearray(value.data), dtype=dtype) if value.data else torch.empty(0, dtype=dtype)
+    return flat.reshape(value.shape)

@@ -1,0 +1,163 @@
+"""Configuration files of workers and drivers: TOML, every field known, every mistake named."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from pysmpc.errors import ConfigurationError
+from pysmpc.runtime.certificates import check_name
+from pysmpc.runtime.tls import Identity, address
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+RIGHTS = ("compute", "open")
+T = TypeVar("T", bound="_Party")
+
+
+class Rule(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What a driver must keep to open something.
+
+    min_items: items of this owner's data, on average, behind each number that is opened.
+    approve: each opening waits for `pysmpc approve`.
+    """
+
+    min_items: int = 0
+    approve: bool = False
+
+
+class Data(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A file of this worker's own data."""
+
+    path: str
+    tags: list[str] = []
+    description: str = ""
+    get: list[str] = []  # drivers who may fetch it in the clear
+
+
+class _Party(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What every party's file says."""
+
+    name: str
+    certificate: str = ""
+    key: str = ""
+    ca: str = ""
+
+    @property
+    def identity(self) -> Identity:
+        """Files of the certificate."""
+        return Identity(self.certificate, self.key, self.ca)
+
+    def checked(self, folder: Path) -> None:
+        """Complete paths; ConfigurationError for what makes no sense."""
+        check_name(self.name)
+        self.certificate = str(folder / (self.certificate or f"{self.name}.pem"))
+        self.key = str(folder / (self.key or f"{self.name}.key"))
+        self.ca = str(folder / (self.ca or "ca.pem"))
+
+
+class WorkerConfig(_Party, kw_only=True):
+    """`pysmpc worker --config FILE`.
+
+    role: "holder" or "provider".  peers: addresses of the other workers.  providers:
+    which of them may deal.  drivers: rights of each ("compute", "open").  open: which
+    of them may open what derives from this worker's data, and under which rule.
+    """
+
+    listen: str = "127.0.0.1:7000"
+    role: str = "holder"
+    peers: dict[str, str] = {}
+    providers: list[str] = msgspec.field(default_factory=lambda: ["crypto_provider"])
+    drivers: dict[str, list[str]] = {}
+    open: list[str] | dict[str, Rule] = []
+    status: list[str] = []
+    data: dict[str, Data] = {}
+    state: str = ""
+    threads: int = 0
+
+    def checked(self, folder: Path) -> None:
+        super().checked(folder)
+        if self.role not in ("holder", "provider"):
+            raise ConfigurationError(f"role is 'holder' or 'provider', not {self.role!r}")
+        address(self.listen)
+        for name, where in self.peers.items():
+            check_name(name)
+            address(where)
+        for name, rights in self.drivers.items():
+            if unknown := set(rights) - set(RIGHTS):
+                raise ConfigurationError(
+                    f"drivers.{name}: no right {', '.join(sorted(unknown))}; there are {', '.join(RIGHTS)}"
+                )
+        for name in self.rules:
+            if "open" not in self.drivers.get(name, ()):
+                raise ConfigurationError(f'open names {name!r}, but drivers.{name} does not list "open"')
+        if self.role == "provider" and self.data:
+            raise ConfigurationError("a crypto provider has no data: it must not know what it masks")
+        for name, data in self.data.items():
+            check_data_name(name)
+            self.data[name] = msgspec.structs.replace(data, path=str(folder / data.path))
+        if self.state:
+            self.state = str(folder / self.state)
+
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """What each driver must keep."""
+        return self.open if isinstance(self.open, dict) else {name: Rule() for name in self.open}
+
+
+class DriverConfig(_Party, kw_only=True):
+    """`sy.connect(FILE)`: who computes, where they are, who deals."""
+
+    holders: list[str]
+    provider: str = "crypto_provider"
+    workers: dict[str, str]
+
+    def checked(self, folder: Path) -> None:
+        super().checked(folder)
+        for name, where in self.workers.items():
+            check_name(name)
+            address(where)
+        for name in (*self.holders, self.provider):
+            if name not in self.workers:
+                raise ConfigurationError(f"workers has no address of {name!r}")
+
+
+def check_data_name(name: str) -> None:
+    """ConfigurationError for a name that would be confused with something else."""
+    if not name or len(name) > 200:
+        raise ConfigurationError(f"data cannot be named {name!r}")
+
+
+def parse(values: Any, kind: type[T], folder: str | os.PathLike[str] = ".") -> T:
+    """Values of a file (or of arguments) as a configuration."""
+    try:
+        found = msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(str(error)) from None
+    found.checked(Path(folder))
+    return found
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
+    """What a file says, and its folder, which paths in it are relative to."""
+    file = Path(path)
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8")), file.parent
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: {error}") from None
+
+
+def load(path: str | os.PathLike[str], kind: type[T]) -> T:
+    """A configuration from a file."""
+    values, folder = read(path)
+    try:
+        return parse(values, kind, folder)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from None

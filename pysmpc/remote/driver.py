@@ -1,0 +1,345 @@
+"""The driver's connections to its workers: operations out, acknowledgements, results and errors in.
+
+All in the caller's thread.  Operations go out in batches; the driver runs ahead of the
+workers by a window of operations and bytes, and waits only for that and for what it opens.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from pysmpc import errors
+from pysmpc.errors import ChannelError, PeerLost, PysmpcError, RemoteError, WorkerLost
+from pysmpc.federated import errors as federated_errors
+from pysmpc.remote.messages import (
+    Ack,
+    Ask,
+    Batch,
+    Beat,
+    Bye,
+    Denied,
+    Failed,
+    Found,
+    Open,
+    Opened,
+    Operation,
+    Ready,
+    Report,
+    Search,
+    Setup,
+    Up,
+)  # fmt: skip
+from pysmpc.runtime.tls import DRIVER, STATUS, dial
+from pysmpc.runtime.wire import MESSAGE, PACKED, WORDS, Gather, Stream, framed, pack, poll, tensor_frames, unpack
+
+BATCH = 16  # operations in one message
+WINDOW = 256  # operations that the slowest worker may be behind
+WINDOW_BYTES = 1 << 26  # of buffers
+SILENCE = 2.0  # seconds without a heartbeat
+GRACE = 0.15  # seconds to tell the cause of a failure from its echoes
+READY = 30.0  # seconds for a session to stand
+LARGE = 1 << 18  # bytes of operations that are sent without waiting for a whole batch
+
+_DENIALS: dict[str, type[PysmpcError]] = {
+    "OpenNotPermittedError": errors.OpenNotPermittedError,
+    "GetNotPermittedError": federated_errors.GetNotPermittedError,
+    "ObjectNotFoundError": federated_errors.ObjectNotFoundError,
+}
+_ECHOES = frozenset(["ChannelError", "PeerLost", "Cancelled"])
+
+
+class _Worker:
+    """One worker, as the driver sees it."""
+
+    def __init__(self, name: str, stream: Stream) -> None:
+        self.name = name
+        self.stream = stream
+        self.acked = -1
+        self.heard = time.monotonic()
+        self.ready = False
+        self.failed: Failed | None = None
+        self.lost: str | None = None
+        self.gather: Gather | None = None
+        self.gathering = -1
+
+
+class Link:
+    """All connections of one session.  Any failure ends it; `broken` says why."""
+
+    def __init__(self, tls: Any, holders: Sequence[str], provider: str, addresses: dict[str, str]) -> None:
+        self.holders = list(holders)
+        self.provider = provider
+        self.broken: PysmpcError | None = None
+        self._workers: list[_Worker] = []
+        self._deflate = zlib.compressobj(1)
+        self._batch: list[Operation] = []
+        self._parts: list[tuple[str | None, Any]] = []  # buffers of the batch, and who gets them (None: all)
+        self._large = 0
+        self._first = 0
+        self._next = 0
+        self._bytes: deque[tuple[int, int]] = deque()  # operation and size of buffers not acknowledged
+        self._unacked = 0
+        self._queries = 0
+        self._opened: dict[tuple[int, str], torch.Tensor | Denied] = {}
+        self._opens: dict[int, torch.dtype] = {}
+        self._answers: dict[tuple[int, str], Any] = {}
+        self._places: deque[tuple[int, str]] = deque(maxlen=1024)
+        try:
+            for name in [*self.holders, provider]:
+                self._workers.append(_Worker(name, dial(tls, name, addresses[name], DRIVER)))
+        except BaseException:
+            self._drop()
+            raise
+
+    def setup(self, session: str, keys: dict[str, bytes]) -> None:
+        """Let the workers meet; returns when all are ready."""
+        for worker in self._workers:
+            key = keys.get(worker.name, b"")
+            worker.stream.queue(*framed(MESSAGE, pack(Setup(session, self.holders, self.provider, key))))
+        self._until(lambda: all(w.ready for w in self._workers), READY, "the workers to meet")
+
+    # --- operations ---
+
+    def send(self, operation: Operation, buffers: Sequence[torch.Tensor], words: torch.Tensor | None) -> int:
+        """Queue an operation; returns its number.  words: for the receiver of inputs alone."""
+        self._check()
+        number = self._next
+        self._next += 1
+        self._batch.append(operation)
+        self._places.append((number, _place()))
+        size = 0
+        for tensor in buffers:
+            self._parts.append((None, tensor))
+            size += tensor.numel() * tensor.element_size()
+        if words is not None:
+            self._parts.append((self.holders[-1], words))
+            size += 8 * words.numel()
+        if size:
+            self._bytes.append((number, size))
+            self._unacked += size
+        self._large += size
+        if len(self._batch) >= BATCH or self._large >= LARGE or isinstance(operation, Open):
+            self.flush()
+        return number
+
+    def flush(self) -> None:
+        """Send what is queued, and wait while the workers are too far behind."""
+        if self._batch:
+            body = self._deflate.compress(pack(Batch(self._first, self._batch)))
+            frame = framed(PACKED, body + self._deflate.flush(zlib.Z_SYNC_FLUSH))
+            self._first, self._batch = self._next, []
+            for worker in self._workers:
+                worker.stream.queue(*frame)
+                for name, tensor in self._parts:
+                    if name in (None, worker.name):
+                        worker.stream.queue(*tensor_frames(tensor))
+            self._parts, self._large = [], 0
+        self._pump(0)
+        if self._behind():
+            self._until(lambda: not self._behind(), None, "the workers")
+
+    def _behind(self) -> bool:
+        acked = min(worker.acked for worker in self._workers)
+        while self._bytes and self._bytes[0][0] <= acked:
+            self._unacked -= self._bytes.popleft()[1]
+        return self._next - 1 - acked > WINDOW or self._unacked > WINDOW_BYTES
+
+    def opened(self, number: int, words: int) -> torch.Tensor:
+        """The sum of the shares of what an operation opened."""
+        self.flush()
+        self._until(lambda: all((number, name) in self._opened for name in self.holders), None, "an opening")
+        found = [(name, self._opened.pop((number, name))) for name in self.holders]
+        total = torch.zeros(words, dtype=torch.int64)
+        for name, each in found:
+            if isinstance(each, Denied):
+                raise _DENIALS.get(each.kind, RemoteError)(each.text)
+            if each.numel() != words:
+                raise self._break(ChannelError(f"{name} sent {each.numel()} words of an opening of {words}"))
+            total += each
+        return total
+
+    def fetched(self, number: int, owner: str, dtype: torch.dtype) -> torch.Tensor:
+        """What an owner sent in the clear."""
+        self._opens[number] = dtype
+        self.flush()
+        self._until(lambda: (number, owner) in self._opened, None, owner)
+        del self._opens[number]
+        found = self._opened.pop((number, owner))
+        if isinstance(found, Denied):
+            raise _DENIALS.get(found.kind, RemoteError)(found.text)
+        return found
+
+    def wait(self) -> None:
+        """Until every worker has done all operations."""
+        number = self._next - 1
+        self.flush()
+        if number >= 0:
+            self._until(lambda: all(w.acked >= number for w in self._workers), None, "the workers")
+
+    # --- questions ---
+
+    def search(self, name: str, tags: Sequence[str]) -> Found:
+        """A worker's data that carry tags."""
+        number = self._question(name, lambda n: Search(n, list(tags)))
+        self._until(lambda: (number, name) in self._answers, None, name)
+        found: Found = self._answers.pop((number, name))
+        return found
+
+    def status(self) -> list[dict[str, Any]]:
+        """How the workers are."""
+        numbers = [(self._question(w.name, Ask), w.name) for w in self._workers]
+        self._until(lambda: all(key in self._answers for key in numbers), None, "the workers")
+        return [self._answers.pop(key).figures for key in numbers]
+
+    def _question(self, name: str, make: Callable[[int], Any]) -> int:
+        self._check()
+        self._queries += 1
+        worker = next(w for w in self._workers if w.name == name)
+        worker.stream.queue(*framed(MESSAGE, pack(make(self._queries))))
+        return self._queries
+
+    # --- moving bytes ---
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes to and from all workers, before encryption."""
+        return sum(w.stream.sent for w in self._workers), sum(w.stream.received for w in self._workers)
+
+    def close(self) -> None:
+        """Leave: the workers drop the session."""
+        if self.broken is None:
+            self.broken = ChannelError("this connection was closed; connect again")
+            for worker in self._workers:
+                try:
+                    worker.stream.queue(*framed(MESSAGE, pack(Bye())))
+                    worker.stream.flush(1.0)
+                except ChannelError:
+                    continue
+        self._drop()
+
+    def _drop(self) -> None:
+        for worker in self._workers:
+            worker.stream.close()
+
+    def _check(self) -> None:
+        if self.broken is not None:
+            raise self.broken
+
+    def _break(self, error: PysmpcError) -> PysmpcError:
+        """End the session for this reason; returns it."""
+        self.broken = error
+        self._drop()
+        return error
+
+    def _until(self, done: Callable[[], bool], patience: float | None, what: str) -> None:
+        """Move bytes until something is there.  Raises what a worker failed with, or WorkerLost."""
+        self._check()
+        start = time.monotonic()
+        while not done():
+            now = time.monotonic()
+            if patience is not None and now - start > patience:
+                raise self._break(ChannelError(f"{what}: not within {patience:.0f} s"))
+            for worker in self._workers:
+                if now - max(worker.heard, start) > SILENCE:
+                    worker.lost = f"no sign of life for {SILENCE:.0f} s"
+            self._troubles()
+            self._pump(0.25)
+
+    def _troubles(self) -> None:
+        """Raise if a worker is lost or has failed, for the cause and not for its echoes."""
+        if not any(w.failed or w.lost for w in self._workers):
+            return
+        until = time.monotonic() + GRACE
+        while time.monotonic() < until:
+            self._pump(0.02)
+        causes = [w for w in self._workers if w.failed and w.failed.kind not in _ECHOES]
+        lost = [w for w in self._workers if w.lost]
+        if causes:
+            raise self._break(self._cause(causes[0]))
+        if lost:
+            names = ", ".join(w.name for w in lost)
+            raise self._break(
+                WorkerLost(f"{names}: {lost[0].lost}; the session and its values are lost, the others are ready: "
+                           "connect again once all workers run")
+            )  # fmt: skip
+        raise self._break(self._cause(next(w for w in self._workers if w.failed)))
+
+    def _cause(self, worker: _Worker) -> PysmpcError:
+        failed = worker.failed
+        assert failed is not None
+        place = next((where for number, where in self._places if number == failed.number), "")
+        return RemoteError(f"{worker.name}: {failed.text} ({failed.kind}{', at ' + place if place else ''})")
+
+    def _pump(self, patience: float) -> None:
+        """Read and write what can be; wait for something up to `patience` seconds."""
+        there = [w for w in self._workers if not w.lost]
+        if patience and there:
+            try:
+                poll([w.stream for w in there], time.monotonic() + patience)
+            except OSError as error:
+                raise self._break(ChannelError(str(error))) from None
+        for worker in there:
+            try:
+                worker.stream.push()
+                while (frame := worker.stream.pull()) is not None:
+                    worker.heard = time.monotonic()
+                    self._on_frame(worker, *frame)
+            except PeerLost as error:
+                worker.lost = str(error)
+            except ChannelError as error:
+                raise self._break(error) from None
+
+    def _on_frame(self, worker: _Worker, kind: int, body: memoryview) -> None:
+        if worker.gather is not None:
+            if kind != WORDS:
+                raise ChannelError(f"{worker.name} left a tensor unfinished")
+            worker.gather.add(body)
+        elif kind == MESSAGE:
+            self._on_message(worker, unpack(body, Up, worker.name))
+        else:
+            raise ChannelError(f"{worker.name} sent a frame of kind {kind} that nothing asked for")
+        if worker.gather is not None and not worker.gather.left:
+            dtype = self._opens.get(worker.gathering, torch.int64)
+            self._opened[worker.gathering, worker.name] = worker.gather.tensor(dtype)
+            worker.gather = None
+
+    def _on_message(self, worker: _Worker, message: Any) -> None:
+        if isinstance(message, Ack | Beat):
+            worker.acked = max(worker.acked, message.number)
+        elif isinstance(message, Opened):
+            worker.gather, worker.gathering = Gather(message.size, worker.name), message.number
+        elif isinstance(message, Denied):
+            self._opened[message.number, worker.name] = message
+        elif isinstance(message, Failed):
+            worker.failed = message
+        elif isinstance(message, Ready):
+            worker.ready = True
+        elif isinstance(message, Found | Report):
+            self._answers[message.number, worker.name] = message
+
+
+def ask(tls: Any, name: str, where: str) -> dict[str, Any]:
+    """A worker's report, over a connection of its own."""
+    stream = dial(tls, name, where, STATUS)
+    try:
+        stream.send(Ask(0))
+        while not isinstance(message := stream.receive(Up, 10.0), Report):
+            pass
+        return message.figures
+    finally:
+        stream.close()
+
+
+def _place() -> str:
+    """Where the program that uses this library is: file and line."""
+    frame = sys._getframe(1)
+    while frame is not None and ("/pysmpc/" in frame.f_code.co_filename or "/torch/" in frame.f_code.co_filename):
+        frame = frame.f_back  # type: ignore[assignment]
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""

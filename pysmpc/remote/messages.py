@@ -1,0 +1,258 @@
+"""What driver and workers say to each other: messages of known types, and the operations of a program.
+
+An operation names values by slots: numbers that the driver gives to cells and takes
+back when they are dropped.  Slots are used again, so that one step of a training reads
+like the one before, and compresses to almost nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+INLINE = 1 << 10  # bytes of a public tensor that travel inside an operation
+
+
+class Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """Base of all: fields by position, and nothing beyond them."""
+
+
+# --- arguments of operations --------------------------------------------------------
+
+
+class Ref(Message, tag=0):
+    """A window on the value in a slot.  grad: a gradient of it may be asked for later."""
+
+    slot: int
+    size: list[int]
+    stride: list[int]
+    offset: int
+    dtype: str
+    grad: bool = False
+
+
+class Plain(Message, tag=1):
+    """A public tensor: its elements, or (None) the next buffer; `size` is what `shape` expands to."""
+
+    dtype: str
+    shape: list[int]
+    size: list[int]
+    data: bytes | None
+
+
+class Fixed(Message, tag=2):
+    """A public tensor at fixed precision."""
+
+    words: Plain
+    scale: int
+    base: int
+    digits: int
+    dtype: str
+
+
+class Dtype(Message, tag=3):
+    """A torch.dtype, by name."""
+
+    name: str
+
+
+class Seq(Message, tag=4):
+    """A list of arguments."""
+
+    items: list[Value]
+
+
+class Option(Message, tag=5):
+    """A torch.device, torch.layout or torch.memory_format, by name."""
+
+    name: str
+
+
+Value = None | bool | int | float | str | Ref | Plain | Fixed | Dtype | Seq | Option
+
+
+# --- operations ---------------------------------------------------------------------
+
+
+class Call(Message, tag=10):
+    """An aten operation of the table.  outs: slots of its results, -1 for those that need none.
+
+    failed: it raised at the driver, and does so everywhere.
+    """
+
+    name: str
+    args: list[Value]
+    kwargs: dict[str, Value]
+    outs: list[int]
+    failed: bool = False
+
+
+class Input(Message, tag=11):
+    """The driver shares a value; the words follow in a buffer to the receiver alone."""
+
+    suite: str
+    slot: int
+    shape: list[int]
+    scale: int
+    base: int
+    digits: int
+    dtype: str
+
+
+class Flush(Message, tag=12):
+    """Apply the updates that wait."""
+
+    suite: str
+
+
+class Refresh(Message, tag=13):
+    """Fresh shares of the same value."""
+
+    ref: Ref
+
+
+class Drop(Message, tag=14):
+    """These slots are free again."""
+
+    slots: list[int]
+
+
+class Open(Message, tag=15):
+    """Send the shares of a value to the driver.  state: where the program stands, to be compared."""
+
+    ref: Ref
+    state: list[int]
+
+
+class Load(Message, tag=16):
+    """The owner shares items of her own data.  steps: what is done to them before, by name."""
+
+    suite: str
+    slot: int
+    shape: list[int]
+    scale: int
+    base: int
+    digits: int
+    dtype: str
+    owner: str
+    data: str
+    steps: list[list[Value]]
+
+
+class Fetch(Message, tag=17):
+    """The owner sends items of her own data to the driver, in the clear."""
+
+    owner: str
+    data: str
+    steps: list[list[Value]]
+    shape: list[int]
+    dtype: str
+
+
+Operation = Call | Input | Flush | Refresh | Drop | Open | Load | Fetch
+
+
+class Batch(Message):
+    """Operations in a row; the first has this number."""
+
+    first: int
+    operations: list[Operation]
+
+
+# --- control ------------------------------------------------------------------------
+
+
+class Setup(Message, tag=20):
+    """Take part in a session.  owner_key: for what the driver itself shares."""
+
+    session: str
+    holders: list[str]
+    provider: str
+    owner_key: bytes = b""
+
+
+class Search(Message, tag=21):
+    """Which of your data carry these tags?"""
+
+    number: int
+    tags: list[str]
+
+
+class Ask(Message, tag=22):
+    """How are you?"""
+
+    number: int
+
+
+class Bye(Message, tag=23):
+    """The driver is done."""
+
+
+Down = Setup | Search | Ask | Bye
+
+
+class Ready(Message, tag=30):
+    """The session stands."""
+
+
+class Ack(Message, tag=31):
+    """Operations up to this one are done."""
+
+    number: int
+
+
+class Beat(Message, tag=32):
+    """Alive, and at this operation."""
+
+    number: int
+
+
+class Opened(Message, tag=33):
+    """Words (or elements) follow, so many bytes."""
+
+    number: int
+    size: int
+
+
+class Denied(Message, tag=34):
+    """An opening was not permitted; nothing else happened."""
+
+    number: int
+    kind: str
+    text: str
+
+
+class Failed(Message, tag=35):
+    """An operation failed; this worker has left the session."""
+
+    number: int
+    kind: str
+    text: str
+
+
+class Found(Message, tag=36):
+    """What was searched for."""
+
+    number: int
+    data: list[DataInfo]
+
+
+class DataInfo(Message):
+    """Data at a worker, described."""
+
+    name: str
+    shape: list[int]
+    dtype: str
+    tags: list[str]
+    description: str
+
+
+class Report(Message, tag=37):
+    """Answer to Ask."""
+
+    number: int
+    figures: dict[str, Any]
+
+
+Up = Ready | Ack | Beat | Opened | Denied | Failed | Found | Report

@@ -1,0 +1,72 @@
+"""`sy.connect`: parties on other machines."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import Any
+
+from pysmpc.api import Parties
+from pysmpc.remote.config import DriverConfig, load
+from pysmpc.remote.driver import Link
+from pysmpc.remote.pointers import PrivateDataLoader, RemoteHolder
+from pysmpc.remote.recorder import Recorder
+from pysmpc.runtime.establish import driver_session
+from pysmpc.runtime.tls import Tls
+
+__all__ = ["PrivateDataLoader", "RemoteParties", "connect"]
+
+
+class RemoteParties(Parties):
+    """Holders and provider that are processes of their own, here the driver's end.
+
+    Used like the parties of `sy.virtual`.  Close it, or use it in a `with` statement;
+    the workers drop its values then.
+    """
+
+    def __init__(self, config: DriverConfig, tls: Any = None) -> None:
+        session, outgoing, keys = driver_session(config.name, config.holders, config.provider)
+        super().__init__(session)
+        self.config = config
+        self._tls = tls or Tls(config.identity)
+        self.link = Link(self._tls, config.holders, config.provider, config.workers)
+        self.recorder = Recorder(session, self.link.send, self.link.opened, outgoing)
+        self.link.setup(secrets.token_hex(16), keys)
+
+    def __getitem__(self, name: str) -> Any:
+        """A worker: `parties["alice"].search("#mnist")`."""
+        if name not in self.names:
+            raise KeyError(f"no holder '{name}' here; there are {', '.join(self.names)}")
+        return RemoteHolder(self, name)
+
+    def __enter__(self) -> RemoteParties:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the workers."""
+        self.link.close()
+
+    def wait(self) -> None:
+        """Until the workers have done all that was asked of them."""
+        self.link.wait()
+
+    def status(self) -> list[dict[str, Any]]:
+        """Sessions, memory, openings and traffic of each worker."""
+        return self.link.status()
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes that this driver sent and received, before encryption."""
+        return self.link.traffic
+
+
+def connect(config: str | os.PathLike[str] | DriverConfig) -> RemoteParties:
+    """Parties from a file (or its content) that names the driver, the workers and the certificates.
+
+    Raises ConfigurationError for the file, RefusedError where a worker does not take this
+    driver, PeerLost where one cannot be reached.
+    """
+    return RemoteParties(config if isinstance(config, DriverConfig) else load(config, DriverConfig))

@@ -1,0 +1,244 @@
+"""The driver's side of a program: every operation on a remote secret is also sent to the workers.
+
+torch calls an operation; its handler runs here on empty shares, which gives shapes and
+scales, and the operation goes to the workers, who run the same handler on theirs.
+Views need no message: what travels is always a window on a cell.  Operations that a
+handler calls are the handler's business; only the outermost is sent.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from pysmpc.errors import PartyError, PysmpcError
+from pysmpc.fixedpoint import Precision
+from pysmpc.ops import views
+from pysmpc.remote.arguments import NAMES, encode, leaves, reference
+from pysmpc.remote.messages import Call, Drop, Flush, Input, Load, Open, Operation, Refresh
+from pysmpc.runtime.dealer import LocalFeed
+from pysmpc.runtime.session import Session
+from pysmpc.shares import Share
+from pysmpc.tensor import HANDLERS, Cell, SecretTensor, flush
+
+#: send(operation, buffers for all workers, words for the receiver of inputs); returns its number.
+Send = Callable[[Operation, Sequence[torch.Tensor], torch.Tensor | None], int]
+
+#: receive(number of an operation, words): wait for the shares of what it opened; their sum.
+Receive = Callable[[int, int], torch.Tensor]
+
+_SILENT = frozenset(func for func, handler in HANDLERS.items() if handler.__module__ == views.__name__)
+
+
+class RecordedTensor(SecretTensor):
+    """A secret at workers of other machines."""
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        recorder = _recorder_of(args)
+        if recorder is None or recorder.busy or func not in HANDLERS or func in _SILENT:
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        return recorder.call(func, args, kwargs or {})
+
+
+def _note(dropped: deque[int], slot: int, cell: object) -> None:
+    dropped.append(slot)
+
+
+def _recorder_of(args: Any) -> Recorder | None:
+    for x in leaves(args):
+        if isinstance(x, RecordedTensor):
+            found: Recorder | None = x.cell.session.recorder
+            return found
+    return None
+
+
+class Recorder:
+    """Of one session."""
+
+    def __init__(self, session: Session, send: Send, receive: Receive, words: LocalFeed) -> None:
+        """words: where the session's owner leaves what it would send to the receiver."""
+        self.session = session
+        self._send = send
+        self._receive = receive
+        self._words = words
+        self._depth = 0
+        self._lock = threading.RLock()
+        self._free: list[int] = []
+        self._next = 0
+        self._dropped: deque[int] = deque()
+        self._watch: dict[int, weakref.ref[Cell]] = {}
+        self.broken: PysmpcError | None = None
+        session.recorder = self
+        session.tensor = RecordedTensor
+
+    @property
+    def busy(self) -> bool:
+        """Whether an operation that was recorded is being run (by this thread: others wait)."""
+        return self._depth > 0 and self._lock._is_owned()  # type: ignore[attr-defined]
+
+    # --- slots ---
+
+    def _slot(self, cell: Cell) -> int:
+        """The slot of a cell; a new one for a cell that the workers do not know yet."""
+        if self._free:
+            slot = heapq.heappop(self._free)
+        else:
+            slot, self._next = self._next, self._next + 1
+        cell.slot = slot
+        # the callback may come at any moment, even within another operation: it only takes a note
+        self._watch[slot] = weakref.ref(cell, functools.partial(_note, self._dropped, slot))
+        return slot
+
+    def _forget(self) -> None:
+        """Tell the workers which cells nobody refers to any more."""
+        if self._dropped:
+            slots = [self._dropped.popleft() for _ in range(len(self._dropped))]
+            self._send(Drop(slots), (), None)
+            for slot in slots:
+                del self._watch[slot]
+                heapq.heappush(self._free, slot)
+
+    def _slot_of_result(self, value: Any) -> int:
+        if not isinstance(value, RecordedTensor) or hasattr(value.cell, "slot"):
+            return -1
+        return self._slot(value.cell)
+
+    # --- operations ---
+
+    def _check(self) -> None:
+        if self.broken is not None:
+            raise self.broken
+
+    def call(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Run an operation's handler here, and send it."""
+        with self._lock:
+            self._check()
+            self._forget()
+            secrets = [x for x in leaves([args, list(kwargs.values())]) if isinstance(x, RecordedTensor)]
+            if any(x.cell.session.recorder is not self for x in secrets):
+                return HANDLERS[func](*args, **kwargs)  # raises: nothing joins two sessions
+            buffers: list[torch.Tensor] = []
+            sent_args = [encode(x, buffers) for x in args]
+            sent_kwargs = {name: encode(x, buffers) for name, x in kwargs.items()}
+            self._depth += 1
+            try:
+                out = HANDLERS[func](*args, **kwargs)
+            except Exception:
+                # it may have come far enough to use streams: everybody goes as far
+                self._send(Call(str(func), sent_args, sent_kwargs, [], True), buffers, None)
+                raise
+            except BaseException as error:
+                self.broken = PysmpcError(f"{func} was interrupted ({type(error).__name__}); connect again")
+                raise
+            finally:
+                self._depth -= 1
+            outs = [self._slot_of_result(x) for x in leaves(out)]
+            self._send(Call(str(func), sent_args, sent_kwargs, outs), buffers, None)
+            return out
+
+    def share(
+        self,
+        session: Session,
+        owner: str | None,
+        words: torch.Tensor,
+        shape: Sequence[int],
+        unit: Precision,
+        scale: int,
+        dtype: torch.dtype,
+    ) -> SecretTensor:
+        """Share integers of the driver's."""
+        if owner is not None:
+            raise PartyError(
+                f"what {owner} owns is at {owner}: parties[{owner!r}].search(...) finds it, and its pointers are shared"
+            )
+        with self._lock:
+            self._check()
+            self._forget()
+            share = session.suite.share(session.party, words, tuple(shape), scale)
+            out = SecretTensor.of(share, session, unit, dtype)
+            slot = self._slot(out.cell)
+            message = Input(session.suite.name, slot, list(share.shape), scale, unit.base, unit.digits, NAMES[dtype])
+            self._send(message, (), self._words.receive(0))
+            return out
+
+    def load(
+        self,
+        session: Session,
+        owner: str,
+        data: str,
+        steps: Sequence[Sequence[Any]],
+        shape: Sequence[int],
+        unit: Precision,
+        dtype: torch.dtype,
+    ) -> SecretTensor:
+        """Let an owner share data of her own.  The driver passes names and positions, no item."""
+        with self._lock:
+            self._check()
+            self._forget()
+            empty = torch.empty((0, torch.Size(shape).numel()), dtype=torch.int64)
+            out = SecretTensor.of(Share.of(empty, tuple(shape), unit.scale), session, unit, dtype)
+            slot = self._slot(out.cell)
+            buffers: list[torch.Tensor] = []
+            done = [[encode(x, buffers) for x in step] for step in steps]
+            name = session.suite.name
+            message = Load(name, slot, list(shape), unit.scale, unit.base, unit.digits, NAMES[dtype], owner, data, done)
+            self._send(message, buffers, None)
+            return out
+
+    def flush(self, session: Session) -> bool:
+        """Apply the updates that wait, here and there.  False within an operation, which flushes by itself."""
+        if self.busy:
+            return False
+        with self._lock:
+            self._check()
+            self._depth += 1
+            try:
+                self._send(Flush(session.suite.name), (), None)
+                flush(session)
+            finally:
+                self._depth -= 1
+        return True
+
+    @contextmanager
+    def refreshing(self, value: SecretTensor) -> Iterator[None]:
+        """While the value gets fresh shares."""
+        with self._lock:
+            self._check()
+            self._forget()
+            self._send(Refresh(reference(value)), (), None)
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+
+    def open(self, value: SecretTensor) -> torch.Tensor:
+        """The integers of a value."""
+        with self._lock:
+            self._check()
+            self._forget()
+            window = value.window()
+            count = window.numel
+            number = self._send(Open(reference(value), self.state()), (), None)
+            words = self._receive(number, count)
+            self.session.party.channel.count([torch.empty((0, count))], "reveal", [window.shape])  # type: ignore[attr-defined]
+            return words.reshape(window.shape)
+
+    def state(self) -> list[int]:
+        """Where the program stands: equal in every process."""
+        return state_of(self.session)
+
+
+def state_of(session: Session) -> list[int]:
+    """Rounds, bytes and stream numbers so far."""
+    stats, party = session.stats, session.party
+    return [stats.rounds, stats.sent, stats.dealt, party.dealer.next_stream]  # type: ignore[attr-defined]

@@ -1,0 +1,185 @@
+"""A worker's side of a program: run the operations that the driver sends, on this party's share.
+
+Only operations of the table of handlers run, with arguments of known types, below
+autograd, as they ran at the driver.  Every value knows whose data went into it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+import pysmpc.ops  # noqa: F401  (fills the table of operations)
+from pysmpc import api
+from pysmpc.errors import ChannelError, RemoteError
+from pysmpc.fixedpoint import Precision
+from pysmpc.protocols import exact
+from pysmpc.protocols.interfaces import Dealer
+from pysmpc.protocols.suite import suites
+from pysmpc.remote.arguments import decode, dtype_of, leaves, window
+from pysmpc.remote.messages import Call, Drop, Flush, Input, Load, Open, Operation, Ref, Refresh
+from pysmpc.remote.recorder import state_of
+from pysmpc.runtime.session import Session
+from pysmpc.shares import Share
+from pysmpc.tensor import HANDLERS, Cell, SecretTensor, flush
+
+OPERATIONS = {str(func): func for func in HANDLERS}
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Whose data a value was computed from.
+
+    owners: names.  items: of this worker's own data, which: a bit an item, by name of data.
+    """
+
+    owners: frozenset[str] = frozenset()
+    items: tuple[tuple[str, int], ...] = ()
+
+    def __or__(self, other: Origin) -> Origin:
+        if other is self or (other.owners <= self.owners and other.items == self.items):
+            return self
+        if not self.owners:
+            return other
+        merged = dict(self.items)
+        for name, bits in other.items:
+            merged[name] = merged.get(name, 0) | bits
+        return Origin(self.owners | other.owners, tuple(sorted(merged.items())))
+
+    @property
+    def count(self) -> int:
+        """Distinct items of this worker's own data."""
+        return sum(bits.bit_count() for _, bits in self.items)
+
+
+NOBODY = Origin()
+
+
+class Replay:
+    """The values of one session at one worker.
+
+    owners: the dealers of everybody who may share.  values(load): the encoded items of
+    an owner's data, called where they are.
+    """
+
+    def __init__(
+        self, session: Session, driver: str, owners: Mapping[str, Dealer], values: Callable[[Load], tuple[Any, Origin]]
+    ) -> None:
+        self.session = session
+        self._driver = driver
+        self._owners = owners
+        self._values = values
+        self._cells: dict[int, Cell] = {}
+        self._origins: dict[int, Origin] = {}
+
+    def cell(self, slot: int) -> Cell:
+        """What is in a slot."""
+        try:
+            return self._cells[slot]
+        except KeyError:
+            raise ChannelError(f"there is no value in slot {slot}") from None
+
+    def keep(self, slot: int, cell: Cell, origin: Origin) -> None:
+        """Put a value into a slot."""
+        if slot in self._cells or slot < 0:
+            raise ChannelError(f"slot {slot} is not free")
+        self._cells[slot] = cell
+        self._origins[slot] = origin
+        cell.slot = slot
+
+    def origin(self, ref: Ref) -> Origin:
+        """Whose data a value was computed from."""
+        return self._origins[ref.slot]
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def bytes(self) -> int:
+        """Of shares in slots."""
+        return sum(8 * cell._body.n * cell._body.rows for cell in list(self._cells.values()))
+
+    def _under(self, suite: str) -> Session:
+        """The session with the protocols of that name."""
+        for base in suites.values():
+            for found in (base, exact.nearest(base)):
+                if found.name == suite:
+                    return self.session.under(found)
+        raise ChannelError(f"there are no protocols named {suite[:80]!r} here")
+
+    # --- operations ---
+
+    def run(self, operation: Operation, buffers: Iterator[torch.Tensor]) -> None:
+        """One operation; `open` and fetches are the worker's business."""
+        if isinstance(operation, Call):
+            self._call(operation, buffers)
+        elif isinstance(operation, Drop):
+            for slot in operation.slots:
+                self.cell(slot)
+                del self._cells[slot], self._origins[slot]
+        elif isinstance(operation, Input):
+            self._input(operation)
+        elif isinstance(operation, Load):
+            values, origin = self._values(operation)
+            self._share(operation, operation.owner, values, origin)
+        elif isinstance(operation, Flush):
+            flush(self._under(operation.suite))
+        elif isinstance(operation, Refresh):
+            api.refresh(window(operation.ref, self.cell(operation.ref.slot)))
+        else:
+            raise ChannelError(f"{type(operation).__name__} is no operation on values")
+
+    def _call(self, call: Call, buffers: Iterator[torch.Tensor]) -> None:
+        func = OPERATIONS.get(call.name)
+        if func is None:
+            raise ChannelError(f"{call.name[:80]!r} is not in the table of operations")
+        args = [decode(x, self.cell, buffers) for x in call.args]
+        kwargs = {name: decode(x, self.cell, buffers) for name, x in call.kwargs.items()}
+        secrets = [x for x in leaves([args, list(kwargs.values())]) if isinstance(x, SecretTensor)]
+        slots = {x.cell.slot for x in secrets if not x.cell.session.plain}
+        if not slots:
+            raise ChannelError(f"{call.name} has no secret among its arguments")
+        origin = NOBODY
+        for slot in slots:
+            origin |= self._origins[slot]
+        if func._schema.is_mutable:
+            for slot in slots:
+                self._origins[slot] = origin
+        try:
+            out = HANDLERS[func](*args, **kwargs)
+        except Exception as error:
+            if call.failed and not isinstance(error, ChannelError):
+                return
+            raise
+        if call.failed:
+            raise RemoteError(f"{call.name} failed at the driver, but not here")
+        results = list(leaves(out))
+        if len(results) != len(call.outs):
+            raise RemoteError(f"{call.name} has {len(results)} results here and {len(call.outs)} at the driver")
+        for slot, value in zip(call.outs, results, strict=True):
+            if slot >= 0:
+                self.keep(slot, value.cell, origin)
+
+    def _input(self, operation: Input) -> None:
+        self._share(operation, self._driver, None, Origin(frozenset([self._driver])))
+
+    def _share(self, operation: Input | Load, owner: str, values: Any, origin: Origin) -> None:
+        if owner not in self._owners:
+            raise ChannelError(f"{owner!r} owns nothing here")
+        session = self._under(operation.suite)
+        party = dataclasses.replace(session.party, owner=self._owners[owner])
+        share: Share = session.suite.share(party, values, tuple(operation.shape), operation.scale)
+        unit = Precision(operation.base, operation.digits)
+        out = SecretTensor.of(share, session, unit, dtype_of(operation.dtype))
+        self.keep(operation.slot, out.cell, origin)
+
+    def shares(self, operation: Open) -> torch.Tensor:
+        """This party's shares of a value that is opened to the driver: [rows, n] words.  Counted as a round."""
+        if (state := state_of(self.session)) != operation.state:
+            raise RemoteError(f"this party's program stands at {state}, the driver's at {operation.state}")
+        share = window(operation.ref, self.cell(operation.ref.slot)).window()
+        words = share.words()
+        self.session.party.channel.count([words], "reveal", [share.shape])  # type: ignore[attr-defined]
+        return words

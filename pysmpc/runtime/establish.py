@@ -1,0 +1,266 @@
+"""How parties of different machines come to a session: connections, then keys.
+
+Every two parties agree on keys over their own connection, made by one end from the
+operating system's randomness.  A driver learns none but those for its own inputs.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from pysmpc.errors import ChannelError, PartyError
+from pysmpc.prg import KEY_BYTES, KeySet, fresh_key
+from pysmpc.protocols.interfaces import Party
+from pysmpc.runtime.channel import Linked
+from pysmpc.runtime.dealer import LocalFeed, SeedDealer
+from pysmpc.runtime.links import HolderDesk, Networked, ProviderDesk, ReceivingFeed, SendingFeed
+from pysmpc.runtime.session import Session, check_names
+from pysmpc.runtime.stats import Stats
+from pysmpc.runtime.tls import Tls, dial
+from pysmpc.runtime.wire import Cancelled, Stream
+
+PEER, FEED, DESK = "peer", "feed", "desk"
+PATIENCE = 20.0  # seconds for all parties to come together
+
+
+class PairKeys(msgspec.Struct, tag=True, array_like=True, forbid_unknown_fields=True):
+    """From one holder to another: for what the sender shares, and (for her predecessor) of the ring."""
+
+    owner: bytes
+    ring: bytes
+
+
+class DealerKey(msgspec.Struct, tag=True, array_like=True, forbid_unknown_fields=True):
+    """From the provider to a holder."""
+
+    key: bytes
+
+
+class Meeting:
+    """Connections of peers that came before the session they are for."""
+
+    LIMIT = 256
+
+    def __init__(self) -> None:
+        self._parked: dict[tuple[str, str, str], tuple[float, Stream]] = {}
+        self._change = threading.Condition()
+
+    def park(self, name: str, role: str, session: str, stream: Stream) -> None:
+        """Keep a connection for a while."""
+        with self._change:
+            now = time.monotonic()
+            for key in [key for key, (since, _) in self._parked.items() if now - since > 2 * PATIENCE]:
+                self._parked.pop(key)[1].close()
+            key = (name, role, session)
+            if key in self._parked or len(self._parked) >= self.LIMIT:
+                stream.close()
+                return
+            self._parked[key] = now, stream
+            self._change.notify_all()
+
+    def take(self, name: str, role: str, session: str, stopped: Callable[[], bool]) -> Stream:
+        """The connection of a peer, once it is there."""
+        until = time.monotonic() + PATIENCE
+        with self._change:
+            while (name, role, session) not in self._parked:
+                if stopped():
+                    raise Cancelled("the session ended before it began")
+                if time.monotonic() > until:
+                    raise ChannelError(f"{name} did not connect within {PATIENCE:.0f} s")
+                self._change.wait(0.1)
+            return self._parked.pop((name, role, session))[1]
+
+    def close(self) -> None:
+        """Drop all."""
+        with self._change:
+            for _, stream in self._parked.values():
+                stream.close()
+            self._parked.clear()
+
+
+@dataclass
+class Engagement:
+    """A party's end of a session.  owners: the dealers of those who may share inputs."""
+
+    session: Session
+    owners: dict[str, SeedDealer]
+    inputs: LocalFeed  # where corrections of the driver's inputs are put for the receiver
+    streams: list[Stream] = field(default_factory=list)
+    feed: ReceivingFeed | None = None
+
+    def close(self) -> None:
+        """Leave."""
+        if self.feed is not None:
+            self.feed.close()
+        for stream in self.streams:
+            stream.close()
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes to and from the other parties, with headers, before encryption."""
+        return sum(s.sent for s in self.streams), sum(s.received for s in self.streams)
+
+
+def establish(
+    me: str,
+    driver: str,
+    session: str,
+    holders: Sequence[str],
+    provider: str,
+    owner_key: bytes,
+    tls: Tls,
+    addresses: Mapping[str, str],
+    meeting: Meeting,
+    wake: int,
+    stopped: Callable[[], bool],
+) -> Engagement:
+    """Meet the other parties of a session, and agree on keys with each."""
+    check_names(holders, provider)
+    if len(owner_key) != KEY_BYTES and me != provider:
+        raise PartyError("a key of the wrong length")
+    order = [*holders, provider]
+    mine = order.index(me)
+    found: dict[tuple[str, str], Stream] = {}
+    try:
+        for other in order[:mine]:
+            for role in _roles(me, other, provider):
+                found[other, role] = dial(tls, other, addresses[other], role, session)
+        for other in order[mine + 1 :]:
+            for role in _roles(me, other, provider):
+                found[other, role] = meeting.take(other, role, session, stopped)
+        for stream in found.values():
+            stream.wake = wake
+        if me == provider:
+            return _as_provider(driver, holders, provider, found)
+        return _as_holder(mine, driver, holders, provider, owner_key, found, wake)
+    except BaseException:
+        for stream in found.values():
+            stream.close()
+        raise
+
+
+def _roles(a: str, b: str, provider: str) -> tuple[str, ...]:
+    return (FEED, DESK) if provider in (a, b) else (PEER,)
+
+
+def _counts(stats: Stats) -> tuple[Callable[[int], None], Callable[[int], None]]:
+    def dealt(count: int) -> None:
+        stats.dealt += count
+
+    def shared(count: int) -> None:
+        stats.shared += count
+
+    return dealt, shared
+
+
+def _uncounted(count: int) -> None:
+    """A holder's own data cost no byte: her correction is to her own share."""
+
+
+def _owners_elsewhere(driver: str, holders: Sequence[str], count: Callable[[int], None]) -> dict[str, SeedDealer]:
+    nobody = KeySet([])
+    owners = {name: SeedDealer(nobody, None, False, LocalFeed(), _uncounted) for name in holders}
+    owners[driver] = SeedDealer(nobody, None, False, LocalFeed(), count)
+    return owners
+
+
+def _as_provider(
+    driver: str, holders: Sequence[str], provider: str, found: Mapping[tuple[str, str], Stream]
+) -> Engagement:
+    n, stats, nobody = len(holders), Stats(), KeySet([])
+    dealt, shared = _counts(stats)
+    keys = [fresh_key() for _ in holders]
+    for name, key in zip(holders, keys, strict=True):
+        found[name, FEED].send(DealerKey(key))
+    desk = ProviderDesk([found[name, DESK] for name in holders])
+    feed = SendingFeed([found[name, FEED] for name in holders])
+    owners = _owners_elsewhere(driver, holders, shared)
+    party = Party(
+        holders=n,
+        ranks=(),
+        channel=Linked(n, stats, ()),
+        dealer=SeedDealer(nobody, KeySet(keys), False, feed, dealt, desk, stats.count_ask, n),
+        owner=owners[driver],
+        own=nobody,
+        next=nobody,
+    )
+    return Engagement(Session(holders, provider, party, stats), owners, LocalFeed(), list(found.values()))
+
+
+def _as_holder(
+    rank: int,
+    driver: str,
+    holders: Sequence[str],
+    provider: str,
+    owner_key: bytes,
+    found: Mapping[tuple[str, str], Stream],
+    wake: int,
+) -> Engagement:
+    n, stats = len(holders), Stats()
+    dealt, shared = _counts(stats)
+    lead, last = 0 if rank == 0 else -1, 0 if rank == n - 1 else -1
+    peers = {name: found[name, PEER] for name in holders if (name, PEER) in found}
+
+    # 1. keys with each holder: of what either will share, and the ring's
+    mine = {name: fresh_key() for name in holders}
+    ring, after = fresh_key(), b""
+    before = holders[rank - 1]
+    for name, stream in peers.items():
+        stream.send(PairKeys(mine[name], ring if name == before else b""))
+    theirs = {}
+    for name, stream in peers.items():
+        keys: PairKeys = stream.receive(PairKeys, PATIENCE)
+        theirs[name] = _key(keys.owner, name)
+        if name == holders[(rank + 1) % n]:
+            after = _key(keys.ring, name)
+    # 2. the provider's
+    dealer_key = _key(found[provider, FEED].receive(DealerKey, PATIENCE).key, provider)
+
+    inputs = LocalFeed()
+    owners = {name: SeedDealer(KeySet([key]), None, False, LocalFeed(), _uncounted) for name, key in theirs.items()}
+    # the last key of a set is that of the holder who is corrected: here the owner herself
+    everyone = KeySet([*(mine[name] for name in peers), mine[holders[rank]]])
+    owners[holders[rank]] = SeedDealer(KeySet([mine[holders[rank]]], -1, 0), everyone, True, LocalFeed(), _uncounted)
+    owners[driver] = SeedDealer(KeySet([owner_key], lead, last), None, rank == n - 1, inputs, shared)
+    feed = ReceivingFeed(found[provider, FEED])
+    desk = HolderDesk(found[provider, DESK])
+    party = Party(
+        holders=n,
+        ranks=(rank,),
+        channel=Networked(n, stats, list(peers.values()), wake),
+        dealer=SeedDealer(KeySet([dealer_key], lead, last), None, rank == n - 1, feed, dealt, desk, stats.count_ask, n),
+        owner=owners[driver],
+        own=KeySet([ring]),
+        next=KeySet([after]),
+    )
+    return Engagement(Session(holders, provider, party, stats), owners, inputs, list(found.values()), feed)
+
+
+def _key(key: bytes, name: str) -> bytes:
+    if len(key) != KEY_BYTES:
+        raise ChannelError(f"{name} sent a key of {len(key)} bytes, not {KEY_BYTES}")
+    return key
+
+
+def driver_session(driver: str, holders: Sequence[str], provider: str) -> tuple[Session, LocalFeed, dict[str, bytes]]:
+    """A session without shares; where the corrections of its inputs are left; the holders' keys for these."""
+    check_names(holders, provider)
+    n, stats, nobody = len(holders), Stats(), KeySet([])
+    dealt, shared = _counts(stats)
+    keys = {name: fresh_key() for name in holders}
+    outgoing = LocalFeed()
+    party = Party(
+        holders=n,
+        ranks=(),
+        channel=Linked(n, stats, ()),
+        dealer=SeedDealer(nobody, None, False, LocalFeed(), dealt, None, stats.count_ask, n),
+        owner=SeedDealer(nobody, KeySet(list(keys.values())), False, outgoing, shared),
+        own=nobody,
+        next=nobody,
+    )
+    return Session(holders, provider, party, stats), outgoing, keys

@@ -1,0 +1,244 @@
+"""The same program on remote parties and in one process: equal results, rounds and bytes."""
+
+import copy
+import gc
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from twins import mlp, task
+
+import pysmpc as sy
+from pysmpc import api
+from pysmpc.errors import EncodingError, PartyError, SessionMismatchError
+
+ULP = 2.0**-16
+
+
+def everywhere(parties, program, *, atol=2 * ULP):
+    """program(parties) there and here: equal in what it opens and in what it cost."""
+    here = sy.virtual(*parties.names)
+    before = parties.stats.copy()
+    found, expected = program(parties), program(here)
+    assert (parties.stats - before).cost == here.stats.cost
+    found = found if isinstance(found, tuple) else (found,)
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.dtype == theirs.dtype
+        assert mine.shape == theirs.shape
+        assert torch.allclose(mine.double(), theirs.double(), atol=atol, rtol=0)
+    return found
+
+
+def check_agreement(workers, parties):
+    """Every process counted the same and used the same streams."""
+    parties.wait()
+    states = dict.fromkeys(workers.workers)
+    for name, worker in workers.workers.items():
+        [session] = [a._replay.session for a in worker.attendances.values() if a._replay is not None]
+        states[name] = (session.stats, session.party.dealer.next_stream)
+    assert all(state == (parties.stats, parties.session.party.dealer.next_stream) for state in states.values()), states
+
+
+def trained(parties, model, x, y, **options):
+    a, b, net = sy.encrypt(x, parties), sy.encrypt(y, parties), sy.encrypt(model, parties)
+    optimizer = torch.optim.SGD(net.parameters(), **options)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = F.mse_loss(net(a), b)
+        loss.backward()
+        optimizer.step()
+    return (sy.decrypt(loss), *(sy.decrypt(p) for p in net.parameters()))
+
+
+@pytest.mark.parametrize("options", [{"lr": 0.05}, {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.01}])
+def test_training(workers, parties, options):
+    model, x, y = task(16, 12, 16, 8, 4)
+    everywhere(parties, lambda p: trained(p, model, x, y, **options), atol=32 * ULP)
+    check_agreement(workers, parties)
+
+
+def test_training_with_three_holders(three):
+    model, x, y = task(8, 6, 5, 3)
+    with three.connect() as parties:
+        everywhere(parties, lambda p: trained(p, model, x, y, lr=0.1), atol=32 * ULP)
+        check_agreement(three, parties)
+
+
+class Convolutional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 3, 3, padding=1)
+        self.fc = nn.Linear(3 * 4 * 4, 5)
+
+    def forward(self, x):
+        return self.fc(F.max_pool2d(F.relu(self.conv(x)), 2).flatten(1))
+
+
+def test_a_convolutional_network(workers, parties):
+    model, x = Convolutional(), torch.randn(3, 1, 8, 8)
+
+    def program(p):
+        net, images = sy.encrypt(model, p), sy.encrypt(x, p)
+        out = net(images)
+        (out * out).mean().backward()
+        return sy.decrypt(out), sy.decrypt(net.conv.weight.grad), sy.decrypt(out.argmax(1))
+
+    everywhere(parties, program, atol=64 * ULP)
+    check_agreement(workers, parties)
+
+
+X = torch.linspace(-3, 3, 24).reshape(4, 6)
+LARGE = torch.randint(0, 4, (1000,))  # too long to travel inside an operation
+PROGRAMS = {
+    "sums": lambda x: x + x.t().reshape(4, 6) - 1.5,
+    "public operands": lambda x: (x * torch.arange(6.0) + torch.ones(4, 1)) / 4,
+    "products": lambda x: (x * x, x @ x.t(), x.square()),
+    "views": lambda x: (x[1:3, ::2], x.t()[2], x.unsqueeze(0).expand(2, 4, 6), x.reshape(-1)[5:]),
+    "rows by number": lambda x: x[torch.tensor([3, 0, 0])],
+    "many rows by number": lambda x: x[LARGE],
+    "masks": lambda x: x[X > 0],
+    "comparisons": lambda x: (x > 0.5, x.abs(), x.relu(), x.clamp(-1, 1), (x > 0) & (x < 1)),
+    "where": lambda x: torch.where(x > 0, x, -x),
+    "extrema": lambda x: (x.max(1).values, x.argmax(1), x.amax(0)),
+    "division": lambda x: 1 / (x + 4),
+    "joined": lambda x: (torch.cat([x, x * 2]), torch.stack([x, x.neg()]), torch.cat([x, torch.ones(1, 6)])),
+    "in place": lambda x: x.clone().mul_(2).add_(x).t_().sub_(1),
+    "updates that wait": lambda x: x.clone().add_(x, alpha=0.3),
+    "filled": lambda x: (torch.zeros_like(x) + x, torch.ones_like(x) * x, torch.full_like(x, 0.5) + x),
+    "reductions": lambda x: (x.sum(), x.mean(1), x.var(0), x.cumsum(1)),
+    "powers": lambda x: x**3,
+    "dtypes": lambda x: (x > 0).to(torch.float32) * x,
+    "conversion": lambda x: x.double() * 2,
+    "scatter": lambda x: torch.zeros_like(x).index_add(0, torch.tensor([0, 0, 1, 3]), x),
+    "splits": lambda x: [part * 2 for part in x.split(3, 1)],
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("inference", [False, True])
+def test_operations(workers, parties, name, inference):
+    def program(p):
+        with torch.inference_mode(inference):
+            out = PROGRAMS[name](sy.encrypt(X, p))
+            return tuple(sy.decrypt(each) for each in (out if isinstance(out, tuple | list) else (out,)))
+
+    everywhere(parties, program, atol=2**-10)
+    check_agreement(workers, parties)
+
+
+def test_integers_and_booleans_are_exact(parties):
+    values = torch.randint(-(1 << 40), 1 << 40, (50,))
+    x = sy.encrypt(values, parties)
+    assert torch.equal(sy.decrypt(x * 3 - x), 2 * values)
+    assert torch.equal(sy.decrypt(sy.encrypt(values > 0, parties)), values > 0)
+
+
+def test_public_fixed_precision(parties):
+    fixed = api.fix_precision(torch.tensor([1.25, -0.5]), 2)
+    x = sy.encrypt(fixed, parties)
+    assert torch.allclose(sy.decrypt(x + fixed), torch.tensor([2.5, -1.0]))
+    assert torch.allclose(sy.decrypt(x * api.fix_precision(torch.tensor([2.0, 2.0]), 2)), torch.tensor([2.5, -1.0]))
+
+
+def test_other_protocols_of_a_session(parties):
+    x = sy.encrypt(torch.tensor([0.5, -0.25]), parties, rounding="nearest")
+    assert torch.equal(sy.decrypt(x * 0.5 * x), torch.tensor([0.125, 0.03125]))
+    with pytest.raises(SessionMismatchError):
+        x + sy.encrypt(torch.ones(2), parties)
+    assert torch.equal(sy.decrypt(x), torch.tensor([0.5, -0.25]))
+
+
+def test_a_module_comes_back(parties):
+    model = mlp(4, 3, 2)
+    back = sy.decrypt(sy.encrypt(model, parties))
+    for mine, theirs in zip(back.parameters(), model.parameters(), strict=True):
+        assert torch.allclose(mine, theirs, atol=ULP)
+
+
+def test_fresh_shares(workers, parties):
+    x = sy.encrypt(torch.arange(6.0), parties)
+    parties.wait()
+    before = kept(workers, "alice", x)
+    api.refresh(x)
+    parties.wait()
+    assert not torch.equal(kept(workers, "alice", x), before)
+    assert torch.equal(sy.decrypt(x), torch.arange(6.0))
+    check_agreement(workers, parties)
+
+
+def kept(workers, name, x):
+    """A holder's shares of a secret."""
+    [attendance] = [a for a in workers.workers[name].attendances.values() if a._replay is not None]
+    return attendance._replay.cell(x.cell.slot).body.words.clone()
+
+
+def test_each_holder_has_a_share_of_its_own_and_the_provider_none(workers, parties):
+    values = torch.arange(100)
+    x = sy.encrypt(values, parties)
+    parties.wait()
+    alice, bob = kept(workers, "alice", x), kept(workers, "bob", x)
+    assert alice.shape == bob.shape == (1, 100)
+    assert kept(workers, "crypto_provider", x).shape == (0, 100)
+    assert torch.equal((alice + bob)[0], values)
+    assert x.cell.body.words.shape == (0, 100)
+
+
+def test_what_is_dropped_is_dropped_everywhere(workers, parties):
+    x = sy.encrypt(torch.ones(4), parties)
+    for _ in range(50):
+        x = x + 1
+    gc.collect()
+    sy.decrypt(x)
+    parties.wait()
+    for worker in workers.workers.values():
+        [attendance] = [a for a in worker.attendances.values() if a._replay is not None]
+        assert len(attendance._replay) <= 4
+
+
+def test_an_operation_that_fails_leaves_everybody_together(workers, parties):
+    """It may fail half-way, after the first rounds: all go as far, and go on together."""
+    x = sy.encrypt(X, parties)
+    with pytest.raises(EncodingError):
+        (x * x) * 1e30
+    with pytest.raises((ValueError, RuntimeError)):
+        x @ x
+    with pytest.raises(EncodingError):
+        x + float("nan")
+    with pytest.raises(ZeroDivisionError):
+        x / 0
+    with pytest.raises(NotImplementedError, match="digamma"):
+        torch.digamma(x)
+    assert torch.allclose(sy.decrypt(x * x), X * X, atol=2**-10)
+    check_agreement(workers, parties)
+
+
+def test_secrets_of_two_connections_do_not_mix(workers, parties):
+    with workers.connect() as other:
+        x, y = sy.encrypt(X, parties), sy.encrypt(X, other)
+        with pytest.raises(SessionMismatchError):
+            x + y
+        assert torch.allclose(sy.decrypt(x + 1), X + 1, atol=ULP)
+        assert torch.allclose(sy.decrypt(y + 1), X + 1, atol=ULP)
+
+
+def test_a_deep_copy(parties):
+    model = sy.encrypt(mlp(3, 2), parties)
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        twin[0].weight.zero_()
+    assert sy.decrypt(model)[0].weight.abs().sum() > 0
+    assert sy.decrypt(twin)[0].weight.abs().sum() == 0
+
+
+def test_repr_shows_no_value_and_costs_nothing(parties):
+    x = sy.encrypt(torch.tensor([12345.0]), parties)
+    text = repr(x)
+    assert "alice" in text
+    assert "12345" not in text
+
+
+def test_a_holder_must_share_what_she_owns(parties):
+    with pytest.raises(PartyError, match="search"):
+        sy.encrypt(torch.ones(2), parties, owner="alice")

@@ -1,0 +1,63 @@
+"""Workers of a test in threads of its process: real connections, real configurations, quick to start."""
+
+import threading
+
+from networks import NAMES, Office
+
+from pysmpc.remote.config import DriverConfig, WorkerConfig, parse
+from pysmpc.remote.parties import RemoteParties
+from pysmpc.remote.worker import Worker
+
+
+class Workers:
+    """A worker for each holder and the provider.  options: of their configurations; those under "" are for all."""
+
+    def __init__(self, folder, holders=("alice", "bob"), provider="crypto_provider", options=None):
+        self.folder, self.holders, self.provider = folder, list(holders), provider
+        options = options or {}
+        self.workers = {}
+        for name in (*holders, provider):
+            values = {
+                "name": name,
+                "listen": "127.0.0.1:0",
+                "role": "provider" if name == provider else "holder",
+                "providers": [provider],
+                "drivers": {"scientist": ["compute", "open"]},
+                "open": ["scientist"],
+                **options.get("", {}),
+                **options.get(name, {}),
+            }
+            self.workers[name] = Worker(parse(values, WorkerConfig, folder))
+        for name, worker in self.workers.items():
+            others = {other: w.address for other, w in self.workers.items() if other != name}
+            worker.config.peers = {**others, **worker.config.peers}
+        self._threads = [threading.Thread(target=w.serve, daemon=True) for w in self.workers.values()]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def addresses(self):
+        return {name: worker.address for name, worker in self.workers.items()}
+
+    def config(self, driver="scientist", **changes):
+        values = {"name": driver, "holders": self.holders, "provider": self.provider, "workers": self.addresses}
+        return parse({**values, **changes}, DriverConfig, self.folder)
+
+    def connect(self, driver="scientist", **changes):
+        return RemoteParties(self.config(driver, **changes))
+
+    def stop(self):
+        for worker in self.workers.values():
+            worker.stop()
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.stop()
+
+
+__all__ = ["NAMES", "Office", "Workers"]
