@@ -53,7 +53,7 @@ class Body:
 
     __slots__ = (
         "words", "n", "serial", "mask", "opened", "bit", "sign", "origin", "one_hot", "zeros", "compacted", "shape",
-        "__weakref__",
+        "binary", "__weakref__",
     )  # fmt: skip
 
     def __init__(self, words: torch.Tensor) -> None:
@@ -65,6 +65,7 @@ class Body:
         self.opened: torch.Tensor | None = None  # [1 or 0, n] value - mask
         self.bit: Bit | None = None  # the values are these bits
         self.sign: Bit | None = None  # the bits of value > 0, where a ReLU found them
+        self.binary: torch.Tensor | None = None  # binary shares [rows, n], where they were made
         self.zeros = False  # public zeros, until something else is written
         self.one_hot = False  # bits of which just one is set
         # an extremum (or its positions): the window it was taken from, and one-hot bits of where

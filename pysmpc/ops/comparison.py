@@ -81,10 +81,10 @@ def equal(x: Any, y: Any) -> SecretTensor:
             return result(Share(found, x.shape), x.session, INTEGER, torch.bool)
     d = _difference(x, y)
     below, above = both_signs(d)
-    return _logical(1 - below.to(torch.int64) - above.to(torch.int64))
+    return logical(1 - below.to(torch.int64) - above.to(torch.int64))
 
 
-def _logical(x: SecretTensor) -> SecretTensor:
+def logical(x: SecretTensor) -> SecretTensor:
     """A 0/1 tensor as truth values."""
     return like(x, x.window(), torch.bool)
 
@@ -93,50 +93,18 @@ implements(aten.eq.Tensor, aten.eq.Scalar)(equal)
 implements(aten.ne.Tensor, aten.ne.Scalar)(lambda x, y: logical_not(equal(x, y)))
 
 
-def _whole(x: Any) -> Any:
-    """Truth values as 0 and 1."""
-    if isinstance(x, torch.Tensor) and x.dtype != torch.bool:
-        raise NotImplementedError(f"logical operations take secrets of dtype bool, not {x.dtype}; compare first")
-    return x.to(torch.int64)
-
-
-@implements(aten.logical_not.default, aten.bitwise_not.default)
+@implements(aten.logical_not.default)
 def logical_not(x: SecretTensor) -> SecretTensor:
-    """not x."""
+    """not x; of numbers, x == 0."""
+    if x.dtype != torch.bool:
+        return equal(x, 0)
     bit = x.cell.body.bit
     if bit is not None and x.window().dense:
         return _truth(x, bit.flipped())
-    return _logical(1 - _whole(x))
+    return logical(1 - x.to(torch.int64))
 
 
-@implements(aten.logical_and.default, aten.bitwise_and.Tensor)
-def logical_and(x: Any, y: Any) -> SecretTensor:
-    """x and y."""
-    return _logical(mul(_whole(x), _whole(y)))
-
-
-@implements(aten.logical_or.default, aten.bitwise_or.Tensor)
-def logical_or(x: Any, y: Any) -> SecretTensor:
-    """x or y."""
-    if isinstance(x, SecretTensor) and not isinstance(y, SecretTensor) and not bool(y.any()):
-        return x
-    a, b = _whole(x), _whole(y)
-    return _logical(a + b - a * b)
-
-
-@implements(aten.logical_xor.default, aten.bitwise_xor.Tensor)
-def logical_xor(x: Any, y: Any) -> SecretTensor:
-    """x or y, not both."""
-    a, b = _whole(x), _whole(y)
-    return _logical(a + b - 2 * (a * b))
-
-
-for _overload, _functional in (
-    (aten.logical_and_.default, logical_and),
-    (aten.logical_or_.default, logical_or),
-    (aten.logical_not_.default, logical_not),
-):
-    in_place(_overload, _functional)
+in_place(aten.logical_not_.default, logical_not)
 
 
 @implements(aten.isnan.default, aten.isinf.default)
@@ -279,4 +247,4 @@ def hardtanh(x: SecretTensor, min_val: float = -1, max_val: float = 1) -> Secret
 @implements(aten.hardtanh_backward.default)
 def hardtanh_backward(grad: Any, x: SecretTensor, min_val: float, max_val: float) -> SecretTensor:
     """grad strictly between the bounds."""
-    return mul(logical_and(x > min_val, x < max_val), grad)
+    return mul(x > min_val, mul(x < max_val, grad))

@@ -178,13 +178,15 @@ def shift_left(x: Any, y: Any) -> SecretTensor:
 @implements(aten.__rshift__.Scalar, aten.__rshift__.Tensor, aten.bitwise_right_shift.Tensor,
             aten.bitwise_right_shift.Tensor_Scalar)  # fmt: skip
 def shift_right(x: Any, y: Any) -> SecretTensor:
-    """x >> y, which keeps the sign; nine rounds."""
+    """x >> y, which keeps the sign; nine rounds, eight for a y that differs between elements."""
     bits, dtype = _bits(x, y), promoted(x, y)
+    suite, party, width = x.session.suite, x.session.party, 8 * dtype.itemsize
     if isinstance(bits, torch.Tensor):
-        raise NotImplementedError("a secret is shifted right by one number for all its elements, not by a tensor")
-    width = 8 * dtype.itemsize
+        shape = broadcast(x.shape, bits.shape)
+        bits = torch.where((bits >= 0) & (bits < width), bits, width - 1).expand(shape).contiguous()
+        return like(x, suite.shift_right_each(party, x.window().expand(shape), bits), dtype)
     bits = bits if 0 <= bits < width else width - 1  # as torch does: only the sign is left
-    return like(x, exact.shift_right(x.session.suite, x.session.party, x.window(), bits), dtype)
+    return like(x, exact.shift_right(suite, party, x.window(), bits), dtype)
 
 
 for _overload, _functional in (

@@ -49,6 +49,7 @@ CAUSES = {
     "compare": "a compared value, or bits of the circuit, under dealt masks",
     "relu": "the input of a ReLU under a dealt mask",
     "select": "a value to select under a dealt mask",
+    "bits": "a value, or bits of it, under dealt masks",
     "reveal": "the value itself: somebody asked for it by name",
 }
 

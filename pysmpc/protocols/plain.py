@@ -140,3 +140,28 @@ def select(party: Party, bit: Bit, x: Share, by: int = 1) -> Share:
     """bit * x / by."""
     chosen = Share.of(_of(bit).reshape(1, -1) * x.words(), x.shape, x.scale)
     return truncate(party, chosen, by) if by > 1 else chosen
+
+
+def logical_and(party: Party, x: Share, y: Share) -> Share:
+    """x & y of 0 and 1."""
+    return mul(party, x, y)
+
+
+def logical_xor(party: Party, x: Share, y: Share) -> Share:
+    """x ^ y of 0 and 1."""
+    return _share(_values(x) ^ _values(y), 1)
+
+
+def bitwise_and(party: Party, x: Share, y: Share) -> Share:
+    """x & y."""
+    return _share(_values(x) & _values(y), 1)
+
+
+def bitwise_and_public(party: Party, x: Share, mask: torch.Tensor) -> Share:
+    """x & mask."""
+    return _share(_values(x) & mask, 1)
+
+
+def shift_right_each(party: Party, x: Share, bits: torch.Tensor) -> Share:
+    """x >> bits."""
+    return _share(_values(x) >> bits, 1)

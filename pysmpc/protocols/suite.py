@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pysmpc.errors import PartyError
-from pysmpc.protocols import comparison, plain, products, sharing, truncation
+from pysmpc.protocols import boolean, comparison, plain, products, sharing, truncation
 
 Protocol = Callable[..., Any]
 
@@ -46,6 +46,11 @@ class Suite:
     bit_share: Protocol
     relu: Protocol
     select: Protocol
+    logical_and: Protocol
+    logical_xor: Protocol
+    bitwise_and: Protocol
+    bitwise_and_public: Protocol
+    shift_right_each: Protocol
     base: Suite | None = None
 
     def check(self, holders: int) -> None:
@@ -60,7 +65,7 @@ class Suite:
 def _collect(name: str, *modules: Any, holders: int | None = None) -> Suite:
     """What the modules define under a field's name; later modules come before earlier ones."""
     names = [field for field in Suite.__dataclass_fields__ if field not in ("name", "holders", "base")]
-    found = {field: getattr(module, field) for field in names for module in modules if hasattr(module, field)}
+    found = {field: getattr(m, field) for field in names for m in (boolean, *modules) if hasattr(m, field)}
     return Suite(name=name, holders=holders, **found)
 
 

@@ -5,29 +5,13 @@ import operator
 import pytest
 import torch
 from op_checks import check_op, parties
+from whole_numbers import integers, same
 
 import pysmpc as sy
 from pysmpc.protocols import exact
 
 LIMIT = (1 << 62) - 1
 KINDS = [(n, dtype) for n in (2, 3) for dtype in (torch.int64, torch.int32)]
-
-
-def integers(dtype, *shape, bits=None):
-    """Every magnitude, both signs, and the edges."""
-    bits = bits or (61 if dtype == torch.int64 else 31)
-    out = torch.randint(0, 1 << 62, shape) >> torch.randint(62 - bits, 63, shape)
-    out = torch.where(torch.rand(shape) < 0.5, out, -out)
-    out.view(-1)[:4] = torch.tensor([0, -1, 1, -(1 << (bits - 1))])
-    return out.to(dtype)
-
-
-def same(secret, plain):
-    assert isinstance(secret, sy.SecretTensor)
-    assert secret.dtype == plain.dtype
-    opened = sy.decrypt(secret)
-    assert opened.dtype == plain.dtype
-    assert torch.equal(opened, plain)
 
 
 @pytest.mark.parametrize(("n", "dtype"), KINDS, ids=str)
@@ -139,7 +123,7 @@ def test_refusals():
     for wrong in (lambda: x // 0, lambda: x % torch.tensor([1, 0]), lambda: torch.fmod(x, 0)):
         with pytest.raises(ZeroDivisionError):
             wrong()
-    for wrong in (lambda: x // x, lambda: 7 // x, lambda: x >> x, lambda: x >> torch.tensor([1, 2])):
+    for wrong in (lambda: x // x, lambda: 7 // x, lambda: x >> x):
         with pytest.raises(NotImplementedError):
             wrong()
     with pytest.raises(RuntimeError, match="integers"):

@@ -99,4 +99,13 @@ CASES = {
     "reciprocal": Case(
         "negative select mul truncate", lambda suite, party, x: division.reciprocal(suite, party, x, SCALE), bits=32
     ),
+    "logical_and": Case("logical_and", lambda suite, party, x, y: suite.logical_and(party, x, y), 2, bits=0),
+    "logical_xor": Case("logical_xor", lambda suite, party, x, y: suite.logical_xor(party, x, y), 2, bits=0),
+    "bitwise_and": Case("bitwise_and", lambda suite, party, x, y: suite.bitwise_and(party, x, y), 2, bits=61),
+    "bitwise_and_public": Case(
+        "bitwise_and_public", lambda suite, party, x: suite.bitwise_and_public(party, x, public(x)), bits=61
+    ),
+    "shift_right_each": Case(
+        "shift_right_each", lambda suite, party, x: suite.shift_right_each(party, x, public(x) % 64), bits=61
+    ),
 }
