@@ -18,6 +18,7 @@ from pysmpc.api import Parties, decrypt, encrypt, virtual
 from pysmpc.cluster import distributed
 from pysmpc.federated import MultiPointerTensor, PointerTensor, VirtualWorker
 from pysmpc.hook import TorchHook, active_hook
+from pysmpc.profiling import Network, profile
 from pysmpc.runtime.ledger import Ledger, ledger
 from pysmpc.saving import load, save
 from pysmpc.tensor import SecretTensor
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Ledger",
     "MultiPointerTensor",
+    "Network",
     "Parties",
     "PointerTensor",
     "SecretTensor",
@@ -37,6 +39,7 @@ __all__ = [
     "encrypt",
     "ledger",
     "load",
+    "profile",
     "save",
     "virtual",
 ]

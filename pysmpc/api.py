@@ -22,7 +22,7 @@ from pysmpc.protocols import exact
 from pysmpc.protocols.suite import suite_named
 from pysmpc.runtime.session import Session, plain_session, virtual_session
 from pysmpc.runtime.stats import Stats
-from pysmpc.tensor import SecretTensor, flush
+from pysmpc.tensor import SecretTensor, flush, watched
 
 _sessions: dict[tuple[frozenset[str], str], Session] = {}
 
@@ -158,6 +158,7 @@ def _tensor(value: Any) -> torch.Tensor:
     )
 
 
+@watched("encrypt")
 def _share_tensor(
     values: torch.Tensor, session: Session, precision: Precision, owner: str | None = None
 ) -> SecretTensor:
@@ -260,6 +261,7 @@ def _opened(secret: SecretTensor, verb: str) -> torch.Tensor:
     return words
 
 
+@watched("decrypt")
 def _decoded(secret: SecretTensor) -> torch.Tensor:
     """Open and decode, in the dtype of the secret."""
     session = secret.session
@@ -339,6 +341,7 @@ def float_precision(value: SecretTensor) -> torch.Tensor:
     )
 
 
+@watched("encrypt")
 def share_public(value: SecretTensor, session: Session, owner: str | None = None) -> SecretTensor:
     """Share a public fixed-precision tensor among a session's holders."""
     share = value.window()
@@ -382,6 +385,7 @@ def share(
     return out
 
 
+@watched("decrypt")
 def get(value: SecretTensor) -> torch.Tensor:
     """Open to the caller: a plain integer tensor, or a public fixed-precision one."""
     if value.session is plain_session:

@@ -205,6 +205,8 @@ def _session(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> Sessi
     found = next((v.session for v in _tensors(model).values() if isinstance(v, SecretTensor)), None)
     if found is None or found.plain:
         raise PartyError("this model has no secret parameters; encrypt it first: model = sy.encrypt(model, parties)")
+    if found.recorder is not None:
+        raise PartyError("the shares of this model are at workers of other machines, who do not save them yet")
     if optimizer is not None:
         ours = {id(p) for p in model.parameters()}
         if any(id(p) not in ours for group in optimizer.param_groups for p in group["params"]):

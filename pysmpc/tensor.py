@@ -11,8 +11,9 @@ replaced, never written, so what an in-place operation invalidates goes with it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 
@@ -82,6 +83,22 @@ class Cell:
             self.replace(out.body, self.unit.scale)
 
 
+Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
+
+
+def watched(name: str) -> Callable[[Wrapped], Wrapped]:
+    """Tell the watchers of a function that is no operation of torch, too."""
+
+    def wrap(function: Wrapped) -> Wrapped:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return _watched(name, function, args, kwargs) if WATCHERS else function(*args, **kwargs)
+
+        return cast(Wrapped, call)
+
+    return wrap
+
+
 def flush(session: Session) -> None:
     """Apply the updates that wait: one round for all.
 
@@ -89,13 +106,19 @@ def flush(session: Session) -> None:
     """
     if session.recorder is not None and session.waiting and session.recorder.flush(session):
         return
+    if session.waiting:
+        _update(session)
+
+
+@watched("update")
+def _update(session: Session) -> None:
     waiting, session.waiting = session.waiting, []
     for cell, _ in waiting:
         cell.pending = False
         cell.settle()
     suite, party = session.suite, session.party
     dividends = [(delta, delta.scale // cell.unit.scale) for cell, delta in waiting]
-    for (cell, _), part in zip(waiting, suite.truncate_all(party, dividends) if dividends else (), strict=True):
+    for (cell, _), part in zip(waiting, suite.truncate_all(party, dividends), strict=True):
         scale = cell.unit.scale
         own = Share(cell.body, (cell.body.n,), cell.scale)
         if own.scale != scale:

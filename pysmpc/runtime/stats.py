@@ -34,6 +34,9 @@ class Stats:
         """The totals as they are now."""
         return Stats(*astuple(self))
 
+    def __add__(self, other: Stats) -> Stats:
+        return Stats(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
     def __sub__(self, before: Stats) -> Stats:
         return Stats(*(a - b for a, b in zip(astuple(self), astuple(before), strict=True)))
 

@@ -91,6 +91,19 @@ def resumed(folder, seed, steps, killed, parties=None):
     return begun, None if parties.me == parties.provider else [p.tolist() for p in opened]
 
 
+def profiled(seed, parties=None):
+    """What `sy.profile` tells of a step: parties, (layer, operation, calls, counts, number of times) a row."""
+    parties = parties or sy.distributed("alice", "bob")
+    model, x, y = data(seed)
+    a, b, hidden = sy.encrypt(x, parties), sy.encrypt(y, parties), sy.encrypt(model, parties)
+    with sy.profile(show=False) as profile:
+        loss = F.mse_loss(hidden(a), b)
+        loss.backward()
+        sy.decrypt(loss)
+    rows = [(r.layer, r.operation, r.calls, astuple(r.spent), len(r.seconds)) for r in profile.rows]
+    return profile.parties, rows, min(min(row.seconds) for row in profile.rows[:-1]) > 0, profile.table("layer")
+
+
 def dies_after_one(place):
     calls = []
 
