@@ -14,7 +14,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 CORE = sorted(glob("src/c/*.c"))
-HEADERS = sorted(glob("src/c/*.h") + glob("pysmpc/*.pxd"))
+HEADERS = sorted(glob("src/c/*.h") + glob("src/*.pxi") + glob("pysmpc/*.pxd"))
 
 CFLAGS = ["-std=gnu11", "-O3", "-g0", "-fvisibility=hidden", "-Wno-psabi"]
 LDFLAGS: list[str] = []

@@ -248,3 +248,6 @@ def matmul(size_t m, size_t n, size_t k, size_t a, ptrdiff_t a_row, ptrdiff_t a_
             psm_matmul(m, n, k, va, vb, <u64 *>c, ldc, accumulate, work)
     if work is NULL:
         raise MemoryError
+
+
+include "securenn.pxi"

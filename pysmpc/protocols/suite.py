@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pysmpc.errors import PartyError
-from pysmpc.protocols import boolean, comparison, plain, products, sharing, truncation
+from pysmpc.protocols import boolean, comparison, plain, products, securenn, sharing, truncation
 
 Protocol = Callable[..., Any]
 
@@ -71,9 +71,10 @@ def _collect(name: str, *modules: Any, holders: int | None = None) -> Suite:
 
 default = _collect("default", sharing, products, truncation, comparison)
 plaintext = _collect("plaintext", plain)
+snn = _collect("snn", sharing, products, truncation, comparison, securenn, holders=securenn.HOLDERS)
 
 #: By the names under which users ask for them.
-suites = {suite.name: suite for suite in (default,)}
+suites = {suite.name: suite for suite in (default, snn)}
 
 
 def suite_named(name: str | None) -> Suite:

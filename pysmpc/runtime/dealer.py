@@ -50,8 +50,8 @@ class LocalFeed:
 class Desk(Protocol):
     """The way of questions from the holders to the provider; its answers go by the feed.
 
-    Needed where the protocols of a session ask (SecureNN).  A process is one end; a
-    driver has neither and calls nothing.
+    Needed where the protocols of a session ask (SecureNN) and the provider is a process
+    of its own.  Each process is one end; a driver has neither and calls nothing.
     """
 
     def ask(self, cause: str, words: torch.Tensor) -> None:
@@ -77,22 +77,6 @@ class NoDesk:
     def questions(self, cause: str, words: int) -> torch.Tensor:
         """Raises."""
         raise self._refuse()
-
-
-class LocalDesk:
-    """All holders and the provider in one process: what one end sends, the other finds."""
-
-    def __init__(self) -> None:
-        self._asked: list[torch.Tensor] = []
-
-    def ask(self, cause: str, words: torch.Tensor) -> None:
-        """Called once a holder, in their order."""
-        self._asked.append(words)
-
-    def questions(self, cause: str, words: int) -> torch.Tensor:
-        """The rows that were asked."""
-        rows, self._asked = self._asked, []
-        return torch.stack(rows)
 
 
 class SeedDealer:
@@ -180,10 +164,11 @@ class SeedDealer:
         with self._lock:
             rows, size = message.shape
             self._count_ask(8 * size, 8 * words * (self._holders if public else 1))
-            for row in message:
-                self._desk.ask(cause, row)
-            if self._everyone is not None:
-                asked = self._desk.questions(cause, size)
+            if self._everyone is None:
+                for row in message:
+                    self._desk.ask(cause, row)
+            else:
+                asked = message if rows else self._desk.questions(cause, size)
                 out = torch.empty(words, dtype=torch.int64)
                 answer(self._everyone, asked, out)
                 if self.observer:

@@ -16,7 +16,7 @@ from pysmpc.prg import KeySet, fresh_key
 from pysmpc.protocols.interfaces import Party, Where
 from pysmpc.protocols.suite import Suite, default, plaintext
 from pysmpc.runtime.channel import Local
-from pysmpc.runtime.dealer import LocalDesk, LocalFeed, SeedDealer
+from pysmpc.runtime.dealer import LocalFeed, SeedDealer
 from pysmpc.runtime.stats import Stats
 from pysmpc.shares import Body
 
@@ -159,7 +159,7 @@ def virtual_session(holders: Sequence[str], provider: str = "crypto_provider", s
             True,
             LocalFeed(),
             dealt,
-            LocalDesk(),
+            None,
             stats.count_ask,
             n,
         ),

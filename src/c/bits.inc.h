@@ -51,6 +51,12 @@ static void psm_pack_bits(const u64 *x, u64 *out, size_t n) {
     size_t words = (n + 63) / 64;
     for (size_t at = 0; at < words; at += PSM_LANES) {
         size_t w = psm_width(at, words), m = n - at * 64 < w * 64 ? n - at * 64 : w * 64;
+        if (m == 64 * PSM_LANES) {
+            v8 bits = {0};
+            for (size_t row = 0; row < 64; row++) bits |= (psm_load(x + at * 64 + row * 8, 8) & 1) << row;
+            psm_store(out + at, &bits, w);
+            continue;
+        }
         memset(out + at, 0, w * sizeof(u64));
         for (size_t e = 0; e < m; e++) out[at + e % w] |= (x[at * 64 + e] & 1) << (e / w);
     }

@@ -13,6 +13,8 @@
 #include "truncate.inc.h"
 #include "compare.inc.h"
 #include "select.inc.h"
+#include "securenn.inc.h"
+#include "odd.inc.h"
 
 #define PSM_KERNELS(NAME) \
     { \
@@ -49,4 +51,13 @@
         .bit_share = psm_bit_share, \
         .select_deal = psm_select_deal, \
         .select_finish = psm_select_finish, \
+        .snn_bits_deal = psm_snn_bits_deal, \
+        .snn_compare = psm_snn_compare, \
+        .snn_found = psm_snn_found, \
+        .odd_sum = psm_odd_sum, \
+        .odd_bits = psm_odd_bits, \
+        .odd_total = psm_odd_total, \
+        .odd_finish = psm_odd_finish, \
+        .odd_double = psm_odd_double, \
+        .odd_opened = psm_odd_opened, \
     }

@@ -111,6 +111,27 @@ typedef struct psm_kernels {
     void (*select_finish)(const psm_aes_key *key, u64 base, const psm_divisor *d, int lead,
                           int flip, const u64 *c, const u64 *beta, const u64 *rho,
                           const u64 *corrections, u64 *out, size_t n, size_t begin, size_t end);
+
+    /* --- securenn.inc.h; [begin, end) packed words -------------------------- */
+    void (*snn_bits_deal)(const psm_aes_key *key, u64 stream, const u64 *x, size_t n, size_t begin,
+                          size_t end, u64 *out);
+    void (*snn_compare)(const psm_aes_key *key, u64 bits, const psm_aes_key *pair, u64 base,
+                        int lead, const u64 *corrections, const u64 *r, int less, size_t n,
+                        size_t begin, size_t end, u64 *message);
+    void (*snn_found)(const u64 *first, const u64 *second, size_t begin, size_t end, u64 *out);
+
+    /* --- odd.inc.h; [first, last) elements ----------------------------------- */
+    void (*odd_sum)(const psm_aes_key *key, u64 stream, const u64 *a, const u64 *b, u64 *x,
+                    u64 *carry, size_t first, size_t last);
+    void (*odd_bits)(const psm_aes_key *key, u64 stream, const u64 *found, size_t n, u64 *out,
+                     size_t first, size_t last);
+    void (*odd_total)(const psm_aes_key *keys, u64 stream, u64 *out, size_t first, size_t last);
+    void (*odd_finish)(const psm_aes_key *key, u64 own, const psm_aes_key *pair, u64 base, int lead,
+                       u64 before, u64 after, const u64 *a, const u64 *delta, const u64 *eta,
+                       size_t n, u64 *out, size_t first, size_t last);
+    void (*odd_double)(const psm_aes_key *key, u64 stream, const u64 *y, u64 *out, size_t first,
+                       size_t last);
+    void (*odd_opened)(const u64 *sum, const u64 *mine, u64 *out, size_t first, size_t last);
 } psm_kernels;
 
 #endif

@@ -135,6 +135,23 @@ static void selections(const psm_kernels *k, const psm_divisor *by, size_t n) {
     }
 }
 
+static void third_party(const psm_kernels *k, size_t n) {
+    size_t words = (n + 63) / 64;
+    CHECK(snn_bits_deal, keys, 5, a, n, 0, words, out);
+    CHECK(snn_found, a, b, 0, words, out);
+    CHECK(odd_sum, keys, 5, a, b, out, out2, 0, n);
+    CHECK(odd_bits, keys, 5, a, n, out, 0, n);
+    CHECK(odd_total, keys, 5, out, 0, n);
+    CHECK(odd_double, keys, 5, a, out, 0, n);
+    CHECK(odd_opened, a, b, out, 0, n);
+    for (int lead = 0; lead < 2; lead++) {
+        const u64 *dealt = lead ? NULL : b;
+        CHECK(snn_compare, keys, 5, keys + 1, 6, lead, dealt, a, lead, n, 0, words, out);
+        CHECK(snn_compare, keys, 5, keys + 1, 6, lead, dealt, a, !lead, n, 0, words, out);
+        CHECK(odd_finish, keys, 5, keys + 1, 6, lead, 1, 2, a, dealt, lead ? NULL : c, n, out, 0, n);
+    }
+}
+
 /* the code above the kernels, where positions come from public maps */
 static void roles(size_t n) {
     psm_holders all = {keys, HOLDERS, 0, HOLDERS - 1};
@@ -198,6 +215,7 @@ int main(int argc, char **argv) {
         truncations(k, power, lengths[i]);
         truncations(k, by17, lengths[i]);
         comparisons(k, lengths[i]);
+        third_party(k, lengths[i]);
         selections(k, NULL, lengths[i]);
         selections(k, &power, lengths[i]);
         selections(k, &by17, lengths[i]);
