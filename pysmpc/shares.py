@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -53,7 +54,7 @@ class Body:
 
     __slots__ = (
         "words", "n", "serial", "mask", "opened", "bit", "sign", "origin", "one_hot", "zeros", "compacted", "shape",
-        "binary", "__weakref__",
+        "binary", "divisor", "__weakref__",
     )  # fmt: skip
 
     def __init__(self, words: torch.Tensor) -> None:
@@ -66,6 +67,7 @@ class Body:
         self.bit: Bit | None = None  # the values are these bits
         self.sign: Bit | None = None  # the bits of value > 0, where a ReLU found them
         self.binary: torch.Tensor | None = None  # binary shares [rows, n], where they were made
+        self.divisor: Any = None  # what divisions by these values share (pysmpc.protocols.division)
         self.zeros = False  # public zeros, until something else is written
         self.one_hot = False  # bits of which just one is set
         # an extremum (or its positions): the window it was taken from, and one-hot bits of where

@@ -209,7 +209,7 @@ def div(x: Any, y: Any) -> SecretTensor:
         return divided(with_unit(x, dtype), number(y))
     operand = public(y, session, x.unit if isinstance(x, SecretTensor) else BINARY16)
     if operand is None:
-        return mul(with_unit(x, dtype) if isinstance(x, SecretTensor) else x, reciprocal(y))
+        return quotient(x, y, dtype)
     constant = operand.constant
     shape = broadcast(x.shape, y.shape)
     if constant is not None:
@@ -221,6 +221,28 @@ def div(x: Any, y: Any) -> SecretTensor:
     if bool((inverse.isinf()).any()):
         raise ZeroDivisionError("division of a secret by a public tensor that contains zero")
     return mul(with_unit(x, dtype), inverse.to(torch.float64)).to(dtype)
+
+
+def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
+    """x / y for a secret y, to the nearest step; see pysmpc.protocols.division."""
+    session = y.session
+    y = with_unit(y, dtype)
+    unit = y.unit
+    if isinstance(x, SecretTensor) and x.session is session:
+        x = with_unit(x, dtype)
+        unit = finer(x.unit, unit)
+        dividend = rescale(session, window(x, 1), unit.scale)
+    else:
+        if is_number(x):
+            x = torch.tensor(x, dtype=torch.float64)
+        operand = public(x.double() if not isinstance(x, SecretTensor) else x, session, unit)
+        assert operand is not None
+        plain = session.suite.public(session.party, operand.values.contiguous(), operand.scale)
+        dividend = rescale(session, plain, unit.scale)
+    shape = broadcast(x.shape, y.shape)
+    divisor = rescale(session, window(y, 1), unit.scale)
+    out = division.divide(session.suite, session.party, dividend.expand(shape), divisor.expand(shape), unit.scale)
+    return result(out, session, unit, dtype)
 
 
 @implements(aten.reciprocal.default)

@@ -87,7 +87,7 @@ MUTANTS = [
     *protocol(
         "division",
         ("a step of Newton's too few", "STEPS = 3", "STEPS = 2", DIVISION),
-        ("off-by-one shift", "(1 << (top - 1 - k)) - (1 << (top - k))", "(1 << (top - 1 - k)) - (1 << (top - k - 1))", DIVISION),
+        ("off-by-one shift", "max(60 - k, 0)", "max(61 - k, 0)", DIVISION),
     ),
     *protocol(
         "exact",

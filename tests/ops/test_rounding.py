@@ -70,3 +70,43 @@ def test_a_module_in_nearest():
     data = steps(5, 4)
     first = sy.decrypt(secret(sy.encrypt(data, parties, rounding="nearest")))
     assert torch.equal(first, sy.decrypt(secret(sy.encrypt(data, parties, rounding="nearest"))))
+
+
+def test_division_is_within_a_step_over_the_whole_range():
+    parties = sy.virtual("alice", "bob")
+    k = torch.randint(0, 62, (400,))
+    divisors = (torch.randint(1 << 61, (1 << 62) - 1, (400,)) >> k) * (1 - 2 * torch.randint(0, 2, (400,)))
+    divisors[:4] = torch.tensor([1, -1, (1 << 62) - 1, 1 - (1 << 62)])
+    for precision in ({}, {"precision_fractional": 3}):
+        scale = 1000 if precision else 1 << 16
+        x = torch.randint(-(1 << 30), 1 << 30, (400,))
+        # the encoding takes float64: a divisor is put together from two halves
+        y = sy.encrypt((divisors >> 31).double() / scale, parties, **precision) * 2**31
+        y = y + sy.encrypt((divisors & ((1 << 31) - 1)).double() / scale, parties, **precision)
+        top = sy.encrypt(x.double() / scale, parties, **precision)
+        secret = top / y
+        assert secret.cell.scale == scale
+        opened = secret.session.suite.reveal(secret.session.party, *(v.window() for v in (secret, top, y)))
+        assert int(opened[2].abs().max()) > 1 << 61
+        for found, a, b in zip(*(words.tolist() for words in opened), strict=True):
+            assert b == 0 == found or abs(found * b - a * scale) <= abs(b)
+
+
+def test_division_by_zero_is_zero():
+    parties = sy.virtual("alice", "bob")
+    y = sy.encrypt(torch.tensor([0.0, 2.0, 0.0]), parties)
+    assert torch.equal(sy.decrypt(sy.encrypt(torch.tensor([5.0, 5.0, -1.0]), parties) / y), torch.tensor([0, 2.5, 0]))
+    assert torch.equal(sy.decrypt(1 / y), torch.tensor([0, 0.5, 0]))
+    assert torch.equal(sy.decrypt(torch.tensor([3.0, 3.0, 3.0]) / y), torch.tensor([0, 1.5, 0]))
+
+
+def test_the_gradient_of_a_quotient_knows_the_divisor():
+    parties = sy.virtual("alice", "bob")
+    x = sy.encrypt(torch.tensor([3.0, -1.0]), parties, requires_grad=True)
+    y = sy.encrypt(torch.tensor([2.0, 5.0]), parties, requires_grad=True)
+    out = x / y
+    before = parties.stats.copy()
+    out.sum().backward()
+    assert (parties.stats - before).rounds < 52 + 2 * 24
+    assert torch.allclose(sy.decrypt(x.grad), torch.tensor([0.5, 0.2]), atol=2**-15)
+    assert torch.allclose(sy.decrypt(y.grad), torch.tensor([-0.75, 0.04]), atol=2**-14)

@@ -1,54 +1,121 @@
-"""The reciprocal: accuracy over the whole range, and its cost."""
+"""Division by a secret: Python's fractions are the oracle, over the whole range."""
+
+from fractions import Fraction
 
 import pytest
 import torch
 from settings import Setting
 
 from pysmpc.errors import EncodingError
-from pysmpc.protocols import division
+from pysmpc.protocols import division, exact
+from pysmpc.protocols.suite import default
 from pysmpc.runtime.session import virtual_session
+from pysmpc.shares import Share
 
 SCALES = [1, 1000, 1 << 10, 1 << 16, 10**5, 1 << 20]
+LIMIT = (1 << 62) - 1
+SETTINGS = [Setting("plaintext", 1), Setting("virtual", 2), Setting("virtual", 3)]
 
 
-def inputs(rng, s, n):
-    """Both signs and every magnitude up to 2^61; the edges of the normalisation."""
-    top = (2 * s * s).bit_length()
-    edges = [sign * (1 << k) + d for k in range(top + 2) for d in (-1, 0, 1) for sign in (1, -1)]
-    magnitudes = rng.integers(1 << 60, 1 << 61, n) >> rng.integers(0, 61, n)
+def divisors(rng, n):
+    """Both signs and every magnitude below 2^62; the powers of two and their neighbours."""
+    edges = [sign * ((1 << k) + d) for k in range(63) for d in (-1, 0, 1) for sign in (1, -1)]
+    magnitudes = rng.integers(1 << 61, 1 << 62, n) >> rng.integers(0, 62, n)
     values = [*edges, *(int(m) * (1 - 2 * int(b)) for m, b in zip(magnitudes, rng.integers(0, 2, n), strict=True))]
-    return torch.tensor([v for v in values if v])
+    return torch.tensor([v for v in values if 0 < abs(v) <= LIMIT])
 
 
-def check(opened, x, s):
-    exact = s * s / x.double()
-    # half a step for the rounding of the last product, one for its truncation
-    allowed = 1.5 + exact.abs() * 2.0**-18
-    assert bool(((opened.double() - exact).abs() <= allowed).all())
+def dividends(rng, y, s):
+    """Of every magnitude for which the quotient by y is below 2^62, with the largest among them."""
+    out = []
+    for i, v in enumerate(y.tolist()):
+        bound = min(LIMIT, (LIMIT * abs(v)) // s)
+        size = bound >> (0 if i % 3 == 0 else int(rng.integers(0, 63)))
+        x = int(rng.integers(0, size + 1)) if i % 2 else size
+        out.append(x if rng.integers(2) else -x)
+    return torch.tensor(out)
+
+
+def check(opened, x, y, s):
+    """Within half a step, and what the estimate of the last digit adds."""
+    allowed = Fraction(1, 2) + Fraction(1, 64)
+    for q, a, b in zip(opened.tolist(), x.tolist(), y.tolist(), strict=True):
+        assert abs(q - Fraction(a * s, b)) <= allowed, (a, b, s, q)
 
 
 @pytest.mark.parametrize("s", SCALES)
-def test_whole_range(s, rng):
-    x = inputs(rng, s, 3000)
-    for setting in (Setting("plaintext", 1), Setting("virtual", 2), Setting("virtual", 3)):
-        opened, _ = setting.run(lambda suite, party, a: division.reciprocal(suite, party, a, s), (x, s))
-        check(opened, x, s)
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_quotients_over_the_whole_range(setting, s, rng):
+    y = divisors(rng, 1500)
+    x = dividends(rng, y, s)
+    opened, _ = setting.run(lambda suite, party, a, b: division.divide(suite, party, a, b, s), (x, s), (y, s))
+    check(opened, x, y, s)
 
 
-def test_results_and_costs(setting, rng):
+@pytest.mark.parametrize("s", SCALES)
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_reciprocals_over_the_whole_range(setting, s, rng):
+    y = divisors(rng, 1500)
+    opened, _ = setting.run(lambda suite, party, a: division.reciprocal(suite, party, a, s), (y, s))
+    check(opened, torch.full_like(y, s), y, s)
+
+
+@pytest.mark.parametrize("s", [1000, 1 << 16])
+def test_results_and_costs(setting, s, rng):
+    y = divisors(rng, 20)[-20:].reshape(4, 5)
+    x = dividends(rng, y.reshape(-1), s).reshape(4, 5)
+    n = setting.holders
+    costs = []
+
+    def operation(suite, party, a, b):
+        def counted(run):
+            before = party.channel.stats.copy()
+            out = run()
+            costs.append((party.channel.stats - before).cost)
+            return out
+
+        first = counted(lambda: division.divide(suite, party, a, b, s))
+        again = counted(lambda: division.divide(suite, party, a, b, s))
+        window = Share(b.body, (5, 2), s, (1, 10))
+        one = counted(lambda: division.reciprocal(suite, party, window, s))
+        assert (first.scale, one.scale) == (s, s)
+        return first, again, one
+
+    (first, again, one), _ = setting.run(operation, (x, s), (y, s))
+    for opened in (first, again):
+        assert opened.shape == y.shape
+        check(opened.reshape(-1), x.reshape(-1), y.reshape(-1), s)
+    window = y[::2].t().reshape(-1)
+    check(one.reshape(-1), torch.full_like(window, s), window, s)
+    if setting.secret:
+        whole, prepared = division.divide_cost(n, 20, s), division.prepare_cost(n, 20)
+        assert costs[0] == whole
+        assert costs[1].rounds == whole.rounds - prepared.rounds
+        assert costs[1].dealt == whole.dealt - prepared.dealt
+        assert costs[2] == division.reciprocal_cost(n, 10)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_division_by_zero_is_zero(setting):
     s = 1 << 16
-    x = inputs(rng, s, 20)[-40:].reshape(5, 8)
-    opened, cost = setting.run(lambda suite, party, a: division.reciprocal(suite, party, a, s), (x, s))
-    assert opened.shape == x.shape
-    check(opened, x, s)
-    assert cost == setting.costs(division.reciprocal_cost(setting.holders, 40, s))
+    x = torch.tensor([0, 1, -1, s, LIMIT, -LIMIT])
+    opened, _ = setting.run(lambda suite, party, a, b: division.divide(suite, party, a, b, s), (x, s), x * 0)
+    assert torch.equal(opened, x * 0)
+    opened, _ = setting.run(lambda suite, party, b: division.reciprocal(suite, party, b, s), x * 0)
+    assert torch.equal(opened, x * 0)
 
 
-@pytest.mark.parametrize("s", SCALES)
-def test_costs_at_other_scales(s, rng):
-    x = inputs(rng, s, 7)[-7:]
-    _, cost = Setting("virtual", 3).run(lambda suite, party, a: division.reciprocal(suite, party, a, s), (x, s))
-    assert cost == division.reciprocal_cost(3, 7, s)
+def test_with_exact_rounding(rng):
+    """The suite that rounds to nearest divides as its base does, in as many rounds."""
+    y = divisors(rng, 50)
+    x = dividends(rng, y, 1000)
+
+    def operation(suite, party, a, b):
+        return division.divide(exact.nearest(default), party, a, b, 1000)
+
+    opened, cost = Setting("virtual", 2).run(operation, (x, 1000), (y, 1000))
+    check(opened, x, y, 1000)
+    assert cost == division.divide_cost(2, y.numel(), 1000)
 
 
 def test_scales_out_of_range():
