@@ -116,6 +116,8 @@ def _csv(path: Path) -> torch.Tensor:
         lines = [line for line in csv.reader(file) if line]
     if lines and not _is_number(lines[0][0]):
         lines = lines[1:]
+    if not lines:
+        raise ConfigurationError(f"{path} has no rows of numbers")
     return torch.tensor([[float(cell) for cell in line] for line in lines], dtype=torch.float64).float()
 
 
