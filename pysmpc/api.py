@@ -38,6 +38,11 @@ def session_for(
     return _variant(_sessions[key], rounding, protocol)
 
 
+def use_session(session: Session) -> None:
+    """Let `share` among these holders, with this provider, use a session that was made elsewhere."""
+    _sessions[frozenset(session.holders), session.provider] = session
+
+
 def _variant(session: Session, rounding: str | None, protocol: str | None) -> Session:
     """The session with the protocol and the rounding asked for; None: as it is."""
     if protocol is not None:

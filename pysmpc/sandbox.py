@@ -6,15 +6,18 @@ crypto_provider = connect_to_crypto_provider()
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Sequence
 
 import torch
 
+from pysmpc.api import use_session
 from pysmpc.datasets import load
 from pysmpc.federated import verbs
 from pysmpc.federated.workers import VirtualWorker
 from pysmpc.hook import TorchHook, active_hook
+from pysmpc.remote.local import LocalWorkers
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -22,12 +25,20 @@ CLASSES = 10
 
 
 def connect_to_workers(
-    n_workers: int = 2, ids: Sequence[str] | None = None, hook: TorchHook | None = None
+    n_workers: int = 2, ids: Sequence[str] | None = None, hook: TorchHook | None = None, remote: bool = False
 ) -> list[VirtualWorker]:
-    """Virtual workers worker1, worker2, ..., or of the ids given."""
+    """Virtual workers worker1, worker2, ..., or of the ids given.
+
+    remote: each is a process of this machine that holds its shares alone, and so is a
+    crypto provider named "crypto_provider"; they end with this program.
+    """
     names = list(ids) if ids is not None else [f"worker{i + 1}" for i in range(n_workers)]
     if ids is not None and n_workers not in (2, len(names)):
         raise ValueError(f"{n_workers} workers wanted, {len(names)} ids given")
+    if remote:
+        processes = LocalWorkers(names)
+        atexit.register(processes.stop)
+        use_session(processes.connect().session)
     return [VirtualWorker(hook or active_hook(), id=name) for name in names]
 
 

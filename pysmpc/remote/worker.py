@@ -25,7 +25,14 @@ import numpy as np
 import torch
 
 from pysmpc import ring
-from pysmpc.errors import ChannelError, OpenNotPermittedError, PysmpcError, RefusedError, RemoteError
+from pysmpc.errors import (
+    ChannelError,
+    ConfigurationError,
+    OpenNotPermittedError,
+    PysmpcError,
+    RefusedError,
+    RemoteError,
+)
 from pysmpc.federated.errors import GetNotPermittedError, ObjectNotFoundError
 from pysmpc.fixedpoint import INTEGER, Precision, encode
 from pysmpc.remote.arguments import buffers_of, decode, dtype_of, size_of
@@ -55,7 +62,7 @@ from pysmpc.remote.messages import (
 )  # fmt: skip
 from pysmpc.remote.policy import Openings, request_id
 from pysmpc.remote.replay import Origin, Replay
-from pysmpc.runtime import establish
+from pysmpc.runtime import certificates, establish
 from pysmpc.runtime.control import Cancel, Control
 from pysmpc.runtime.tls import DRIVER, STATUS, Hello, Tls, accept, address
 from pysmpc.runtime.wire import MESSAGE, PACKED, WORDS, Gather, Stream, tensor_frames, unpack
@@ -74,6 +81,8 @@ class Worker:
     def __init__(self, config: WorkerConfig, tls: Any = None) -> None:
         self.config = config
         self.tls = tls or Tls(config.identity)
+        if (named := certificates.name_in(config.certificate)) != config.name:
+            raise ConfigurationError(f"{config.certificate} is for {named}, not for {config.name}")
         self.data = Store(config.data)
         self.openings = Openings(config)
         self.meeting = establish.Meeting()
@@ -98,7 +107,7 @@ class Worker:
         try:
             while not self._stop.is_set():
                 for descriptor, _ in poller.poll():
-                    if descriptor == self._socket.fileno() and self._guests.acquire(blocking=False):
+                    if descriptor == self._socket.fileno() and self._guests.acquire(timeout=0.1):
                         plain, where = self._socket.accept()
                         threading.Thread(target=self._greet, args=(plain, where), daemon=True).start()
         finally:

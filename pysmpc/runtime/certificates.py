@@ -40,6 +40,17 @@ def identity(folder: str | os.PathLike[str], name: str) -> Identity:
     return Identity(str(place / f"{name}.pem"), str(place / f"{name}.key"), str(place / f"{AUTHORITY}.pem"))
 
 
+def name_in(certificate: str | os.PathLike[str]) -> str:
+    """The name that a certificate's file carries."""
+    try:
+        found = x509.load_pem_x509_certificate(Path(certificate).read_bytes())
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        [name] = names.get_values_for_type(x509.DNSName)
+    except (OSError, ValueError, x509.ExtensionNotFound) as error:
+        raise ConfigurationError(f"{certificate} is no certificate of a party: {error}") from None
+    return name
+
+
 def initialise(folder: str | os.PathLike[str], days: int = 3650) -> Path:
     """Make an authority: ca.pem for everybody, ca.key for nobody else.  Returns the folder."""
     place = Path(folder)

@@ -239,7 +239,7 @@ def unpack(body: Buffer, kind: Any, peer: str) -> Any:
         _decoders[kind] = msgspec.msgpack.Decoder(kind)
     try:
         return _decoders[kind].decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise ChannelError(f"{peer} sent a message that makes no sense: {error}") from None
 
 

@@ -5,7 +5,7 @@ import contextlib
 import msgspec
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from networks import connected, plain_pair, tcp_pair
 
@@ -40,6 +40,7 @@ def test_messages_arrive_as_they_were(pair):
 
 
 @given(st.binary(max_size=300))
+@example(b"\x91\xac" + b"\x00" * 11 + b"\x80")  # a tag that is no text
 def test_whatever_arrives_is_a_message_or_an_error(body):
     near, far = plain_pair()
     with contextlib.closing(near), contextlib.closing(far):

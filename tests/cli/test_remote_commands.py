@@ -1,0 +1,126 @@
+"""pysmpc certs, worker --check, status and approve: what they say, and how they fail."""
+
+import json
+import stat
+
+import numpy as np
+import pytest
+import torch
+from remotes import Office, Workers
+
+import pysmpc as sy
+from pysmpc import cli
+from pysmpc.errors import OpenNotPermittedError
+from pysmpc.remote.local import toml
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory):
+    return Office(tmp_path_factory.mktemp("office"))
+
+
+def config(office, name="alice", **values):
+    path = office.folder / f"{name}.toml"
+    path.write_text(toml({"name": name, "listen": "127.0.0.1:0", **values}))
+    return str(path)
+
+
+def fails(capsys, *arguments):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(list(arguments))
+    assert exit.value.code == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    return err
+
+
+def test_certificates(tmp_path, capsys):
+    folder = str(tmp_path / "pki")
+    assert cli.main(["certs", "init", folder]) == 0
+    assert cli.main(["certs", "issue", folder, "alice", "bob"]) == 0
+    assert "alice alone" in capsys.readouterr().out
+    assert stat.S_IMODE((tmp_path / "pki" / "bob.key").stat().st_mode) == 0o600
+    assert "exists" in fails(capsys, "certs", "issue", folder, "alice")
+    assert "no name" in fails(capsys, "certs", "issue", folder, "Al ice")
+    assert "certs init" in fails(capsys, "certs", "issue", str(tmp_path), "alice")
+
+
+def test_check(office, tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.ones((3, 2)))
+    data = {"x": {"path": str(tmp_path / "x.npy"), "tags": ["#x"]}}
+    good = config(office, data=data, drivers={"scientist": ["compute", "open"]}, open={"scientist": {"min_items": 3}})
+    assert cli.main(["worker", "--config", good, "--check"]) == 0
+    assert "in order" in capsys.readouterr().out
+    options = ["--id", "alice", "--listen", "127.0.0.1:0", "--drivers", "scientist=compute", "--check"]
+    files = [
+        f"--{x}={office.folder / name}" for x, name in (("cert", "alice.pem"), ("key", "alice.key"), ("ca", "ca.pem"))
+    ]
+    more = ["--peers", "bob=127.0.0.1:1", "--data", f"x={tmp_path / 'x.npy'}#a#b", "--state", str(tmp_path / "state")]
+    assert cli.main(["worker", *options, *files, *more]) == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"colour": "red"}, "unknown field"),
+        ({"listen": "nowhere"}, "host:port"),
+        ({"role": "boss"}, "'holder' or 'provider'"),
+        ({"drivers": {"x": ["fly"]}}, "no right fly"),
+        ({"open": ["x"]}, "does not list"),
+        ({"threads": "many"}, "int"),
+        ({"peers": {"Bob": "b:1"}}, "no name"),
+        ({"role": "provider", "data": {"x": {"path": "x.npy"}}}, "no data"),
+        ({"data": {"x": {"path": "missing.npy"}}}, "missing.npy"),
+        ({"certificate": "bob.pem"}, "certificate"),
+        ({"ca": "missing.pem"}, "missing.pem"),
+        ({"name": "nobody"}, "nobody.pem"),
+        ({"name": "alice", "certificate": "bob.pem", "key": "bob.key"}, "is for bob"),
+    ],
+)
+def test_mistakes(office, capsys, values, says):
+    assert says in fails(capsys, "worker", "--config", config(office, **values), "--check")
+
+
+def test_files_that_are_no_configuration(tmp_path, capsys):
+    (tmp_path / "x.toml").write_text("name = ")
+    assert "x.toml" in fails(capsys, "worker", "--config", str(tmp_path / "x.toml"))
+    assert "missing.toml" in fails(capsys, "status", "--config", str(tmp_path / "missing.toml"))
+    assert "write NAME=" in fails(capsys, "worker", "--id", "alice", "--peers", "bob")
+
+
+def test_status_and_approval(office, tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.ones((30, 2), dtype=np.float32))
+    rule = {"open": {"scientist": {"approve": True}}, "data": {"x": {"path": str(tmp_path / "x.npy")}}}
+    options = {"alice": {**rule, "state": str(tmp_path / "state")}}
+    with Workers(office.folder, options=options) as workers, workers.connect() as parties:
+        alice = config(office, listen=workers.addresses["alice"], state=str(tmp_path / "state"))
+        everybody = office.folder / "parties.toml"
+        everybody.write_text(toml({"name": "scientist", "holders": ["alice", "bob"], "workers": workers.addresses}))
+        x = sy.encrypt(parties["alice"].search("x")[0], parties).sum()
+        with pytest.raises(OpenNotPermittedError):
+            sy.decrypt(x)
+        capsys.readouterr()
+
+        assert cli.main(["approve", "--config", alice]) == 0
+        [request] = capsys.readouterr().out.split()
+        assert cli.main(["approve", "--config", alice, "0123456789ab"]) == 1
+        assert cli.main(["approve", "--config", alice, request]) == 0
+        assert float(sy.decrypt(x)) == pytest.approx(60, abs=0.01)
+        capsys.readouterr()
+
+        assert cli.main(["status", "--config", alice]) == 0
+        assert "1 openings, 1 refused" in capsys.readouterr().out
+        assert cli.main(["status", "--config", str(everybody)]) == 0
+        text = capsys.readouterr().out
+        assert all(name in text for name in ("alice (holder)", "bob (holder)", "crypto_provider (provider)"))
+        assert "for scientist" in text
+        assert cli.main(["status", "--config", str(everybody), "--json"]) == 0
+        reports = json.loads(capsys.readouterr().out)
+        assert [r["openings"] for r in reports] == [1, 2, 0]
+        assert torch.is_tensor(x)
+    assert cli.main(["status", "--config", str(everybody)]) == 1
+    assert "cannot be reached" in capsys.readouterr().out
+
+
+def test_a_worker_names_itself_as_its_certificate_does(office, capsys):
+    assert cli.main(["worker", "--config", config(office, "bob"), "--check"]) == 0

@@ -1,0 +1,243 @@
+"""Parties that fail, freeze and vanish: the driver learns which one and why, the others stay ready."""
+
+import signal
+import socket
+import threading
+import time
+
+import pytest
+import torch
+
+import pysmpc as sy
+from pysmpc.errors import ChannelError, PysmpcError, RemoteError, WorkerLost
+from pysmpc.remote.local import LocalWorkers
+from pysmpc.remote.messages import Call, Drop, Ref
+from pysmpc.runtime import tls
+from pysmpc.runtime.tls import DRIVER
+from pysmpc.runtime.wire import HEADER, PACKED, VERSION
+
+X = torch.linspace(-1, 1, 64)
+
+
+def busy(parties, seconds=60):
+    """A program without end; returns what ended it, and how long after `since[0]`."""
+    x = sy.encrypt(X, parties)
+    until = time.monotonic() + seconds
+    try:
+        while time.monotonic() < until:
+            x = (x * x).relu()
+            sy.decrypt(x.sum())
+    except PysmpcError as error:
+        return error, time.monotonic()
+    raise AssertionError("nothing ended the program")
+
+
+def sessions(workers):
+    return {name: len(worker.attendances) for name, worker in workers.workers.items()}
+
+
+def until(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def processes():
+    with LocalWorkers(options={"": {"threads": 1}}) as found:
+        yield found
+
+
+@pytest.mark.parametrize("name", ["bob", pytest.param("crypto_provider", marks=pytest.mark.slow)])
+def test_a_worker_killed_in_mid_step(processes, name):
+    parties = processes.connect()
+    killed = []
+    timer = threading.Timer(0.5, lambda: (killed.append(time.monotonic()), processes.kill(name)))
+    timer.start()
+    error, when = busy(parties)
+    assert isinstance(error, WorkerLost)
+    assert str(error).startswith(f"{name}: ")
+    assert when - killed[0] < 5
+    with pytest.raises(WorkerLost):  # and so for everything of this session
+        sy.encrypt(X, parties)
+    processes.processes[name].wait(5)
+    processes.start(name)
+    processes.ready()
+    with processes.connect() as again:
+        assert torch.allclose(sy.decrypt(sy.encrypt(X, again) * 2), X * 2, atol=2**-10)
+
+
+def test_a_frozen_worker(processes):
+    parties = processes.connect()
+    frozen = []
+    threading.Timer(0.3, lambda: (frozen.append(time.monotonic()), processes.kill("bob", signal.SIGSTOP))).start()
+    try:
+        error, when = busy(parties)
+    finally:
+        processes.kill("bob", signal.SIGCONT)
+    assert isinstance(error, WorkerLost)
+    assert str(error).startswith("bob: no sign of life")
+    assert when - frozen[0] < 5
+    with processes.connect() as again:
+        assert torch.equal(sy.decrypt(sy.encrypt(torch.ones(2), again)), torch.ones(2))
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_asked_to_stop(processes):
+    with processes.connect() as parties:
+        x = sy.encrypt(X, parties)
+        processes.kill("alice", signal.SIGTERM)
+        assert processes.processes["alice"].wait(10) == 0
+        with pytest.raises(WorkerLost, match="alice"):
+            sy.decrypt(x)
+    processes.start("alice")
+    processes.ready()
+
+
+def test_an_error_of_a_worker_reaches_the_driver_with_its_cause(workers):
+    parties = workers.connect()
+    x = sy.encrypt(X, parties)
+    parties.wait()
+    [attendance] = [a for a in workers.workers["bob"].attendances.values() if a._replay is not None]
+    attendance._replay._cells[x.cell.slot]._body = None
+    y = x * x  # the line that fails
+    with pytest.raises(RemoteError, match=r"bob: .*AttributeError.*test_faults.py:\d+"):
+        sy.decrypt(y)
+    with pytest.raises(RemoteError, match="bob"):
+        x + 1
+    parties.close()
+    until(lambda: not any(sessions(workers).values()))
+    with workers.connect() as again:
+        assert torch.equal(sy.decrypt(sy.encrypt(torch.ones(2), again)), torch.ones(2))
+
+
+def test_a_driver_that_vanishes(workers):
+    parties = workers.connect()
+    x = sy.encrypt(torch.ones(1000), parties)
+    for _ in range(100):
+        x = x * x
+    parties.link._drop()  # without a word
+    until(lambda: not any(sessions(workers).values()))
+    with workers.connect() as again:
+        assert torch.equal(sy.decrypt(sy.encrypt(torch.ones(2), again)), torch.ones(2))
+
+
+def test_two_drivers_at_a_time(workers):
+    """Sessions have nothing in common."""
+    results = {}
+
+    def work(number):
+        with workers.connect() as parties:
+            x = sy.encrypt(torch.full((50,), float(number)), parties)
+            for _ in range(20):
+                x = x + 1
+            results[number] = sy.decrypt(x * x)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for n in range(3):
+        assert torch.allclose(results[n], torch.full((50,), (n + 20.0) ** 2), atol=2**-5)
+
+
+def test_a_driver_ahead_is_bounded(workers):
+    """Never more than the window of operations, whatever the slowest worker does."""
+    with workers.connect() as parties:
+        x = sy.encrypt(torch.ones(200), parties)
+        parties.wait()
+        lead = 0
+        for _ in range(350):
+            x = x.relu()
+            lead = max(lead, parties.link._next - 1 - min(w.acked for w in parties.link._workers))
+        assert 16 <= lead <= 256 + 16
+        assert torch.equal(sy.decrypt(x), torch.ones(200))
+
+
+def test_a_message_too_large_for_every_buffer(workers):
+    with workers.connect() as parties:
+        values = torch.randint(-100, 100, (1 << 20,))
+        x = sy.encrypt(values, parties)
+        assert torch.equal(sy.decrypt(x * values), values * values)
+
+
+def raw_driver(workers, office):
+    return tls.dial(office.tls("scientist"), "alice", workers.addresses["alice"], DRIVER)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff" * 64,
+        HEADER.pack(VERSION, PACKED, 0, 5) + b"12345",
+        HEADER.pack(VERSION, 1, 0, 1 << 30),
+        HEADER.pack(VERSION, 2, 0, 8) + b"12345678",
+        HEADER.pack(VERSION, 1, 0, 1) + b"\xc1",
+    ],
+)
+def test_nonsense_ends_one_connection_and_nothing_else(workers, office, content):
+    stream = raw_driver(workers, office)
+    stream.queue(content)
+    stream.flush()
+    with pytest.raises(ChannelError):
+        [stream.frame(1, 5.0) for _ in range(100)]
+    stream.close()
+    with workers.connect() as parties:
+        assert torch.equal(sy.decrypt(sy.encrypt(torch.ones(2), parties)), torch.ones(2))
+
+
+REF = Ref(0, [4], [1], 0, "float32")
+MALICIOUS = [
+    Call("aten.os_system.default", [REF], {}, []),
+    Call("aten.add.Tensor", [1.0, 2.0], {}, [5]),
+    Call("aten.add.Tensor", [Ref(7, [4], [1], 0, "float32"), 1.0], {}, [5]),
+    Call("aten.add.Tensor", [Ref(0, [4], [1], 1, "float32"), 1.0], {}, [5]),
+    Call("aten.add.Tensor", [Ref(0, [4], [-1], 3, "float32"), 1.0], {}, [5]),
+    Call("aten.add.Tensor", [Ref(0, [1 << 40], [1], 0, "float32"), 1.0], {}, [5]),
+    Call("aten.add.Tensor", [REF, 1.0], {}, [0]),
+    Call("aten.add.Tensor", [REF, 1.0], {}, [-1, 3]),
+    Call("aten.add.Tensor", [Ref(0, [4], [1], 0, "object"), 1.0], {}, [5]),
+    Drop([9]),
+]
+
+
+@pytest.mark.parametrize("operation", MALICIOUS, ids=lambda o: type(o).__name__)
+def test_operations_that_no_driver_of_ours_sends(workers, operation):
+    parties = workers.connect()
+    x = sy.encrypt(torch.ones(4), parties)
+    assert x.cell.slot == 0
+    parties.link.send(operation, (), None)
+    with pytest.raises(RemoteError):
+        parties.wait()
+    parties.close()
+    with workers.connect() as again:
+        assert torch.equal(sy.decrypt(sy.encrypt(torch.ones(2), again)), torch.ones(2))
+
+
+def test_operations_out_of_order(workers):
+    parties = workers.connect()
+    parties.link._first = parties.link._next = 5
+    sy.encrypt(torch.ones(4), parties)
+    with pytest.raises(ChannelError):
+        parties.wait()
+    parties.close()
+
+
+def test_a_compressed_bomb(workers):
+    parties = workers.connect()
+    body = parties.link._deflate.compress(b"\x00" * (1 << 25)) + parties.link._deflate.flush(2)
+    for worker in parties.link._workers:
+        worker.stream.queue(HEADER.pack(VERSION, PACKED, 0, len(body)), body)
+    with pytest.raises(ChannelError):
+        parties.link._until(lambda: False, 10, "nothing")
+    parties.close()
+
+
+def test_connections_that_say_nothing_do_not_stop_others(workers):
+    quiet = [socket.create_connection(tls.address(workers.addresses["alice"])) for _ in range(30)]
+    with workers.connect() as parties:
+        assert torch.equal(sy.decrypt(sy.encrypt(torch.ones(2), parties)), torch.ones(2))
+    for sock in quiet:
+        sock.close()
