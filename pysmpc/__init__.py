@@ -16,6 +16,7 @@ from typing import Any
 
 from pysmpc.api import Parties, decrypt, encrypt, virtual
 from pysmpc.cluster import distributed
+from pysmpc.dealing import Plan, record
 from pysmpc.federated import MultiPointerTensor, PointerTensor, VirtualWorker
 from pysmpc.hook import TorchHook, active_hook
 from pysmpc.profiling import Network, profile
@@ -30,6 +31,7 @@ __all__ = [
     "MultiPointerTensor",
     "Network",
     "Parties",
+    "Plan",
     "PointerTensor",
     "SecretTensor",
     "TorchHook",
@@ -38,6 +40,7 @@ __all__ = [
     "distributed",
     "encrypt",
     "ledger",
+    "record",
     "load",
     "profile",
     "save",

@@ -7,8 +7,9 @@ offers the same functions as methods of torch's classes.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,10 @@ from pysmpc.errors import EncodingError, PartyError
 from pysmpc.fixedpoint import INTEGER, Precision, decode, encode
 from pysmpc.protocols import exact
 from pysmpc.protocols.suite import suite_named
+from pysmpc.runtime.offline import StoreDealer
 from pysmpc.runtime.session import Session, plain_session, virtual_session
 from pysmpc.runtime.stats import Stats
+from pysmpc.runtime.store import take
 from pysmpc.tensor import SecretTensor, flush, watched
 
 _sessions: dict[tuple[frozenset[str], str], Session] = {}
@@ -121,7 +124,11 @@ class Holder:
 
 
 def virtual(
-    *names: str, provider: str = "crypto_provider", rounding: str | None = None, protocol: str | None = None
+    *names: str,
+    provider: str = "crypto_provider",
+    rounding: str | None = None,
+    protocol: str | None = None,
+    material: str | Path | None = None,
 ) -> Parties:
     """Parties in this process, for trying out and for tests: every message is counted.
 
@@ -129,10 +136,19 @@ def virtual(
     "probabilistic", the default: up with the probability of its fraction, one round;
     "nearest": to the nearest step, halves upward, five rounds.
     protocol: how they compute, where not by the default (docs/protocols.md).
+    material: a folder that `pysmpc deal` filled, in place of a provider that deals while
+    the program runs; takes one of its runs, which nobody can take again.  Raises
+    MaterialError.
 
     >>> parties = sy.virtual("alice", "bob")
     """
-    return Parties(_variant(virtual_session(names or ("alice", "bob"), provider), rounding, protocol))
+    names = names or ("alice", "bob")
+
+    def dealer(count: Callable[[int], None]) -> StoreDealer:
+        return StoreDealer(take(Path(material or ""), names, provider, range(len(names))), count)
+
+    session = virtual_session(names, provider, dealer=None if material is None else dealer)
+    return Parties(_variant(session, rounding, protocol))
 
 
 def _precision(frac_bits: int | None, base: int, precision_fractional: int | None) -> Precision:

@@ -63,14 +63,54 @@ def writable(text: str) -> Path:
 def build_parser() -> Parser:
     parser = Parser(prog="pysmpc", description="Secure multi-party computation for PyTorch.")
     parser.add_argument("--version", action="version", version=f"pysmpc {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="{demo,info,worker,certs,status,approve}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="{demo,deal,info,worker,certs,status,approve}")
 
     about = "Train a network on secret-shared MNIST, then again in plain torch, and compare."
     add_demo_arguments(verbs.add_parser("demo", help=about, description=about))
+    about = "Deal the correlated randomness of a program to disk, ahead of its runs."
+    add_deal_arguments(verbs.add_parser("deal", help=about, description=about))
     about = "Print the version, the kernels in use and why they were chosen."
     verbs.add_parser("info", help=about, description=about)
     commands.add_arguments(verbs)
     return parser
+
+
+def add_deal_arguments(deal: Parser) -> None:
+    deal.add_argument(
+        "--program",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="Python file with a function program(parties), which is run dry: inputs count by their shapes alone",
+    )
+    deal.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for a file a holder")
+    deal.add_argument(
+        "--holders", default="alice,bob", metavar="NAMES", help="separated by commas (default: %(default)s)"
+    )
+    deal.add_argument("--provider", default="crypto_provider", metavar="NAME", help="default: %(default)s")
+    deal.add_argument("--runs", type=integer(1), default=1, metavar="N", help="of the program (default: %(default)s)")
+    deal.add_argument("--protocol", metavar="NAME", help="default: the session's")
+
+
+def deal_main(arguments: argparse.Namespace, parser: Parser) -> int:
+    from pysmpc.dealing import deal_program
+    from pysmpc.protocols.suite import suite_named
+
+    try:
+        suite_named(arguments.protocol)
+    except ValueError as error:
+        parser.error(f"argument --protocol: {error}")
+    holders = arguments.holders.split(",")
+    try:
+        plan, paths = deal_program(
+            arguments.program, arguments.out, holders, arguments.provider, arguments.runs, arguments.protocol
+        )
+    except (PysmpcError, OSError) as error:
+        parser.error(str(error))
+    print(f"{arguments.runs} x {plan}")
+    for path in paths:
+        print(f"  {path}  {path.stat().st_size:,} bytes")
+    return 0
 
 
 def add_demo_arguments(demo: Parser) -> None:
@@ -159,6 +199,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return info.main()
 
+    if arguments.verb == "deal":
+        parser.prog = "pysmpc deal"
+        return deal_main(arguments, parser)
     if arguments.verb in commands.VERBS:
         parser.prog = f"pysmpc {arguments.verb}"
         try:

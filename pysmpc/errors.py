@@ -51,3 +51,7 @@ class ConfigurationError(PysmpcError, ValueError):
 
 class CheckpointError(PysmpcError, ValueError):
     """A checkpoint that is missing, damaged, of another run, or of another model."""
+
+
+class MaterialError(PysmpcError, RuntimeError):
+    """Dealt randomness on disk that is used up, damaged, missing, or of another program."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ import torch
 from pysmpc import ring
 from pysmpc.errors import PartyError
 from pysmpc.prg import KeySet, fresh_key
-from pysmpc.protocols.interfaces import Party, Where
+from pysmpc.protocols.interfaces import Dealer, Party, Where
 from pysmpc.protocols.suite import Suite, default, plaintext
 from pysmpc.runtime.channel import Local
 from pysmpc.runtime.dealer import LocalFeed, SeedDealer
@@ -130,11 +130,16 @@ def check_names(holders: Sequence[str], provider: str) -> None:
         )
 
 
-def virtual_session(holders: Sequence[str], provider: str = "crypto_provider", suite: Suite = default) -> Session:
+def virtual_session(
+    holders: Sequence[str],
+    provider: str = "crypto_provider",
+    suite: Suite = default,
+    dealer: Callable[[Callable[[int], None]], Dealer] | None = None,
+) -> Session:
     """All holders, the provider and the owner of inputs in this process.
 
     Every party's computation is done and every message counted; only the sockets are
-    missing.
+    missing.  dealer: makes one of what to tell the bytes, in place of a provider.
     """
     check_names(holders, provider)
     suite.check(len(holders))
@@ -153,7 +158,9 @@ def virtual_session(holders: Sequence[str], provider: str = "crypto_provider", s
         holders=n,
         ranks=tuple(range(n)),
         channel=Local(n, stats),
-        dealer=SeedDealer(
+        dealer=dealer(dealt)
+        if dealer
+        else SeedDealer(
             KeySet(dealer_keys, 0, n - 1),
             KeySet(dealer_keys),
             True,

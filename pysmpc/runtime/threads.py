@@ -16,7 +16,7 @@ import torch
 
 from pysmpc.errors import ChannelError
 from pysmpc.prg import KeySet, fresh_key
-from pysmpc.protocols.interfaces import Party
+from pysmpc.protocols.interfaces import Dealer, Party
 from pysmpc.protocols.suite import Suite, default
 from pysmpc.runtime.channel import Link, Linked
 from pysmpc.runtime.dealer import SeedDealer
@@ -151,10 +151,17 @@ def _dealer(
     return SeedDealer(hosted, KeySet(keys) if deals else None, rank == n - 1, feed, count, desk, count_ask, n)
 
 
-def sessions(holders: Sequence[str], provider: str = "crypto_provider", suite: Suite = default) -> list[Session]:
+def sessions(
+    holders: Sequence[str],
+    provider: str = "crypto_provider",
+    suite: Suite = default,
+    dealers: Callable[[int | None, Callable[[int], None]], Dealer] | None = None,
+) -> list[Session]:
     """One session object a party: the holders in order, then the provider.
 
     The first holder owns the inputs: pass values to `share` there and None elsewhere.
+    dealers: makes that of a holder (or of the provider: None) in place of a provider that
+    deals while the program runs (`offline.dealers`).
     """
     check_names(holders, provider)
     suite.check(len(holders))
@@ -185,7 +192,9 @@ def sessions(holders: Sequence[str], provider: str = "crypto_provider", suite: S
             holders=n,
             ranks=() if rank is None else (rank,),
             channel=Linked(n, stats, links),
-            dealer=_dealer(dealer_keys, rank, rank is None, dealt_feed, dealt, desk, stats.count_ask),
+            dealer=dealers(rank, dealt)
+            if dealers
+            else _dealer(dealer_keys, rank, rank is None, dealt_feed, dealt, desk, stats.count_ask),
             owner=_dealer(owner_keys, rank, rank == 0, shared_feed, shared),
             own=KeySet(own),
             next=KeySet(after),

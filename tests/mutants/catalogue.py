@@ -15,9 +15,11 @@ COMPARISON = f"{PROTOCOLS}/test_comparison.py"
 DIVISION = f"{PROTOCOLS}/test_division.py"
 MASKING = f"{PROTOCOLS}/test_masking.py"
 EXACT = f"{PROTOCOLS}/test_exact.py"
+STORE = f"{RUNTIME}/test_store.py"
 THREADS = f"{RUNTIME}/test_threads.py"
 SESSION = f"{RUNTIME}/test_session.py"
 VIEWS = "tests/security/test_views.py"
+KEYS = f"{VIEWS}::test_keys_are_distinct_and_uniform"
 LEDGER = "tests/security/test_ledger.py"
 
 
@@ -62,7 +64,7 @@ MUTANTS = [
     *protocol(
         "products",
         ("a mask that serves again", "body.mask = party.dealer.streams()", "body.mask = party.dealer.streams(0)", MASKING),
-        ("unmasked message", "party.dealer.keys.mask(body.mask, body.words)", "body.words.clone()", f"{VIEWS} {MASKING}"),
+        ("unmasked message", "party.dealer.keys.mask(body.mask, body.words)", "body.words.clone()", MASKING),
         ("mask of another stream", "keys.draw(_mask_of(x.body), x.body.n)", "keys.draw(_mask_of(x.body) + 1, x.body.n)", PRODUCTS),
         ("product of the wrong masks", "y.gather(_total_mask(keys, y)))", "x.gather(_total_mask(keys, x)))", PRODUCTS),
         ("dealt under the wrong stream", "keys.take(stream, ring.mul(a, a)", "keys.take(stream + 1, ring.mul(a, a)", PRODUCTS),
@@ -107,7 +109,7 @@ MUTANTS = [
     *runtime(
         "threads",
         ("refresh keys of the same holder", "[ring_keys[(rank + 1) % n]]", "[ring_keys[rank]]", SHARING),
-        ("inputs masked by the dealer's keys", "owner=_dealer(owner_keys,", "owner=_dealer(dealer_keys,", f"{THREADS} {VIEWS}"),
+        ("inputs masked by the dealer's keys", "owner=_dealer(owner_keys,", "owner=_dealer(dealer_keys,", f"{VIEWS}::test_messages_between_processes_are_uniform"),
         ("a holder has all keys", "mine = [] if rank is None else [keys[rank]]", "mine = [] if rank is None else keys", THREADS),
         ("the owner's keys are dealt from", "rank == 0, shared_feed", "rank is None, shared_feed", THREADS),
     ),
@@ -117,8 +119,20 @@ MUTANTS = [
         ("other messages are taken", "if theirs != cause or words.shape != total.shape:", "if words.shape != total.shape:", THREADS),
         ("a round that is not listed", "if self.where and ledger.kept():", "if self.where and ledger.kept() and cause != 'compare':", LEDGER),
     ),
-    Mutant("predictable keys", "pysmpc/prg.py", "os.urandom(KEY_BYTES)", "os.urandom(4) * 4", VIEWS),
-    Mutant("keys of the time", "pysmpc/prg.py", "os.urandom(KEY_BYTES)", "int(__import__('time').time()).to_bytes(16, 'big')", VIEWS),
+    *runtime(
+        "store",
+        ("a run that can be taken again", "os.pwrite(self._fd, bytes(RUN_HEADER), self._offset(run))", "pass", STORE),
+        ("served before the mark is on disk", "os.fsync(self._fd)\n        self.run", "self.run", STORE),
+        ("damaged words are taken", "if self.header.check(self.run, place, found) != data", "if False and self.header.check(self.run, place, found) != data" , STORE),
+        ("readable by all", "os.O_EXCL, 0o600)", "os.O_EXCL, 0o644)", STORE),
+    ),
+    *runtime(
+        "offline",
+        ("one key for every run", "keys = [fresh_key() for _ in writers]", "keys = [bytes(16) for _ in writers]", STORE),
+        ("material of another program is taken", "if wanted != requests[place]:", "if False:", STORE),
+    ),
+    Mutant("predictable keys", "pysmpc/prg.py", "os.urandom(KEY_BYTES)", "os.urandom(4) * 4", KEYS),
+    Mutant("keys of the time", "pysmpc/prg.py", "os.urandom(KEY_BYTES)", "int(__import__('time').time()).to_bytes(16, 'big')", KEYS),
     Mutant("an opening kept for a new value", "pysmpc/tensor.py", "self._body = body\n        self._scale = scale\n        self.session.register(body)\n\n    def defer", "body.mask, body.opened = self._body.mask, self._body.opened\n        self._body = body\n        self._scale = scale\n        self.session.register(body)\n\n    def defer", "tests/ops/test_training.py"),
     *core(
         "truncate.inc.h",
@@ -157,7 +171,7 @@ MUTANTS = [
     *core(
         "prg.inc.h",
         ("wrong offset", "u64 counter = first >> 1;", "u64 counter = first;", f"{KERNELS}/test_prg.py"),
-        ("skipped half block", "prg_combine(op, x, words + 1, out, done);", "prg_combine(op, x, words, out, done);", f"{KERNELS}/test_prg.py"),
+        ("a key stream that repeats", "done += WORDS, counter += AES_BLOCKS)", "done += WORDS)", f"{KERNELS}/test_prg.py"),
     ),
     *core(
         "aes_soft.inc.h",

@@ -14,7 +14,7 @@ def test_the_text_of_a_mutant_occurs_once(mutant):
     times = (ROOT / mutant.file).read_text().count(mutant.old)
     assert times == 1, f"found {times} times; change the mutant in tests/mutants/catalogue.py with the line"
     assert mutant.old != mutant.new
-    assert all((ROOT / test).exists() for test in mutant.tests.split())
+    assert all((ROOT / test.partition("::")[0]).exists() for test in mutant.tests.split())
 
 
 def test_there_are_enough_and_they_differ():

@@ -305,3 +305,19 @@ def test_keys_from_a_counter_are_caught(monkeypatch):
 def test_the_process_gives_no_key_twice():
     assert len({prg.fresh_key() for _ in range(1000)}) == 1000
     assert prg.os is os
+
+
+@pytest.mark.parametrize("by", [1000, 1 << 16])
+def test_what_an_opened_quotient_says_with_its_opening(by, rng):
+    """As docs/threat-model.md has it: z is one of `by` numbers, not of 2 * by - 1."""
+    session = virtual_session(["0", "1", "2"])
+    z = torch.from_numpy(rng.integers(-(1 << 40), 1 << 40, 4000))
+    seen = []
+    session.party.channel.observer = lambda cause, messages, opened: seen.append(opened[0][0])
+    x = session.suite.share(session.party, z, z.shape, by)
+    [quotient] = session.suite.reveal(session.party, session.suite.truncate(session.party, x, by))
+    opened = torch.tensor([int(c) % (1 << 64) % by for c in seen[0]])
+    end = by * quotient + opened
+    assert bool(((z > end - by) & (z <= end)).all())
+    assert bool((z <= end - by // 2).any())
+    assert bool((z > end - by // 2).any())
