@@ -53,6 +53,10 @@ def wrap(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
+def _word(value: int) -> int:
+    return value & ((1 << 64) - 1)
+
+
 def _address(tensor: torch.Tensor, *shape: int) -> int:
     if tensor.dtype != torch.int64 or not tensor.is_contiguous():
         raise TypeError(
@@ -99,7 +103,7 @@ def mul(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 def scale(x: torch.Tensor, factor: int) -> torch.Tensor:
     """factor * x for any integer factor."""
     out = torch.empty_like(x)
-    _ring.scale(_address(x), factor & ((1 << 64) - 1), out.data_ptr(), x.numel())
+    _ring.scale(_address(x), _word(factor), out.data_ptr(), x.numel())
     return out
 
 
@@ -256,31 +260,72 @@ class Product:
         self._native.combine(keys.native, stream, _optional(corrections, self.size), out.data_ptr())
         return out
 
+    def masks(self, keys: KeySet) -> torch.Tensor:
+        """Dealer: the product of the masks, [size]."""
+        out = empty(self.size)
+        self._native.masks(keys.native, out.data_ptr())
+        return out
+
+    def part(self, keys: KeySet) -> torch.Tensor:
+        """Holders: shares of the product less that of the masks, [rows, size]."""
+        out = empty(keys.rows, self.size)
+        self._native.part(keys.native, out.data_ptr())
+        return out
+
 
 # --- truncation (src/c/truncate.inc.h) ---------------------------------------------
 
 
-def truncate_deal(keys: KeySet, base: int, divisor: Divisor, out: torch.Tensor) -> None:
-    """Dealer: out [2 * n] corrections."""
+def truncate_words(divisor: Divisor, n: int) -> int:
+    """Words of corrections for n elements: 2 n; for powers of two up to 2**40, about 13 n / 8."""
+    return n + ((n + 1) // 2 + (n + 7) // 8 if divisor.short else n)
+
+
+def truncate_deal(
+    keys: KeySet,
+    base: int,
+    divisor: Divisor,
+    n: int,
+    out: torch.Tensor,
+    owed: torch.Tensor | None = None,
+    factor: int = 1,
+) -> None:
+    """Dealer: corrections for n elements; owed [n]: what the shares of z lack of it, times factor."""
     use_torch_threads()
-    _beaver.truncate_deal(keys.native, base, divisor, _address(out), out.numel() // 2)
+    _beaver.truncate_deal(
+        keys.native, base, divisor, _address(out, truncate_words(divisor, n)), n, _optional(owed, n), _word(factor)
+    )
 
 
-def truncate_mask(keys: KeySet, base: int, offset: int, z: torch.Tensor) -> torch.Tensor:
-    """Holders: the message z + offset + r, [rows, n]."""
+def truncate_mask(keys: KeySet, base: int, offset: int, z: torch.Tensor, factor: int = 1) -> torch.Tensor:
+    """Holders: the message factor * z + offset + r, [rows, n]."""
     use_torch_threads()
     out = torch.empty_like(z)
-    _beaver.truncate_mask(keys.native, base, offset, _address(z), out.data_ptr(), z.shape[1])
+    _beaver.truncate_mask(keys.native, base, offset, _address(z), out.data_ptr(), z.shape[1], _word(factor))
     return out
 
 
 def truncate_finish(
-    keys: KeySet, base: int, divisor: Divisor, c: torch.Tensor, corrections: torch.Tensor | None
+    keys: KeySet,
+    base: int,
+    divisor: Divisor,
+    c: torch.Tensor,
+    corrections: torch.Tensor | None,
+    x: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Holders: shares of the quotient from the opened c, [rows, n]."""
+    """Holders: shares of the quotient from the opened c, plus x, [rows, n]."""
     n = c.shape[1]
     out = empty(keys.rows, n)
-    _beaver.truncate_finish(keys.native, base, divisor, _address(c), _optional(corrections, 2 * n), out.data_ptr(), n)
+    _beaver.truncate_finish(
+        keys.native,
+        base,
+        divisor,
+        _address(c),
+        _optional(corrections, truncate_words(divisor, n)),
+        out.data_ptr(),
+        n,
+        _optional(x, keys.rows, n),
+    )
     return out
 
 

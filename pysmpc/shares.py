@@ -77,7 +77,12 @@ class Body:
     @property
     def rows(self) -> int:
         """Hosted holders."""
-        return self.words.shape[0]
+        return self.held.shape[0]
+
+    @property
+    def held(self) -> torch.Tensor:
+        """The words as they are now, whatever is still to be added to them."""
+        return self.words
 
     def __repr__(self) -> str:
         return f"Body({self.rows} x {self.n})"

@@ -70,10 +70,12 @@ class Cell:
         self._scale = scale
         self.session.register(body)
 
-    def defer(self, delta: Share) -> None:
-        """Add a share of finer scale later, truncated together with others."""
+    def defer(self, delta: Share, factor: int) -> None:
+        """Add factor times a share of finer scale later, truncated together with others."""
+        if self.pending:
+            flush(self.session)
         self.pending = True
-        self.session.waiting.append((self, delta))
+        self.session.waiting.append((self, delta, factor))
 
     def settle(self, headroom: int = 1) -> None:
         """Truncate to the nominal scale, unless the scale is at most `headroom` times it."""
@@ -113,18 +115,20 @@ def flush(session: Session) -> None:
 @watched("update")
 def _update(session: Session) -> None:
     waiting, session.waiting = session.waiting, []
-    for cell, _ in waiting:
+    for cell, _, _ in waiting:
         cell.pending = False
-        cell.settle()
     suite, party = session.suite, session.party
-    dividends = [(delta, delta.scale // cell.unit.scale) for cell, delta in waiting]
-    for (cell, _), part in zip(waiting, suite.truncate_all(party, dividends), strict=True):
+    updates = []
+    for cell, delta, factor in waiting:
+        cell.settle()
         scale = cell.unit.scale
         own = Share(cell.body, (cell.body.n,), cell.scale)
         if own.scale != scale:
             own = suite.scale_by(party, own, scale // own.scale).at(scale)
-        change = Share(part.body, own.shape, scale)
-        cell.replace(suite.add(party, own, change).body, scale)
+        updates.append((own, delta, factor, delta.scale // scale))
+    if updates:
+        for (cell, _, _), share in zip(waiting, suite.update_all(party, updates), strict=True):
+            cell.replace(share.body, cell.unit.scale)
 
 
 class SecretTensor(torch.Tensor):

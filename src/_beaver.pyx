@@ -6,7 +6,7 @@ this process hosts.  The kernels' own files (src/c/*.inc.h) say what is computed
 """
 
 from pysmpc._ring cimport (
-    Keys, product_combine, product_deal, psm_divisor, psm_factor, psm_product, ptrdiff_t, size_t, steps, u64,
+    Keys, product_combine, product_deal, product_masks, product_part, psm_divisor, psm_factor, psm_product, ptrdiff_t, size_t, steps, u64,
 )
 
 
@@ -29,20 +29,25 @@ cdef class Divisor:
     def offset(self) -> int:
         return self.d.offset
 
+    @property
+    def short(self) -> bool:
+        """Whether jumps are dealt in 40 bits (src/c/truncate.inc.h)."""
+        return 0 < self.d.power <= 40
 
-def truncate_deal(Keys keys, u64 base, Divisor d not None, size_t corrections, size_t n):
+
+def truncate_deal(Keys keys, u64 base, Divisor d not None, size_t corrections, size_t n, size_t owed=0, u64 factor=1):
     with nogil:
-        steps.truncate_deal(&keys.h, base, d.d, <u64 *>corrections, n)
+        steps.truncate_deal(&keys.h, base, d.d, <const u64 *>owed, factor, <u64 *>corrections, n)
 
 
-def truncate_mask(Keys keys, u64 base, u64 offset, size_t z, size_t out, size_t n):
+def truncate_mask(Keys keys, u64 base, u64 offset, size_t z, size_t out, size_t n, u64 factor=1):
     with nogil:
-        steps.truncate_mask(&keys.h, base, offset, <const u64 *>z, <u64 *>out, n)
+        steps.truncate_mask(&keys.h, base, offset, factor, <const u64 *>z, <u64 *>out, n)
 
 
-def truncate_finish(Keys keys, u64 base, Divisor d not None, size_t c, size_t corrections, size_t out, size_t n):
+def truncate_finish(Keys keys, u64 base, Divisor d not None, size_t c, size_t corrections, size_t out, size_t n, size_t x=0):
     with nogil:
-        steps.truncate_finish(&keys.h, base, d.d, <const u64 *>c, <const u64 *>corrections, <u64 *>out, n)
+        steps.truncate_finish(&keys.h, base, d.d, <const u64 *>c, <const u64 *>corrections, <const u64 *>x, <u64 *>out, n)
 
 
 def compare_sizes(size_t n) -> tuple[int, int, int, int, int]:
@@ -131,6 +136,20 @@ cdef class Product:
         cdef int failed
         with nogil:
             failed = product_combine(&keys.h, &self.p, stream, <const u64 *>corrections, <u64 *>out)
+        if failed:
+            raise MemoryError
+
+    def masks(self, Keys keys not None, size_t out):
+        cdef int failed
+        with nogil:
+            failed = product_masks(&keys.h, &self.p, <u64 *>out)
+        if failed:
+            raise MemoryError
+
+    def part(self, Keys keys not None, size_t out):
+        cdef int failed
+        with nogil:
+            failed = product_part(&keys.h, &self.p, <u64 *>out)
         if failed:
             raise MemoryError
 

@@ -9,7 +9,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from pysmpc._ring cimport (
-    Keys, psm_aes_key, psm_holders, psm_product, psm_steps, psm_view, product_combine, product_deal, ptrdiff_t, size_t, steps, u64, uint8_t,
+    Keys, psm_aes_key, psm_holders, psm_product, psm_steps, psm_view, product_combine, product_deal, product_masks, product_part, ptrdiff_t, size_t, steps, u64, uint8_t,
 )
 
 
@@ -49,6 +49,8 @@ cdef extern from "rounds.h" nogil:
 cdef extern from "product.h" nogil:
     int psm_product_deal(const psm_holders *h, const psm_product *p, u64 stream, u64 *corrections) noexcept
     int psm_product_combine(const psm_holders *h, const psm_product *p, u64 stream, const u64 *corrections, u64 *out) noexcept
+    int psm_product_masks(const psm_holders *h, const psm_product *p, u64 *out) noexcept
+    int psm_product_part(const psm_holders *h, const psm_product *p, u64 *out) noexcept
 
 cdef extern from *:
     """
@@ -66,6 +68,8 @@ if psm_dispatch_error() is not NULL:
 steps = &psm_steps_table
 product_deal = &psm_product_deal
 product_combine = &psm_product_combine
+product_masks = &psm_product_masks
+product_part = &psm_product_part
 
 
 def target() -> str:

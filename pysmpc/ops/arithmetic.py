@@ -302,8 +302,7 @@ def _added_in_place(sign: int) -> Any:
     def handler(x: Any, y: Any, *, alpha: Any = 1) -> Any:
         if not isinstance(x, SecretTensor):
             raise TypeError("a secret cannot be added to a plain tensor in place; use the out-of-place form")
-        delta = _scaled_operand(y, sign * alpha) if isinstance(y, SecretTensor) else None
-        if not deferred(x, delta):
+        if not isinstance(y, SecretTensor) or not deferred(x, y, number(sign * alpha)):
             write(x, add(x, y, alpha=sign * alpha))
         return x
 

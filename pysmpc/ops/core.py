@@ -295,24 +295,29 @@ def write(target: SecretTensor, value: Any) -> None:
     cell.replace(type(cell.body)(words), cell.unit.scale)
 
 
-def deferred(target: SecretTensor, delta: Any) -> bool:
-    """Note target += delta for later, where delta has still to be truncated.
+def deferred(target: SecretTensor, x: Any, factor: Fraction) -> bool:
+    """Note target += factor * x for later, where that has still to be truncated.
 
     An optimizer updates one parameter after another; all their truncations are done
     in one round when the first of them is read (`pysmpc.tensor.flush`).
     """
     cell, unit = target.cell, target.unit.scale
     if (
-        not isinstance(delta, SecretTensor)
-        or delta.session is not cell.session
-        or delta.shape != target.shape
-        or delta.unit != target.unit
-        or delta.cell.scale <= unit
-        or delta.cell.scale % unit
+        not isinstance(x, SecretTensor)
+        or x.session is not cell.session
+        or x.shape != target.shape
+        or x.unit != target.unit
         or not target.whole
+        or factor == 0
     ):
         return False
-    cell.defer(delta.window())
+    settle, p, q = (False, 1, 1) if factor == 1 else _plan(x.cell.scale, x.unit, factor, UPDATE)
+    scale = (min(x.cell.scale, unit) if settle else x.cell.scale) * q
+    if scale <= unit or scale % unit:
+        return False
+    if settle:
+        x.cell.settle()
+    cell.defer(x.window().at(scale), p)
     return True
 
 

@@ -107,7 +107,7 @@ def prepare(suite: Any, party: Party, y: Share) -> Divisor:
 def prepare_cost(holders: int, n: int) -> Cost:
     """Of n divisors."""
     signs = negative_cost(holders, n) + negative_cost(holders, TOP * n) + select_cost(holders, n, False)
-    truncations = truncate_cost(holders, n) * (4 + 2 * STEPS)
+    truncations = truncate_cost(holders, n, ONE) * (3 + 2 * STEPS) + truncate_cost(holders, n, 17)
     # large and what it takes away; size and power; upper, then a w and an error a step; coarse and the last w
     products = product_cost(holders, 2 * n, n) * (2 + 1) + product_cost(holders, n, n) * (2 * STEPS - 1)
     return signs + truncations + products + product_cost(holders, 2 * n, n)
@@ -199,18 +199,21 @@ def divide(suite: Any, party: Party, x: Share, y: Share, s: int) -> Share:
 
 def divide_cost(holders: int, n: int, s: int) -> Cost:
     """Of n quotients by secrets that nothing was divided by before."""
-    dividend = truncate_cost(holders, n) * 3 + product_cost(holders, n, n)
+    dividend = truncate_cost(holders, n, ONE) * 2 + truncate_cost(holders, n, 1 << 2 * DIGIT)
+    dividend += product_cost(holders, n, n)
     # a digit opens itself, e and q, and takes part in four products
-    digit = truncate_cost(holders, n) * 2 + product_cost(holders, n, n) * 3 + Cost(dealt=8 * n)
+    digit = truncate_cost(holders, n, ONE) * 2 + product_cost(holders, n, n) * 3 + Cost(dealt=8 * n)
     # at the start there is no e; v and g are opened in the rounds of others
-    first = truncate_cost(holders, n) + product_cost(holders, n, n) * 2 + Cost(dealt=8 * n)
+    first = truncate_cost(holders, n, ONE) + product_cost(holders, n, n) * 2 + Cost(dealt=8 * n)
     opened = Cost(sent=16 * n * (holders - 1))
     digits = product_cost(holders, n, n) + digit * 2 if _fits(s) else first + digit * 2
     return prepare_cost(holders, n) + dividend + digits + opened + _end_cost(holders, n)
 
 
 def _end_cost(holders: int, n: int) -> Cost:
-    last = truncate_cost(holders, n) * 2 + product_cost(holders, n, n) + floor_cost(holders, n)
+    last = (
+        truncate_cost(holders, n, ONE) * 2 + product_cost(holders, n, n) + floor_cost(holders, n, 1 << (2 * HALF - 20))
+    )
     return last + select_cost(holders, n, False)
 
 
@@ -228,5 +231,5 @@ def reciprocal(suite: Any, party: Party, y: Share, s: int) -> Share:
 
 def reciprocal_cost(holders: int, n: int) -> Cost:
     """Of n reciprocals of secrets that nothing was divided by before."""
-    digit = truncate_cost(holders, n) + product_cost(holders, 2 * n, n)
+    digit = truncate_cost(holders, n, ONE) + product_cost(holders, 2 * n, n)
     return prepare_cost(holders, n) + digit + _end_cost(holders, n)

@@ -20,7 +20,7 @@ import torch
 from pysmpc.protocols.comparison import negative_cost, relu_cost, select_cost
 from pysmpc.protocols.interfaces import LOCAL, Cost, Party, opens
 from pysmpc.protocols.suite import Suite
-from pysmpc.protocols.truncation import truncate_cost
+from pysmpc.protocols.truncation import truncate_cost, updates_by
 from pysmpc.shares import Bit, Share
 
 
@@ -99,14 +99,14 @@ def shift_right(suite: Any, party: Party, x: Share, bits: int) -> Share:
 def shift_right_cost(holders: int, n: int, bits: int) -> Cost:
     """A sign, a division, and a second one for bits = 62."""
     cost = negative_cost(holders, n) if bits else LOCAL
-    for division in (0 < bits < 63, bits == 62):
-        cost += floor_cost(holders, n) if division else LOCAL
+    for division, by in ((0 < bits < 63, 1 << min(bits, 61)), (bits == 62, 2)):
+        cost += floor_cost(holders, n, by) if division else LOCAL
     return cost
 
 
-def floor_cost(holders: int, n: int) -> Cost:
-    """Of n quotients: 20.25 bytes an element and peer, 65 from the dealer."""
-    return truncate_cost(holders, n) + negative_cost(holders, n)
+def floor_cost(holders: int, n: int, by: int = 3) -> Cost:
+    """Of n quotients: 20.25 bytes an element and peer, 65 from the dealer (62 for a power of two up to 2^40)."""
+    return truncate_cost(holders, n, by) + negative_cost(holders, n)
 
 
 @lru_cache(maxsize=64)
@@ -139,15 +139,25 @@ def nearest(base: Suite) -> Suite:
         out: Share = base.select(party, bit, x)
         return truncate(party, out, by) if by > 1 else out
 
+    update_all = opens("truncate", "compare")(updates_by(base, truncate_all))
     name = "nearest" if base.name == "default" else f"{base.name}, nearest"
-    return replace(base, name=name, base=base, truncate=truncate, truncate_all=truncate_all, relu=relu, select=select)
+    return replace(
+        base,
+        name=name,
+        base=base,
+        truncate=truncate,
+        truncate_all=truncate_all,
+        update_all=update_all,
+        relu=relu,
+        select=select,
+    )
 
 
-def nearest_relu_cost(holders: int, n: int) -> Cost:
+def nearest_relu_cost(holders: int, n: int, by: int = 3) -> Cost:
     """A ReLU and the division of its result."""
-    return relu_cost(holders, n, truncated=False) + floor_cost(holders, n)
+    return relu_cost(holders, n, truncated=False) + floor_cost(holders, n, by)
 
 
-def nearest_select_cost(holders: int, n: int) -> Cost:
+def nearest_select_cost(holders: int, n: int, by: int = 3) -> Cost:
     """A selection and the division of its result."""
-    return select_cost(holders, n, truncated=False) + floor_cost(holders, n)
+    return select_cost(holders, n, truncated=False) + floor_cost(holders, n, by)

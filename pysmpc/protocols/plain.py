@@ -106,6 +106,15 @@ def truncate_all(party: Party, dividends: Sequence[tuple[Share, int]]) -> list[S
     return [truncate(party, z, by) for z, by in dividends]
 
 
+def update_all(party: Party, updates: Sequence[tuple[Share, Share, int, int]]) -> list[Share]:
+    """own + floor(factor * z / by) of each."""
+    out = []
+    for own, z, factor, by in updates:
+        part = truncate(party, scale_by(party, z, factor), by)
+        out.append(Share.of(own.words() + part.words(), own.shape, own.scale))
+    return out
+
+
 def _bit(values: torch.Tensor) -> Bit:
     flat = values.to(torch.int64).reshape(-1).contiguous()
     return Bit(ring.pack_bits(flat).reshape(1, -1), torch.zeros((1, flat.numel()), dtype=torch.int64), -1)

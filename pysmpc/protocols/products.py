@@ -25,6 +25,8 @@ from pysmpc.prg import KeySet
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens
 from pysmpc.shares import Body, Share, broadcast
 
+LATE = 1 << 14  # elements from which it may pay to deal the c of a matrix product later, or never
+
 
 @opens("mask")
 def open_masked(party: Party, *secrets: Share) -> None:
@@ -108,8 +110,48 @@ def matmul(party: Party, x: Share, y: Share) -> Share:
     x, y = x.compact(), y.compact()
     batch = broadcast(x.shape[:-2], y.shape[:-2])
     x, y = x.expand((*batch, *x.shape[-2:])), y.expand((*batch, *y.shape[-2:]))
-    words = contract(party, x, x.matrices(), y, y.matrices())
-    return Share.of(words, (*batch, x.shape[-2], y.shape[-1]), x.scale * y.scale)
+    shape, scale = (*batch, x.shape[-2], y.shape[-1]), x.scale * y.scale
+    product = _product(party, x, x.matrices(), y, y.matrices())
+    if product.size < LATE:
+        return Share.of(_completed(party, product), shape, scale)
+    out = Share(Unfinished(party, product), shape, scale)
+    out.body.shape = shape
+    return out
+
+
+class Unfinished(Body):
+    """A product without its c: the dealer shares a @ b when the words are first read.
+
+    Where a truncation reads it first, no c is ever dealt (truncation.update_all).  Which
+    it is follows from the program, so all processes agree.
+    """
+
+    __slots__ = ("_held", "_party", "product")
+
+    def __init__(self, party: Party, product: ring.Product) -> None:
+        self._party = party
+        self._held: torch.Tensor
+        super().__init__(product.part(party.dealer.keys))
+        self.product: ring.Product | None = product
+
+    @property
+    def held(self) -> torch.Tensor:
+        """The words without c, until it is dealt."""
+        return self._held
+
+    @property
+    def words(self) -> torch.Tensor:
+        """The words of the product."""
+        if self.product is not None:
+            dealer, product = self._party.dealer, self.product
+            stream = dealer.streams()
+            corrections = dealer.corrections(product.size, lambda keys, out: product.deal(keys, stream, out))
+            self.words = ring.add(self._held, dealer.keys.draw(stream, product.size, corrections))
+        return self._held
+
+    @words.setter
+    def words(self, words: torch.Tensor) -> None:
+        self._held, self.product = words, None
 
 
 @opens("mask")
@@ -118,9 +160,16 @@ def contract(party: Party, x: Share, left: Layout, y: Share, right: Layout) -> t
 
     Returns words [rows, batch * m * n].
     """
+    return _completed(party, _product(party, x, left, y, right))
+
+
+def _product(party: Party, x: Share, left: Layout, y: Share, right: Layout) -> ring.Product:
     # 1. open what has not been opened
     open_masked(party, x, y)
-    product = ring.Product(_factor(x, left), _factor(y, right))
+    return ring.Product(_factor(x, left), _factor(y, right))
+
+
+def _completed(party: Party, product: ring.Product) -> torch.Tensor:
     # 2. the dealer shares a @ b
     stream = party.dealer.streams()
     corrections = party.dealer.corrections(product.size, lambda keys, out: product.deal(keys, stream, out))

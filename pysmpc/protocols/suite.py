@@ -42,6 +42,7 @@ class Suite:
     contract: Protocol
     truncate: Protocol
     truncate_all: Protocol
+    update_all: Protocol
     negative: Protocol
     bit_share: Protocol
     relu: Protocol

@@ -9,8 +9,9 @@ derivation (compare Escudero, Ghosh, Keller, Rachuri, Scholl, CRYPTO 2020, secti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from typing import Any
 
 import torch
 
@@ -18,6 +19,7 @@ from pysmpc import ring
 from pysmpc.errors import PartyError
 from pysmpc.prg import KeySet
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens
+from pysmpc.protocols.products import Unfinished
 from pysmpc.shares import Share
 
 # Streams of one piece of material: r, quotient, jump, rho quotient, rho jump, shares
@@ -40,7 +42,8 @@ def truncate(party: Party, z: Share, by: int) -> Share:
     1. The dealer shares floor(r / by) and the jump of a signed r.
     2. Open c = z + offset + r.
     3. floor(c / by) - floor(r / by) + [c < 2^63] jump - offset / by.
-    One round, 8 bytes an element to every other holder; 16 from the dealer.
+    One round, 8 bytes an element to every other holder; 16 from the dealer, or 13 where by is a
+    power of two up to 2^40.
     """
     return truncate_all(party, [(z, by)])[0]
 
@@ -54,8 +57,8 @@ def truncate_all(party: Party, dividends: Sequence[tuple[Share, int]]) -> list[S
         by_ = divisor(by)
         words = z.words()
         base = party.dealer.streams(MATERIAL)
-        deal = partial(_deal, base, by_)
-        corrections = party.dealer.corrections(2 * words.shape[1], deal)
+        n = words.shape[1]
+        corrections = party.dealer.corrections(ring.truncate_words(by_, n), partial(_deal, base, by_, n))
         messages.append(ring.truncate_mask(keys, base, by_.offset, words))
         pieces.append((base, by_, corrections))
     opened = party.channel.open(messages, "truncate", [z.shape for z, _ in dividends])
@@ -65,13 +68,64 @@ def truncate_all(party: Party, dividends: Sequence[tuple[Share, int]]) -> list[S
     ]
 
 
-def _deal(base: int, by: ring.Divisor, keys: KeySet, out: torch.Tensor) -> None:
-    ring.truncate_deal(keys, base, by, out)
+def _deal(base: int, by: ring.Divisor, n: int, keys: KeySet, out: torch.Tensor) -> None:
+    ring.truncate_deal(keys, base, by, n, out)
 
 
-def truncate_cost(holders: int, n: int) -> Cost:
-    """Cost of truncating n elements."""
-    return opening(holders, n) + Cost(dealt=16 * n)
+Update = tuple[Share, Share, int, int]
+
+
+@opens("truncate")
+def update_all(party: Party, updates: Sequence[Update]) -> list[Share]:
+    """own + factor * z / by for each (own, z, factor, by), all in one round; own is whole and of z's elements.
+
+    As `truncate`, of factor * z.  Where z is a product whose c was not dealt, it never is:
+    holders open c = factor * (z - a b) + offset + s, which is the same for r = s - factor * a b,
+    and the dealer knows both.
+    """
+    keys = party.dealer.keys
+    pieces, messages = [], []
+    for own, z, factor, by in updates:
+        by_ = divisor(by)
+        base = party.dealer.streams(MATERIAL)
+        late = z.body.product if isinstance(z.body, Unfinished) and z.dense else None
+        words = z.body.held if late else z.words()
+        n = words.shape[1]
+        deal = partial(_deal_update, base, by_, n, late, factor)
+        corrections = party.dealer.corrections(ring.truncate_words(by_, n), deal)
+        messages.append(ring.truncate_mask(keys, base, by_.offset, words, factor))
+        pieces.append((base, by_, corrections, own))
+    opened = party.channel.open(messages, "truncate", [z.shape for _, z, _, _ in updates])
+    return [
+        Share.of(ring.truncate_finish(keys, base, by, c, corrections, own.body.words), own.shape, own.scale)
+        for (base, by, corrections, own), c in zip(pieces, opened, strict=True)
+    ]
+
+
+def _deal_update(
+    base: int, by: ring.Divisor, n: int, late: ring.Product | None, factor: int, keys: KeySet, out: torch.Tensor
+) -> None:
+    ring.truncate_deal(keys, base, by, n, out, late.masks(keys) if late else None, factor)
+
+
+def updates_by(suite: Any, truncate_all: Callable[..., list[Share]]) -> Callable[..., list[Share]]:
+    """update_all from a suite's own parts."""
+
+    def update_all(party: Party, updates: Sequence[Update]) -> list[Share]:
+        """own + factor * z / by for each, the factors first."""
+        dividends = [(suite.scale_by(party, z, factor), by) for _, z, factor, by in updates]
+        parts = truncate_all(party, dividends)
+        return [
+            suite.add(party, own, Share(part.body, own.shape, own.scale))
+            for (own, *_), part in zip(updates, parts, strict=True)
+        ]
+
+    return update_all
+
+
+def truncate_cost(holders: int, n: int, by: int = 3) -> Cost:
+    """Cost of truncating n elements; without `by`, that of a divisor which is no power of two."""
+    return opening(holders, n) + Cost(dealt=8 * ring.truncate_words(divisor(by), n))
 
 
 def truncate_local(party: Party, z: Share, by: int) -> Share:

@@ -109,9 +109,10 @@ class Session:
             raise PartyError(f"{holder} is another process: what it keeps cannot be seen from here")
         row = self.party.ranks.index(self.holders.index(holder))
         known = [body for ref in self._bodies if (body := ref()) is not None]
-        bodies = {body.serial: body for body in known if isinstance(body.words, torch.Tensor)}
+        bodies = {body.serial: body for body in known if isinstance(body.held, torch.Tensor)}
+        alone = len(self.party.ranks) == len(self.holders)  # what is missing can be dealt without the others
         for serial, body in sorted(bodies.items()):
-            yield serial, body, body.words[row].view(body.shape)
+            yield serial, body, (body.words if alone else body.held)[row].view(body.shape)
 
 
 def check_names(holders: Sequence[str], provider: str) -> None:

@@ -103,32 +103,44 @@ static int multiply(const psm_product *p, const u64 *x, const u64 *y, u64 *out, 
     return 0;
 }
 
-int psm_product_deal(const psm_holders *h, const psm_product *p, u64 stream, u64 *corrections) {
+int psm_product_masks(const psm_holders *h, const psm_product *p, u64 *out) {
     int same = p->x.stream == p->y.stream;
     u64 *a = psm_work(1, p->x.n), *b = same ? a : psm_work(2, p->y.n);
     if (!a || !b) return -1;
     psm_steps_table.deal_sum(h, p->x.stream, a, p->x.n);
     if (!same) psm_steps_table.deal_sum(h, p->y.stream, b, p->y.n);
-    if (multiply(p, a, b, corrections, 0)) return -1;
+    return multiply(p, a, b, out, 0);
+}
+
+int psm_product_deal(const psm_holders *h, const psm_product *p, u64 stream, u64 *corrections) {
+    if (psm_product_masks(h, p, corrections)) return -1;
     psm_steps_table.deal_take(h, stream, corrections, p->batch * p->m * p->n);
     return 0;
 }
 
-int psm_product_combine(const psm_holders *h, const psm_product *p, u64 stream,
-                        const u64 *corrections, u64 *out) {
+static int combine(const psm_holders *h, const psm_product *p, u64 *out, int accumulate) {
     int left = p->x.n <= p->y.n;
     const psm_factor *small = left ? &p->x : &p->y;
     size_t size = p->batch * p->m * p->n;
     u64 *mask = psm_work(1, small->n);
     if (!mask) return -1;
-    psm_steps_table.draw(h, stream, corrections, out, size);
     for (size_t i = 0; i < h->count; i++) {
         psm_holders one = {h->keys + i, 1, -1, -1};
         const u64 *x = p->x.shares + i * p->x.n, *y = p->y.shares + i * p->y.n;
         psm_steps_table.draw(&one, small->stream, NULL, mask, small->n);
-        if (multiply(p, left ? mask : x, p->y.opened, out + i * size, 1) ||
+        if (multiply(p, left ? mask : x, p->y.opened, out + i * size, accumulate) ||
             multiply(p, p->x.opened, left ? y : mask, out + i * size, 1))
             return -1;
     }
     return 0;
+}
+
+int psm_product_combine(const psm_holders *h, const psm_product *p, u64 stream,
+                        const u64 *corrections, u64 *out) {
+    psm_steps_table.draw(h, stream, corrections, out, p->batch * p->m * p->n);
+    return combine(h, p, out, 1);
+}
+
+int psm_product_part(const psm_holders *h, const psm_product *p, u64 *out) {
+    return combine(h, p, out, 0);
 }

@@ -36,4 +36,9 @@ int psm_product_deal(const psm_holders *h, const psm_product *p, u64 stream, u64
 int psm_product_combine(const psm_holders *h, const psm_product *p, u64 stream,
                         const u64 *corrections, u64 *out);
 
+/* The same in two parts, for a product whose c is not dealt or is dealt later:
+ * out [batch * m * n] = a @ b; and out[h] without c_h */
+int psm_product_masks(const psm_holders *h, const psm_product *p, u64 *out);
+int psm_product_part(const psm_holders *h, const psm_product *p, u64 *out);
+
 #endif

@@ -26,7 +26,7 @@ static psm_divisor psm_divisor_make(u64 d) {
 typedef struct {
     const psm_kernels *k;
     const psm_holders *h;
-    u64 base, other, offset;
+    u64 base, other, offset, factor;
     const psm_divisor *d;
     int flip;
     const u64 *in, *in2, *in3, *in4, *corrections;
@@ -128,33 +128,38 @@ static void psm_deal_take(const psm_holders *h, u64 stream, u64 *acc, size_t n) 
 
 TASK(truncate_deal_task) {
     PART;
-    s->k->truncate_deal(s->h->keys, s->h->count, s->base, *s->d, p.first, p.last, s->out, s->n);
+    s->k->truncate_deal(s->h->keys, s->h->count, s->base, *s->d, s->in, s->factor, p.first, p.last,
+                        s->out, s->n);
 }
 
-static void psm_step_truncate_deal(const psm_holders *h, u64 base, psm_divisor d, u64 *corrections, size_t n) {
-    STEP(truncate_deal_task, 1, .base = base, .d = &d, .out = corrections);
+static void psm_step_truncate_deal(const psm_holders *h, u64 base, psm_divisor d, const u64 *owed,
+                                   u64 factor, u64 *corrections, size_t n) {
+    STEP(truncate_deal_task, 1, .base = base, .d = &d, .in = owed, .factor = factor, .out = corrections);
 }
 
 TASK(truncate_mask_task) {
     PART;
     size_t at = p.row * s->n;
-    s->k->truncate_mask(p.key, s->base, p.lead ? s->offset : 0, s->in + at, s->out + at, p.first,
-                        p.last);
+    s->k->truncate_mask(p.key, s->base, p.lead ? s->offset : 0, s->factor, s->in + at, s->out + at,
+                        p.first, p.last);
 }
 
-static void psm_step_truncate_mask(const psm_holders *h, u64 base, u64 offset, const u64 *z, u64 *out, size_t n) {
-    STEP(truncate_mask_task, h->count, .base = base, .offset = offset, .in = z, .out = out);
+static void psm_step_truncate_mask(const psm_holders *h, u64 base, u64 offset, u64 factor,
+                                   const u64 *z, u64 *out, size_t n) {
+    STEP(truncate_mask_task, h->count, .base = base, .offset = offset, .factor = factor, .in = z,
+         .out = out);
 }
 
 TASK(truncate_finish_task) {
     PART;
     s->k->truncate_finish(p.key, s->base, *s->d, p.lead, s->in, p.corrections,
-                          s->out + p.row * s->n, p.first, p.last, s->n);
+                          s->in2 ? s->in2 + p.row * s->n : NULL, s->out + p.row * s->n, p.first,
+                          p.last, s->n);
 }
 
 static void psm_step_truncate_finish(const psm_holders *h, u64 base, psm_divisor d, const u64 *c,
-                              const u64 *corrections, u64 *out, size_t n) {
-    STEP(truncate_finish_task, h->count, .base = base, .d = &d, .in = c,
+                                     const u64 *corrections, const u64 *x, u64 *out, size_t n) {
+    STEP(truncate_finish_task, h->count, .base = base, .d = &d, .in = c, .in2 = x,
          .corrections = corrections, .out = out);
 }
 

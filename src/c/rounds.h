@@ -27,12 +27,13 @@ typedef struct {
     void (*deal_sum)(const psm_holders *h, u64 stream, u64 *out, size_t n);
     void (*deal_take)(const psm_holders *h, u64 stream, u64 *acc, size_t n);
 
-    void (*truncate_deal)(const psm_holders *h, u64 base, psm_divisor d, u64 *corrections, size_t n);
-    void (*truncate_mask)(const psm_holders *h, u64 base, u64 offset, const u64 *z, u64 *out, size_t n);
+    void (*truncate_deal)(const psm_holders *h, u64 base, psm_divisor d, const u64 *owed, u64 factor,
+                          u64 *corrections, size_t n);
+    void (*truncate_mask)(const psm_holders *h, u64 base, u64 offset, u64 factor, const u64 *z,
+                          u64 *out, size_t n);
     void (*truncate_finish)(const psm_holders *h, u64 base, psm_divisor d, const u64 *c,
-                              const u64 *corrections, u64 *out, size_t n);
+                            const u64 *corrections, const u64 *x, u64 *out, size_t n);
 
-    /* z[h] += d * y[h] + a[h] * e;  z[h] += d * (x[h] + a[h]); d and e are public */
     void (*beaver_mul)(const psm_holders *h, const u64 *d, const u64 *y, const u64 *a, const u64 *e,
                        u64 *z, size_t n);
     void (*beaver_square)(const psm_holders *h, const u64 *d, const u64 *x, const u64 *a, u64 *z,

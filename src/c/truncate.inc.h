@@ -8,6 +8,9 @@
  * jump = quotient - floor(signed r / d)  (zero when r < 2^63); then
  *     floor(c / d) - quotient + [c < 2^63] * jump - offset / d
  * is floor(z / d) or that plus one, rounding up with probability (z mod d) / d.
+ *
+ * For d = 2^p the jump is 2^(64 - p) times the most significant bit of r, of which
+ * shares mod 2^p are enough: with p <= 40 they are dealt in 40 bits.
  */
 
 /* Division by an invariant d >= 1 without a divide instruction, whose time
@@ -63,6 +66,51 @@ static void psm_quotients(psm_divisor d, const u64 *r, u64 *quotient, u64 *jump,
     }
 }
 
+static inline int psm_short_jump(psm_divisor d) { return d.power && d.power <= 40; }
+
+/* Shares mod 2^40 are kept as 32 low bits of each, then 8 high ones: where, for n of them. */
+static inline size_t psm_low_words(size_t n) { return (n + 1) / 2; }
+static inline size_t psm_high_words(size_t n) { return (n + 7) / 8; }
+
+/* out = m of them, from the words of both parts */
+static inline void psm_join(const u64 *low, const u64 *high, u64 *out, size_t m) {
+    uint32_t l[PSM_TILE];
+    uint8_t h[PSM_TILE];
+    memcpy(l, low, psm_low_words(m) * sizeof(u64));
+    memcpy(h, high, psm_high_words(m) * sizeof(u64));
+    for (size_t i = 0; i < m; i++) out[i] = l[i] | (u64)h[i] << 32;
+}
+
+/* the last holder's shares of the most significant bits of m words of r at `at` */
+static void psm_short_jumps(const psm_aes_key *keys, size_t holders, u64 stream, size_t at,
+                            u64 *r, u64 *low, u64 *high, size_t m) {
+    u64 drawn[2][PSM_TILE / 2], other[PSM_TILE];
+    uint32_t l[PSM_TILE] = {0};
+    uint8_t h[PSM_TILE] = {0};
+    for (size_t i = 0; i < m; i++) r[i] >>= 63;
+    for (size_t p = 0; p + 1 < holders; p++) {
+        psm_prg_fill(&keys[p], stream, at / 2, drawn[0], psm_low_words(m));
+        psm_prg_fill(&keys[p], stream + 1, at / 8, drawn[1], psm_high_words(m));
+        psm_join(drawn[0], drawn[1], other, m);
+        for (size_t i = 0; i < m; i++) r[i] -= other[i];
+    }
+    for (size_t i = 0; i < m; i++) l[i] = (uint32_t)r[i];
+    for (size_t i = 0; i < m; i++) h[i] = (uint8_t)(r[i] >> 32);
+    memcpy(low + at / 2, l, psm_low_words(m) * sizeof(u64));
+    memcpy(high + at / 8, h, psm_high_words(m) * sizeof(u64));
+}
+
+/* one holder's shares of the jumps; corrections: for n of them */
+static void psm_short_jump_shares(const psm_aes_key *key, u64 stream, unsigned power, size_t at,
+                                  size_t m, const u64 *corrections, size_t n, u64 *out) {
+    u64 drawn[2][PSM_TILE / 2];
+    const u64 *more = corrections ? corrections + psm_low_words(n) : NULL;
+    const u64 *low = psm_dealt(key, stream, at / 2, psm_low_words(m), corrections, drawn[0]);
+    const u64 *high = psm_dealt(key, stream + 1, at / 8, psm_high_words(m), more, drawn[1]);
+    psm_join(low, high, out, m);
+    for (size_t i = 0; i < m; i++) out[i] <<= 64 - power;
+}
+
 static void psm_public_quotients(psm_divisor d, const u64 *c, u64 *quotient, size_t m) {
     if (d.power)
         for (size_t i = 0; i < m; i++) quotient[i] = (c[i] >> d.power) - d.offset_quotient;
@@ -70,43 +118,71 @@ static void psm_public_quotients(psm_divisor d, const u64 *c, u64 *quotient, siz
         for (size_t i = 0; i < m; i++) quotient[i] = psm_divide(d, c[i]) - d.offset_quotient;
 }
 
-/* The dealer's message: [0..n) of quotient, [n..2n) of jump.
- * Streams base, base + 1, base + 2 carry r, quotient and jump. */
+/* The dealer's message: [0..n) of quotient, from n on of jump: n words, or those of 40 bits
+ * each.  `begin` is a multiple of PSM_TILE.
+ * Streams base, base + 1, base + 2 carry r, quotient and jump; base + 3 its high bits.
+ * owed, or NULL: what the parties' z lacks of the value, known to the dealer; then
+ * r is what they drew less factor * owed, as uniform as before. */
 static void psm_truncate_deal(const psm_aes_key *keys, size_t holders, u64 base, psm_divisor d,
-                              size_t begin, size_t end, u64 *corrections, size_t n) {
+                              const u64 *owed, u64 factor, size_t begin, size_t end,
+                              u64 *corrections, size_t n) {
     u64 r[PSM_TILE];
     for (size_t at = begin; at < end; at += PSM_TILE) {
         size_t m = end - at < PSM_TILE ? end - at : PSM_TILE;
-        u64 *quotient = corrections + at, *jump = corrections + n + at;
+        u64 space[PSM_TILE], *quotient = corrections + at;
+        u64 *jump = psm_short_jump(d) ? space : corrections + n + at;
         psm_streams_sum(keys, holders, base, at, r, m);
+        if (owed)
+            for (size_t i = 0; i < m; i++) r[i] -= factor * owed[at + i];
         psm_quotients(d, r, quotient, jump, m);
         psm_streams_take(keys, holders, base + 1, at, quotient, m);
-        psm_streams_take(keys, holders, base + 2, at, jump, m);
+        if (psm_short_jump(d))
+            psm_short_jumps(keys, holders, base + 2, at, r, corrections + n,
+                            corrections + n + psm_low_words(n), m);
+        else
+            psm_streams_take(keys, holders, base + 2, at, jump, m);
     }
 }
 
-/* out = z + r (+ offset for the leading party): the message of one party */
-static void psm_truncate_mask(const psm_aes_key *key, u64 base, u64 offset, const u64 *z,
-                              u64 *out, size_t begin, size_t end) {
-    psm_prg_add(key, base, begin, z + begin, out + begin, end - begin);
-    for (size_t i = begin; i < end; i++) out[i] += offset;
+/* out = factor * z + r (+ offset for the leading party): the message of one party */
+static void psm_truncate_mask(const psm_aes_key *key, u64 base, u64 offset, u64 factor,
+                              const u64 *z, u64 *out, size_t begin, size_t end) {
+    u64 space[PSM_TILE];
+    for (size_t at = begin; at < end; at += PSM_TILE) {
+        size_t m = end - at < PSM_TILE ? end - at : PSM_TILE;
+        const u64 *x = z + at;
+        if (factor != 1) {
+            for (size_t i = 0; i < m; i++) space[i] = factor * x[i];
+            x = space;
+        }
+        psm_prg_add(key, base, at, x, out + at, m);
+        if (offset)
+            for (size_t i = 0; i < m; i++) out[at + i] += offset;
+    }
 }
 
-/* One party's share of the quotient; corrections: of the holder who was sent them. */
+/* One party's share of the quotient (plus its share `x` of something else, unless NULL);
+ * corrections: of the holder who was sent them. */
 static void psm_truncate_finish(const psm_aes_key *key, u64 base, psm_divisor d, int lead,
-                                const u64 *c, const u64 *corrections, u64 *out,
+                                const u64 *c, const u64 *corrections, const u64 *x, u64 *out,
                                 size_t begin, size_t end, size_t n) {
     u64 space[2][PSM_TILE];
     for (size_t at = begin; at < end; at += PSM_TILE) {
         size_t m = end - at < PSM_TILE ? end - at : PSM_TILE;
         const u64 *quotient = psm_dealt(key, base + 1, at, m, corrections, space[0]);
-        const u64 *jump = psm_dealt(key, base + 2, at, m, corrections ? corrections + n : NULL, space[1]);
+        const u64 *rest = corrections ? corrections + n : NULL, *jump = space[1];
+        if (psm_short_jump(d))
+            psm_short_jump_shares(key, base + 2, d.power, at, m, rest, n, space[1]);
+        else
+            jump = psm_dealt(key, base + 2, at, m, rest, space[1]);
         for (size_t i = 0; i < m; i++)
             out[at + i] = (jump[i] & ((c[at + i] >> 63) - 1)) - quotient[i];
         if (lead) {
             psm_public_quotients(d, c + at, space[0], m);
             for (size_t i = 0; i < m; i++) out[at + i] += space[0][i];
         }
+        if (x)
+            for (size_t i = 0; i < m; i++) out[at + i] += x[at + i];
     }
 }
 

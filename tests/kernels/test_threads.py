@@ -18,7 +18,7 @@ def steps(keys, every, z):
 
     by = ring.Divisor(1000)
     dealt = torch.zeros(2 * N, dtype=torch.int64)
-    ring.truncate_deal(every, 0, by, dealt)
+    ring.truncate_deal(every, 0, by, z.shape[1], dealt)
     [c] = [ring.rows_sum(note(ring.truncate_mask(keys, 0, by.offset, z)))]
     note(dealt, ring.truncate_finish(keys, 0, by, c, dealt))
 

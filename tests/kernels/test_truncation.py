@@ -7,20 +7,66 @@ from pysmpc import _beaver, _ring
 from pysmpc.prg import KeySet, fresh_key
 
 TOP = 1 << 62
-DIVISORS = [2, 4, 1 << 16, 1 << 37, 1 << 61, 3, 10, 1000, 999_983, (1 << 61) - 1, TOP - 1, 1_000_000_007]
+DIVISORS = [
+    2,
+    4,
+    1 << 16,
+    1 << 37,
+    1 << 40,
+    1 << 41,
+    1 << 61,
+    3,
+    10,
+    1000,
+    999_983,
+    (1 << 61) - 1,
+    TOP - 1,
+    1_000_000_007,
+]
 BASE = 1 << 33
 
 
-def corrections_of(keys, d, n):
+def corrections_of(keys, d, n, less):
     """What the dealer sends: quotient and jump of r, less what the others draw."""
-    r = total(keys, BASE, n)
-    quotients = [v // d for v in r]
-    jumps = [v // d - signed(v) // d for v in r]
-    return [
-        (v - t) & WORD
-        for values, stream in ((quotients, 1), (jumps, 2))
-        for v, t in zip(values, drawn(keys, BASE + stream, n), strict=True)
-    ]
+    r = [(v - w) & WORD for v, w in zip(total(keys, BASE, n), less, strict=True)]
+    quotients = [(v // d - t) & WORD for v, t in zip(r, drawn(keys, BASE + 1, n), strict=True)]
+    if not short(d):
+        jumps = [v // d - signed(v) // d for v in r]
+        return quotients + [(v - t) & WORD for v, t in zip(jumps, drawn(keys, BASE + 2, n), strict=True)]
+    tops = [v >> 63 for v in r]
+    for key in keys[:-1]:
+        parts = stream_words(key, BASE + 2, (n + 1) // 2), stream_words(key, BASE + 3, (n + 7) // 8)
+        tops = [v - t for v, t in zip(tops, joined(*parts, n), strict=True)]
+    low, high = [v & 0xFFFF_FFFF for v in tops], [v >> 32 & 0xFF for v in tops]
+    return quotients + packed(low, 32) + packed(high, 8)
+
+
+def short(d):
+    """Whether jumps are dealt in 40 bits: 32 of each, then 8 of each."""
+    return d <= 1 << 40 and d & (d - 1) == 0
+
+
+def packed(values, bits):
+    """As many to a word as fit, the first lowest."""
+    each = 64 // bits
+    return [sum(v << bits * i for i, v in enumerate(values[at : at + each])) for at in range(0, len(values), each)]
+
+
+def unpacked(words, bits, n):
+    return [word >> at & (1 << bits) - 1 for word in words for at in range(0, 64, bits)][:n]
+
+
+def joined(low, high, n):
+    return [a | b << 32 for a, b in zip(unpacked(low, 32, n), unpacked(high, 8, n), strict=True)]
+
+
+def jump_shares(keys, i, d, n, sent):
+    """Holder i's shares of the jumps."""
+    if not short(d):
+        return dealt_share(keys, i, BASE + 2, n, sent)
+    low, high = (n + 1) // 2, (n + 7) // 8
+    parts = dealt_share(keys, i, BASE + 2, low, sent[:low]), dealt_share(keys, i, BASE + 3, high, sent[low:])
+    return [(v << (65 - d.bit_length())) & WORD for v in joined(*parts, n)]
 
 
 def holder(keys, i):
@@ -46,36 +92,48 @@ def test_divisors_out_of_range(d):
         _beaver.Divisor(d)
 
 
-def check(holders, d, n, z, rng):
-    divisor, keys = _beaver.Divisor(d), [fresh_key() for _ in range(holders)]
-    corrections = Guarded([0] * (2 * n), 1)
-    _beaver.truncate_deal(KeySet(keys).native, BASE, divisor, corrections.address, n)
-    assert corrections.values() == corrections_of(keys, d, n)
+def words(rng, n):
+    return [int(v) for v in rng.integers(0, WORD, n, endpoint=True, dtype="uint64")]
 
-    shares = [[int(v) for v in rng.integers(0, WORD, n, endpoint=True, dtype="uint64")] for _ in keys[1:]]
-    shares.append([(v - sum(s)) & WORD for v, s in zip(z, zip(*shares, strict=True) if n else [], strict=True)])
+
+def check(holders, d, n, z, rng, factor=1, owes=False, adds=False):
+    """A truncation of z, which is factor (odd) times what the holders share plus what they are owed."""
+    divisor, keys = _beaver.Divisor(d), [fresh_key() for _ in range(holders)]
+    corrections = Guarded([0] * (n + ((n + 1) // 2 + (n + 7) // 8 if short(d) else n)), 1)
+    owed = Guarded(words(rng, n) if owes else [0] * n, 3)
+    dealing = (owed.address if owes else 0, factor & WORD)
+    _beaver.truncate_deal(KeySet(keys).native, BASE, divisor, corrections.address, n, *dealing)
+    assert corrections.values() == corrections_of(keys, d, n, [factor * v for v in owed.values()])
+
+    shares = [words(rng, n) for _ in keys[1:]]
+    whole = [(v * pow(factor, -1, 1 << 64) - w) & WORD for v, w in zip(z, owed.values(), strict=True)]
+    shares.append([(v - sum(s)) & WORD for v, s in zip(whole, zip(*shares, strict=True) if n else [], strict=True)])
     c = [0] * n
     for i, share in enumerate(shares):
         source, out = Guarded(share, 3), Guarded([0] * n, 1)
-        _beaver.truncate_mask(holder(keys, i).native, BASE, divisor.offset, source.address, out.address, n)
+        _beaver.truncate_mask(
+            holder(keys, i).native, BASE, divisor.offset, source.address, out.address, n, factor & WORD
+        )
         lead = divisor.offset if i == 0 else 0
         masks = stream_words(keys[i], BASE, n)
-        assert out.values() == [(v + m + lead) & WORD for v, m in zip(share, masks, strict=True)]
+        assert out.values() == [(factor * v + m + lead) & WORD for v, m in zip(share, masks, strict=True)]
         c = [(a + b) & WORD for a, b in zip(c, out.values(), strict=True)]
 
     result, opened = [0] * n, Guarded(c, 1)
     for i in range(holders):
         out = Guarded([0] * n, 3)
         mine = corrections.address if i == holders - 1 else 0
-        _beaver.truncate_finish(holder(keys, i).native, BASE, divisor, opened.address, mine, out.address, n)
+        x = Guarded(words(rng, n) if adds else [0] * n, 1)
+        adding = x.address if adds else 0
+        _beaver.truncate_finish(holder(keys, i).native, BASE, divisor, opened.address, mine, out.address, n, adding)
         sent = corrections.values()
         quotient = dealt_share(keys, i, BASE + 1, n, sent[:n])
-        jump = dealt_share(keys, i, BASE + 2, n, sent[n:])
+        jump = jump_shares(keys, i, d, n, sent[n:])
         own = [v // d - divisor.offset // d if i == 0 else 0 for v in c]
         expected = [
             (p - q + (j if v < 1 << 63 else 0)) & WORD for p, q, j, v in zip(own, quotient, jump, c, strict=True)
         ]
-        assert out.values() == expected
+        assert out.values() == [(a + b) & WORD for a, b in zip(expected, x.values(), strict=True)]
         result = [(a + b) & WORD for a, b in zip(result, expected, strict=True)]
     for value, got in zip(z, map(signed, result), strict=True):
         assert got in ((value // d, value // d + 1) if value % d else (value // d,))
@@ -92,6 +150,14 @@ def test_lengths(n, rng):
 def test_divisors(holders, d, rng):
     for z in bounded(rng, 67, _beaver.Divisor(d).offset):
         check(holders, d, len(z), z, rng)
+
+
+@pytest.mark.parametrize("n", [1, 64, 513])
+@pytest.mark.parametrize("d", [1 << 16, 1 << 37, 1000])
+@pytest.mark.parametrize("factor", [1, -1, 12345])
+def test_updates(factor, d, n, rng):
+    for z in bounded(rng, n, _beaver.Divisor(d).offset):
+        check(3, d, n, z, rng, factor, owes=True, adds=True)
 
 
 @pytest.mark.parametrize("n", LENGTHS)

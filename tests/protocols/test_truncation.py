@@ -29,7 +29,7 @@ def test_truncate(setting, by, rng):
     z[:6] = torch.tensor([offset, -offset, offset - 1, 1 - offset, by, -by])
     opened, cost = setting.run(lambda suite, party, x: suite.truncate(party, x, by), (z, by * 7))
     check(opened, z, by)
-    assert cost == setting.costs(truncation.truncate_cost(setting.holders, 200))
+    assert cost == setting.costs(truncation.truncate_cost(setting.holders, 200, by))
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (64,), (65,), (2, 3), (1000,)], ids=str)
@@ -38,7 +38,7 @@ def test_shapes(setting, shape, rng):
     opened, cost = setting.run(lambda suite, party, x: suite.truncate(party, x, 1 << 16), (z, 1 << 32))
     assert opened.shape == z.shape
     check(opened, z, 1 << 16)
-    assert cost == setting.costs(truncation.truncate_cost(setting.holders, z.numel()))
+    assert cost == setting.costs(truncation.truncate_cost(setting.holders, z.numel(), 1 << 16))
 
 
 def test_a_window_is_truncated_alone(setting, rng):

@@ -60,7 +60,7 @@ class Log:
         after(
             ring,
             "truncate_mask",
-            lambda out, keys, base, offset, z: note(keys, base, z.shape[1], "message"),
+            lambda out, keys, base, offset, z, *rest: note(keys, base, z.shape[1], "message"),
         )
         after(
             ring,
