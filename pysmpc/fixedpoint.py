@@ -9,7 +9,7 @@ bound of truncation, and lets two of them be subtracted and compared exactly.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import torch
@@ -30,18 +30,15 @@ class Precision:
 
     base: int = 2
     digits: int = 16
+    scale: int = field(init=False, repr=False, compare=False)  # steps to one
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", int(self.base ** max(self.digits, 0)))
         if self.base < 2 or self.digits < 0 or self.scale > 1 << 30:
             raise EncodingError(
                 f"precision base={self.base}, digits={self.digits} is not usable: the base must be at least 2 "
                 "and base**digits at most 2**30"
             )
-
-    @property
-    def scale(self) -> int:
-        """Steps to one."""
-        return int(self.base**self.digits)
 
 
 INTEGER = Precision(2, 0)

@@ -145,7 +145,7 @@ def same_value(x: SecretTensor, scale: int) -> SecretTensor:
 
 def is_number(x: Any) -> bool:
     """Whether x is a Python number (or an exact fraction)."""
-    return isinstance(x, (int, float, Fraction, Number))
+    return not isinstance(x, torch.Tensor) and isinstance(x, (int, float, Fraction, Number))
 
 
 def same_window(x: SecretTensor, y: SecretTensor) -> bool:
