@@ -49,11 +49,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`sy.local_worker`, once torch is hooked, `sy.sandbox`, and what needs a network: `sy.connect`."""
+    """`sy.local_worker`, once torch is hooked, `sy.sandbox`, `sy.securenn`, and what needs a network: `sy.connect`."""
     if name == "local_worker":
         return active_hook().local_worker
-    if name == "sandbox":
-        return import_module("pysmpc.sandbox")
+    if name in ("sandbox", "securenn"):
+        return import_module(f"pysmpc.{name}")
     if name in ("connect", "PrivateDataLoader"):
         return getattr(import_module("pysmpc.remote.parties"), name)
     raise AttributeError(f"module 'pysmpc' has no attribute '{name}'")

@@ -21,7 +21,7 @@ Where this differs from the paper:
   Here the two neighbours that become one are chosen on the same side of the answer
   (`NEGATIVE`, `POSITIVE`), and r - 1 and r + 1 are carried in 65 bits.
 
-MatMul (algorithms 1 and 2) is the Beaver product of `pysmpc.protocols.products`: P2
+MatMul (algorithm 1) is the Beaver product of `pysmpc.protocols.products`: P2
 deals the triple, and one mask a value saves what was opened before.
 """
 
@@ -75,8 +75,8 @@ class BitShares:
     shape: tuple[int, ...]
 
 
-def _pair(party: Party) -> KeySet:
-    """The key that P0 and P1 have in common, and P2 has not."""
+def pair_of(party: Party) -> KeySet:
+    """The key that P0 and P1 have in common, and P2 has not, once for each hosted holder."""
     if party.holders != HOLDERS:
         raise PartyError(
             f"SecureNN is for two holders and the provider, not for {party.holders} holders; "
@@ -109,7 +109,7 @@ def private_compare(party: Party, x: BitShares, r: torch.Tensor) -> Bit:
     4. P2 sends beta' under a dealt bit to both.
     """
     n = r.numel()
-    pair = _pair(party)
+    pair = pair_of(party)
     base, own = party.dealer.streams(MATERIAL), party.dealer.streams(STREAMS)
     known: list[torch.Tensor] = []
 
@@ -164,7 +164,7 @@ def share_convert(party: Party, a: Share, shift: tuple[int, int] = (0, 0)) -> Od
 
     2^64 - 1 is 0 in the odd ring.
     """
-    keys, pair, words = party.dealer.keys, _pair(party), a.words()
+    keys, pair, words = party.dealer.keys, pair_of(party), a.words()
     n = words.shape[1]
     symbols = residues.symbol_words(n)
     base = party.dealer.streams(STREAMS)
@@ -228,7 +228,7 @@ def _deal(party: Party, n: int, select: bool = False, by: ring.Divisor | None = 
 
 def _msb(party: Party, y: Odd, material: _Material, beside: list[torch.Tensor], cause: str) -> tuple[Bit, torch.Tensor]:
     """The bit, and the openings of messages that go in the same round as r."""
-    keys, pair, own = party.dealer.keys, _pair(party), material.own
+    keys, pair, own = party.dealer.keys, pair_of(party), material.own
     n = y.words.shape[1]
     # 1. x is a sum of streams; r = 2 y + x
     message = residues.double(keys, own + OWN_X, y.words)
@@ -280,6 +280,13 @@ def relu(party: Party, x: Share, by: int = 1) -> Share:
     result = Share.of(out, x.shape, x.scale // by)
     result.body.sign = bit
     return result
+
+
+@opens("reveal")
+def reveal_odd(party: Party, y: Odd) -> torch.Tensor:
+    """The elements [1 or 0, n] behind y, to every hosting process.  One round."""
+    [total] = party.channel.open([y.words], "reveal", [y.shape])
+    return residues.opened(total, y.words)[:1]
 
 
 @opens("mask")

@@ -1,10 +1,11 @@
 """SecureNN, step by step and as a suite, against Python integers; and what its third party sees."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
-from settings import EDGES, Setting, random_words
+from securenn_settings import SECURENN
+from settings import EDGES, random_words
 
 from pysmpc import residues, ring
 from pysmpc.errors import PartyError
@@ -19,18 +20,7 @@ LENGTHS = [0, 1, 63, 64, 65, 200, 1025]
 ODD = (1 << 64) - 1
 
 
-@dataclass(frozen=True)
-class SecureNN(Setting):
-    """A setting of two holders under this suite."""
-
-    def sessions(self):
-        names = [f"holder{i}" for i in range(self.holders)]
-        if self.name == "threads":
-            return threads.sessions(names, suite=snn)
-        return [virtual_session(names, suite=snn)]
-
-
-@pytest.fixture(params=[SecureNN("virtual", 2), SecureNN("threads", 2)], ids=str)
+@pytest.fixture(params=SECURENN, ids=str)
 def setting(request):
     return request.param
 

@@ -1,0 +1,23 @@
+"""The settings of `settings.py` for SecureNN: two holders, and a provider that takes part."""
+
+from dataclasses import dataclass
+
+from settings import Setting
+
+from pysmpc.protocols.suite import snn
+from pysmpc.runtime import threads
+from pysmpc.runtime.session import virtual_session
+
+
+@dataclass(frozen=True)
+class SecureNN(Setting):
+    """A setting of two holders under this suite."""
+
+    def sessions(self):
+        names = [f"holder{i}" for i in range(self.holders)]
+        if self.name == "threads":
+            return threads.sessions(names, suite=snn)
+        return [virtual_session(names, suite=snn)]
+
+
+SECURENN = [SecureNN("virtual", 2), SecureNN("threads", 2)]
