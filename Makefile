@@ -12,7 +12,7 @@ export PIP_CONSTRAINT := $(abspath $(CONSTRAINTS))
 export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo demo-remote test lint type bench wheel asan constant-time mutants venv clean
+.PHONY: demo demo-remote test lint type bench bench-count curves wheel asan constant-time mutants venv clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -31,7 +31,14 @@ type: $(READY)
 	$(BIN)/mypy && $(BIN)/stubtest --allowlist tools/stubtest-allow --ignore-unused-allowlist pysmpc._ring pysmpc._beaver
 
 bench: $(READY)
-	$(BIN)/pytest bench --benchmark-columns=min,median,iqr,rounds $(ARGS)
+	@mkdir -p build
+	$(BIN)/pytest bench -q -p no:randomly --benchmark-quiet --benchmark-json=build/bench.json $(ARGS)
+
+bench-count: $(READY)
+	$(BIN)/python bench/count.py $(ARGS)
+
+curves: $(READY)
+	$(BIN)/python bench/curves.py $(ARGS)
 
 wheel: $(READY)
 	BIN=$(BIN) tools/wheel

@@ -12,14 +12,19 @@ def secret(parties, *shape):
     return plain, sy.encrypt(plain, parties)
 
 
-def test_relu(beside, parties):
-    x, hidden = secret(parties, N)
-    beside(lambda: torch.relu(hidden), lambda: torch.relu(x), parties, N)
+def test_encrypt(beside, parties):
+    x = torch.randn(N)
+    beside(lambda: sy.encrypt(x, parties), lambda: x.clone(), parties, N)
 
 
-def test_compare(beside, parties):
+def test_decrypt(beside, parties):
     x, hidden = secret(parties, N)
-    beside(lambda: hidden > 0, lambda: x > 0, parties, N)
+    beside(lambda: sy.decrypt(hidden), lambda: x.clone(), parties, N)
+
+
+def test_truncate(beside, parties):
+    x, hidden = secret(parties, N)
+    beside(lambda: (hidden * 0.3).cell.settle(), lambda: x * 0.3, parties, N)
 
 
 def test_multiply(beside, parties):
@@ -32,12 +37,36 @@ def test_multiply(beside, parties):
     beside(secure, lambda: x * y, parties, N)
 
 
-def test_matmul_256_with_truncation(beside, parties):
-    x, a = secret(parties, 256, 256)
-    y, b = secret(parties, 256, 256)
-    beside(lambda: (a @ b).cell.settle(), lambda: x @ y, parties)
+def test_relu(beside, parties):
+    x, hidden = secret(parties, N)
+    beside(lambda: torch.relu(hidden), lambda: torch.relu(x), parties, N)
+
+
+def test_compare(beside, parties):
+    x, hidden = secret(parties, N)
+    beside(lambda: hidden > 0, lambda: x > 0, parties, N)
 
 
 def test_argmax_of_ten(beside, parties):
     x, hidden = secret(parties, 640, 10)
     beside(lambda: hidden.argmax(1), lambda: x.argmax(1), parties, 6400)
+
+
+def test_matmul_256_with_truncation(beside, parties):
+    x, a = secret(parties, 256, 256)
+    y, b = secret(parties, 256, 256)
+    beside(lambda: (a @ b).cell.settle(), lambda: x @ y, parties, macs=256**3)
+
+
+def test_convolution(beside, parties):
+    """32 images of 28 x 28, six filters of 5 x 5."""
+    x, a = secret(parties, 32, 1, 28, 28)
+    w, b = secret(parties, 6, 1, 5, 5)
+    conv = torch.nn.functional.conv2d
+    beside(lambda: conv(a, b, padding=2).cell.settle(), lambda: conv(x, w, padding=2), parties, macs=32 * 6 * 25 * 784)
+
+
+def test_max_pool(beside, parties):
+    x, a = secret(parties, 32, 6, 28, 28)
+    pool = torch.nn.functional.max_pool2d
+    beside(lambda: pool(a, 2), lambda: pool(x, 2), parties, x.numel())

@@ -1,36 +1,47 @@
-"""A training step of the article's network: forward, backward and update."""
+"""Training steps and inference of whole networks: forward, backward and update beside plain torch."""
 
 import pytest
 import torch
-from torch import nn
+from networks import lenet, mlp, step
 
 import pysmpc as sy
 
 
-def network():
-    return nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10))
+def train(beside, parties, plain, x, y, **encoding):
+    hidden = sy.encrypt(plain, parties, **encoding)
+    hx, hy = sy.encrypt(x, parties, **encoding), sy.encrypt(y, parties, **encoding)
+    ours = torch.optim.SGD(hidden.parameters(), lr=0.02)
+    theirs = torch.optim.SGD(plain.parameters(), lr=0.02)
+
+    def secure():
+        step(hidden, ours, hx, hy)
+        next(hidden.parameters()).cell.body  # noqa: B018  (updates that wait are part of the step)
+
+    beside(secure, lambda: step(plain, theirs, x, y), parties)
 
 
-def step(model, optimizer, x, y):
-    optimizer.zero_grad()
-    loss = ((model(x) - y) ** 2).sum() / len(x)
-    loss.backward()
-    optimizer.step()
+def infer(beside, parties, plain, x):
+    """Sharing a batch, the forward pass, opening the result; the weights were opened under their masks before."""
+    hidden = sy.encrypt(plain, parties)
+    with torch.no_grad():
+        beside(lambda: sy.decrypt(hidden(sy.encrypt(x, parties))), lambda: plain(x), parties)
 
 
 @pytest.mark.parametrize("batch", [64, 512])
 @pytest.mark.parametrize("encoding", [{"frac_bits": 16}, {"precision_fractional": 3}], ids=["2^-16", "10^-3"])
 def test_mlp_step(beside, parties, batch, encoding):
-    x, y, plain = torch.randn(batch, 784), torch.randn(batch, 10), network()
-    hidden = sy.encrypt(plain, parties, **encoding)
-    hx, hy = sy.encrypt(x, parties, **encoding), sy.encrypt(y, parties, **encoding)
-    ours = torch.optim.SGD(hidden.parameters(), lr=0.02)
-    theirs = torch.optim.SGD(plain.parameters(), lr=0.02)
-    beside(lambda: step(hidden, ours, hx, hy), lambda: step(plain, theirs, x, y), parties)
+    train(beside, parties, mlp(128, 64), torch.randn(batch, 784), torch.randn(batch, 10), **encoding)
 
 
-def test_mlp_inference(beside, parties):
-    x, plain = torch.randn(64, 784), network()
-    hidden, hx = sy.encrypt(plain, parties), sy.encrypt(x, parties)
-    with torch.no_grad():
-        beside(lambda: hidden(hx), lambda: plain(x), parties)
+@pytest.mark.parametrize("batch", [1, 64])
+def test_mlp_inference(beside, parties, batch):
+    infer(beside, parties, mlp(128, 64), torch.randn(batch, 784))
+
+
+@pytest.mark.parametrize("batch", [1, 32])
+def test_lenet_forward(beside, parties, batch):
+    infer(beside, parties, lenet(), torch.randn(batch, 1, 28, 28))
+
+
+def test_lenet_step(beside, parties):
+    train(beside, parties, lenet(), torch.randn(64, 1, 28, 28), torch.randn(64, 10))

@@ -1,0 +1,29 @@
+"""The networks that are measured."""
+
+from torch import nn
+
+
+def mlp(*widths):
+    """784 - widths - 10 with ReLU."""
+    layers, before = [], 784
+    for width in widths:
+        layers += [nn.Linear(before, width), nn.ReLU()]
+        before = width
+    return nn.Sequential(*layers, nn.Linear(before, 10))
+
+
+def lenet():
+    """LeNet-5 on 28 x 28 with ReLU and maxima (LeCun et al., 1998, as it is written today)."""
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
+    )  # fmt: skip
+
+
+def step(model, optimizer, x, y):
+    """Forward, backward, update."""
+    optimizer.zero_grad()
+    loss = ((model(x) - y) ** 2).sum() / len(x)
+    loss.backward()
+    optimizer.step()
