@@ -16,7 +16,7 @@ import pysmpc as sy
 from pysmpc.datasets import idx, mnist
 from pysmpc.demo import main as local
 from pysmpc.demo.settings import Settings
-from pysmpc.demo.training import Batch, Fit, SecretSide
+from pysmpc.demo.training import Batch, Fit, PlainSide, SecretSide
 from pysmpc.remote.local import LocalWorkers
 from pysmpc.remote.parties import RemoteParties
 from pysmpc.remote.pointers import DataPointer
@@ -30,6 +30,7 @@ class Outcome(NamedTuple):
 
     remote: Fit
     local: Fit
+    plain: Fit
     remote_stats: Stats
     local_stats: Stats
     traffic: int
@@ -94,31 +95,31 @@ def run(settings: Settings, *, verbose: bool) -> Outcome:
     secret = sy.encrypt(model, parties_here, **settings.precision)
     side = SecretSide(parties_here, plaintext_model=False)
     twin = local.train(side, secret, data, settings, title="one process", verbose=False)
-    return Outcome(remote, twin, remote_stats, parties_here.stats.copy(), traffic)
+    plain = local.train(PlainSide(), model, local.load(settings), settings, title="plain torch", verbose=False)
+    return Outcome(remote, twin, plain, remote_stats, parties_here.stats.copy(), traffic)
 
 
 def table(outcome: Outcome, settings: Settings) -> str:
     """What came of it."""
-    remote, twin = outcome.remote, outcome.local
+    fits = (outcome.remote, outcome.local, outcome.plain)
 
-    def row(text: str, first: object, second: object) -> str:
-        return f"{text:<36}{first:>18}{second:>18}"
+    def row(text: str, *columns: object) -> str:
+        return f"{text:<36}" + "".join(f"{column:>16}" for column in columns)
 
-    def median(fit: Fit) -> str:
-        return f"{1000 * statistics.median(fit.seconds):.1f} ms"
-
+    seconds = [statistics.median(fit.seconds) for fit in fits]
     here, there = outcome.local_stats, outcome.remote_stats
     return "\n".join(
         [
             "",
-            row("", f"{settings.workers + 2} processes", "one process"),
-            row(f"right of {settings.train_items} training items", remote.train_correct, twin.train_correct),
-            row(f"right of {settings.test_items} held-out items", remote.test_correct[-1], twin.test_correct[-1]),
-            row("a step, median", median(remote), median(twin)),
+            row("", f"{settings.workers + 2} processes", "one process", "plain torch"),
+            row(f"right of {settings.train_items} training items", *(fit.train_correct for fit in fits)),
+            row(f"right of {settings.test_items} held-out items", *(fit.test_correct[-1] for fit in fits)),
+            row("a step, median", *(f"{1000 * each:.2f} ms" for each in seconds)),
+            row("to plain torch", *(f"{each / seconds[2]:.1f}" for each in seconds[:2])),
             row("rounds", there.rounds, here.rounds),
             row("bytes sent by a holder", there.sent, here.sent),
             row("bytes dealt by the provider", there.dealt, here.dealt),
-            row("bytes through the driver", outcome.traffic, ""),
+            row("bytes through the driver", outcome.traffic),
             "",
             "TLS 1.3, mutual; each holder shared her own items; the driver's bytes are its program, the initial model "
             "and what was opened to it.",

@@ -42,7 +42,7 @@ from pysmpc.runtime.wire import MESSAGE, PACKED, WORDS, Gather, Stream, framed, 
 BATCH = 16  # operations in one message
 WINDOW = 256  # operations that the slowest worker may be behind
 WINDOW_BYTES = 1 << 26  # of buffers
-SILENCE = 2.0  # seconds without a heartbeat
+SILENCE = 3.0  # seconds without a heartbeat
 GRACE = 0.15  # seconds to tell the cause of a failure from its echoes
 READY = 30.0  # seconds for a session to stand
 LARGE = 1 << 18  # bytes of operations that are sent without waiting for a whole batch

@@ -21,6 +21,7 @@ from pysmpc.remote.config import WorkerConfig
 
 LOG = "openings.jsonl"
 APPROVED, WAITING = "approved", "waiting"
+WAITING_LIMIT = 1000
 
 
 class Openings:
@@ -80,7 +81,8 @@ class Openings:
         try:
             (self._state / APPROVED / request).unlink()
         except FileNotFoundError:
-            (self._state / WAITING / request).touch()
+            if len(waiting(str(self._state))) < WAITING_LIMIT:
+                (self._state / WAITING / request).touch()
             return False
         return True
 

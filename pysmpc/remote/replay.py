@@ -74,6 +74,8 @@ class Replay:
         self._values = values
         self._cells: dict[int, Cell] = {}
         self._origins: dict[int, Origin] = {}
+        self._written: dict[int, int] = {}  # how many operations there were when a slot was last written
+        self._count = 0
 
     def cell(self, slot: int) -> Cell:
         """What is in a slot."""
@@ -88,11 +90,16 @@ class Replay:
             raise ChannelError(f"slot {slot} is not free")
         self._cells[slot] = cell
         self._origins[slot] = origin
+        self._written[slot] = self._count
         cell.slot = slot
 
     def origin(self, ref: Ref) -> Origin:
         """Whose data a value was computed from."""
         return self._origins[ref.slot]
+
+    def version(self, ref: Ref) -> int:
+        """Tells a value from others that were in its slot, or will be."""
+        return self._written[ref.slot]
 
     def __len__(self) -> int:
         return len(self._cells)
@@ -113,12 +120,13 @@ class Replay:
 
     def run(self, operation: Operation, buffers: Iterator[torch.Tensor]) -> None:
         """One operation; `open` and fetches are the worker's business."""
+        self._count += 1
         if isinstance(operation, Call):
             self._call(operation, buffers)
         elif isinstance(operation, Drop):
             for slot in operation.slots:
                 self.cell(slot)
-                del self._cells[slot], self._origins[slot]
+                del self._cells[slot], self._origins[slot], self._written[slot]
         elif isinstance(operation, Input):
             self._input(operation)
         elif isinstance(operation, Load):
@@ -147,6 +155,7 @@ class Replay:
         if func._schema.is_mutable:
             for slot in slots:
                 self._origins[slot] = origin
+                self._written[slot] = self._count
         try:
             out = HANDLERS[func](*args, **kwargs)
         except Exception as error:

@@ -399,7 +399,7 @@ class Attendance:
         if not words.shape[0]:
             return
         origin = self._replay.origin(operation.ref)
-        request = request_id(self._setup.session, operation.ref, self.driver)
+        request = request_id(self._setup.session, self.driver, self._replay.version(operation.ref), operation.ref)
         try:
             self.worker.openings.open(self.driver, origin.owners, origin.count, tuple(operation.ref.size), request)
         except OpenNotPermittedError as error:

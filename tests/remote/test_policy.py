@@ -98,6 +98,15 @@ def test_approval_by_hand(office, tmp_path):
         assert torch.allclose(sy.decrypt(x), torch.tensor(float(ITEMS.sum())), atol=0.01)
         with pytest.raises(OpenNotPermittedError):
             sy.decrypt(x)  # once
+        [request] = policy.waiting(state)
+        assert policy.approve(state, request)
+        x.add_(1)  # another value in the same place is another request
+        with pytest.raises(OpenNotPermittedError):
+            sy.decrypt(x)
+        del x
+        y = sy.encrypt(owned(parties), parties).sum()
+        with pytest.raises(OpenNotPermittedError):
+            sy.decrypt(y)
 
 
 def test_a_driver_without_the_right_to_open(office, tmp_path):

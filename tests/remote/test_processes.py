@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
 
 import pysmpc as sy
 from pysmpc import sandbox
 from pysmpc.demo import remote
 from pysmpc.demo.settings import Settings
+from pysmpc.remote.local import LocalWorkers
 
 pytestmark = pytest.mark.slow
 
@@ -21,6 +23,29 @@ def test_the_demo():
     assert outcome.traffic < remote.DRIVER_LIMIT
     assert abs(outcome.remote.test_correct[-1] - outcome.local.test_correct[-1]) <= 32
     assert outcome.remote.test_correct[-1] > 320
+
+
+def test_a_long_run_stays_flat():
+    """3,000 steps of a small network: no worker grows, slots are used again, the driver sends little."""
+    with LocalWorkers() as workers, workers.connect() as parties:
+        model = sy.encrypt(nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 4)), parties)
+        x, y = sy.encrypt(torch.randn(32, 20), parties), sy.encrypt(torch.randn(32, 4), parties)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+        memory, traffic = [], []
+        for step in range(3000):
+            optimizer.zero_grad()
+            loss = nn.functional.mse_loss(model(x), y)
+            loss.backward()
+            optimizer.step()
+            if step % 100 == 99:
+                sy.decrypt(loss.detach())
+            if step in (999, 2999):
+                memory.append([report["memory"] for report in parties.status()])
+                traffic.append(sum(parties.traffic))
+                assert all(report["sessions"][0]["values"] < 30 for report in parties.status())
+        growth = [after - before for before, after in zip(*memory, strict=True)]
+        assert max(growth) < 8e6, growth
+        assert (traffic[1] - traffic[0]) / 2000 < 1500, traffic
 
 
 def test_the_documents_helpers():
