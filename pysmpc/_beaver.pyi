@@ -48,6 +48,36 @@ def select_finish(
 def beaver_mul(keys: Keys, d: int, y: int, a: int, e: int, z: int, n: int) -> None: ...
 def beaver_square(keys: Keys, d: int, x: int, a: int, z: int, n: int) -> None: ...
 
+@disjoint_base
+class Function:
+    def __new__(cls, bits: int, words: int, less: bool) -> Self: ...
+    @property
+    def bits(self) -> int: ...
+    @property
+    def words(self) -> int: ...
+    @property
+    def key_words(self) -> int: ...
+
+def fss_deal(
+    keys: Keys,
+    base: int,
+    f: Function,
+    alpha: int,
+    values: int,
+    others: int,
+    n: int,
+    first: int,
+    last: int,
+    key: int,
+) -> None: ...
+def fss_eval(
+    keys: Keys, base: int, f: Function, key: int, x: int, shift: int, n: int, first: int, last: int, out: int
+) -> None: ...
+def fss_mask_deal(
+    keys: Keys, mask: int, base: int, f: Function, d: Divisor | None, first: int, last: int, key: int
+) -> None: ...
+def fss_relu(keys: Keys, d: Divisor | None, c: int, shift: int, u: int, t: int, out: int, n: int) -> None: ...
+
 _Factor = tuple[int, int, int, int, int, int, int, int, int, int]
 
 @disjoint_base

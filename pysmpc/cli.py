@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pysmpc import __version__
-from pysmpc.demo.settings import HOLDERS, Settings
+from pysmpc.demo.settings import HOLDERS, PAIRS, PROTOCOLS, Settings
 from pysmpc.errors import PysmpcError
 from pysmpc.remote import commands
 
@@ -159,6 +159,9 @@ def add_demo_arguments(demo: Parser) -> None:
         help=f"share holders, 2 to {len(HOLDERS)} (default: %(default)s)",
     )
     secrecy.add_argument(
+        "--protocol", choices=PROTOCOLS, default=default.protocol, help="for comparisons (default: %(default)s)"
+    )
+    secrecy.add_argument(
         "--plaintext-model",
         action="store_true",
         help="keep the weights public and only the data secret; every step opens the gradients to the model's owner",
@@ -187,6 +190,10 @@ def demo_settings(arguments: argparse.Namespace, parser: Parser) -> Settings:
     settings = Settings(**values)
     if settings.batch_size > settings.train_items:
         parser.error(f"--batch-size {settings.batch_size} is more than the {settings.train_items} training items")
+    if settings.protocol in PAIRS and settings.workers != 2:
+        parser.error(
+            f"--protocol {settings.protocol} is for 2 workers, not {settings.workers}; leave it out for the default"
+        )
     return settings
 
 

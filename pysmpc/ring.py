@@ -17,6 +17,7 @@ from pysmpc.layout import Layout
 from pysmpc.prg import KeySet
 
 Divisor = _beaver.Divisor
+Function = _beaver.Function
 
 target = _ring.target
 reason = _ring.reason
@@ -439,6 +440,83 @@ def select_finish(
         _address(beta),
         _address(rho, keys.rows, n),
         _optional(corrections, select_rows(divisor) * n),
+        out.data_ptr(),
+        n,
+    )
+    return out
+
+
+# --- function secret sharing (src/c/fss.inc.h), for two holders ----------------------
+
+FSS_SALT = 2  # words of a key for all its elements
+FSS_GRAIN = 128  # a key begins at a multiple of so many elements
+
+
+def fss_deal(
+    keys: KeySet,
+    base: int,
+    f: Function,
+    alpha: torch.Tensor,
+    values: torch.Tensor,
+    others: torch.Tensor,
+    first: int,
+    last: int,
+    out: torch.Tensor,
+) -> None:
+    """Dealer: key of the elements [first, last) of alpha [n]; values where f holds, others elsewhere, [words, n]."""
+    use_torch_threads()
+    n = alpha.numel()
+    _beaver.fss_deal(
+        keys.native,
+        base,
+        f,
+        _address(alpha),
+        _address(values, f.words, n),
+        _address(others, f.words, n),
+        n,
+        first,
+        last,
+        _address(out, FSS_SALT + f.key_words * (last - first)),
+    )
+
+
+def fss_eval(
+    keys: KeySet, base: int, f: Function, key: torch.Tensor, x: torch.Tensor, shift: int, first: int, out: torch.Tensor
+) -> int:
+    """Holders: out [rows, words, n] at x - shift, from element `first` to the end of the key, which is returned."""
+    use_torch_threads()
+    n = x.shape[-1]
+    last = first + (key.numel() - FSS_SALT) // f.key_words
+    _beaver.fss_eval(
+        keys.native, base, f, _address(key), _address(x), shift, n, first, last, _address(out, keys.rows, f.words, n)
+    )
+    return last
+
+
+def fss_mask_deal(
+    keys: KeySet, mask: int, base: int, f: Function, divisor: Divisor | None, first: int, last: int, out: torch.Tensor
+) -> None:
+    """Dealer: key of comparisons with (or of the points) r, the total of stream `mask`."""
+    use_torch_threads()
+    size = FSS_SALT + f.key_words * (last - first)
+    _beaver.fss_mask_deal(keys.native, mask, base, f, divisor, first, last, _address(out, size))
+
+
+def fss_relu(
+    keys: KeySet, divisor: Divisor | None, c: torch.Tensor, shift: int, u: torch.Tensor, t: torch.Tensor
+) -> torch.Tensor:
+    """Holders: shares [rows, n] of ReLU from u [rows, 2 or 3, n] and shares t of the (truncated) value."""
+    use_torch_threads()
+    out = torch.empty_like(t)
+    words = 2 if divisor is None else 3
+    n = c.shape[1]
+    _beaver.fss_relu(
+        keys.native,
+        divisor,
+        _address(c),
+        shift,
+        _address(u, keys.rows, words, n),
+        _address(t, keys.rows, n),
         out.data_ptr(),
         n,
     )

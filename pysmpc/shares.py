@@ -33,15 +33,15 @@ def next_serial() -> int:
 
 @dataclass(eq=False)
 class Bit:
-    """Shared bits: public beta = bit ^ rho, and shares of the dealt bit rho.
+    """Shared bits: public beta = bit ^ rho, and shares of the bit rho.
 
-    beta: [1 or 0, ceil(n / 64)] packed; rho: [rows, n]; stream: that of rho;
-    flip: the value is not(bit).
+    beta: [1 or 0, ceil(n / 64)] packed; rho: [rows, n]; stream: that of rho, None where
+    the dealer does not know it; flip: the value is not(bit).
     """
 
     beta: torch.Tensor
     rho: torch.Tensor
-    stream: int
+    stream: int | None
     flip: bool = False
 
     def flipped(self) -> Bit:

@@ -6,7 +6,8 @@ this process hosts.  The kernels' own files (src/c/*.inc.h) say what is computed
 """
 
 from pysmpc._ring cimport (
-    Keys, product_combine, product_deal, product_masks, product_part, psm_divisor, psm_factor, psm_product, ptrdiff_t, size_t, steps, u64,
+    Keys, fss, product_combine, product_deal, product_masks, product_part, psm_divisor, psm_factor, psm_fss, psm_product, ptrdiff_t, size_t,
+    steps, u64,
 )
 
 
@@ -109,6 +110,51 @@ def beaver_mul(Keys keys, size_t d, size_t y, size_t a, size_t e, size_t z, size
 def beaver_square(Keys keys, size_t d, size_t x, size_t a, size_t z, size_t n):
     with nogil:
         steps.beaver_square(&keys.h, <const u64 *>d, <const u64 *>x, <const u64 *>a, <u64 *>z, n)
+
+
+cdef class Function:
+    """A point function (or, with less, a comparison) on 1 to 64 bits with 1 to 4 words of value."""
+
+    cdef psm_fss f
+
+    def __cinit__(self, unsigned bits, unsigned words, bint less):
+        if not 1 <= bits <= 64 or not 1 <= words <= 4:
+            raise ValueError(f"keys are for 1 to 64 bits and 1 to 4 words, not {bits} and {words}")
+        self.f.bits, self.f.words, self.f.less = bits, words, less
+
+    @property
+    def bits(self) -> int:
+        return self.f.bits
+
+    @property
+    def words(self) -> int:
+        return self.f.words
+
+    @property
+    def key_words(self) -> int:
+        return fss.key_words(self.f)
+
+
+def fss_deal(Keys keys, u64 base, Function f not None, size_t alpha, size_t values, size_t others, size_t n, size_t first, size_t last, size_t key):
+    with nogil:
+        fss.deal(&keys.h, base, f.f, <const u64 *>alpha, <const u64 *>values, <const u64 *>others, n, first, last, <u64 *>key)
+
+
+def fss_eval(Keys keys, u64 base, Function f not None, size_t key, size_t x, u64 shift, size_t n, size_t first, size_t last, size_t out):
+    with nogil:
+        fss.eval(&keys.h, base, f.f, <const u64 *>key, <const u64 *>x, shift, n, first, last, <u64 *>out)
+
+
+def fss_mask_deal(Keys keys, u64 mask, u64 base, Function f not None, Divisor d, size_t first, size_t last, size_t key):
+    cdef const psm_divisor *divisor = NULL if d is None else &d.d
+    with nogil:
+        fss.mask_deal(&keys.h, mask, base, f.f, divisor, first, last, <u64 *>key)
+
+
+def fss_relu(Keys keys, Divisor d, size_t c, u64 shift, size_t u, size_t t, size_t out, size_t n):
+    cdef const psm_divisor *divisor = NULL if d is None else &d.d
+    with nogil:
+        fss.relu(&keys.h, divisor, <const u64 *>c, shift, <const u64 *>u, <const u64 *>t, <u64 *>out, n)
 
 
 cdef class Product:

@@ -9,7 +9,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from pysmpc._ring cimport (
-    Keys, psm_aes_key, psm_holders, psm_product, psm_steps, psm_view, product_combine, product_deal, product_masks, product_part, ptrdiff_t, size_t, steps, u64, uint8_t,
+    Keys, fss, psm_aes_key, psm_fss_steps, psm_holders, psm_product, psm_steps, psm_view, product_combine, product_deal, product_masks,
+    product_part, ptrdiff_t, size_t, steps, u64, uint8_t,
 )
 
 
@@ -46,6 +47,9 @@ cdef extern from "work.h" nogil:
 cdef extern from "rounds.h" nogil:
     const psm_steps psm_steps_table
 
+cdef extern from "fss.h" nogil:
+    const psm_fss_steps psm_fss_table
+
 cdef extern from "product.h" nogil:
     int psm_product_deal(const psm_holders *h, const psm_product *p, u64 stream, u64 *corrections) noexcept
     int psm_product_combine(const psm_holders *h, const psm_product *p, u64 stream, const u64 *corrections, u64 *out) noexcept
@@ -66,6 +70,7 @@ cdef const psm_kernels *K = psm_kernels_get()
 if psm_dispatch_error() is not NULL:
     raise ImportError(psm_dispatch_error().decode())
 steps = &psm_steps_table
+fss = &psm_fss_table
 product_deal = &psm_product_deal
 product_combine = &psm_product_combine
 product_masks = &psm_product_masks

@@ -64,7 +64,7 @@ def main(settings: Settings) -> None:
     """Raises DatasetError for data that cannot be used, and OSError for a file of figures that cannot be written."""
     data = load(settings)
     model = initial(settings)
-    parties = sy.virtual(*settings.holders, provider="crypto_provider")
+    parties = sy.virtual(*settings.holders, provider="crypto_provider", protocol=settings.protocol)
     secret_data = encrypt(data, parties, settings)
     secret_model = (
         copy.deepcopy(model) if settings.plaintext_model else sy.encrypt(model, parties, **settings.precision)

@@ -94,10 +94,12 @@ def setting(figures: Figures) -> list[str]:
     """The setting that the figures hold for."""
     settings, environment = figures.settings, figures.environment
     precision = f"10^-{settings.precision_fractional}" if settings.frac_bits is None else f"2^-{settings.frac_bits}"
+    protocol = "" if settings.protocol == "default" else f", protocol {settings.protocol}"
     lines = [
         f"784-128-64-10, {settings.activation}, batches of {settings.batch_size}, {settings.epochs} epochs, "
         f"SGD {settings.lr:g}, precision {precision}, seed {settings.seed}.",
-        f"{', '.join(settings.holders)} and the crypto provider, all in this process; no network in the times.",
+        f"{', '.join(settings.holders)} and the crypto provider{protocol}, all in this process; "
+        "no network in the times.",
         f"Kernels for {environment.target}, torch {environment.torch}, {environment.threads} threads for either. "
         "A step is forward, backward, update and opening the loss.",
     ]

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+PROTOCOLS = ("default", "fss", "snn")
+PAIRS = ("fss", "snn")  # those for two holders
 HOLDERS = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi")
 
 
@@ -22,6 +24,7 @@ class Settings:
     activation: str = "relu"
     seed: int = 1
     workers: int = 2
+    protocol: str = "default"
     plaintext_model: bool = False
     precision_fractional: int = 3
     frac_bits: int | None = None

@@ -24,7 +24,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 LATER = {
     "snn": "SecureNN",
-    "fss": "function secret sharing",
     "falcon": "Falcon (replicated sharing)",
     "paillier": "Paillier encryption",
 }

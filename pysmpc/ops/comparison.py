@@ -70,7 +70,7 @@ def _in_backward() -> bool:
 
 
 def equal(x: Any, y: Any) -> SecretTensor:
-    """x == y: neither less nor greater.
+    """x == y.
 
     Where the backward pass of an extremum asks for its place, that is known, and is one
     place: the gradient goes to the first of equals.
@@ -80,8 +80,7 @@ def equal(x: Any, y: Any) -> SecretTensor:
         if found is not None:
             return result(Share(found, x.shape), x.session, INTEGER, torch.bool)
     d = _difference(x, y)
-    below, above = both_signs(d)
-    return logical(1 - below.to(torch.int64) - above.to(torch.int64))
+    return result(d.session.suite.zero(d.session.party, d.window()), d.session, d.unit, torch.bool)
 
 
 def logical(x: SecretTensor) -> SecretTensor:

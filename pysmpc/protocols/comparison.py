@@ -10,6 +10,8 @@ the selection.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from pysmpc import ring
@@ -58,6 +60,33 @@ def negative(party: Party, x: Share) -> Bit:
     return _sign_bit(party, base, corrections, c, 0)
 
 
+def zero_by(negative: Callable[[Party, Share], Bit]) -> Callable[[Party, Share], Share]:
+    """The test for zero by a protocol for signs."""
+
+    @opens(*negative.__dict__["opens"])
+    def zero(party: Party, x: Share) -> Share:
+        """The bits x = 0 as shares of 0 and 1, for any x above -2^63; rounds of one batch of signs.
+
+        1. The signs of x and of -x.
+        2. 1 less both.
+        """
+        words = x.words()
+        n = words.shape[1]
+        # 1. signs
+        sign = negative(party, Share.of(torch.cat([words, ring.scale(words, -1)], 1), (2 * n,)))
+        # 2. neither
+        signs = bit_share(party, sign, (2 * n,)).body.words
+        out = (signs[:, :n] + signs[:, n:]).neg_()
+        if party.lead is not None:
+            out[party.lead] += 1
+        return Share.of(out, x.shape)
+
+    return zero
+
+
+zero = zero_by(negative)
+
+
 def bit_share(party: Party, bit: Bit, shape: tuple[int, ...]) -> Share:
     """The bits as shares of 0 and 1.  No message."""
     words = ring.bit_share(party.dealer.keys, bit.beta, bit.rho)
@@ -101,12 +130,13 @@ def relu(party: Party, x: Share, by: int = 1) -> Share:
 @opens("select")
 def select(party: Party, bit: Bit, x: Share, by: int = 1) -> Share:
     """bit * x / by, elementwise.  One round, in which x is opened under a mask."""
-    by_ = divisor(by) if by > 1 else None
+    assert bit.stream is not None, "the dealer does not know the mask of this bit"
+    by_, stream = divisor(by) if by > 1 else None, bit.stream
     words = x.words()
     n = words.shape[1]
     base = party.dealer.streams(MATERIAL)
     corrections = party.dealer.corrections(
-        ring.select_rows(by_) * n, lambda keys, out: ring.select_deal(keys, base, bit.stream, by_, out)
+        ring.select_rows(by_) * n, lambda keys, out: ring.select_deal(keys, base, stream, by_, out)
     )
     message = ring.truncate_mask(party.dealer.keys, base, by_.offset if by_ else 0, words)
     [c] = party.channel.open([message], "select", [x.shape])
@@ -123,6 +153,11 @@ def _circuit_cost(holders: int, n: int) -> Cost:
 def negative_cost(holders: int, n: int) -> Cost:
     """Signs of n elements: 12.4 bytes an element and peer, 49 from the dealer."""
     return opening(holders, n) + _circuit_cost(holders, n)
+
+
+def zero_cost(holders: int, n: int) -> Cost:
+    """Two signs an element."""
+    return negative_cost(holders, 2 * n)
 
 
 def relu_cost(holders: int, n: int, truncated: bool) -> Cost:

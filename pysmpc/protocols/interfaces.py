@@ -48,7 +48,7 @@ CAUSES = {
     "truncate": "a dividend under a dealt mask",
     "compare": "a compared value, or bits of the circuit, under dealt masks",
     "relu": "the input of a ReLU under a dealt mask",
-    "select": "a value to select under a dealt mask",
+    "select": "a value to select under a dealt mask, and the bit under a dealt bit where it was not",
     "bits": "a value, or bits of it, under dealt masks",
     "reveal": "the value itself: somebody asked for it by name",
 }
@@ -110,6 +110,15 @@ class Channel(Protocol):
 
     def open_xor(self, messages: Sequence[torch.Tensor], cause: str) -> list[torch.Tensor]:
         """Exclusive or over all holders of each [rows, m] message."""
+
+    def open_both(
+        self,
+        sums: Sequence[torch.Tensor],
+        bits: Sequence[torch.Tensor],
+        cause: str,
+        shapes: Sequence[tuple[int, ...]] | None = None,
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """`open` of the first messages and `open_xor` of the others, in one round; shapes of the first."""
 
 
 class Dealer(Protocol):

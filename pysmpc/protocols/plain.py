@@ -130,6 +130,11 @@ def negative(party: Party, x: Share) -> Bit:
     return _bit(_values(x) < 0)
 
 
+def zero(party: Party, x: Share) -> Share:
+    """x == 0."""
+    return bit_share(party, _bit(_values(x) == 0), x.shape)
+
+
 def bit_share(party: Party, bit: Bit, shape: tuple[int, ...]) -> Share:
     """The bits as 0 and 1."""
     out = _share(_of(bit).reshape(shape), 1)

@@ -35,6 +35,7 @@ import torch
 from pysmpc import residues, ring
 from pysmpc.errors import PartyError
 from pysmpc.prg import KeySet
+from pysmpc.protocols.comparison import zero_by
 from pysmpc.protocols.interfaces import Cost, Party, asking, opening, opens
 from pysmpc.protocols.products import mul
 from pysmpc.protocols.sharing import add, sub
@@ -257,6 +258,9 @@ def negative(party: Party, x: Share) -> Bit:
     """The bits x < 0, for every x (1 less algorithm 6).  Seven rounds: ShareConvert, ComputeMSB."""
     material = _deal(party, x.numel)
     return _msb(party, share_convert(party, x, NEGATIVE), material, [], "compare")[0]
+
+
+zero = zero_by(negative)
 
 
 @opens("relu")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pysmpc.errors import PartyError
-from pysmpc.protocols import boolean, comparison, plain, products, securenn, sharing, truncation
+from pysmpc.protocols import boolean, comparison, fss, plain, products, securenn, sharing, truncation
 
 Protocol = Callable[..., Any]
 
@@ -44,6 +44,7 @@ class Suite:
     truncate_all: Protocol
     update_all: Protocol
     negative: Protocol
+    zero: Protocol
     bit_share: Protocol
     relu: Protocol
     select: Protocol
@@ -71,11 +72,12 @@ def _collect(name: str, *modules: Any, holders: int | None = None) -> Suite:
 
 
 default = _collect("default", sharing, products, truncation, comparison)
+function_secret_sharing = _collect("fss", sharing, products, truncation, comparison, fss, holders=2)
 plaintext = _collect("plaintext", plain)
 snn = _collect("snn", sharing, products, truncation, comparison, securenn, holders=securenn.HOLDERS)
 
 #: By the names under which users ask for them.
-suites = {suite.name: suite for suite in (default, snn)}
+suites = {suite.name: suite for suite in (default, function_secret_sharing, snn)}
 
 
 def suite_named(name: str | None) -> Suite:

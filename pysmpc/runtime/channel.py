@@ -40,6 +40,16 @@ class _Counting:
             found = tuple(shapes) if shapes is not None else tuple((m.shape[1],) for m in messages)
             ledger.note(self.where, cause, self.stats.rounds, found, words)
 
+    def _seen(self, cause: str, messages: Sequence[torch.Tensor], opened: list[torch.Tensor]) -> list[torch.Tensor]:
+        if self.observer:
+            self.observer(cause, list(messages), opened)
+        return opened
+
+
+def all_shapes(shapes: Shapes, bits: Sequence[torch.Tensor]) -> Shapes:
+    """Shapes of the sums, and of packed bits behind them."""
+    return None if shapes is None else [*shapes, *((m.shape[1],) for m in bits)]
+
 
 class Local(_Counting):
     """All holders in this process."""
@@ -60,10 +70,16 @@ class Local(_Counting):
         combine: Callable[[torch.Tensor], torch.Tensor],
     ) -> list[torch.Tensor]:
         self.count(messages, cause, shapes)
-        opened = [combine(m) for m in messages]
-        if self.observer:
-            self.observer(cause, list(messages), opened)
-        return opened
+        return self._seen(cause, messages, [combine(m) for m in messages])
+
+    def open_both(
+        self, sums: Sequence[torch.Tensor], bits: Sequence[torch.Tensor], cause: str, shapes: Shapes = None
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Sums over the rows, and exclusive ors over the rows."""
+        self.count([*sums, *bits], cause, all_shapes(shapes, bits))
+        opened = [*map(ring.rows_sum, sums), *map(ring.rows_xor, bits)]
+        self._seen(cause, [*sums, *bits], opened)
+        return opened[: len(sums)], opened[len(sums) :]
 
 
 class Link(Protocol):
@@ -91,6 +107,18 @@ class Linked(_Counting):
         """Exclusive ors over the holders."""
         return self._exchange(messages, cause, None, torch.bitwise_xor)
 
+    def open_both(
+        self, sums: Sequence[torch.Tensor], bits: Sequence[torch.Tensor], cause: str, shapes: Shapes = None
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Sums over the holders, and exclusive ors over the holders."""
+        words = sum(m.shape[1] for m in sums)
+
+        def combine(mine: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+            return torch.cat([ring.add(mine[:words], theirs[:words]), mine[words:] ^ theirs[words:]])
+
+        opened = self._exchange([*sums, *bits], cause, all_shapes(shapes, bits), combine)
+        return opened[: len(sums)], opened[len(sums) :]
+
     def _swap(self, cause: str, words: torch.Tensor) -> Iterable[tuple[str, torch.Tensor]]:
         """Send a message to every other holder; theirs."""
         for link in self._links:
@@ -116,7 +144,4 @@ class Linked(_Counting):
                     f"{words.numel()}: the parties run different programs"
                 )
             total = combine(total, words)
-        opened = [part.reshape(1, -1) for part in total.split(sizes)]
-        if self.observer:
-            self.observer(cause, list(messages), opened)
-        return opened
+        return self._seen(cause, messages, [part.reshape(1, -1) for part in total.split(sizes)])

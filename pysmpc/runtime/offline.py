@@ -20,7 +20,7 @@ from pysmpc.errors import MaterialError
 from pysmpc.prg import KeySet, fresh_key
 from pysmpc.protocols.interfaces import Party
 from pysmpc.protocols.suite import Suite, default
-from pysmpc.runtime.channel import Shapes, _Counting
+from pysmpc.runtime.channel import Shapes, _Counting, all_shapes
 from pysmpc.runtime.dealer import LocalFeed, SeedDealer
 from pysmpc.runtime.session import Session, check_names
 from pysmpc.runtime.stats import Stats
@@ -71,6 +71,13 @@ class Dry(_Counting):
     def open_xor(self, messages: Sequence[torch.Tensor], cause: str) -> list[torch.Tensor]:
         """Empty words."""
         return self.open(messages, cause)
+
+    def open_both(
+        self, sums: Sequence[torch.Tensor], bits: Sequence[torch.Tensor], cause: str, shapes: Shapes = None
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Empty words."""
+        opened = self.open([*sums, *bits], cause, all_shapes(shapes, bits))
+        return opened[: len(sums)], opened[len(sums) :]
 
 
 def dry_session(holders: Sequence[str], provider: str = "crypto_provider", suite: Suite = default) -> Session:

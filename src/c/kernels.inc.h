@@ -15,6 +15,7 @@
 #include "select.inc.h"
 #include "securenn.inc.h"
 #include "odd.inc.h"
+#include "fss.inc.h"
 
 #define PSM_KERNELS(NAME) \
     { \
@@ -60,4 +61,8 @@
         .odd_finish = psm_odd_finish, \
         .odd_double = psm_odd_double, \
         .odd_opened = psm_odd_opened, \
+        .fss_deal = psm_fss_deal, \
+        .fss_eval = psm_fss_eval, \
+        .fss_mask_deal = psm_fss_mask_deal, \
+        .fss_relu = psm_fss_relu, \
     }

@@ -38,6 +38,13 @@ typedef struct {
     u64 offset, offset_quotient;
 } psm_divisor;
 
+/* A function of fss.inc.h on the points [0, 2^bits), 1 <= bits <= 64, with 1 <= words <= 4
+ * ring words of value: where x < alpha (less != 0), or where x = alpha. */
+typedef struct {
+    unsigned bits, words;
+    int less;
+} psm_fss;
+
 typedef struct psm_kernels {
     const char *name;
 
@@ -133,6 +140,21 @@ typedef struct psm_kernels {
     void (*odd_double)(const psm_aes_key *key, u64 stream, const u64 *y, u64 *out, size_t first,
                        size_t last);
     void (*odd_opened)(const u64 *sum, const u64 *mine, u64 *out, size_t first, size_t last);
+    /* --- fss.inc.h; [begin, end) elements of the [first, last) of one key ---- */
+    /* hash: the AES key of the salt.  The dealer's key for alpha [n]; in, out: values where
+     * the function holds and elsewhere (zeros for a point), [words, n] */
+    void (*fss_deal)(const psm_aes_key *keys, u64 stream, psm_fss f, const psm_aes_key *hash,
+                     const u64 *alpha, const u64 *in, const u64 *out, size_t n, size_t first,
+                     size_t last, size_t begin, size_t end, u64 *key);
+    /* out [words, n] = shares of holder `rank` of the values at x - shift, x [n] public */
+    void (*fss_eval)(const psm_aes_key *key, u64 stream, psm_fss f, unsigned rank, const psm_aes_key *hash,
+                     const u64 *dealt, const u64 *x, u64 shift, size_t n, size_t first, size_t last,
+                     size_t begin, size_t end, u64 *out);
+    void (*fss_mask_deal)(const psm_aes_key *keys, u64 base, u64 stream, psm_fss f,
+                          const psm_divisor *d, const psm_aes_key *hash, size_t first, size_t last,
+                          size_t begin, size_t end, u64 *key);
+    void (*fss_relu)(const psm_divisor *d, const u64 *c, u64 shift, const u64 *u, const u64 *t,
+                     u64 *out, size_t n, size_t begin, size_t end);
 } psm_kernels;
 
 #endif

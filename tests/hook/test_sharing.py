@@ -144,7 +144,7 @@ def test_what_the_ring_cannot_hold(hook, value):
         torch.tensor([value]).fix_precision()
 
 
-@pytest.mark.parametrize("protocol", ["snn", "fss", "falcon"])
+@pytest.mark.parametrize("protocol", ["snn", "falcon"])
 def test_other_protocols_are_named(alice, bob, protocol):
     with pytest.raises(NotImplementedError, match="leave protocol out"):
         torch.tensor([1]).share(alice, bob, protocol=protocol)
@@ -152,6 +152,20 @@ def test_other_protocols_are_named(alice, bob, protocol):
         torch.tensor([1.0]).encrypt(protocol, workers=[alice, bob])
     with pytest.raises(ValueError, match="unknown"):
         torch.tensor([1]).share(alice, bob, protocol="magic")
+
+
+def test_function_secret_sharing(alice, bob, charlie, james):
+    x = torch.tensor([3, -1, 0])
+    secret = x.share(alice, bob, protocol="fss", crypto_provider=james)
+    assert torch.equal((secret > 0).get(), x > 0)
+    real = torch.tensor([0.5, -0.25]).encrypt("fss", workers=[alice, bob], crypto_provider=james)
+    assert torch.allclose(torch.relu(real).decrypt(), torch.tensor([0.5, 0.0]), atol=2e-3)
+    model = torch.nn.Linear(2, 1).encrypt("fss", workers=[alice, bob], crypto_provider=james)
+    assert model(real).session is real.session
+    with pytest.raises(PartyError, match="'fss' is for 2 holders, not 3; leave protocol out for the default"):
+        x.share(alice, bob, charlie, protocol="fss", crypto_provider=james)
+    with pytest.raises(SessionMismatchError, match="provider and protocol"):
+        secret + x.share(alice, bob, crypto_provider=james)
 
 
 @pytest.mark.parametrize("option", [{"field": 67}, {"dtype": "int"}, {"dtype": torch.int32}, {"no_wrap": True}])

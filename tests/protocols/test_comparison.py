@@ -2,14 +2,18 @@
 
 import pytest
 import torch
-from settings import EDGES, bounded_words, random_words
+from settings import EDGES, FSS, SETTINGS, bounded_words, random_words
 
 from pysmpc import ring
-from pysmpc.protocols import comparison
 from pysmpc.protocols.interfaces import LOCAL
 from pysmpc.shares import Share
 
 LENGTHS = [0, 1, 63, 64, 65, 200, 1025]
+
+
+@pytest.fixture(params=[*SETTINGS, *FSS], ids=str)
+def setting(request):
+    return request.param
 
 
 @pytest.mark.parametrize("n", LENGTHS)
@@ -27,7 +31,7 @@ def test_negative(setting, n, rng):
     (bits, flipped), cost = setting.run(operation, x)
     assert torch.equal(bits, (x < 0).to(torch.int64))
     assert torch.equal(flipped, (x >= 0).to(torch.int64))
-    assert cost == setting.costs(comparison.negative_cost(setting.holders, n))
+    assert cost == setting.costs(setting.compares.negative_cost(setting.holders, n))
 
 
 def test_negative_at_the_edges(setting):
@@ -45,7 +49,7 @@ def test_negative_of_a_window(setting, rng):
 
     bits, cost = setting.run(operation, x)
     assert torch.equal(bits, (x[::2].t() < 0).to(torch.int64))
-    assert cost == setting.costs(comparison.negative_cost(setting.holders, 21))
+    assert cost == setting.costs(setting.compares.negative_cost(setting.holders, 21))
 
 
 @pytest.mark.parametrize("n", LENGTHS)
@@ -60,7 +64,7 @@ def test_select(setting, n, flip, rng):
     opened, cost = setting.run(operation, x, y)
     assert torch.equal(opened, torch.where((x < 0) ^ flip, y, torch.zeros_like(y)))
     n_ = setting.holders
-    declared = comparison.negative_cost(n_, n) + comparison.select_cost(n_, n, truncated=False)
+    declared = setting.compares.negative_cost(n_, n) + setting.compares.select_cost(n_, n, truncated=False)
     assert cost == setting.costs(declared)
 
 
@@ -82,8 +86,8 @@ def test_select_with_truncation(setting, by, flip, rng):
     assert bool((opened[~chosen] == 0).all())
     above = opened[chosen] - torch.div(y[chosen], by, rounding_mode="floor")
     assert bool(((above == 0) | (above == 1)).all())
-    n = setting.holders
-    assert cost == setting.costs(comparison.negative_cost(n, 150) + comparison.select_cost(n, 150, truncated=True))
+    n, declares = setting.holders, setting.compares
+    assert cost == setting.costs(declares.negative_cost(n, 150) + declares.select_cost(n, 150, truncated=True))
 
 
 def test_one_bit_selects_many_times(setting, rng):
@@ -100,8 +104,8 @@ def test_one_bit_selects_many_times(setting, rng):
     assert torch.equal(opened[0], torch.where(x < 0, y, zero))
     assert torch.equal(opened[1], torch.where(x < 0, zero, y))
     assert torch.equal(opened[2], torch.where(x.reshape(9, 10) < 0, z.t(), zero.reshape(9, 10)))
-    n = setting.holders
-    assert cost == setting.costs(comparison.negative_cost(n, 90) + comparison.select_cost(n, 90, truncated=False) * 3)
+    n, declares = setting.holders, setting.compares
+    assert cost == setting.costs(declares.negative_cost(n, 90) + declares.select_cost(n, 90, truncated=False) * 3)
 
 
 @pytest.mark.parametrize("n", LENGTHS)
@@ -109,7 +113,7 @@ def test_relu(setting, n, rng):
     x = bounded_words(rng, 62, n)
     opened, cost = setting.run(lambda suite, party, a: suite.relu(party, a), x)
     assert torch.equal(opened, x.clamp(min=0))
-    assert cost == setting.costs(comparison.relu_cost(setting.holders, n, truncated=False))
+    assert cost == setting.costs(setting.compares.relu_cost(setting.holders, n, truncated=False))
 
 
 @pytest.mark.parametrize("by", [2, 1 << 16, 1000, 1 << 37])
@@ -126,7 +130,8 @@ def test_relu_with_truncation(setting, by, rng):
     assert bool((opened[x <= 0] == 0).all())
     above = (opened - torch.div(x, by, rounding_mode="floor"))[x > 0]
     assert bool(((above == 0) | (above == 1)).all())
-    assert cost == setting.costs(comparison.relu_cost(setting.holders, 150, truncated=True))
+    exact = {"by": by} if setting.protocol == "fss" else {}  # whose truncation is an ordinary one
+    assert cost == setting.costs(setting.compares.relu_cost(setting.holders, 150, truncated=True, **exact))
     assert torch.equal(slope, (x > 0).to(torch.int64)), "the slope of a ReLU at 0 is 0, as torch's"
 
 
@@ -152,3 +157,19 @@ def test_comparing_two_secrets(setting, rng):
     y[50:100] = x[50:100] + 1
     bits, _ = setting.run(lambda s, p, a, b: s.bit_share(p, s.negative(p, s.sub(p, a, b)), a.shape), x, y)
     assert torch.equal(bits, (x < y).to(torch.int64))
+
+
+@pytest.mark.parametrize("n", LENGTHS)
+def test_zero(setting, n, rng):
+    x = random_words(rng, n)
+    x[x == -(1 << 63)] += 1
+    x[torch.from_numpy(rng.random(n) < 0.3)] = 0
+    bits, cost = setting.run(lambda suite, party, a: suite.zero(party, a), x)
+    assert torch.equal(bits, (x == 0).to(torch.int64))
+    assert cost == setting.costs(setting.compares.zero_cost(setting.holders, n))
+
+
+def test_zero_at_the_edges(setting):
+    x = torch.tensor(sorted({*EDGES, *(s * (1 << k) for k in range(63) for s in (1, -1))} - {-(1 << 63)}))
+    bits, _ = setting.run(lambda suite, party, a: suite.zero(party, a), x)
+    assert torch.equal(bits, (x == 0).to(torch.int64))

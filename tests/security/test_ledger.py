@@ -5,8 +5,8 @@ import dataclasses
 
 import pytest
 import torch
-from protocol_cases import CASES
-from settings import Setting, random_words
+from protocol_cases import CASES, FSS_CASES
+from settings import FSS, Setting, random_words
 from torch.nn import functional as F
 from twins import Owner, mlp
 
@@ -45,6 +45,12 @@ def openings_of(protocol, setting, rng):
 @pytest.mark.parametrize("protocol", CASES)
 def test_a_protocol_opens_what_it_declares_and_nothing_else(protocol, setting, rng):
     assert openings_of(protocol, setting, rng) == CASES[protocol].declared(default)
+
+
+@pytest.mark.parametrize("setting", FSS, ids=str)
+@pytest.mark.parametrize("protocol", FSS_CASES)
+def test_so_do_those_of_function_secret_sharing(protocol, setting, rng):
+    assert openings_of(protocol, setting, rng) == CASES[protocol].declared(suites["fss"])
 
 
 def protocols(suite):

@@ -16,13 +16,14 @@ import types
 import numpy as np
 import pytest
 import torch
-from protocol_cases import CASES
+from protocol_cases import CASES, FSS_CASES
 from settings import Setting
 from twins import Owner, mlp
 from views import ALPHA, RUNS, byte_counts, distinguished, record, tail, uniform
 
 from pysmpc import prg
 from pysmpc.prg import KeySet
+from pysmpc.protocols.suite import suites
 from pysmpc.runtime import session as sessions
 from pysmpc.runtime.session import virtual_session
 
@@ -49,6 +50,16 @@ def check(protocol, holders, n, pairs=True):
 @pytest.mark.parametrize("protocol", HIDING)
 def test_views_of_different_secrets_are_alike(protocol, holders):
     check(protocol, holders, 1 << (17 if holders == 2 else 13), protocol not in LARGE)
+
+
+@pytest.mark.parametrize("protocol", FSS_CASES)
+def test_views_under_function_secret_sharing_are_alike(protocol):
+    case = CASES[protocol]
+    first, second = (
+        record(case, values, 2, virtual_session(["a", "b"], suite=suites["fss"])) for values in case.contrast(1 << 12)
+    )
+    for missing in range(2):
+        assert not distinguished(first.view_without(missing), second.view_without(missing))
 
 
 @pytest.mark.slow
@@ -105,7 +116,7 @@ def fixed_randomness(monkeypatch, seed):
     monkeypatch.setattr(prg, "os", types.SimpleNamespace(urandom=stream.randbytes))
 
 
-def dealt(case, values, holders):
+def dealt(case, values, holders, protocol="default"):
     """Every word that the provider sends in a run with a thread a party."""
     sent = []
 
@@ -118,18 +129,20 @@ def dealt(case, values, holders):
         shares = [suite.share(party, v if owner else None, v.shape, case.scale) for v in values]
         case.run(suite, party, *shares)
 
-    Setting("threads", holders).everywhere(program)
+    Setting("threads", holders, protocol).everywhere(program)
     return sent
 
 
-@pytest.mark.parametrize("holders", [2, 3])
-@pytest.mark.parametrize("protocol", CASES)
-def test_the_provider_deals_the_same_whatever_the_inputs(protocol, holders, monkeypatch):
+@pytest.mark.parametrize(
+    ("protocol", "holders", "suite"),
+    [*((name, n, "default") for name in CASES for n in (2, 3)), *((name, 2, "fss") for name in FSS_CASES)],
+)
+def test_the_provider_deals_the_same_whatever_the_inputs(protocol, holders, suite, monkeypatch):
     case = CASES[protocol]
     runs = []
     for seed, values in zip((7, 7, 8), (*case.contrast(70), case.contrast(70)[0]), strict=True):
         fixed_randomness(monkeypatch, seed)
-        runs.append(dealt(case, values, holders))
+        runs.append(dealt(case, values, holders, suite))
     first, second, other = runs
     assert len(first) == len(second)
     assert all(map(torch.equal, first, second))

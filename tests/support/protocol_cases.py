@@ -41,6 +41,10 @@ class Case:
         return {cause for name in self.protocols.split() for cause in getattr(getattr(suite, name), "opens", ())}
 
 
+#: What function secret sharing does in its own way.
+FSS_CASES = ("negative", "zero", "relu", "select", "bit_share")
+
+
 def matrix(x):
     """A secret as a matrix of few rows."""
     rows = 7 if x.numel % 7 == 0 else 16
@@ -93,6 +97,7 @@ CASES = {
         "truncate_all", lambda suite, party, x, y: suite.truncate_all(party, [(x, 1000), (y, 1 << 16)]), 2
     ),
     "negative": Case("negative", lambda suite, party, x: suite.negative(party, x), bits=61),
+    "zero": Case("zero", lambda suite, party, x: suite.zero(party, x), bits=61),
     "bit_share": Case("negative bit_share", signed(lambda suite, party, b, x: suite.bit_share(party, b, x.shape))),
     "relu": Case("relu", lambda suite, party, x: suite.relu(party, x, SCALE)),
     "select": Case("negative select", signed(lambda suite, party, b, x, y: suite.select(party, b, y, SCALE)), 2),

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 
 from pysmpc import ring
+from pysmpc.protocols import comparison, fss
 from pysmpc.protocols.interfaces import Cost
+from pysmpc.protocols.suite import suite_named
 from pysmpc.runtime import threads
 from pysmpc.runtime.session import plain_session, virtual_session
 from pysmpc.shares import Share
@@ -44,13 +46,20 @@ def bounded_words(rng, bits, *shape):
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a program runs: `name` of the above, and the number of holders."""
+    """Where a program runs: `name` of the above, the number of holders, and a protocol's name."""
 
     name: str
     holders: int
+    protocol: str = "default"
 
     def __str__(self):
-        return f"{self.name}-{self.holders}" if self.secret else self.name
+        how = "" if self.protocol == "default" else f"-{self.protocol}"
+        return f"{self.name}-{self.holders}{how}" if self.secret else self.name
+
+    @property
+    def compares(self):
+        """The module whose comparisons are in use, which declares what they cost."""
+        return COMPARING[self.protocol]
 
     @property
     def secret(self):
@@ -59,9 +68,10 @@ class Setting:
     def sessions(self):
         """One session object a process: the holders in order, then the provider."""
         names = [f"holder{i}" for i in range(self.holders)]
+        suite = suite_named(self.protocol)
         if self.name == "threads":
-            return threads.sessions(names)
-        return [virtual_session(names) if self.secret else plain_session]
+            return threads.sessions(names, suite=suite)
+        return [virtual_session(names, suite=suite) if self.secret else plain_session]
 
     def everywhere(self, program):
         """program(session, owner) in every process: [(session, result)]."""
@@ -138,9 +148,11 @@ def _received(receive, dealt):
     return noting
 
 
+COMPARING = {"default": comparison, "fss": fss}
 PLAINTEXT = Setting("plaintext", 1)
 SECRET = [Setting(name, n) for name in ("virtual", "threads") for n in (2, 3, 5)]
 SETTINGS = [PLAINTEXT, *SECRET]
+FSS = [Setting(name, 2, "fss") for name in ("virtual", "threads")]
 
 
 def wrapped(value):

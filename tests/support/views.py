@@ -27,10 +27,19 @@ class Recorder:
         for name in ("dealer", "owner"):
             dealer = getattr(session.party, name)
             dealer._feed.receive = self._noting(dealer._feed.receive, name)
+            dealer._feed.send = self._telling(dealer._feed.send)
 
     def _message(self, cause, messages, opened):
         for message in messages:
             self.public |= {f"{len(self.public)} {cause} from {i}": row.clone() for i, row in enumerate(message)}
+
+    def _telling(self, send):
+        def sending(words, everyone=False):
+            if everyone:
+                self.public[f"{len(self.public)} dealt to all"] = words.clone()
+            send(words, everyone)
+
+        return sending
 
     def _noting(self, receive, name):
         def receiving(words):
