@@ -25,7 +25,7 @@ BATCH, WIDTH = 64, 128  # the one that is fixed while the other moves
 def point(batch, width, secret, steps):
     """A step's least seconds, and the process's peak memory beyond that of its imports, in bytes."""
     import torch
-    from networks import mlp, step
+    from models import mlp, step
 
     import pysmpc as sy
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from networks import lenet, mlp, step
+from models import lenet, mlp, step
 
 import pysmpc as sy
 

@@ -9,19 +9,26 @@ from typing import Any
 
 import torch
 
-from pysmpc.api import Parties
+from pysmpc.api import Parties, _variant
 from pysmpc.runtime.distributed import DistributedSession, Program, join
 from pysmpc.tensor import WATCHERS, SecretTensor
 
 
-def distributed(*names: str, provider: str = "crypto_provider", timeout: float = 300.0) -> Parties:
+def distributed(
+    *names: str,
+    provider: str = "crypto_provider",
+    rounding: str | None = None,
+    protocol: str | None = None,
+    timeout: float = 300.0,
+) -> Parties:
     """Parties that are ranks of torch.distributed, for scripts under torchrun, SLURM or Kubernetes.
 
     Every rank runs the whole script.  Ranks 0 .. n-1 are the holders (`names`, by default
     rank0, rank1, ...), the last rank is the crypto provider, which sees no share and no
     opened value; `parties.me` is this rank's name.  All ranks make the same calls with the
-    same public values.  timeout: seconds that a rank waits for another before it raises
-    ChannelError.  Messages are not encrypted: use it inside one trusted network.
+    same public values.  rounding, protocol: as for `virtual`.  timeout: seconds that a rank
+    waits for another before it raises ChannelError.  Messages are not encrypted: use it
+    inside one trusted network.
 
     Raises PartyError outside of a job, or where the job's ranks do not fit the names.
     """
@@ -29,7 +36,7 @@ def distributed(*names: str, provider: str = "crypto_provider", timeout: float =
     if _agree not in WATCHERS:
         WATCHERS.append(_agree)
     atexit.register(_leave, session)
-    return Parties(session)
+    return Parties(_variant(session, rounding, protocol))
 
 
 def _leave(session: DistributedSession) -> None:

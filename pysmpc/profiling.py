@@ -126,6 +126,9 @@ class Profile:
 
     def _compare(self) -> None:
         """Where parties are processes of their own, put their times side by side."""
+        if any(session.recorder is not None for session in self._sessions):
+            self.parties = ("driver",)
+            return
         for session in self._sessions[:1]:
             mine = torch.tensor([int(1e9 * row.seconds[0]) for row in self.rows])
             said = session.gather(mine)
@@ -264,12 +267,15 @@ class Profile:
         ]
 
     def _notes(self) -> list[str]:
-        where = "one after another in this process" if len(self.parties) == 1 else "each in its own process"
+        where = {
+            "all": "all parties, one after another in this process",
+            "driver": "the driver, who waits for the workers only where something is opened",
+        }.get(self.parties[0], "all parties, each in its own process")
         networks = ", ".join(
             f"{name} {1e3 * network.one_way:g} ms one way, {network.rate / 1e6:g} MB/s"
             for name, network in (("LAN", self.lan), ("WAN", self.wan))
         )
-        return [f"ms: all parties, {where}. kB sent: by one holder. {networks}: estimates from ms, rounds and kB."]
+        return [f"ms: {where}. kB sent: by one holder. {networks}: estimates from ms, rounds and kB."]
 
 
 def profile(*, lan: Network = LAN, wan: Network = WAN, show: bool = True) -> Profile:

@@ -94,7 +94,7 @@ def watched(name: str) -> Callable[[Wrapped], Wrapped]:
     def wrap(function: Wrapped) -> Wrapped:
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            return _watched(name, function, args, kwargs) if WATCHERS else function(*args, **kwargs)
+            return run_watched(name, function, args, kwargs) if WATCHERS else function(*args, **kwargs)
 
         return cast(Wrapped, call)
 
@@ -210,7 +210,7 @@ class SecretTensor(torch.Tensor):
                 "the value first with sy.decrypt(x) if it may be known"
             )
         if WATCHERS:
-            return _watched(func, handler, args, kwargs or {})
+            return run_watched(func, handler, args, kwargs or {})
         return handler(*args, **kwargs) if kwargs else handler(*args)
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
@@ -304,7 +304,8 @@ class SecretTensor(torch.Tensor):
         raise NotImplementedError  # set by pysmpc.api, which knows how to decode
 
 
-def _watched(func: Any, handler: Handler, args: Any, kwargs: Any) -> Any:
+def run_watched(func: Any, handler: Handler, args: Any, kwargs: Any) -> Any:
+    """handler(*args, **kwargs), of which the watchers are told as `func`."""
     after = [done for watcher in tuple(WATCHERS) if (done := watcher(func, args, kwargs)) is not None]
     try:
         return handler(*args, **kwargs)

@@ -27,7 +27,7 @@ from pysmpc.remote.messages import Call, Drop, Flush, Input, Load, Open, Operati
 from pysmpc.runtime.dealer import LocalFeed
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Share
-from pysmpc.tensor import HANDLERS, Cell, SecretTensor, flush
+from pysmpc.tensor import HANDLERS, WATCHERS, Cell, SecretTensor, flush, run_watched
 
 #: send(operation, buffers for all workers, words for the receiver of inputs); returns its number.
 Send = Callable[[Operation, Sequence[torch.Tensor], torch.Tensor | None], int]
@@ -46,6 +46,8 @@ class RecordedTensor(SecretTensor):
         recorder = _recorder_of(args)
         if recorder is None or recorder.busy or func not in HANDLERS or func in _SILENT:
             return super().__torch_dispatch__(func, types, args, kwargs)
+        if WATCHERS:
+            return run_watched(func, lambda *args, **kwargs: recorder.call(func, args, kwargs), args, kwargs or {})
         return recorder.call(func, args, kwargs or {})
 
 

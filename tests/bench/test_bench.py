@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -72,6 +73,15 @@ def test_instructions(tmp_path, capsys):
     [line] = compared(tmp_path, capsys, old, new)
     assert line[:3] == ["mul", "(avx2)", "instructions"]
     assert line[-2] == "-7.1"
+
+
+@pytest.mark.skipif(not Path("/usr/include/valgrind/callgrind.h").exists(), reason="needs Valgrind's headers")
+@pytest.mark.skipif(not shutil.which("gcc"), reason="needs a C compiler")
+def test_the_program_that_is_counted_fits_the_kernels():
+    root = BENCH.parent
+    command = ["gcc", "-std=gnu11", "-fsyntax-only", "-Wall", "-Werror", f"-I{root / 'src/c'}", str(BENCH / "count.c")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

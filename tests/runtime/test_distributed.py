@@ -19,11 +19,17 @@ ULP = 2.0**-16
 ROOT = Path(sy.__file__).parent.parent
 
 
-@pytest.mark.parametrize(("holders", "owner"), [(["alice", "bob"], "bob"), (["ann", "ben", "cleo"], "ben")])
-def test_training_is_that_of_one_process(holders, owner):
+TWO, THREE = ["alice", "bob"], ["ann", "ben", "cleo"]
+
+
+@pytest.mark.parametrize(
+    ("holders", "owner", "protocol"),
+    [(TWO, "bob", None), (THREE, "ben", None), (TWO, "alice", "snn")],
+)
+def test_training_is_that_of_one_process(holders, owner, protocol):
     seed = random.getrandbits(32)
-    *held, provided = run_ranks(len(holders) + 1, programs.training, holders, owner, seed)
-    losses, parameters, counts = programs.train(sy.virtual(*holders), *programs.data(seed), owner)
+    *held, provided = run_ranks(len(holders) + 1, programs.training, holders, owner, seed, protocol)
+    losses, parameters, counts = programs.train(sy.virtual(*holders, protocol=protocol), *programs.data(seed), owner)
     for theirs, mine, count in held:
         assert count == counts
         assert theirs[0] == pytest.approx(losses[0], abs=16 * ULP)
