@@ -63,7 +63,7 @@ def negative(party: Party, x: Share) -> Bit:
 def zero_by(negative: Callable[[Party, Share], Bit]) -> Callable[[Party, Share], Share]:
     """The test for zero by a protocol for signs."""
 
-    @opens(*negative.__dict__["opens"])
+    @opens(*negative.__dict__["opens"], asks=negative.__dict__["asks"])
     def zero(party: Party, x: Share) -> Share:
         """The bits x = 0 as shares of 0 and 1, for any x above -2^63; rounds of one batch of signs.
 

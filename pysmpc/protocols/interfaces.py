@@ -63,14 +63,14 @@ QUESTIONS = {
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def opens(*causes: str) -> Callable[[F], F]:
-    """Declare the causes for which a protocol opens something; tests hold the ledger against them."""
-    unknown = set(causes) - set(CAUSES)
+def opens(*causes: str, asks: tuple[str, ...] = ()) -> Callable[[F], F]:
+    """Declare for what a protocol opens something, or asks the provider; tests hold the ledger against it."""
+    unknown = (set(causes) - set(CAUSES)) | (set(asks) - set(QUESTIONS))
     if unknown:
-        raise ValueError(f"no such cause in CAUSES: {', '.join(sorted(unknown))}")
+        raise ValueError(f"no such cause in CAUSES or QUESTIONS: {', '.join(sorted(unknown))}")
 
     def declare(protocol: F) -> F:
-        protocol.__dict__["opens"] = causes
+        protocol.__dict__.update(opens=causes, asks=asks)
         return protocol
 
     return declare
@@ -125,6 +125,7 @@ class Dealer(Protocol):
     """Correlated randomness: seeds to all holders, corrections to one or to all."""
 
     keys: KeySet  # of the hosted holders
+    where: Where | None  # set by the session
 
     def streams(self, count: int = 1) -> int:
         """The first of `count` stream numbers that nobody used before."""

@@ -242,7 +242,7 @@ def _msb(party: Party, y: Odd, material: _Material, beside: list[torch.Tensor], 
     return bit, others[0] if others else total
 
 
-@opens("compare")
+@opens("compare", asks=("compare",))
 def compute_msb(party: Party, y: Odd) -> Bit:
     """The highest bit of y, which is the lowest of 2 y mod 2^64 - 1 (algorithm 5).  Three rounds.
 
@@ -253,7 +253,7 @@ def compute_msb(party: Party, y: Odd) -> Bit:
     return _msb(party, y, _deal(party, y.words.shape[1]), [], "compare")[0]
 
 
-@opens("compare")
+@opens("compare", asks=("convert", "compare"))
 def negative(party: Party, x: Share) -> Bit:
     """The bits x < 0, for every x (1 less algorithm 6).  Seven rounds: ShareConvert, ComputeMSB."""
     material = _deal(party, x.numel)
@@ -263,7 +263,7 @@ def negative(party: Party, x: Share) -> Bit:
 zero = zero_by(negative)
 
 
-@opens("relu")
+@opens("relu", asks=("convert", "compare"))
 def relu(party: Party, x: Share, by: int = 1) -> Share:
     """max(x, 0) / by, with the bits x > 0 left on the result's body (algorithm 7).  Seven rounds.
 

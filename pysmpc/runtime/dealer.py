@@ -19,7 +19,8 @@ import torch
 
 from pysmpc.errors import ChannelError, PartyError
 from pysmpc.prg import KeySet
-from pysmpc.protocols.interfaces import QUESTIONS
+from pysmpc.protocols.interfaces import QUESTIONS, Where
+from pysmpc.runtime import ledger
 
 
 class Feed(Protocol):
@@ -97,7 +98,7 @@ class SeedDealer:
         feed: Feed,
         count: Callable[[int], None],
         desk: Desk | None = None,
-        count_ask: Callable[[int, int], None] | None = None,
+        count_ask: Callable[[int, int], int] | None = None,
         holders: int = 0,
     ) -> None:
         self.keys = keys
@@ -106,7 +107,8 @@ class SeedDealer:
         self._feed = feed
         self._count = count
         self._desk = desk or NoDesk()
-        self._count_ask = count_ask or (lambda asked, answered: None)
+        self._count_ask = count_ask or (lambda asked, answered: 0)
+        self.where: Where | None = None
         self._holders = holders
         self.observer: Callable[[str, torch.Tensor, torch.Tensor], None] | None = None
         self._next_stream = 0
@@ -163,7 +165,9 @@ class SeedDealer:
             raise ChannelError(f"'{cause}' is no question that the provider may be asked: {', '.join(QUESTIONS)}")
         with self._lock:
             rows, size = message.shape
-            self._count_ask(8 * size, 8 * words * (self._holders if public else 1))
+            number = self._count_ask(8 * size, 8 * words * (self._holders if public else 1))
+            if self.where and ledger.kept():
+                ledger.note(self.where, cause, number, ((size,),), size, "provider")
             if self._everyone is None:
                 for row in message:
                     self._desk.ask(cause, row)

@@ -20,10 +20,12 @@ Shape = tuple[int, ...]
 class Opening:
     """One message round of a session.
 
-    cause: a name of `protocols.interfaces.CAUSES`.  round: its number in the session,
-    from 1.  shapes: of what was opened, one a message; (words,) where a protocol opens
-    packed bits or does not say.  session: its serial number.  holders: of the session.
+    cause: a name of `protocols.interfaces.CAUSES`, or (to the provider) of QUESTIONS.
+    round: its number in the session, from 1.  shapes: of what was opened, one a message;
+    (words,) where a protocol opens packed bits or does not say.  session: its serial
+    number.  holders: of the session.
     hosted: those of them in this process; none in a provider, which sees no opening.
+    to: "holders", or "provider" where protocols ask it to take part (SecureNN).
     """
 
     cause: str
@@ -33,6 +35,7 @@ class Opening:
     session: int
     holders: tuple[str, ...]
     hosted: tuple[str, ...]
+    to: str = "holders"
 
 
 class Ledger:
@@ -49,19 +52,25 @@ class Ledger:
 
     @property
     def causes(self) -> set[str]:
-        """Every cause that occurred."""
-        return {opening.cause for opening in self.openings}
+        """Why something was opened to the holders."""
+        return {opening.cause for opening in self.openings if opening.to == "holders"}
+
+    @property
+    def questions(self) -> set[str]:
+        """Why the provider was asked."""
+        return {opening.cause for opening in self.openings if opening.to == "provider"}
 
     @property
     def revealed(self) -> list[Opening]:
         """Openings that showed a value: those that were asked for by name."""
-        return [opening for opening in self.openings if opening.cause == "reveal"]
+        return [opening for opening in self.openings if (opening.to, opening.cause) == ("holders", "reveal")]
 
     def __repr__(self) -> str:
         lines = [f"Ledger of {len(self)} openings"]
-        for cause in sorted(self.causes):
-            found = [opening for opening in self.openings if opening.cause == cause]
-            lines.append(f"  {cause:<10} {len(found):>8} openings {sum(o.words for o in found):>14,} words")
+        for to, cause in sorted({(opening.to, opening.cause) for opening in self.openings}):
+            found = [opening for opening in self.openings if (opening.to, opening.cause) == (to, cause)]
+            name = cause if to == "holders" else f"{cause} (to the provider)"
+            lines.append(f"  {name:<26} {len(found):>8} openings {sum(o.words for o in found):>14,} words")
         return "\n".join(lines)
 
 
@@ -94,7 +103,7 @@ def kept() -> bool:
     return bool(_kept)
 
 
-def note(where: Where, cause: str, rounds: int, shapes: tuple[Shape, ...], words: int) -> None:
-    """Called by channels, once a round."""
+def note(where: Where, cause: str, rounds: int, shapes: tuple[Shape, ...], words: int, to: str = "holders") -> None:
+    """Called by channels, once a round, and by dealers where they are asked."""
     for each in _kept:
-        each.openings.append(Opening(cause, rounds, words, shapes, where.session, where.holders, where.hosted))
+        each.openings.append(Opening(cause, rounds, words, shapes, where.session, where.holders, where.hosted, to))

@@ -42,7 +42,8 @@ class Session:
         self.suite = suite
         self.me: str | None = None
         self.serial = next(_serial)
-        party.channel.where = Where(self.serial, self.holders, tuple(self.holders[i] for i in party.ranks))
+        where = Where(self.serial, self.holders, tuple(self.holders[i] for i in party.ranks))
+        party.channel.where = party.dealer.where = where
         self.plain = suite is plaintext
         self.recorder: Any = None  # where the shares are at workers of other machines: pysmpc.remote.recorder
         self.tensor: Any = None  # the type of its tensors, if not SecretTensor

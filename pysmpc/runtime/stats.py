@@ -24,11 +24,12 @@ class Stats:
     asked: int = 0
     answered: int = 0
 
-    def count_ask(self, asked: int, answered: int) -> None:
-        """A question of so many bytes a holder, and the answer."""
+    def count_ask(self, asked: int, answered: int) -> int:
+        """A question of so many bytes a holder, and the answer; the number of the question's round."""
         self.rounds += 1 + (answered > 0)
         self.asked += asked
         self.answered += answered
+        return self.rounds - (answered > 0)
 
     def copy(self) -> Stats:
         """The totals as they are now."""

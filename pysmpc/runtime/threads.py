@@ -143,7 +143,7 @@ def _dealer(
     feed: MemoryFeed,
     count: Callable[[int], None],
     desk: MemoryDesk | None = None,
-    count_ask: Callable[[int, int], None] | None = None,
+    count_ask: Callable[[int, int], int] | None = None,
 ) -> SeedDealer:
     n = len(keys)
     mine = [] if rank is None else [keys[rank]]

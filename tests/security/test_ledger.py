@@ -5,52 +5,62 @@ import dataclasses
 
 import pytest
 import torch
-from protocol_cases import CASES, FSS_CASES
-from settings import FSS, Setting, random_words
+from protocol_cases import CASES
+from settings import Setting, random_words
 from torch.nn import functional as F
 from twins import Owner, mlp
 
 import pysmpc as sy
 from pysmpc.errors import ChannelError
 from pysmpc.protocols import division
-from pysmpc.protocols.interfaces import CAUSES, opens
+from pysmpc.protocols.interfaces import CAUSES, QUESTIONS, opens
 from pysmpc.protocols.suite import default, suites
 from pysmpc.runtime.session import virtual_session
 
 MASKED = set(CAUSES) - {"reveal"}
 
 
-def openings_of(protocol, setting, rng):
-    """Causes of all openings of one protocol, inputs made beforehand."""
+def openings_of(protocol, setting, rng, named="default"):
+    """The ledger of one protocol, inputs made beforehand."""
     case = CASES[protocol]
     values = case.values(rng)
 
     def program(session, owner):
-        suite, party = session.suite, session.party
+        suite, party = session.under(suites[named]).suite, session.party
         shares = [suite.share(party, v if owner else None, v.shape, case.scale) for v in values]
-        before = session.stats.rounds
         case.run(suite, party, *shares)
-        return before, session.stats.rounds
 
     with sy.ledger() as kept:
         outcomes = setting.everywhere(program)
-    for session, (before, after) in outcomes:
+    for session, _ in outcomes:
         own = [o for o in kept if o.session == session.serial]
-        assert [o.round for o in own] == list(range(before + 1, after + 1)), "a round without an entry"
-        assert sum(o.words for o in own) * 8 * (setting.holders - 1) == session.stats.sent
+        asked = [o for o in own if o.to == "provider"]
+        rounds = [o.round for o in own]
+        assert rounds == sorted(set(rounds))
+        if not asked:
+            assert rounds == list(range(1, session.stats.rounds + 1)), "a round without an entry"
+        assert sum(o.words for o in own if o.to == "holders") * 8 * (setting.holders - 1) == session.stats.sent
+        assert sum(o.words for o in asked) * 8 == session.stats.asked
+        # what is left of the rounds are the provider's answers
+        assert 0 <= session.stats.rounds - len(own) <= len(asked)
         assert all(o.hosted == tuple(session.holders[i] for i in session.party.ranks) for o in own)
-    return kept.causes
+    return kept
 
 
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        pytest.param(name, setting, id=f"{name}-{setting}")
+        for name, suite in suites.items()
+        for setting in (Setting(where, n) for where in ("virtual", "threads") for n in (2, 3))
+        if suite.holders in (None, setting.holders)
+    ],
+)
 @pytest.mark.parametrize("protocol", CASES)
-def test_a_protocol_opens_what_it_declares_and_nothing_else(protocol, setting, rng):
-    assert openings_of(protocol, setting, rng) == CASES[protocol].declared(default)
-
-
-@pytest.mark.parametrize("setting", FSS, ids=str)
-@pytest.mark.parametrize("protocol", FSS_CASES)
-def test_so_do_those_of_function_secret_sharing(protocol, setting, rng):
-    assert openings_of(protocol, setting, rng) == CASES[protocol].declared(suites["fss"])
+def test_a_protocol_opens_what_it_declares_and_nothing_else(protocol, name, setting, rng):
+    kept = openings_of(protocol, setting, rng, name)
+    assert kept.causes == CASES[protocol].declared(suites[name])
+    assert kept.questions == CASES[protocol].declared(suites[name], "asks")
 
 
 def protocols(suite):
@@ -67,6 +77,7 @@ def test_protocols_of_every_suite_declare_known_causes(name):
     for field, protocol in protocols(suites[name]).items():
         declared = getattr(protocol, "opens", ())
         assert set(declared) <= set(CAUSES)
+        assert set(getattr(protocol, "asks", ())) <= set(QUESTIONS)
         assert ("reveal" in declared) == (field == "reveal"), f"{name}.{field}"
     assert set(division.reciprocal.opens) == CASES["reciprocal"].declared(default)
 
@@ -80,7 +91,7 @@ def test_an_undeclared_opening_is_caught(monkeypatch, rng):
         return original.run(suite, party, x)
 
     monkeypatch.setitem(CASES, "truncate", dataclasses.replace(original, run=leaky))
-    assert openings_of("truncate", Setting("virtual", 2), rng) != original.declared(default)
+    assert openings_of("truncate", Setting("virtual", 2), rng).causes != original.declared(default)
 
 
 def test_a_cause_that_nobody_declared_is_refused(setting):
@@ -98,6 +109,8 @@ def test_a_cause_that_nobody_declared_is_refused(setting):
 def test_declaring_an_unknown_cause_is_refused():
     with pytest.raises(ValueError, match="curiosity"):
         opens("mask", "curiosity")
+    with pytest.raises(ValueError, match="gossip"):
+        opens("mask", asks=("gossip",))
 
 
 def train(session, owner, model, x, y, steps=2):

@@ -23,7 +23,7 @@ from views import ALPHA, RUNS, byte_counts, distinguished, record, tail, uniform
 
 from pysmpc import prg
 from pysmpc.prg import KeySet
-from pysmpc.protocols.suite import suites
+from pysmpc.protocols.suite import default, suites
 from pysmpc.runtime import session as sessions
 from pysmpc.runtime.session import virtual_session
 
@@ -33,9 +33,9 @@ HIDING = [name for name in CASES if name not in COMPUTED | {"reveal"}]
 LARGE = {"reciprocal"}  # 33 comparisons an element, and some 70 messages
 
 
-def views(case, holders, n):
+def views(case, holders, n, suite=default):
     """For each missing holder, the others' views of a run on either secret."""
-    first, second = (record(case, values, holders) for values in case.contrast(n))
+    first, second = (record(case, values, holders, suite) for values in case.contrast(n))
     for missing in range(holders):
         yield first.view_without(missing), second.view_without(missing)
 
@@ -52,14 +52,20 @@ def test_views_of_different_secrets_are_alike(protocol, holders):
     check(protocol, holders, 1 << (17 if holders == 2 else 13), protocol not in LARGE)
 
 
-@pytest.mark.parametrize("protocol", FSS_CASES)
-def test_views_under_function_secret_sharing_are_alike(protocol):
-    case = CASES[protocol]
-    first, second = (
-        record(case, values, 2, virtual_session(["a", "b"], suite=suites["fss"])) for values in case.contrast(1 << 12)
-    )
-    for missing in range(2):
-        assert not distinguished(first.view_without(missing), second.view_without(missing))
+OTHERS = [
+    (name, protocol)
+    for name, suite in suites.items()
+    for protocol in HIDING
+    if any(getattr(suite, p, None) is not getattr(default, p, None) for p in CASES[protocol].protocols.split())
+]
+
+
+@pytest.mark.parametrize(("name", "protocol"), OTHERS)
+def test_views_under_other_protocols_are_alike(name, protocol):
+    """Of all that another suite does in a way of its own; SecureNN's words are not all uniform mod 2^64."""
+    n = 1 << (10 if protocol in LARGE else 14)
+    for first, second in views(CASES[protocol], suites[name].holders or 2, n, suites[name]):
+        assert not distinguished(first, second, protocol not in LARGE, name != "snn")
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
 """One small run of every protocol of a suite: what its security tests have in common.
 
 `values(rng)` are what the owner shares, `run(suite, party, *shares)` the protocol and
-`declared(suite)` the causes for which it may open something, as the protocol's `@opens` says.
+`declared(suite)` the causes for which it may open something, as the protocol's `@opens` says (or, with "asks", for
+which it may ask the provider).
 """
 
 from collections.abc import Callable
@@ -37,8 +38,8 @@ class Case:
         large[n // 2 + 3 :: 4] = 1
         return [torch.zeros(n, dtype=torch.int64)] * self.inputs, [large] * self.inputs
 
-    def declared(self, suite):
-        return {cause for name in self.protocols.split() for cause in getattr(getattr(suite, name), "opens", ())}
+    def declared(self, suite, what="opens"):
+        return {cause for name in self.protocols.split() for cause in getattr(getattr(suite, name), what, ())}
 
 
 #: What function secret sharing does in its own way.

@@ -8,6 +8,7 @@ included.  With two holders that is what one holder sees.
 import numpy as np
 import torch
 
+from pysmpc.protocols.suite import default
 from pysmpc.runtime.session import virtual_session
 from pysmpc.shares import Bit, Share
 
@@ -22,21 +23,21 @@ class Recorder:
         self.shared = {}  # name: [rows, n]; a holder knows its own row
         self.public = {}  # name: [n]; known to every holder
         self.dealt = {}  # name: [n]; known to the last holder
+        self._next = []  # whether what was sent and not yet received is for every holder
         self._holders = session.party.holders
         session.party.channel.observer = self._message
         for name in ("dealer", "owner"):
             dealer = getattr(session.party, name)
+            dealer._feed.send = self._sending(dealer._feed.send)
             dealer._feed.receive = self._noting(dealer._feed.receive, name)
-            dealer._feed.send = self._telling(dealer._feed.send)
 
     def _message(self, cause, messages, opened):
         for message in messages:
             self.public |= {f"{len(self.public)} {cause} from {i}": row.clone() for i, row in enumerate(message)}
 
-    def _telling(self, send):
+    def _sending(self, send):
         def sending(words, everyone=False):
-            if everyone:
-                self.public[f"{len(self.public)} dealt to all"] = words.clone()
+            self._next.append(everyone)
             send(words, everyone)
 
         return sending
@@ -44,7 +45,8 @@ class Recorder:
     def _noting(self, receive, name):
         def receiving(words):
             out = receive(words)
-            self.dealt[f"{len(self.dealt)} by the {name}"] = out.clone()
+            kept = self.public if self._next.pop(0) else self.dealt
+            kept[f"{len(kept)} by the {name}"] = out.clone()
             return out
 
         return receiving
@@ -77,10 +79,10 @@ class Recorder:
         return {name: words for name, words in view.items() if words.numel()}
 
 
-def record(case, values, holders, session=None):
+def record(case, values, holders, suite=default):
     """A run of a case on these values, in a session of its own: fresh keys."""
-    session = session or virtual_session([str(i) for i in range(holders)])
-    suite, party = session.suite, session.party
+    session = virtual_session([str(i) for i in range(holders)], suite=suite)
+    party = session.party
     recorder = Recorder(session)
     shares = [suite.share(party, v, v.shape, case.scale) for v in values]
     recorder.keep("input", shares)
@@ -140,7 +142,7 @@ def features(view, pairs):
                     yield f"{name} xor {other}", words ^ view[other]
 
 
-def compare(first, second, pairs=True):
+def compare(first, second, pairs, words):
     """{what: p-value} that views of different secrets are of one distribution, and their parts uniform."""
     assert list(first) == list(second), "the program's course depends on the secret"
     found = {}
@@ -151,12 +153,15 @@ def compare(first, second, pairs=True):
         a, b = byte_counts(a), byte_counts(b)
         for byte in range(8):
             found[f"byte {byte} of {name}, compared"] = alike(a[byte], b[byte])
-        if name in first and a.sum() >= 5 * 256:
+        if words and name in first and a.sum() >= 5 * 256:
             found |= {f"{name}, uniform": uniform(a.sum(0)), f"{name} of the other, uniform": uniform(b.sum(0))}
     return found
 
 
-def distinguished(first, second, pairs=True):
-    """What tells two views apart, by a bound that chance does not reach; nothing, for a protocol that hides."""
-    found = compare(first, second, pairs)
+def distinguished(first, second, pairs=True, words=True):
+    """What tells two views apart, by a bound that chance does not reach; nothing, for a protocol that hides.
+
+    pairs: differences of parts, too.  words: every part ought to be uniform mod 2^64.
+    """
+    found = compare(first, second, pairs, words)
     return {name: p for name, p in found.items() if p * len(found) * RUNS < ALPHA}
