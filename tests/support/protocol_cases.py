@@ -58,6 +58,12 @@ def turned(x):
     return Share(x.body, (cols, rows), m.scale, (1, cols))
 
 
+def updates(suite, party, x, y):
+    """Of x by a product (whose c is never dealt, where it is large), and of y by x."""
+    product = suite.matmul(party, Share(x.body, (x.numel, 1)), Share(y.body, (1, 1)))
+    return suite.update_all(party, [(x, product, -3, 1 << 20), (y, x, 5, 1000)])
+
+
 def signed(run):
     """A run that starts from the sign bit of the first secret: its openings are a comparison's too."""
 
@@ -97,6 +103,7 @@ CASES = {
     "truncate_all": Case(
         "truncate_all", lambda suite, party, x, y: suite.truncate_all(party, [(x, 1000), (y, 1 << 16)]), 2
     ),
+    "update_all": Case("matmul update_all", updates, 2),
     "negative": Case("negative", lambda suite, party, x: suite.negative(party, x), bits=61),
     "zero": Case("zero", lambda suite, party, x: suite.zero(party, x), bits=61),
     "bit_share": Case("negative bit_share", signed(lambda suite, party, b, x: suite.bit_share(party, b, x.shape))),
