@@ -6,6 +6,7 @@ import torch
 import pysmpc as sy
 from pysmpc.cli import main
 from pysmpc.errors import MaterialError
+from pysmpc.protocols.suite import suites
 
 PROGRAM = """
 import torch
@@ -78,6 +79,29 @@ def test_record_and_run(tmp_path):
     assert [path.name for path in paths] == ["alice.material", "bob.material"]
     found = program(sy.virtual("alice", "bob", material=str(tmp_path)))
     assert float((found - torch.tensor([4.0, 0.0])).abs().max()) <= 2**-15
+
+
+def small(parties):
+    x = sy.encrypt(torch.tensor([1.5, -2.0, 0.25, -7.0]), parties)
+    return sy.decrypt((x * x).relu() + x.relu()), sy.decrypt(x > 0)
+
+
+@pytest.mark.parametrize("rounding", ["probabilistic", "nearest"])
+@pytest.mark.parametrize("protocol", sorted({*suites} - {"snn"}))
+def test_every_protocol_whose_provider_only_deals(protocol, rounding, tmp_path):
+    with sy.record("alice", "bob", protocol=protocol, rounding=rounding) as plan:
+        small(plan.parties)
+    plan.deal(tmp_path)
+    parties = sy.virtual("alice", "bob", protocol=protocol, rounding=rounding, material=tmp_path)
+    values, positive = small(parties)
+    assert float((values - torch.tensor([3.75, 4.0, 0.3125, 49.0])).abs().max()) <= 2**-15
+    assert positive.tolist() == [True, False, True, False]
+    assert parties.stats == plan.parties.stats
+
+
+def test_a_provider_that_takes_part_cannot_be_dealt_ahead():
+    with sy.record("alice", "bob", protocol="snn") as plan, pytest.raises(MaterialError, match="use another protocol"):
+        small(plan.parties)
 
 
 def test_mistakes_are_one_line(train, tmp_path, capsys):
