@@ -115,21 +115,21 @@ def private_compare(party: Party, x: BitShares, r: torch.Tensor) -> Bit:
     known: list[torch.Tensor] = []
 
     def deal(keys: KeySet, out: torch.Tensor) -> None:
-        known.append(_rho(keys, base, n))
+        known.append(rho_bits(keys, base, n))
         ring.bit_deal(keys, base + RHO, base + RHO_SHARES, out)
 
     shares = party.dealer.corrections(n, deal)
     copies = r.reshape(1, -1).expand(party.rows, n).contiguous()
     message = residues.compare(x.keys, x.stream, pair, own + PAIR_CONTROL, x.share, copies, False)
-    return _answered(party, message, known, pair, base, own, n, shares, None)
+    return answered(party, message, known, pair, base, own, n, shares, None)
 
 
-def _rho(keys: KeySet, base: int, n: int) -> torch.Tensor:
+def rho_bits(keys: KeySet, base: int, n: int) -> torch.Tensor:
     """P2: the packed dealt bits."""
     return ring.rows_xor(keys.draw(base + RHO, ring.packed_words(n)))[0]
 
 
-def _answered(
+def answered(
     party: Party,
     message: torch.Tensor,
     known: list[torch.Tensor],
@@ -195,7 +195,7 @@ def share_convert(party: Party, a: Share, shift: tuple[int, int] = (0, 0)) -> Od
 
 
 @dataclass(eq=False)
-class _Material:
+class Material:
     """What P2 deals ahead for one ComputeMSB: bits of x, a dealt bit rho, and more for a selection.
 
     known: x[0] ^ rho, at P2.
@@ -209,7 +209,7 @@ class _Material:
     known: list[torch.Tensor]
 
 
-def _deal(party: Party, n: int, select: bool = False, by: ring.Divisor | None = None) -> _Material:
+def _deal(party: Party, n: int, select: bool = False, by: ring.Divisor | None = None) -> Material:
     base, own = party.dealer.streams(MATERIAL), party.dealer.streams(STREAMS)
     symbols, more = residues.symbol_words(n), ring.select_rows(by) * n if select else 0
     known: list[torch.Tensor] = []
@@ -217,17 +217,17 @@ def _deal(party: Party, n: int, select: bool = False, by: ring.Divisor | None = 
     def deal(keys: KeySet, out: torch.Tensor) -> None:
         x = residues.total(keys, own + OWN_X, n)
         residues.deal_bits(keys, own + OWN_BITS, x, out[:symbols])
-        known.append(ring.pack_bits(x) ^ _rho(keys, base, n))
+        known.append(ring.pack_bits(x) ^ rho_bits(keys, base, n))
         ring.bit_deal(keys, base + RHO, base + RHO_SHARES, out[symbols : symbols + n])
         if select:
             ring.select_deal(keys, base, base + RHO, by, out[symbols + n :])
 
     dealt = party.dealer.corrections(symbols + n + more, deal)
     bits, shares, rest = (None, None, None) if dealt is None else dealt.split([symbols, n, more])
-    return _Material(base, own, bits, shares, rest, known)
+    return Material(base, own, bits, shares, rest, known)
 
 
-def _msb(party: Party, y: Odd, material: _Material, beside: list[torch.Tensor], cause: str) -> tuple[Bit, torch.Tensor]:
+def _msb(party: Party, y: Odd, material: Material, beside: list[torch.Tensor], cause: str) -> tuple[Bit, torch.Tensor]:
     """The bit, and the openings of messages that go in the same round as r."""
     keys, pair, own = party.dealer.keys, pair_of(party), material.own
     n = y.words.shape[1]
@@ -238,7 +238,7 @@ def _msb(party: Party, y: Odd, material: _Material, beside: list[torch.Tensor], 
     # 2. x > r, at P2 under beta
     message = residues.compare(keys, own + OWN_BITS, pair, own + PAIR_CONTROL, material.bits, r, False)
     # 3. msb = beta' ^ x[0] ^ beta ^ r[0]
-    bit = _answered(party, message, material.known, pair, material.base, own, n, material.shares, r)
+    bit = answered(party, message, material.known, pair, material.base, own, n, material.shares, r)
     return bit, others[0] if others else total
 
 
@@ -255,7 +255,10 @@ def compute_msb(party: Party, y: Odd) -> Bit:
 
 @opens("compare", asks=("convert", "compare"))
 def negative(party: Party, x: Share) -> Bit:
-    """The bits x < 0, for every x (1 less algorithm 6).  Seven rounds: ShareConvert, ComputeMSB."""
+    """The bits x < 0, for every x (1 less algorithm 6).  Seven rounds: ShareConvert, ComputeMSB.
+
+    `pysmpc.protocols.securenn_signs` needs three.
+    """
     material = _deal(party, x.numel)
     return _msb(party, share_convert(party, x, NEGATIVE), material, [], "compare")[0]
 

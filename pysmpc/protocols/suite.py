@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pysmpc.errors import PartyError
-from pysmpc.protocols import boolean, comparison, fss, plain, products, securenn, sharing, truncation
+from pysmpc.protocols import boolean, comparison, fss, plain, products, securenn, securenn_signs, sharing, truncation
 
 Protocol = Callable[..., Any]
 
@@ -74,7 +74,7 @@ def _collect(name: str, *modules: Any, holders: int | None = None) -> Suite:
 default = _collect("default", sharing, products, truncation, comparison)
 function_secret_sharing = _collect("fss", sharing, products, truncation, comparison, fss, holders=2)
 plaintext = _collect("plaintext", plain)
-snn = _collect("snn", sharing, products, truncation, comparison, securenn, holders=securenn.HOLDERS)
+snn = _collect("snn", sharing, products, truncation, comparison, securenn_signs, holders=securenn.HOLDERS)
 
 #: By the names under which users ask for them.
 suites = {suite.name: suite for suite in (default, function_secret_sharing, snn)}

@@ -9,7 +9,7 @@ from settings import EDGES, random_words
 
 from pysmpc import residues, ring
 from pysmpc.errors import PartyError
-from pysmpc.protocols import comparison, securenn
+from pysmpc.protocols import comparison, securenn, securenn_signs
 from pysmpc.protocols.interfaces import LOCAL
 from pysmpc.protocols.suite import snn, suite_named
 from pysmpc.runtime import threads
@@ -33,13 +33,20 @@ def bits(suite, party, bit, x):
     return suite.bit_share(party, bit, x.shape)
 
 
+@pytest.fixture(params=[securenn, securenn_signs], ids=["as in the paper", "without conversion"])
+def way(request):
+    """The two ways to a sign."""
+    return request.param
+
+
 @pytest.mark.parametrize("n", LENGTHS)
-def test_negative(setting, n, rng):
+def test_negative(setting, way, n, rng):
     x = random_words(rng, n)
-    opened, cost = setting.run(lambda suite, party, a: bits(suite, party, suite.negative(party, a), a), x)
+    opened, cost = setting.run(lambda suite, party, a: bits(suite, party, way.negative(party, a), a), x)
     assert torch.equal(opened, (x < 0).to(torch.int64))
-    assert cost == securenn.negative_cost(2, n)
-    assert cost.rounds == (7 if n else 4)
+    assert cost == way.negative_cost(2, n)
+    if n:
+        assert cost.rounds == (7 if way is securenn else 3)
 
 
 def neighbours():
@@ -49,12 +56,13 @@ def neighbours():
     return torch.tensor(sorted(values))
 
 
-def test_every_edge_is_exact(setting):
+def test_every_edge_is_exact(setting, way):
+    """The paper's way finds x > 0 for the slope, the other x >= 0."""
     x = neighbours()
 
     def operation(suite, party, a):
-        negative = suite.negative(party, a)
-        result = suite.relu(party, a)
+        negative = way.negative(party, a)
+        result = way.relu(party, a)
         return (
             bits(suite, party, negative, a),
             bits(suite, party, negative.flipped(), a),
@@ -66,18 +74,18 @@ def test_every_edge_is_exact(setting):
     assert torch.equal(below, (x < 0).to(torch.int64))
     assert torch.equal(not_below, (x >= 0).to(torch.int64))
     assert torch.equal(result, x.clamp(min=0))
-    assert torch.equal(above, (x > 0).to(torch.int64))
+    assert torch.equal(above, (x > 0 if way is securenn else x >= 0).to(torch.int64))
 
 
 @pytest.mark.parametrize("by", [1, 2, 1000, 1 << 16])
 @pytest.mark.parametrize("n", [1, 65, 700])
-def test_relu(setting, n, by, rng):
+def test_relu(setting, way, n, by, rng):
     x = random_words(rng, n) >> 2
-    result, cost = setting.run(lambda suite, party, a: suite.relu(party, a, by), (x, by))
+    result, cost = setting.run(lambda suite, party, a: way.relu(party, a, by), (x, by))
     exact = x.clamp(min=0)
     below = torch.div(exact, by, rounding_mode="floor")
     assert bool(((result == below) | ((result == below + 1) & (exact % by != 0))).all())
-    assert cost == securenn.relu_cost(2, n, by > 1)
+    assert cost == way.relu_cost(2, n, by > 1)
     assert cost.rounds <= 10
 
 
@@ -93,7 +101,7 @@ def test_select_with_the_bits_of_a_relu(setting, rng):
         return out
 
     result, _ = setting.run(operation, x, y)
-    assert torch.equal(result, torch.where(x > 0, y, 0))
+    assert torch.equal(result, torch.where(x >= 0, y, 0))
 
 
 def test_select_share(setting, rng):
@@ -200,7 +208,7 @@ def test_two_holders_only():
 
 def test_it_is_found_by_name():
     assert suite_named("snn") is snn
-    assert snn.negative is securenn.negative
+    assert snn.negative is securenn_signs.negative
     assert snn.mul is suite_named(None).mul
 
 
@@ -230,14 +238,13 @@ def test_a_driver_runs_it_on_empty_shares():
 # --- what the third party sees ----------------------------------------------------------
 
 
-def shown(values, rounds):
-    """Everything P2 is shown in `rounds` ReLUs of a secret, by cause."""
+def shown(values, way):
+    """Everything P2 is shown in a ReLU of a secret, by cause."""
     session = virtual_session(["a", "b"], suite=snn)
     seen = []
     session.party.dealer.observer = lambda cause, asked, out: seen.append((cause, asked.clone()))
     x = session.suite.share(session.party, values, values.shape)
-    for _ in range(rounds):
-        session.suite.relu(session.party, x)
+    way.relu(session.party, x)
     return seen
 
 
@@ -257,18 +264,22 @@ def surprise(counts):
     return abs(float(((counts - expected) ** 2 / expected).sum()) - free) / (2 * free) ** 0.5
 
 
+def compared_in(seen):
+    return [asked for cause, asked in seen if cause == "compare"]
+
+
 SECRETS = {"zero": 0, "minus one": -1, "large": (1 << 62) + 12345}
 
 
 @pytest.mark.parametrize("value", SECRETS.values(), ids=SECRETS)
-def test_what_the_provider_sees_is_uniform(value):
+def test_what_the_provider_sees_is_uniform(value, way):
     n = 4096
-    seen = shown(torch.full((n,), value, dtype=torch.int64), 1)
-    assert [cause for cause, _ in seen] == ["convert", "compare", "compare"]
-    masked = seen[0][1]
-    for words in (*masked, masked.sum(0)):
-        assert surprise(torch.bincount(words.contiguous().view(torch.uint8).to(torch.int64), minlength=256)) < 6
-    for _, asked in seen[1:]:
+    seen = shown(torch.full((n,), value, dtype=torch.int64), way)
+    assert [cause for cause, _ in seen] == (["convert", "compare", "compare"] if way is securenn else ["compare"])
+    for masked in (asked for cause, asked in seen if cause == "convert"):
+        for words in (*masked, masked.sum(0)):
+            assert surprise(torch.bincount(words.contiguous().view(torch.uint8).to(torch.int64), minlength=256)) < 6
+    for asked in (asked for cause, asked in seen if cause == "compare"):
         one, other = symbols(asked[0]), symbols(asked[1])
         assert int(max(one.max(), other.max())) < 67
         for each in (one, other):  # each message alone: uniform over Z_67 at each place
@@ -283,17 +294,17 @@ def test_what_the_provider_sees_is_uniform(value):
         assert surprise(torch.bincount(total[~zero], minlength=67)[1:]) < 6
 
 
-def test_the_place_of_the_zero_is_uniform_and_independent_of_the_secret():
+def test_the_place_of_the_zero_is_uniform_and_independent_of_the_secret(way):
     for value in SECRETS.values():
         counts = torch.zeros(64, dtype=torch.int64)
-        for _, asked in shown(torch.full((1 << 14,), value, dtype=torch.int64), 1)[1:]:
+        for asked in compared_in(shown(torch.full((1 << 14,), value, dtype=torch.int64), way)):
             counts += ((symbols(asked[0]) + symbols(asked[1])) % 67 == 0).sum((0, 2))
         assert surprise(counts) < 6
 
 
-def test_messages_to_the_provider_are_not_multiples_of_each_other():
+def test_messages_to_the_provider_are_not_multiples_of_each_other(way):
     """It dealt the bits' shares: the quotient of two unhidden messages would be that of two known numbers."""
-    for _, asked in shown(torch.full((1 << 14,), 77, dtype=torch.int64), 1)[1:]:
+    for asked in compared_in(shown(torch.full((1 << 14,), 77, dtype=torch.int64), way)):
         one, other = symbols(asked[0]), symbols(asked[1])
         joint = torch.bincount((one * 67 + other).reshape(-1), minlength=67 * 67).reshape(67, 67)
         sums = (torch.arange(67).reshape(-1, 1) + torch.arange(67)) % 67
@@ -302,7 +313,7 @@ def test_messages_to_the_provider_are_not_multiples_of_each_other():
 
 
 @pytest.mark.slow
-def test_four_million_values_are_exact(rng):
+def test_four_million_values_are_exact(rng, way):
     session = virtual_session(["a", "b"], suite=snn)
     suite, party = session.suite, session.party
     x = torch.from_numpy(rng.integers(-(1 << 63), 1 << 63, 1 << 22))
@@ -310,8 +321,8 @@ def test_four_million_values_are_exact(rng):
     x[: len(edges)] = edges
     for part in x.split(1 << 18):
         a = suite.share(party, part, part.shape)
-        result = suite.relu(party, a)
-        below = suite.bit_share(party, suite.negative(party, a), part.shape)
+        result = way.relu(party, a)
+        below = suite.bit_share(party, way.negative(party, a), part.shape)
         relu, signs = suite.reveal(party, result, below)
         assert torch.equal(relu, part.clamp(min=0))
         assert torch.equal(signs, (part < 0).to(torch.int64))
