@@ -23,7 +23,6 @@ from pysmpc.tensor import SecretTensor
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 LATER = {
-    "snn": "SecureNN",
     "falcon": "Falcon (replicated sharing)",
     "paillier": "Paillier encryption",
 }

@@ -142,8 +142,8 @@ def test_nothing_changes_when_something_raises(alice, bob):
         net().share(alice, bob)
     with pytest.raises(NothingToGetError):
         net().get()
-    with pytest.raises(NotImplementedError, match="snn"):
-        net().fix_precision().share(alice, bob, protocol="snn")
+    with pytest.raises(NotImplementedError, match="falcon"):
+        net().fix_precision().share(alice, bob, protocol="falcon")
 
 
 def test_encrypt_and_decrypt(alice, bob, james):
@@ -159,8 +159,8 @@ def test_encrypt_and_decrypt(alice, bob, james):
     assert isinstance(secret[0].weight, sy.SecretTensor)
     with pytest.raises(TypeError, match="workers="):
         model.encrypt()
-    with pytest.raises(NotImplementedError, match="fss"):
-        model.encrypt("fss", workers=[alice, bob])
+    with pytest.raises(NotImplementedError, match="falcon"):
+        model.encrypt("falcon", workers=[alice, bob])
 
 
 def test_copy(alice, bob):

@@ -144,7 +144,7 @@ def test_what_the_ring_cannot_hold(hook, value):
         torch.tensor([value]).fix_precision()
 
 
-@pytest.mark.parametrize("protocol", ["snn", "falcon"])
+@pytest.mark.parametrize("protocol", ["falcon"])
 def test_other_protocols_are_named(alice, bob, protocol):
     with pytest.raises(NotImplementedError, match="leave protocol out"):
         torch.tensor([1]).share(alice, bob, protocol=protocol)
@@ -152,6 +152,16 @@ def test_other_protocols_are_named(alice, bob, protocol):
         torch.tensor([1.0]).encrypt(protocol, workers=[alice, bob])
     with pytest.raises(ValueError, match="unknown"):
         torch.tensor([1]).share(alice, bob, protocol="magic")
+
+
+def test_securenn(alice, bob, charlie, james):
+    x = torch.tensor([3, -1, 0])
+    secret = x.share(alice, bob, protocol="snn", crypto_provider=james)
+    assert torch.equal((secret > 0).get(), x > 0)
+    real = x.float().fix_precision().share(alice, bob, protocol="snn", crypto_provider=james)
+    assert torch.equal(real.relu().get().float_precision(), x.float().relu())
+    with pytest.raises(PartyError, match=r"2 holders, not 3.*default"):
+        x.share(alice, bob, charlie, protocol="snn", crypto_provider=james)
 
 
 def test_function_secret_sharing(alice, bob, charlie, james):
