@@ -24,7 +24,7 @@ TWO, THREE = ["alice", "bob"], ["ann", "ben", "cleo"]
 
 @pytest.mark.parametrize(
     ("holders", "owner", "protocol"),
-    [(TWO, "bob", None), (THREE, "ben", None), (TWO, "alice", "snn")],
+    [(TWO, "bob", None), (THREE, "ben", None), (TWO, "alice", "snn"), (TWO, "bob", "fss")],
 )
 def test_training_is_that_of_one_process(holders, owner, protocol):
     seed = random.getrandbits(32)
