@@ -24,6 +24,7 @@ from pysmpc.runtime.dealer import NoDesk
 from pysmpc.runtime.stats import Stats
 from pysmpc.runtime.wire import TENSOR, VERSION, Cancelled, Stream, poll, raw
 
+_HEAD = 2  # words of the header
 COUNT = struct.Struct("<Q")
 HEADER = struct.Struct("<BBHIQ")  # version, cause, nothing, round mod 2**32, words
 QUESTION = struct.Struct("<QQ")  # cause, words
@@ -36,12 +37,11 @@ AHEAD = 1 << 25  # bytes of corrections that a holder keeps in advance
 class _Exchange:
     """One round with one peer.  expected: the header that it must send."""
 
-    def __init__(self, stream: Stream, out: memoryview, into: bytearray, expected: bytes) -> None:
+    def __init__(self, stream: Stream, out: memoryview, into: memoryview, expected: bytes) -> None:
         self.stream = stream
         self.out = out
         self._expected = expected
         self._into = into
-        self._view = memoryview(into)
         self._have = 0
 
     @property
@@ -59,7 +59,7 @@ class _Exchange:
             self.out = self.out[count:]
         while self._have < len(self._into):
             end = HEADER.size if self._have < HEADER.size else len(self._into)
-            count = self.stream.read_into(self._view[self._have : end])
+            count = self.stream.read_into(self._into[self._have : end])
             if not count:
                 break
             self._have += count
@@ -104,13 +104,15 @@ class Networked(Linked):
         if size > TENSOR:
             raise ChannelError(f"a round of {words.numel()} words is too long for one message; use smaller batches")
         header = HEADER.pack(VERSION, _CAUSES.index(cause), 0, self._round, words.numel())
-        out = bytearray(size)
-        out[: HEADER.size] = header
-        _words(out).copy_(words)
-        view = memoryview(out)
-        inputs = [bytearray(size) for _ in self._links]
-        self._run([_Exchange(stream, view, into, header) for stream, into in zip(self._links, inputs, strict=True)])
-        return [(cause, _words(into)) for into in inputs]
+        out = _message(words.numel())
+        out[_HEAD:] = words
+        view = raw(out)
+        view[: HEADER.size] = header
+        inputs = [_message(words.numel()) for _ in self._links]
+        self._run(
+            [_Exchange(stream, view, raw(into), header) for stream, into in zip(self._links, inputs, strict=True)]
+        )
+        return [(cause, into[_HEAD:]) for into in inputs]
 
     def _run(self, waiting: list[_Exchange]) -> None:
         until = time.monotonic() + self._patience
@@ -128,11 +130,9 @@ class Networked(Linked):
                 )
 
 
-def _words(message: bytearray) -> torch.Tensor:
-    """What follows the header."""
-    if len(message) == HEADER.size:
-        return torch.empty(0, dtype=torch.int64)
-    return torch.frombuffer(message, dtype=torch.int64, offset=HEADER.size)
+def _message(words: int) -> torch.Tensor:
+    """Memory of a header and the words; not cleared, as it will be filled."""
+    return torch.empty(_HEAD + words, dtype=torch.int64)
 
 
 # --- corrections --------------------------------------------------------------------
@@ -223,13 +223,9 @@ class ReceivingFeed:
         [count] = COUNT.unpack(header)
         if 8 * count > TENSOR:
             raise ChannelError(f"{self._stream.peer} announced {count} corrections; at most {TENSOR // 8} are taken")
-        body = bytearray(8 * count)
-        self._stream.fill(body)
-        return _as_words(body)
-
-
-def _as_words(body: bytearray) -> torch.Tensor:
-    return torch.frombuffer(body, dtype=torch.int64) if body else torch.empty(0, dtype=torch.int64)
+        words = torch.empty(count, dtype=torch.int64)
+        self._stream.fill(raw(words))
+        return words
 
 
 # --- questions to a provider that takes part ----------------------------------------
@@ -264,7 +260,7 @@ class ProviderDesk(NoDesk):
                     f"the provider expects '{cause}' with {words} words, {stream.peer} asks something else: "
                     "the parties run different programs"
                 )
-            body = bytearray(8 * words)
-            stream.fill(body, LONG)
-            rows.append(_as_words(body))
+            row = torch.empty(words, dtype=torch.int64)
+            stream.fill(raw(row), LONG)
+            rows.append(row)
         return torch.stack(rows)

@@ -150,7 +150,7 @@ class Stream:
             raise ChannelError(f"{self.peer} sent a frame of kind {found[0]} where {kind} was due")
         return found[1]
 
-    def fill(self, target: bytearray, patience: float | None = PATIENCE) -> None:
+    def fill(self, target: Buffer, patience: float | None = PATIENCE) -> None:
         """Read until the target is full.  patience None: wait without end, as a dealer may rest with the program."""
         view, until = memoryview(target), time.monotonic() + (patience or 0)
         while view.nbytes:

@@ -150,6 +150,25 @@ def test_other_protocols_of_a_session(parties):
     assert torch.equal(sy.decrypt(x), torch.tensor([0.5, -0.25]))
 
 
+def test_a_provider_that_takes_part(workers, parties):
+    """SecureNN: the holders ask the provider over connections of their own."""
+    model, x, y = task(16, 12, 8, 4)
+
+    def program(p):
+        options = {"protocol": "snn"}
+        net, a, b = sy.encrypt(model, p, **options), sy.encrypt(x, p, **options), sy.encrypt(y, p, **options)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+        loss = F.mse_loss(net(a), b)
+        loss.backward()
+        optimizer.step()
+        return sy.decrypt(loss), *(sy.decrypt(q) for q in net.parameters()), sy.decrypt((a > 0.5).sum())
+
+    before = parties.stats.copy()
+    everywhere(parties, program, atol=32 * ULP)
+    assert (parties.stats - before).asked > 0
+    check_agreement(workers, parties)
+
+
 def test_a_module_comes_back(parties):
     model = mlp(4, 3, 2)
     back = sy.decrypt(sy.encrypt(model, parties))

@@ -1,0 +1,341 @@
+"""One driver at one worker: its connection, and the session that it set up.
+
+The thread of the connection takes operations in and sends answers out; the thread of
+the session runs the operations, in order.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import queue
+import threading
+import zlib
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from pysmpc.errors import ChannelError, OpenNotPermittedError, PysmpcError, RefusedError, RemoteError
+from pysmpc.federated.errors import GetNotPermittedError, ObjectNotFoundError
+from pysmpc.fixedpoint import INTEGER, Precision, encode
+from pysmpc.remote.arguments import buffers_of, decode, dtype_of, size_of
+from pysmpc.remote.config import WorkerConfig
+from pysmpc.remote.data import Items, Store
+from pysmpc.remote.messages import (
+    Ack,
+    Ask,
+    Batch,
+    Beat,
+    Bye,
+    Call,
+    Denied,
+    Down,
+    Failed,
+    Fetch,
+    Found,
+    Input,
+    Load,
+    Open,
+    Opened,
+    Operation,
+    Ready,
+    Report,
+    Search,
+    Setup,
+)  # fmt: skip
+from pysmpc.remote.policy import Openings, request_id
+from pysmpc.remote.replay import Origin, Replay
+from pysmpc.runtime import establish
+from pysmpc.runtime.control import Cancel, Control
+from pysmpc.runtime.tls import Tls
+from pysmpc.runtime.wire import MESSAGE, PACKED, WORDS, Gather, Stream, tensor_frames, unpack
+
+log = logging.getLogger("pysmpc.worker")
+
+UNPACKED = 1 << 24  # bytes of one batch of operations
+ACK_EVERY = 64
+BACKLOG = 4096  # operations that may wait; a driver keeps to far fewer
+
+
+class Host(Protocol):
+    """What a worker has for all of its drivers."""
+
+    config: WorkerConfig
+    tls: Tls
+    data: Store
+    openings: Openings
+    meeting: establish.Meeting
+
+    def report(self) -> dict[str, Any]:
+        """For the status."""
+
+
+class Attendance:
+    """One driver's connection, and the session it set up."""
+
+    def __init__(self, worker: Host, stream: Stream, may_compute: bool) -> None:
+        self.worker = worker
+        self.driver = stream.peer
+        self.gone = threading.Event()
+        self._stream = stream
+        self._may_compute = may_compute
+        self._control = Control(stream, self._on_frame, lambda: Beat(self.done))
+        self._cancel = Cancel()
+        self._queue: queue.SimpleQueue[tuple[int, Operation, list[torch.Tensor]] | None] = queue.SimpleQueue()
+        self._inflate = zlib.decompressobj()
+        self._coming: list[tuple[int, Operation, list[tuple[Gather, torch.dtype]]]] = []
+        self._received = -1
+        self._setup: Setup | None = None
+        self._runner: threading.Thread | None = None
+        self._engagement: establish.Engagement | None = None
+        self._replay: Replay | None = None
+        self.done = -1
+
+    # --- the thread of the connection ---
+
+    def serve(self) -> None:
+        """Until the driver leaves."""
+        reason = "left"
+        try:
+            self._control.serve()
+        except PysmpcError as error:
+            reason = str(error)
+        except Exception as error:
+            log.exception("control failed")
+            reason = str(error)
+        finally:
+            self._cancel.set()
+            self._queue.put(None)
+            if self._runner is not None:
+                self._runner.join()
+            self._cancel.close()
+            log.info("driver gone", extra={"peer": self.driver, "reason": reason, "operations": self.done + 1})
+            self.gone.set()
+
+    def leave(self) -> None:
+        """End it from this side."""
+        self._control.end()
+
+    def _on_frame(self, kind: int, body: memoryview) -> None:
+        if self._coming and kind != WORDS:
+            raise ChannelError(f"{self.driver} left a tensor unfinished")
+        if kind == MESSAGE:
+            self._on_message(unpack(body, Down, self.driver))
+        elif kind == PACKED:
+            self._on_batch(body)
+        elif self._coming:
+            gathers = self._coming[0][2]
+            current = next(gather for gather, _ in gathers if gather.left)
+            current.add(body)
+            self._deliver()
+        else:
+            raise ChannelError(f"{self.driver} sent a tensor that nothing asked for")
+
+    def _on_message(self, message: Any) -> None:
+        if isinstance(message, Ask):
+            self._control.post(Report(message.number, self.worker.report()))
+        elif isinstance(message, Bye):
+            self._control.end()
+        elif not self._may_compute:
+            raise ChannelError(f"{self.driver} may ask for the status, and nothing else")
+        elif isinstance(message, Search):
+            self._control.post(Found(message.number, self.worker.data.search(message.tags)))
+        elif isinstance(message, Setup):
+            if self._setup is not None:
+                raise ChannelError("one session for each connection")
+            self._setup = message
+            self._runner = threading.Thread(target=self._run, name=f"session of {self.driver}", daemon=True)
+            self._runner.start()
+
+    def _on_batch(self, body: memoryview) -> None:
+        if self._setup is None:
+            raise ChannelError(f"{self.driver} sent operations before a session")
+        try:
+            plain = self._inflate.decompress(body, UNPACKED)
+        except zlib.error as error:
+            raise ChannelError(f"{self.driver} sent a batch that is damaged: {error}") from None
+        if self._inflate.unconsumed_tail or self._inflate.unused_data:
+            raise ChannelError(f"{self.driver} sent a batch of more than {UNPACKED} bytes")
+        batch: Batch = unpack(plain, Batch, self.driver)
+        if batch.first != self._received + 1:
+            raise ChannelError(f"{self.driver} sent operation {batch.first} after {self._received}")
+        for operation in batch.operations:
+            self._received += 1
+            gathers = [(Gather(size, self.driver), dtype) for size, dtype in self._announced(operation)]
+            self._coming.append((self._received, operation, gathers))
+        if self._received - self.done > BACKLOG:
+            raise ChannelError(f"{self.driver} does not wait for its operations to be done")
+        self._deliver()
+
+    def _announced(self, operation: Operation) -> Iterator[tuple[int, torch.dtype]]:
+        """Size and dtype of each buffer that follows an operation."""
+        assert self._setup is not None
+        if isinstance(operation, Input) and self._setup.holders[-1:] == [self.worker.config.name]:
+            yield 8 * math.prod(max(n, 0) for n in operation.shape), torch.int64
+        values: list[Any] = []
+        if isinstance(operation, Call):
+            values = [*operation.args, *operation.kwargs.values()]
+        elif isinstance(operation, Load | Fetch):
+            values = [value for step in operation.steps for value in step]
+        for value in values:
+            for plain in buffers_of(value):
+                yield size_of(plain), dtype_of(plain.dtype)
+
+    def _deliver(self) -> None:
+        """Hand over the operations whose buffers are complete."""
+        while self._coming:
+            number, operation, gathers = self._coming[0]
+            if any(gather.left for gather, _ in gathers):
+                return
+            del self._coming[0]
+            self._queue.put((number, operation, [gather.tensor(dtype) for gather, dtype in gathers]))
+
+    # --- the thread of the session ---
+
+    def _run(self) -> None:
+        try:
+            self._engage()
+            with torch._C._AutoDispatchBelowAutograd():  # as at the driver, where torch calls the handlers
+                while (item := self._queue.get()) is not None and not self._cancel.is_set():
+                    self._do(*item)
+        except Exception as error:
+            if not self._cancel.is_set():
+                expected = isinstance(error, PysmpcError)
+                log.warning("session failed", exc_info=not expected, extra={"peer": self.driver, "reason": str(error)})
+                self._control.post(Failed(self.done + 1, type(error).__name__, _text(error)))
+                # the others stop waiting for this party; the driver hears of it and ends the session
+        finally:
+            if self._engagement is not None:
+                self._engagement.close()
+            self._replay = self._engagement = None
+
+    def _engage(self) -> None:
+        setup, config = self._setup, self.worker.config
+        assert setup is not None
+        names = [*setup.holders, setup.provider]
+        if config.name not in (setup.holders if config.role == "holder" else [setup.provider]):
+            raise RefusedError(f"{config.name} is a {config.role}, and takes no other part")
+        for name in names:
+            if name != config.name and name not in config.peers:
+                raise RefusedError(f"{name} is not among the peers of {config.name}")
+        if setup.provider not in (config.name, *config.providers) or set(setup.holders) & set(config.providers):
+            raise RefusedError(
+                f"{config.name} takes {', '.join(config.providers)} for crypto provider, and nobody else"
+            )
+        if self.driver in names:
+            raise RefusedError(f"{self.driver} cannot be driver and worker of one session")
+        self._engagement = establish.establish(
+            config.name,
+            self.driver,
+            setup.session,
+            setup.holders,
+            setup.provider,
+            setup.owner_key,
+            self.worker.tls,
+            config.peers,
+            self.worker.meeting,
+            self._cancel.wake,
+            self._cancel.is_set,
+        )
+        self._replay = Replay(self._engagement.session, self.driver, self._engagement.owners, self._values)
+        self._control.post(Ready())
+        log.info("session", extra={"peer": self.driver, "holders": setup.holders, "provider": setup.provider})
+
+    def _do(self, number: int, operation: Operation, buffers: list[torch.Tensor]) -> None:
+        assert self._replay is not None
+        assert self._engagement is not None
+        given = iter(buffers)
+        if isinstance(operation, Open):
+            self._open(number, operation)
+        elif isinstance(operation, Fetch):
+            self._fetch(number, operation, given)
+        else:
+            if isinstance(operation, Input) and buffers:
+                self._engagement.inputs.send(buffers[0])
+            self._buffers = given
+            self._replay.run(operation, given)
+        self.done = number
+        if number % ACK_EVERY == ACK_EVERY - 1 or buffers or self._queue.empty():
+            self._control.post(Ack(number))
+
+    def _open(self, number: int, operation: Open) -> None:
+        assert self._replay is not None
+        assert self._setup is not None
+        words = self._replay.shares(operation)
+        if not words.shape[0]:
+            return
+        origin = self._replay.origin(operation.ref)
+        request = request_id(self._setup.session, self.driver, self._replay.version(operation.ref), operation.ref)
+        try:
+            self.worker.openings.open(self.driver, origin.owners, origin.count, tuple(operation.ref.size), request)
+        except OpenNotPermittedError as error:
+            log.warning("not opened", extra={"peer": self.driver, "reason": str(error)})
+            self._control.post(Denied(number, "OpenNotPermittedError", str(error)))
+            return
+        log.debug("opened", extra={"peer": self.driver, "shape": operation.ref.size, "owners": sorted(origin.owners)})
+        self._control.post(Opened(number, 8 * words.shape[1]), *tensor_frames(words[0]))
+
+    def _fetch(self, number: int, operation: Fetch, buffers: Iterator[torch.Tensor]) -> None:
+        if operation.owner != self.worker.config.name:
+            return
+        try:
+            entry = self.worker.data[operation.data]
+            self.worker.openings.get(self.driver, operation.data, entry.data.get, tuple(operation.shape))
+            found = self._items(operation, buffers)
+        except (GetNotPermittedError, ObjectNotFoundError, RemoteError) as error:
+            self._control.post(Denied(number, type(error).__name__, str(error)))
+            return
+        values = found.values.to(dtype_of(operation.dtype)).contiguous()
+        self._control.post(Opened(number, values.numel() * values.element_size()), *tensor_frames(values))
+
+    # --- own data ---
+
+    def _items(self, operation: Load | Fetch, buffers: Iterator[torch.Tensor]) -> Items:
+        assert self._replay is not None
+        steps = [[decode(value, self._replay.cell, buffers) for value in step] for step in operation.steps]
+        found = self.worker.data.items(operation.data, steps)
+        if list(found.values.shape) != operation.shape:
+            raise RemoteError(
+                f"{operation.data} has shape {list(found.values.shape)} after these steps, not {operation.shape}"
+            )
+        return found
+
+    def _values(self, operation: Load) -> tuple[torch.Tensor | None, Origin]:
+        """Encoded items where they are; elsewhere only whose they are."""
+        if operation.owner != self.worker.config.name:
+            return None, Origin(frozenset([operation.owner]))
+        found = self._items(operation, self._buffers)
+        unit = Precision(operation.base, operation.digits) if found.values.is_floating_point() else INTEGER
+        if unit.scale != operation.scale:
+            raise RemoteError(f"{operation.data} is encoded at scale {unit.scale}, not {operation.scale}")
+        there = np.zeros(int(found.items.max()) + 1 if len(found.items) else 0, dtype=np.uint8)
+        there[found.items.numpy()] = 1
+        bits = int.from_bytes(np.packbits(there, bitorder="little").tobytes(), "little")
+        return encode(found.values, unit), Origin(frozenset([operation.owner]), ((operation.data, bits),))
+
+    def figures(self) -> dict[str, Any] | None:
+        """For the status; None where there is no session."""
+        setup, engagement, replay = self._setup, self._engagement, self._replay
+        if setup is None or engagement is None or replay is None:
+            return None
+        sent, received = engagement.traffic
+        return {
+            "driver": self.driver,
+            "holders": setup.holders,
+            "provider": setup.provider,
+            "operations": self.done + 1,
+            "values": len(replay),
+            "share_bytes": replay.bytes(),
+            "rounds": engagement.session.stats.rounds,
+            "sent_bytes": sent,
+            "received_bytes": received,
+        }
+
+
+def _text(error: BaseException) -> str:
+    """What a driver may read of an error: the words of errors meant to be read, the type of any other."""
+    if isinstance(error, PysmpcError | NotImplementedError):
+        return str(error)[:2000]
+    return f"{type(error).__name__}; the worker's log has the rest"
