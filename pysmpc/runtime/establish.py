@@ -49,6 +49,7 @@ class Meeting:
     def __init__(self) -> None:
         self._parked: dict[tuple[str, str, str], tuple[float, Stream]] = {}
         self._change = threading.Condition()
+        self._closed = False
 
     def park(self, name: str, role: str, session: str, stream: Stream) -> None:
         """Keep a connection for a while."""
@@ -57,7 +58,7 @@ class Meeting:
             for key in [key for key, (since, _) in self._parked.items() if now - since > 2 * PATIENCE]:
                 self._parked.pop(key)[1].close()
             key = (name, role, session)
-            if key in self._parked or len(self._parked) >= self.LIMIT:
+            if self._closed or key in self._parked or len(self._parked) >= self.LIMIT:
                 stream.close()
                 return
             self._parked[key] = now, stream
@@ -76,8 +77,9 @@ class Meeting:
             return self._parked.pop((name, role, session))[1]
 
     def close(self) -> None:
-        """Drop all."""
+        """Drop all, and whatever still comes."""
         with self._change:
+            self._closed = True
             for _, stream in self._parked.values():
                 stream.close()
             self._parked.clear()

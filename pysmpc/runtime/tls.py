@@ -80,7 +80,11 @@ class Tls:
     def server(self, sock: socket.socket) -> tuple[socket.socket, str]:
         """Over a connection that was accepted; and the name in the certificate."""
         wrapped = self._server.wrap_socket(sock, server_side=True, suppress_ragged_eofs=False)
-        return wrapped, certified_name(wrapped.getpeercert() or {})
+        try:
+            return wrapped, certified_name(wrapped.getpeercert() or {})
+        except RefusedError:
+            wrapped.close()
+            raise
 
 
 def certified_name(certificate: Mapping[str, Any]) -> str:
