@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from dataclasses import astuple
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -121,6 +122,14 @@ def join(*holders, **options):
     return parties.me, parties.names, parties.provider, parties.session.party.ranks
 
 
+def impatient(seconds):
+    """Parties that met in peace, and from now on wait so long for one another."""
+    parties = sy.distributed("alice", "bob")
+    for wire in parties.session._wires:
+        wire._timeout = timedelta(seconds=seconds)
+    return parties
+
+
 def other_names():
     return join("alice", "bob" if os.environ["RANK"] == "0" else "bill")
 
@@ -136,7 +145,7 @@ def large_messages():
 
 
 def owner_without_values():
-    parties = sy.distributed("alice", "bob", timeout=2)
+    parties = impatient(2)
     return str(sy.encrypt(torch.empty(3, device="meta"), parties, owner="bob").shape)
 
 
@@ -211,7 +220,7 @@ def other_shapes():
 
 def other_provider():
     """The provider's program differs; the receiver of corrections notices."""
-    parties = sy.distributed("alice", "bob", timeout=3)
+    parties = impatient(3)
     x = sy.encrypt(torch.ones(3), parties)
     return sy.decrypt(x * x if parties.me != parties.provider else torch.relu(x)).is_meta
 
@@ -228,7 +237,7 @@ def one_dies():
 
 
 def one_hangs():
-    parties = sy.distributed("alice", "bob", timeout=1)
+    parties = impatient(1)
     x = sy.encrypt(torch.ones(3), parties)
     sy.decrypt(x * x)
     if parties.me == "bob":
