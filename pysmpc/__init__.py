@@ -49,10 +49,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`sy.local_worker`, once torch is hooked, `sy.sandbox`, `sy.securenn`, and what needs a network: `sy.connect`."""
+    """What is made or imported at its first use.
+
+    `sy.local_worker`, once torch is hooked, `sy.sandbox`, `sy.securenn`, `sy.fss`, and what needs a network:
+    `sy.connect`.
+    """
     if name == "local_worker":
         return active_hook().local_worker
-    if name in ("sandbox", "securenn"):
+    if name in ("fss", "sandbox", "securenn"):
         return import_module(f"pysmpc.{name}")
     if name in ("connect", "PrivateDataLoader"):
         return getattr(import_module("pysmpc.remote.parties"), name)

@@ -37,12 +37,28 @@ typedef struct {
 
 #define FSS_EACH for (int i = 0; i < FSS_VECTORS; i++)
 
-#if defined(__clang__)
-#define FSS_EVEN(a, b) __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14)
-#define FSS_ODD(a, b) __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15)
-#else
+/* (a_0, b_0, a_2, b_2, ...) and (a_1, b_1, a_3, b_3, ...), in vectors that the target has */
+#if defined(__AVX512F__) && !defined(__clang__)
 #define FSS_EVEN(a, b) __builtin_shuffle(a, b, (v8){0, 8, 2, 10, 4, 12, 6, 14})
 #define FSS_ODD(a, b) __builtin_shuffle(a, b, (v8){1, 9, 3, 11, 5, 13, 7, 15})
+#else
+typedef u64 fss_pair __attribute__((vector_size(16)));
+#if defined(__clang__)
+#define FSS_PAIR(a, b, i) __builtin_shufflevector(a, b, i, i + 2)
+#else
+#define FSS_PAIR(a, b, i) __builtin_shuffle(a, b, (fss_pair){i, i + 2})
+#endif
+#define FSS_ZIP(name, i)                                                                           \
+    static inline v8 name(v8 a, v8 b) {                                                            \
+        union {                                                                                    \
+            v8 v;                                                                                  \
+            fss_pair p[4];                                                                         \
+        } x = {a}, y = {b};                                                                        \
+        for (int j = 0; j < 4; j++) x.p[j] = FSS_PAIR(x.p[j], y.p[j], i);                          \
+        return x.v;                                                                                \
+    }
+FSS_ZIP(FSS_EVEN, 0)
+FSS_ZIP(FSS_ODD, 1)
 #endif
 
 /* all ones where bit `at` of x is set */
