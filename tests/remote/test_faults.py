@@ -1,9 +1,11 @@
 """Parties that fail, freeze and vanish: the driver learns which one and why, the others stay ready."""
 
+import contextlib
 import signal
 import socket
 import threading
 import time
+import zlib
 
 import pytest
 import torch
@@ -11,10 +13,10 @@ import torch
 import pysmpc as sy
 from pysmpc.errors import ChannelError, PysmpcError, RemoteError, WorkerLost
 from pysmpc.remote.local import LocalWorkers
-from pysmpc.remote.messages import Call, Drop, Ref
+from pysmpc.remote.messages import Batch, Call, Drop, Dtype, Plain, Ref, Seq
 from pysmpc.runtime import tls
 from pysmpc.runtime.tls import DRIVER
-from pysmpc.runtime.wire import HEADER, PACKED, VERSION
+from pysmpc.runtime.wire import HEADER, PACKED, VERSION, pack
 
 X = torch.linspace(-1, 1, 64)
 
@@ -212,6 +214,35 @@ def test_operations_that_no_driver_of_ours_sends(workers, operation):
     with pytest.raises(RemoteError):
         parties.wait()
     parties.close()
+    with workers.connect() as again:
+        assert torch.equal(sy.decrypt(sy.encrypt(torch.ones(2), again)), torch.ones(2))
+
+
+@pytest.mark.slow
+def test_batches_with_bytes_changed(workers, rng):
+    """Whatever a driver sends, a worker says what is wrong, or does it; and serves the next driver."""
+    seed = [
+        Call("aten.add.Tensor", [REF, 1.0], {"alpha": 2}, [1]),
+        Call("aten.mul.Tensor", [REF, Plain("float32", [2], [2, 2], bytes(8))], {}, [2]),
+        Call("aten.cat.default", [Seq([REF, REF]), 0], {}, [3]),
+        Call("aten._to_copy.default", [REF], {"dtype": Dtype("float64")}, [4]),
+        Drop([1]),
+    ]
+    for _ in range(150):
+        parties = workers.connect()
+        x = sy.encrypt(torch.ones(4), parties)
+        parties.link.flush()
+        body = bytearray(pack(Batch(1, seed)))
+        for place in rng.integers(0, len(body), rng.integers(1, 4)):
+            body[place] = rng.integers(0, 256)
+        packed = parties.link._deflate.compress(bytes(body)) + parties.link._deflate.flush(zlib.Z_SYNC_FLUSH)
+        for worker in parties.link._workers:
+            worker.stream.queue(HEADER.pack(VERSION, PACKED, 0, len(packed)), packed)
+        parties.link._next = parties.link._first = 1 + len(seed)
+        with contextlib.suppress(ChannelError, RemoteError):
+            parties.link._until(lambda all_=parties.link._workers: all(w.acked >= 5 for w in all_), 2, "them")
+        parties.close()
+        del x
     with workers.connect() as again:
         assert torch.equal(sy.decrypt(sy.encrypt(torch.ones(2), again)), torch.ones(2))
 

@@ -150,12 +150,13 @@ def test_other_protocols_of_a_session(parties):
     assert torch.equal(sy.decrypt(x), torch.tensor([0.5, -0.25]))
 
 
-def test_a_provider_that_takes_part(workers, parties):
-    """SecureNN: the holders ask the provider over connections of their own."""
+@pytest.mark.parametrize("protocol", ["snn", "fss"])
+def test_protocols_that_need_more_of_the_provider(workers, parties, protocol):
+    """SecureNN asks it over connections of their own; keys of function secret sharing go to every holder."""
     model, x, y = task(16, 12, 8, 4)
 
     def program(p):
-        options = {"protocol": "snn"}
+        options = {"protocol": protocol}
         net, a, b = sy.encrypt(model, p, **options), sy.encrypt(x, p, **options), sy.encrypt(y, p, **options)
         optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
         loss = F.mse_loss(net(a), b)
@@ -165,7 +166,7 @@ def test_a_provider_that_takes_part(workers, parties):
 
     before = parties.stats.copy()
     everywhere(parties, program, atol=32 * ULP)
-    assert (parties.stats - before).asked > 0
+    assert ((parties.stats - before).asked > 0) == (protocol == "snn")
     check_agreement(workers, parties)
 
 
