@@ -1,6 +1,6 @@
 """Plants each mutant of the catalogue in a copy of the project and runs the tests that must fail.
 
-    make mutants [ARGS="-k WORDS"]
+    make mutants [ARGS="-k PATTERN"]
 
 Prints a line a mutant and exits with 1 if one survives, or its text is not found, or its
 tests fail without it.  The copy is build/mutants; what is compiled there is kept, and a
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -107,9 +108,9 @@ def plant(mutant: Mutant) -> tuple[str, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("-k", default="", metavar="WORDS", help="only mutants whose file or fault has these words")
-    words = parser.parse_args().k
-    chosen = [m for m in MUTANTS if words in f"{m.file} {m.what}"]
+    parser.add_argument("-k", default="", metavar="PATTERN", help="only mutants in whose file or fault this is found")
+    pattern = re.compile(parser.parse_args().k)
+    chosen = [m for m in MUTANTS if pattern.search(f"{m.file} {m.what}")]
 
     copy()
     build()
