@@ -22,6 +22,7 @@ import torch
 from pysmpc.errors import PartyError, PysmpcError
 from pysmpc.fixedpoint import Precision
 from pysmpc.ops import views
+from pysmpc.protocols import sharing
 from pysmpc.remote.arguments import NAMES, encode, leaves, reference
 from pysmpc.remote.messages import Call, Drop, Flush, Input, Load, Open, Operation, Refresh
 from pysmpc.runtime.dealer import LocalFeed
@@ -116,9 +117,14 @@ class Recorder:
 
     # --- operations ---
 
-    def _check(self) -> None:
+    def _check(self, session: Session | None = None) -> None:
         if self.broken is not None:
             raise self.broken
+        if session is not None and session.suite.reveal is not sharing.reveal:
+            raise NotImplementedError(
+                f"protocol '{session.suite.name}' opens values in a way of its own, which workers of other machines do "
+                "not know yet; use another protocol, or sy.virtual"
+            )
 
     def call(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Run an operation's handler here, and send it."""
@@ -163,7 +169,7 @@ class Recorder:
                 f"what {owner} owns is at {owner}: parties[{owner!r}].search(...) finds it, and its pointers are shared"
             )
         with self._lock:
-            self._check()
+            self._check(session)
             self._forget()
             share = session.suite.share(session.party, words, tuple(shape), scale)
             out = SecretTensor.of(share, session, unit, dtype)
@@ -184,7 +190,7 @@ class Recorder:
     ) -> SecretTensor:
         """Let an owner share data of her own.  The driver passes names and positions, no item."""
         with self._lock:
-            self._check()
+            self._check(session)
             self._forget()
             empty = torch.empty((0, torch.Size(shape).numel()), dtype=torch.int64)
             out = SecretTensor.of(Share.of(empty, tuple(shape), unit.scale), session, unit, dtype)
