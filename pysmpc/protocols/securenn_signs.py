@@ -61,7 +61,7 @@ def _sign(party: Party, material: Material, c: torch.Tensor, offset: int) -> Bit
     return answered(party, message, material.known, pair, material.base, own, n, material.shares, masked >> 63)
 
 
-@opens("compare")
+@opens("compare", asks=("compare",))
 def negative(party: Party, x: Share) -> Bit:
     """The bits x < 0, for every x.  Three rounds.
 
@@ -76,7 +76,7 @@ def negative(party: Party, x: Share) -> Bit:
     return _sign(party, material, c, 0)
 
 
-@opens("relu")
+@opens("relu", asks=("compare",))
 def relu(party: Party, x: Share, by: int = 1) -> Share:
     """max(x, 0) / by, with the bits x >= 0 left on the result's body.  Three rounds.
 
