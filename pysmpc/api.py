@@ -20,7 +20,7 @@ import pysmpc.ops  # noqa: F401  (fills the table of operations)
 from pysmpc.errors import EncodingError, PartyError
 from pysmpc.fixedpoint import INTEGER, Precision, decode, encode
 from pysmpc.protocols import exact
-from pysmpc.protocols.suite import suite_named
+from pysmpc.protocols.suite import authenticated_default, default, suite_named
 from pysmpc.runtime.offline import StoreDealer
 from pysmpc.runtime.session import Session, plain_session, virtual_session
 from pysmpc.runtime.stats import Stats
@@ -31,14 +31,18 @@ _sessions: dict[tuple[frozenset[str], str], Session] = {}
 
 
 def session_for(
-    holders: Sequence[str], provider: str, rounding: str | None = None, protocol: str | None = None
+    holders: Sequence[str],
+    provider: str,
+    rounding: str | None = None,
+    protocol: str | None = None,
+    integrity: str | None = None,
 ) -> Session:
     """The in-process session of a set of holders and a provider; made at first use."""
     suite_named(protocol)
     key = (frozenset(holders), provider)
     if key not in _sessions or len(holders) != len(set(holders)):
         _sessions[key] = virtual_session(holders, provider)
-    return _variant(_sessions[key], rounding, protocol)
+    return _variant(_sessions[key], rounding, protocol, integrity)
 
 
 def use_session(session: Session) -> None:
@@ -46,10 +50,19 @@ def use_session(session: Session) -> None:
     _sessions[frozenset(session.holders), session.provider] = session
 
 
-def _variant(session: Session, rounding: str | None, protocol: str | None) -> Session:
-    """The session with the protocol and the rounding asked for; None: as it is."""
+def _variant(session: Session, rounding: str | None, protocol: str | None, integrity: str | None = None) -> Session:
+    """The session with the protocol, integrity and rounding asked for; None: as it is."""
     if protocol is not None:
         session = session.under(suite_named(protocol))
+    if integrity not in (None, "mac"):
+        raise ValueError(f"integrity is None (no check) or 'mac', not {integrity!r}")
+    if integrity == "mac" and session.suite.lanes == 1:
+        if session.suite is not default:
+            raise NotImplementedError(
+                f"integrity='mac' is for the default protocol, not for '{session.suite.name}'; leave protocol out, and "
+                "ask for rounding together with integrity"
+            )
+        session = session.under(authenticated_default)
     if rounding in (None, "probabilistic"):
         return session
     if rounding != "nearest":
@@ -128,6 +141,7 @@ def virtual(
     provider: str = "crypto_provider",
     rounding: str | None = None,
     protocol: str | None = None,
+    integrity: str | None = None,
     material: str | Path | None = None,
 ) -> Parties:
     """Parties in this process, for trying out and for tests: every message is counted.
@@ -136,6 +150,8 @@ def virtual(
     "probabilistic", the default: up with the probability of its fraction, one round;
     "nearest": to the nearest step, halves upward, five rounds.
     protocol: how they compute, where not by the default (docs/protocols.md).
+    integrity="mac": a holder that alters what it sends is found before a result is
+    returned (IntegrityError), at the price in docs/integrity.md.
     material: a folder that `pysmpc deal` filled, in place of a provider that deals while
     the program runs; takes one of its runs, which nobody can take again.  Raises
     MaterialError.
@@ -148,7 +164,7 @@ def virtual(
         return StoreDealer(take(Path(material or ""), names, provider, range(len(names))), count)
 
     session = virtual_session(names, provider, dealer=None if material is None else dealer)
-    return Parties(_variant(session, rounding, protocol))
+    return Parties(_variant(session, rounding, protocol, integrity))
 
 
 def _precision(frac_bits: int | None, base: int, precision_fractional: int | None) -> Precision:
@@ -211,6 +227,7 @@ def encrypt(
     requires_grad: bool | None = None,
     rounding: str | None = None,
     protocol: str | None = None,
+    integrity: str | None = None,
     owner: str | None = None,
 ) -> Any:
     """Secret-share a tensor, array, number, list or module among the parties.
@@ -220,8 +237,8 @@ def encrypt(
     int32, other integers are int64, and both wrap as torch's when they are opened
     (docs/integers.md).  A module is copied, and the parameters and real buffers of the
     copy are secret.
-    The owner sends 8 bytes an element; no round.  rounding="nearest", protocol: of what
-    is computed from it, as for `virtual`; secrets of different ones do not mix.
+    The owner sends 8 bytes an element; no round.  rounding, protocol, integrity: of
+    what is computed from it, as for `virtual`; secrets of different ones do not mix.
 
     owner: the holder whose value it is (default: the first).  Where every party is a
     process of its own (`sy.distributed`), the others pass anything of the same type,
@@ -234,7 +251,7 @@ def encrypt(
             f"the second argument must be parties, such as sy.virtual('alice', 'bob'), not {type(parties).__name__}"
         )
     precision = _precision(frac_bits, base, precision_fractional)
-    session = _variant(parties.session, rounding, protocol)
+    session = _variant(parties.session, rounding, protocol, integrity)
     if isinstance(value, nn.Module):
         module = copy.deepcopy(value)
         _replace(module, lambda t: _share_tensor(_tensor(t), session, precision, owner), requires_grad)
@@ -385,9 +402,10 @@ def share(
     requires_grad: bool = False,
     rounding: str | None = None,
     protocol: str | None = None,
+    integrity: str | None = None,
 ) -> SecretTensor:
     """Shares of an integer or fixed-precision tensor for the named holders."""
-    session = session_for(list(holders), provider, rounding, protocol)
+    session = session_for(list(holders), provider, rounding, protocol, integrity)
     if isinstance(value, SecretTensor):
         if value.session is not plain_session:
             raise EncodingError("this tensor is shared already; .get() it before sharing it with others")

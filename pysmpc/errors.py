@@ -25,6 +25,10 @@ class ChannelError(PysmpcError, RuntimeError):
     """The parties' messages do not fit each other, or a party is gone."""
 
 
+class IntegrityError(PysmpcError, RuntimeError):
+    """What was opened is not what was shared: a holder deviated from the protocol."""
+
+
 class PeerLost(ChannelError):
     """The connection to a peer ended, or it stayed silent for too long."""
 

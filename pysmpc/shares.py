@@ -54,7 +54,7 @@ class Body:
 
     __slots__ = (
         "words", "n", "serial", "mask", "opened", "bit", "sign", "origin", "one_hot", "zeros", "compacted", "shape",
-        "binary", "divisor", "__weakref__",
+        "binary", "divisor", "masked", "__weakref__",
     )  # fmt: skip
 
     def __init__(self, words: torch.Tensor) -> None:
@@ -64,6 +64,7 @@ class Body:
         self.serial = next(_serial)
         self.mask: int | None = None  # stream under which `opened` was opened
         self.opened: torch.Tensor | None = None  # [1 or 0, n] value - mask
+        self.masked: Any = None  # words of the mask, where they are authenticated and so not drawn again
         self.bit: Bit | None = None  # the values are these bits
         self.sign: Bit | None = None  # the bits of value > 0, where a ReLU found them
         self.binary: torch.Tensor | None = None  # binary shares [rows, n], where they were made

@@ -90,12 +90,13 @@ def share(
     requires_grad: bool = False,
     no_wrap: bool = False,
     rounding: str | None = None,
+    integrity: str | None = None,
 ) -> Any:
     """Shares of an integer or fixed-precision tensor for the workers named.
 
     TypeError for a float tensor: .fix_precision() first.  Tensors shared among the
     same workers, in whatever order, with the same provider, protocol and rounding can be
-    combined.  rounding: "probabilistic" (None) or "nearest", as for `sy.virtual`.
+    combined.  rounding: "probabilistic" (None) or "nearest"; integrity: "mac" or None; as for `sy.virtual`.
     """
     check_protocol(protocol)
     unsupported(
@@ -103,7 +104,7 @@ def share(
     )
     _whole_graph(self, "share")
     holders, provider = holders_and_provider(owners, crypto_provider)
-    return api.share(self, holders, provider, requires_grad, rounding, protocol)
+    return api.share(self, holders, provider, requires_grad, rounding, protocol, integrity)
 
 
 @at_worker

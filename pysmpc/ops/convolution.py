@@ -56,7 +56,13 @@ def _contract(x: Any, left: Any, y: Any, right: Any, g: Geometry) -> tuple[torch
 
 def _operand(x: Any, session: Any, unit: Any) -> Share | Public:
     plain = public(x, session, unit)
-    return window(x) if plain is None else Public(plain.values.contiguous(), plain.scale, plain.unit)
+    if plain is None:
+        return window(x)
+    values = plain.values.contiguous()
+    if session.suite.lanes:  # words that no public number may multiply: the suite's own product does
+        shared: Share = session.suite.public(session.party, values, plain.scale)
+        return shared
+    return Public(values, plain.scale, plain.unit)
 
 
 def _place(x: Share | Public) -> tuple[tuple[int, ...], tuple[int, ...], int]:

@@ -50,6 +50,7 @@ CAUSES = {
     "relu": "the input of a ReLU under a dealt mask",
     "select": "a value to select under a dealt mask, and the bit under a dealt bit where it was not",
     "bits": "a value, or bits of it, under dealt masks",
+    "check": "digests, a coin, and random sums of openings under dealt masks",
     "reveal": "the value itself: somebody asked for it by name",
 }
 
@@ -120,6 +121,11 @@ class Channel(Protocol):
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """`open` of the first messages and `open_xor` of the others, in one round; shapes of the first."""
 
+    def gather(
+        self, message: torch.Tensor, cause: str, shapes: Sequence[tuple[int, ...]] | None = None
+    ) -> torch.Tensor:
+        """The [rows, m] messages of all holders, [holders or 0, m], in an order that is the same in every round."""
+
 
 class Dealer(Protocol):
     """Correlated randomness: seeds to all holders, corrections to one or to all."""
@@ -176,6 +182,8 @@ class Party:
     owner: Dealer  # who shares plain inputs: the same mechanism, with keys of its own
     own: KeySet
     next: KeySet
+    notary: KeySet | None = None  # a key of the owner of inputs and the dealer, for authenticated inputs
+    integrity: Any = None  # pysmpc.protocols.integrity keeps its state here
 
     @property
     def rows(self) -> int:

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from pysmpc.errors import PartyError
-from pysmpc.protocols import boolean, comparison, fss, plain, products, securenn, securenn_signs, sharing, truncation
+from pysmpc.protocols import (
+    authenticated,
+    boolean,
+    comparison,
+    fss,
+    plain,
+    products,
+    securenn,
+    securenn_signs,
+    sharing,
+    truncation,
+)
 
 Protocol = Callable[..., Any]
 
@@ -21,7 +32,8 @@ class Suite:
     """One implementation of every operation on shares.
 
     name: by which users ask for it.  holders: how many it is for, where not any number.
-    base: the suite of which this one differs in rounding alone.
+    base: the suite of which this one differs in rounding alone.  lanes: words that a holder
+    has of an element; of several, none may be multiplied by itself.
     """
 
     name: str
@@ -54,6 +66,7 @@ class Suite:
     bitwise_and_public: Protocol
     shift_right_each: Protocol
     base: Suite | None = None
+    lanes: int = 1
 
     def check(self, holders: int) -> None:
         """Raise PartyError where this is not for so many holders."""
@@ -64,17 +77,20 @@ class Suite:
             )
 
 
-def _collect(name: str, *modules: Any, holders: int | None = None) -> Suite:
+def _collect(name: str, *modules: Any, holders: int | None = None, lanes: int = 1) -> Suite:
     """What the modules define under a field's name; later modules come before earlier ones."""
-    names = [field for field in Suite.__dataclass_fields__ if field not in ("name", "holders", "base")]
+    names = [field for field in Suite.__dataclass_fields__ if field not in ("name", "holders", "base", "lanes")]
     found = {field: getattr(m, field) for field in names for m in (boolean, *modules) if hasattr(m, field)}
-    return Suite(name=name, holders=holders, **found)
+    return Suite(name=name, holders=holders, lanes=lanes, **found)
 
 
 default = _collect("default", sharing, products, truncation, comparison)
 function_secret_sharing = _collect("fss", sharing, products, truncation, comparison, fss, holders=2)
 plaintext = _collect("plaintext", plain)
 snn = _collect("snn", sharing, products, truncation, comparison, securenn_signs, holders=securenn.HOLDERS)
+
+#: What integrity="mac" is.
+authenticated_default = _collect("mac", authenticated, lanes=12)
 
 #: By the names under which users ask for them.
 suites = {suite.name: suite for suite in (default, function_secret_sharing, snn)}

@@ -62,6 +62,13 @@ class Local(_Counting):
         """Exclusive ors over the rows."""
         return self._open(messages, cause, None, ring.rows_xor)
 
+    def gather(self, message: torch.Tensor, cause: str, shapes: Shapes = None) -> torch.Tensor:
+        """The messages themselves."""
+        self.count([message], cause, shapes)
+        if self.observer:
+            self.observer(cause, [message], [message])
+        return message
+
     def _open(
         self,
         messages: Sequence[torch.Tensor],
@@ -125,6 +132,26 @@ class Linked(_Counting):
             link.send(cause, words)
         return [link.receive() for link in self._links]
 
+    def gather(self, message: torch.Tensor, cause: str, shapes: Shapes = None) -> torch.Tensor:
+        """This holder's message, then the others' in the order of the links."""
+        self.count([message], cause, shapes)
+        if not self._links:
+            return message[:0]
+        rows = torch.stack([message[0], *self._theirs(cause, message[0])])
+        if self.observer:
+            self.observer(cause, [message], [rows])
+        return rows
+
+    def _theirs(self, cause: str, mine: torch.Tensor) -> Iterable[torch.Tensor]:
+        """What the others send in return for a message of the same kind."""
+        for theirs, words in self._swap(cause, mine):
+            if theirs != cause or words.shape != mine.shape:
+                raise ChannelError(
+                    f"this party is at '{cause}' with {mine.numel()} words, another at '{theirs}' with "
+                    f"{words.numel()}: the parties run different programs"
+                )
+            yield words
+
     def _exchange(
         self,
         messages: Sequence[torch.Tensor],
@@ -137,11 +164,6 @@ class Linked(_Counting):
         if not self._links:
             return [torch.empty((0, m), dtype=torch.int64) for m in sizes]
         total = torch.cat([m[0] for m in messages])
-        for theirs, words in self._swap(cause, total):
-            if theirs != cause or words.shape != total.shape:
-                raise ChannelError(
-                    f"this party is at '{cause}' with {total.numel()} words, another at '{theirs}' with "
-                    f"{words.numel()}: the parties run different programs"
-                )
+        for words in self._theirs(cause, total):
             total = combine(total, words)
         return self._seen(cause, messages, [part.reshape(1, -1) for part in total.split(sizes)])

@@ -72,6 +72,11 @@ class Dry(_Counting):
         """Empty words."""
         return self.open(messages, cause)
 
+    def gather(self, message: torch.Tensor, cause: str, shapes: Shapes = None) -> torch.Tensor:
+        """No rows."""
+        self.count([message], cause, shapes)
+        return message[:0]
+
     def open_both(
         self, sums: Sequence[torch.Tensor], bits: Sequence[torch.Tensor], cause: str, shapes: Shapes = None
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

@@ -113,7 +113,10 @@ class Session:
         bodies = {body.serial: body for body in known if isinstance(body.held, torch.Tensor)}
         alone = len(self.party.ranks) == len(self.holders)  # what is missing can be dealt without the others
         for serial, body in sorted(bodies.items()):
-            yield serial, body, (body.words if alone else body.held)[row].view(body.shape)
+            found = body.words if alone else body.held
+            lanes = found.shape[0] // len(self.party.ranks)  # several to an authenticated share
+            words = found[row * lanes : (row + 1) * lanes]
+            yield serial, body, words.view(body.shape if lanes == 1 else (lanes, *body.shape))
 
 
 def check_names(holders: Sequence[str], provider: str) -> None:
@@ -172,9 +175,10 @@ def virtual_session(
             stats.count_ask,
             n,
         ),
-        owner=SeedDealer(KeySet(owner_keys, 0, n - 1), KeySet(owner_keys), True, LocalFeed(), shared),
+        owner=SeedDealer(KeySet(owner_keys, 0, n - 1), KeySet(owner_keys), True, LocalFeed(), shared, None, None, n),
         own=KeySet(ring_keys),
         next=KeySet(ring_keys[1:] + ring_keys[:1]),
+        notary=KeySet([fresh_key()]) if dealer is None else None,  # what was dealt before knew of none
     )
     return Session(holders, provider, party, stats, suite)
 

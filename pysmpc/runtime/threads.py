@@ -170,6 +170,7 @@ def sessions(
     asked_queues, dealt_queues, shared_queues = ([Queue() for _ in range(n)] for _ in range(3))
     dealer_keys, owner_keys, ring_keys = ([fresh_key() for _ in range(n)] for _ in range(3))
 
+    notary = fresh_key()
     table = Table(n + 1)
 
     def session(rank: int | None) -> Session:
@@ -198,6 +199,7 @@ def sessions(
             owner=_dealer(owner_keys, rank, rank == 0, shared_feed, shared),
             own=KeySet(own),
             next=KeySet(after),
+            notary=KeySet([notary]) if not rank else KeySet([]),
         )
         found = Session(holders, provider, party, stats, suite)
         found.gather = lambda words: table.gather(n if rank is None else rank, words)  # type: ignore[method-assign]

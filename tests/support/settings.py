@@ -115,7 +115,7 @@ class Setting:
             out = operation(suite, party, *shares)
             cost = (session.stats - before).cost
             several = out if isinstance(out, tuple) else (out,)
-            assert all(isinstance(share, Share) and share.body.rows == party.rows for share in several)
+            assert all(isinstance(share, Share) and share.body.rows == party.rows * suite.lanes for share in several)
             return cost, [share.scale for share in several], suite.reveal(party, *several), isinstance(out, tuple)
 
         outcomes = self.everywhere(program)

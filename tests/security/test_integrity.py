@@ -1,0 +1,210 @@
+"""integrity="mac": whatever a holder alters is found, and no value is returned."""
+
+import random
+
+import pytest
+import torch
+from twins import opened
+
+import pysmpc as sy
+from pysmpc.errors import IntegrityError
+from pysmpc.protocols.suite import authenticated_default
+from pysmpc.runtime import threads
+from pysmpc.runtime.session import virtual_session
+from pysmpc.shares import Share
+
+SCALE = 1 << 16
+RETURNED = []
+
+
+def program(session, owner=True):
+    """Products, a truncation, a comparison, a ReLU; what is returned is what was revealed."""
+    suite, party = session.suite, session.party
+    values = torch.arange(-3, 3) * SCALE
+    x = suite.share(party, values if owner else None, (2, 3), SCALE)
+    y = suite.share(party, values + 5 if owner else None, (3, 2), SCALE)
+    z = suite.truncate(party, suite.matmul(party, x, y), SCALE)
+    z = suite.relu(party, suite.mul(party, z, z), SCALE)
+    bit = suite.bit_share(party, suite.negative(party, suite.sub(party, z, Share(y.body, (2, 2), SCALE))), (2, 2))
+    return suite.reveal(party, z, bit)
+
+
+class Altered:
+    """Flips a bit, at one holder, of the word at a place among all that are opened."""
+
+    def __init__(self, place, row, bit):
+        self.place, self.row, self.bit = place, row, bit
+        self.words, self.cause = 0, None
+
+    def __call__(self, message, cause):
+        if cause == "check":
+            return message
+        first, self.words = self.words, self.words + message.shape[1]
+        if self.place is None or not first <= self.place < self.words:
+            return message
+        self.cause = cause
+        message = message.clone()
+        message[self.row, self.place - first] ^= -(1 << 63) if self.bit == 63 else 1 << self.bit
+        return message
+
+
+def altering(session, place=None, row=0, bit=0):
+    honest, tap = session.party.channel.gather, Altered(place, row, bit)
+    session.party.channel.gather = lambda message, cause, shapes=None: honest(tap(message, cause), cause, shapes)
+    return tap
+
+
+def new(holders=2):
+    return virtual_session([str(i) for i in range(holders)], suite=authenticated_default)
+
+
+def count():
+    session = new()
+    tap = altering(session)
+    program(session)
+    return tap.words
+
+
+def found(places):
+    """Each place, bit and holder on its own session: the causes of the openings that were altered."""
+    causes = set()
+    for place in places:
+        session = new()
+        tap = altering(session, place, random.randrange(2), random.randrange(64))
+        with pytest.raises(IntegrityError) as raised:
+            RETURNED.append(program(session))
+        assert f"'{tap.cause}'" in str(raised.value)
+        causes.add(tap.cause)
+    assert not RETURNED
+    return causes
+
+
+def test_any_altered_word_is_found():
+    words = count()
+    assert found(random.randrange(words) for _ in range(12))
+
+
+def test_an_opening_of_every_kind():
+    """The highest bit, too, whose multiples by an even number vanish."""
+    for holders in (2, 3):
+        session = new(holders)
+        honest, places, words = session.party.channel.gather, {}, [0]
+
+        def noting(message, cause, shapes=None, honest=honest, places=places, words=words):
+            places.setdefault(cause, words[0])
+            words[0] += message.shape[1] if cause != "check" else 0
+            return honest(message, cause, shapes)
+
+        session.party.channel.gather = noting
+        program(session)
+        assert set(places) == {"mask", "truncate", "compare", "reveal", "check"}
+        for cause, place in places.items():
+            if cause != "check":
+                session = new(holders)
+                altering(session, place, holders - 1, 63)
+                with pytest.raises(IntegrityError, match=f"'{cause}'"):
+                    program(session)
+                with pytest.raises(IntegrityError, match="ended"):
+                    program(session)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_thousand_places():
+    words = count()
+    assert found(random.randrange(words) for _ in range(1000)) == {"mask", "truncate", "compare", "reveal"}
+
+
+def test_two_altered_words_do_not_hide_each_other():
+    session = new()
+    suite, party = session.suite, session.party
+    x = suite.share(party, torch.arange(10), (10,))
+    honest = party.channel.gather
+
+    def altered(message, cause, shapes=None):
+        if cause == "reveal":
+            message = message.clone()
+            message[0, 2] ^= -(1 << 63)
+            message[0, 7] ^= -(1 << 63)
+        return honest(message, cause, shapes)
+
+    party.channel.gather = altered
+    with pytest.raises(IntegrityError):
+        suite.reveal(party, x)
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_a_check_that_is_tampered_with_fails(step):
+    session = new()
+    honest, rounds = session.party.channel.gather, []
+
+    def altered(message, cause, shapes=None):
+        if cause == "check":
+            if len(rounds) == step:
+                message = message.clone()
+                message[1, random.randrange(message.shape[1])] ^= 1 << random.randrange(8)
+            rounds.append(cause)
+        return honest(message, cause, shapes)
+
+    session.party.channel.gather = altered
+    with pytest.raises(IntegrityError):
+        program(session)
+
+
+def test_over_links():
+    """A holder of its own sends altered words to the others; all of them find it."""
+    for place in (0, 40):
+        sessions = threads.sessions(["a", "b", "c"], suite=authenticated_default)
+        honest = sessions[1].party.channel._links[0].send
+        sent = []
+
+        def altered(cause, words, honest=honest, sent=sent, place=place):
+            if cause != "check" and sum(sent) <= place < sum(sent) + words.numel():
+                words = words.clone()
+                words[place - sum(sent)] += 1
+            sent.append(words.numel() if cause != "check" else 0)
+            honest(cause, words)
+
+        sessions[1].party.channel._links[0].send = altered
+        with pytest.raises(IntegrityError):
+            threads.run(sessions, lambda s: program(s, s is sessions[0]))  # noqa: B023
+
+
+def test_training_is_as_without():
+    torch.manual_seed(3)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 2))
+    data, target = torch.randn(6, 4), torch.randn(6, 2)
+    results = []
+    for integrity in (None, "mac"):
+        parties = sy.virtual("alice", "bob", integrity=integrity, rounding="nearest")
+        secret = sy.encrypt(model, parties)
+        optimizer = torch.optim.SGD(secret.parameters(), lr=0.125)
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss = ((secret(sy.encrypt(data, parties)) - sy.encrypt(target, parties)) ** 2).sum()
+            loss.backward()
+            optimizer.step()
+        results.append([opened(p) for p in [loss.detach(), *(p.detach() for p in secret.parameters())]])
+    for one, two in zip(*results, strict=True):
+        assert torch.equal(one, two)
+
+
+def test_the_option():
+    parties = sy.virtual("alice", "bob")
+    x = sy.encrypt(torch.tensor([1.5, -2.0]), parties, integrity="mac")
+    assert torch.equal(sy.decrypt(torch.relu(x * x + x)), torch.tensor([3.75, 2.0]))
+    assert torch.equal(sy.decrypt(x > 0), torch.tensor([True, False]))
+    n = sy.encrypt(torch.tensor([17, -17]), parties, integrity="mac")
+    assert torch.equal(sy.decrypt(n // 5), torch.tensor([3, -4]))
+    image = sy.encrypt(torch.arange(16.0).reshape(1, 1, 4, 4), parties, integrity="mac")
+    kernel = torch.tensor([[[[1.0, -1.0], [0.5, 2.0]]]])
+    convolved = sy.decrypt(torch.nn.functional.conv2d(image, kernel))
+    assert torch.allclose(
+        convolved, torch.nn.functional.conv2d(torch.arange(16.0).reshape(1, 1, 4, 4), kernel), atol=1e-4
+    )
+    with pytest.raises(NotImplementedError, match="mac"):
+        n & 3
+    with pytest.raises(ValueError, match="integrity is"):
+        sy.virtual("alice", "bob", integrity="yes")
+    with pytest.raises(NotImplementedError, match="default protocol"):
+        sy.virtual("alice", "bob", protocol="snn", integrity="mac")
