@@ -59,7 +59,7 @@ def _operand(x: Any, session: Any, unit: Any) -> Share | Public:
     if plain is None:
         return window(x)
     values = plain.values.contiguous()
-    if session.suite.lanes:  # words that no public number may multiply: the suite's own product does
+    if session.suite.lanes > 1:  # words that no public number may multiply: the suite's own product does
         shared: Share = session.suite.public(session.party, values, plain.scale)
         return shared
     return Public(values, plain.scale, plain.unit)

@@ -120,15 +120,16 @@ def _worker(arguments: argparse.Namespace) -> int:
     from pysmpc.remote.worker import Worker
 
     config = _config(arguments)
+    if arguments.check:
+        worker = Worker(config)
+        worker.close()
+        print(f"{config.name}: certificate, key, authority, {len(worker.data)} data, rules and address are in order")
+        return 0
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines())
     logging.getLogger("pysmpc").addHandler(handler)
     logging.getLogger("pysmpc").setLevel(logging.INFO)
     worker = Worker(config)
-    if arguments.check:
-        worker.close()
-        print(f"{config.name}: certificate, key, authority, {len(worker.data)} data, rules and address are in order")
-        return 0
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     worker.serve()
