@@ -141,7 +141,7 @@ def test_threads_do_not_change_what_is_dealt(threads, monkeypatch):
     results = []
     for count in (1, 2):
         threads(count)
-        monkeypatch.setattr("pysmpc.runtime.session.fresh_key", iter([bytes([i] * 16) for i in range(6)]).__next__)
+        monkeypatch.setattr("pysmpc.runtime.session.fresh_key", iter([bytes([i] * 16) for i in range(20)]).__next__)
         session = virtual_session(["a", "b"], suite=suite_named("fss"))
         x = session.suite.share(session.party, torch.arange(-2000, 2000), (4000,))
         results.append(session.suite.relu(session.party, x).body.words)
