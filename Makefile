@@ -12,7 +12,7 @@ export PIP_CONSTRAINT := $(abspath $(CONSTRAINTS))
 export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo demo-remote test lint type bench bench-count curves wheel asan constant-time mutants venv clean
+.PHONY: demo demo-remote demo-hosts test lint type bench bench-count curves wheel asan constant-time mutants venv clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -20,6 +20,9 @@ demo: $(READY)
 
 demo-remote: $(READY)
 	$(BIN)/pysmpc demo --remote $(ARGS)
+
+demo-hosts: $(READY)
+	$(BIN)/python bench/hosts.py $(ARGS)
 
 test: $(READY)
 	$(BIN)/pytest $(ARGS)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,12 +77,15 @@ def _cut(parties: RemoteParties, images: DataPointer, labels: DataPointer, setti
     return found
 
 
-def run(settings: Settings, *, verbose: bool) -> Outcome:
-    """Train with processes, then the same program in this process."""
+Start = Callable[..., LocalWorkers]
+
+
+def run(settings: Settings, *, verbose: bool, start: Start = LocalWorkers) -> Outcome:
+    """Train with processes, then the same program in this process.  start: of the workers."""
     model = local.initial(settings)
     with (
         tempfile.TemporaryDirectory() as folder,
-        LocalWorkers(settings.holders, data=files(Path(folder), settings)) as workers,
+        start(settings.holders, data=files(Path(folder), settings)) as workers,
         workers.connect() as parties,
     ):
         data = local.Data(batches(parties, "train", settings), batches(parties, "test", settings))
@@ -127,9 +131,9 @@ def table(outcome: Outcome, settings: Settings) -> str:
     )
 
 
-def main(settings: Settings) -> int:
+def main(settings: Settings, start: Start = LocalWorkers) -> int:
     """Exit status 1 where a count differs or too much passed the driver."""
-    outcome = run(settings, verbose=True)
+    outcome = run(settings, verbose=True, start=start)
     print(table(outcome, settings))
     here, there = outcome.local_stats, outcome.remote_stats
     same = (here.rounds, here.sent, here.dealt) == (there.rounds, there.sent, there.dealt)

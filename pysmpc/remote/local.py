@@ -30,7 +30,8 @@ class LocalWorkers:
     """One process for each holder and the provider.  Stop it, or use it in a `with` statement.
 
     data: {holder: {name: {"path": ..., "tags": [...]}}}.  options: of each worker's
-    configuration, by name; those under "" are for all.
+    configuration, by name; those under "" are for all.  places: addresses, where they are
+    not free ports of this machine.  within: what goes in front of a worker's command.
     """
 
     def __init__(
@@ -40,16 +41,20 @@ class LocalWorkers:
         driver: str = "scientist",
         data: Mapping[str, Mapping[str, Any]] | None = None,
         options: Mapping[str, Mapping[str, Any]] | None = None,
+        places: Mapping[str, str] | None = None,
+        within: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.holders, self.provider, self.driver = list(holders), provider, driver
         self.folder = Path(tempfile.mkdtemp(prefix="pysmpc-"))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._within = within or {}
         try:
             names = [*holders, provider]
             certificates.initialise(self.folder)
             for name in (*names, driver):
                 certificates.issue(self.folder, name)
-            self.addresses = {name: f"127.0.0.1:{port}" for name, port in zip(names, _ports(len(names)), strict=True)}
+            free = zip(names, _ports(len(names)), strict=True)
+            self.addresses = {name: f"127.0.0.1:{port}" for name, port in free} | dict(places or {})
             for name in names:
                 self._write(name, (data or {}).get(name, {}), options or {})
                 self.start(name)
@@ -82,9 +87,10 @@ class LocalWorkers:
         """Start a worker's process (again)."""
         root = str(Path(pysmpc.__file__).parent.parent)
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+        command = [sys.executable, "-m", "pysmpc.cli", "worker", "--config", str(self.folder / f"{name}.toml")]
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "pysmpc.cli", "worker", "--config", str(self.folder / f"{name}.toml")],
+                [*self._within.get(name, ()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

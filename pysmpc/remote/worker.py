@@ -55,9 +55,11 @@ class Worker:
         if config.threads:
             torch.set_num_threads(config.threads)
             ring.use_torch_threads()
-        self._socket = socket.create_server(address(config.listen), backlog=GUESTS)
+        where = address(config.listen)
+        family = socket.AF_INET6 if ":" in where[0] else socket.AF_INET
+        self._socket = socket.create_server(where, family=family, backlog=GUESTS)
         host, port = self._socket.getsockname()[:2]
-        self.address = f"{host}:{port}"
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def serve(self) -> None:
         """Accept until stopped."""

@@ -1,6 +1,8 @@
 """Workers of a test in threads of its process: real connections, real configurations, quick to start."""
 
+import importlib.util
 import threading
+from pathlib import Path
 
 from networks import NAMES, Office
 
@@ -60,4 +62,12 @@ class Workers:
         self.stop()
 
 
-__all__ = ["NAMES", "Office", "Workers"]
+def bench(name):
+    """A module of the folder `bench`."""
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", Path(__file__).parents[2] / "bench" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+__all__ = ["NAMES", "Office", "Workers", "bench"]
