@@ -2,6 +2,7 @@
 
 Every holder writes its own shares to its own folder, `run1/alice`, and reads them there;
 no share leaves its holder and nothing is opened.  A checkpoint counts once all have it.
+Workers on other machines do so on theirs: `pysmpc.remote.checkpoints`.
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ def save(model: nn.Module, optimizer: torch.optim.Optimizer | None, folder: str 
             "class": type(optimizer).__qualname__,
             "state": writer.of(optimizer.state_dict(), "optimizer"),
         }
+    if session.recorder is not None:
+        plain = {key: words.contiguous() for key, (words, secret) in writer.tensors.items() if not secret}
+        session.recorder.checkpoints.save(Path(folder), facts, writer.secrets, plain)
+        return
     folders = _folders(session, folder)
     serial = 1 + max(
         (checkpoint.serial_of(known) for f in folders.values() for known in checkpoint.known(f)), default=0
@@ -91,25 +96,7 @@ def load(model: nn.Module, optimizer: torch.optim.Optimizer | None, folder: str 
     """
     session = _session(model, optimizer)
     flush(session)
-    folders = _folders(session, folder)
-    name = _newest(session, folders)
-    state: dict[str, Any] = {}
-
-    def read() -> None:
-        parts = [checkpoint.read(place, name, party) for party, place in folders.items()]
-        facts = parts[0][0]
-        if any(_digest(other) != _digest(facts) for other, _ in parts):
-            raise CheckpointError(f"the parties' parts of checkpoint {name} do not fit each other")
-        _check(session, facts, model, optimizer)
-        reader = _Reader(session, [tensors for _, tensors in parts])
-        state["model"] = {key: reader.of(fact) for key, fact in facts["model"].items()}
-        state["optimizer"] = reader.of(facts["optimizer"]["state"]) if facts["optimizer"] else None
-        state["public"] = reader.of(facts["public"])
-        _check_groups(optimizer, state["optimizer"])
-        state["digest"] = _digest(facts)
-
-    _all(session, read)
-    _same(session, [int(row[0]) for row in session.gather(torch.tensor([state["digest"]]))], "checkpoints")
+    state = (_read if session.recorder is None else _recall)(session, model, optimizer, folder)
     targets = _tensors(model)
     for key, value in state["model"].items():
         if isinstance(value, SecretTensor):
@@ -120,6 +107,45 @@ def load(model: nn.Module, optimizer: torch.optim.Optimizer | None, folder: str 
         optimizer.load_state_dict(state["optimizer"])
     public: dict[str, Any] = state["public"]
     return public
+
+
+def _read(
+    session: Session, model: nn.Module, optimizer: torch.optim.Optimizer | None, folder: str | Path
+) -> dict[str, Any]:
+    """The state in the folders of this process's parties."""
+    folders = _folders(session, folder)
+    name = _newest(session, folders)
+    state: dict[str, Any] = {}
+    digests: list[int] = []
+
+    def read() -> None:
+        parts = [checkpoint.read(place, name, party) for party, place in folders.items()]
+        facts = parts[0][0]
+        digests.extend({_digest(other) for other, _ in parts})
+        if len(digests) > 1:
+            raise CheckpointError(f"the parties' parts of checkpoint {name} do not fit each other")
+        _check(session, facts, model, optimizer)
+        state.update(_Reader(session, [tensors for _, tensors in parts]).state(facts, optimizer))
+
+    _all(session, read)
+    _same(session, [int(row[0]) for row in session.gather(torch.tensor(digests))], "checkpoints")
+    return state
+
+
+def _recall(
+    session: Session, model: nn.Module, optimizer: torch.optim.Optimizer | None, folder: str | Path
+) -> dict[str, Any]:
+    """The state whose public part is in the driver's folder, and whose shares are at the workers."""
+    checkpoints, made = session.recorder.checkpoints, {}
+    facts, plain = checkpoints.find(Path(folder))
+    try:
+        _check(session, facts, model, optimizer)
+        reader = _Reader(session, [plain])
+        state = reader.state(facts, optimizer)
+        made = reader.made
+    finally:
+        checkpoints.restore(session, made)
+    return state
 
 
 class _Writer:
@@ -133,6 +159,7 @@ class _Writer:
         self._session = session
         self._seen: dict[tuple[int, object], dict[str, Any]] = {}
         self.tensors: dict[str, tuple[torch.Tensor, bool]] = {}
+        self.secrets: dict[str, SecretTensor] = {}
 
     def of(self, value: Any, path: str) -> Any:
         """The facts of a value at a path."""
@@ -163,6 +190,7 @@ class _Writer:
                 "scale": share.scale, "unit": [unit.base, unit.digits],
             }  # fmt: skip
             self.tensors[path] = (share.words(), True)
+            self.secrets[path] = value
         return self._seen[same]
 
 
@@ -172,7 +200,17 @@ class _Reader:
     def __init__(self, session: Session, parts: list[dict[str, torch.Tensor]]) -> None:
         self._session = session
         self._parts = parts
-        self._made: dict[str, SecretTensor] = {}
+        self.made: dict[str, SecretTensor] = {}
+
+    def state(self, facts: dict[str, Any], optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
+        """Of the model, of an optimizer that it fits, and what was public."""
+        state = {
+            "model": {key: self.of(fact) for key, fact in facts["model"].items()},
+            "optimizer": self.of(facts["optimizer"]["state"]) if facts["optimizer"] else None,
+            "public": self.of(facts["public"]),
+        }
+        _check_groups(optimizer, state["optimizer"])
+        return state
 
     def of(self, fact: Any) -> Any:
         """The value that facts stand for."""
@@ -189,7 +227,7 @@ class _Reader:
 
     def _secret(self, fact: dict[str, Any]) -> SecretTensor:
         path = fact["secret"]
-        if path not in self._made:
+        if path not in self.made:
             shape = tuple(fact["shape"])
             if self._session.party.rows:
                 words = torch.stack([part[path] for part in self._parts])
@@ -197,16 +235,14 @@ class _Reader:
                 words = torch.empty((0, torch.Size(shape).numel()), dtype=torch.int64)
             share = Share.of(words, shape, fact["scale"])
             made = SecretTensor.of(share, self._session, Precision(*fact["unit"]), DTYPES[fact["dtype"]])
-            self._made[path] = made
-        return self._made[path]
+            self.made[path] = made
+        return self.made[path]
 
 
 def _session(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> Session:
     found = next((v.session for v in _tensors(model).values() if isinstance(v, SecretTensor)), None)
     if found is None or found.plain:
         raise PartyError("this model has no secret parameters; encrypt it first: model = sy.encrypt(model, parties)")
-    if found.recorder is not None:
-        raise PartyError("the shares of this model are at workers of other machines, who do not save them yet")
     if optimizer is not None:
         ours = {id(p) for p in model.parameters()}
         if any(id(p) not in ours for group in optimizer.param_groups for p in group["params"]):

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from pysmpc.errors import ChannelError, OpenNotPermittedError, PysmpcError, RefusedError, RemoteError
+from pysmpc.errors import ChannelError, CheckpointError, OpenNotPermittedError, PysmpcError, RefusedError, RemoteError
 from pysmpc.federated.errors import GetNotPermittedError, ObjectNotFoundError
 from pysmpc.fixedpoint import INTEGER, Precision, encode
 from pysmpc.remote.arguments import buffers_of, decode, dtype_of, size_of
@@ -36,17 +36,24 @@ from pysmpc.remote.messages import (
     Fetch,
     Found,
     Input,
+    Keep,
+    Kept,
     Load,
     Open,
     Opened,
     Operation,
     Ready,
+    Recall,
     Report,
+    Restore,
     Search,
     Setup,
+    Shelve,
+    Shelved,
 )  # fmt: skip
 from pysmpc.remote.policy import Openings, request_id
 from pysmpc.remote.replay import Origin, Replay
+from pysmpc.remote.shelf import Shelf, Shelving
 from pysmpc.runtime import establish
 from pysmpc.runtime.control import Cancel, Control
 from pysmpc.runtime.tls import Tls
@@ -66,6 +73,7 @@ class Host(Protocol):
     tls: Tls
     data: Store
     openings: Openings
+    shelf: Shelf
     meeting: establish.Meeting
 
     def report(self) -> dict[str, Any]:
@@ -91,6 +99,7 @@ class Attendance:
         self._runner: threading.Thread | None = None
         self._engagement: establish.Engagement | None = None
         self._replay: Replay | None = None
+        self._shelving: Shelving | None = None
         self.done = -1
 
     # --- the thread of the connection ---
@@ -142,6 +151,9 @@ class Attendance:
             raise ChannelError(f"{self.driver} may ask for the status, and nothing else")
         elif isinstance(message, Search):
             self._control.post(Found(message.number, self.worker.data.search(message.tags)))
+        elif isinstance(message, Shelve):
+            self.worker.shelf.tidy(self.driver, message.run, message.keep, message.drop)
+            self._control.post(Shelved(message.number, self.worker.shelf.known(self.driver, message.run)))
         elif isinstance(message, Setup):
             if self._setup is not None:
                 raise ChannelError("one session for each connection")
@@ -209,7 +221,7 @@ class Attendance:
         finally:
             if self._engagement is not None:
                 self._engagement.close()
-            self._replay = self._engagement = None
+            self._replay = self._engagement = self._shelving = None
 
     def _engage(self) -> None:
         setup, config = self._setup, self.worker.config
@@ -240,6 +252,8 @@ class Attendance:
             self._cancel.is_set,
         )
         self._replay = Replay(self._engagement.session, self.driver, self._engagement.owners, self._values)
+        shelf = self.worker.shelf if config.role == "holder" else None
+        self._shelving = Shelving(shelf, self.driver, setup.holders, self._replay)
         self._control.post(Ready())
         log.info("session", extra={"peer": self.driver, "holders": setup.holders, "provider": setup.provider})
 
@@ -251,6 +265,11 @@ class Attendance:
             self._open(number, operation)
         elif isinstance(operation, Fetch):
             self._fetch(number, operation, given)
+        elif isinstance(operation, Keep | Recall):
+            self._shelve(number, operation)
+        elif isinstance(operation, Restore):
+            assert self._shelving is not None
+            self._shelving.restore(operation)
         else:
             if isinstance(operation, Input) and buffers:
                 self._engagement.inputs.send(buffers[0])
@@ -289,6 +308,21 @@ class Attendance:
             return
         values = found.values.to(dtype_of(operation.dtype)).contiguous()
         self._control.post(Opened(number, values.numel() * values.element_size()), *tensor_frames(values))
+
+    # --- checkpoints ---
+
+    def _shelve(self, number: int, operation: Keep | Recall) -> None:
+        assert self._shelving is not None
+        facts = {"peer": self.driver, "run": operation.run, "checkpoint": operation.checkpoint}
+        try:
+            done = self._shelving.do(operation)
+        except CheckpointError as error:
+            log.warning("no checkpoint", extra={**facts, "reason": str(error.__cause__ or error)})
+            self._control.post(Denied(number, "CheckpointError", str(error)))
+            return
+        if done:
+            log.info("saved" if isinstance(operation, Keep) else "recalled", extra=facts)
+            self._control.post(Kept(number))
 
     # --- own data ---
 

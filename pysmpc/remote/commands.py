@@ -32,6 +32,7 @@ def add_arguments(verbs: Any) -> None:
     worker.add_argument("--open", nargs="+", metavar="NAME", help="drivers who may open what derives from these data")
     worker.add_argument("--data", nargs="+", metavar="NAME=PATH[#TAG...]", help="this worker's own data")
     worker.add_argument("--state", metavar="FOLDER", help="for the log of openings and approvals")
+    worker.add_argument("--checkpoints", metavar="FOLDER", help="for the shares that drivers save (default: none)")
     worker.add_argument("--threads", type=int, metavar="N", help="of the kernels and torch (default: all processors)")
     worker.add_argument("--check", action="store_true", help="check everything, say so, and exit")
 
@@ -95,7 +96,7 @@ def _config(arguments: argparse.Namespace) -> Any:
     from pysmpc.remote.config import WorkerConfig, parse, read
 
     values, folder = read(arguments.config) if arguments.config else ({}, Path())
-    for name in ("name", "role", "listen", "state", "threads"):
+    for name in ("name", "role", "listen", "state", "checkpoints", "threads"):
         if getattr(arguments, name) is not None:
             values[name] = getattr(arguments, name)
     for name in ("certificate", "key", "ca"):

@@ -69,6 +69,7 @@ class WorkerConfig(_Party, kw_only=True):
     role: "holder" or "provider".  peers: addresses of the other workers.  providers:
     which of them may deal.  drivers: rights of each ("compute", "open").  open: which
     of them may open what derives from this worker's data, and under which rule.
+    checkpoints: a folder for the shares that drivers let it save; none, none saved.
     """
 
     listen: str = "127.0.0.1:7000"
@@ -80,6 +81,7 @@ class WorkerConfig(_Party, kw_only=True):
     status: list[str] = []
     data: dict[str, Data] = {}
     state: str = ""
+    checkpoints: str = ""
     threads: int = 0
 
     def checked(self, folder: Path) -> None:
@@ -103,6 +105,10 @@ class WorkerConfig(_Party, kw_only=True):
         for name, data in self.data.items():
             check_data_name(name)
             self.data[name] = msgspec.structs.replace(data, path=str(folder / data.path))
+        if self.checkpoints:
+            if self.role == "provider":
+                raise ConfigurationError("a crypto provider has no shares, and so no checkpoints")
+            self.checkpoints = str(folder / self.checkpoints)
         if self.state:
             self.state = str(folder / self.state)
 

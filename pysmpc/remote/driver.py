@@ -27,6 +27,7 @@ from pysmpc.remote.messages import (
     Denied,
     Failed,
     Found,
+    Kept,
     Open,
     Opened,
     Operation,
@@ -34,6 +35,7 @@ from pysmpc.remote.messages import (
     Report,
     Search,
     Setup,
+    Shelved,
     Up,
 )  # fmt: skip
 from pysmpc.runtime.tls import DRIVER, STATUS, dial
@@ -87,7 +89,7 @@ class Link:
         self._bytes: deque[tuple[int, int]] = deque()  # operation and size of buffers not acknowledged
         self._unacked = 0
         self._queries = 0
-        self._opened: dict[tuple[int, str], torch.Tensor | Denied] = {}
+        self._opened: dict[tuple[int, str], Any] = {}  # a tensor, Denied or Kept
         self._opens: dict[int, torch.dtype] = {}
         self._answers: dict[tuple[int, str], Any] = {}
         self._places: deque[tuple[int, str]] = deque(maxlen=1024)
@@ -171,10 +173,17 @@ class Link:
         self.flush()
         self._until(lambda: (number, owner) in self._opened, None, owner)
         del self._opens[number]
-        found = self._opened.pop((number, owner))
+        found: torch.Tensor | Denied = self._opened.pop((number, owner))
         if isinstance(found, Denied):
             raise _DENIALS.get(found.kind, RemoteError)(found.text)
         return found
+
+    def told(self, number: int) -> dict[str, str]:
+        """What the holders have against an operation, by name, once all have said."""
+        self.flush()
+        self._until(lambda: all((number, name) in self._opened for name in self.holders), None, "the holders")
+        found = {name: self._opened.pop((number, name)) for name in self.holders}
+        return {name: each.text for name, each in found.items() if isinstance(each, Denied)}
 
     def wait(self) -> None:
         """Until every worker has done all operations."""
@@ -187,16 +196,18 @@ class Link:
 
     def search(self, name: str, tags: Sequence[str]) -> Found:
         """A worker's data that carry tags."""
-        number = self._question(name, lambda n: Search(n, list(tags)))
-        self._until(lambda: (number, name) in self._answers, None, name)
-        found: Found = self._answers.pop((number, name))
+        found: Found = self.ask([name], lambda n: Search(n, list(tags)))[name]
         return found
 
     def status(self) -> list[dict[str, Any]]:
         """How the workers are."""
-        numbers = [(self._question(w.name, Ask), w.name) for w in self._workers]
-        self._until(lambda: all(key in self._answers for key in numbers), None, "the workers")
-        return [self._answers.pop(key).figures for key in numbers]
+        return [answer.figures for answer in self.ask([w.name for w in self._workers], Ask).values()]
+
+    def ask(self, names: Sequence[str], make: Callable[[int], Any]) -> dict[str, Any]:
+        """Put a question to some workers; the answer of each."""
+        numbers = [(self._question(name, make), name) for name in names]
+        self._until(lambda: all(key in self._answers for key in numbers), None, ", ".join(names))
+        return {name: self._answers.pop((number, name)) for number, name in numbers}
 
     def _question(self, name: str, make: Callable[[int], Any]) -> int:
         self._check()
@@ -315,13 +326,13 @@ class Link:
             worker.acked = max(worker.acked, message.number)
         elif isinstance(message, Opened):
             worker.gather, worker.gathering = Gather(message.size, worker.name), message.number
-        elif isinstance(message, Denied):
+        elif isinstance(message, Denied | Kept):
             self._opened[message.number, worker.name] = message
         elif isinstance(message, Failed):
             worker.failed = message
         elif isinstance(message, Ready):
             worker.ready = True
-        elif isinstance(message, Found | Report):
+        elif isinstance(message, Found | Report | Shelved):
             self._answers[message.number, worker.name] = message
 
 

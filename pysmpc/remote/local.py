@@ -77,6 +77,7 @@ class LocalWorkers:
             "open": [self.driver],
             "state": f"{name}.state",
             "data": data,
+            "checkpoints": "" if name == self.provider else f"{name}.checkpoints",
             "threads": 1,
             **options.get("", {}),
             **options.get(name, {}),

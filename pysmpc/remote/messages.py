@@ -150,7 +150,42 @@ class Fetch(Message, tag=17):
     dtype: str
 
 
-Operation = Call | Input | Flush | Refresh | Drop | Open | Load | Fetch
+class Keep(Message, tag=40):
+    """Holders write their shares of these values to their own disks.  digest: of the driver's part."""
+
+    run: str
+    checkpoint: str
+    digest: str
+    values: dict[str, Ref]
+
+
+class Recall(Message, tag=41):
+    """Holders read their part of a checkpoint, and check it."""
+
+    run: str
+    checkpoint: str
+    digest: str
+
+
+class Slot(Message):
+    """Where a value goes, and what it is."""
+
+    slot: int
+    shape: list[int]
+    scale: int
+    base: int
+    digits: int
+    dtype: str
+
+
+class Restore(Message, tag=42):
+    """What was recalled goes to slots; what is not named is forgotten."""
+
+    suite: str
+    values: dict[str, Slot]
+
+
+Operation = Call | Input | Flush | Refresh | Drop | Open | Load | Fetch | Keep | Recall | Restore
 
 
 class Batch(Message):
@@ -189,7 +224,16 @@ class Bye(Message, tag=23):
     """The driver is done."""
 
 
-Down = Setup | Search | Ask | Bye
+class Shelve(Message, tag=24):
+    """Which checkpoints of a run are there?  Remove those before `keep`, and `drop`, where they are not ''."""
+
+    number: int
+    run: str
+    keep: str
+    drop: str
+
+
+Down = Setup | Search | Ask | Bye | Shelve
 
 
 class Ready(Message, tag=30):
@@ -255,4 +299,17 @@ class Report(Message, tag=37):
     figures: dict[str, Any]
 
 
-Up = Ready | Ack | Beat | Opened | Denied | Failed | Found | Report
+class Shelved(Message, tag=38):
+    """Answer to Shelve: ids, oldest first."""
+
+    number: int
+    checkpoints: list[str]
+
+
+class Kept(Message, tag=39):
+    """A part of a checkpoint was written, or read."""
+
+    number: int
+
+
+Up = Ready | Ack | Beat | Opened | Denied | Failed | Found | Report | Shelved | Kept

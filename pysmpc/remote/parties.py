@@ -7,6 +7,7 @@ import secrets
 from typing import Any
 
 from pysmpc.api import Parties
+from pysmpc.remote.checkpoints import Checkpoints
 from pysmpc.remote.config import DriverConfig, load
 from pysmpc.remote.driver import Link
 from pysmpc.remote.pointers import PrivateDataLoader, RemoteHolder
@@ -31,6 +32,7 @@ class RemoteParties(Parties):
         self._tls = tls or Tls(config.identity)
         self.link = Link(self._tls, config.holders, config.provider, config.workers)
         self.recorder = Recorder(session, self.link.send, self.link.opened, outgoing)
+        self.recorder.checkpoints = Checkpoints(config.name, self.link, self.recorder)
         self.link.setup(secrets.token_hex(16), keys)
 
     def __getitem__(self, name: str) -> Any:

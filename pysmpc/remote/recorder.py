@@ -13,7 +13,7 @@ import heapq
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ from pysmpc.fixedpoint import Precision
 from pysmpc.ops import views
 from pysmpc.protocols import sharing
 from pysmpc.remote.arguments import NAMES, encode, leaves, reference
-from pysmpc.remote.messages import Call, Drop, Flush, Input, Load, Open, Operation, Refresh
+from pysmpc.remote.messages import Call, Drop, Flush, Input, Keep, Load, Open, Operation, Recall, Refresh, Restore, Slot
 from pysmpc.runtime.dealer import LocalFeed
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Share
@@ -80,6 +80,7 @@ class Recorder:
         self._dropped: deque[int] = deque()
         self._watch: dict[int, weakref.ref[Cell]] = {}
         self.broken: PysmpcError | None = None
+        self.checkpoints: Any = None  # pysmpc.remote.checkpoints
         session.recorder = self
         session.tensor = RecordedTensor
 
@@ -239,6 +240,26 @@ class Recorder:
             number = self._send(Open(reference(value), self.state()), (), None)
             self.session.party.channel.count([torch.empty((0, count))], "reveal", [window.shape])  # type: ignore[attr-defined]
             return self._receive(number, count).reshape(window.shape)
+
+    def tell(self, operation: Keep | Recall) -> int:
+        """Send an operation that changes no value; its number."""
+        with self._lock:
+            self._check()
+            self._forget()
+            return self._send(operation, (), None)
+
+    def restore(self, session: Session, made: Mapping[str, SecretTensor]) -> None:
+        """Let the workers put what they recalled into new values."""
+        with self._lock:
+            self._check(session)
+            self._forget()
+            values = {}
+            for key, value in made.items():
+                share, unit = value.window(), value.unit
+                values[key] = Slot(
+                    self._slot(value.cell), list(share.shape), share.scale, unit.base, unit.digits, NAMES[value.dtype]
+                )
+            self._send(Restore(session.suite.name, values), (), None)
 
     def state(self) -> list[int]:
         """Where the program stands: equal in every process."""

@@ -7,6 +7,7 @@ autograd, as they ran at the driver.  Every value knows whose data went into it.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ from pysmpc.protocols import exact
 from pysmpc.protocols.interfaces import Dealer
 from pysmpc.protocols.suite import suites
 from pysmpc.remote.arguments import decode, dtype_of, leaves, window
-from pysmpc.remote.messages import Call, Drop, Flush, Input, Load, Open, Operation, Ref, Refresh
+from pysmpc.remote.messages import Call, Drop, Flush, Input, Load, Open, Operation, Ref, Refresh, Restore, Slot
 from pysmpc.remote.recorder import state_of
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Share
@@ -183,6 +184,18 @@ class Replay:
         unit = Precision(operation.base, operation.digits)
         out = SecretTensor.of(share, session, unit, dtype_of(operation.dtype))
         self.keep(operation.slot, out.cell, origin)
+
+    def restore(self, operation: Restore, take: Callable[[str, Slot], tuple[torch.Tensor, Origin]] | None) -> None:
+        """Shares of a checkpoint go to slots.  take: None where there are none, at the provider."""
+        self._count += 1
+        session = self._under(operation.suite)
+        for key, slot in operation.values.items():
+            words, origin = torch.empty((0, math.prod(slot.shape)), dtype=torch.int64), NOBODY
+            if take is not None:
+                words, origin = take(key, slot)
+            share = Share.of(words, tuple(slot.shape), slot.scale)
+            out = SecretTensor.of(share, session, Precision(slot.base, slot.digits), dtype_of(slot.dtype))
+            self.keep(slot.slot, out.cell, origin)
 
     def shares(self, operation: Open) -> torch.Tensor:
         """This party's shares of a value that is opened to the driver: [rows, n] words.  Counted as a round."""

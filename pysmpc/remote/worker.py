@@ -25,6 +25,7 @@ from pysmpc.remote.attendance import Attendance
 from pysmpc.remote.config import WorkerConfig
 from pysmpc.remote.data import Store
 from pysmpc.remote.policy import Openings
+from pysmpc.remote.shelf import Shelf
 from pysmpc.runtime import certificates, establish
 from pysmpc.runtime.control import Cancel
 from pysmpc.runtime.tls import DRIVER, STATUS, Hello, Tls, accept, address
@@ -45,6 +46,7 @@ class Worker:
             raise ConfigurationError(f"{config.certificate} is for {named}, not for {config.name}")
         self.data = Store(config.data)
         self.openings = Openings(config)
+        self.shelf = Shelf(config.name, config.checkpoints)
         self.meeting = establish.Meeting()
         self.attendances: dict[int, Attendance] = {}
         self.started = time.time()

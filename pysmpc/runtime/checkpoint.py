@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,18 @@ _NAME = re.compile(r"checkpoint-((\d{8})-[0-9a-f]{16})\.json")
 def new_id(serial: int, seed: bytes) -> str:
     """A name for a checkpoint; ids of later serial numbers sort later."""
     return f"{serial:08d}-{hashlib.sha256(seed).hexdigest()[:16]}"
+
+
+def next_id(folder: Path) -> str:
+    """A name for the checkpoint after those of a folder: of the same lineage, where there are some."""
+    newest = known(folder)[-1:]
+    line = lineage(newest[0]) if newest else secrets.token_hex(4)
+    return f"{1 + max(map(serial_of, newest), default=0):08d}-{line}{secrets.token_hex(4)}"
+
+
+def lineage(checkpoint: str) -> str:
+    """What the ids of one folder's checkpoints have in common, if `next_id` made them."""
+    return checkpoint[9:17]
 
 
 def serial_of(checkpoint: str) -> int:
@@ -92,10 +105,14 @@ def read(folder: Path, checkpoint: str, party: str) -> tuple[dict[str, Any], dic
         raise CheckpointError(f"{path} cannot be read ({error})") from None
 
 
-def keep_only(folder: Path, checkpoint: str) -> None:
-    """Remove a party's other checkpoints, and what an interrupted write left."""
+def keep_only(folder: Path, checkpoint: str, line: str = "") -> None:
+    """Remove a party's other checkpoints (of a lineage), and what an interrupted write left."""
     for path in folder.iterdir():
-        if path.name.startswith((".new-", "shares-", "checkpoint-")) and checkpoint not in path.name:
+        if (
+            path.name.startswith((".new-", "shares-", "checkpoint-"))
+            and checkpoint not in path.name
+            and f"-{line}" in path.name
+        ):
             path.unlink(missing_ok=True)
 
 

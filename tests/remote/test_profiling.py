@@ -1,11 +1,9 @@
 """`sy.profile` and `sy.save` where the shares are at workers."""
 
-import pytest
 from torch.nn import functional as F
 from twins import task
 
 import pysmpc as sy
-from pysmpc.errors import PartyError
 
 
 def profiled(parties, model, x, y):
@@ -27,12 +25,3 @@ def test_a_profile_counts_what_it_counts_in_one_process(parties):
     ]
     assert (there.parties, here.parties) == (("driver",), ("all",))
     assert "the driver, who waits" in str(there)
-
-
-def test_saving_is_refused(parties, tmp_path):
-    """Rather than writing a checkpoint without shares."""
-    hidden = sy.encrypt(task(4, 5, 6, 2)[0], parties)
-    for function in (sy.save, sy.load):
-        with pytest.raises(PartyError, match="at workers of other machines"):
-            function(hidden, None, tmp_path)
-    assert not list(tmp_path.iterdir())

@@ -1,0 +1,189 @@
+"""A worker's checkpoints on its own disk: its shares, whose data is in them, and for which driver.
+
+`checkpoints/<driver>/<run>/` holds what `pysmpc.runtime.checkpoint` writes.  A driver
+names runs and ids, and reads nothing: shares go to the disk and come back to slots, and
+consent to opening them is asked as before, since every value keeps its owners.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pysmpc.errors import ChannelError, CheckpointError, ConfigurationError
+from pysmpc.remote.arguments import NAMES, window
+from pysmpc.remote.messages import Keep, Recall, Restore, Slot
+from pysmpc.remote.replay import Origin, Replay
+from pysmpc.runtime import checkpoint
+from pysmpc.runtime.certificates import check_name
+from pysmpc.tensor import SecretTensor
+
+log = logging.getLogger("pysmpc.worker")
+
+OFFERED = 16  # newest checkpoints of a run that a driver is told of
+_RUN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_ID = re.compile(r"\d{8}-[0-9a-f]{16}")
+
+
+def check_run(run: str) -> str:
+    """The name of a run, if it can be a folder's at the holders."""
+    if not _RUN.fullmatch(run):
+        raise CheckpointError(
+            f"holders keep no run named {run!r}: letters, digits, '_', '-' and '.', at most 100, no '.' in front"
+        )
+    return run
+
+
+class Part:
+    """One checkpoint's shares at this worker, read and checked, on their way to slots."""
+
+    def __init__(self, values: Mapping[str, Any], origins: Sequence[Origin], words: Mapping[str, torch.Tensor]) -> None:
+        self._values = values
+        self._origins = origins
+        self._words = words
+
+    def take(self, key: str, slot: Slot) -> tuple[torch.Tensor, Origin]:
+        """Words [1, n] and owners of a value; ChannelError unless it was saved as the driver says."""
+        said = [slot.shape, slot.scale, slot.base, slot.digits, slot.dtype]
+        found = self._values.get(key)
+        if found is None or found[:5] != said:
+            raise ChannelError(f"{key[:80]!r} was not saved as {said}")
+        return self._words[key], self._origins[found[5]]
+
+
+class Shelf:
+    """The folder that a worker's configuration gives to checkpoints; none where it is ''."""
+
+    def __init__(self, me: str, folder: str) -> None:
+        self._me = me
+        self._root = Path(folder) if folder else None
+        if self._root is not None:
+            self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def _place(self, driver: str, run: str) -> Path:
+        if self._root is None:
+            raise CheckpointError(f"{self._me} keeps no checkpoints: its configuration names no `checkpoints` folder")
+        try:
+            return self._root / check_name(driver) / check_run(run)
+        except ConfigurationError as error:
+            raise CheckpointError(str(error)) from None
+
+    def known(self, driver: str, run: str) -> list[str]:
+        """Ids of a run's complete checkpoints, oldest first."""
+        try:
+            return checkpoint.known(self._place(driver, run))[-OFFERED:]
+        except (OSError, CheckpointError) as error:
+            log.warning("no checkpoints", extra={"peer": driver, "run": run, "reason": str(error)})
+            return []
+
+    def tidy(self, driver: str, run: str, keep: str, drop: str) -> None:
+        """Remove the run's checkpoints before `keep`, and `drop`; either may be ''."""
+        try:
+            place = self._place(driver, run)
+            if keep and keep in checkpoint.known(place):
+                checkpoint.keep_only(place, _id(keep), checkpoint.lineage(keep))
+            if drop:
+                checkpoint.remove(place, _id(drop))
+        except (OSError, CheckpointError) as error:
+            log.warning("not removed", extra={"peer": driver, "run": run, "reason": str(error)})
+
+    def write(
+        self,
+        driver: str,
+        run: str,
+        name: str,
+        digest: str,
+        holders: Sequence[str],
+        values: Iterable[tuple[str, SecretTensor, Origin]],
+    ) -> None:
+        """Keep this worker's shares of values.  CheckpointError where the disk does not take them."""
+        place = self._place(driver, run)
+        words: dict[str, torch.Tensor] = {}
+        facts: dict[str, Any] = {}
+        origins: list[Origin] = []
+        for key, value, origin in values:
+            share, unit = value.window(), value.unit
+            words[key] = share.words()[0].clone()  # bodies may be windows on one memory
+            if origin not in origins:
+                origins.append(origin)
+            where = origins.index(origin)
+            facts[key] = [list(share.shape), share.scale, unit.base, unit.digits, NAMES[value.dtype], where]
+        told = [
+            {"owners": sorted(origin.owners), "items": {data: f"{bits:x}" for data, bits in origin.items}}
+            for origin in origins
+        ]
+        whole = {"driver": driver, "holders": list(holders), "digest": digest, "values": facts, "origins": told}
+        try:
+            checkpoint.write(place, _id(name), self._me, whole, words)
+        except CheckpointError as error:
+            raise self._shown(error) from error
+
+    def read(self, driver: str, run: str, name: str, digest: str, holders: Sequence[str]) -> Part:
+        """This worker's part of a checkpoint, whole and of this driver and these holders, or CheckpointError."""
+        place = self._place(driver, run)
+        try:
+            facts, words = checkpoint.read(place, _id(name), self._me)
+        except CheckpointError as error:
+            raise self._shown(error) from error
+        if facts["driver"] != driver or facts["digest"] != digest:
+            raise CheckpointError(f"{self._me}'s part of checkpoint {name} is of another one than the driver's")
+        if set(facts["holders"]) != set(holders):
+            raise CheckpointError(
+                f"{self._me}'s part of checkpoint {name} is shared with {', '.join(facts['holders'])}, the session is "
+                f"of {', '.join(holders)}"
+            )
+        origins = [
+            Origin(
+                frozenset(each["owners"]),
+                tuple(sorted((data, int(bits, 16)) for data, bits in each["items"].items())),
+            )
+            for each in facts["origins"]
+        ]
+        return Part(facts["values"], origins, {key: each.reshape(1, -1) for key, each in words.items()})
+
+    def _shown(self, error: CheckpointError) -> CheckpointError:
+        """For the driver: where this worker's folders are is not its business."""
+        return CheckpointError(str(error).replace(str(self._root), f"{self._me}:checkpoints"))
+
+
+class Shelving:
+    """The checkpoints of one session at one worker.  shelf: None at the provider, who has no shares."""
+
+    def __init__(self, shelf: Shelf | None, driver: str, holders: Sequence[str], replay: Replay) -> None:
+        self._shelf = shelf
+        self._driver = driver
+        self._holders = holders
+        self._replay = replay
+        self._part: Part | None = None
+
+    def do(self, operation: Keep | Recall) -> bool:
+        """Write this worker's shares of values, or read them; whether there was something to do."""
+        if self._shelf is None:
+            return False
+        facts = (self._driver, operation.run, operation.checkpoint, operation.digest, self._holders)
+        self._part = None
+        if isinstance(operation, Recall):
+            self._part = self._shelf.read(*facts)
+        else:
+            cell, origin = self._replay.cell, self._replay.origin
+            values = [(key, window(ref, cell(ref.slot)), origin(ref)) for key, ref in operation.values.items()]
+            self._shelf.write(*facts, values)
+        return True
+
+    def restore(self, operation: Restore) -> None:
+        """What was recalled goes to slots."""
+        part, self._part = self._part, None
+        if self._shelf is not None and part is None and operation.values:
+            raise ChannelError("no checkpoint was recalled")
+        self._replay.restore(operation, part.take if part else None)
+
+
+def _id(name: str) -> str:
+    if not _ID.fullmatch(name):
+        raise CheckpointError(f"{name[:40]!r} is no checkpoint's id")
+    return name
