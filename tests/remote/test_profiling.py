@@ -1,4 +1,4 @@
-"""`sy.profile` and `sy.save` where the shares are at workers."""
+"""`sy.profile` where the shares are at workers."""
 
 from torch.nn import functional as F
 from twins import task
