@@ -3,6 +3,17 @@
 Importing this package fills the table that `SecretTensor` dispatches through.
 """
 
-from pysmpc.ops import arithmetic, comparison, convolution, extrema, integers, linear, logic, movement, views
+from pysmpc.ops import arithmetic, comparison, convolution, extrema, integers, linear, logic, movement, pooling, views
 
-__all__ = ["arithmetic", "comparison", "convolution", "extrema", "integers", "linear", "logic", "movement", "views"]
+__all__ = [
+    "arithmetic",
+    "comparison",
+    "convolution",
+    "extrema",
+    "integers",
+    "linear",
+    "logic",
+    "movement",
+    "pooling",
+    "views",
+]

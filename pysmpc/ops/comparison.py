@@ -19,7 +19,8 @@ def _difference(x: Any, y: Any) -> SecretTensor:
     return sub(x, y) if isinstance(x, SecretTensor) else neg(sub(y, x))
 
 
-def _truth(x: SecretTensor, bit: Bit) -> SecretTensor:
+def truth(x: SecretTensor, bit: Bit) -> SecretTensor:
+    """The bits of the elements of x as a tensor."""
     share = x.session.suite.bit_share(x.session.party, bit, tuple(x.shape))
     return result(share, x.session, x.unit, torch.bool)
 
@@ -33,13 +34,13 @@ def negative(x: SecretTensor) -> Bit:
 def less(x: Any, y: Any) -> SecretTensor:
     """x < y."""
     d = _difference(x, y)
-    return _truth(d, negative(d))
+    return truth(d, negative(d))
 
 
 def not_less(x: Any, y: Any) -> SecretTensor:
     """x >= y."""
     d = _difference(x, y)
-    return _truth(d, negative(d).flipped())
+    return truth(d, negative(d).flipped())
 
 
 implements(aten.lt.Tensor, aten.lt.Scalar)(less)
@@ -99,7 +100,7 @@ def logical_not(x: SecretTensor) -> SecretTensor:
         return equal(x, 0)
     bit = x.cell.body.bit
     if bit is not None and x.window().dense:
-        return _truth(x, bit.flipped())
+        return truth(x, bit.flipped())
     return logical(1 - x.to(torch.int64))
 
 
@@ -134,7 +135,7 @@ def threshold_backward(grad: Any, x: SecretTensor, threshold: Any) -> SecretTens
     bit = _slope(x) if threshold == 0 else None
     if bit is None:
         return mul(x > threshold, grad)
-    bits = _truth(x, bit)
+    bits = truth(x, bit)
     if isinstance(grad, SecretTensor) and grad.session is x.session:
         return like(grad, choose(bits, bit, grad))
     return mul(bits.to(x.dtype), grad)

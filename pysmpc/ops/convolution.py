@@ -1,19 +1,16 @@
-"""Convolutions and pooling."""
+"""Convolutions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
 import torch
 
 from pysmpc import ring
-from pysmpc.fixedpoint import INTEGER, LIMIT
-from pysmpc.ops.arithmetic import add, mul, with_unit
-from pysmpc.ops.core import Public, aten, finer, implements, promoted, public, result, session_of, times, window
-from pysmpc.ops.extrema import needs_gradient, remember, tournament
+from pysmpc.ops.arithmetic import add, with_unit
+from pysmpc.ops.core import Public, aten, finer, implements, promoted, public, result, session_of, window
 from pysmpc.ops.linear import sum_dim
 from pysmpc.protocols import convolution as geometry
 from pysmpc.protocols.convolution import Geometry
@@ -21,7 +18,7 @@ from pysmpc.shares import Share, dense_strides
 from pysmpc.tensor import SecretTensor
 
 
-def _all(values: Sequence[int], n: int) -> tuple[int, ...]:
+def each(values: Sequence[int], n: int) -> tuple[int, ...]:
     return tuple(values) * n if len(values) == 1 else tuple(values)
 
 
@@ -32,7 +29,7 @@ def _geometry(
         raise NotImplementedError("transposed convolution is not implemented for secret tensors")
     n = len(image) - 2
     return Geometry(
-        tuple(image[2:]), tuple(kernel[2:]), _all(stride, n), _all(padding, n), _all(dilation, n), groups
+        tuple(image[2:]), tuple(kernel[2:]), each(stride, n), each(padding, n), each(dilation, n), groups
     )  # fmt: skip
 
 
@@ -145,131 +142,3 @@ def convolution_backward(
         axes = [0, *range(2, grad.dim())]
         for_bias = sum_dim(grad, axes) if isinstance(grad, SecretTensor) else grad.sum(axes)
     return for_x, for_weight, for_bias
-
-
-def _pool_geometry(x: Any, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> Geometry:
-    if ceil_mode:
-        raise NotImplementedError("pooling with ceil_mode=True is not implemented for secret tensors")
-    n = len(kernel)
-    return Geometry(
-        tuple(x.shape[-n:]), tuple(kernel), _all(stride or kernel, n), _all(padding, n), (1,) * n, 1
-    )  # fmt: skip
-
-
-@implements(aten.avg_pool2d.default)
-def avg_pool2d(
-    x: SecretTensor,
-    kernel_size: Any,
-    stride: Any = (),
-    padding: Any = (0,),
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> SecretTensor:
-    """Means of windows; no message."""
-    kernel = _all(kernel_size, 2)
-    g = _pool_geometry(x, kernel, stride, padding, ceil_mode)
-    if any(g.padding) and not count_include_pad:
-        raise NotImplementedError("average pooling with count_include_pad=False is not implemented for secrets")
-    padded = torch.nn.functional.pad(x, [g.padding[1]] * 2 + [g.padding[0]] * 2) if any(g.padding) else x
-    parts = padded.unfold(-2, kernel[0], g.stride[0]).unfold(-2, kernel[1], g.stride[1])
-    return times(sum_dim(parts, [-2, -1]), Fraction(1, divisor_override or math.prod(kernel)))
-
-
-@implements(aten.avg_pool2d_backward.default)
-def avg_pool2d_backward(
-    grad: SecretTensor,
-    x: Any,
-    kernel_size: Any,
-    stride: Any,
-    padding: Any,
-    ceil_mode: bool,
-    count_include_pad: bool,
-    divisor_override: int | None,
-) -> SecretTensor:
-    """Each window's gradient, spread evenly."""
-    kernel = _all(kernel_size, 2)
-    g = _pool_geometry(x, kernel, stride, padding, ceil_mode)
-    part = times(grad, Fraction(1, divisor_override or math.prod(kernel)))
-    return _spread(part.unsqueeze(-1).unsqueeze(-1).expand(*grad.shape, *kernel), x.shape, g)
-
-
-def _spread(parts: SecretTensor, shape: Sequence[int], g: Geometry) -> SecretTensor:
-    """[..., *out, *kernel] summed back to where the windows lay on [..., *image]."""
-    share = parts.window()
-    words = share.window(share.body.words)
-    (kh, kw), (sh, sw), (ph, pw) = g.kernel, g.stride, g.padding
-    oh, ow = parts.shape[-4:-2]
-    out = torch.zeros((words.shape[0], *shape[:-2], shape[-2] + 2 * ph, shape[-1] + 2 * pw), dtype=torch.int64)
-    for i in range(kh):
-        for j in range(kw):
-            place = out[..., i : i + sh * (oh - 1) + 1 : sh, j : j + sw * (ow - 1) + 1 : sw]
-            place += words[..., i, j]
-    out = out[..., ph : ph + shape[-2], pw : pw + shape[-1]].contiguous()
-    flat = out.reshape(out.shape[0], math.prod(shape))
-    return result(Share.of(flat, shape, share.scale), parts.session, parts.unit, parts.dtype)
-
-
-@implements(aten.max_pool2d_with_indices.default)
-def max_pool2d_with_indices(
-    x: SecretTensor,
-    kernel_size: Any,
-    stride: Any = (),
-    padding: Any = (0,),
-    dilation: Any = (1,),
-    ceil_mode: bool = False,
-) -> tuple[SecretTensor, SecretTensor]:
-    """Largest of each window, and where in the plane it stood; a tree of comparisons."""
-    if any(d != 1 for d in dilation):
-        raise NotImplementedError("max pooling with dilation is not implemented for secret tensors")
-    kernel = _all(kernel_size, 2)
-    g = _pool_geometry(x, kernel, stride, padding, ceil_mode)
-    x.cell.settle()
-    ph, pw = g.padding
-    padded: Any = x
-    if any(g.padding):
-        padded = torch.nn.functional.pad(x, [pw, pw, ph, ph], value=-(LIMIT >> 2) / x.cell.scale)
-    parts = padded.unfold(-2, kernel[0], g.stride[0]).unfold(-2, kernel[1], g.stride[1])
-    lead = tuple(parts.shape[:-2])
-    columns: Any = parts.reshape(-1, math.prod(kernel))
-    places = _places(lead, kernel, g, x.shape[-1])
-    one_hot = needs_gradient(x)
-    tags = torch.eye(columns.shape[1], dtype=torch.int64).expand(columns.shape[0], -1, -1) if one_hot else places
-    values, found = tournament(columns, tags)
-    indices = sum_dim(mul(found, places.squeeze(-1)), [1]) if one_hot else found.squeeze(1)
-    if one_hot:
-        remember(indices, x, found)
-    return values.reshape(lead), indices.reshape(lead)
-
-
-def _places(lead: Sequence[int], kernel: Sequence[int], g: Geometry, width: int) -> torch.Tensor:
-    """[windows, kernel, 1] positions within the plane, row by row."""
-    oh, ow = lead[-2:]
-    (sh, sw), (ph, pw), (kh, kw) = g.stride, g.padding, kernel
-    row = (torch.arange(oh) * sh - ph).view(-1, 1, 1, 1) + torch.arange(kh).view(-1, 1)
-    col = (torch.arange(ow) * sw - pw).view(-1, 1, 1) + torch.arange(kw)
-    plane = (row * width + col).reshape(oh * ow, kh * kw)
-    return plane.repeat(math.prod(lead[:-2]), 1).unsqueeze(-1)
-
-
-@implements(aten.max_pool2d_with_indices_backward.default)
-def max_pool2d_with_indices_backward(
-    grad: Any,
-    x: Any,
-    kernel_size: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    ceil_mode: bool,
-    indices: SecretTensor,
-) -> SecretTensor:
-    """Each window's gradient, to where its largest stood."""
-    origin = indices.cell.body.origin
-    if origin is None:
-        raise NotImplementedError("the gradient of max pooling needs the forward pass to have run with gradients on")
-    kernel = _all(kernel_size, 2)
-    g = _pool_geometry(x, kernel, stride, padding, ceil_mode)
-    width = math.prod(kernel)
-    rows = result(Share(origin[2], (origin[2].n // width, width)), indices.session, INTEGER, torch.int64)
-    spread = mul(rows, grad.reshape(-1, 1))
-    return _spread(spread.reshape(*grad.shape, *kernel), x.shape, g)

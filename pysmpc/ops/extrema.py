@@ -1,7 +1,7 @@
 """Maxima and minima along a dimension, by a tree of comparisons.
 
-A level halves the candidates: five rounds, in which the larger value and what
-identifies it move up.  The identity is a one-hot vector where a gradient will need it,
+A level halves the candidates: four rounds for the larger value, one for what
+identifies it, which moves up with it.  The identity is a one-hot vector where a gradient will need it,
 the position alone otherwise.  Ties go to the first, as torch's do on the CPU.
 """
 
@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from pysmpc.fixedpoint import INTEGER
-from pysmpc.ops.arithmetic import add, mul, neg, sub
-from pysmpc.ops.comparison import not_less
-from pysmpc.ops.core import aten, implements, result
+from pysmpc.ops.arithmetic import mul, neg
+from pysmpc.ops.comparison import truth
+from pysmpc.ops.core import aten, implements, like, result
 from pysmpc.ops.linear import sum_dim
 from pysmpc.ops.movement import cat, clone
 from pysmpc.shares import Share
@@ -36,16 +36,16 @@ def tournament(x: SecretTensor, tags: Any) -> tuple[SecretTensor, Any]:
 
     tags: public integers [groups, k, width] that identify the candidates.
     """
-    values = x
+    values, session = x, x.session
     while values.shape[1] > 1:
         half = values.shape[1] // 2
         # neighbours meet, so that candidates stay in order and the first of equals wins
         left, right, rest = values[:, : 2 * half : 2], values[:, 1 : 2 * half : 2], values[:, 2 * half :]
         left_tags, right_tags, rest_tags = tags[:, : 2 * half : 2], tags[:, 1 : 2 * half : 2], tags[:, 2 * half :]
-        keep = not_less(left, right)
-        values = cat([add(right, mul(keep, sub(left, right))), rest], 1)
-        wide = keep.unsqueeze(2).to(torch.int64)
-        chosen = right_tags + wide * (left_tags - right_tags)
+        higher, bit = session.suite.larger(session.party, left.window(), right.window())
+        values = cat([like(x, higher), rest], 1)
+        wide = truth(left, bit).unsqueeze(2).to(torch.int64)
+        chosen = left_tags + wide * (right_tags - left_tags)
         tags = torch.cat([chosen, rest_tags], 1)
     if not isinstance(tags, SecretTensor):
         share = x.session.suite.public(x.session.party, tags.contiguous())

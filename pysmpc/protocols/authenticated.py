@@ -29,6 +29,7 @@ from pysmpc.errors import PartyError
 from pysmpc.layout import Layout
 from pysmpc.prg import KeySet
 from pysmpc.protocols import integrity, sharing
+from pysmpc.protocols.comparison import larger_by
 from pysmpc.protocols.integrity import MASK_COST, VALUE_COST, add_public, check, check_cost, flat, open_words, parted
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens
 from pysmpc.protocols.truncation import divisor, updates_by
@@ -468,6 +469,9 @@ def relu(party: Party, x: Share, by: int = 1) -> Share:
     out = select(party, bit, x, by)
     out.body.sign = bit  # type: ignore[assignment]
     return out
+
+
+larger = larger_by(relu)
 
 
 def _one(party: Party) -> Share:

@@ -17,6 +17,7 @@ import torch
 from pysmpc import ring
 from pysmpc.prg import KeySet
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens
+from pysmpc.protocols.sharing import add, sub
 from pysmpc.protocols.truncation import MATERIAL, RHO, RHO_SHARES, divisor
 from pysmpc.shares import Bit, Share
 
@@ -125,6 +126,27 @@ def relu(party: Party, x: Share, by: int = 1) -> Share:
     result = Share.of(out, x.shape, x.scale // by)
     result.body.sign = bit
     return result
+
+
+def larger_by(relu: Callable[..., Share], ties: bool = False) -> Callable[[Party, Share, Share], tuple[Share, Bit]]:
+    """The larger of two by a protocol for ReLUs; ties: it leaves the bits x >= 0, not x > 0."""
+
+    @opens(*relu.__dict__["opens"], asks=relu.__dict__["asks"])
+    def larger(party: Party, x: Share, y: Share) -> tuple[Share, Bit]:
+        """The larger of x and y, of equal shape and scale, and the bits y > x; rounds of a ReLU.
+
+        x + max(y - x, 0): the opening for the sign serves the choice.
+        """
+        first, second = (y, x) if ties else (x, y)
+        above = relu(party, sub(party, second, first))
+        bit = above.body.sign
+        assert bit is not None
+        return add(party, first, above), bit.flipped() if ties else bit
+
+    return larger
+
+
+larger = larger_by(relu)
 
 
 @opens("select")

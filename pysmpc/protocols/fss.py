@@ -139,6 +139,9 @@ def relu(party: Party, x: Share, by: int = 1) -> Share:
     return result
 
 
+larger = comparison.larger_by(relu)
+
+
 def _deal_truncation(base: int, by: ring.Divisor, n: int, keys: KeySet, out: torch.Tensor) -> None:
     ring.truncate_deal(keys, base, by, n, out)
 

@@ -150,6 +150,12 @@ def relu(party: Party, x: Share, by: int = 1) -> Share:
     return out
 
 
+def larger(party: Party, x: Share, y: Share) -> tuple[Share, Bit]:
+    """The larger of two, and the bits y > x."""
+    values = torch.maximum(_values(x), _values(y))
+    return _share(values, x.scale), _bit(_values(y) > _values(x))
+
+
 def select(party: Party, bit: Bit, x: Share, by: int = 1) -> Share:
     """bit * x / by."""
     chosen = Share.of(_of(bit).reshape(1, -1) * x.words(), x.shape, x.scale)

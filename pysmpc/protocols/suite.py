@@ -59,6 +59,7 @@ class Suite:
     zero: Protocol
     bit_share: Protocol
     relu: Protocol
+    larger: Protocol
     select: Protocol
     logical_and: Protocol
     logical_xor: Protocol

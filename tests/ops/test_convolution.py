@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 
 import pysmpc as sy
+from pysmpc.protocols.comparison import relu_cost, select_cost
+from pysmpc.protocols.sharing import reveal_cost
 
 PARTIES = {n: sy.virtual(*(f"p{i}" for i in range(n))) for n in (2, 3)}
 CLOSE = 2**-9
@@ -94,6 +96,39 @@ def test_max_pool_positions():
     found = F.max_pool2d(sy.encrypt(x, PARTIES[2]), 3, 2, 1, return_indices=True)
     close(found[0], expected[0])
     assert torch.equal(sy.decrypt(found[1]), expected[1])
+
+
+def test_what_max_pooling_costs():
+    """A ReLU of half the candidates a level; nothing for positions that nobody reads; a selection a level back."""
+    x = sy.encrypt(torch.randn(2, 3, 8, 8), PARTIES[2]).requires_grad_()
+    n, stats = 2 * 3 * 4 * 4, PARTIES[2].stats
+    before = stats.copy()
+    y, where = F.max_pool2d(x, 2, return_indices=True)
+    assert (stats - before).cost == relu_cost(2, 2 * n, False) + relu_cost(2, n, False)
+    before = stats.copy()
+    y.backward(torch.ones(y.shape))
+    assert (stats - before).cost == select_cost(2, n, False) + select_cost(2, 2 * n, False)
+    before = stats.copy()
+    sy.decrypt(where)
+    assert (stats - before).cost == select_cost(2, n, False) + reveal_cost(2, n)
+
+
+@pytest.mark.parametrize("window", [(2, 2, 0), (3, 2, 1), (2, 1, 0), (1, 1, 0), ((3, 2), 2, 0)], ids=str)
+def test_the_first_of_equals_wins_a_window(window):
+    """Values, positions and gradients as torch's, of images in any order of memory, with one row or many holders."""
+    values = torch.randint(0, 3, (2, 3, 8, 9)).double()
+    for order in ((0, 1, 2, 3), (2, 3, 1, 0), (0, 2, 3, 1)):
+        image = values.permute(*order).contiguous().permute(*(order.index(axis) for axis in range(4)))
+        x = sy.encrypt(values.permute(*order).contiguous(), PARTIES[3])
+        x = x.permute(*(order.index(axis) for axis in range(4))).detach().requires_grad_()
+        image.requires_grad_()
+        (found, where), (expected, there) = (F.max_pool2d(t, *window, return_indices=True) for t in (x, image))
+        assert torch.equal(sy.decrypt(found), expected)
+        assert torch.equal(sy.decrypt(where), there)
+        direction = torch.randint(-4, 5, expected.shape).double()
+        found.backward(direction)
+        expected.backward(direction)
+        assert torch.equal(sy.decrypt(x.grad), image.grad)
 
 
 @pytest.mark.parametrize(

@@ -173,3 +173,18 @@ def test_zero_at_the_edges(setting):
     x = torch.tensor(sorted({*EDGES, *(s * (1 << k) for k in range(63) for s in (1, -1))} - {-(1 << 63)}))
     bits, _ = setting.run(lambda suite, party, a: suite.zero(party, a), x)
     assert torch.equal(bits, (x == 0).to(torch.int64))
+
+
+@pytest.mark.parametrize("n", LENGTHS)
+def test_larger(setting, n, rng):
+    x, y = bounded_words(rng, 60, n), bounded_words(rng, 60, n)
+    y[::3] = x[::3]
+
+    def operation(suite, party, a, b):
+        out, bit = suite.larger(party, a, b)
+        return out, suite.bit_share(party, bit, (n,))
+
+    (opened, second), cost = setting.run(operation, x, y)
+    assert torch.equal(opened, torch.maximum(x, y))
+    assert torch.equal(second, (y > x).to(torch.int64)), "of equals, the first"
+    assert cost == setting.costs(setting.compares.relu_cost(setting.holders, n, truncated=False))

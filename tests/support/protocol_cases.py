@@ -43,7 +43,7 @@ class Case:
 
 
 #: What function secret sharing does in its own way.
-FSS_CASES = ("negative", "zero", "relu", "select", "bit_share")
+FSS_CASES = ("negative", "zero", "relu", "larger", "select", "bit_share")
 
 
 def matrix(x):
@@ -108,6 +108,7 @@ CASES = {
     "zero": Case("zero", lambda suite, party, x: suite.zero(party, x), bits=61),
     "bit_share": Case("negative bit_share", signed(lambda suite, party, b, x: suite.bit_share(party, b, x.shape))),
     "relu": Case("relu", lambda suite, party, x: suite.relu(party, x, SCALE)),
+    "larger": Case("larger", lambda suite, party, x, y: suite.larger(party, x, y)[0], 2),
     "select": Case("negative select", signed(lambda suite, party, b, x, y: suite.select(party, b, y, SCALE)), 2),
     "reciprocal": Case(
         "negative select mul truncate", lambda suite, party, x: division.reciprocal(suite, party, x, SCALE), bits=32

@@ -1,0 +1,335 @@
+"""Mean and largest of windows of the last two dimensions.
+
+A window's elements are so many views of the image, one a place in the kernel, each of
+the shape of the result.  The largest is found by a tree over the places in their order,
+so that the first of equals wins; the bits of its levels lead the gradient back, and tell
+the position where somebody reads it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import torch
+
+from pysmpc.fixedpoint import INTEGER, LIMIT
+from pysmpc.ops.convolution import each
+from pysmpc.ops.core import aten, implements, like, public, result, times
+from pysmpc.protocols.convolution import Geometry
+from pysmpc.runtime.session import Session
+from pysmpc.shares import Bit, Body, Share, dense_strides
+from pysmpc.tensor import SecretTensor
+
+
+def _geometry(x: Any, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> Geometry:
+    if ceil_mode:
+        raise NotImplementedError("pooling with ceil_mode=True is not implemented for secret tensors")
+    size = each(kernel, 2)
+    return Geometry(tuple(x.shape[-2:]), size, each(stride or size, 2), each(padding, 2), (1, 1), 1)
+
+
+@dataclass
+class _Places:
+    """The windows of an image: a share [kernel height, kernel width, *result], and the order of its axes.
+
+    order: the axes of the result as they follow one another in memory, from the longest
+    stride; what is computed is laid out so, and read through `strides`.
+    """
+
+    share: Share
+    order: list[int]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, image: Share, g: Geometry) -> _Places:
+        *lead, row, col = image.strides
+        shape = (*image.shape[:-2], *g.out)
+        steps = (*lead, row * g.stride[0], col * g.stride[1])
+        order = sorted(range(len(shape)), key=lambda axis: -steps[axis])
+        places = Share(
+            image.body,
+            (*g.kernel, *(shape[axis] for axis in order)),
+            image.scale,
+            (row, col, *(steps[axis] for axis in order)),
+            image.offset,
+        )
+        return cls(places, order, shape)
+
+    @property
+    def n(self) -> int:
+        """Windows."""
+        return math.prod(self.shape)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of a result [n] in memory."""
+        inner = dense_strides(tuple(self.shape[axis] for axis in self.order))
+        return tuple(step for _, step in sorted(zip(self.order, inner, strict=True)))
+
+    def ordered(self, x: torch.Tensor) -> torch.Tensor:
+        """[rows, *result] as contiguous [rows, n]."""
+        return x.permute(0, *(1 + axis for axis in self.order)).reshape(x.shape[0], self.n).contiguous()
+
+    def pairs(self) -> tuple[Share, Share, Share | None]:
+        """First, second of each two neighbouring places, and the last of an odd number: [.., n] each."""
+        s, (kh, kw) = self.share, self.share.shape[:2]
+        if kw % 2:
+            flat = Share.of(s.words(), (kh * kw, self.n), s.scale)
+            return halves(flat)
+        shape, steps = (kh, kw // 2, *s.shape[2:]), (s.strides[0], 2 * s.strides[1], *s.strides[2:])
+        first, second = (Share(s.body, shape, s.scale, steps, s.offset + at) for at in (0, s.strides[1]))
+        return first, second, None
+
+
+def halves(x: Share) -> tuple[Share, Share, Share | None]:
+    """Rows 0, 2, ... and rows 1, 3, ... of a dense [k, n], and the last of an odd number."""
+    k, n = x.shape
+    first, second = (Share(x.body, (k // 2, n), x.scale, (2 * n, 1), at) for at in (0, n))
+    return first, second, Share(x.body, (1, n), x.scale, (n, 1), (k - 1) * n) if k % 2 else None
+
+
+def _joined(chosen: Share, rest: Share | None, n: int) -> Share:
+    words = chosen.words()
+    if rest is not None:
+        words = torch.cat([words, rest.words()], 1)
+    return Share.of(words, (words.shape[1] // n, n), chosen.scale)
+
+
+@dataclass
+class Levels:
+    """The way of the largest of k up a tree: of each level, the bits "the second of two is larger"."""
+
+    k: int
+    n: int
+    bits: list[Bit]
+
+    def sizes(self) -> list[int]:
+        """Candidates before each level."""
+        sizes = [self.k]
+        while sizes[-1] > 1:
+            sizes.append((sizes[-1] + 1) // 2)
+        return sizes[:-1]
+
+    def down(self, session: Session, top: Share) -> torch.Tensor:
+        """Words [rows, k, n]: top [n] where the largest stood, zero elsewhere.  A round a level."""
+        words = top.words().unsqueeze(1)
+        for bit, size in reversed(list(zip(self.bits, self.sizes(), strict=True))):
+            rows, half = words.shape[0], size // 2
+            upper = words[:, :half].reshape(rows, half * self.n).contiguous()
+            second = session.suite.select(session.party, bit, Share.of(upper, (half * self.n,), top.scale))
+            below = torch.empty((rows, size, self.n), dtype=torch.int64)
+            moved = second.words().reshape(rows, half, self.n)
+            torch.sub(words[:, :half], moved, out=below[:, : 2 * half : 2])
+            below[:, 1 : 2 * half : 2] = moved
+            below[:, 2 * half :] = words[:, half:]
+            words = below
+        return words
+
+    def up(self, session: Session, tags: torch.Tensor) -> Share:
+        """The tag [n] of where the largest stood, of public integers [k, n].  A round a level but the first."""
+        suite, party = session.suite, session.party
+        at = suite.public(party, tags)
+        for level, bit in enumerate(self.bits):
+            first, second, rest = halves(at)
+            if level:
+                step = suite.select(party, bit, suite.sub(party, second, first))
+            else:
+                half = tags.shape[0] // 2
+                gap = tags[1 : 2 * half : 2] - tags[: 2 * half : 2]
+                step = suite.mul_public(party, suite.bit_share(party, bit, tuple(gap.shape)), gap)
+            at = _joined(suite.add(party, first, step.at(1)), rest, self.n)
+        return at
+
+
+class Positions(Body):
+    """Where the largest of each window stood: known by the bits of its tree, computed when it is read.
+
+    Whether it is read follows from the program, so all processes agree.
+    """
+
+    __slots__ = ("_found", "_session", "_tags", "_rows", "levels")
+
+    def __init__(self, session: Session, levels: Levels, tags: torch.Tensor, rows: int) -> None:
+        self._session, self.levels, self._tags, self._rows = session, levels, tags, rows
+        super().__init__(torch.empty((1, 1), dtype=torch.int64).expand(rows, levels.n))
+        self._found: torch.Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        """Hosted holders."""
+        return self._rows
+
+    @property
+    def held(self) -> Any:
+        """The words, once somebody has read them."""
+        return self._found
+
+    @property
+    def words(self) -> torch.Tensor:
+        """Positions within the plane."""
+        if self._found is None:
+            self._found = self.levels.up(self._session, self._tags).words()
+        return self._found
+
+    @words.setter
+    def words(self, words: torch.Tensor) -> None:
+        self._found = words
+
+
+def _tags(places: _Places, g: Geometry, width: int) -> torch.Tensor:
+    """[k, n] positions within the plane, row by row."""
+    rows, cols = (
+        (torch.arange(k) - pad).view(-1, 1) + torch.arange(out) * stride
+        for k, out, stride, pad in zip(g.kernel, g.out, g.stride, g.padding, strict=True)
+    )
+    plane = rows.view(rows.shape[0], 1, -1, 1) * width + cols.view(1, cols.shape[0], 1, -1)
+    lead = (1,) * (len(places.shape) - 2)
+    wide = plane.reshape(math.prod(g.kernel), *lead, *g.out).expand(-1, *places.shape)
+    return places.ordered(wide)
+
+
+@implements(aten.max_pool2d_with_indices.default)
+def max_pool2d_with_indices(
+    x: SecretTensor,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = (0,),
+    dilation: Any = (1,),
+    ceil_mode: bool = False,
+) -> tuple[SecretTensor, SecretTensor]:
+    """Largest of each window, and where in the plane it stood.
+
+    k - 1 comparisons a window of k; the rounds of a ReLU for each halving of k.  Positions
+    cost nothing until they are read.
+    """
+    if any(d != 1 for d in dilation):
+        raise NotImplementedError("max pooling with dilation is not implemented for secret tensors")
+    g = _geometry(x, kernel_size, stride, padding, ceil_mode)
+    x.cell.settle()
+    ph, pw = g.padding
+    padded: Any = x
+    if any(g.padding):
+        padded = torch.nn.functional.pad(x, [pw, pw, ph, ph], value=-(LIMIT >> 2) / x.cell.scale)
+    session = x.session
+    suite, party = session.suite, session.party
+    places = _Places.of(padded.window(), g)
+    k, n, bits = math.prod(g.kernel), places.n, []
+    level = Share.of(places.share.words(), (k, n), x.cell.scale) if k == 1 else None
+    pairs = places.pairs() if k > 1 else None
+    while pairs:
+        first, second, rest = pairs
+        chosen, bit = suite.larger(party, first, second)
+        bits.append(bit)
+        level = _joined(chosen, rest, n)
+        pairs = halves(level) if level.shape[0] > 1 else None
+    assert level is not None
+    values = like(x, Share(level.body, places.shape, level.scale, places.strides))
+    body = Positions(session, Levels(k, n, bits), _tags(places, g, x.shape[-1]), level.body.rows)
+    where = Share(body, places.shape, 1, places.strides)
+    return values, result(where, session, INTEGER, torch.int64)
+
+
+@implements(aten.max_pool2d_with_indices_backward.default)
+def max_pool2d_with_indices_backward(
+    grad: Any,
+    x: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    indices: SecretTensor,
+) -> SecretTensor:
+    """Each window's gradient, to where its largest stood; a round for each halving of the kernel."""
+    body = indices.cell.body
+    if not isinstance(body, Positions):
+        raise NotImplementedError("the gradient of max pooling needs the positions as max pooling returned them")
+    g = _geometry(x, kernel_size, stride, padding, ceil_mode)
+    session = indices.session
+    known = public(grad, session, x.unit)
+    share = grad.window() if known is None else session.suite.public(session.party, known.values, known.scale)
+    places = _Places.of(_blank(x, g), g)
+    top = Share.of(places.ordered(share.window(share.body.words)), (places.n,), share.scale)
+    parts = body.levels.down(session, top).reshape(-1, *g.kernel, places.n)
+    unit = x.unit if known is not None else grad.unit
+    return result(_spread(x, g, parts, share.scale), session, unit, grad.dtype)
+
+
+def _blank(x: SecretTensor, g: Geometry) -> Share:
+    """The padded image as `max_pool2d_with_indices` saw it, without its words."""
+    if any(g.padding):
+        shape = (*x.shape[:-2], *(size + 2 * pad for size, pad in zip(g.image, g.padding, strict=True)))
+        return Share(x.cell.body, shape)
+    return x.window()
+
+
+def _spread(x: SecretTensor, g: Geometry, parts: torch.Tensor, scale: int) -> Share:
+    """[rows, kernel height, kernel width, n] summed back to where the windows lay on the image."""
+    image = _blank(x, g)
+    order = sorted(range(len(image.shape)), key=lambda axis: -image.strides[axis])
+    ordered = tuple(image.shape[axis] for axis in order)
+    inner = dense_strides(ordered)
+    strides = tuple(step for _, step in sorted(zip(order, inner, strict=True)))
+    apart = all(stride >= k for stride, k in zip(g.stride, g.kernel, strict=True))
+    out = torch.zeros((parts.shape[0], math.prod(ordered)), dtype=torch.int64)
+    found = Share(Body(out), image.shape, scale, strides)
+    places = _Places.of(found, g)
+    whole = places.share.window(out)
+    for i in range(g.kernel[0]):
+        for j in range(g.kernel[1]):
+            part = parts[:, i, j].reshape(parts.shape[0], *whole.shape[3:])
+            whole[:, i, j].copy_(part) if apart else whole[:, i, j].add_(part)
+    if any(g.padding):
+        (ph, pw), (height, width) = g.padding, g.image
+        inside = found.window(out)[..., ph : ph + height, pw : pw + width].contiguous()
+        return Share.of(inside.reshape(out.shape[0], x.numel()), x.shape, scale)
+    return found
+
+
+@implements(aten.avg_pool2d.default)
+def avg_pool2d(
+    x: SecretTensor,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = (0,),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> SecretTensor:
+    """Means of windows; no message."""
+    g = _geometry(x, kernel_size, stride, padding, ceil_mode)
+    if any(g.padding) and not count_include_pad:
+        raise NotImplementedError("average pooling with count_include_pad=False is not implemented for secrets")
+    padded: Any = torch.nn.functional.pad(x, [g.padding[1]] * 2 + [g.padding[0]] * 2) if any(g.padding) else x
+    places = _Places.of(padded.window(), g)
+    whole = places.share.window(padded.cell.body.words)
+    total = whole[:, 0, 0].clone(memory_format=torch.contiguous_format)
+    for at in range(1, math.prod(g.kernel)):
+        total += whole[:, at // g.kernel[1], at % g.kernel[1]]
+    words = total.reshape(total.shape[0], places.n)
+    summed = like(x, Share(Body(words), places.shape, places.share.scale, places.strides))
+    return times(summed, Fraction(1, divisor_override or math.prod(g.kernel)))
+
+
+@implements(aten.avg_pool2d_backward.default)
+def avg_pool2d_backward(
+    grad: SecretTensor,
+    x: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> SecretTensor:
+    """Each window's gradient, spread evenly."""
+    g = _geometry(x, kernel_size, stride, padding, ceil_mode)
+    places = _Places.of(_blank(x, g), g)
+    part = times(grad, Fraction(1, divisor_override or math.prod(g.kernel)))
+    share = part.window()
+    words = places.ordered(share.window(share.body.words))
+    parts = words.reshape(-1, 1, 1, places.n).expand(-1, *g.kernel, -1)
+    return like(part, _spread(x, g, parts, share.scale))
