@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -39,13 +39,20 @@ def dtype_of(name: str) -> torch.dtype:
         raise ChannelError(f"{name!r} is no dtype that travels") from None
 
 
-def leaves(value: Any) -> Iterator[Any]:
+def leaves(values: Iterable[Any]) -> list[Any]:
     """What is inside lists and tuples."""
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from leaves(item)
-    else:
-        yield value
+    found = []
+    for value in values:
+        if isinstance(value, list | tuple):
+            found.extend(leaves(value))
+        else:
+            found.append(value)
+    return found
+
+
+def results(out: Any) -> list[Any]:
+    """The results of an operation, which may be one or many."""
+    return leaves(out) if isinstance(out, list | tuple) else [out]
 
 
 # --- the driver's side --------------------------------------------------------------

@@ -23,7 +23,7 @@ from pysmpc.errors import PartyError, PysmpcError
 from pysmpc.fixedpoint import Precision
 from pysmpc.ops import views
 from pysmpc.protocols import sharing
-from pysmpc.remote.arguments import NAMES, encode, leaves, reference
+from pysmpc.remote.arguments import NAMES, encode, leaves, reference, results
 from pysmpc.remote.messages import Call, Drop, Flush, Input, Keep, Load, Open, Operation, Recall, Refresh, Restore, Slot
 from pysmpc.runtime.dealer import LocalFeed
 from pysmpc.runtime.session import Session
@@ -44,8 +44,8 @@ class RecordedTensor(SecretTensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        recorder = _recorder_of(args)
-        if recorder is None or recorder.busy or func not in HANDLERS or func in _SILENT:
+        recorder = None if func in _SILENT else _recorder_of(args)
+        if recorder is None or recorder.busy or func not in HANDLERS:
             return super().__torch_dispatch__(func, types, args, kwargs)
         if WATCHERS:
             return run_watched(func, lambda *args, **kwargs: recorder.call(func, args, kwargs), args, kwargs or {})
@@ -132,8 +132,8 @@ class Recorder:
         with self._lock:
             self._check()
             self._forget()
-            secrets = [x for x in leaves([args, list(kwargs.values())]) if isinstance(x, RecordedTensor)]
-            if any(x.cell.session.recorder is not self for x in secrets):
+            given = leaves([*args, *kwargs.values()])
+            if any(isinstance(x, RecordedTensor) and x.cell.session.recorder is not self for x in given):
                 return HANDLERS[func](*args, **kwargs)  # raises: nothing joins two sessions
             buffers: list[torch.Tensor] = []
             sent_args = [encode(x, buffers) for x in args]
@@ -150,7 +150,7 @@ class Recorder:
                 raise
             finally:
                 self._depth -= 1
-            outs = [self._slot_of_result(x) for x in leaves(out)]
+            outs = [self._slot_of_result(x) for x in results(out)]
             self._send(Call(str(func), sent_args, sent_kwargs, outs), buffers, None)
             return out
 

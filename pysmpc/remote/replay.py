@@ -20,7 +20,7 @@ from pysmpc.fixedpoint import Precision
 from pysmpc.protocols import exact
 from pysmpc.protocols.interfaces import Dealer
 from pysmpc.protocols.suite import suites
-from pysmpc.remote.arguments import decode, dtype_of, leaves, window
+from pysmpc.remote.arguments import decode, dtype_of, leaves, results, window
 from pysmpc.remote.messages import Call, Drop, Flush, Input, Load, Open, Operation, Ref, Refresh, Restore, Slot
 from pysmpc.remote.recorder import state_of
 from pysmpc.runtime.session import Session
@@ -146,8 +146,8 @@ class Replay:
             raise ChannelError(f"{call.name[:80]!r} is not in the table of operations")
         args = [decode(x, self.cell, buffers) for x in call.args]
         kwargs = {name: decode(x, self.cell, buffers) for name, x in call.kwargs.items()}
-        secrets = [x for x in leaves([args, list(kwargs.values())]) if isinstance(x, SecretTensor)]
-        slots = {x.cell.slot for x in secrets if not x.cell.session.plain}
+        given = leaves([*args, *kwargs.values()])
+        slots = {x.cell.slot for x in given if isinstance(x, SecretTensor) and not x.cell.session.plain}
         if not slots:
             raise ChannelError(f"{call.name} has no secret among its arguments")
         origin = NOBODY
@@ -165,10 +165,10 @@ class Replay:
             raise
         if call.failed:
             raise RemoteError(f"{call.name} failed at the driver, but not here")
-        results = list(leaves(out))
-        if len(results) != len(call.outs):
-            raise RemoteError(f"{call.name} has {len(results)} results here and {len(call.outs)} at the driver")
-        for slot, value in zip(call.outs, results, strict=True):
+        found = results(out)
+        if len(found) != len(call.outs):
+            raise RemoteError(f"{call.name} has {len(found)} results here and {len(call.outs)} at the driver")
+        for slot, value in zip(call.outs, found, strict=True):
             if slot >= 0:
                 self.keep(slot, value.cell, origin)
 

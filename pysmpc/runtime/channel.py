@@ -100,7 +100,12 @@ class Link(Protocol):
 
 
 class Linked(_Counting):
-    """One holder (with a link to every other) or none (a provider or driver)."""
+    """One holder (with a link to every other) or none (a provider or driver).
+
+    HEAD: words that a channel needs before those of a message.
+    """
+
+    HEAD = 0
 
     def __init__(self, holders: int, stats: Stats, links: Sequence[Any]) -> None:
         super().__init__(holders, stats)
@@ -126,28 +131,35 @@ class Linked(_Counting):
         opened = self._exchange([*sums, *bits], cause, all_shapes(shapes, bits), combine)
         return opened[: len(sums)], opened[len(sums) :]
 
-    def _swap(self, cause: str, words: torch.Tensor) -> Iterable[tuple[str, torch.Tensor]]:
-        """Send a message to every other holder; theirs."""
+    def _swap(self, cause: str, message: torch.Tensor) -> Iterable[tuple[str, torch.Tensor]]:
+        """Send a message to every other holder; the words of theirs."""
         for link in self._links:
-            link.send(cause, words)
+            link.send(cause, message)
         return [link.receive() for link in self._links]
+
+    def _joined(self, messages: Sequence[torch.Tensor]) -> torch.Tensor:
+        """One message of the rows of several, in memory of its own, behind the room for its head."""
+        out = torch.empty(self.HEAD + sum(m.shape[1] for m in messages), dtype=torch.int64)
+        torch.cat([m[0] for m in messages], out=out[self.HEAD :])
+        return out
 
     def gather(self, message: torch.Tensor, cause: str, shapes: Shapes = None) -> torch.Tensor:
         """This holder's message, then the others' in the order of the links."""
         self.count([message], cause, shapes)
         if not self._links:
             return message[:0]
-        rows = torch.stack([message[0], *self._theirs(cause, message[0])])
+        rows = torch.stack([message[0], *self._theirs(cause, self._joined([message]))])
         if self.observer:
             self.observer(cause, [message], [rows])
         return rows
 
-    def _theirs(self, cause: str, mine: torch.Tensor) -> Iterable[torch.Tensor]:
+    def _theirs(self, cause: str, message: torch.Tensor) -> Iterable[torch.Tensor]:
         """What the others send in return for a message of the same kind."""
-        for theirs, words in self._swap(cause, mine):
-            if theirs != cause or words.shape != mine.shape:
+        count = message.numel() - self.HEAD
+        for theirs, words in self._swap(cause, message):
+            if theirs != cause or words.shape != (count,):
                 raise ChannelError(
-                    f"this party is at '{cause}' with {mine.numel()} words, another at '{theirs}' with "
+                    f"this party is at '{cause}' with {count} words, another at '{theirs}' with "
                     f"{words.numel()}: the parties run different programs"
                 )
             yield words
@@ -163,7 +175,9 @@ class Linked(_Counting):
         sizes = [m.shape[1] for m in messages]
         if not self._links:
             return [torch.empty((0, m), dtype=torch.int64) for m in sizes]
-        total = torch.cat([m[0] for m in messages])
-        for words in self._theirs(cause, total):
+        message = self._joined(messages)
+        total = message[self.HEAD :]
+        for words in self._theirs(cause, message):
             total = combine(total, words)
-        return self._seen(cause, messages, [part.reshape(1, -1) for part in total.split(sizes)])
+        parts = total.split(sizes) if len(sizes) > 1 else [total]
+        return self._seen(cause, messages, [part.unsqueeze(0) for part in parts])

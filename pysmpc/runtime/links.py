@@ -24,7 +24,6 @@ from pysmpc.runtime.dealer import NoDesk
 from pysmpc.runtime.stats import Stats
 from pysmpc.runtime.wire import TENSOR, VERSION, Cancelled, Stream, poll, raw
 
-_HEAD = 2  # words of the header
 COUNT = struct.Struct("<Q")
 HEADER = struct.Struct("<BBHIQ")  # version, cause, nothing, round mod 2**32, words
 QUESTION = struct.Struct("<QQ")  # cause, words
@@ -90,6 +89,8 @@ class Networked(Linked):
     wake: a file that, once readable, ends every wait.
     """
 
+    HEAD = HEADER.size // 8
+
     def __init__(
         self, holders: int, stats: Stats, streams: Sequence[Stream], wake: int | None = None, patience: float = LONG
     ) -> None:
@@ -98,21 +99,19 @@ class Networked(Linked):
         self._patience = patience
         self._round = 0
 
-    def _swap(self, cause: str, words: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+    def _swap(self, cause: str, message: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
         self._round = (self._round + 1) & 0xFFFFFFFF
-        size = HEADER.size + 8 * words.numel()
-        if size > TENSOR:
-            raise ChannelError(f"a round of {words.numel()} words is too long for one message; use smaller batches")
-        header = HEADER.pack(VERSION, _CAUSES.index(cause), 0, self._round, words.numel())
-        out = _message(words.numel())
-        out[_HEAD:] = words
-        view = raw(out)
+        words = message.numel() - self.HEAD
+        if 8 * message.numel() > TENSOR:
+            raise ChannelError(f"a round of {words} words is too long for one message; use smaller batches")
+        header = HEADER.pack(VERSION, _CAUSES.index(cause), 0, self._round, words)
+        view = raw(message)
         view[: HEADER.size] = header
-        inputs = [_message(words.numel()) for _ in self._links]
+        inputs = [torch.empty_like(message) for _ in self._links]
         self._run(
             [_Exchange(stream, view, raw(into), header) for stream, into in zip(self._links, inputs, strict=True)]
         )
-        return [(cause, into[_HEAD:]) for into in inputs]
+        return [(cause, into[self.HEAD :]) for into in inputs]
 
     def _run(self, waiting: list[_Exchange]) -> None:
         until = time.monotonic() + self._patience
@@ -128,11 +127,6 @@ class Networked(Linked):
                 raise ChannelError(
                     f"no message from {names} for {self._patience:.0f} s: frozen, unreachable or at another point"
                 )
-
-
-def _message(words: int) -> torch.Tensor:
-    """Memory of a header and the words; not cleared, as it will be filled."""
-    return torch.empty(_HEAD + words, dtype=torch.int64)
 
 
 # --- corrections --------------------------------------------------------------------

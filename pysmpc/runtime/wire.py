@@ -30,6 +30,7 @@ LIMITS = {MESSAGE: 1 << 20, WORDS: 1 << 24, PACKED: 1 << 22}
 CHUNK = 1 << 24  # of a tensor, a frame
 TENSOR = 1 << 31  # bytes of one tensor
 PATIENCE = 60.0  # seconds without a byte
+RECORD = 1 << 14  # bytes that TLS encrypts at once: short parts travel together
 
 Buffer = bytes | bytearray | memoryview
 
@@ -94,7 +95,10 @@ class Stream:
 
     def queue(self, *parts: Buffer) -> None:
         """Parts for `push` to write; they must not change before."""
-        self._out.extend(view for part in parts if (view := memoryview(part).cast("B")).nbytes)
+        views = [view for part in parts if (view := memoryview(part).cast("B")).nbytes]
+        if len(views) > 1 and sum(view.nbytes for view in views) <= RECORD:
+            views = [memoryview(b"".join(views))]
+        self._out.extend(views)
 
     def push(self) -> bool:
         """Write what is queued; whether all of it went."""
@@ -273,8 +277,10 @@ def raw(tensor: torch.Tensor) -> memoryview:
     """The memory of a contiguous tensor."""
     if not tensor.numel():
         return memoryview(b"")
-    dense = tensor.detach().contiguous()  # with whatever strides where a size is 1
-    return dense.as_strided((dense.numel(),), (1,)).view(torch.uint8).numpy().data
+    dense = tensor.detach().contiguous()
+    if dense.dim() != 1 or dense.dtype is not torch.int64:  # bytes, with whatever strides where a size is 1
+        dense = dense.as_strided((dense.numel(),), (1,)).view(torch.uint8)
+    return dense.numpy().data.cast("B")
 
 
 def tensor_frames(tensor: torch.Tensor) -> list[Buffer]:
