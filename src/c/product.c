@@ -77,13 +77,22 @@ static void multiply_depth(const psm_product *p, psm_view x, const u64 *y, size_
     }
 }
 
+/* words of work for `total` in parts of `step`, of which the last may be smaller and yet need more */
+static size_t parts_work(const psm_product *p, int by_rows, size_t total, size_t step) {
+    size_t sizes[] = {total < step ? total : step, total % step}, most = 0;
+    for (int i = 0; i < 2; i++) {
+        size_t words = by_rows ? psm_matmul_work(sizes[i], p->n, p->k) : psm_matmul_work(p->m, p->n, sizes[i]);
+        most = words > most ? words : most;
+    }
+    return most;
+}
+
 /* Where both factors are gathered, the smaller one is gathered whole. */
 static int multiply(const psm_product *p, const u64 *x, const u64 *y, u64 *out, int accumulate) {
     int gx = p->x.rows != NULL, gy = p->y.rows != NULL, by_rows = gx && (!gy || p->m > p->n);
-    size_t deep = psm_matmul_work(p->m, p->n, block_rows(p->n));
-    size_t high = psm_matmul_work(block_rows(p->k), p->n, p->k);
-    size_t full = psm_matmul_work(p->m, p->n, p->k), need = !gx && !gy ? full : by_rows ? high : deep;
-    u64 *work = psm_work(0, need > full ? need : full), *space = NULL, *whole = NULL;
+    size_t need = by_rows ? parts_work(p, 1, p->m, block_rows(p->k))
+                : gy ? parts_work(p, 0, p->k, block_rows(p->n)) : psm_matmul_work(p->m, p->n, p->k);
+    u64 *work = psm_work(0, need), *space = NULL, *whole = NULL;
     if (gx || gy) space = psm_work(3, BLOCK + 8 * ((by_rows ? p->k : p->n) + 1));
     if (gx && gy) whole = psm_work(4, p->k * (by_rows ? p->n : p->m));
     if (!work || ((gx || gy) && !space) || (gx && gy && !whole)) return -1;

@@ -1,6 +1,8 @@
 """The matrix product of two secrets, one holder at a time, against integer arithmetic: strides,
 positions, and positions of which some are public zeros."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -114,6 +116,30 @@ def test_threads_agree(make_x, rng, threads):
     assert torch.equal(found[0], found[2])
     exact = left.take(x.sum(0))[0].numpy() @ y.sum(0).reshape(k, n).numpy()
     assert torch.equal(found[0][1:].sum(0), torch.from_numpy(exact).reshape(-1))
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(7065, 4, 9), (6652, 50, 9), (1148, 16, 100)])
+def test_the_last_block_has_room(m, n, k, rng):
+    """A smaller last block may need more memory than a full one; that of a new thread is new, and a word too many
+    is seen by the sanitizer."""
+    left, size = positions(1, m, k)
+    x, y = (torch.from_numpy(rng.integers(-(1 << 63), 1 << 63, (1, s))) for s in (size, k * n))
+    keys, found = KeySet([fresh_key()], 0, 0), ring.empty(1, m * n)
+
+    def run():
+        product = ring.Product(ring.Factor(x, x, A, left), ring.Factor(y, y, B, Layout([(k, n)], [(n, 1)])))
+        found.copy_(product.part(keys))
+
+    fresh = threading.Thread(target=run)
+    fresh.start()
+    fresh.join()
+    masks = keys.draw(A, size), keys.draw(B, k * n)
+    gathered, b = left.take(x[0])[0].numpy(), y.reshape(k, n).numpy()
+    if size <= k * n:
+        expected = gathered @ b + left.take(masks[0][0])[0].numpy() @ b
+    else:
+        expected = gathered @ b + gathered @ masks[1].reshape(k, n).numpy()
+    assert torch.equal(found[0], torch.from_numpy(expected).reshape(-1))
 
 
 def test_sizes_are_checked():
