@@ -1,71 +1,177 @@
-"""Numbers mod 2^132 as six lanes of 22 bits in int64: the ring of authenticated shares.
+"""Numbers mod 2^128, with which shares carry codes: the Python face of src/c/wide.inc.h.
 
-A lane may hold any int64 whose weighted sum is meant: sums and differences of wide
-numbers are torch's own, lane by lane, for as long as no lane overflows (2^40 additions);
-`normal` carries.  Lanes are the last dimension but one: [..., 6, n].
+A continuation of `pysmpc.ring`, by the same rules.  Loose numbers are four words of
+weights 1, 2^32, 2^64 and 2^96, [..., 4, n]: sums and differences are torch's own, word by
+word, for as long as none overflows (2^30 additions).  Tight ones are their lower and upper
+halves, [..., 2, n].  Several arrays stand along the first dimension: `sets`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
-from pysmpc import ring
+from pysmpc import _ring
+from pysmpc.prg import KeySet
+from pysmpc.ring import _address, _optional, empty, use_torch_threads
 
-LANES = 6
-BITS = 22
-MASK = (1 << BITS) - 1
-WORDS = 3  # of 64 bits that carry a wide number, two lanes each
+LANES = 4
+WORDS = 2
+SUMS = 48  # of random sets of numbers
+LEAVES = 32  # pairs of the bits of a word
 
-
-def normal(x: torch.Tensor) -> torch.Tensor:
-    """Lanes in [0, 2^22), what is above 2^132 dropped; a new tensor."""
-    x = x.clone()
-    for j in range(x.shape[-2] - 1):
-        x[..., j + 1, :] += x[..., j, :] >> BITS
-    return x.bitwise_and_(MASK)
+_LOW = (1 << 32) - 1
 
 
-def split(words: torch.Tensor) -> torch.Tensor:
-    """Unsigned 64-bit words [..., n] as three lanes [..., 3, n]."""
-    top = (words >> (2 * BITS)) & ((1 << (64 - 2 * BITS)) - 1)
-    return torch.stack([words & MASK, (words >> BITS) & MASK, top], -2)
+def loose_words(x: torch.Tensor) -> torch.Tensor:
+    """Words [..., n] as weights 1 and 2^32, [..., 2, n]."""
+    return torch.stack([x & _LOW, (x >> 32) & _LOW], -2)
 
 
-def low(x: torch.Tensor) -> torch.Tensor:
-    """Wide numbers mod 2^64, [..., n]."""
-    x0, x1, x2 = x[..., 0, :], x[..., 1, :], x[..., 2, :]
-    return x0 + (x1 << BITS) + (x2 << (2 * BITS))
+def pack(x: torch.Tensor, m: torch.Tensor | None = None, subtract: bool = False) -> torch.Tensor:
+    """Tight x + m, or x - m, of loose x [sets, 4, n] and tight m [sets, 2, n]."""
+    use_torch_threads()
+    sets, _, n = x.shape
+    out = empty(sets, WORDS, n)
+    _ring.wide_pack(sets, _address(x, sets, LANES, n), _optional(m, sets, WORDS, n), subtract, out.data_ptr(), n)
+    return out
 
 
-def extended(lanes: torch.Tensor) -> torch.Tensor:
-    """Fewer lanes [..., k, n] as six."""
-    return torch.nn.functional.pad(lanes, (0, 0, 0, LANES - lanes.shape[-2]))
+def loosen(z: torch.Tensor) -> torch.Tensor:
+    """Tight [sets, 2, n] as loose [sets, 4, n]."""
+    use_torch_threads()
+    sets, _, n = z.shape
+    out = empty(sets, LANES, n)
+    _ring.wide_combine(sets, _address(z, sets, WORDS, n), 0, 0, 0, 0, out.data_ptr(), n)
+    return out
 
 
-def mul(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-    """x * factor for normal x and factors of k normal lanes, [..., k, n], broadcast."""
-    out = torch.zeros_like(x + factor[..., :1, :])
-    for i in range(factor.shape[-2]):
-        out[..., i:, :] += factor[..., i : i + 1, :] * x[..., : LANES - i, :]
-    return normal(out)
+def combine(
+    z: torch.Tensor | None,
+    x: torch.Tensor,
+    d: torch.Tensor,
+    a: torch.Tensor | None = None,
+    e: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Loose z + x d + a e: z, a [sets, 2, n] tight, x [sets, 4, n] loose, d, e [n] public words."""
+    use_torch_threads()
+    sets, _, n = x.shape
+    out = empty(sets, LANES, n)
+    _ring.wide_combine(
+        sets,
+        _optional(z, sets, WORDS, n),
+        _address(x, sets, LANES, n),
+        _address(d, n),
+        _optional(a, sets, WORDS, n),
+        _optional(e, n),
+        out.data_ptr(),
+        n,
+    )
+    return out
 
 
-def pack(x: torch.Tensor) -> torch.Tensor:
-    """Normal lanes [..., 6, n] as words [..., 3, n]."""
-    return x[..., ::2, :] | (x[..., 1::2, :] << BITS)
+def affine(
+    factors: torch.Tensor, v: torch.Tensor, dealt: torch.Tensor | None = None, c: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Loose factors [sets] times public words v [n].
 
-
-def unpack(words: torch.Tensor) -> torch.Tensor:
-    """Words [..., 3, n], or sums of some, as lanes [..., 6, n], not normal."""
-    return torch.stack([words & MASK, words >> BITS], -2).flatten(-3, -2)
-
-
-def matmul(d: torch.Tensor, y: torch.Tensor, out: torch.Tensor, left: bool = True) -> None:
-    """out += d @ y (left) or y @ d: d [3, b, m, k] the lanes of words, y and out [6, b, ., .] wide.
-
-    Exact while k < 2^16: every lane is a sum of 3 k products of 44 bits.
+    With tight dealt [sets, 2, 2 n] = [q, j] and public c [n]: less q, and plus j where c is not negative.
     """
-    for i in range(d.shape[0]):
-        for j in range(LANES - i):
-            one, two = (d[i], y[j]) if left else (y[j], d[i])
-            ring.matmul(one, two, out[i + j], accumulate=True)
+    use_torch_threads()
+    sets, n = len(factors), len(v)
+    out = empty(sets, LANES, n)
+    _ring.wide_affine(
+        sets,
+        _address(v, n),
+        _address(factors),
+        _optional(dealt, sets, WORDS, 2 * n),
+        _optional(c, n),
+        out.data_ptr(),
+        n,
+    )
+    return out
+
+
+def total(keys: KeySet, stream: int, n: int) -> torch.Tensor:
+    """Dealer: tight [2, n], the sum of what all holders draw of the stream, lower halves first."""
+    use_torch_threads()
+    out = empty(WORDS, n)
+    _ring.wide_deal(keys.native, stream, 0, 0, False, 0, 0, out.data_ptr(), n)
+    return out
+
+
+def deal(keys: KeySet, stream: int, first: int, values: torch.Tensor, factor: int, out: torch.Tensor) -> None:
+    """Dealer: out [2 n] = factor * values less what all but the last holder draw from word `first`.
+
+    values: words [n], or tight [2, n].
+    """
+    use_torch_threads()
+    n = values.shape[-1]
+    low, high = factor & ((1 << 64) - 1), factor >> 64
+    _ring.wide_deal(
+        keys.native, stream, first, _address(values), values.dim() == 2, low, high, _address(out, WORDS * n), n
+    )
+
+
+def dot(d: torch.Tensor, y: torch.Tensor, out: torch.Tensor, at: int, row: int, col: int) -> None:
+    """out [2, size] tight, at `at` + i row + j col: plus the sum over t of words d [m, k] times tight y [2, n, k]."""
+    use_torch_threads()
+    (m, k), n = d.shape, y.shape[1]
+    low = _address(y, WORDS, n, k)
+    _ring.wide_dot(
+        m, n, k, _address(d), low, low + 8 * n * k, _address(out) + 8 * at, out.shape[1], row, col
+    )  # fmt: skip
+
+
+def sums(coins: torch.Tensor, parts: Sequence[tuple[torch.Tensor, torch.Tensor | None]]) -> torch.Tensor:
+    """Loose [parts, 4, 48]: for each of the lowest bits of public coins [n], the sum of the numbers where it is 1.
+
+    Of a part, the lower halves [n], and the upper ones where there are any.
+    """
+    use_torch_threads()
+    n = len(coins)
+    places = torch.tensor([[_address(low, n), _optional(high, n)] for low, high in parts], dtype=torch.int64)
+    out = empty(len(parts), WORDS, SUMS)
+    if parts:
+        _ring.wide_sums(len(parts), _address(coins), places.data_ptr(), out.data_ptr(), n)
+    return loosen(out)
+
+
+# --- bits, each the lowest of a number mod 2^64 -----------------------------------------
+
+
+def leaves(factors: torch.Tensor, c: torch.Tensor, dealt: torch.Tensor) -> torch.Tensor:
+    """[rows, 2 * 32 n]: for pairs of bits of 2 c and 2 r, whether the first is less, and whether it is equal.
+
+    c [n] public; dealt [rows, 97 n]: of r, every pair's higher bit, lower bit and product; factors [rows]:
+    a public 1.  Neighbours stand half of all pairs apart.
+    """
+    use_torch_threads()
+    rows, n = len(factors), len(c)
+    out = empty(rows, 2 * LEAVES * n)
+    _ring.wide_leaves(
+        rows, _address(c), _address(dealt, rows, (3 * LEAVES + 1) * n), _address(factors), out.data_ptr(), n
+    )
+    return out
+
+
+def join(x: torch.Tensor, masks: torch.Tensor, opened: torch.Tensor, dealt: torch.Tensor) -> torch.Tensor:
+    """[rows, 2 n] of x [rows, 4 n], neighbours joined: less_1 + equal_1 less_0 and equal_1 equal_0.
+
+    masks [rows, 3 n] of equal_1, less_0, equal_0, under which `opened` [3 n] in 0 and 1 was opened;
+    dealt [rows, 2 n]: the products of the first with the others.
+    """
+    use_torch_threads()
+    rows, n = len(x), x.shape[1] // 4
+    out = empty(rows, 2 * n)
+    _ring.wide_join(
+        rows,
+        _address(x),
+        _address(masks, rows, 3 * n),
+        _address(opened, 3 * n),
+        _address(dealt, rows, 2 * n),
+        out.data_ptr(),
+        n,
+    )
+    return out

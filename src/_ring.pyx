@@ -260,3 +260,4 @@ def matmul(size_t m, size_t n, size_t k, size_t a, ptrdiff_t a_row, ptrdiff_t a_
 
 
 include "securenn.pxi"
+include "wide.pxi"

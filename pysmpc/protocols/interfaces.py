@@ -183,7 +183,7 @@ class Party:
     own: KeySet
     next: KeySet
     notary: KeySet | None = None  # a key of the owner of inputs and the dealer, for authenticated inputs
-    integrity: Any = None  # pysmpc.protocols.integrity keeps its state here
+    integrity: Any = None  # pysmpc.protocols.mac keeps its state here
 
     @property
     def rows(self) -> int:

@@ -12,10 +12,10 @@ from typing import Any
 
 from pysmpc.errors import PartyError
 from pysmpc.protocols import (
-    authenticated,
     boolean,
     comparison,
     fss,
+    mac,
     plain,
     products,
     securenn,
@@ -91,7 +91,7 @@ plaintext = _collect("plaintext", plain)
 snn = _collect("snn", sharing, products, truncation, comparison, securenn_signs, holders=securenn.HOLDERS)
 
 #: What integrity="mac" is.
-authenticated_default = _collect("mac", authenticated, lanes=12)
+authenticated_default = _collect("mac", *mac.MODULES, lanes=mac.LANES)
 
 #: By the names under which users ask for them.
 suites = {suite.name: suite for suite in (default, function_secret_sharing, snn)}

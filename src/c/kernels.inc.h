@@ -16,6 +16,7 @@
 #include "securenn.inc.h"
 #include "odd.inc.h"
 #include "fss.inc.h"
+#include "wide.inc.h"
 
 #define PSM_KERNELS(NAME) \
     { \
@@ -65,4 +66,12 @@
         .fss_eval = psm_fss_eval, \
         .fss_mask_deal = psm_fss_mask_deal, \
         .fss_relu = psm_fss_relu, \
+        .wide_pack = psm_wide_pack, \
+        .wide_combine = psm_wide_combine, \
+        .wide_affine = psm_wide_affine, \
+        .wide_deal = psm_wide_deal, \
+        .wide_dot = psm_wide_dot, \
+        .wide_sums = psm_wide_sums, \
+        .wide_leaves = psm_wide_leaves, \
+        .wide_join = psm_wide_join, \
     }

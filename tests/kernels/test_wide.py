@@ -1,72 +1,161 @@
-"""Numbers mod 2^132 in lanes: Python's integers are the oracle."""
+"""Numbers mod 2^128: Python's integers are the oracle."""
 
+import pytest
 import torch
 
 from pysmpc import wide
+from pysmpc.prg import KeySet, fresh_key
 
-MODULUS = 1 << 132
+MODULUS, WORD = 1 << 128, 1 << 64
+SIZES = [1, 7, 300, 9000]
 
 
-def numbers(rng, *shape):
-    """Python integers of every size, with the edges among them."""
-    size = int(torch.tensor(shape).prod())
-    out = [int.from_bytes(rng.bytes(17)) % MODULUS >> int(rng.integers(0, 132)) for _ in range(size)]
-    for i, edge in enumerate((0, MODULUS - 1, 1 << 131, 1 << 64, (1 << 64) - 1)):
-        if i < size:
-            out[i] = edge
+def words(rng, *shape):
+    return torch.from_numpy(rng.integers(-(1 << 63), 1 << 63, shape))
+
+
+def unsigned(x):
+    return [v % WORD for v in x.reshape(-1).tolist()]
+
+
+def value(x):
+    """Tight or loose [sets, k, n] as a list of lists of integers."""
+    step = 64 if x.shape[1] == 2 else 32
+    return [
+        [sum(v << (step * j) for j, v in enumerate(column)) % MODULUS for column in zip(*s.tolist(), strict=True)]
+        if step == 32
+        else [low + (high << 64) for low, high in zip(unsigned(s[0]), unsigned(s[1]), strict=True)]
+        for s in x
+    ]
+
+
+def sparse(rng, *shape):
+    """Words of every size, with the edges among them."""
+    out = words(rng, *shape) >> torch.from_numpy(rng.integers(0, 64, shape))
+    flat = out.view(-1)
+    for i, edge in enumerate((0, -1, 1, -(1 << 63), (1 << 63) - 1)):
+        flat[i * 3 % len(flat)] = edge
     return out
 
 
-def lanes(values):
-    return torch.tensor([[(v >> (wide.BITS * j)) & wide.MASK for v in values] for j in range(wide.LANES)])
+@pytest.mark.parametrize("n", SIZES)
+def test_forms(n, rng):
+    x, m = sparse(rng, 3, 4, n), sparse(rng, 3, 2, n)
+    x >>= 20
+    for subtract in (False, True):
+        found = value(wide.pack(x, m, subtract))
+        assert found == [
+            [(a - b if subtract else a + b) % MODULUS for a, b in zip(*both, strict=True)]
+            for both in zip(value(x), value(m), strict=True)
+        ]
+    loose = wide.loosen(m)
+    assert value(loose) == value(m)
+    assert int(loose.min()) >= 0
+    assert int(loose.max()) < 1 << 32
+    assert torch.equal(wide.pack(loose), m)
+    assert wide.pack(x[:0]).shape == (0, 2, n)
 
 
-def integers(x):
-    return [sum(int(x[j, i]) << (wide.BITS * j) for j in range(x.shape[0])) % MODULUS for i in range(x.shape[1])]
+@pytest.mark.parametrize("n", SIZES)
+def test_combinations(n, rng):
+    z, a, x = sparse(rng, 3, 2, n), sparse(rng, 3, 2, n), sparse(rng, 3, 4, n) >> 20
+    d, e = sparse(rng, n), sparse(rng, n)
+    found = value(wide.combine(z, x, d, a, e))
+    alone = value(wide.combine(None, x, d))
+    u, v = unsigned(d), unsigned(e)
+    for out, only, zs, xs, as_ in zip(found, alone, value(z), value(x), value(a), strict=True):
+        assert out == [(p + q * i + r * j) % MODULUS for p, q, i, r, j in zip(zs, xs, u, as_, v, strict=True)]
+        assert only == [q * i % MODULUS for q, i in zip(xs, u, strict=True)]
 
 
-def words(rng, n):
-    return torch.from_numpy(rng.integers(-(1 << 63), 1 << 63, n))
+@pytest.mark.parametrize("n", SIZES)
+def test_public_numbers(n, rng):
+    factors, v, c, dealt = words(rng, 3), sparse(rng, n), sparse(rng, n), sparse(rng, 3, 2, 2 * n)
+    for factor, alone, found, both in zip(
+        unsigned(factors),
+        value(wide.affine(factors, v)),
+        value(wide.affine(factors, v, dealt, c)),
+        value(dealt),
+        strict=True,
+    ):
+        assert alone == [factor * i % MODULUS for i in unsigned(v)]
+        terms = zip(unsigned(v), both[:n], both[n:], c.tolist(), strict=True)
+        assert found == [(factor * i - q + (j if s >= 0 else 0)) % MODULUS for i, q, j, s in terms]
 
 
-def test_sums_and_differences_carry(rng):
-    a, b, c = numbers(rng, 50), numbers(rng, 50), numbers(rng, 50)
-    x = wide.normal(lanes(a) - 5 * lanes(b) + (lanes(c) << 30))
-    assert int(x.min()) >= 0
-    assert int(x.max()) <= wide.MASK
-    assert integers(x) == [(i - 5 * j + (k << 30)) % MODULUS for i, j, k in zip(a, b, c, strict=True)]
+@pytest.mark.parametrize("holders", [2, 3])
+@pytest.mark.parametrize("n", [1, 130, 5001])
+def test_dealing(holders, n, rng):
+    keys = KeySet([fresh_key() for _ in range(holders)])
+    drawn = keys.draw(9, 4 * n).view(holders, 2, 2, n)
+    sums = [sum(column) % MODULUS for column in zip(*value(drawn[:, 0]), strict=True)]
+    assert value(wide.total(keys, 9, n).unsqueeze(0)) == [sums]
+    factor = int.from_bytes(rng.bytes(9)) % (3 << 64)
+    for values in (sparse(rng, n), sparse(rng, 2, n)):
+        out = torch.empty(2 * n, dtype=torch.int64)
+        wide.deal(keys, 9, 2 * n, values, factor, out)
+        others = [sum(column) for column in zip(*value(drawn[:-1, 1]), strict=True)]
+        plain = unsigned(values) if values.dim() == 1 else value(values.unsqueeze(0))[0]
+        assert value(out.view(1, 2, n))[0] == [(factor * v - o) % MODULUS for v, o in zip(plain, others, strict=True)]
 
 
-def test_words(rng):
-    w = words(rng, 40)
-    unsigned = [v % (1 << 64) for v in w.tolist()]
-    assert integers(wide.extended(wide.split(w))) == unsigned
-    assert torch.equal(wide.low(wide.extended(wide.split(w))), w)
-    a = numbers(rng, 40)
-    assert [v % (1 << 64) for v in wide.low(lanes(a)).tolist()] == [v % (1 << 64) for v in a]
+@pytest.mark.parametrize("size", [(1, 1, 1), (3, 5, 4), (33, 18, 70), (17, 40, 1)])
+def test_matrix_products(size, rng):
+    m, n, k = size
+    d, y, out = words(rng, m, k), words(rng, 2, n, k), words(rng, 2, m * n + 3)
+    [before] = value(out.unsqueeze(0))
+    [ys] = value(y.reshape(1, 2, n * k))
+    ds = unsigned(d)
+    turned = out.clone()
+    wide.dot(d, y, out, 3, n, 1)
+    wide.dot(d, y, turned, 0, 1, m)
+    expected = [[sum(ds[i * k + t] * ys[j * k + t] for t in range(k)) for j in range(n)] for i in range(m)]
+    [found], [other] = value(out.unsqueeze(0)), value(turned.unsqueeze(0))
+    assert found[:3] == before[:3]
+    assert other[-3:] == before[-3:]
+    for i in range(m):
+        for j in range(n):
+            assert found[3 + i * n + j] == (before[3 + i * n + j] + expected[i][j]) % MODULUS
+            assert other[i + j * m] == (before[i + j * m] + expected[i][j]) % MODULUS
 
 
-def test_products(rng):
-    a, w = numbers(rng, 60), words(rng, 60)
-    expected = [(i * (j % (1 << 64))) % MODULUS for i, j in zip(a, w.tolist(), strict=True)]
-    assert integers(wide.mul(lanes(a), wide.split(w))) == expected
-    b = numbers(rng, 60)
-    assert integers(wide.mul(lanes(a), lanes(b))) == [i * j % MODULUS for i, j in zip(a, b, strict=True)]
+@pytest.mark.parametrize("n", [1, 500, 3000])
+def test_sums_of_sets(n, rng):
+    coins, low, high = words(rng, n), sparse(rng, n), sparse(rng, n)
+    found = value(wide.sums(coins, [(low, high), (low, None)]))
+    both = [unsigned(low), unsigned(high)]
+    for k in range(wide.SUMS):
+        chosen = [i for i, c in enumerate(unsigned(coins)) if c >> k & 1]
+        assert found[0][k] == sum(both[0][i] + (both[1][i] << 64) for i in chosen) % MODULUS
+        assert found[1][k] == sum(both[0][i] for i in chosen)
+    assert wide.sums(coins, []).shape == (0, 4, wide.SUMS)
 
 
-def test_packing_survives_sums(rng):
-    rows = [numbers(rng, 30) for _ in range(5)]
-    packed = sum(wide.pack(lanes(row)) for row in rows)
-    assert integers(wide.normal(wide.unpack(packed))) == [sum(column) % MODULUS for column in zip(*rows, strict=True)]
+@pytest.mark.parametrize("n", [1, 9, 600])
+def test_trees_of_bits(n, rng):
+    """2 c < 2 r of shared bits, mod 2, as Python compares."""
+    c, r = sparse(rng, n), sparse(rng, n)
+    c[: n // 3] = r[: n // 3] ^ (torch.from_numpy(rng.integers(0, 4, n // 3)) << 30)
+    order = [int(f"{p:05b}"[::-1], 2) for p in range(32)]
+    doubled = [2 * v % WORD for v in unsigned(r)]
+    pairs = [[(v >> (2 * p + 1) & 1, v >> (2 * p) & 1) for v in doubled] for p in order]
+    bits = [[h for h, _ in row] for row in pairs], [[w for _, w in row] for row in pairs]
+    plain = torch.tensor([*bits[0], *bits[1], *[[h & w for h, w in row] for row in pairs], [0] * n]).reshape(-1)
 
+    def shared(values):
+        one = words(rng, len(values))
+        return torch.stack([one, values - one])
 
-def test_matrix_products(rng):
-    m, k, n = 3, 40, 5
-    d, y = words(rng, m * k), numbers(rng, k, n)
-    out = torch.zeros(wide.LANES, 1, m, n, dtype=torch.int64)
-    wide.matmul(wide.split(d).reshape(3, 1, m, k), lanes(y).reshape(wide.LANES, 1, k, n), out)
-    found = integers(wide.normal(out.reshape(wide.LANES, m * n)))
-    unsigned = [v % (1 << 64) for v in d.tolist()]
-    assert found == [
-        sum(unsigned[i * k + t] * y[t * n + j] for t in range(k)) % MODULUS for i in range(m) for j in range(n)
-    ]
+    tree = wide.leaves(torch.tensor([1, 0]), c, shared(plain))
+    size = 32 * n
+    while size > n:
+        size //= 2
+        masks = words(rng, 2, 3 * size)
+        a, x, y = masks.sum(0).split(size)
+        less0, _, equal0, equal1 = tree.split(size, 1)
+        opened = (torch.cat([equal1, less0, equal0], 1) - masks).sum(0) & 1
+        tree = wide.join(tree, masks, opened, shared(torch.cat([a & x, a & y]) & 1))
+    less, equal = (tree.sum(0) & 1).split(n)
+    both = [2 * v % WORD for v in unsigned(c)]
+    assert less.tolist() == [int(v < w) for v, w in zip(both, doubled, strict=True)]
+    assert equal.tolist() == [int(v == w) for v, w in zip(both, doubled, strict=True)]

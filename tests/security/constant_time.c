@@ -164,6 +164,23 @@ static void functions(const psm_kernels *k, const psm_divisor *by, size_t n) {
     CHECK(fss_relu, by, a, 5, b, c, out, n, 0, n);
 }
 
+/* the coins are public, and tables are indexed by them */
+static void authenticated(const psm_kernels *k, size_t n) {
+    static u64 coins[MOST];
+    for (size_t i = 0; i < n; i++) coins[i] = i * 0x9E3779B97F4A7C15;
+    CHECK(wide_sums, coins, a, b, n, out);
+    CHECK(wide_sums, coins, a, NULL, n, out);
+    for (int subtract = 0; subtract < 2; subtract++) CHECK(wide_pack, a, b, subtract, out, n, 0, n);
+    CHECK(wide_combine, a, b, c, d, e, out, n, 0, n);
+    CHECK(wide_affine, a, 3, b, c, out, n, 0, n);
+    CHECK(wide_affine, a, 3, NULL, NULL, out, n, 0, n);
+    CHECK(wide_deal, keys, HOLDERS, 7, 2 * n, a, 1, 3, 1, 1, out, n, 0, n);
+    CHECK(wide_deal, keys, HOLDERS, 7, 0, NULL, 0, 0, 0, 0, out, n, 0, n);
+    CHECK(wide_leaves, a, b, 3, out, n % 300, 0, n % 300);
+    CHECK(wide_join, a, b, c, d, out, n, 0, n);
+    CHECK(wide_dot, 7, SIDE, a, b, c, out, SIDES, 7, 1, 0, SIDE);
+}
+
 /* the code above the kernels, where positions come from public maps */
 static void roles(size_t n) {
     psm_holders all = {keys, HOLDERS, 0, HOLDERS - 1};
@@ -223,6 +240,7 @@ int main(int argc, char **argv) {
     for (size_t i = 0, lengths[] = {5, MOST}; i < 2; i++) {
         streams(k, lengths[i]);
         arithmetic(k, lengths[i]);
+        authenticated(k, lengths[i]);
         roles(lengths[i]);
         truncations(k, power, lengths[i]);
         truncations(k, by17, lengths[i]);

@@ -8,6 +8,7 @@ from twins import opened
 
 import pysmpc as sy
 from pysmpc.errors import IntegrityError
+from pysmpc.protocols.mac import opening
 from pysmpc.protocols.suite import authenticated_default
 from pysmpc.runtime import threads
 from pysmpc.runtime.session import virtual_session
@@ -149,6 +150,48 @@ def test_a_check_that_is_tampered_with_fails(step):
     session.party.channel.gather = altered
     with pytest.raises(IntegrityError):
         program(session)
+
+
+def test_a_repeated_commitment_does_not_fix_the_sets():
+    """A holder who sees what the other commits to, and repeats it and then the seed, knows no coin beforehand."""
+    keys = []
+
+    class Noting(opening.KeySet):
+        def __init__(self, given):
+            keys.append(given[0])
+            super().__init__(given)
+
+    for _ in range(2):
+        session = new()
+        honest = session.party.channel.gather
+
+        def repeating(message, cause, shapes=None, honest=honest):
+            if cause == "check" and message.shape[1] in (2 * opening.DIGEST, opening.SEED):
+                message = message[:1].expand(2, -1).contiguous()
+            return honest(message, cause, shapes)
+
+        session.party.channel.gather = repeating
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(opening, "KeySet", Noting)
+            program(session)
+    assert len(set(keys)) == len(keys) == 4
+
+
+def test_bits_behind_the_last_are_refused():
+    session = new()
+    honest = session.party.channel.gather
+
+    def altered(message, cause, shapes=None):
+        if shapes == [(5,)] and message.shape[1] == 1:  # the last of the comparison, five bits
+            message = message.clone()
+            message[1, 0] ^= 1 << 60
+        return honest(message, cause, shapes)
+
+    session.party.channel.gather = altered
+    suite, party = session.suite, session.party
+    bit = suite.negative(party, suite.share(party, torch.arange(5), (5,)))
+    with pytest.raises(IntegrityError, match="'compare'"):
+        suite.reveal(party, suite.bit_share(party, bit, (5,)))
 
 
 def test_over_links():

@@ -4,9 +4,13 @@ import pytest
 import torch
 from settings import Setting, bounded_words, random_words
 
-from pysmpc.protocols import authenticated as mac
 from pysmpc.protocols import exact
 from pysmpc.protocols.interfaces import LOCAL
+from pysmpc.protocols.mac.comparison import negative_cost
+from pysmpc.protocols.mac.products import product_cost
+from pysmpc.protocols.mac.selection import relu_cost
+from pysmpc.protocols.mac.sharing import reveal_cost, share_cost
+from pysmpc.protocols.mac.truncation import truncate_cost
 from pysmpc.protocols.suite import authenticated_default
 from pysmpc.runtime import threads
 from pysmpc.runtime.session import virtual_session
@@ -60,11 +64,11 @@ def test_products(setting, rng):
     def products(suite, party, x, y):
         before = party.channel.stats.copy()
         both = suite.matmul(party, x, y)
-        assert (party.channel.stats - before).cost == mac.product_cost(n, 12 + 20, 15)
+        assert (party.channel.stats - before).cost == product_cost(n, 12 + 20, 15)
         before = party.channel.stats.copy()
         turned = Share(x.body, (4, 3), 1, (1, 4))
         again = suite.mul(party, turned, Share(y.body, (4, 1), 1, (5, 1)))
-        assert (party.channel.stats - before).cost == mac.product_cost(n, 4, 12)  # a column is a value of its own
+        assert (party.channel.stats - before).cost == product_cost(n, 4, 12)  # a column is a value of its own
         public = suite.matmul_public(party, x, b), suite.matmul_public(party, y, a, left=False)
         return both, again, suite.square(party, x), *public
 
@@ -79,7 +83,7 @@ def test_truncation(setting, by, rng):
     opened, cost = setting.run(lambda suite, party, x: suite.truncate(party, x, by), (z, by * 3))
     above = opened - torch.div(z, by, rounding_mode="floor")
     assert bool(((above == 0) | (above == 1)).all())
-    assert cost == mac.truncate_cost(setting.holders, 60)
+    assert cost == truncate_cost(setting.holders, 60)
     rounded, _ = setting.run(lambda suite, party, x: exact.nearest(suite).truncate(party, x, by), z)
     assert rounded.tolist() == [(2 * v + by) // (2 * by) for v in z.tolist()]
 
@@ -91,7 +95,7 @@ def test_signs(setting, rng):
     def signs(suite, party, x):
         before = party.channel.stats.copy()
         bit = suite.negative(party, x)
-        assert (party.channel.stats - before).cost == mac.negative_cost(n, x.numel)
+        assert (party.channel.stats - before).cost == negative_cost(n, x.numel)
         return suite.bit_share(party, bit, x.shape), suite.bit_share(party, bit.flipped(), x.shape)
 
     (below, above), _ = setting.run(signs, a)
@@ -107,7 +111,7 @@ def test_relu_and_select(setting, by, rng):
     def program(suite, party, x):
         before = party.channel.stats.copy()
         out = suite.relu(party, x, by)
-        assert (party.channel.stats - before).cost == mac.relu_cost(n, x.numel, by > 1)
+        assert (party.channel.stats - before).cost == relu_cost(n, x.numel, by > 1)
         return out, suite.select(party, out.body.sign, x, by), suite.select(party, out.body.sign.flipped(), x, by)
 
     opened, _ = setting.run(program, a)
@@ -120,7 +124,7 @@ def test_equality_and_updates(setting, rng):
     a = torch.tensor([0, 1, -1, (1 << 63) - 1, 0, 1 << 62])
     found, cost = setting.run(lambda suite, party, x: suite.zero(party, x), a)
     assert torch.equal(found, (a == 0).to(torch.int64))
-    assert cost == mac.negative_cost(setting.holders, 12)
+    assert cost == negative_cost(setting.holders, 12)
     own, z = bounded_words(rng, 40, 7), bounded_words(rng, 40, 7) << 10
     found, _ = setting.run(lambda suite, party, x, y: suite.update_all(party, [(x, y, -3, 1 << 10)])[0], own, z)
     assert torch.equal(found, own - 3 * (z >> 10))
@@ -147,6 +151,6 @@ def test_inputs_and_results_cost(setting, rng):
         return shared, (session.stats - before).cost, opened
 
     for session, (shared, revealed, opened) in setting.everywhere(program):
-        assert shared == mac.share_cost(n, 30)
-        assert revealed == mac.reveal_cost(n, 30)
+        assert shared == share_cost(n, 30)
+        assert revealed == reveal_cost(n, 30)
         assert torch.equal(opened, a) if session.party.rows else opened.shape == (0, 30)

@@ -1,0 +1,152 @@
+"""Comparisons with codes: a circuit on bits, each the lowest of a number mod 2^64.
+
+Modulo 2 the sum of two such numbers is the exclusive or of the bits; products open one
+bit of each factor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from pysmpc import ring, wide
+from pysmpc.prg import KeySet
+from pysmpc.protocols.interfaces import Cost, Party, opening, opens
+from pysmpc.protocols.mac.dealt import (
+    BIT_COST,
+    BIT_MASK_COST,
+    MASK_COST,
+    VALUE_COST,
+    Bits,
+    constant,
+    deal,
+    deal_bit_masks,
+    deal_bits,
+    deal_mask,
+    loose,
+    share_of,
+    state,
+)
+from pysmpc.protocols.mac.opening import open_bits, open_words
+from pysmpc.protocols.mac.sharing import add, neg
+from pysmpc.shares import Body, Share
+
+PAIRS = wide.LEAVES
+DEALT = 3 * PAIRS + 1  # bits an element
+
+
+@dataclass(eq=False)
+class Truth:
+    """Shared bits, as authenticated shares of 0 and 1."""
+
+    share: Share
+    flip: bool = False
+
+    def flipped(self) -> Truth:
+        """not(bit), for nothing."""
+        return Truth(self.share, not self.flip)
+
+
+@opens("compare", "check")
+def negative(party: Party, x: Share) -> Truth:
+    """The bits x < 0, for any x in [-2^63, 2^63).  Seven rounds.
+
+    1. Open c = x + r.  The dealer shares r_63 and, of 2 r mod 2^64, every bit and the product
+       of the two bits of every pair.
+    2. less and equal of the pairs of 2 c and 2 r are linear in those.
+    3. Five times: two neighbours join, less = less_1 + equal_1 less_0, equal = equal_1 equal_0.
+    4. x < 0 is c_63 + r_63 + [2 c < 2 r] mod 2; open it under a dealt bit rho.
+    5. Of an opened beta it is beta + (1 - 2 beta) rho, for the dealt number rho.
+    """
+    n, own = x.numel, state(party)
+    # 1. open
+    stream, mask = deal_mask(party, n)
+    dealt = deal_bits(party, DEALT * n, lambda keys: _bits(keys.total(stream, n)))
+    [c] = open_words(party, [wide.pack(loose(party, x.words()), mask)], "compare", [x.shape])
+    c = c.reshape(-1) if party.rows else torch.zeros(n, dtype=torch.int64)
+    # 2. pairs
+    ones = (own.ones, own.key)
+    tree = Bits(*(wide.leaves(one, c, part) for one, part in zip(ones, dealt.parts, strict=True)))
+    # 3. join
+    size = PAIRS * n
+    while size > n:
+        size //= 2
+        tree = _join(party, tree, size)
+    # 4. the sign, under rho
+    top = (c >> 63) & 1
+    signs = [
+        less[:, :n] + part[:, -n:] + top * one.unsqueeze(1)
+        for less, part, one in zip(tree.parts, dealt.parts, ones, strict=True)
+    ]
+    under, rho = deal_bit_masks(party, n)
+    number = deal(party, n, lambda keys: keys.total(under, n) & 1)
+    beta = open_bits(party, Bits(signs[0] - rho.share, signs[1] - rho.code), "compare", (n,))
+    # 5. as numbers
+    beta = beta if party.rows else torch.zeros(n, dtype=torch.int64)
+    zero = torch.zeros_like(wide.loosen(number))
+    return Truth(share_of(wide.combine(None, zero, beta, number, 1 - 2 * beta) + constant(party, beta), (n,)))
+
+
+def _bits(r: torch.Tensor) -> torch.Tensor:
+    """Dealer: the bits [97 n] of step 1, pairs in the order of their reversed numbers."""
+    at = torch.tensor([int(f"{p:05b}"[::-1], 2) for p in range(PAIRS)]).unsqueeze(1)
+    high, low = (r >> (2 * at)) & 1, ((r << 1) >> (2 * at)) & 1
+    return torch.cat([high, low, high & low, ((r >> 63) & 1).unsqueeze(0)]).reshape(-1)
+
+
+def _join(party: Party, tree: Bits, n: int) -> Bits:
+    """less and equal [rows, 2 n] of neighbours in a tree [rows, 4 n]: less_0, less_1, equal_0, equal_1."""
+    stream, masks = deal_bit_masks(party, 3 * n)
+
+    def products(keys: KeySet) -> torch.Tensor:
+        a, b, c = keys.total(stream, 3 * n).split(n)
+        return torch.cat([a & b, a & c]) & 1
+
+    dealt = deal_bits(party, 2 * n, products)
+    opened = open_bits(party, Bits(*map(_factors, tree.parts, masks.parts)), "compare", (3 * n,))
+    if not party.rows:
+        return Bits(*(part[:, : 2 * n] for part in tree.parts))
+    parts = zip(tree.parts, masks.parts, dealt.parts, strict=True)
+    return Bits(*(wide.join(x, m, opened, z) for x, m, z in parts))
+
+
+def _factors(x: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """equal_1, less_0 and equal_0, less their masks."""
+    less0, _, equal0, equal1 = x.tensor_split(4, 1)
+    return ring.sub(torch.cat([equal1, less0, equal0], 1), masks)
+
+
+def negative_cost(holders: int, n: int) -> Cost:
+    """Signs of n elements: about 20 bytes an element and peer, 3.3 kB from the dealer."""
+    cost = opening(holders, n) + Cost(dealt=(MASK_COST + BIT_COST * DEALT) * n)
+    size = PAIRS * n
+    while size > n:
+        size //= 2
+        cost += opening(holders, ring.packed_words(3 * size))
+        cost += Cost(dealt=(3 * BIT_MASK_COST + 2 * BIT_COST) * size)
+    return cost + opening(holders, ring.packed_words(n)) + Cost(dealt=(BIT_MASK_COST + VALUE_COST) * n)
+
+
+@opens("compare", "check")
+def zero(party: Party, x: Share) -> Share:
+    """x == 0 as 0 and 1: neither negative nor positive, in one comparison of 2 n elements.  Seven rounds."""
+    n = x.numel
+    flat = Share(Body(x.words()), (n,))
+    both = torch.cat([flat.words(), neg(party, flat).words()], 1)
+    signs = negative(party, Share.of(both, (2 * n,))).share.body
+    below, above = (Share(signs, (n,), 1, None, at) for at in (0, n))
+    return _not(party, add(party, below, above), x.shape)
+
+
+def _not(party: Party, bits: Share, shape: tuple[int, ...]) -> Share:
+    """1 - bit of 0 and 1."""
+    one = constant(party, torch.ones(1, dtype=torch.int64))
+    return share_of(one - loose(party, bits.words()), shape)
+
+
+def bit_share(party: Party, bit: Truth, shape: tuple[int, ...]) -> Share:
+    """The bits as shares of 0 and 1.  No message."""
+    out = _not(party, bit.share, shape) if bit.flip else Share(bit.share.body, shape)
+    out.body.bit = bit  # type: ignore[assignment]
+    return out

@@ -1,0 +1,154 @@
+"""Products with codes: Beaver's, by masks, openings and products that all have codes.
+
+With x = d + a and y = e + b, where d and e are open, x y = d y + a e + a b is linear.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from pysmpc import ring, wide
+from pysmpc.layout import Layout
+from pysmpc.prg import KeySet
+from pysmpc.protocols.interfaces import Cost, Party, opening, opens
+from pysmpc.protocols.mac.dealt import (
+    MASK_COST,
+    SETS,
+    VALUE_COST,
+    deal,
+    deal_mask,
+    loose,
+    share_of,
+    tight,
+)
+from pysmpc.protocols.mac.opening import open_words
+from pysmpc.shares import Body, Share, broadcast
+
+
+@opens("mask", "check")
+def open_masked(party: Party, *secrets: Share) -> None:
+    """Open the bodies that have not been, under fresh authenticated masks: at most one round."""
+    fresh = list({id(x.body): x.body for x in secrets if x.body.opened is None}.values())
+    if not fresh:
+        return
+    messages = []
+    for body in fresh:
+        body.mask, mask = deal_mask(party, body.n)
+        body.masked = mask.view(party.rows * SETS * wide.WORDS, body.n)
+        messages.append(wide.pack(loose(party, body.words).contiguous(), mask, subtract=True))
+    for body, opened in zip(fresh, open_words(party, messages, "mask", [body.shape for body in fresh]), strict=True):
+        body.opened = opened
+
+
+def _mask_words(keys: KeySet, body: Body) -> torch.Tensor:
+    """Dealer: the mask of a body mod 2^64, [n]."""
+    assert body.mask is not None
+    return keys.total(body.mask, body.n)
+
+
+def _public(x: Share) -> torch.Tensor:
+    """The opened words [n] of a share's elements, or [0]."""
+    assert x.body.opened is not None
+    return x.gather(x.body.opened).reshape(-1)
+
+
+def mul_all(party: Party, *pairs: tuple[Share, Share]) -> list[Share]:
+    """Products of pairs, elementwise and broadcast, in at most one round."""
+    pairs = tuple((x.compact(), y.compact()) for x, y in pairs)
+    # 1. open what has not been opened
+    open_masked(party, *(x for pair in pairs for x in pair))
+    out = []
+    for x, y in pairs:
+        shape = broadcast(x.shape, y.shape)
+        out.append(_product(party, x.expand(shape), y.expand(shape), shape))
+    return out
+
+
+def _product(party: Party, x: Share, y: Share, shape: tuple[int, ...]) -> Share:
+    n = math.prod(shape)
+
+    # 2. the dealer shares a * b
+    def ab(keys: KeySet) -> torch.Tensor:
+        one, two = (v.gather(_mask_words(keys, v.body).reshape(1, -1))[0] for v in (x, y))
+        return one * two
+
+    z = deal(party, n, ab)
+    # 3. d y + a e + a b
+    if not party.rows:
+        return share_of(wide.loosen(z), shape, x.scale * y.scale)
+    masks = x.gather(x.body.masked).view(-1, wide.WORDS, n)
+    words = loose(party, y.words())
+    return share_of(wide.combine(z, words, _public(x), masks, _public(y)), shape, x.scale * y.scale)
+
+
+@opens("mask", "check")
+def mul(party: Party, x: Share, y: Share) -> Share:
+    """x * y elementwise, broadcast; the scale is the product of the scales."""
+    return mul_all(party, (x, y))[0]
+
+
+@opens("mask", "check")
+def square(party: Party, x: Share) -> Share:
+    """x * x elementwise."""
+    return mul(party, x, x)
+
+
+def product_cost(holders: int, fresh: int, n: int) -> Cost:
+    """A product with n results whose operands have `fresh` unopened elements."""
+    cost = Cost(dealt=VALUE_COST * n + MASK_COST * fresh)
+    return cost + opening(holders, fresh) if fresh else cost
+
+
+@opens("mask", "check")
+def matmul(party: Party, x: Share, y: Share) -> Share:
+    """x @ y for [..., m, k] and [..., k, n], leading sizes broadcast."""
+    x, y = x.compact(), y.compact()
+    batch = broadcast(x.shape[:-2], y.shape[:-2])
+    x, y = x.expand((*batch, *x.shape[-2:])), y.expand((*batch, *y.shape[-2:]))
+    words = contract(party, x, x.matrices(), y, y.matrices())
+    return Share.of(words, (*batch, x.shape[-2], y.shape[-1]), x.scale * y.scale)
+
+
+@opens("mask", "check")
+def contract(party: Party, x: Share, left: Layout, y: Share, right: Layout) -> torch.Tensor:
+    """Products of the matrices that two layouts find: words [rows * 8, batch * m * n]."""
+    # 1. open what has not been opened
+    open_masked(party, x, y)
+    size = left.batch * left.height * right.width
+
+    # 2. the dealer shares a @ b
+    def ab(keys: KeySet) -> torch.Tensor:
+        out = ring.empty(left.batch, left.height, right.width)
+        one, two = left.take(_mask_words(keys, x.body)), right.take(_mask_words(keys, y.body))
+        return ring.matmul(one.contiguous(), two.contiguous(), out).reshape(-1)
+
+    z = deal(party, size, ab)
+    # 3. d @ y + a @ e + a @ b
+    if party.rows:
+        d, e = left.take(_body_opened(x)), right.take(_body_opened(y))
+        masks = x.body.masked.view(-1, wide.WORDS, x.body.n)
+        for out, words, mask in zip(z, tight(party, y.body.words), masks, strict=True):
+            add_product(out, d, torch.stack([right.take(half) for half in words], 1))
+            add_product_right(out, torch.stack([left.take(half) for half in mask], 1), e)
+    return share_of(wide.loosen(z), (size,)).body.words
+
+
+def _body_opened(x: Share) -> torch.Tensor:
+    assert x.body.opened is not None
+    return x.body.opened[0]
+
+
+def add_product(out: torch.Tensor, d: torch.Tensor, y: torch.Tensor) -> None:
+    """Tight out [2, b * m * n] += d @ y, of public words d [b, m, k] and tight y [b, 2, k, n]."""
+    (_, m, _), n = d.shape, y.shape[-1]
+    for i, (one, two) in enumerate(zip(d.contiguous(), y.transpose(2, 3).contiguous(), strict=True)):
+        wide.dot(one, two, out, i * m * n, n, 1)
+
+
+def add_product_right(out: torch.Tensor, y: torch.Tensor, d: torch.Tensor) -> None:
+    """Tight out [2, b * m * n] += y @ d, of tight y [b, 2, m, k] and public words d [b, k, n]."""
+    (_, _, m, _), n = y.shape, d.shape[-1]
+    for i, (one, two) in enumerate(zip(d.transpose(1, 2).contiguous(), y.contiguous(), strict=True)):
+        wide.dot(one, two, out, i * m * n, 1, n)

@@ -1,0 +1,126 @@
+"""Inputs, results, and everything that needs no message, with codes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from pysmpc import ring, wide
+from pysmpc.errors import PartyError
+from pysmpc.prg import KeySet
+from pysmpc.protocols import sharing
+from pysmpc.protocols.interfaces import Cost, Party, opening, opens
+from pysmpc.protocols.mac.dealt import SETS, VALUE_COST, constant, deal, loose, share_of, tight
+from pysmpc.protocols.mac.opening import check, check_cost, open_words
+from pysmpc.protocols.mac.products import add_product, add_product_right
+from pysmpc.shares import Share, broadcast
+
+
+def share(party: Party, values: torch.Tensor | None, shape: Sequence[int], scale: int = 1) -> Share:
+    """Authenticated shares of integers that the owner's process knows (None in the others).
+
+    1. Owner and dealer know a mask r; the dealer shares it with its code.
+    2. The owner sends x - r to every holder; the leading one adds it.
+    8 bytes an element and holder from the owner, 32 from the dealer.
+    """
+    notary = party.notary
+    if notary is None:
+        raise PartyError(
+            'integrity="mac" needs a key between the owners of inputs and the provider, which this kind of session '
+            "does not have; use sy.virtual, or leave integrity out"
+        )
+    n = math.prod(shape)
+    stream = party.owner.streams()
+    # 1. the mask
+    mask = wide.loosen(deal(party, n, lambda keys: notary.total(stream, n)))
+
+    # 2. the difference
+    def difference(keys: KeySet, out: torch.Tensor) -> None:
+        if values is None:
+            raise ValueError("the owner of an input must pass its values")
+        out.copy_(values.reshape(-1) - notary.total(stream, n))
+
+    sent = party.owner.broadcast(n, difference)
+    return share_of(mask if sent is None else mask + constant(party, sent), tuple(shape), scale)
+
+
+def share_cost(holders: int, n: int) -> Cost:
+    """The owner sends to every holder."""
+    return Cost(shared=8 * n * holders, dealt=VALUE_COST * n)
+
+
+@opens("reveal", "check")
+def reveal(party: Party, *secrets: Share) -> list[torch.Tensor]:
+    """The integers behind each share, when all that was opened so far, and they, were found right.
+
+    1. Check what waits: five rounds, if something does.
+    2. Open: one round.
+    3. Check that: five rounds.  IntegrityError, and no value, if anything was altered.
+    """
+    check(party)
+    opened = open_words(party, [tight(party, x.words()) for x in secrets], "reveal", [x.shape for x in secrets])
+    check(party)
+    return [
+        words.reshape(x.shape) if words.shape[0] else words.reshape(0, *x.shape)
+        for words, x in zip(opened, secrets, strict=True)
+    ]
+
+
+def reveal_cost(holders: int, n: int) -> Cost:
+    """Where nothing waits for a check."""
+    return opening(holders, n) + check_cost(holders)
+
+
+def public(party: Party, values: torch.Tensor, scale: int = 1) -> Share:
+    """A public constant.  No message."""
+    return share_of(constant(party, values), tuple(values.shape), scale)
+
+
+def refresh(party: Party, x: Share) -> Share:
+    """The same secret under fresh shares and codes.  No message."""
+    n, stream = x.numel, party.dealer.streams()
+    one, two = (
+        wide.loosen(keys.draw(stream, SETS * wide.WORDS * n).view(party.rows * SETS, wide.WORDS, n))
+        for keys in (party.own, party.next)
+    )
+    return share_of(wide.loosen(wide.pack(loose(party, x.words()) + one - two)), x.shape, x.scale)
+
+
+add, sub = sharing.add, sharing.sub
+
+
+def neg(party: Party, x: Share) -> Share:
+    """-x.  No message."""
+    return Share.of(-x.words(), x.shape, x.scale)
+
+
+def scale_by(party: Party, x: Share, factor: int) -> Share:
+    """factor * x for a public integer.  No message."""
+    return mul_public(party, x, torch.tensor(ring.wrap(factor))).at(x.scale)
+
+
+def mul_public(party: Party, x: Share, values: torch.Tensor, scale: int = 1) -> Share:
+    """x * values for public integers, broadcast.  No message."""
+    shape = broadcast(x.shape, values.shape)
+    flat = values.expand(shape).reshape(-1).contiguous()
+    words = loose(party, x.expand(shape).words())
+    return share_of(wide.combine(None, words, flat), shape, x.scale * scale)
+
+
+def matmul_public(party: Party, x: Share, values: torch.Tensor, scale: int = 1, left: bool = True) -> Share:
+    """x @ values (left) or values @ x for public integers.  No message."""
+    a, b = (x.shape, values.shape) if left else (values.shape, x.shape)
+    batch = broadcast(a[:-2], b[:-2])
+    shape = (*batch, a[-2], b[-1])
+    x = x.expand((*batch, *x.shape[-2:]))
+    plain = values.expand(*batch, *values.shape[-2:]).reshape(-1, *values.shape[-2:])
+    z = torch.zeros(party.rows * SETS, wide.WORDS, math.prod(shape), dtype=torch.int64)
+    for out, words in zip(z, tight(party, x.words()), strict=True):
+        matrices = words.view(wide.WORDS, -1, *x.shape[-2:]).transpose(0, 1)
+        if left:
+            add_product_right(out, matrices, plain)
+        else:
+            add_product(out, plain, matrices)
+    return share_of(wide.loosen(z), shape, x.scale * scale)
