@@ -88,8 +88,9 @@ cdef extern from "fss.h" nogil:
         size_t (*key_words)(psm_fss f) noexcept nogil
         void (*deal)(const psm_holders *h, u64 base, psm_fss f, const u64 *alpha, const u64 *values, const u64 *others, size_t n, size_t first, size_t last, u64 *key) noexcept nogil
         void (*eval)(const psm_holders *h, u64 base, psm_fss f, const u64 *key, const u64 *x, u64 shift, size_t n, size_t first, size_t last, u64 *out) noexcept nogil
-        void (*mask_deal)(const psm_holders *h, u64 mask, u64 base, psm_fss f, const psm_divisor *d, size_t first, size_t last, u64 *key) noexcept nogil
-        void (*relu)(const psm_holders *h, const psm_divisor *d, const u64 *c, u64 shift, const u64 *u, const u64 *t, u64 *out, size_t n) noexcept nogil
+        size_t (*bits_words)(unsigned bits, size_t n) noexcept nogil
+        void (*bits_deal)(const psm_holders *h, u64 mask, u64 base, psm_fss f, size_t first, size_t last, u64 *key) noexcept nogil
+        void (*bits_eval)(const psm_holders *h, u64 base, psm_fss f, const u64 *key, const u64 *x, u64 shift, size_t n, size_t first, size_t last, u64 *out) noexcept nogil
 
 
 cdef const psm_steps *steps

@@ -493,31 +493,36 @@ def fss_eval(
     return last
 
 
-def fss_mask_deal(
-    keys: KeySet, mask: int, base: int, f: Function, divisor: Divisor | None, first: int, last: int, out: torch.Tensor
+FSS_BITS_GRAIN = 512  # a key of bits begins at a multiple of so many elements
+
+
+def fss_bits_words(f: Function, n: int) -> int:
+    """Words of a key of bits for n elements; f: its bits, from 7 on, and whether it compares."""
+    return FSS_SALT + int(_beaver.fss_bits_words(f, n))
+
+
+def fss_bits_deal(keys: KeySet, mask: int, base: int, f: Function, first: int, last: int, out: torch.Tensor) -> None:
+    """Dealer: key of bits for comparisons with (or for the points) r, the total of stream `mask`."""
+    use_torch_threads()
+    size = fss_bits_words(f, last - first)
+    _beaver.fss_bits_deal(keys.native, mask, base, f, first, last, _address(out, size))
+
+
+def fss_bits_eval(
+    keys: KeySet,
+    base: int,
+    f: Function,
+    key: torch.Tensor,
+    x: torch.Tensor,
+    shift: int,
+    first: int,
+    last: int,
+    out: torch.Tensor,
 ) -> None:
-    """Dealer: key of comparisons with (or of the points) r, the total of stream `mask`."""
+    """Holders: packed shares [rows, ceil(n / 64)] by exclusive or at x - shift, x [n], of the elements of a key."""
     use_torch_threads()
-    size = FSS_SALT + f.key_words * (last - first)
-    _beaver.fss_mask_deal(keys.native, mask, base, f, divisor, first, last, _address(out, size))
-
-
-def fss_relu(
-    keys: KeySet, divisor: Divisor | None, c: torch.Tensor, shift: int, u: torch.Tensor, t: torch.Tensor
-) -> torch.Tensor:
-    """Holders: shares [rows, n] of ReLU from u [rows, 2 or 3, n] and shares t of the (truncated) value."""
-    use_torch_threads()
-    out = torch.empty_like(t)
-    words = 2 if divisor is None else 3
-    n = c.shape[1]
-    _beaver.fss_relu(
-        keys.native,
-        divisor,
-        _address(c),
-        shift,
-        _address(u, keys.rows, words, n),
-        _address(t, keys.rows, n),
-        out.data_ptr(),
-        n,
+    n = x.shape[-1]
+    words, size = packed_words(n), fss_bits_words(f, last - first)
+    _beaver.fss_bits_eval(
+        keys.native, base, f, _address(key, size), _address(x), shift, n, first, last, _address(out, keys.rows, words)
     )
-    return out

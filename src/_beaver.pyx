@@ -145,16 +145,18 @@ def fss_eval(Keys keys, u64 base, Function f not None, size_t key, size_t x, u64
         fss.eval(&keys.h, base, f.f, <const u64 *>key, <const u64 *>x, shift, n, first, last, <u64 *>out)
 
 
-def fss_mask_deal(Keys keys, u64 mask, u64 base, Function f not None, Divisor d, size_t first, size_t last, size_t key):
-    cdef const psm_divisor *divisor = NULL if d is None else &d.d
-    with nogil:
-        fss.mask_deal(&keys.h, mask, base, f.f, divisor, first, last, <u64 *>key)
+def fss_bits_words(Function f not None, size_t n):
+    return fss.bits_words(f.f.bits, n)
 
 
-def fss_relu(Keys keys, Divisor d, size_t c, u64 shift, size_t u, size_t t, size_t out, size_t n):
-    cdef const psm_divisor *divisor = NULL if d is None else &d.d
+def fss_bits_deal(Keys keys, u64 mask, u64 base, Function f not None, size_t first, size_t last, size_t key):
     with nogil:
-        fss.relu(&keys.h, divisor, <const u64 *>c, shift, <const u64 *>u, <const u64 *>t, <u64 *>out, n)
+        fss.bits_deal(&keys.h, mask, base, f.f, first, last, <u64 *>key)
+
+
+def fss_bits_eval(Keys keys, u64 base, Function f not None, size_t key, size_t x, u64 shift, size_t n, size_t first, size_t last, size_t out):
+    with nogil:
+        fss.bits_eval(&keys.h, base, f.f, <const u64 *>key, <const u64 *>x, shift, n, first, last, <u64 *>out)
 
 
 cdef class Product:

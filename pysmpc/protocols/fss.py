@@ -2,21 +2,21 @@
 
 x is opened as c = x + r under a dealt mask r.  The dealer, who knows r, sends both
 holders a key of the function c -> sign of c - r; each evaluates its own at c, and the
-results are additive shares (Boyle, Gilboa, Ishai, TCC 2019, section 4; Boyle et al.,
-EUROCRYPT 2021; AriaNN, PoPETs 2022).  The sign of x is c_63 ^ r_63 ^ [c < r on 63
-bits], so a key of one comparison on 63 bits is exact for every x.  Both keys are the
-same corrections under seeds that the holders have in common with the dealer alone:
-src/c/fss.inc.h, and `pysmpc.fss` for other uses.
+results are shares of the bit by exclusive or (Boyle, Gilboa, Ishai, TCC 2019, section 4;
+AriaNN, PoPETs 2022).  The sign of x is c_63 ^ r_63 ^ [c < r on 63 bits], so a key of one
+comparison on 63 bits is exact for every x.  Both keys are the same corrections under
+seeds that the holders have in common with the dealer alone: src/c/fss_bits.inc.h, and
+`pysmpc.fss` for other uses.
 
-Everything that is not compared is the default's.  What is shared is u, the sign but
-for c_63, and for a ReLU also u times what the dealer knows of the truncated value: the
-result is linear in those, so a ReLU with its truncation takes one round as well.
+Everything that is not compared is the default's.  A bit is opened under a dealt bit
+where it selects, beside the value, or where it becomes a number; it is then what a bit
+of the default is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 
 import torch
 
@@ -24,60 +24,118 @@ from pysmpc import ring
 from pysmpc.prg import KeySet
 from pysmpc.protocols import comparison
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens
-from pysmpc.protocols.truncation import MATERIAL, RHO, RHO_SHARES, divisor, truncate_cost
-from pysmpc.shares import Bit, Share
+from pysmpc.protocols.truncation import MATERIAL, RHO, RHO_SHARES, divisor
+from pysmpc.shares import Bit, Body, Share
 
 SALT = 9  # streams of a key, from the base: its salt, then its seeds
-PART = 8 * ring.FSS_GRAIN  # elements of one key: what is dealt is used while it is in cache
-
-Deal = Callable[[KeySet, int, int, torch.Tensor], None]
-
-
-@lru_cache(maxsize=8)
-def sign_function(words: int) -> ring.Function:
-    """The comparison on 63 bits, with 1 word of value, or 2 for a ReLU, or 3 for one that truncates."""
-    return ring.Function(63, words, True)
+PART = 2 * ring.FSS_BITS_GRAIN  # elements of one key: what is dealt is used while it is in cache
+SIGN = ring.Function(63, 1, True)
+ZERO = ring.Function(64, 1, False)
 
 
-@lru_cache(maxsize=1)
-def zero_function() -> ring.Function:
-    """The point of 64 bits."""
-    return ring.Function(64, 1, False)
+class Hidden(Bit):
+    """Bits of which the holders have shares by exclusive or: packed, [rows, ceil(n / 64)].
+
+    `opened`: the same bits (flip apart) under a dealt bit, once they were opened.
+    """
+
+    def __init__(self, own: torch.Tensor, n: int) -> None:
+        super().__init__(own[:0], own[:0], None)
+        self.own, self.n = own, n
+        self.opened: list[Bit] = []
+
+    def flipped(self) -> Hidden:
+        """not(bit), for nothing; opening the one opens the other."""
+        out = Hidden(self.own, self.n)
+        out.flip, out.opened = not self.flip, self.opened
+        return out
+
+    def under(self, base: int, keys: KeySet) -> torch.Tensor:
+        """The message that opens the bits under the dealt bits rho."""
+        out = keys.draw(base + RHO, self.own.shape[1])
+        return out.bitwise_xor_(self.own)
+
+    def known(self, beta: torch.Tensor, rho: torch.Tensor, base: int) -> Bit:
+        """What was opened, and shares of rho."""
+        self.opened.append(Bit(beta, rho, base + RHO))
+        return self.bit
+
+    @property
+    def bit(self) -> Bit:
+        """The bits as the default has them, where they were opened."""
+        [bit] = self.opened
+        return bit.flipped() if self.flip else bit
 
 
-def _evaluate(
-    party: Party, base: int, f: ring.Function, by: ring.Divisor | None, c: torch.Tensor, shift: int
-) -> torch.Tensor:
-    """Shares [rows, words, n] of f at c - shift, from keys of the mask of c.  No message between the holders."""
+class Truth(Body):
+    """Bits as shares of 0 and 1, which are made when they are first read: one round.
+
+    Where a selection reads the bits first, there is no such round.  Which it is follows
+    from the program, so all processes agree.
+    """
+
+    __slots__ = ("_party", "_words")
+
+    def __init__(self, party: Party, bit: Hidden) -> None:
+        self._party = party
+        self._words: torch.Tensor | None = None
+        super().__init__(torch.empty((party.rows, bit.n), dtype=torch.int64, device="meta"))
+        self._words, self.bit = None, bit
+
+    @property
+    def rows(self) -> int:
+        """Hosted holders."""
+        return self._party.rows
+
+    @property
+    def held(self) -> torch.Tensor:
+        """The words, or before they are made the shares by exclusive or, an element a word."""
+        if self._words is not None:
+            return self._words
+        assert isinstance(self.bit, Hidden)
+        rows = [ring.unpack_bits(row, self.n) for row in self.bit.own]
+        return torch.stack(rows) if rows else ring.empty(0, self.n)
+
+    @property
+    def words(self) -> torch.Tensor:
+        """Shares of 0 and 1."""
+        if self._words is None:
+            assert isinstance(self.bit, Hidden)
+            self._words = comparison.bit_share(self._party, _opened(self._party, self.bit), (self.n,)).body.words
+        return self._words
+
+    @words.setter
+    def words(self, words: torch.Tensor) -> None:
+        self._words = words
+
+
+def _evaluate(party: Party, base: int, f: ring.Function, c: torch.Tensor, shift: int) -> torch.Tensor:
+    """Packed shares [rows, ceil(n / 64)] of f at c - shift, from keys of the mask of c.  No message."""
     n = c.shape[1]
-    out = ring.empty(party.rows, f.words, n)
+    out = ring.empty(party.rows, ring.packed_words(n))
     for first in range(0, n, PART):
         last = min(first + PART, n)
-
-        def deal(keys: KeySet, key: torch.Tensor, first: int = first, last: int = last) -> None:
-            ring.fss_mask_deal(keys, base, base + SALT, f, by, first, last, key)
-
-        key = party.dealer.broadcast(ring.FSS_SALT + f.key_words * (last - first), deal)
+        deal = partial(_deal_key, base, f, first, last)
+        key = party.dealer.broadcast(ring.fss_bits_words(f, last - first), deal)
         if key is not None:
-            ring.fss_eval(party.dealer.keys, base + SALT, f, key, c, shift, first, out)
+            ring.fss_bits_eval(party.dealer.keys, base + SALT, f, key, c, shift, first, last, out)
     return out
 
 
-def _key_cost(f: ring.Function, n: int) -> Cost:
-    """The same key to both holders."""
-    return Cost(dealt=2 * 8 * (ring.FSS_SALT * -(-n // PART) + f.key_words * n))
+def _deal_key(base: int, f: ring.Function, first: int, last: int, keys: KeySet, key: torch.Tensor) -> None:
+    ring.fss_bits_deal(keys, base, base + SALT, f, first, last, key)
 
 
-def _top(c: torch.Tensor, shift: int) -> torch.Tensor:
-    """The top bits of c - shift, packed: [1 or 0, ceil(n / 64)]."""
-    rows, n = c.shape
-    if not rows:
-        return ring.empty(0, ring.packed_words(n))
-    return ring.pack_bits((c[0] - ring.wrap(shift)) >> 63).reshape(1, -1)
+def _sign(party: Party, base: int, c: torch.Tensor, shift: int) -> Hidden:
+    """Whether c - shift - r is negative, from the opened c.  No message."""
+    own = _evaluate(party, base, SIGN, c, shift)
+    if party.lead is not None:
+        own[party.lead] ^= ring.pack_bits((c[0] - ring.wrap(shift)) >> 63)
+    return Hidden(own, c.shape[1])
 
 
 @opens("compare")
-def negative(party: Party, x: Share) -> Bit:
+def negative(party: Party, x: Share) -> Hidden:
     """The bits x < 0, for any x in [-2^63, 2^63).  One round.
 
     1. Open c = x + r.
@@ -86,121 +144,155 @@ def negative(party: Party, x: Share) -> Bit:
     words = x.words()
     base = party.dealer.streams(MATERIAL)
     [c] = party.channel.open([ring.truncate_mask(party.dealer.keys, base, 0, words)], "compare", [x.shape])
-    u = _evaluate(party, base, sign_function(1), None, c, 0)
-    return Bit(_top(c, 0), u.reshape(party.rows, c.shape[1]), None)
+    return _sign(party, base, c, 0)
 
 
 @opens("compare")
 def zero(party: Party, x: Share) -> Share:
-    """The bits x = 0 as shares of 0 and 1.  One round.
+    """The bits x = 0, for every x.  One round.
 
     1. Open c = x + r.
     2. Shares of [c = r] from the key of a point.
     """
     words = x.words()
-    n = words.shape[1]
     base = party.dealer.streams(MATERIAL)
     [c] = party.channel.open([ring.truncate_mask(party.dealer.keys, base, 0, words)], "compare", [x.shape])
-    u = _evaluate(party, base, zero_function(), None, c, 0).reshape(party.rows, n)
-    out = Share.of(u, x.shape)
-    out.body.bit = Bit(torch.zeros((c.shape[0], ring.packed_words(n)), dtype=torch.int64), u, None)
-    return out
+    return bit_share(party, Hidden(_evaluate(party, base, ZERO, c, 0), words.shape[1]), x.shape)
 
 
-@opens("relu")
+@opens("compare")
+def bit_share(party: Party, bit: Bit, shape: tuple[int, ...]) -> Share:
+    """The bits as shares of 0 and 1.  One round of a bit an element when they are read; none where they were opened."""
+    if isinstance(bit, Hidden):
+        if not bit.opened:
+            body = Truth(party, bit)
+            body.shape = shape
+            return Share(body, shape)
+        bit = bit.bit
+    return comparison.bit_share(party, bit, shape)
+
+
+def _opened(party: Party, bit: Hidden) -> Bit:
+    """The bits as the default has them.  One round where they were not opened."""
+    if not bit.opened:
+        base, n, keys = party.dealer.streams(MATERIAL), bit.n, party.dealer.keys
+        corrections = party.dealer.corrections(n, partial(_deal_rho, base))
+        [beta] = party.channel.open_xor([bit.under(base, keys)], "compare")
+        return bit.known(beta, keys.draw(base + RHO_SHARES, n, corrections), base)
+    return bit.bit
+
+
+def _deal_rho(base: int, keys: KeySet, out: torch.Tensor) -> None:
+    ring.bit_deal(keys, base + RHO, base + RHO_SHARES, out)
+
+
+Deal = Callable[[KeySet, torch.Tensor], None]
+
+
+def _selection(base: int, n: int, by: ring.Divisor | None) -> tuple[int, Deal]:
+    """Words that the dealer sends for a selection by bits under a fresh rho, and how it finds them."""
+
+    def deal(keys: KeySet, out: torch.Tensor) -> None:
+        ring.bit_deal(keys, base + RHO, base + RHO_SHARES, out[:n])
+        ring.select_deal(keys, base, base + RHO, by, out[n:])
+
+    return n * (1 + ring.select_rows(by)), deal
+
+
+def _selected(
+    party: Party, base: int, by: ring.Divisor | None, dealt: torch.Tensor | None, c: torch.Tensor, beta: torch.Tensor,
+    bit: Hidden,
+) -> torch.Tensor:  # fmt: skip
+    """bit times the (truncated) value that was opened as c, from what `_selection` dealt; notes the opened bit."""
+    keys, n = party.dealer.keys, bit.n
+    own, rest = (None, None) if dealt is None else (dealt[:n], dealt[n:])
+    found = bit.known(beta, keys.draw(base + RHO_SHARES, n, own), base)
+    return ring.select_finish(keys, base, by, found.flip, c, beta, found.rho, rest)
+
+
+@opens("relu", "compare")
 def relu(party: Party, x: Share, by: int = 1) -> Share:
-    """max(x, 0) / by, with the bits x > 0 left on the result's body.  One round.
+    """max(x, 0) / by, with the bits x > 0 left on the result's body.  Two rounds.
 
     Takes any x above -2^63; with a truncation, what that takes.
 
     1. Open c = x + offset + r.
-    2. Shares of u from the key, for the sign of x - 1, and of u times r, or times its
-       quotient and jump (src/c/truncate.inc.h).
-    3. x / by or the part of it that is not negative: linear in those.
+    2. Shares of the sign of x - 1 from the key: x > 0, so that the slope at 0 is 0.
+    3. Open it under rho.
+    4. Select: linear in what the dealer shared of rho, r and their products.
     """
     by_ = divisor(by) if by > 1 else None
     offset = by_.offset if by_ else 0
-    keys, words = party.dealer.keys, x.words()
-    n = words.shape[1]
+    words, keys = x.words(), party.dealer.keys
     base = party.dealer.streams(MATERIAL)
-    corrections = None
-    if by_:
-        deal = partial(_deal_truncation, base, by_, n)
-        corrections = party.dealer.corrections(ring.truncate_words(by_, n), deal)
+    dealt = party.dealer.corrections(*_selection(base, words.shape[1], by_))
     # 1. open
     [c] = party.channel.open([ring.truncate_mask(keys, base, offset, words)], "relu", [x.shape])
     # 2. evaluate
-    u = _evaluate(party, base, sign_function(3 if by_ else 2), by_, c, offset + 1)
-    # 3. combine
-    whole = ring.truncate_finish(keys, base, by_, c, corrections) if by_ else words
-    out = ring.fss_relu(keys, by_, c, offset + 1, u, whole)
-    result = Share.of(out, x.shape, x.scale // by)
-    result.body.sign = Bit(_top(c, offset + 1), u[:, 0].contiguous(), None, True)
+    bit = _sign(party, base, c, offset + 1).flipped()
+    # 3. open the bit
+    [beta] = party.channel.open_xor([bit.under(base, keys)], "compare")
+    # 4. select
+    result = Share.of(_selected(party, base, by_, dealt, c, beta, bit), x.shape, x.scale // by)
+    result.body.sign = bit.bit
     return result
 
 
 larger = comparison.larger_by(relu)
 
 
-def _deal_truncation(base: int, by: ring.Divisor, n: int, keys: KeySet, out: torch.Tensor) -> None:
-    ring.truncate_deal(keys, base, by, n, out)
-
-
 @opens("select")
 def select(party: Party, bit: Bit, x: Share, by: int = 1) -> Share:
-    """bit * x / by, elementwise.  One round.
+    """bit * x / by, elementwise.  One round, in which x, and the bit where it was not, are opened under masks.
 
-    1. Open c = x + offset + r and beta = bit ^ rho for a fresh dealt bit rho: the lowest
-       bits of additive shares of a bit are shares of it by exclusive or.
+    1. Open c = x + offset + r and beta = bit ^ rho.
     2. As the default, linear in what the dealer shared of rho, r and their products.
     """
-    if bit.stream is not None:
+    if isinstance(bit, Hidden) and bit.opened:
+        bit = bit.bit
+    if not isinstance(bit, Hidden):
         return comparison.select(party, bit, x, by)
     by_ = divisor(by) if by > 1 else None
-    keys, words = party.dealer.keys, x.words()
-    n = words.shape[1]
+    words, keys = x.words(), party.dealer.keys
     base = party.dealer.streams(MATERIAL)
-
-    def deal(all_: KeySet, out: torch.Tensor) -> None:
-        ring.bit_deal(all_, base + RHO, base + RHO_SHARES, out[:n])
-        ring.select_deal(all_, base, base + RHO, by_, out[n:])
-
-    corrections = party.dealer.corrections((1 + ring.select_rows(by_)) * n, deal)
+    dealt = party.dealer.corrections(*_selection(base, words.shape[1], by_))
     # 1. open
     masked = ring.truncate_mask(keys, base, by_.offset if by_ else 0, words)
-    [c], [beta] = party.channel.open_both([masked], [_under_rho(keys, base, bit)], "select", [x.shape])
+    [c], [beta] = party.channel.open_both([masked], [bit.under(base, keys)], "select", [x.shape])
     # 2. combine
-    rho = keys.draw(base + RHO_SHARES, n, None if corrections is None else corrections[:n])
-    rest = None if corrections is None else corrections[n:]
-    out = ring.select_finish(keys, base, by_, bit.flip, c, beta ^ bit.beta, rho, rest)
-    return Share.of(out, x.shape, x.scale // by)
+    return Share.of(_selected(party, base, by_, dealt, c, beta, bit), x.shape, x.scale // by)
 
 
-def _under_rho(keys: KeySet, base: int, bit: Bit) -> torch.Tensor:
-    """The message [rows, ceil(n / 64)] that opens a bit without beta under rho."""
-    out = keys.draw(base + RHO, ring.packed_words(bit.rho.shape[1]))
-    for row in range(keys.rows):
-        out[row] ^= ring.pack_bits(bit.rho[row])
-    return out
+def _key_cost(f: ring.Function, n: int) -> Cost:
+    """The same keys to both holders."""
+    sizes = (min(PART, n - first) for first in range(0, n, PART))
+    return Cost(dealt=2 * 8 * sum(ring.fss_bits_words(f, size) for size in sizes))
 
 
 def negative_cost(holders: int, n: int) -> Cost:
-    """Signs of n elements: 8 bytes an element and peer; 1496 from the dealer to each holder."""
-    return opening(holders, n) + _key_cost(sign_function(1), n)
+    """Signs of n elements: 8 bytes an element and peer; 912 and a bit from the dealer to each holder."""
+    return opening(holders, n) + _key_cost(SIGN, n)
 
 
 def zero_cost(holders: int, n: int) -> Cost:
-    """Tests of n elements: 8 bytes an element and peer; 1024 from the dealer to each holder."""
-    return opening(holders, n) + _key_cost(zero_function(), n)
+    """Tests of n elements: 8 bytes an element and peer; 928 and a bit from the dealer to each holder."""
+    return opening(holders, n) + _key_cost(ZERO, n)
 
 
-def relu_cost(holders: int, n: int, truncated: bool, by: int = 3) -> Cost:
-    """8 bytes an element and peer; from the dealer 2016 to each holder, or 2536 and what a truncation takes."""
-    if not truncated:
-        return opening(holders, n) + _key_cost(sign_function(2), n)
-    return truncate_cost(holders, n, by) + _key_cost(sign_function(3), n)
+def bit_share_cost(holders: int, n: int) -> Cost:
+    """n bits that were not opened: a bit an element and peer, 8 bytes from the dealer."""
+    return opening(holders, ring.packed_words(n)) + Cost(dealt=8 * n)
 
 
-def select_cost(holders: int, n: int, truncated: bool) -> Cost:
-    """8 bytes and a bit an element and peer; 8 from the dealer beside the default's."""
+def relu_cost(holders: int, n: int, truncated: bool) -> Cost:
+    """As a sign; a round of a bit an element and peer, and 16 or (with truncation) 40 bytes more from the dealer."""
+    return (
+        negative_cost(holders, n) + opening(holders, ring.packed_words(n)) + Cost(dealt=(40 if truncated else 16) * n)
+    )
+
+
+def select_cost(holders: int, n: int, truncated: bool, opened: bool = False) -> Cost:
+    """8 bytes an element and peer; of bits that were not opened, a bit more, and 8 bytes more from the dealer."""
+    if opened:
+        return comparison.select_cost(holders, n, truncated)
     return opening(holders, n + ring.packed_words(n)) + Cost(dealt=(40 if truncated else 16) * n)

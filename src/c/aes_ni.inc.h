@@ -4,6 +4,7 @@
 #include "aes_ni_key.inc.h"
 #include "prg_op.h"
 
+#define AES_VECTOR 32 /* bytes */
 enum { AES_BLOCKS = 8 };
 
 typedef struct {
@@ -38,6 +39,20 @@ void aes_batch(const aes_schedule *schedule, const uint8_t *in, uint8_t *out) {
     aes_rounds(schedule, block);
     for (int i = 0; i < 8; i++)
         _mm_storeu_si128((__m128i *)out + i, block[i]);
+}
+
+/* out = AES of a batch in vectors of two blocks */
+static inline __attribute__((always_inline))
+void aes_vectors(const aes_schedule *schedule, const __m256i in[4], __m256i out[4]) {
+    __m128i block[8];
+
+    for (int i = 0; i < 4; i++) {
+        block[2 * i] = _mm256_castsi256_si128(in[i]);
+        block[2 * i + 1] = _mm256_extracti128_si256(in[i], 1);
+    }
+    aes_rounds(schedule, block);
+    for (int i = 0; i < 4; i++)
+        out[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(block[2 * i]), block[2 * i + 1], 1);
 }
 
 static inline __attribute__((always_inline))

@@ -14,6 +14,7 @@
 
 #include "prg_op.h"
 
+#define AES_VECTOR 16 /* bytes */
 enum { AES_BLOCKS = 8 };
 
 typedef u64 soft_lane __attribute__((vector_size(16)));
@@ -203,6 +204,11 @@ void aes_mask(enum prg_op op, const aes_schedule *schedule, u64 stream, u64 coun
         case PRG_XOR: out[i] = x[i] ^ words[i]; break;
         }
     }
+}
+
+/* out = AES of a batch in vectors of a block */
+static inline void aes_vectors(const aes_schedule *schedule, const soft_lane in[8], soft_lane out[8]) {
+    aes_batch(schedule, (const uint8_t *)in, (uint8_t *)out);
 }
 
 /* SubBytes of each byte of one word */

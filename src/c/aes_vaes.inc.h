@@ -4,6 +4,7 @@
 #include "aes_ni_key.inc.h"
 #include "prg_op.h"
 
+#define AES_VECTOR 64 /* bytes */
 enum { AES_BLOCKS = 32 };
 
 typedef struct {
@@ -36,6 +37,13 @@ void aes_batch(const aes_schedule *schedule, const uint8_t *in, uint8_t *out) {
     aes_rounds(schedule, block);
     for (int i = 0; i < 8; i++)
         _mm512_storeu_si512(out + 64 * i, block[i]);
+}
+
+/* out = AES of a batch in vectors of four blocks */
+static inline __attribute__((always_inline))
+void aes_vectors(const aes_schedule *schedule, const __m512i in[8], __m512i out[8]) {
+    for (int i = 0; i < 8; i++) out[i] = in[i];
+    aes_rounds(schedule, out);
 }
 
 static inline __attribute__((always_inline))

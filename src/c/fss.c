@@ -5,7 +5,7 @@
 #include "dispatch.h"
 #include "pool.h"
 
-enum { GRAIN = 128, TAIL = 2, SALT = 2 };
+enum { GRAIN = 128, TILE = 8, TAIL = 2, SALT = 2, BELOW = 7 };
 
 static size_t psm_fss_key_words(psm_fss f) {
     size_t tail = f.bits < TAIL ? f.bits : TAIL;
@@ -17,9 +17,8 @@ typedef struct {
     const psm_holders *h;
     u64 base, mask, shift;
     psm_fss f;
-    const psm_divisor *d;
     psm_aes_key hash;
-    const u64 *dealt, *alpha, *in, *out, *x, *u, *t;
+    const u64 *dealt, *alpha, *in, *out, *x;
     u64 *to;
     size_t n, first, last, ranges;
 } call;
@@ -34,10 +33,10 @@ static part part_of(const call *c, size_t index) {
     return p;
 }
 
-static void run(call *c, const u64 *salt, size_t rows, void (*task)(void *, size_t)) {
+static void run(call *c, const u64 *salt, size_t rows, size_t grain, void (*task)(void *, size_t)) {
     c->k = psm_kernels_get();
-    if (salt) c->k->aes_expand((const uint8_t *)salt, &c->hash);
-    c->ranges = (c->last - c->first + GRAIN - 1) / GRAIN;
+    c->k->aes_expand((const uint8_t *)salt, &c->hash);
+    c->ranges = (c->last - c->first + grain - 1) / grain;
     if (rows && c->ranges) psm_parallel(rows * c->ranges, task, c);
 }
 
@@ -62,7 +61,7 @@ static void psm_step_fss_deal(const psm_holders *h, u64 base, psm_fss f, const u
     call c = {.h = h, .base = base, .f = f, .alpha = alpha, .in = in, .out = out,
               .to = key + SALT, .n = n, .first = first, .last = last};
     deal_salt(h, base, first, key);
-    run(&c, key, 1, deal_task);
+    run(&c, key, 1, GRAIN, deal_task);
 }
 
 static void eval_task(void *context, size_t index) {
@@ -78,42 +77,59 @@ static void psm_step_fss_eval(const psm_holders *h, u64 base, psm_fss f, const u
                               u64 *out) {
     call c = {.h = h, .base = base, .f = f, .dealt = key + SALT, .x = x,
               .shift = shift, .to = out, .n = n, .first = first, .last = last};
-    run(&c, key, h->count, eval_task);
+    run(&c, key, h->count, GRAIN, eval_task);
 }
 
-static void mask_deal_task(void *context, size_t index) {
+/* --- bits: a task is one tile of packed words ---------------------------------------- */
+
+static size_t psm_fss_bits_words(unsigned bits, size_t n) {
+    return 2 * (bits - BELOW + 1) * n + (n + 63) / 64;
+}
+
+/* [begin, end) of the packed words of task `index` */
+static part tile_of(const call *c, size_t index) {
+    size_t words = (c->last - c->first + 63) / 64;
+    part p = {.row = index / c->ranges, .begin = index % c->ranges * TILE};
+    p.end = words - p.begin < TILE ? words : p.begin + TILE;
+    return p;
+}
+
+static void bits_deal_task(void *context, size_t index) {
     const call *c = context;
-    part p = part_of(c, index);
-    c->k->fss_mask_deal(c->h->keys, c->mask, c->base + 1, c->f, c->d, &c->hash, c->first, c->last,
-                        p.begin, p.end, c->to);
+    part p = tile_of(c, index);
+    c->k->fss_bits_deal(c->h->keys, c->mask, c->base + 1, c->f.bits, c->f.less, &c->hash, c->first,
+                        c->last - c->first, p.begin, p.end, c->to);
 }
 
-static void psm_step_fss_mask_deal(const psm_holders *h, u64 mask, u64 base, psm_fss f,
-                                   const psm_divisor *d, size_t first, size_t last, u64 *key) {
-    call c = {.h = h, .base = base, .mask = mask, .f = f, .d = d, .to = key + SALT,
-              .first = first, .last = last};
+static void psm_step_fss_bits_deal(const psm_holders *h, u64 mask, u64 base, psm_fss f, size_t first,
+                                   size_t last, u64 *key) {
+    call c = {.h = h, .base = base, .mask = mask, .f = f, .to = key + SALT, .first = first, .last = last};
     deal_salt(h, base, first, key);
-    run(&c, key, 1, mask_deal_task);
+    run(&c, key, 1, 64 * TILE, bits_deal_task);
 }
 
-static void relu_task(void *context, size_t index) {
+static void bits_eval_task(void *context, size_t index) {
     const call *c = context;
-    part p = part_of(c, index);
-    size_t rows = c->d ? 3 : 2;
-    c->k->fss_relu(c->d, c->x, c->shift, c->u + p.row * rows * c->n, c->t + p.row * c->n,
-                   c->to + p.row * c->n, c->n, p.begin, p.end);
+    part p = tile_of(c, index);
+    c->k->fss_bits_eval(c->h->keys + p.row, c->base + 1, c->f.bits, c->f.less,
+                        (ptrdiff_t)p.row != c->h->lead, &c->hash, c->dealt, c->x, c->shift, c->first,
+                        c->last - c->first, p.begin, p.end,
+                        c->to + p.row * ((c->n + 63) / 64) + c->first / 64);
 }
 
-static void psm_step_fss_relu(const psm_holders *h, const psm_divisor *d, const u64 *x, u64 shift,
-                              const u64 *u, const u64 *t, u64 *out, size_t n) {
-    call c = {.h = h, .d = d, .x = x, .shift = shift, .u = u, .t = t, .to = out, .n = n, .last = n};
-    run(&c, NULL, h->count, relu_task);
+static void psm_step_fss_bits_eval(const psm_holders *h, u64 base, psm_fss f, const u64 *key,
+                                   const u64 *x, u64 shift, size_t n, size_t first, size_t last,
+                                   u64 *out) {
+    call c = {.h = h, .base = base, .f = f, .dealt = key + SALT, .x = x,
+              .shift = shift, .to = out, .n = n, .first = first, .last = last};
+    run(&c, key, h->count, 64 * TILE, bits_eval_task);
 }
 
 const psm_fss_steps psm_fss_table = {
     .key_words = psm_fss_key_words,
     .deal = psm_step_fss_deal,
     .eval = psm_step_fss_eval,
-    .mask_deal = psm_step_fss_mask_deal,
-    .relu = psm_step_fss_relu,
+    .bits_words = psm_fss_bits_words,
+    .bits_deal = psm_step_fss_bits_deal,
+    .bits_eval = psm_step_fss_bits_eval,
 };

@@ -16,6 +16,7 @@
 #include "securenn.inc.h"
 #include "odd.inc.h"
 #include "fss.inc.h"
+#include "fss_bits.inc.h"
 #include "wide.inc.h"
 
 #define PSM_KERNELS(NAME) \
@@ -64,8 +65,8 @@
         .odd_opened = psm_odd_opened, \
         .fss_deal = psm_fss_deal, \
         .fss_eval = psm_fss_eval, \
-        .fss_mask_deal = psm_fss_mask_deal, \
-        .fss_relu = psm_fss_relu, \
+        .fss_bits_deal = psm_fss_bits_deal, \
+        .fss_bits_eval = psm_fss_bits_eval, \
         .wide_pack = psm_wide_pack, \
         .wide_combine = psm_wide_combine, \
         .wide_affine = psm_wide_affine, \

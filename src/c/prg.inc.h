@@ -8,9 +8,11 @@
  * This body is the same for every cipher (aes_*.inc.h), which provides
  *
  *   AES_BLOCKS                      the blocks of one batch
+ *   AES_VECTOR                      the bytes of its vectors
  *   aes_schedule                    round keys as the cipher wants them
  *   aes_load(key, schedule)
  *   aes_batch(schedule, in, out)    out = AES(in), one batch; out may equal in
+ *   aes_vectors(schedule, in, out)  the same in vectors, which may be registers
  *   aes_mask(op, schedule, stream, counter, x, out)
  *                                   out = x op one batch of key stream
  *   psm_aes_expand                  as in ring.h

@@ -150,11 +150,12 @@ typedef struct psm_kernels {
     void (*fss_eval)(const psm_aes_key *key, u64 stream, psm_fss f, unsigned rank, const psm_aes_key *hash,
                      const u64 *dealt, const u64 *x, u64 shift, size_t n, size_t first, size_t last,
                      size_t begin, size_t end, u64 *out);
-    void (*fss_mask_deal)(const psm_aes_key *keys, u64 base, u64 stream, psm_fss f,
-                          const psm_divisor *d, const psm_aes_key *hash, size_t first, size_t last,
-                          size_t begin, size_t end, u64 *key);
-    void (*fss_relu)(const psm_divisor *d, const u64 *c, u64 shift, const u64 *u, const u64 *t,
-                     u64 *out, size_t n, size_t begin, size_t end);
+    /* --- fss_bits.inc.h; [begin, end) packed words of the n elements from `first` of one key */
+    void (*fss_bits_deal)(const psm_aes_key *keys, u64 mask, u64 stream, unsigned bits, int less,
+                          const psm_aes_key *hash, size_t first, size_t n, size_t begin, size_t end, u64 *key);
+    void (*fss_bits_eval)(const psm_aes_key *holder, u64 stream, unsigned bits, int less, unsigned rank,
+                          const psm_aes_key *hash, const u64 *key, const u64 *x, u64 shift, size_t first, size_t n,
+                          size_t begin, size_t end, u64 *out);
 
     /* --- wide.inc.h; [begin, end) elements of n -------------------------------- */
     void (*wide_pack)(const u64 *x, const u64 *m, int subtract, u64 *out, size_t n, size_t begin, size_t end);

@@ -5,6 +5,7 @@ import torch
 from settings import EDGES, FSS, bounded_words, random_words
 
 import pysmpc as sy
+from pysmpc import ring
 from pysmpc.fss import Dcf, Dpf
 from pysmpc.protocols import fss
 from pysmpc.protocols.suite import suite_named
@@ -81,19 +82,41 @@ def test_mistakes_are_named(rng):
         Dpf(65)
 
 
+def spent_by(parties, operation):
+    before = parties.stats.copy()
+    out = operation()
+    return out, parties.stats - before
+
+
 def test_a_comparison_is_one_round_and_its_keys_have_their_size():
     n, parties = 3000, sy.virtual("alice", "bob", protocol="fss")
     x = sy.encrypt(torch.randn(n), parties)
-    before = parties.stats.copy()
-    torch.relu(x)
-    spent = parties.stats - before
+    packed = 8 * ring.packed_words(n)
+    for operation, key in ((lambda: x > 0, 912), (lambda: x == 0, 928)):
+        _, spent = spent_by(parties, operation)
+        assert (spent.rounds, spent.sent, spent.dealt) == (1, 8 * n, 2 * (key * n + packed + 16 * 3))
+    _, spent = spent_by(parties, lambda: torch.relu(x))
+    assert (spent.rounds, spent.sent) == (2, 8 * n + packed)
+    assert spent.dealt == 2 * (912 * n + packed + 16 * 3) + 16 * n
+
+
+def test_bits_are_opened_once_under_a_mask_and_only_where_they_are_needed():
+    n, parties = 200, sy.virtual("alice", "bob", protocol="fss")
+    x, y = torch.randn(n), torch.randn(n)
+    a, b = sy.encrypt(x, parties), sy.encrypt(y, parties)
+    packed = 8 * ring.packed_words(n)
+    positive, spent = spent_by(parties, lambda: a > 0)
+    chosen, spent = spent_by(parties, lambda: positive * b)
+    assert (spent.rounds, spent.sent) == (1, 8 * n + packed)
+    _, spent = spent_by(parties, lambda: ~positive * b)
     assert (spent.rounds, spent.sent) == (1, 8 * n)
-    assert spent.dealt == 2 * (2016 * n + 16 * 3)
-    for operation, key in ((lambda: x > 0, 1496), (lambda: x == 0, 1024)):
-        before = parties.stats.copy()
-        operation()
-        spent = parties.stats - before
-        assert (spent.rounds, spent.sent, spent.dealt) == (1, 8 * n, 2 * (key * n + 16 * 3))
+    numbers, spent = spent_by(parties, lambda: positive.sum())
+    assert spent.rounds == 0
+    assert torch.allclose(sy.decrypt(chosen), y * (x > 0), atol=1e-3)
+    assert sy.decrypt(numbers) == (x > 0).sum()
+    zeros, spent = spent_by(parties, lambda: a == 0)
+    _, spent = spent_by(parties, lambda: zeros.sum())
+    assert (spent.rounds, spent.sent, spent.dealt) == (1, packed, 8 * n)
 
 
 def test_signs_of_edges_and_their_neighbours():

@@ -153,15 +153,16 @@ static void third_party(const psm_kernels *k, size_t n) {
 }
 
 /* one holder hashes with the same kind of key as it draws with: keys[2] stands for that of the salt */
-static void functions(const psm_kernels *k, const psm_divisor *by, size_t n) {
+static void functions(const psm_kernels *k, unsigned words, size_t n) {
     for (int less = 0; less < 2; less++) {
-        psm_fss f = {63, by ? 3 : 2, less};
+        psm_fss f = {63, words, less};
         CHECK(fss_deal, keys, 8, f, &keys[2], a, b, c, n, 0, n, 0, n, out);
-        CHECK(fss_mask_deal, keys, 7, 8, f, by, &keys[2], 0, n, 0, n, out);
+        CHECK(fss_bits_deal, keys, 7, 8, less ? 63 : 64, less, &keys[2], 0, n, 0, (n + 63) / 64, out);
         for (unsigned rank = 0; rank < 2; rank++)
             CHECK(fss_eval, keys, 8, f, rank, &keys[2], a, b, 5, n, 0, n, 0, n, out);
+        for (unsigned rank = 0; rank < 2; rank++)
+            CHECK(fss_bits_eval, keys, 8, less ? 63 : 64, less, rank, &keys[2], a, b, 5, 0, n, 0, (n + 63) / 64, out);
     }
-    CHECK(fss_relu, by, a, 5, b, c, out, n, 0, n);
 }
 
 /* the coins are public, and tables are indexed by them */
@@ -249,8 +250,8 @@ int main(int argc, char **argv) {
         selections(k, NULL, lengths[i]);
         selections(k, &power, lengths[i]);
         selections(k, &by17, lengths[i]);
-        functions(k, NULL, lengths[i] % 91);
-        functions(k, &by17, lengths[i] % 91);
+        functions(k, 1, lengths[i] % 91);
+        functions(k, 3, lengths[i] % 91);
     }
     products(k, SIDE, SIDE, SIDE);
     products(k, 3, 50, 9);

@@ -86,3 +86,34 @@ def evaluate(salt, bits, less, words, rank, s, rows, x):
     for k in range(words):
         total[k] += leaf(salt, s, k, d) + (s & 1) * table[(k << tail) + d]
     return [(-v if rank else v) & WORD for v in total]
+
+
+BELOW = 7  # bits of a leaf of bits
+
+
+def due_bits(less, alpha):
+    """Of the points of alpha's leaf, those with alpha <= point, or alpha itself."""
+    low = alpha & (1 << BELOW) - 1
+    return ((1 << 128) - (1 << low)) if less else 1 << low
+
+
+def deal_bits(salt, bits, less, alpha, s0, s1):
+    """The blocks of an element's key of bits: levels, then the leaf."""
+    rows, delta = [], s0 ^ s1
+    for level in range(bits - BELOW):
+        bit = alpha >> (bits - 1 - level) & 1
+        h0, h1 = hashed(salt, s0), hashed(salt, s1)
+        rows.append(h0 ^ h1 ^ (0 if bit else delta))
+        s0 = h0 ^ bit * s0 ^ (s0 & 1) * rows[-1]
+        s1 = s0 ^ delta
+    return [*rows, hashed(salt, s0, 1) ^ hashed(salt, s1, 1) ^ due_bits(less, alpha)]
+
+
+def evaluate_bits(salt, bits, less, own, s, rows, x):
+    """One holder's share of [alpha <= x] or [alpha = x]; own: what it begins with."""
+    for level, correction in enumerate(rows[:-1]):
+        left = hashed(salt, s) ^ (s & 1) * correction
+        right = x >> (bits - 1 - level) & 1
+        own ^= less & right & left
+        s = left ^ right * s
+    return own ^ (hashed(salt, s, 1) ^ (s & 1) * rows[-1]) >> (x & (1 << BELOW) - 1) & 1

@@ -8,6 +8,7 @@ included.  With two holders that is what one holder sees.
 import numpy as np
 import torch
 
+from pysmpc.protocols.fss import Hidden
 from pysmpc.protocols.suite import default
 from pysmpc.runtime.session import virtual_session
 from pysmpc.shares import Bit, Share
@@ -55,6 +56,8 @@ class Recorder:
         """A share or bit that a protocol was given or returned."""
         if isinstance(item, Share):
             self.shared[name] = item.body.words
+        elif isinstance(item, Hidden):
+            self.shared[f"{name} by exclusive or"] = item.own
         elif isinstance(item, Bit):
             self.shared[f"{name} rho"] = item.rho
             self.public[f"{name} beta"] = item.beta[0]
