@@ -1,6 +1,6 @@
 """Division of secrets with a whole result, remainders, and shifts, by public numbers.
 
-All of them are exact (`pysmpc.protocols.exact`).  Quotients take |x| <= 2^62 - divisor,
+All of them are exact (`pysmpc.protocols.exact`).  Quotients take |x| < 2^62, which is what can be encrypted,
 shifts every value of the ring.
 """
 

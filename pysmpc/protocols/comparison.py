@@ -11,6 +11,7 @@ the selection.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -61,25 +62,42 @@ def negative(party: Party, x: Share) -> Bit:
     return _sign_bit(party, base, corrections, c, 0)
 
 
+def _deal_products(bit: Bit, stream: int, keys: KeySet, out: torch.Tensor) -> None:
+    """Dealer: of the first half of dealt bits with the second."""
+    assert bit.stream is not None
+    n = out.numel()
+    rho = ring.unpack_bits(ring.rows_xor(keys.draw(bit.stream, ring.packed_words(2 * n)))[0], 2 * n)
+    keys.take(stream, torch.mul(rho[:n], rho[n:], out=out))
+
+
 def zero_by(negative: Callable[[Party, Share], Bit]) -> Callable[[Party, Share], Share]:
     """The test for zero by a protocol for signs."""
 
     @opens(*negative.__dict__["opens"], asks=negative.__dict__["asks"])
     def zero(party: Party, x: Share) -> Share:
-        """The bits x = 0 as shares of 0 and 1, for any x above -2^63; rounds of one batch of signs.
+        """The bits x = 0 as shares of 0 and 1, for every x; rounds of one batch of signs.
 
-        1. The signs of x and of -x.
-        2. 1 less both.
+        1. The signs s of x and t of -x: both are set for -2^63, neither for 0.
+        2. The dealer shares the products of the bits rho under which both are open.
+        3. (1 - s) (1 - t), linear in those.
         """
         words = x.words()
         n = words.shape[1]
         # 1. signs
         sign = negative(party, Share.of(torch.cat([words, ring.scale(words, -1)], 1), (2 * n,)))
-        # 2. neither
+        # 2. products
+        stream, keys = party.dealer.streams(), party.dealer.keys
+        products = party.dealer.corrections(n, partial(_deal_products, sign, stream))
+        # 3. neither
         signs = bit_share(party, sign, (2 * n,)).body.words
-        out = (signs[:, :n] + signs[:, n:]).neg_()
-        if party.lead is not None:
-            out[party.lead] += 1
+        out = keys.draw(stream, n, products)
+        if party.rows:
+            beta = ring.unpack_bits(sign.beta[0].contiguous(), 2 * n)
+            s, t = beta[:n], beta[n:]
+            out *= (1 - 2 * s) * (1 - 2 * t)
+            out += (t - 1) * signs[:, :n] + (s - 1) * signs[:, n:]
+            if party.lead is not None:
+                out[party.lead] += 1 - s * t
         return Share.of(out, x.shape)
 
     return zero
@@ -128,8 +146,8 @@ def relu(party: Party, x: Share, by: int = 1) -> Share:
     return result
 
 
-def larger_by(relu: Callable[..., Share], ties: bool = False) -> Callable[[Party, Share, Share], tuple[Share, Bit]]:
-    """The larger of two by a protocol for ReLUs; ties: it leaves the bits x >= 0, not x > 0."""
+def larger_by(relu: Callable[..., Share]) -> Callable[[Party, Share, Share], tuple[Share, Bit]]:
+    """The larger of two by a protocol for ReLUs."""
 
     @opens(*relu.__dict__["opens"], asks=relu.__dict__["asks"])
     def larger(party: Party, x: Share, y: Share) -> tuple[Share, Bit]:
@@ -137,11 +155,9 @@ def larger_by(relu: Callable[..., Share], ties: bool = False) -> Callable[[Party
 
         x + max(y - x, 0): the opening for the sign serves the choice.
         """
-        first, second = (y, x) if ties else (x, y)
-        above = relu(party, sub(party, second, first))
-        bit = above.body.sign
-        assert bit is not None
-        return add(party, first, above), bit.flipped() if ties else bit
+        above = relu(party, sub(party, y, x))
+        assert above.body.sign is not None
+        return add(party, x, above), above.body.sign
 
     return larger
 
@@ -178,8 +194,8 @@ def negative_cost(holders: int, n: int) -> Cost:
 
 
 def zero_cost(holders: int, n: int) -> Cost:
-    """Two signs an element."""
-    return negative_cost(holders, 2 * n)
+    """Two signs an element, and 8 bytes more from the dealer."""
+    return negative_cost(holders, 2 * n) + Cost(dealt=8 * n)
 
 
 def relu_cost(holders: int, n: int, truncated: bool) -> Cost:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from pysmpc.fixedpoint import LIMIT
 from pysmpc.protocols.comparison import negative_cost, relu_cost, select_cost
 from pysmpc.protocols.interfaces import LOCAL, Cost, Party, opens
 from pysmpc.protocols.suite import Suite
@@ -29,42 +30,53 @@ def _constant(suite: Any, party: Party, shape: tuple[int, ...], value: int, scal
     return Share(out.body, shape, scale, (0,) * len(shape))
 
 
+def excess(by: int) -> int:
+    """What 2^62 is above a multiple of a divisor."""
+    return LIMIT % by
+
+
 @opens("truncate", "compare")
 def floor_all(suite: Any, party: Party, dividends: Sequence[tuple[Share, int]], add: bool = False) -> list[Share]:
-    """floor(z / by) of each, or floor(z / by + 1/2) with `add`; |z| <= 2^62 - by, by >= 2.
+    """floor(z / by) of each, -2^62 <= z < 2^62; or floor(z / by + 1/2) with `add`, |z| <= 2^62 - by; by >= 2.
 
-    1. q = floor(z / by) or one more, by truncation: one round for all.
-    2. The signs of z - q by: four rounds for all.
-    3. q less the sign.
+    1. q = floor(z / by) or one more, by truncation: one round for all.  It takes numbers from
+       minus a multiple of `by` on; with e = 2^62 mod by added to z, those are all from -2^62 on,
+       and q may be one more yet.
+    2. The signs of z - q by, and of that plus `by` where e was added: four rounds for all.
+    3. q less the signs.
     """
     suite = suite.base or suite
     taken = []
     for z, by in dividends:
-        half = by // 2 if add else 0
-        taken.append(suite.add(party, z, _constant(suite, party, z.shape, half, z.scale)) if half else z)
+        more = by // 2 if add else excess(by)
+        taken.append(suite.add(party, z, _constant(suite, party, z.shape, more, z.scale)) if more else z)
     # 1. one of the two integers next to the quotient
     pairs = [(z, by) for z, (_, by) in zip(taken, dividends, strict=True)]
     quotients = suite.truncate_all(party, pairs)
     # 2. on which side of it z is
-    rests = [
-        suite.sub(party, z.at(1), suite.scale_by(party, q.at(1), by)).words()
-        for (z, by), q in zip(pairs, quotients, strict=True)
-    ]
+    rests, several = [], []
+    for (z, by), given, q in zip(dividends, taken, quotients, strict=True):
+        rest = suite.sub(party, (given if add else z).at(1), suite.scale_by(party, q.at(1), by))
+        rests.append(rest.words())
+        several.append(0 if add else excess(by))
+        if several[-1]:
+            rests.append(suite.add(party, rest, _constant(suite, party, rest.shape, by, 1)).words())
     words = torch.cat(rests, 1) if len(rests) > 1 else rests[0]
     sign = suite.negative(party, Share.of(words, (words.shape[1],)))
     below = suite.bit_share(party, sign, (words.shape[1],))
     # 3. correct
     out, at = [], 0
-    for q in quotients:
-        one = Share(below.body, (q.numel,), 1, None, at)
-        at += q.numel
-        corrected = suite.sub(party, Share.of(q.words(), (q.numel,)), one)
+    for q, two in zip(quotients, several, strict=True):
+        corrected = Share.of(q.words(), (q.numel,))
+        for _ in range(2 if two else 1):
+            corrected = suite.sub(party, corrected, Share(below.body, (q.numel,), 1, None, at))
+            at += q.numel
         out.append(Share(corrected.body, q.shape, q.scale))
     return out
 
 
 def floor(suite: Any, party: Party, z: Share, by: int) -> Share:
-    """floor(z / by) for any by but zero; |z| <= 2^62 - |by|.  Five rounds, none for by = 1 or -1."""
+    """floor(z / by) for any by but zero; |z| < 2^62.  Five rounds, none for by = 1 or -1."""
     if by < 0:
         return floor(suite, party, suite.neg(party, z), -by)
     return floor_all(suite, party, [(z, by)])[0] if by > 1 else z
@@ -105,7 +117,12 @@ def shift_right_cost(holders: int, n: int, bits: int) -> Cost:
 
 
 def floor_cost(holders: int, n: int, by: int = 3) -> Cost:
-    """Of n quotients: 20.25 bytes an element and peer, 65 from the dealer (62 for a power of two up to 2^40)."""
+    """Of n quotients: 32.5 bytes an element and peer, 114 from the dealer; for a power of two, as `nearest_cost`."""
+    return truncate_cost(holders, n, by) + negative_cost(holders, 2 * n if excess(by) else n)
+
+
+def nearest_cost(holders: int, n: int, by: int = 3) -> Cost:
+    """20.25 bytes an element and peer, 65 from the dealer (62 for a power of two up to 2^40)."""
     return truncate_cost(holders, n, by) + negative_cost(holders, n)
 
 
@@ -155,9 +172,9 @@ def nearest(base: Suite) -> Suite:
 
 def nearest_relu_cost(holders: int, n: int, by: int = 3) -> Cost:
     """A ReLU and the division of its result."""
-    return relu_cost(holders, n, truncated=False) + floor_cost(holders, n, by)
+    return relu_cost(holders, n, truncated=False) + nearest_cost(holders, n, by)
 
 
 def nearest_select_cost(holders: int, n: int, by: int = 3) -> Cost:
     """A selection and the division of its result."""
-    return select_cost(holders, n, truncated=False) + floor_cost(holders, n, by)
+    return select_cost(holders, n, truncated=False) + nearest_cost(holders, n, by)

@@ -79,13 +79,12 @@ def negative(party: Party, x: Share) -> Bit:
 
 @opens("relu", asks=("compare",))
 def relu(party: Party, x: Share, by: int = 1) -> Share:
-    """max(x, 0) / by, with the bits x >= 0 left on the result's body.  Three rounds.
+    """max(x, 0) / by, with the bits x > 0 left on the result's body.  Three rounds.
 
-    Takes every x; with a truncation, what that takes.  The slope at 0 is 1, as in the
-    paper (torch's is 0): no threshold but 0 is exact for 2^64 values and one comparison.
+    Takes any x above -2^63; with a truncation, what that takes.
 
     1. Open c = x + offset + r.
-    2. The sign of x (two rounds).
+    2. The sign of x - 1 (two rounds): x > 0, so that the slope at 0 is 0 (in the paper, 1).
     3. Select: linear in what P2 shared of the dealt bit, r and their products.
     """
     by_ = divisor(by) if by > 1 else None
@@ -93,14 +92,14 @@ def relu(party: Party, x: Share, by: int = 1) -> Share:
     words, keys = x.words(), party.dealer.keys
     material = _deal(party, words.shape[1], True, by_)
     [c] = party.channel.open([ring.truncate_mask(keys, material.base, offset, words)], "relu")
-    bit = _sign(party, material, c, offset).flipped()
+    bit = _sign(party, material, c, offset + 1).flipped()
     out = ring.select_finish(keys, material.base, by_, True, c, bit.beta, bit.rho, material.more)
     result = Share.of(out, x.shape, x.scale // by)
     result.body.sign = bit
     return result
 
 
-larger = larger_by(relu, ties=True)
+larger = larger_by(relu)
 
 
 def negative_cost(holders: int, n: int) -> Cost:

@@ -116,7 +116,7 @@ MUTANTS = [
     *runtime(
         "channel",
         ("an undeclared cause", "if cause not in CAUSES:", "if False:", LEDGER),
-        ("other messages are taken", "if theirs != cause or words.shape != mine.shape:", "if words.shape != mine.shape:", THREADS),
+        ("other messages are taken", "if theirs != cause or words.shape != (count,):", "if words.shape != (count,):", THREADS),
         ("a round that is not listed", "if self.where and ledger.kept():", "if self.where and ledger.kept() and cause != 'compare':", LEDGER),
     ),
     *runtime(

@@ -40,6 +40,8 @@ def nearest(z, by):
 @pytest.mark.parametrize("by", DIVISORS)
 def test_floor(setting, by, rng):
     z = dividends(rng, by, 150)
+    ends = torch.tensor([s * ((1 << 62) - 1 - d) for s in (1, -1) for d in (0, 1, 2, by - 1, by // 2)])
+    z = torch.cat([z, ends, ends + 1 - ends.sign()])
     opened, cost = setting.run(lambda suite, party, x: exact.floor(suite, party, x, by), z)
     assert torch.equal(opened, floors(z, by))
     opened, _ = setting.run(lambda suite, party, x: exact.floor(suite, party, x, -by), z)
@@ -57,7 +59,7 @@ def test_truncation_to_nearest(setting, by, rng):
     z = dividends(rng, by, 150)
     opened, cost = setting.run(lambda suite, party, x: under(setting).truncate(party, x, by), (z, by * 7))
     assert torch.equal(opened, nearest(z, by))
-    assert cost == setting.costs(exact.floor_cost(setting.holders, z.numel(), by))
+    assert cost == setting.costs(exact.nearest_cost(setting.holders, z.numel(), by))
 
 
 @pytest.mark.parametrize("holders", [2, 3])
@@ -84,7 +86,7 @@ def test_several_in_the_rounds_of_one(setting, rng):
     (one, two), cost = setting.run(operation, (a, 3000), (b, 5 << 20))
     assert torch.equal(one.reshape(-1), nearest(a.t().reshape(-1), 1000))
     assert torch.equal(two, nearest(b, 1 << 20))
-    declared = exact.floor_cost(setting.holders, 50)
+    declared = exact.nearest_cost(setting.holders, 50)
     declared = replace(declared, dealt=declared.dealt - 8 * (30 - 15 - 4))  # 30 of them by a power of two
     assert cost == setting.costs(declared)
     assert under(setting).truncate_all(None, []) == []
