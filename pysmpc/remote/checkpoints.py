@@ -39,6 +39,8 @@ class Checkpoints:
         run, place = check_run(folder.resolve().name), folder / self._me
         name = checkpoint.next_id(place)
         keep = Keep(run, name, _digest(name, facts), {key: reference(value) for key, value in secret.items()})
+        for value in secret.values():
+            value.window().words()  # what is still to be made of it is made by all parties
         try:
             self._agreed(self._recorder.tell(keep))
             checkpoint.write(place, name, self._me, facts, plain)

@@ -238,6 +238,7 @@ class Recorder:
             window = value.window()
             count = window.numel
             number = self._send(Open(reference(value), self.state()), (), None)
+            window.words()  # what is still to be made of it is made by all parties
             self.session.party.channel.count([torch.empty((0, count))], "reveal", [window.shape])  # type: ignore[attr-defined]
             return self._receive(number, count).reshape(window.shape)
 

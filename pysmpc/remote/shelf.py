@@ -163,6 +163,12 @@ class Shelving:
 
     def do(self, operation: Keep | Recall) -> bool:
         """Write this worker's shares of values, or read them; whether there was something to do."""
+        values = []
+        if isinstance(operation, Keep):
+            cell, origin = self._replay.cell, self._replay.origin
+            values = [(key, window(ref, cell(ref.slot)), origin(ref)) for key, ref in operation.values.items()]
+            for _, value, _ in values:
+                value.window().words()  # the provider may have to deal for it
         if self._shelf is None:
             return False
         facts = (self._driver, operation.run, operation.checkpoint, operation.digest, self._holders)
@@ -170,8 +176,6 @@ class Shelving:
         if isinstance(operation, Recall):
             self._part = self._shelf.read(*facts)
         else:
-            cell, origin = self._replay.cell, self._replay.origin
-            values = [(key, window(ref, cell(ref.slot)), origin(ref)) for key, ref in operation.values.items()]
             self._shelf.write(*facts, values)
         return True
 

@@ -78,7 +78,10 @@ def test_bits(bits, less, rng):
 
 @pytest.mark.parametrize("less", [False, True])
 def test_a_later_part(less, rng):
-    Run(rng, 63, less, 150, first=512).check()
+    run = Run(rng, 63, less, 150, first=512)
+    run.check()
+    # under a hash of its own
+    assert run.key.values()[:2] == total(run.keys, BASE, 2 * (512 // 128 + 1))[-2:]
 
 
 def test_every_point_of_a_leaf(rng):

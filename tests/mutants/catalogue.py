@@ -21,6 +21,10 @@ SESSION = f"{RUNTIME}/test_session.py"
 VIEWS = "tests/security/test_views.py"
 KEYS = f"{VIEWS}::test_keys_are_distinct_and_uniform"
 LEDGER = "tests/security/test_ledger.py"
+FSS, FSS_BITS = f"{PROTOCOLS}/test_fss.py", f"{KERNELS}/test_fss_bits.py"
+SNN, SNN_KERNELS = f"{PROTOCOLS}/test_securenn.py", f"{KERNELS}/test_securenn.py"
+REMOTE = "tests/remote"
+POLICY, INTRUDERS, FAULTS = f"{REMOTE}/test_policy.py", f"{REMOTE}/test_intruders.py", f"{REMOTE}/test_faults.py"
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ def protocol(name, *faults):
 
 def runtime(name, *faults):
     return [Mutant(what, f"pysmpc/runtime/{name}.py", old, new, tests) for what, old, new, tests in faults]
+
+
+def remote(name, *faults):
+    return [Mutant(what, f"pysmpc/remote/{name}.py", old, new, tests) for what, old, new, tests in faults]
 
 
 def core(name, *faults, target="portable"):
@@ -201,5 +209,108 @@ MUTANTS = [
         "product.c",
         ("shares of the wrong mask", "multiply(p, p->x.opened, left ? y : mask,", "multiply(p, p->x.opened, left ? mask : y,", PRODUCTS),
         ("padding is not zero", "out[j] = from < 0 ? 0 : b->data[from];", "out[j] = b->data[from < 0 ? 0 : from];", f"{KERNELS}/test_product.py"),
+    ),
+    *core(
+        "fss_bits.inc.h",
+        ("a wrong correction", "correction = y[i] ^ h[i] ^ z[i] ^ (d[i] & ~right);", "correction = y[i] ^ h[i] ^ z[i] ^ (d[i] & right);", FSS_BITS),
+        ("missing control bit", "left = h[i] ^ y[i] ^ (correction & bits_control(state[i]));", "left = h[i] ^ y[i] ^ correction;", FSS_BITS),
+        ("a level too few", "level < bits - BITS_BELOW; level++, key += 2 * m)", "level + 1 < bits - BITS_BELOW; level++, key += 2 * m)", FSS_BITS),
+        ("the parity of the wrong children", "if (less) parity[i] ^= left & right;", "if (less) parity[i] ^= left & ~right;", FSS_BITS),
+        ("off by one at the leaf", "from = 0 - one;", "from = 0 - one - one;", FSS_BITS),
+        ("both roots of one party", "words[2 * i] = (words[2 * i] & ~(u64)1) | rank;", "words[2 * i] = words[2 * i] & ~(u64)1;", FSS_BITS),
+        ("the constant in the clear", "other[i] ^= own[i];", "other[i] = 0;", FSS_BITS),
+        ("the constant at both parties", "if (rank == 0)\n            for", "if (rank < 2)\n            for", FSS_BITS),
+        ("a leaf without its correction", "(bits_load(row, at + i) & bits_control(s->v[at + i]))", "bits_load(row, at + i)", FSS_BITS),
+        ("the other half of a leaf", "(leaf[2 * i] & ~above) | (leaf[2 * i + 1] & above)", "(leaf[2 * i] & above) | (leaf[2 * i + 1] & ~above)", FSS_BITS),
+    ),
+    *core(
+        "fss.c",
+        ("the key of the other party", "c->k->fss_bits_eval(c->h->keys + p.row,", "c->k->fss_bits_eval(c->h->keys + c->h->count - 1 - p.row,", FSS),
+        ("one hash for all batches", "size_t at = first / GRAIN * SALT;", "size_t at = first / ((size_t)1 << 40) * SALT;", FSS_BITS),
+        ("a hash that one holder chose", "for (size_t i = 1; i < h->count; i++) k->prg_add(&h->keys[i], stream, at, salt, salt, SALT);", "", FSS_BITS),
+    ),
+    *core(
+        "fss.inc.h",
+        ("missing control bit", "sum[k].v[i] += v[k].v[i] + (row.v[i] & fss_bit(s.lo[i], 0));", "sum[k].v[i] += v[k].v[i] + row.v[i];", f"{KERNELS}/test_fss.py"),
+        ("both parties add", "v8 minus = (v8){0} - (u64)rank;", "v8 minus = (v8){0};", f"{KERNELS}/test_fss.py"),
+    ),
+    *protocol(
+        "fss",
+        ("one mask for all bits", "base, n, keys = party.dealer.streams(MATERIAL), bit.n, party.dealer.keys", "base, n, keys = party.dealer.streams(0), bit.n, party.dealer.keys", FSS),
+        ("bits under no mask", "return out.bitwise_xor_(self.own)", "return out.copy_(self.own)", FSS),
+        ("missing flip", "return bit.flipped() if self.flip else bit", "return bit", COMPARISON),
+        ("off by one at 0", "bit = _sign(party, base, c, offset + 1).flipped()", "bit = _sign(party, base, c, offset).flipped()", COMPARISON),
+        ("every party adds the public bit", "own[party.lead] ^= ring", "own ^= ring", FSS),
+        ("bit of the wrong stream", "self.opened.append(Bit(beta, rho, base + RHO))", "self.opened.append(Bit(beta, rho, base + RHO + 1))", COMPARISON),
+        ("keys of the mask's stream", "SALT = 9", "SALT = 0", FSS),
+    ),
+    *core(
+        "securenn.inc.h",
+        ("no permutation", "snn_shuffle(control + SNN_CONTROL * i, c);", "", SNN),
+        ("not multiplied", "snn_halves y = (snn_halves)(SNN_AT(s, row, part) + 1);", "snn_halves y = (snn_halves)(snn_all(1) + (SNN_AT(s, row, part) & 0));", f"{SNN_KERNELS} {SNN}"),
+        ("digits without a mask", "snn_reduce((snn_bytes)(even | odd << 8) + mask);", "snn_reduce((snn_bytes)(even | odd << 8) + (mask & 0));", f"{SNN_KERNELS} {SNN}"),
+        ("the mask does not cancel", "if (!lead) mask = snn_all(SNN_P) - mask;", "", SNN_KERNELS),
+        ("factors that may be zero", "snn_symbols(key, stream, at, SNN_P - 1, out);", "snn_symbols(key, stream, at, SNN_P, out);", f"{SNN_KERNELS} {SNN}"),
+        ("missing wrap at 2^64", "snn_pick(fixed, snn_all(row ? one : 0), c);", "c;", f"{SNN_KERNELS} {SNN}"),
+        ("beta is not applied", "carry = less ? ~beta : beta;", "carry = less ? ~(v8){0} : (v8){0};", SNN_KERNELS),
+        ("bits that are not shared", "snn_reduce(snn_spread(planes[row][i], part) + snn_all(SNN_P) - *symbol);", "snn_spread(planes[row][i], part);", SNN_KERNELS),
+    ),
+    *core(
+        "odd.inc.h",
+        ("missing wrap", "return odd_from(sum + (sum < x)); /* 2^64 is 1 */", "return odd_from(sum);", f"{SNN_KERNELS} {SNN}"),
+        ("the carry of the masks is forgotten", "odd_add(1 + alpha, after)", "odd_add(1 + (alpha & 0), after)", SNN),
+    ),
+    *protocol(
+        "securenn",
+        ("swapped parties", "second[row] if rank else first[row] +", "first[row] if rank else second[row] +", SNN),
+        ("the provider sees shares", "second[row] if rank else first[row] + ring.wrap(shift[0]), out=message[row])", "0 * second[row] if rank else 0 * first[row] + ring.wrap(shift[0]), out=message[row])", SNN),
+        ("one mask for both shares", "pair.draw(base + PAIR_MASKS + 1, n)", "pair.draw(base + PAIR_MASKS, n)", SNN),
+        ("beta is not taken back", "beta = residues.control_bits(pair, own + PAIR_CONTROL, n)[:1]", "beta = 0 * residues.control_bits(pair, own + PAIR_CONTROL, n)[:1]", SNN),
+        ("what P2 found in the open", "torch.bitwise_xor(residues.found(asked, n), known.pop(), out=out)", "out.copy_(residues.found(asked, n))", SNN),
+        ("values that are one in the odd ring", "NEGATIVE = (1, -1)", "NEGATIVE = (0, 0)", SNN),
+    ),
+    *protocol(
+        "securenn_signs",
+        ("off by one at 0", "_sign(party, material, c, offset + 1).flipped()", "_sign(party, material, c, offset).flipped()", SNN),
+        ("the top bit is compared, too", "LOW = (1 << 63) - 1", "LOW = -1", SNN),
+    ),
+    *remote(
+        "policy",
+        ("the right to open is not asked for", "if \"open\" not in self._config.drivers.get(driver, ()):", "if False:", POLICY),
+        ("consent is ignored", "if reason is not None:\n            raise OpenNotPermittedError(reason)", "if False:\n            raise OpenNotPermittedError(reason)", POLICY),
+        ("an opening is not logged", "self._record({**facts, \"request\": request}, reason)", "pass", POLICY),
+        ("an approval serves for ever", "(self._state / APPROVED / request).unlink()", "(self._state / APPROVED / request).stat()", POLICY),
+        ("items of one number for all", "if items < rule.min_items * count:", "if items < rule.min_items:", POLICY),
+        ("data for everybody", "if driver not in permitted:", "if False:", f"{REMOTE}/test_data.py"),
+    ),
+    *remote(
+        "replay",
+        ("an owner is forgotten", "return Origin(self.owners | other.owners,", "return Origin(other.owners,", POLICY),
+        ("what is written into a value forgets", "if func._schema.is_mutable:", "if False:", POLICY),
+    ),
+    *remote(
+        "worker",
+        ("a peer of any name", "if name not in config.peers:", "if False:", INTRUDERS),
+        ("whoever is certified drives", "if \"compute\" not in config.drivers.get(name, ()):", "if False:", INTRUDERS),
+    ),
+    *remote(
+        "attendance",
+        ("operations out of order", "if batch.first != self._received + 1:", "if False:", FAULTS),
+        ("the credit is ignored", "if self._received - self.done > BACKLOG:", "if False:", FAULTS),
+        ("a provider of the driver's choice", "if setup.provider not in (config.name, *config.providers) or set(setup.holders) & set(config.providers):", "if False:", INTRUDERS),
+    ),
+    *runtime(
+        "wire",
+        ("no limit of length", "if length > LIMITS[kind]:", "if False:", f"{RUNTIME}/test_wire.py"),
+        ("more of a tensor than announced", "if not 0 < part.nbytes <= self.left:", "if not 0 < part.nbytes:", f"{RUNTIME}/test_wire.py"),
+    ),
+    *runtime(
+        "tls",
+        ("old versions of TLS", "context.minimum_version = ssl.TLSVersion.TLSv1_3", "context.minimum_version = ssl.TLSVersion.TLSv1_2", f"{RUNTIME}/test_tls.py"),
+        ("the peer's name is not pinned", "return context\n\n    def client", "context.check_hostname = False\n        return context\n\n    def client", f"{RUNTIME}/test_tls.py"),
+    ),
+    *runtime(
+        "links",
+        ("a round may be replayed", "header = HEADER.pack(VERSION, _CAUSES.index(cause), 0, self._round, words)", "header = HEADER.pack(VERSION, _CAUSES.index(cause), 0, 0, words)", f"{RUNTIME}/test_links.py"),
     ),
 ]  # fmt: skip

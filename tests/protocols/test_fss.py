@@ -129,6 +129,30 @@ def test_signs_of_edges_and_their_neighbours():
         assert cost == fss.negative_cost(2, x.numel())
 
 
+def test_no_stream_serves_twice(monkeypatch):
+    """Masks of values and of bits, salts and roots of keys: each from streams of its own."""
+    used = []
+
+    def noting(owner, name, streams):
+        original = getattr(owner, name)
+
+        def wrapper(*arguments):
+            used.extend(streams(*arguments))
+            return original(*arguments)
+
+        monkeypatch.setattr(owner, name, wrapper)
+
+    noting(ring, "truncate_mask", lambda keys, base, *rest: [base])
+    noting(ring, "fss_bits_deal", lambda keys, mask, base, *rest: [base, base + 1])
+    noting(fss.Hidden, "under", lambda bit, base, keys: [base + fss.RHO])
+    a = sy.encrypt(torch.randn(50), sy.virtual("alice", "bob", protocol="fss"))
+    for _ in range(2):
+        (a > 0).sum(), (a == 0).sum()
+        _, _, _ = torch.relu(a), (a > 0) * a, (a < 1).long() + 1
+    assert len(used) == 2 * (5 * 3 + 5 + 1)  # and the value that is selected
+    assert len(set(used)) == len(used)
+
+
 CHUNK = 1 << 17
 
 

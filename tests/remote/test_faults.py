@@ -12,6 +12,7 @@ import torch
 
 import pysmpc as sy
 from pysmpc.errors import ChannelError, PysmpcError, RemoteError, WorkerLost
+from pysmpc.remote import attendance
 from pysmpc.remote.local import LocalWorkers
 from pysmpc.remote.messages import Batch, Call, Drop, Dtype, Plain, Ref, Seq
 from pysmpc.runtime import tls
@@ -253,6 +254,19 @@ def test_operations_out_of_order(workers):
     sy.encrypt(torch.ones(4), parties)
     with pytest.raises(ChannelError):
         parties.wait()
+    parties.close()
+
+
+def test_a_driver_that_does_not_wait(workers, monkeypatch):
+    """A worker keeps no more operations than may wait."""
+    monkeypatch.setattr(attendance, "BACKLOG", 8)
+    parties = workers.connect()
+    x = sy.encrypt(torch.ones(4), parties)
+    with contextlib.suppress(ChannelError):
+        for _ in range(40):
+            x = x + 1
+    with pytest.raises(ChannelError):
+        sy.decrypt(x)
     parties.close()
 
 

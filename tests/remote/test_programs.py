@@ -162,7 +162,9 @@ def test_protocols_that_need_more_of_the_provider(workers, parties, protocol):
         loss = F.mse_loss(net(a), b)
         loss.backward()
         optimizer.step()
-        return sy.decrypt(loss), *(sy.decrypt(q) for q in net.parameters()), sy.decrypt((a > 0.5).sum())
+        above, count = a > 0.5, (b > 0).sum()  # bits that nobody has read yet, and read ones
+        where = sy.decrypt(torch.where(a == 0, a, a + above))
+        return sy.decrypt(loss), *(sy.decrypt(q) for q in net.parameters()), sy.decrypt(above), sy.decrypt(count), where
 
     before = parties.stats.copy()
     everywhere(parties, program, atol=32 * ULP)
