@@ -9,7 +9,16 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 pytest.register_assert_rewrite(
-    "networks", "protocol_cases", "remotes", "settings", "kernel_oracles", "maskings", "op_checks", "twins", "views"
+    "networks",
+    "protocol_cases",
+    "remotes",
+    "settings",
+    "kernel_oracles",
+    "maskings",
+    "op_checks",
+    "parsers",
+    "twins",
+    "views",
 )
 
 

@@ -61,7 +61,7 @@ from pysmpc.runtime.wire import MESSAGE, PACKED, WORDS, Gather, Stream, tensor_f
 
 log = logging.getLogger("pysmpc.worker")
 
-UNPACKED = 1 << 24  # bytes of one batch of operations
+UNPACKED = 1 << 22  # bytes of one batch of operations; as objects, some 35 times as many
 ACK_EVERY = 64
 BACKLOG = 4096  # operations that may wait; a driver keeps to far fewer
 

@@ -6,6 +6,7 @@ workers by a window of operations and bytes, and waits only for that and for wha
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import zlib
@@ -18,6 +19,7 @@ import torch
 from pysmpc import errors
 from pysmpc.errors import ChannelError, PeerLost, PysmpcError, RemoteError, WorkerLost
 from pysmpc.federated import errors as federated_errors
+from pysmpc.remote.arguments import dtype_of
 from pysmpc.remote.messages import (
     Ack,
     Ask,
@@ -26,15 +28,19 @@ from pysmpc.remote.messages import (
     Bye,
     Denied,
     Failed,
+    Fetch,
     Found,
+    Keep,
     Kept,
     Open,
     Opened,
     Operation,
     Ready,
+    Recall,
     Report,
     Search,
     Setup,
+    Shelve,
     Shelved,
     Up,
 )  # fmt: skip
@@ -54,6 +60,7 @@ _DENIALS: dict[str, type[PysmpcError]] = {
     "GetNotPermittedError": federated_errors.GetNotPermittedError,
     "ObjectNotFoundError": federated_errors.ObjectNotFoundError,
 }
+_ANSWERS: dict[type[Any], type[Any]] = {Ask: Report, Search: Found, Shelve: Shelved}
 _ECHOES = frozenset(["ChannelError", "PeerLost", "Cancelled"])
 
 
@@ -90,7 +97,8 @@ class Link:
         self._unacked = 0
         self._queries = 0
         self._opened: dict[tuple[int, str], Any] = {}  # a tensor, Denied or Kept
-        self._opens: dict[int, torch.dtype] = {}
+        self._due: dict[tuple[int, str], tuple[torch.dtype, int]] = {}  # what was asked for: elements, bytes
+        self._asked: dict[tuple[int, str], type[Any]] = {}
         self._answers: dict[tuple[int, str], Any] = {}
         self._places: deque[tuple[int, str]] = deque(maxlen=1024)
         try:
@@ -116,6 +124,7 @@ class Link:
         self._next += 1
         self._batch.append(operation)
         self._places.append((number, _place()))
+        self._expect(number, operation)
         size = 0
         for tensor in buffers:
             self._parts.append((None, tensor))
@@ -130,6 +139,20 @@ class Link:
         if len(self._batch) >= BATCH or self._large >= LARGE or isinstance(operation, Open):
             self.flush()
         return number
+
+    def _expect(self, number: int, operation: Operation) -> None:
+        """Note what will be sent back for an operation, and by whom: nothing else is taken."""
+        if isinstance(operation, Open):
+            due = torch.int64, 8 * math.prod(operation.ref.size)
+        elif isinstance(operation, Fetch):
+            dtype = dtype_of(operation.dtype)
+            due = dtype, dtype.itemsize * math.prod(operation.shape)
+        elif isinstance(operation, Keep | Recall):
+            due = torch.int64, 0
+        else:
+            return
+        for name in [operation.owner] if isinstance(operation, Fetch) else self.holders:
+            self._due[number, name] = due
 
     def flush(self) -> None:
         """Send what is queued, and wait while the workers are too far behind."""
@@ -167,12 +190,10 @@ class Link:
             total += each
         return total
 
-    def fetched(self, number: int, owner: str, dtype: torch.dtype) -> torch.Tensor:
-        """What an owner sent in the clear."""
-        self._opens[number] = dtype
+    def fetched(self, number: int, owner: str) -> torch.Tensor:
+        """What an owner sent in the clear, flat."""
         self.flush()
         self._until(lambda: (number, owner) in self._opened, None, owner)
-        del self._opens[number]
         found: torch.Tensor | Denied = self._opened.pop((number, owner))
         if isinstance(found, Denied):
             raise _DENIALS.get(found.kind, RemoteError)(found.text)
@@ -213,7 +234,9 @@ class Link:
         self._check()
         self._queries += 1
         worker = next(w for w in self._workers if w.name == name)
-        worker.stream.queue(*framed(MESSAGE, pack(make(self._queries))))
+        question = make(self._queries)
+        worker.stream.queue(*framed(MESSAGE, pack(question)))
+        self._asked[self._queries, name] = _ANSWERS[type(question)]
         return self._queries
 
     # --- moving bytes ---
@@ -317,23 +340,29 @@ class Link:
         else:
             raise ChannelError(f"{worker.name} sent a frame of kind {kind} that nothing asked for")
         if worker.gather is not None and not worker.gather.left:
-            dtype = self._opens.get(worker.gathering, torch.int64)
-            self._opened[worker.gathering, worker.name] = worker.gather.tensor(dtype)
+            key = worker.gathering, worker.name
+            self._opened[key] = worker.gather.tensor(self._due.pop(key)[0])
             worker.gather = None
 
     def _on_message(self, worker: _Worker, message: Any) -> None:
         if isinstance(message, Ack | Beat):
             worker.acked = max(worker.acked, message.number)
         elif isinstance(message, Opened):
+            if message.size != self._due.get((message.number, worker.name), (None, -1))[1]:
+                raise ChannelError(f"{worker.name} sent {message.size} bytes that nobody asked for")
             worker.gather, worker.gathering = Gather(message.size, worker.name), message.number
         elif isinstance(message, Denied | Kept):
+            if self._due.pop((message.number, worker.name), None) is None:
+                raise ChannelError(f"{worker.name} answered what nobody asked")
             self._opened[message.number, worker.name] = message
         elif isinstance(message, Failed):
             worker.failed = message
         elif isinstance(message, Ready):
             worker.ready = True
-        elif isinstance(message, Found | Report | Shelved):
+        elif self._asked.pop((message.number, worker.name), None) is type(message):
             self._answers[message.number, worker.name] = message
+        else:
+            raise ChannelError(f"{worker.name} answered what nobody asked")
 
 
 def ask(tls: Any, name: str, where: str) -> dict[str, Any]:

@@ -158,7 +158,7 @@ class DataPointer:
         steps = [[encode(x, buffers) for x in step] for step in self._steps]
         message = Fetch(self.owner, self.name, steps, list(self.shape), NAMES[self.dtype])
         number = self._parties.link.send(message, buffers, None)
-        flat: torch.Tensor = self._parties.link.fetched(number, self.owner, self.dtype)
+        flat: torch.Tensor = self._parties.link.fetched(number, self.owner)
         return flat.reshape(self.shape)
 
 

@@ -19,6 +19,7 @@ import msgspec
 from pysmpc.runtime.wire import MESSAGE, Buffer, Stream, framed, pack
 
 BEAT = 0.5  # seconds
+UNREAD = 64  # parts of messages to a driver who does not read them, after which nothing more of it is read
 
 
 class Control:
@@ -61,10 +62,11 @@ class Control:
         grace = None
         try:
             while True:
-                while (frame := self._stream.pull()) is not None:
+                while self._stream.unsent < UNREAD and (frame := self._stream.pull()) is not None:
                     self._on_frame(*frame)
-                while self._outbox:
-                    self._stream.queue(*self._outbox.popleft())
+                    self._collect()
+                self._collect()
+                full = self._stream.unsent >= UNREAD
                 now = time.monotonic()
                 done = self._stream.push()
                 if self._ending:
@@ -76,7 +78,8 @@ class Control:
                     if done:
                         self._stream.queue(*framed(MESSAGE, pack(self._beat())))
                         self._stream.push()
-                self._pause(min(due, grace or due))
+                if not full or self._stream.unsent >= UNREAD:  # else there may be more, decrypted and unread
+                    self._pause(min(due, grace or due))
         finally:
             with self._lock:
                 self._closed = True
@@ -84,9 +87,14 @@ class Control:
                     os.close(end)
             self._stream.close()
 
+    def _collect(self) -> None:
+        while self._outbox:
+            self._stream.queue(*self._outbox.popleft())
+
     def _pause(self, until: float) -> None:
         poller = select.poll()
-        poller.register(self._stream.fileno(), self._stream.events)
+        reading = select.POLLIN if self._stream.unsent < UNREAD else 0
+        poller.register(self._stream.fileno(), self._stream.events & (reading | select.POLLOUT))
         poller.register(self._wake, select.POLLIN)
         for descriptor, _ in poller.poll(max(until - time.monotonic(), 0) * 1000):
             if descriptor == self._wake:

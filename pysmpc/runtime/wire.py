@@ -100,6 +100,11 @@ class Stream:
             views = [memoryview(b"".join(views))]
         self._out.extend(views)
 
+    @property
+    def unsent(self) -> int:
+        """Parts that wait for `push`."""
+        return len(self._out)
+
     def push(self) -> bool:
         """Write what is queued; whether all of it went."""
         while self._out:

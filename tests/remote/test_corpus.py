@@ -1,0 +1,140 @@
+"""Inputs that fuzzing kept (tests/remote/fuzz.py): each is read, or refused by name, in little memory."""
+
+import importlib.util
+import resource
+import time
+from pathlib import Path
+
+import msgspec
+import parsers
+import pytest
+import torch
+from networks import kept
+from remotes import Workers
+
+import pysmpc as sy
+from pysmpc.errors import ChannelError
+from pysmpc.remote import attendance, messages
+from pysmpc.remote.messages import Batch, Call, Seq
+from pysmpc.runtime import control, tls
+from pysmpc.runtime.wire import MESSAGE, framed, pack
+
+CORPUS = Path(__file__).parent / "corpus"
+SPARE = 1 << 30  # bytes of addresses beyond those in use
+
+
+@pytest.fixture
+def bounded():
+    """Memory beyond SPARE is not to be had."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + SPARE, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.parametrize("name", parsers.TARGETS)
+def test_what_fuzzing_kept(name, bounded, threads):
+    threads(1)
+    inputs = msgspec.msgpack.decode((CORPUS / f"{name}.msgpack").read_bytes(), type=list[bytes])
+    assert len(inputs) > 10
+    said = [parsers.run(name, each) for each in (*inputs, *parsers.seeds(name))]
+    assert len(set(said)) > 3  # they do not all fail at the same point
+
+
+def test_the_seeds_are_understood():
+    """Fuzzing starts from operations that run, or it would never come beyond the first check."""
+    replay = parsers.session()
+    done = 0
+    with torch._C._AutoDispatchBelowAutograd():
+        for operation in parsers.OPERATIONS[:7]:
+            replay.run(operation, iter(()))
+            done += 1
+    assert len(replay) == 3 + done
+    assert not any(parsers.run("spoken", bytes([5]) + pack(each)) for each in parsers.UP)
+
+
+def test_a_fault_would_be_seen(monkeypatch):
+    def broken(data):
+        raise IndexError
+
+    monkeypatch.setitem(parsers.TARGETS, "frames", broken)
+    with pytest.raises(IndexError):
+        parsers.run("frames", b"x")
+
+
+@pytest.mark.slow
+def test_fuzzing_runs(tmp_path):
+    """A second of it, where atheris is installed."""
+    if importlib.util.find_spec("atheris") is None:
+        pytest.skip("needs atheris")
+    spec = importlib.util.spec_from_file_location("fuzz", Path(__file__).parent / "fuzz.py")
+    fuzz = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fuzz)
+    fuzz.CORPUS = tmp_path
+    assert fuzz.fuzz("rounds", 1)
+    assert fuzz.load("rounds")
+
+
+# --- memory that a peer could ask for -----------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("item", [None, Seq([]), messages.Plain("", [], [], b"")], ids=lambda x: type(x).__name__)
+def test_a_batch_of_nothing_takes_little_memory(item, bounded):
+    """As many arguments as the limit of a batch lets through."""
+    size = len(pack([item])) - 1
+    count = (attendance.UNPACKED - 100) // size
+    body = pack(Batch(0, [Call("aten.cat.default", [item] * count, {}, [])]))
+    assert len(body) <= attendance.UNPACKED
+    attending = parsers.Attending()
+    try:
+        packer = parsers.zlib.compressobj(1)
+        attending._on_frame(parsers.PACKED, memoryview(packer.compress(body) + packer.flush(parsers.zlib.Z_SYNC_FLUSH)))
+        assert len(attending.operations) == 1
+    finally:
+        attending.close()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        messages.Opened(0, 8),
+        messages.Opened(10_000, 0),
+        messages.Denied(10_000, "", ""),
+        messages.Kept(10_000),
+        messages.Found(1, []),
+        messages.Report(9, {}),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_a_worker_that_answers_what_nobody_asked(office, message):
+    """It cannot fill the driver's memory with answers."""
+    with Workers(office.folder) as workers, workers.connect() as parties:
+        x = sy.encrypt(torch.ones(2), parties)
+        parties.wait()
+        [there] = workers.workers["bob"].attendances.values()
+        there._control.post(message)
+        with pytest.raises(ChannelError, match=r"bob (answered what nobody|sent \d+ bytes that nobody) asked"):
+            [sy.decrypt(x) for _ in range(100)]
+
+
+def test_a_driver_that_asks_and_does_not_read(workers, office, monkeypatch):
+    """Its questions wait with it."""
+    monkeypatch.setattr(workers.workers["alice"], "report", lambda: {"text": "x" * 20_000})
+    stream = kept(tls.dial(office.tls("scientist"), "alice", workers.addresses["alice"], tls.STATUS))
+    stream.send(messages.Ask(0))
+    assert stream.receive(messages.Up).number == 0
+    [there] = workers.workers["alice"].attendances.values()
+    questions = memoryview(b"".join(b"".join(framed(MESSAGE, pack(messages.Ask(n)))) for n in range(20_000)))
+    most, heard, since = 0, 0, time.monotonic()
+    while time.monotonic() < since + 1.0:  # until it has read nothing for a second
+        if questions:
+            questions = questions[stream.write(questions[:1000]) :]
+        most = max(most, there._stream.unsent + len(there._control._outbox))
+        if there._stream.received > heard:
+            heard, since = there._stream.received, time.monotonic()
+    assert there._stream.unsent >= control.UNREAD
+    assert most <= control.UNREAD + 2
+    stream.close()
+    assert there.gone.wait(10)
