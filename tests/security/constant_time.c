@@ -16,7 +16,9 @@
 #include <valgrind/memcheck.h>
 
 #include "dispatch.h"
+#include "fss.h"
 #include "product.h"
+#include "securenn.h"
 
 enum { MOST = 1100, WORDS = (MOST + 63) / 64, HOLDERS = 3, ROOM = 240 * 64 * WORDS / 8 };
 enum { SIDE = 37, SIDES = SIDE * SIDE };
@@ -194,11 +196,34 @@ static void roles(size_t n) {
     for (int i = 0; i < 2; i++) {
         CHECK_INTO(out, product_deal, psm_product_deal(&all, &p[i], 9, out));
         CHECK_INTO(out, product_combine, psm_product_combine(&all, &p[i], 9, e, out));
+        CHECK_INTO(out, product_masks, psm_product_masks(&all, &p[i], out));
+        CHECK_INTO(out, product_part, psm_product_part(&all, &p[i], out));
     }
     CHECK_INTO(out, draw, psm_steps_table.draw(&all, 3, a, out, n));
     CHECK_INTO(out, mask, psm_steps_table.mask(&all, 3, a, out, n));
     CHECK_INTO(out, deal_sum, psm_steps_table.deal_sum(&all, 3, out, n));
     CHECK_INTO(out, deal_take, psm_steps_table.deal_take(&all, 3, out, n));
+}
+
+/* the same of two holders: keys of functions for n elements, and SecureNN's steps for many */
+static void two_holders(size_t n, size_t many) {
+    psm_holders both = {keys, 2, 0, 1}, pair = {keys + 1, 2, 0, 1};
+    for (int less = 0; less < 2; less++) {
+        psm_fss f = {63, 2, less};
+        CHECK_INTO(out, step_fss_deal, psm_fss_table.deal(&both, 3, f, a, b, c, n, 0, n, out));
+        CHECK_INTO(out, step_fss_eval, psm_fss_table.eval(&both, 3, f, a, b, 5, n, 0, n, out));
+        CHECK_INTO(out, step_fss_bits_deal, psm_fss_table.bits_deal(&both, 7, 3, f, 0, n, out));
+        CHECK_INTO(out, step_fss_bits_eval, psm_fss_table.bits_eval(&both, 3, f, a, b, 5, n, 0, n, out));
+        CHECK_INTO(out, step_snn_compare, psm_securenn_compare(&both, 5, &pair, 6, a, b, less, out, many));
+    }
+    CHECK_INTO(out, step_snn_bits, psm_securenn_bits(&both, 5, a, out, many));
+    CHECK_INTO(out, step_snn_found, psm_securenn_found(a, out, many));
+    CHECK_INTO(out, step_snn_sum, psm_securenn_sum(&both, 5, a, out, out2, many));
+    CHECK_INTO(out, step_snn_answer, psm_securenn_answer(&both, 5, a, out, many));
+    CHECK_INTO(out, step_snn_total, psm_securenn_total(&both, 5, out, many));
+    CHECK_INTO(out, step_snn_finish, psm_securenn_finish(&both, 5, &pair, 6, 1, 2, a, b, c, out, many));
+    CHECK_INTO(out, step_snn_double, psm_securenn_double(&both, 5, a, out, many));
+    CHECK_INTO(out, step_snn_opened, psm_securenn_opened(2, a, b, out, many));
 }
 
 /* --- functions that leak: the check must see them ---------------------------------------------- */
@@ -250,8 +275,9 @@ int main(int argc, char **argv) {
         selections(k, NULL, lengths[i]);
         selections(k, &power, lengths[i]);
         selections(k, &by17, lengths[i]);
-        functions(k, 1, lengths[i] % 91);
-        functions(k, 3, lengths[i] % 91);
+        functions(k, 1, lengths[i] % 171);
+        functions(k, 3, lengths[i] % 171);
+        two_holders(lengths[i] % 171, lengths[i]);
     }
     products(k, SIDE, SIDE, SIDE);
     products(k, 3, 50, 9);
