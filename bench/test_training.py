@@ -7,17 +7,30 @@ from models import lenet, mlp, step
 import pysmpc as sy
 
 
-def train(beside, parties, plain, x, y, **encoding):
+def train(beside, parties, plain, x, y, *, repeated=False, **encoding):
     hidden = sy.encrypt(plain, parties, **encoding)
     hx, hy = sy.encrypt(x, parties, **encoding), sy.encrypt(y, parties, **encoding)
     ours = torch.optim.SGD(hidden.parameters(), lr=0.02)
     theirs = torch.optim.SGD(plain.parameters(), lr=0.02)
 
+    if repeated:
+        again = sy.TrainStep(hidden, ours, squares)
+        for _ in range(6):
+            again(hx, hy)
+        assert again.repeats, again.reason
+
     def secure():
-        step(hidden, ours, hx, hy)
-        next(hidden.parameters()).cell.body  # noqa: B018  (updates that wait are part of the step)
+        if repeated:
+            again(hx, hy)
+        else:
+            step(hidden, ours, hx, hy)
+            next(hidden.parameters()).cell.body  # noqa: B018  (updates that wait are part of the step)
 
     beside(secure, lambda: step(plain, theirs, x, y), parties)
+
+
+def squares(out, target):
+    return ((out - target) ** 2).sum() / len(target)
 
 
 def infer(beside, parties, plain, x):
@@ -33,6 +46,11 @@ def test_mlp_step(beside, parties, batch, encoding):
     train(beside, parties, mlp(128, 64), torch.randn(batch, 784), torch.randn(batch, 10), **encoding)
 
 
+@pytest.mark.parametrize("batch", [64, 512])
+def test_mlp_step_repeated(beside, parties, batch):
+    train(beside, parties, mlp(128, 64), torch.randn(batch, 784), torch.randn(batch, 10), repeated=True)
+
+
 @pytest.mark.parametrize("batch", [1, 64])
 def test_mlp_inference(beside, parties, batch):
     infer(beside, parties, mlp(128, 64), torch.randn(batch, 784))
@@ -45,3 +63,7 @@ def test_lenet_forward(beside, parties, batch):
 
 def test_lenet_step(beside, parties):
     train(beside, parties, lenet(), torch.randn(64, 1, 28, 28), torch.randn(64, 10))
+
+
+def test_lenet_step_repeated(beside, parties):
+    train(beside, parties, lenet(), torch.randn(64, 1, 28, 28), torch.randn(64, 10), repeated=True)

@@ -22,6 +22,7 @@ from pysmpc.hook import TorchHook, active_hook
 from pysmpc.profiling import Network, profile
 from pysmpc.runtime.ledger import Ledger, ledger
 from pysmpc.saving import load, save
+from pysmpc.steps import TrainStep
 from pysmpc.tensor import SecretTensor
 
 __version__ = "0.1.0"
@@ -35,6 +36,7 @@ __all__ = [
     "PointerTensor",
     "SecretTensor",
     "TorchHook",
+    "TrainStep",
     "VirtualWorker",
     "decrypt",
     "distributed",

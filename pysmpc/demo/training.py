@@ -62,14 +62,18 @@ class Side(Protocol):
     def reveal(self, value: Tensor) -> Tensor:
         """The plain value."""
 
+    opens_gradients: bool  # between backward and the optimizer's step
+
     def open_gradients(self, model: nn.Module) -> None:
-        """What must happen between backward and the optimizer's step."""
+        """Make gradients plain."""
 
     def stats(self) -> Stats:
         """What the messages cost so far."""
 
 
 class PlainSide:
+    opens_gradients = False
+
     def reveal(self, value: Tensor) -> Tensor:
         return value
 
@@ -83,16 +87,15 @@ class PlainSide:
 class SecretSide:
     def __init__(self, parties: sy.Parties, *, plaintext_model: bool) -> None:
         self.parties = parties
-        self.plaintext_model = plaintext_model
+        self.opens_gradients = plaintext_model
 
     def reveal(self, value: Tensor) -> Tensor:
         opened: Tensor = sy.decrypt(value)
         return opened
 
     def open_gradients(self, model: nn.Module) -> None:
-        if self.plaintext_model:
-            for parameter in model.parameters():
-                parameter.grad = sy.decrypt(parameter.grad)
+        for parameter in model.parameters():
+            parameter.grad = sy.decrypt(parameter.grad)
 
     def stats(self) -> Stats:
         return self.parties.stats.copy()
@@ -109,15 +112,28 @@ class Fit:
     train_correct: int = 0
 
 
-def step(side: Side, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
+def loss_of(output: Tensor, targets: Tensor) -> Tensor:
+    """The squared error of an item."""
+    return ((output - targets) ** 2).sum() / len(targets)
+
+
+def stepper(side: Side, model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[Batch], float]:
     """One update; the loss before it. Opening the loss comes last, so that work still queued is part of the step."""
-    optimizer.zero_grad()
-    output = model(batch.images)
-    loss = ((output - batch.targets) ** 2).sum() / len(batch.labels)
-    loss.backward()
-    side.open_gradients(model)
-    optimizer.step()
-    return float(side.reveal(loss.detach()))
+    repeat = sy.TrainStep(model, optimizer, loss_of)
+
+    def with_open_gradients(batch: Batch) -> Tensor:
+        optimizer.zero_grad()
+        loss = loss_of(model(batch.images), batch.targets)
+        loss.backward()
+        side.open_gradients(model)
+        optimizer.step()
+        return loss.detach()
+
+    def step(batch: Batch) -> float:
+        loss = with_open_gradients(batch) if side.opens_gradients else repeat(batch.images, batch.targets)
+        return float(side.reveal(loss))
+
+    return step
 
 
 def count_correct(side: Side, model: nn.Module, batches: Sequence[Batch]) -> int:
@@ -141,13 +157,14 @@ def fit(
     """Trains `model` in place. The order of the batches follows from the seed alone, so two calls see the same."""
     result = Fit()
     optimizer = torch.optim.SGD(model.parameters(), lr=settings.lr)
+    step = stepper(side, model, optimizer)
     order = torch.Generator().manual_seed(settings.seed)
     for epoch in range(1, settings.epochs + 1):
         model.train()
         seen = 0
         for index in torch.randperm(len(train), generator=order).tolist():
             before, start = side.stats(), time.perf_counter()
-            loss = step(side, model, optimizer, train[index])
+            loss = step(train[index])
             seconds = time.perf_counter() - start
             result.losses.append(loss)
             result.seconds.append(seconds)

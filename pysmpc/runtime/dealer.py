@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -132,6 +133,15 @@ class SeedDealer:
     def next_stream(self) -> int:
         """The number that `streams` gives next."""
         return self._next_stream
+
+    @contextmanager
+    def marked(self, mark: Callable[[int], int]) -> Iterator[None]:
+        """Give numbers of a kind of their own, by which a recorded program tells them from others."""
+        self._next_stream = mark(self._next_stream)
+        try:
+            yield
+        finally:
+            self._next_stream = int(self._next_stream)
 
     def corrections(self, words: int, deal: Callable[[KeySet, torch.Tensor], Any]) -> torch.Tensor | None:
         """Deal (where the dealer is), send, receive (where the receiver is)."""

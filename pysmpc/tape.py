@@ -1,0 +1,325 @@
+"""A program recorded once, and run again without the Python in between.
+
+What the layers above do to words comes down to calls of the compiled modules, which
+take addresses and numbers, and to operations of torch on words.  A tape notes both, in
+order, keeps the memory they use, and repeats them: on the same memory, under fresh
+stream numbers.  What is noted does not depend on secret values, as nothing here may
+branch on them; it does depend on sizes, on public values and on what was opened
+before, and whoever keeps a tape must see to it that these are the same.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from pysmpc import prg, ring
+
+_HOOKS = ((ring, "_ring"), (ring, "_beaver"), (prg, "_ring"), (ring, "_address"))
+_NOT_NOTED = frozenset(["set_threads", "keep_memory"])
+_EMPTY = frozenset(
+    overload
+    for name in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
+    for overload in (getattr(getattr(torch.ops.aten, name), each) for each in getattr(torch.ops.aten, name).overloads())
+)
+
+
+class Fresh(int):
+    """A stream number drawn while a tape was recorded: in a run it moves with the run's first."""
+
+    __slots__ = ()
+
+    def __add__(self, other: int) -> Fresh:
+        return Fresh(int(self) + other)
+
+    __radd__ = __add__
+
+
+class Given(int):
+    """A stream number that every run is given anew.  place: which."""
+
+    place: int
+
+    def __new__(cls, value: int, place: int) -> Given:
+        self = int.__new__(cls, value)
+        self.place = place
+        return self
+
+    def __add__(self, other: int) -> NoReturn:
+        raise TypeError("streams beside the one that was given are not known")
+
+    __radd__ = __add__
+
+
+def _marked(args: Sequence[Any]) -> bool:
+    return any(isinstance(x, Fresh | Given) or (type(x) is tuple and _marked(x)) for x in args)
+
+
+class Tape:
+    """What was noted, in order.
+
+    refused: why this cannot be run again, if it cannot.
+    """
+
+    def __init__(self, first: int) -> None:
+        """first: the stream number that is drawn next."""
+        self.first = first
+        self.refused: str | None = None
+        self._thread = threading.get_ident()
+        self._calls: list[tuple[Callable[..., Any], tuple[Any, ...], bool]] = []
+        self._uses: dict[int, Any] = {}  # what a call refers to beside its arguments, by its number
+        self._kept: list[Any] = []
+        self._made: dict[int, torch.UntypedStorage] = {}
+        self._products: list[Any] = []
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def keep(self, thing: Any) -> None:
+        """Memory that calls refer to by address must live as long as the tape."""
+        self._kept.append(thing)
+
+    def note(self, call: Callable[..., Any], *args: Any) -> None:
+        """One call more, unless it is another thread's."""
+        if threading.get_ident() == self._thread:
+            self._calls.append((call, args, _marked(args)))
+
+    def run(self, first: int, given: Sequence[int] = ()) -> None:
+        """Do it all again, with streams from `first` on."""
+        shift = first - self.first
+
+        def moved(args: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(
+                int(x) + shift
+                if type(x) is Fresh
+                else given[x.place]
+                if type(x) is Given
+                else moved(x)
+                if type(x) is tuple
+                else x
+                for x in args
+            )
+
+        ring.use_torch_threads()
+        with torch.no_grad():
+            for call, args, marked in self._calls:
+                call(*(moved(args) if marked else args))
+
+    def pack(self, pinned: Iterable[torch.Tensor]) -> None:
+        """Let memory that is no longer needed at one call serve later ones, as it does where memory is freed.
+
+        pinned: what was made during the recording and is still read after a run.
+        """
+        for tensor in pinned:
+            self._made.pop(tensor.untyped_storage().data_ptr(), None)
+        plan = Plan(self._made, [(args, self._uses.get(i)) for i, (_, args, _) in enumerate(self._calls)])
+        self._calls = [(call, plan.moved(args), marked) for call, args, marked in self._calls]
+        self._kept = [plan.moved(each) for each in self._kept]
+        self._made = {}
+
+    # --- what is noted ---
+
+    def native(self, module: Any) -> _Native:
+        """Stands for a compiled module."""
+        return _Native(module, self)
+
+    def product(self, kind: type[Any], args: tuple[Any, ...]) -> _Product:
+        """A product is made anew in every run, as it refers to streams."""
+        place = len(self._products)
+        self._products.append(kind(*args))
+
+        def make(*args: Any) -> None:
+            self._products[place] = kind(*args)
+
+        self.note(make, *args)
+        return _Product(self, place, args)
+
+    def method(self, place: int, name: str, args: tuple[Any, ...], factors: Any) -> None:
+        """A call on a product, which reads its factors."""
+        products = self._products
+
+        def call(*args: Any) -> None:
+            getattr(products[place], name)(*args)
+
+        call(*args)
+        self.note(call, *args)
+        self._uses[len(self._calls) - 1] = factors
+
+    def torch(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """An operation of torch on plain tensors, after it was done."""
+        self.keep((args, kwargs, out))
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self.refused = f"{func} draws random numbers"
+        outs = [x for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
+        if func._schema.is_mutable:
+            self.note(_apply, func, args, kwargs)
+        elif outs and not _views(outs, tree_leaves((args, kwargs))):
+            for each in outs:
+                self._made[each.untyped_storage().data_ptr()] = each.untyped_storage()
+            if func not in _EMPTY:
+                self.note(_again, func, args, kwargs, outs)
+
+
+def _apply(func: Any, args: Any, kwargs: Any) -> None:
+    func(*args, **kwargs)
+
+
+def _again(func: Any, args: Any, kwargs: Any, outs: Sequence[torch.Tensor]) -> None:
+    for place, value in zip(outs, tree_leaves(func(*args, **kwargs)), strict=True):
+        place.copy_(value)
+
+
+def _views(outs: Sequence[torch.Tensor], inputs: Sequence[Any]) -> bool:
+    """Whether results are windows on memory of the operands."""
+    there = {x.untyped_storage().data_ptr() for x in inputs if isinstance(x, torch.Tensor) and x.numel()}
+    return all(not x.numel() or x.untyped_storage().data_ptr() in there for x in outs)
+
+
+class Plan:
+    """Where each piece of memory goes within one arena, so that those needed at the same time do not overlap."""
+
+    LINE = 64  # bytes
+
+    def __init__(self, made: Mapping[int, torch.UntypedStorage], calls: Sequence[Any]) -> None:
+        """made: memory by its address.  calls: what each call refers to, by tensors and addresses."""
+        self._made = {start: made[start] for start in sorted(made) if made[start].nbytes()}
+        self._starts = list(self._made)
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        for number, args in enumerate(calls):
+            for x in tree_leaves(args):
+                if (start := self._start(x)) is not None:
+                    first.setdefault(start, number)
+                    last[start] = number
+        self._place = self._placed(first, last, len(calls))
+        self.size = max((at + self._made[start].nbytes() for start, at in self._place.items()), default=0)
+        self._arena = torch.empty((self.size + self.LINE) // 8 + 8, dtype=torch.int64)
+        self._shift = -self._arena.data_ptr() % self.LINE
+
+    def _placed(self, first: dict[int, int], last: dict[int, int], calls: int) -> dict[int, int]:
+        """First fit, the most recently freed first."""
+        coming: dict[int, list[int]] = {}
+        going: dict[int, list[int]] = {}
+        for start in first:
+            coming.setdefault(first[start], []).append(start)
+            going.setdefault(last[start], []).append(start)
+        free: list[tuple[int, int]] = []  # (place, size)
+        place: dict[int, int] = {}
+        end = 0
+        for number in range(calls):
+            for start in coming.get(number, ()):
+                size = -(-self._made[start].nbytes() // self.LINE) * self.LINE
+                hole = next((i for i in reversed(range(len(free))) if free[i][1] >= size), None)
+                if hole is None:
+                    place[start], end = end, end + size
+                    continue
+                at, room = free.pop(hole)
+                place[start] = at
+                if room > size:
+                    free.insert(hole, (at + size, room - size))
+            for start in going.get(number, ()):
+                at, size = place[start], -(-self._made[start].nbytes() // self.LINE) * self.LINE
+                for i in reversed(range(len(free))):  # grow together with neighbours
+                    there, room = free[i]
+                    if there + room == at or at + size == there:
+                        at, size = min(at, there), size + room
+                        del free[i]
+                free.append((at, size))
+        return place
+
+    def _start(self, x: Any) -> int | None:
+        """The piece that a tensor or an address lies in."""
+        if isinstance(x, torch.Tensor):
+            start = x.untyped_storage().data_ptr()
+            return start if start in self._made else None
+        if type(x) is not int:
+            return None
+        i = bisect_right(self._starts, x) - 1
+        return self._starts[i] if i >= 0 and x < self._starts[i] + self._made[self._starts[i]].nbytes() else None
+
+    def moved(self, args: Any) -> Any:
+        """The same with new places."""
+        return tree_map(self._moved, args)
+
+    def _moved(self, x: Any) -> Any:
+        start = self._start(x)
+        if start is None or start not in self._place:
+            return x
+        at = self._place[start] + self._shift
+        if isinstance(x, torch.Tensor):
+            offset = at // x.element_size() + x.storage_offset()
+            return torch.empty(0, dtype=x.dtype).set_(self._arena.untyped_storage(), offset, x.size(), x.stride())
+        return self._arena.data_ptr() + at + x - start
+
+
+class _Native:
+    def __init__(self, module: Any, tape: Tape) -> None:
+        self._module, self._tape = module, tape
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._module, name)
+        if name == "Product":
+            return lambda *args: self._tape.product(found, args)
+        if isinstance(found, type) or not callable(found) or name in _NOT_NOTED:
+            return found
+
+        def call(*args: Any) -> Any:
+            out = found(*args)
+            if out is None:  # what gives a result changes nothing
+                self._tape.note(found, *args)
+            return out
+
+        return call
+
+
+class _Product:
+    def __init__(self, tape: Tape, place: int, factors: Any) -> None:
+        self._tape, self._place, self._factors = tape, place, factors
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args: self._tape.method(self._place, name, args, self._factors)
+
+
+class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self, tape: Tape, secret: type[torch.Tensor], dispatch: Callable[..., Any]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._tape, self._secret, self._dispatch = tape, secret, dispatch
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if any(issubclass(each, self._secret) for each in types):
+            with self:
+                return self._dispatch(func, types, args, kwargs)
+        out = func(*args, **kwargs)
+        self._tape.torch(func, args, kwargs, out)
+        return out
+
+
+@contextmanager
+def recording(tape: Tape, secret: type[torch.Tensor], dispatch: Callable[..., Any]) -> Iterator[None]:
+    """Note all that is done within, by this thread.
+
+    secret: the type of tensors that are not words; dispatch: called for their operations.
+    """
+    before = [(module, name, getattr(module, name)) for module, name in _HOOKS]
+    address = ring._address
+
+    def kept(tensor: torch.Tensor, *shape: int) -> int:
+        tape.keep(tensor)
+        return address(tensor, *shape)
+
+    for module, name, found in before:
+        setattr(module, name, kept if found is address else tape.native(found))
+    try:
+        with _Mode(tape, secret, dispatch):
+            yield
+    finally:
+        for module, name, found in before:
+            setattr(module, name, found)

@@ -1,0 +1,331 @@
+"""`sy.TrainStep` beside the same lines in a loop: with the same keys, every word must be the same."""
+
+import copy
+import os
+
+import pytest
+import torch
+from torch import nn
+
+import pysmpc as sy
+from pysmpc import ring, tape
+from pysmpc.runtime import session as sessions
+from pysmpc.runtime import threads as threaded
+
+
+def squares(out, target):
+    return ((out - target) ** 2).sum() / len(target)
+
+
+def loop(model, optimizer, loss, x, y):
+    optimizer.zero_grad()
+    found = loss(model(x), y)
+    found.backward()
+    optimizer.step()
+    return found.detach()
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+
+
+def convolutions():
+    return nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2 * 4 * 4, 3)
+    )  # fmt: skip
+
+
+class Training:
+    """A model, an optimizer and batches in a session of their own."""
+
+    def __init__(self, net, batches, optimizer, holders=2, **options):
+        self.parties = sy.virtual(*["alice", "bob", "charlie"][:holders])
+        self.model = sy.encrypt(net, self.parties, **options)
+        self.batches = [[sy.encrypt(each, self.parties, **options) for each in batch] for batch in batches]
+        self.optimizer = optimizer(self.model.parameters())
+
+    def words(self):
+        return [p.window().words().clone() for p in self.model.parameters()]
+
+
+@pytest.fixture
+def twins(monkeypatch):
+    """Two trainings that differ in nothing, not even in their keys."""
+
+    def make(net, batches, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), **options):
+        found = []
+        keys = [os.urandom(16) for _ in range(32)]
+        for _ in range(2):
+            given = iter(keys)
+            monkeypatch.setattr(sessions, "fresh_key", lambda given=given: next(given))
+            found.append(Training(copy.deepcopy(net), batches, optimizer, **options))
+        return found
+
+    return make
+
+
+def batches(count, *shape, items=4):
+    return [(torch.randn(items, *shape), torch.randn(items, 3)) for _ in range(count)]
+
+
+def assert_equal(ours, theirs):
+    assert all(map(torch.equal, ours.words(), theirs.words()))
+
+
+CASES = {
+    "sgd": {"net": mlp, "shape": (6,)},
+    "momentum": {"net": mlp, "shape": (6,), "optimizer": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)},
+    "decay": {"net": mlp, "shape": (6,), "optimizer": lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.01)},
+    "decimal": {"net": mlp, "shape": (6,), "options": {"precision_fractional": 3}},
+    "nearest": {"net": mlp, "shape": (6,), "options": {"rounding": "nearest"}},
+    "three": {"net": mlp, "shape": (6,), "options": {"holders": 3}},
+    "convolution": {"net": convolutions, "shape": (1, 8, 8)},
+}
+
+
+@pytest.mark.parametrize("threads_", [1, 2])
+@pytest.mark.parametrize("case", CASES)
+def test_every_word_is_that_of_the_loop(twins, case, threads_, threads):
+    threads(threads_)
+    made = CASES[case]
+    more = {name: made[name] for name in ("optimizer",) if name in made}
+    options = dict(made.get("options", {}))
+    data = batches(3, *made["shape"])
+    ours, theirs = twins(made["net"](), data, **more, **options)
+    step = sy.TrainStep(ours.model, ours.optimizer, squares)
+    repeated = 0
+    for turn in range(11):
+        x, y = ours.batches[turn % 3]
+        a, b = theirs.batches[turn % 3]
+        loss, expected = step(x, y), loop(theirs.model, theirs.optimizer, squares, a, b)
+        repeated += step.repeats
+        assert torch.equal(loss.window().words(), expected.window().words())
+        assert_equal(ours, theirs)
+        assert ours.parties.stats == theirs.parties.stats
+    assert repeated == 6, (
+        step.reason
+    )  # two warm; of opened batches one recorded and one checked, and one recorded fresh
+
+
+def training(net=None, count=2, **options):
+    return Training(net or mlp(), batches(count, 6), lambda p: torch.optim.SGD(p, lr=0.1), **options)
+
+
+def ready(t, loss=squares):
+    """A step that is repeated from the next call on, over arguments that were opened."""
+    step = sy.TrainStep(t.model, t.optimizer, loss)
+    for turn in range(8):
+        step(*t.batches[turn % 2])
+    assert step.repeats
+    return step
+
+
+def test_a_changed_rate_is_followed(twins):
+    ours, theirs = twins(mlp(), batches(2, 6))
+    step = sy.TrainStep(ours.model, ours.optimizer, squares)
+    for turn in range(24):
+        for each in (ours, theirs):
+            each.optimizer.param_groups[0]["lr"] = 0.1 / (1 + turn // 8)
+        step(*ours.batches[turn % 2])
+        loop(theirs.model, theirs.optimizer, squares, *theirs.batches[turn % 2])
+        assert_equal(ours, theirs)
+    assert step.repeats
+
+
+def test_a_parameter_that_was_written_to_is_followed(twins):
+    ours, theirs = twins(mlp(), batches(2, 6))
+    step = sy.TrainStep(ours.model, ours.optimizer, squares)
+    for turn in range(12):
+        if turn > 7:
+            with torch.no_grad():
+                for each in (ours, theirs):
+                    each.model[0].weight.mul_(0.5)
+        step(*ours.batches[turn % 2])
+        loop(theirs.model, theirs.optimizer, squares, *theirs.batches[turn % 2])
+    assert step.repeats
+    assert all(map(torch.equal, map(sy.decrypt, ours.model.parameters()), map(sy.decrypt, theirs.model.parameters())))
+
+
+def test_what_was_read_before_stays():
+    t = training()
+    step = ready(t)
+    before = t.model[0].weight.detach()
+    kept, value = before.clone(), sy.decrypt(before)
+    losses = [step(*t.batches[turn % 2]) for turn in range(4)]
+    opened = [sy.decrypt(each) for each in losses]
+    step(*t.batches[0])
+    assert torch.equal(sy.decrypt(kept), value)
+    assert all(map(torch.equal, map(sy.decrypt, losses), opened))
+    assert not torch.equal(sy.decrypt(t.model[0].weight.detach()), value)
+
+
+def test_gradients_are_dropped():
+    t = training()
+    ready(t)
+    assert all(p.grad is None for p in t.model.parameters())
+
+
+def test_other_shapes_are_recorded_beside():
+    t = training()
+    step = ready(t)
+    few = [sy.encrypt(each, t.parties) for each in (torch.randn(3, 6), torch.randn(3, 3))]
+    assert [(step(*few), step.repeats)[1] for _ in range(6)] == [False, False, False, True, True, True]
+    step(*t.batches[0])
+    assert step.repeats
+
+
+def test_slices_of_a_larger_secret():
+    t = training()
+    x, y = sy.encrypt(torch.randn(16, 6), t.parties), sy.encrypt(torch.randn(16, 3), t.parties)
+    step = sy.TrainStep(t.model, t.optimizer, squares)
+    plain = copy.deepcopy(mlp())
+    with torch.no_grad():
+        for mine, theirs in zip(plain.parameters(), t.model.parameters(), strict=True):
+            mine.copy_(sy.decrypt(theirs.detach()))
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.1)
+    items = sy.decrypt(x), sy.decrypt(y)
+    for turn in range(16):
+        part = slice(4 * (turn % 4), 4 * (turn % 4) + 4)
+        loss = step(x[part], y[part])
+        expected = loop(plain, optimizer, squares, items[0][part], items[1][part])
+        assert sy.decrypt(loss).sub(expected).abs() < 0.01
+    assert step.repeats
+
+
+class Counting(nn.Module):
+    """A module whose public factor is another in each call."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.calls = mlp(), 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.inner(x) * (1 + 0.1 * self.calls)
+
+
+class Dropping(nn.Module):
+    """A module that draws a public mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = mlp()
+
+    def forward(self, x):
+        return self.inner(x) * torch.bernoulli(torch.full((3,), 0.5))
+
+
+@pytest.mark.parametrize("net", [Counting, Dropping])
+def test_steps_that_differ_run_as_written(net):
+    t = Training(net(), batches(2, 6), lambda p: torch.optim.SGD(p, lr=0.01))
+    step = sy.TrainStep(t.model, t.optimizer, squares)
+    for turn in range(8):
+        step(*t.batches[turn % 2])
+        assert not step.repeats
+    assert "random" in step.reason
+
+
+def test_a_lost_call_is_found(monkeypatch):
+    t = training()
+    kept = tape.Tape.note
+
+    def lossy(self, call, *args):
+        if len(self) != 20 or getattr(self, "lost", False):
+            return kept(self, call, *args)
+        self.lost = True
+
+    monkeypatch.setattr(tape.Tape, "note", lossy)
+    step = sy.TrainStep(t.model, t.optimizer, squares)
+    for turn in range(6):
+        step(*t.batches[turn % 2])
+    assert not step.repeats
+    assert "not the same" in step.reason
+
+
+def test_a_secret_of_the_loss_that_changes():
+    t = training()
+    weight = sy.encrypt(torch.ones(3), t.parties)
+
+    def weighted(out, target):
+        return (((out - target) * weight) ** 2).sum()
+
+    step = ready(t, weighted)
+    with torch.no_grad():
+        weight.zero_()
+    before = t.words()
+    assert sy.decrypt(step(*t.batches[0])) == 0
+    assert not step.repeats
+    after = [sy.decrypt(p.detach()) for p in t.model.parameters()]
+    assert all((a - sum(w) / 2**16).abs().max() < 1e-4 for a, w in zip(_flat(after), before, strict=True))
+
+
+def _flat(values):
+    return [each.reshape(-1) for each in values]
+
+
+def test_a_constant_that_is_used_elsewhere_too():
+    t = training()
+    weight = sy.encrypt(torch.tensor([1.0, 2.0, 3.0]), t.parties)
+    step = ready(t, lambda out, target: (((out - target) * weight) ** 2).sum())
+    for _ in range(3):
+        step(*t.batches[0])
+        assert torch.allclose(sy.decrypt(weight * weight), torch.tensor([1.0, 4.0, 9.0]), atol=1e-3)
+    assert step.repeats
+
+
+@pytest.mark.parametrize("keep", [sy.ledger, sy.profile])
+def test_whoever_watches_sees_all(keep):
+    t = training()
+    step = ready(t)
+    with keep():
+        step(*t.batches[0])
+    assert not step.repeats
+    assert "ledger" in step.reason
+    step(*t.batches[0])
+    assert step.repeats
+
+
+def test_evaluation_between_steps():
+    t = training()
+    step = ready(t)
+    with torch.no_grad():
+        t.model(t.batches[0][0])
+    step(*t.batches[0])
+    assert step.repeats
+
+
+def test_public_arguments_and_models_run_as_written():
+    net, (x, y) = mlp(), batches(1, 6)[0]
+    step = sy.TrainStep(net, torch.optim.SGD(net.parameters(), lr=0.1), squares)
+    first = [float(step(x, y)) for _ in range(5)]
+    assert first == sorted(first, reverse=True)
+    assert "secrets" in step.reason
+
+
+def test_parties_of_their_own():
+    [party, *_] = threaded.sessions(["alice", "bob"])
+    assert sy.steps._unfit(party) is not None
+
+
+def test_an_error_leaves_no_recorder_behind():
+    t = training()
+    natives, address = ring._ring, ring._address
+
+    class Stop(Exception):
+        pass
+
+    def loss(out, target):
+        if ring._ring is not natives:
+            raise Stop
+        return squares(out, target)
+
+    step = sy.TrainStep(t.model, t.optimizer, loss)
+    for turn in range(2):
+        step(*t.batches[turn])
+    before = [sy.decrypt(p.detach()) for p in t.model.parameters()]
+    with pytest.raises(Stop):
+        step(*t.batches[0])
+    assert ring._ring is natives
+    assert ring._address is address
+    assert type(t.parties.session.party.dealer.next_stream) is int
+    assert all(map(torch.equal, before, [sy.decrypt(p.detach()) for p in t.model.parameters()]))
