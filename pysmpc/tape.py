@@ -10,6 +10,7 @@ before, and whoever keeps a tape must see to it that these are the same.
 
 from __future__ import annotations
 
+import sys
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,9 +21,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from pysmpc import prg, ring
+from pysmpc import ring
 
-_HOOKS = ((ring, "_ring"), (ring, "_beaver"), (prg, "_ring"), (ring, "_address"))
+_NATIVE = ("pysmpc._ring", "pysmpc._beaver")
 _NOT_NOTED = frozenset(["set_threads", "keep_memory"])
 _EMPTY = frozenset(
     overload
@@ -302,14 +303,23 @@ class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
+def _references(things: Sequence[Any]) -> Iterator[tuple[Any, str, Any]]:
+    """(module, name, thing) wherever a module of this package refers to one of them."""
+    for title, module in list(sys.modules.items()):
+        if title.startswith("pysmpc."):
+            for name, found in list(vars(module).items()):
+                if any(found is thing for thing in things):
+                    yield module, name, found
+
+
 @contextmanager
 def recording(tape: Tape, secret: type[torch.Tensor], dispatch: Callable[..., Any]) -> Iterator[None]:
     """Note all that is done within, by this thread.
 
     secret: the type of tensors that are not words; dispatch: called for their operations.
     """
-    before = [(module, name, getattr(module, name)) for module, name in _HOOKS]
     address = ring._address
+    before = list(_references([address, *(sys.modules[name] for name in _NATIVE)]))
 
     def kept(tensor: torch.Tensor, *shape: int) -> int:
         tape.keep(tensor)

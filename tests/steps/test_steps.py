@@ -78,6 +78,8 @@ CASES = {
     "decay": {"net": mlp, "shape": (6,), "optimizer": lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.01)},
     "decimal": {"net": mlp, "shape": (6,), "options": {"precision_fractional": 3}},
     "nearest": {"net": mlp, "shape": (6,), "options": {"rounding": "nearest"}},
+    "snn": {"net": mlp, "shape": (6,), "options": {"protocol": "snn"}},
+    "fss": {"net": mlp, "shape": (6,), "options": {"protocol": "fss"}},
     "three": {"net": mlp, "shape": (6,), "options": {"holders": 3}},
     "convolution": {"net": convolutions, "shape": (1, 8, 8)},
 }
