@@ -304,6 +304,16 @@ def test_public_arguments_and_models_run_as_written():
     assert "secrets" in step.reason
 
 
+def test_checked_steps_run_as_written():
+    parties = sy.virtual("alice", "bob", integrity="mac")
+    model = sy.encrypt(nn.Linear(3, 2), parties)
+    x, y = sy.encrypt(torch.randn(4, 3), parties), sy.encrypt(torch.randn(4, 2), parties)
+    step = sy.TrainStep(model, torch.optim.SGD(model.parameters(), lr=0.05), squares)
+    losses = [sy.decrypt(step(x, y)) for _ in range(6)]
+    assert losses[-1] < losses[0]
+    assert "mac" in step.reason
+
+
 def test_parties_of_their_own():
     [party, *_] = threaded.sessions(["alice", "bob"])
     assert sy.steps._unfit(party) is not None
