@@ -20,7 +20,9 @@ def keys():
 
 
 @pytest.mark.parametrize(
-    "shape", [(64, 784, 128), (784, 64, 128), (512, 784, 128), (256, 256, 256), (64, 64, 10)], ids=str
+    "shape",
+    [(64, 784, 128), (784, 64, 128), (512, 784, 128), (256, 256, 256), (1024, 1024, 1024), (64, 64, 10)],
+    ids=str,
 )
 def test_ring_matmul_against_float32(beside, shape):
     m, k, n = shape

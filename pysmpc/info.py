@@ -17,6 +17,7 @@ class Info(NamedTuple):
     target: str
     reason: str
     supported: tuple[str, ...]
+    products: str  # how those of matrices are computed
     threads: int  # of torch, and so of the kernels
     compiler: str
     torch: str
@@ -36,6 +37,7 @@ def gather() -> Info:
         target=ring.target(),
         reason=why(),
         supported=tuple(ring.supported()),
+        products=ring.products(),
         threads=torch.get_num_threads(),
         compiler=ring.compiler(),
         torch=torch.__version__,
@@ -50,6 +52,7 @@ def main() -> int:
         "pysmpc": info.version,
         "target": f"{info.target}, {info.reason}",
         "supported": ", ".join(info.supported),
+        "products": info.products,
         "threads": str(info.threads),
         "compiler": info.compiler,
         "torch": info.torch,

@@ -22,6 +22,7 @@ Function = _beaver.Function
 target = _ring.target
 reason = _ring.reason
 supported = _ring.supported
+products = _ring.products
 compiler = _ring.compiler
 
 KEPT = 1 << 28

@@ -31,6 +31,7 @@ cdef extern from "dispatch.h" nogil:
     const psm_kernels *psm_kernels_by_name(const char *name)
     const char *psm_dispatch_error()
     const char *psm_dispatch_reason()
+    const char *psm_dispatch_products()
     const char *const *psm_kernels_names()
 
 cdef extern from "matmul.h" nogil:
@@ -85,6 +86,11 @@ def target() -> str:
 def reason() -> str:
     """Why they were chosen."""
     return psm_dispatch_reason().decode()
+
+
+def products() -> str:
+    """How products of matrices are computed."""
+    return psm_dispatch_products().decode()
 
 
 def compiler() -> str:

@@ -4,12 +4,17 @@
  * saves its registers (XCR0). The choice is made once, under pthread_once, and
  * is immutable afterwards. There is no fallback for a forced name that cannot be
  * obeyed: it is reported, so that a test never runs another table unnoticed.
+ *
+ * `amx` is the best of the other tables with its products on tiles (amx.h). These
+ * need more than features, a permission and a first product that is right, and so
+ * are tried before the choice, unless another target is forced.
  */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "amx.h"
 #include "dispatch.h"
 
 #ifdef __x86_64__
@@ -25,6 +30,8 @@ enum {
     AVX512BW = 1 << 5,
     AVX512VL = 1 << 6,
     VAES = 1 << 7,
+    AMX_TILE = 1 << 8,
+    AMX_INT8 = 1 << 9,
 };
 
 static const struct {
@@ -34,9 +41,12 @@ static const struct {
     {AVX2, "avx2"}, {BMI2, "bmi2"}, {AES, "aes"},
     {AVX512F, "avx512f"}, {AVX512DQ, "avx512dq"}, {AVX512BW, "avx512bw"},
     {AVX512VL, "avx512vl"}, {VAES, "vaes"},
+    {AMX_TILE, "amx_tile"}, {AMX_INT8, "amx_int8"},
 };
 
 enum { FEATURES = sizeof features / sizeof features[0] };
+
+static psm_kernels tiled = {.name = "amx"};
 
 static const struct {
     const psm_kernels *table;
@@ -49,6 +59,8 @@ static const struct {
     {&psm_kernels_avx2, NEEDS_AVX2},
     {&psm_kernels_avx512, NEEDS_AVX512},
     {&psm_kernels_avx512vaes, NEEDS_AVX512 | VAES},
+#define NEEDS_AMX (NEEDS_AVX512 | AMX_TILE | AMX_INT8)
+    {&tiled, NEEDS_AMX},
 #endif
 };
 
@@ -58,7 +70,9 @@ static struct {
     const psm_kernels *table;
     unsigned cpu;
     const char *names[TARGETS + 1];
-    char reason[256];
+    const char *tiles; /* NULL, or why the table with them cannot run */
+    char reason[384];
+    char products[128];
     char error[256];
 } choice;
 
@@ -76,7 +90,7 @@ static unsigned saved_state(unsigned leaf1_ecx) {
 }
 
 static unsigned cpu_features(void) {
-    enum { YMM = 0x06, ZMM = 0xe6 };
+    enum { YMM = 0x06, ZMM = 0xe6, TILES = 0x60000 };
     unsigned a, b, c, d, leaf1, state, found = 0;
 
     if (!__get_cpuid(1, &a, &b, &leaf1, &d) || !__get_cpuid_count(7, 0, &a, &b, &c, &d))
@@ -94,10 +108,34 @@ static unsigned cpu_features(void) {
     found |= b & bit_AVX512DQ ? AVX512DQ : 0;
     found |= b & bit_AVX512BW ? AVX512BW : 0;
     found |= b & bit_AVX512VL ? AVX512VL : 0;
+#ifdef PSM_EMULATE_TILES
+    found |= AMX_TILE | AMX_INT8;
+#else
+    if ((state & TILES) == TILES) {
+        found |= d & 1u << 24 ? AMX_TILE : 0;
+        found |= d & 1u << 25 ? AMX_INT8 : 0;
+    }
+#endif
     return found;
 }
 
+/* completes the table with tiles, from one that is eligible */
+static void try_tiles(const psm_kernels *base, const char *forced) {
+    tiled = *base;
+    tiled.name = "amx";
+    tiled.matmul = psm_amx_matmul;
+    tiled.matmul_work = psm_amx_matmul_work;
+    if (NEEDS_AMX & ~choice.cpu)
+        choice.tiles = "absent";
+    else if (forced && strcmp(forced, "amx") != 0)
+        choice.tiles = "not tried, for another target is forced";
+    else
+        choice.tiles = psm_amx_start();
+}
+
 #else
+
+static void try_tiles(const psm_kernels *base, const char *forced) { (void)base, (void)forced; }
 
 static unsigned cpu_features(void) {
     return 0;
@@ -106,7 +144,7 @@ static unsigned cpu_features(void) {
 #endif
 
 static int eligible(size_t target) {
-    return (targets[target].needs & ~choice.cpu) == 0;
+    return (targets[target].needs & ~choice.cpu) == 0 && !(targets[target].table == &tiled && choice.tiles);
 }
 
 /* text = "a b c", the features of `set`; always terminated */
@@ -131,13 +169,15 @@ static void force(const char *name) {
             return;
         }
         list_features(targets[i].needs & ~choice.cpu, missing, sizeof missing);
-        snprintf(choice.error, sizeof choice.error,
-                 "PYSMPC_TARGET=%s: this CPU lacks %s", name, missing);
+        if (missing[0])
+            snprintf(choice.error, sizeof choice.error, "PYSMPC_TARGET=%s: this CPU lacks %s", name, missing);
+        else
+            snprintf(choice.error, sizeof choice.error, "PYSMPC_TARGET=%s: tiles are %s", name, choice.tiles);
         return;
     }
     snprintf(choice.error, sizeof choice.error,
              "PYSMPC_TARGET=%.64s: no such target; known are portable, avx2, avx512, "
-             "avx512vaes", name);
+             "avx512vaes, amx", name);
 }
 
 static void explain(void) {
@@ -150,19 +190,26 @@ static void explain(void) {
     list_features(all & ~choice.cpu, absent, sizeof absent);
     snprintf(choice.reason, sizeof choice.reason, "%s: %s present; %s absent",
              choice.table->name, present[0] ? present : "nothing", absent[0] ? absent : "nothing");
+    if (choice.table == &tiled)
+        snprintf(choice.products, sizeof choice.products, "bytes on tiles, checked at the start; small ones by Winograd's inner product");
+    else
+        snprintf(choice.products, sizeof choice.products, "Winograd's inner product; tiles are %s",
+                 choice.tiles ? choice.tiles : "absent");
 }
 
 static void choose(void) {
     const char *forced = getenv("PYSMPC_TARGET");
     size_t names = 0;
 
+    if (forced && !forced[0]) forced = NULL;
     choice.cpu = cpu_features();
+    try_tiles(choice.cpu & VAES ? &psm_kernels_avx512vaes : &psm_kernels_avx512, forced);
     for (size_t i = 0; i < TARGETS; i++)
         if (eligible(i)) {
             choice.table = targets[i].table;
             choice.names[names++] = targets[i].table->name;
         }
-    if (forced && forced[0])
+    if (forced)
         force(forced);
     explain();
 }
@@ -180,6 +227,11 @@ const char *psm_dispatch_error(void) {
 const char *psm_dispatch_reason(void) {
     pthread_once(&chosen, choose);
     return choice.reason;
+}
+
+const char *psm_dispatch_products(void) {
+    pthread_once(&chosen, choose);
+    return choice.products;
 }
 
 const psm_kernels *psm_kernels_by_name(const char *name) {

@@ -23,6 +23,9 @@ const char *psm_dispatch_error(void);
 /* e.g. "avx512: avx512f avx512dq ... present; vaes absent" */
 const char *psm_dispatch_reason(void);
 
+/* how products of matrices are computed, and why not on tiles where they are not */
+const char *psm_dispatch_products(void);
+
 /* the table of that name, or NULL if it is unknown or this CPU cannot run it */
 const psm_kernels *psm_kernels_by_name(const char *name);
 

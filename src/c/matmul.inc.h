@@ -3,7 +3,7 @@
  * The usual three levels. K is cut into slabs of at most MM_KC; a slab of A
  * (at most MM_MC rows) is packed in strips of MM_STRIP rows; each panel of
  * MM_NR columns of B is packed and meets every strip while it is in cache, a
- * tile of at most 4 rows by MM_NR columns of C at a time. Packing reads A and B
+ * tile of at most MM_ROWS rows by MM_NR columns of C at a time. Packing reads A and B
  * through their strides and writes what the kernel wants to read, in order and
  * padded with zeros, so the operands' layout matters nowhere else. Wrap-around
  * makes every split exact.
@@ -13,12 +13,14 @@
  *
  * A scheme (matmul_*.inc.h) provides
  *
- *   MM_STRIP, MM_NR, MM_KC, MM_MC        the last two multiples of 8
+ *   MM_STRIP, MM_NR, MM_ROWS, MM_KC, MM_MC
+ *   MM_UNIT                              what a slab's depth is a multiple of
+ *   MM_TURNS                             0 if a tile costs the same however few its rows
  *   mm_strip_words(k), mm_panel_words(k) sizes of one packed strip, panel
  *   mm_pack_strip(a, rows, k, out)       rows <= MM_STRIP of A, k <= MM_KC
  *   mm_pack_panel(b, k, cols, out)       cols <= MM_NR of B
  *   mm_tile(strip, row, rows, panel, cols, k, out)
- *                                        out[rows][MM_NR] = rows row.. of the
+ *                                        out[MM_ROWS][MM_NR] = rows row.. of the
  *                                        strip times the panel
  */
 
@@ -48,7 +50,7 @@ static inline psm_view mm_turned(psm_view v) {
 /* whether the transposed product wastes clearly less of its panels */
 static inline int mm_turn(size_t m, size_t n) {
     size_t straight = m * mm_blocks(n, MM_NR), turned = n * mm_blocks(m, MM_NR);
-    return 5 * turned < 4 * straight;
+    return MM_TURNS && 5 * turned < 4 * straight;
 }
 
 /* c[i, j] (+)= tile[i][j], c through strides */
@@ -71,10 +73,10 @@ static inline void mm_store(const u64 *tile, size_t rows, size_t cols,
 /* one packed slab of A times one packed panel of B */
 static void mm_sweep(const u64 *strips, size_t m, const u64 *panel, size_t cols, size_t k,
                       u64 *c, ptrdiff_t row, ptrdiff_t col, int accumulate) {
-    _Alignas(64) u64 tile[4 * MM_NR];
+    _Alignas(64) u64 tile[MM_ROWS * MM_NR];
 
-    for (size_t i = 0; i < m; i += 4) {
-        size_t rows = mm_min(4, m - i);
+    for (size_t i = 0; i < m; i += MM_ROWS) {
+        size_t rows = mm_min(MM_ROWS, m - i);
         const u64 *strip = strips + i / MM_STRIP * mm_strip_words(k);
         mm_tile(strip, i % MM_STRIP, rows, panel, cols, k, tile);
         mm_store(tile, rows, cols, c + (ptrdiff_t)i * row, row, col, accumulate);
@@ -84,13 +86,13 @@ static void mm_sweep(const u64 *strips, size_t m, const u64 *panel, size_t cols,
 /* words of `work` for the packed slab of A and, after it, that of B */
 static inline size_t mm_strips_words(size_t m, size_t k) {
     return mm_blocks(mm_part(m, MM_MC, MM_STRIP), MM_STRIP)
-         * mm_strip_words(mm_part(k, MM_KC, 8));
+         * mm_strip_words(mm_part(k, MM_KC, MM_UNIT));
 }
 
 static size_t psm_matmul_work(size_t m, size_t n, size_t k) {
     size_t rows = mm_turn(m, n) ? n : m;
 
-    return mm_strips_words(rows, k) + mm_panel_words(mm_part(k, MM_KC, 8)) + 8;
+    return mm_strips_words(rows, k) + mm_panel_words(mm_part(k, MM_KC, MM_UNIT)) + 8;
 }
 
 static void mm_clear(size_t m, size_t n, u64 *c, ptrdiff_t row, ptrdiff_t col) {
@@ -101,7 +103,7 @@ static void mm_clear(size_t m, size_t n, u64 *c, ptrdiff_t row, ptrdiff_t col) {
 
 static void mm_product(size_t m, size_t n, size_t k, psm_view a, psm_view b,
                         u64 *c, ptrdiff_t row, ptrdiff_t col, int accumulate, u64 *work) {
-    size_t kc = mm_part(k, MM_KC, 8), mc = mm_part(m, MM_MC, MM_STRIP);
+    size_t kc = mm_part(k, MM_KC, MM_UNIT), mc = mm_part(m, MM_MC, MM_STRIP);
     u64 *strips = (u64 *)(((uintptr_t)work + 63) & ~(uintptr_t)63);
     u64 *panel = strips + mm_strips_words(m, k);
 

@@ -12,7 +12,7 @@
 
 #include "unroll.h"
 
-enum { MM_STRIP = 4, MM_NR = 4, MM_KC = 256, MM_MC = 512 };
+enum { MM_STRIP = 4, MM_NR = 4, MM_ROWS = 4, MM_UNIT = 8, MM_TURNS = 1, MM_KC = 256, MM_MC = 512 };
 
 static inline size_t mm_strip_words(size_t k) {
     return 16 * ((k + 3) / 4) + 4;

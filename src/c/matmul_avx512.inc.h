@@ -16,7 +16,7 @@
 #include "square_avx512.inc.h"
 #include "unroll.h"
 
-enum { MM_STRIP = 8, MM_NR = 16, MM_KC = 200, MM_MC = 512 };
+enum { MM_STRIP = 8, MM_NR = 16, MM_ROWS = 4, MM_UNIT = 8, MM_TURNS = 1, MM_KC = 200, MM_MC = 512 };
 
 static inline size_t mm_strip_words(size_t k) {
     return 64 * ((k + 7) / 8) + 8;

@@ -3,7 +3,7 @@
  * A strip is [k][4], k rounded up to even, then 4 row sums; a panel is the same
  * of columns. */
 
-enum { MM_STRIP = 4, MM_NR = 4, MM_KC = 256, MM_MC = 512 };
+enum { MM_STRIP = 4, MM_NR = 4, MM_ROWS = 4, MM_UNIT = 8, MM_TURNS = 1, MM_KC = 256, MM_MC = 512 };
 enum { PLAIN_SIDE = 4 };
 
 static inline size_t mm_strip_words(size_t k) {

@@ -70,7 +70,7 @@ def test_help(arguments, start, capsys):
 
 def test_info(run):
     names = [line.split()[0] for line in run("info").splitlines()]
-    assert names == ["pysmpc", "target", "supported", "threads", "compiler", "torch", "python"]
+    assert names == ["pysmpc", "target", "supported", "products", "threads", "compiler", "torch", "python"]
 
 
 @pytest.mark.parametrize(("forced", "words"), [("", "the best supported"), ("portable", "forced by PYSMPC_TARGET")])

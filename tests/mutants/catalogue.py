@@ -195,6 +195,19 @@ MUTANTS = [
         target="avx512",
     ),
     *core(
+        "matmul_amx.inc.h",
+        ("a byte meets one of another weight", "AMX_STEP(4, 0, 6, 7, 5);", "AMX_STEP(4, 1, 6, 7, 5);", f"{KERNELS}/test_tiles.py"),
+        ("sums of the first steps are lost", "amx_load(sums, first == 0);", "amx_load(sums, 1);", f"{KERNELS}/test_tiles.py"),
+        ("columns in the order of the tile", "_mm512_store_si512(out, _mm512_unpacklo_epi64(even, odd));", "_mm512_store_si512(out, even);", f"{KERNELS}/test_tiles.py"),
+        target="avx512",
+    ),
+    *core(
+        "amx.c",
+        ("tiles of a thread are not configured", "    tiles_begin();\n", "", f"{KERNELS}/test_tiles.py"),
+        ("wrong products are used", 'return right ? NULL : "wrong products";', "return NULL;", f"{KERNELS}/test_tiles.py"),
+        target="avx512",
+    ),
+    *core(
         "aes_ni.inc.h",
         ("operands swapped", "_mm_sub_epi64(_mm_loadu_si128((const __m128i *)x + i), block[i])", "_mm_sub_epi64(block[i], _mm_loadu_si128((const __m128i *)x + i))", f"{KERNELS}/test_prg.py"),
         target="avx2",

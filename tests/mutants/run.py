@@ -47,6 +47,8 @@ def affected(mutant: Mutant) -> Path:
     """The file to compile for a mutant: itself, or the target that includes it."""
     if mutant.file.endswith(".c"):
         return Path(mutant.file)
+    if mutant.file.endswith("_amx.inc.h"):
+        return Path("src/c/amx.c")
     return Path(f"src/c/target_{mutant.target}.c")
 
 
