@@ -6,10 +6,12 @@ the session runs the operations, in order.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import queue
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -89,7 +91,7 @@ class Attendance:
         self.gone = threading.Event()
         self._stream = stream
         self._may_compute = may_compute
-        self._control = Control(stream, self._on_frame, lambda: Beat(self.done))
+        self._control = Control(stream, self._on_frame, self._beat)
         self._cancel = Cancel()
         self._queue: queue.SimpleQueue[tuple[int, Operation, list[torch.Tensor]] | None] = queue.SimpleQueue()
         self._inflate = zlib.decompressobj()
@@ -100,6 +102,7 @@ class Attendance:
         self._engagement: establish.Engagement | None = None
         self._replay: Replay | None = None
         self._shelving: Shelving | None = None
+        self._clock: int | None = None  # of the session's thread: the time that it computed
         self.done = -1
 
     # --- the thread of the connection ---
@@ -126,6 +129,14 @@ class Attendance:
     def leave(self) -> None:
         """End it from this side."""
         self._control.end()
+
+    def _beat(self) -> Beat:
+        engagement, moved = self._engagement, self.done + self._stream.received
+        if engagement is not None:
+            moved += sum(engagement.traffic)
+        if self._setup is not None:
+            moved += _computed(self._clock)
+        return Beat(self.done, moved & 0x7FFFFFFFFFFFFFFF)
 
     def _on_frame(self, kind: int, body: memoryview) -> None:
         if self._coming and kind != WORDS:
@@ -209,6 +220,7 @@ class Attendance:
     def _run(self) -> None:
         try:
             self._engage()
+            self._clock = _own_clock()
             with torch._C._AutoDispatchBelowAutograd():  # as at the driver, where torch calls the handlers
                 while (item := self._queue.get()) is not None and not self._cancel.is_set():
                     self._do(*item)
@@ -221,7 +233,9 @@ class Attendance:
         finally:
             if self._engagement is not None:
                 self._engagement.close()
-            self._replay = self._engagement = self._shelving = None
+            self._replay = self._engagement = self._shelving = self._clock = None
+            if self._setup is not None:
+                self.worker.meeting.forget(self._setup.session)
 
     def _engage(self) -> None:
         setup, config = self._setup, self.worker.config
@@ -314,12 +328,15 @@ class Attendance:
     def _shelve(self, number: int, operation: Keep | Recall) -> None:
         assert self._shelving is not None
         facts = {"peer": self.driver, "run": operation.run, "checkpoint": operation.checkpoint}
+        clock, self._clock = self._clock, None  # a disk may take its time
         try:
             done = self._shelving.do(operation)
         except CheckpointError as error:
             log.warning("no checkpoint", extra={**facts, "reason": str(error.__cause__ or error)})
             self._control.post(Denied(number, "CheckpointError", str(error)))
             return
+        finally:
+            self._clock = clock
         if done:
             log.info("saved" if isinstance(operation, Keep) else "recalled", extra=facts)
             self._control.post(Kept(number))
@@ -366,6 +383,19 @@ class Attendance:
             "sent_bytes": sent,
             "received_bytes": received,
         }
+
+
+def _own_clock() -> int | None:
+    """The clock of this thread's computing time, for other threads; None where the system has none."""
+    return time.pthread_getcpuclockid(threading.get_ident()) if hasattr(time, "pthread_getcpuclockid") else None
+
+
+def _computed(clock: int | None) -> int:
+    """Nanoseconds that a thread computed: no more while it waits for others.  Without its clock, it counts as busy."""
+    with contextlib.suppress(OSError):  # it has just ended
+        if clock is not None:
+            return time.clock_gettime_ns(clock)
+    return time.monotonic_ns()
 
 
 def _text(error: BaseException) -> str:

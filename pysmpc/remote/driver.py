@@ -52,7 +52,9 @@ WINDOW = 256  # operations that the slowest worker may be behind
 WINDOW_BYTES = 1 << 26  # of buffers
 SILENCE = 3.0  # seconds without a heartbeat
 GRACE = 0.15  # seconds to tell the cause of a failure from its echoes
-READY = 30.0  # seconds for a session to stand
+STALL = 6.0  # seconds in which nothing is computed and no byte moves, anywhere
+BEAT_BYTES = 128  # more than a few heartbeats have
+READY = 9.0  # seconds for a session to stand
 LARGE = 1 << 18  # bytes of operations that are sent without waiting for a whole batch
 
 _DENIALS: dict[str, type[PysmpcError]] = {
@@ -71,7 +73,8 @@ class _Worker:
         self.name = name
         self.stream = stream
         self.acked = -1
-        self.heard = time.monotonic()
+        self.heard = self.moved_at = time.monotonic()
+        self.moved = 0
         self.ready = False
         self.failed: Failed | None = None
         self.lost: str | None = None
@@ -277,14 +280,22 @@ class Link:
         self._check()
         start = time.monotonic()
         while not done():
-            now = time.monotonic()
-            if patience is not None and now - start > patience:
-                raise self._break(ChannelError(f"{what}: not within {patience:.0f} s"))
+            now = time.monotonic()  # before reading: what this process slept through is not held against anybody
+            self._pump(0.25)
             for worker in self._workers:
                 if now - max(worker.heard, start) > SILENCE:
                     worker.lost = f"no sign of life for {SILENCE:.0f} s"
             self._troubles()
-            self._pump(0.25)
+            if patience is not None and now - start > patience:
+                raise self._break(ChannelError(f"{what}: not within {patience:.0f} s"))
+            if now - max(start, *(worker.moved_at for worker in self._workers)) > STALL:
+                places = ", ".join(f"{w.name} at operation {w.acked + 1}" for w in self._workers)
+                raise self._break(
+                    ChannelError(
+                        f"nothing moved for {STALL:.0f} s ({places}, the driver at {self._next}): a message was lost "
+                        "between them; connect again"
+                    )
+                )
 
     def _troubles(self) -> None:
         """Raise if a worker is lost or has failed, for the cause and not for its echoes."""
@@ -320,11 +331,15 @@ class Link:
             except OSError as error:
                 raise self._break(ChannelError(str(error))) from None
         for worker in there:
+            received, sent = worker.stream.received, worker.stream.sent
             try:
                 worker.stream.push()
                 while (frame := worker.stream.pull()) is not None:
-                    worker.heard = time.monotonic()
                     self._on_frame(worker, *frame)
+                if worker.stream.received != received:
+                    worker.heard = time.monotonic()
+                if worker.stream.sent != sent or worker.stream.received - received > BEAT_BYTES:
+                    worker.moved_at = time.monotonic()
             except PeerLost as error:
                 worker.lost = str(error)
             except ChannelError as error:
@@ -347,6 +362,8 @@ class Link:
     def _on_message(self, worker: _Worker, message: Any) -> None:
         if isinstance(message, Ack | Beat):
             worker.acked = max(worker.acked, message.number)
+            if isinstance(message, Beat) and message.moved != worker.moved:
+                worker.moved, worker.moved_at = message.moved, time.monotonic()
         elif isinstance(message, Opened):
             if message.size != self._due.get((message.number, worker.name), (None, -1))[1]:
                 raise ChannelError(f"{worker.name} sent {message.size} bytes that nobody asked for")

@@ -247,9 +247,10 @@ class Ack(Message, tag=31):
 
 
 class Beat(Message, tag=32):
-    """Alive, and at this operation."""
+    """Alive, and at this operation.  moved: changes as long as anything is done for it."""
 
     number: int
+    moved: int
 
 
 class Opened(Message, tag=33):

@@ -71,7 +71,8 @@ class Worker:
         poller.register(self._stop.wake, select.POLLIN)
         try:
             while not self._stop.is_set():
-                for descriptor, _ in poller.poll():
+                self.meeting.sweep()
+                for descriptor, _ in poller.poll(5000):
                     if descriptor == self._socket.fileno() and self._guests.acquire(timeout=0.1):
                         plain, where = self._socket.accept()
                         threading.Thread(target=self._greet, args=(plain, where), daemon=True).start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,7 +26,7 @@ from pysmpc.runtime.tls import Tls, dial
 from pysmpc.runtime.wire import Cancelled, Stream
 
 PEER, FEED, DESK = "peer", "feed", "desk"
-PATIENCE = 20.0  # seconds for all parties to come together
+PATIENCE = 8.0  # seconds for all parties to come together
 
 
 class PairKeys(msgspec.Struct, tag=True, array_like=True, forbid_unknown_fields=True):
@@ -50,19 +51,32 @@ class Meeting:
         self._parked: dict[tuple[str, str, str], tuple[float, Stream]] = {}
         self._change = threading.Condition()
         self._closed = False
+        self._over: deque[str] = deque(maxlen=self.LIMIT)
 
     def park(self, name: str, role: str, session: str, stream: Stream) -> None:
         """Keep a connection for a while."""
         with self._change:
-            now = time.monotonic()
-            for key in [key for key, (since, _) in self._parked.items() if now - since > 2 * PATIENCE]:
-                self._parked.pop(key)[1].close()
+            self.sweep()
             key = (name, role, session)
-            if self._closed or key in self._parked or len(self._parked) >= self.LIMIT:
+            if self._closed or session in self._over or key in self._parked or len(self._parked) >= self.LIMIT:
                 stream.close()
                 return
-            self._parked[key] = now, stream
+            self._parked[key] = time.monotonic(), stream
             self._change.notify_all()
+
+    def sweep(self) -> None:
+        """Close what nobody came for."""
+        with self._change:
+            old = time.monotonic() - 2 * PATIENCE
+            for key in [key for key, (since, _) in self._parked.items() if since < old]:
+                self._parked.pop(key)[1].close()
+
+    def forget(self, session: str) -> None:
+        """A session is over: what came for it, or still comes, is closed."""
+        with self._change:
+            self._over.append(session)
+            for key in [key for key in self._parked if key[2] == session]:
+                self._parked.pop(key)[1].close()
 
     def take(self, name: str, role: str, session: str, stopped: Callable[[], bool]) -> Stream:
         """The connection of a peer, once it is there."""

@@ -20,7 +20,7 @@ import msgspec
 from pysmpc.errors import ChannelError, ConfigurationError, PeerLost, RefusedError
 from pysmpc.runtime.wire import VERSION, Stream
 
-HANDSHAKE = 10.0  # seconds
+HANDSHAKE = 8.0  # seconds
 DRIVER, PEER, STATUS = "driver", "peer", "status"
 
 
