@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pysmpc
-from pysmpc.errors import ChannelError, PeerLost
+from pysmpc.errors import ChannelError, RefusedError
 from pysmpc.remote.config import DriverConfig, parse
 from pysmpc.remote.driver import ask
 from pysmpc.remote.parties import RemoteParties
@@ -106,7 +106,9 @@ class LocalWorkers:
                 try:
                     ask(tls, name, self.addresses[name])
                     break
-                except PeerLost as error:
+                except RefusedError:
+                    raise
+                except ChannelError as error:
                     if process.poll() is not None or time.monotonic() > until:
                         raise ChannelError(f"{name} did not start: {error}\n{self.log(name)}") from None
                     time.sleep(0.05)

@@ -250,7 +250,7 @@ class Beat(Message, tag=32):
     """Alive, and at this operation.  moved: changes as long as anything is done for it."""
 
     number: int
-    moved: int
+    moved: int = 0
 
 
 class Opened(Message, tag=33):

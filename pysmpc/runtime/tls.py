@@ -115,6 +115,9 @@ def dial(tls: Tls, name: str, where: str, role: str, session: str = "", patience
     except ssl.SSLCertVerificationError as error:
         plain.close()
         raise RefusedError(f"who answers at {where} cannot prove to be {name}: {error.verify_message}") from None
+    except TimeoutError:
+        plain.close()
+        raise PeerLost(f"{name} takes connections at {where} and says nothing for {patience:.0f} s") from None
     except OSError as error:
         plain.close()
         raise RefusedError(f"no secure connection to {name} at {where}: {error}") from None

@@ -266,7 +266,9 @@ def poll(waiting: Sequence[Waiting], until: float, wake: int | None = None) -> b
     """Until one of them can move on; False at the time `until`."""
     poller = select.poll()
     for each in waiting:
-        poller.register(each.fileno(), each.events)
+        if (number := each.fileno()) < 0:
+            raise Cancelled("this side closed the connection")
+        poller.register(number, each.events)
     if wake is not None:
         poller.register(wake, select.POLLIN)
     ready = poller.poll(max(until - time.monotonic(), 0) * 1000)

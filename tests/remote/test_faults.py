@@ -1,6 +1,8 @@
 """Parties that fail, freeze and vanish: the driver learns which one and why, the others stay ready."""
 
 import contextlib
+import os
+import resource
 import signal
 import socket
 import threading
@@ -9,15 +11,16 @@ import zlib
 
 import pytest
 import torch
+from networks import close_all, plain_pair
 
 import pysmpc as sy
-from pysmpc.errors import ChannelError, PysmpcError, RemoteError, WorkerLost
-from pysmpc.remote import attendance
+from pysmpc.errors import ChannelError, CheckpointError, PysmpcError, RemoteError, WorkerLost
+from pysmpc.remote import attendance, driver
 from pysmpc.remote.local import LocalWorkers
 from pysmpc.remote.messages import Batch, Call, Drop, Dtype, Plain, Ref, Seq
-from pysmpc.runtime import tls
+from pysmpc.runtime import establish, tls
 from pysmpc.runtime.tls import DRIVER
-from pysmpc.runtime.wire import HEADER, PACKED, VERSION, pack
+from pysmpc.runtime.wire import HEADER, PACKED, VERSION, Cancelled, pack
 
 X = torch.linspace(-1, 1, 64)
 
@@ -96,6 +99,92 @@ def test_a_worker_that_is_asked_to_stop(processes):
             sy.decrypt(x)
     processes.start("alice")
     processes.ready()
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_frozen_before_the_session(processes):
+    """It takes connections, as its system does that for it, and never says a word."""
+    processes.kill("bob", signal.SIGSTOP)
+    start = time.monotonic()
+    try:
+        with pytest.raises(ChannelError, match="bob"):
+            processes.connect()
+    finally:
+        processes.kill("bob", signal.SIGCONT)
+    assert time.monotonic() - start < 10
+    with processes.connect() as again:
+        assert torch.equal(sy.decrypt(sy.encrypt(torch.ones(2), again)), torch.ones(2))
+
+
+def test_a_driver_that_slept(workers, monkeypatch):
+    """What waits to be read is read before anybody is called silent."""
+    monkeypatch.setattr(driver, "SILENCE", 1.5)
+    with workers.connect() as parties:
+        asked = []
+        parties.link._until(lambda: asked.append(time.sleep(0 if asked else 2.5)) or len(asked) > 3, None, "nothing")
+        assert torch.equal(sy.decrypt(sy.encrypt(torch.ones(2), parties)), torch.ones(2))
+
+
+def limit(processes, name, size):
+    resource.prlimit(processes.processes[name].pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def test_a_disk_that_is_full_while_saving(processes, tmp_path):
+    """A real one would say the same: a file of bob's may have no more bytes."""
+    model = torch.nn.Linear(200, 100)
+    with processes.connect() as parties:
+        net = sy.encrypt(model, parties)
+        sy.save(net, None, tmp_path / "run1", epoch=1)
+        net.weight.data = net.weight.detach() + 1
+        before = sorted(processes.folder.glob("*.checkpoints/*/*/*"))
+        limit(processes, "bob", 100_000)
+        with pytest.raises(CheckpointError, match=r"bob: .*could not be written to bob:checkpoints/.*File too large"):
+            sy.save(net, None, tmp_path / "run1", epoch=2)
+        assert sorted(processes.folder.glob("*.checkpoints/*/*/*")) == before
+        limit(processes, "bob", resource.RLIM_INFINITY)
+        assert sy.load(net, None, tmp_path / "run1") == {"epoch": 1}
+        assert torch.allclose(sy.decrypt(net.weight), model.weight.detach(), atol=2**-16)
+        sy.save(net, None, tmp_path / "run1", epoch=3)
+
+
+@pytest.mark.slow
+def test_handshakes_that_never_end(processes):
+    """Descriptors come back: of who says nothing, of who begins a handshake, and of who stops after it."""
+    pid = processes.processes["alice"].pid
+    with processes.connect() as parties:
+        parties.wait()
+    time.sleep(1)
+    before = len(os.listdir(f"/proc/{pid}/fd"))
+    quiet = [socket.create_connection(tls.address(processes.addresses["alice"])) for _ in range(30)]
+    for number, sock in enumerate(quiet):
+        sock.sendall(bytes([22, 3, 1, 2, 0, 1][: number % 7]))
+    with processes.connect() as parties:
+        assert torch.equal(sy.decrypt(sy.encrypt(torch.ones(2), parties)), torch.ones(2))
+    assert len(os.listdir(f"/proc/{pid}/fd")) >= before + 30
+    until(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= before, tls.HANDSHAKE + 5)
+    for sock in quiet:
+        sock.close()
+
+
+def test_waiting_on_a_connection_that_this_side_closed():
+    near, _ = plain_pair()
+    near.close()
+    with pytest.raises(Cancelled):
+        near.wait(time.monotonic() + 1)
+    close_all()
+
+
+def test_connections_of_a_session_that_is_over_are_closed():
+    """Those that came before its end, and those that come later; others stay."""
+    meeting = establish.Meeting()
+    streams = [plain_pair() for _ in range(3)]
+    meeting.park("bob", "peer", "one", streams[0][0])
+    meeting.park("bob", "peer", "two", streams[1][0])
+    meeting.forget("one")
+    meeting.park("carol", "peer", "one", streams[2][0])
+    assert [near.sock.fileno() < 0 for near, _ in streams] == [True, False, True]
+    assert meeting.take("bob", "peer", "two", lambda: False) is streams[1][0]
+    close_all()
 
 
 def test_an_error_of_a_worker_reaches_the_driver_with_its_cause(workers):

@@ -1,5 +1,13 @@
-"""A training that is begun anew until it ends: what a driver runs while processes around it, or it itself, are killed."""
+"""Workers and drivers to be killed: forked from a process that has the library, so that hundreds can be started.
 
+Connections, configurations and the command are those of `LocalWorkers`.
+"""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+from multiprocessing import forkserver
 from pathlib import Path
 
 import torch
@@ -7,9 +15,70 @@ from torch.nn import functional as F
 from twins import mlp
 
 import pysmpc as sy
+from pysmpc import cli
+from pysmpc.remote.local import LocalWorkers
+from pysmpc.remote.parties import RemoteParties
 from pysmpc.runtime import checkpoint
 
-STEPS, EVERY = 6, 3
+STEPS, EVERY = 4, 2
+
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["pysmpc.cli", "pysmpc.remote.worker", "pysmpc.remote.parties", "torch.nn.functional"])
+
+
+class Forked:
+    """A process, used like `subprocess.Popen`."""
+
+    def __init__(self, target, *args):
+        self._process = context.Process(target=target, args=args, daemon=True)
+        self._process.start()
+        self.pid = self._process.pid
+
+    def poll(self):
+        return self._process.exitcode
+
+    def wait(self, seconds=None):
+        self._process.join(seconds)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("worker", seconds)
+        return self._process.exitcode
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def terminate(self):
+        self._process.terminate()
+
+    def kill(self):
+        self._process.kill()
+
+
+class ForkedWorkers(LocalWorkers):
+    """A forked process for each holder and the provider."""
+
+    def start(self, name):
+        self.processes[name] = Forked(work, str(self.folder / f"{name}.toml"), str(self.folder / f"{name}.log"))
+
+
+def alive():
+    """How many processes were forked and are there, as zombies too."""
+    parent = forkserver._forkserver._forkserver_pid
+    found = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            found += int(path.read_text().rpartition(") ")[2].split()[1]) == parent
+        except OSError:
+            continue
+    return found
+
+
+def work(config, log):
+    """A worker."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(file, 2)
+    os.close(file)
+    cli.main(["worker", "--config", config])
 
 
 def task():
@@ -41,8 +110,6 @@ def train(parties, folder, driver="scientist"):
 
 def drive(config, folder, pipe):
     """A driver that is a process of its own."""
-    from pysmpc.remote.parties import RemoteParties
-
     torch.set_num_threads(1)
     pipe.send("up")
     with RemoteParties(config) as parties:

@@ -1,4 +1,4 @@
-"""A proxy between parties that damages what passes: TLS records flipped, dropped, repeated, cut short, swapped or held."""
+"""A proxy between parties that damages what passes: TLS records flipped, dropped, repeated, cut, swapped or held."""
 
 import contextlib
 import socket
@@ -37,6 +37,7 @@ class Proxy:
         self.damage = None
         self.records = {}  # by connection and direction: how many passed
         self._count = 0
+        self._held = set()
         self._open = []
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -45,6 +46,11 @@ class Proxy:
         """To be done to connections from now on, counted from 0."""
         with self._lock:
             self.damage, self._count, self.records = damage, 0, {}
+            self._held.clear()
+
+    def hold(self, connection, outward):
+        """From now on nothing passes there, and nobody is told."""
+        self._held.add((connection, outward))
 
     def _accept(self):
         with contextlib.suppress(OSError):
@@ -63,13 +69,17 @@ class Proxy:
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 for source, sink, outward in ((near, far, True), (far, near, False)):
                     mine = damage if damage and (damage.connection, damage.outward) == (number, outward) else None
-                    threading.Thread(target=self._pass, args=(source, sink, mine, (number, outward)), daemon=True).start()
+                    threading.Thread(
+                        target=self._pass, args=(source, sink, mine, (number, outward)), daemon=True
+                    ).start()
 
     def _pass(self, source, sink, damage, key):
         waiting = None  # a record that comes after the next
         try:
             for number, record in enumerate(_records(source)):
                 self.records[key] = number + 1
+                if key in self._held:
+                    continue
                 if damage is None or number != damage.record:
                     sink.sendall(record)
                     if waiting:
@@ -122,7 +132,9 @@ def _spoiled(record, damage):
         spoiled = bytearray(record)
         spoiled[damage.bit // 8 % len(record)] ^= 1 << damage.bit % 8
         return bytes(spoiled)
-    return {"drop": b"", "repeat": 2 * record, "truncate": record[: -1 - damage.bit % (len(record) - HEAD)]}[damage.kind]
+    return {"drop": b"", "repeat": 2 * record, "truncate": record[: -1 - damage.bit % (len(record) - HEAD)]}[
+        damage.kind
+    ]
 
 
 def _records(sock):
