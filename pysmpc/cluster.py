@@ -19,6 +19,7 @@ def distributed(
     provider: str = "crypto_provider",
     rounding: str | None = None,
     protocol: str | None = None,
+    integrity: str | None = None,
     timeout: float = 300.0,
 ) -> Parties:
     """Parties that are ranks of torch.distributed, for scripts under torchrun, SLURM or Kubernetes.
@@ -26,8 +27,8 @@ def distributed(
     Every rank runs the whole script.  Ranks 0 .. n-1 are the holders (`names`, by default
     rank0, rank1, ...), the last rank is the crypto provider, which sees no share and no
     opened value; `parties.me` is this rank's name.  All ranks make the same calls with the
-    same public values.  rounding, protocol: as for `virtual`.  timeout: seconds that a rank
-    waits for another before it raises ChannelError.  Messages are not encrypted: use it
+    same public values.  rounding, protocol, integrity: as for `virtual`.  timeout: seconds that a
+    rank waits for another before it raises ChannelError.  Messages are not encrypted: use it
     inside one trusted network.
 
     Raises PartyError outside of a job, or where the job's ranks do not fit the names.
@@ -36,7 +37,7 @@ def distributed(
     if _agree not in WATCHERS:
         WATCHERS.append(_agree)
     atexit.register(_leave, session)
-    return Parties(_variant(session, rounding, protocol))
+    return Parties(_variant(session, rounding, protocol, integrity))
 
 
 def _leave(session: DistributedSession) -> None:

@@ -9,7 +9,7 @@ function may decide anything by the value of an element.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -183,7 +183,7 @@ class Party:
     own: KeySet
     next: KeySet
     notary: KeySet | None = None  # a key of the owner of inputs and the dealer, for authenticated inputs
-    integrity: Any = None  # pysmpc.protocols.mac keeps its state here
+    integrity: list[Any] = field(default_factory=list)  # pysmpc.protocols.mac keeps its state here
 
     @property
     def rows(self) -> int:

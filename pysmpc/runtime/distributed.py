@@ -31,7 +31,7 @@ from pysmpc.runtime.stats import Stats
 FIRST = 1 << 15  # words of a message's first part, which a receiver is ready for unasked
 AHEAD = 1 << 25  # bytes that a sender may be ahead of a receiver
 HELLO = 256  # bytes of what ranks tell each other first
-OPENING, DEALING, SHARING, ASKING = range(1, 5)  # what a message belongs to
+OPENING, DEALING, SHARING, ASKING, VOUCHING = range(1, 6)  # what a message belongs to
 
 _header = struct.Struct("<qq16s")  # words that follow, digest, cause
 HEAD = _header.size // 8
@@ -183,7 +183,11 @@ class WireDesk:
 
 
 class DistributedSession(Session):
-    """One rank's part.  owners: by holder, the mechanism with which that holder shares its inputs."""
+    """One rank's part.
+
+    owners: by holder, the mechanism with which that holder shares its inputs.  notaries: the key
+    of each holder and the provider, where this rank is one of the two.
+    """
 
     def __init__(
         self,
@@ -194,6 +198,7 @@ class DistributedSession(Session):
         *,
         rank: int,
         owners: dict[str, SeedDealer],
+        notaries: dict[str, KeySet],
         program: Program,
         wires: Sequence[Wire],
         peers: dict[int, Wire],
@@ -203,6 +208,7 @@ class DistributedSession(Session):
         self.rank = rank
         self.program = program
         self._owners = owners
+        self._notaries = notaries
         self._wires = wires
         self._peers = peers
 
@@ -211,7 +217,7 @@ class DistributedSession(Session):
         owner = self.holders[0] if owner is None else owner
         self.check_owner(owner)
         self.program.note("share", owner, self.suite.name, *facts)
-        return replace(self.party, owner=self._owners[owner]), owner == self.me
+        return replace(self.party, owner=self._owners[owner], notary=self._notaries[owner]), owner == self.me
 
     def gather(self, words: torch.Tensor) -> list[torch.Tensor]:
         """Public words of every rank."""
@@ -297,6 +303,13 @@ def _session(
     desk = WireDesk(list(asked.values()))
     correlated = dealer(n, DEALING, "deal", dealt, desk)
     owners = {names[i]: dealer(i, SHARING, "share", shared) for i in range(n)}
+    notaries = {name: KeySet([]) for name in names[:n]}
+    if holds:
+        key = fresh_key()
+        notaries[names[rank]] = KeySet([key])
+        _send_key(wire(n, VOUCHING), key)
+    else:
+        notaries = {names[i]: KeySet([_receive_key(wire(i, VOUCHING))]) for i in range(n)}
     own, after = [], []
     if holds:  # a ring of keys: the holder after this one sends its own
         own = [fresh_key()]
@@ -319,6 +332,7 @@ def _session(
         stats,
         rank=rank,
         owners=owners,
+        notaries=notaries,
         program=program,
         wires=wires,
         peers={**links, **asked},

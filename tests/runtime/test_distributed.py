@@ -23,13 +23,19 @@ TWO, THREE = ["alice", "bob"], ["ann", "ben", "cleo"]
 
 
 @pytest.mark.parametrize(
-    ("holders", "owner", "protocol"),
-    [(TWO, "bob", None), (THREE, "ben", None), (TWO, "alice", "snn"), (TWO, "bob", "fss")],
+    ("holders", "owner", "options"),
+    [
+        (TWO, "bob", {}),
+        (THREE, "ben", {}),
+        (TWO, "alice", {"protocol": "snn"}),
+        (TWO, "bob", {"protocol": "fss"}),
+        (THREE, "ben", {"integrity": "mac"}),
+    ],
 )
-def test_training_is_that_of_one_process(holders, owner, protocol):
+def test_training_is_that_of_one_process(holders, owner, options):
     seed = random.getrandbits(32)
-    *held, provided = run_ranks(len(holders) + 1, programs.training, holders, owner, seed, protocol)
-    losses, parameters, counts = programs.train(sy.virtual(*holders, protocol=protocol), *programs.data(seed), owner)
+    *held, provided = run_ranks(len(holders) + 1, programs.training, holders, owner, seed, options)
+    losses, parameters, counts = programs.train(sy.virtual(*holders, **options), *programs.data(seed), owner)
     for theirs, mine, count in held:
         assert count == counts
         assert theirs[0] == pytest.approx(losses[0], abs=16 * ULP)

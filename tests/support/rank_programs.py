@@ -62,8 +62,8 @@ def descend(parties, model, x, y):
     return [None if loss.is_meta else float(loss) for loss in losses], astuple(parties.stats)
 
 
-def training(holders, owner, seed, protocol=None):
-    parties = sy.distributed(*holders, protocol=protocol)
+def training(holders, owner, seed, options):
+    parties = sy.distributed(*holders, **options)
     return train(parties, *data(seed), owner)
 
 

@@ -52,13 +52,13 @@ class State:
 
 def state(party: Party) -> State:
     """The session's key, drawn at first use.  No message."""
-    if party.integrity is None:
+    if not party.integrity:
         stream = party.dealer.streams()
         ones = torch.zeros(party.rows, dtype=torch.int64)
         if party.lead is not None:
             ones[party.lead] = 1
-        party.integrity = State(stream, party.dealer.keys.draw(stream, 1).reshape(-1), ones)
-    found: State = party.integrity
+        party.integrity.append(State(stream, party.dealer.keys.draw(stream, 1).reshape(-1), ones))
+    found: State = party.integrity[0]
     return found
 
 
