@@ -162,6 +162,9 @@ def add_demo_arguments(demo: Parser) -> None:
         "--protocol", choices=PROTOCOLS, default=default.protocol, help="for comparisons (default: %(default)s)"
     )
     secrecy.add_argument(
+        "--integrity", choices=["mac"], help="find holders that alter what they send (default: they are trusted)"
+    )
+    secrecy.add_argument(
         "--plaintext-model",
         action="store_true",
         help="keep the weights public and only the data secret; every step opens the gradients to the model's owner",
@@ -190,6 +193,8 @@ def demo_settings(arguments: argparse.Namespace, parser: Parser) -> Settings:
     settings = Settings(**values)
     if settings.batch_size > settings.train_items:
         parser.error(f"--batch-size {settings.batch_size} is more than the {settings.train_items} training items")
+    if settings.integrity and settings.protocol != Settings.protocol:
+        parser.error(f"--integrity {settings.integrity} is for the default protocol, not for {settings.protocol}")
     if settings.protocol in PAIRS and settings.workers != 2:
         parser.error(
             f"--protocol {settings.protocol} is for 2 workers, not {settings.workers}; leave it out for the default"

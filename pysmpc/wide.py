@@ -71,6 +71,15 @@ def combine(
     return out
 
 
+def scaled(a: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+    """Loose a e: tight a [sets, 2, n], public words e [n]."""
+    use_torch_threads()
+    sets, _, n = a.shape
+    out = empty(sets, LANES, n)
+    _ring.wide_combine(sets, 0, 0, 0, _address(a, sets, WORDS, n), _address(e, n), out.data_ptr(), n)
+    return out
+
+
 def affine(
     factors: torch.Tensor, v: torch.Tensor, dealt: torch.Tensor | None = None, c: torch.Tensor | None = None
 ) -> torch.Tensor:

@@ -95,6 +95,7 @@ def setting(figures: Figures) -> list[str]:
     settings, environment = figures.settings, figures.environment
     precision = f"10^-{settings.precision_fractional}" if settings.frac_bits is None else f"2^-{settings.frac_bits}"
     protocol = "" if settings.protocol == "default" else f", protocol {settings.protocol}"
+    protocol += f", integrity {settings.integrity}" if settings.integrity else ""
     lines = [
         f"784-128-64-10, {settings.activation}, batches of {settings.batch_size}, {settings.epochs} epochs, "
         f"SGD {settings.lr:g}, precision {precision}, seed {settings.seed}.",

@@ -25,6 +25,7 @@ class Settings:
     seed: int = 1
     workers: int = 2
     protocol: str = "default"
+    integrity: str | None = None
     plaintext_model: bool = False
     precision_fractional: int = 3
     frac_bits: int | None = None
@@ -36,7 +37,8 @@ class Settings:
 
     @property
     def precision(self) -> dict[str, Any]:
-        """The encoding, as keywords of `encrypt`."""
+        """The encoding, and what is detected, as keywords of `encrypt`."""
+        options: dict[str, Any] = {"integrity": self.integrity} if self.integrity else {}
         if self.frac_bits is not None:
-            return {"frac_bits": self.frac_bits}
-        return {"base": 10, "precision_fractional": self.precision_fractional}
+            return {"frac_bits": self.frac_bits, **options}
+        return {"base": 10, "precision_fractional": self.precision_fractional, **options}

@@ -33,7 +33,8 @@ class Suite:
 
     name: by which users ask for it.  holders: how many it is for, where not any number.
     base: the suite of which this one differs in rounding alone.  lanes: words that a holder
-    has of an element; of several, none may be multiplied by itself.
+    has of an element; of several, none may be multiplied by itself.  disclose: how a value is
+    opened to the owner of inputs alone, where not by the holders' shares.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Suite:
     bitwise_and: Protocol
     bitwise_and_public: Protocol
     shift_right_each: Protocol
+    disclose: Protocol | None = None
     base: Suite | None = None
     lanes: int = 1
 

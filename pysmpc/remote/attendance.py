@@ -195,7 +195,10 @@ class Attendance:
     def _announced(self, operation: Operation) -> Iterator[tuple[int, torch.dtype]]:
         """Size and dtype of each buffer that follows an operation."""
         assert self._setup is not None
-        if isinstance(operation, Input) and self._setup.holders[-1:] == [self.worker.config.name]:
+        holders = self._setup.holders
+        if isinstance(operation, Input) and self.worker.config.name in (
+            holders if operation.everyone else holders[-1:]
+        ):
             yield 8 * math.prod(max(n, 0) for n in operation.shape), torch.int64
         values: list[Any] = []
         if isinstance(operation, Call):
@@ -265,7 +268,8 @@ class Attendance:
             self._cancel.wake,
             self._cancel.is_set,
         )
-        self._replay = Replay(self._engagement.session, self.driver, self._engagement.owners, self._values)
+        there = self._engagement
+        self._replay = Replay(there.session, self.driver, there.owners, there.notaries, self._values)
         shelf = self.worker.shelf if config.role == "holder" else None
         self._shelving = Shelving(shelf, self.driver, setup.holders, self._replay)
         self._control.post(Ready())
@@ -295,20 +299,36 @@ class Attendance:
 
     def _open(self, number: int, operation: Open) -> None:
         assert self._replay is not None
-        assert self._setup is not None
-        words = self._replay.shares(operation)
+        refusal = ""
+
+        def permits() -> bool:
+            nonlocal refusal
+            refusal = self._refusal(operation)
+            return not refusal
+
+        words = self._replay.shares(operation, permits)
         if not words.shape[0]:
             return
+        if refusal:
+            self._control.post(Denied(number, "OpenNotPermittedError", refusal))
+            return
+        self._control.post(Opened(number, 8 * words.shape[1]), *tensor_frames(words[0]))
+
+    def _refusal(self, operation: Open) -> str:
+        """Why the driver may not see a value, or nothing.  The provider, who has no part of it, is not asked."""
+        assert self._replay is not None
+        assert self._setup is not None
+        if self.worker.config.role != "holder":
+            return ""
         origin = self._replay.origin(operation.ref)
         request = request_id(self._setup.session, self.driver, self._replay.version(operation.ref), operation.ref)
         try:
             self.worker.openings.open(self.driver, origin.owners, origin.count, tuple(operation.ref.size), request)
         except OpenNotPermittedError as error:
             log.warning("not opened", extra={"peer": self.driver, "reason": str(error)})
-            self._control.post(Denied(number, "OpenNotPermittedError", str(error)))
-            return
+            return str(error)
         log.debug("opened", extra={"peer": self.driver, "shape": operation.ref.size, "owners": sorted(origin.owners)})
-        self._control.post(Opened(number, 8 * words.shape[1]), *tensor_frames(words[0]))
+        return ""
 
     def _fetch(self, number: int, operation: Fetch, buffers: Iterator[torch.Tensor]) -> None:
         if operation.owner != self.worker.config.name:

@@ -120,8 +120,10 @@ class Link:
 
     # --- operations ---
 
-    def send(self, operation: Operation, buffers: Sequence[torch.Tensor], words: torch.Tensor | None) -> int:
-        """Queue an operation; returns its number.  words: for the receiver of inputs alone."""
+    def send(
+        self, operation: Operation, buffers: Sequence[torch.Tensor], words: torch.Tensor | None, everyone: bool = False
+    ) -> int:
+        """Queue an operation; returns its number.  words: for the receiver of inputs alone, or for every holder."""
         self._check()
         number = self._next
         self._next += 1
@@ -133,7 +135,7 @@ class Link:
             self._parts.append((None, tensor))
             size += tensor.numel() * tensor.element_size()
         if words is not None:
-            self._parts.append((self.holders[-1], words))
+            self._parts.extend((name, words) for name in (self.holders if everyone else self.holders[-1:]))
             size += 8 * words.numel()
         if size:
             self._bytes.append((number, size))
@@ -180,18 +182,16 @@ class Link:
         return self._next - 1 - acked > WINDOW or self._unacked > WINDOW_BYTES
 
     def opened(self, number: int, words: int) -> torch.Tensor:
-        """The sum of the shares of what an operation opened."""
+        """What each holder sent of what an operation opened, [holders, words]."""
         self.flush()
         self._until(lambda: all((number, name) in self._opened for name in self.holders), None, "an opening")
         found = [(name, self._opened.pop((number, name))) for name in self.holders]
-        total = torch.zeros(words, dtype=torch.int64)
         for name, each in found:
             if isinstance(each, Denied):
                 raise _DENIALS.get(each.kind, RemoteError)(each.text)
             if each.numel() != words:
                 raise self._break(ChannelError(f"{name} sent {each.numel()} words of an opening of {words}"))
-            total += each
-        return total
+        return torch.stack([each for _, each in found])
 
     def fetched(self, number: int, owner: str) -> torch.Tensor:
         """What an owner sent in the clear, flat."""
@@ -319,6 +319,8 @@ class Link:
     def _cause(self, worker: _Worker) -> PysmpcError:
         failed = worker.failed
         assert failed is not None
+        if failed.kind == "IntegrityError":
+            return errors.IntegrityError(failed.text)
         place = next((where for number, where in self._places if number == failed.number), "")
         return RemoteError(f"{worker.name}: {failed.text} ({failed.kind}{', at ' + place if place else ''})")
 

@@ -89,7 +89,7 @@ class Call(Message, tag=10):
 
 
 class Input(Message, tag=11):
-    """The driver shares a value; the words follow in a buffer to the receiver alone."""
+    """The driver shares a value; the words follow in a buffer to the receiver alone, or to every holder."""
 
     suite: str
     slot: int
@@ -98,6 +98,7 @@ class Input(Message, tag=11):
     base: int
     digits: int
     dtype: str
+    everyone: bool = False
 
 
 class Flush(Message, tag=12):
@@ -199,7 +200,7 @@ class Batch(Message):
 
 
 class Setup(Message, tag=20):
-    """Take part in a session.  owner_key: for what the driver itself shares."""
+    """Take part in a session.  owner_key: for what the driver itself shares; the provider's is for codes of that."""
 
     session: str
     holders: list[str]

@@ -15,6 +15,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,18 +23,18 @@ import torch
 from pysmpc.errors import PartyError, PysmpcError
 from pysmpc.fixedpoint import Precision
 from pysmpc.ops import views
+from pysmpc.prg import KeySet
 from pysmpc.protocols import sharing
 from pysmpc.remote.arguments import NAMES, encode, leaves, reference, results
-from pysmpc.remote.messages import Call, Drop, Flush, Input, Keep, Load, Open, Operation, Recall, Refresh, Restore, Slot
-from pysmpc.runtime.dealer import LocalFeed
+from pysmpc.remote.messages import Call, Drop, Flush, Input, Keep, Load, Open, Recall, Refresh, Restore, Slot
+from pysmpc.runtime.dealer import LocalFeed, SeedDealer
 from pysmpc.runtime.session import Session
-from pysmpc.shares import Share
 from pysmpc.tensor import HANDLERS, WATCHERS, Cell, SecretTensor, flush, run_watched
 
-#: send(operation, buffers for all workers, words for the receiver of inputs); returns its number.
-Send = Callable[[Operation, Sequence[torch.Tensor], torch.Tensor | None], int]
+#: send(operation, buffers for all workers, words for the receiver of inputs, or for every holder); returns its number.
+Send = Callable[..., int]
 
-#: receive(number of an operation, words): wait for the shares of what it opened; their sum.
+#: receive(number of an operation, words): wait for what the holders send of what it opened, [holders, words].
 Receive = Callable[[int, int], torch.Tensor]
 
 _SILENT = frozenset(func for func, handler in HANDLERS.items() if handler.__module__ == views.__name__)
@@ -79,6 +80,8 @@ class Recorder:
         self._next = 0
         self._dropped: deque[int] = deque()
         self._watch: dict[int, weakref.ref[Cell]] = {}
+        # of owners who are workers: the driver has no part in what they share
+        self._elsewhere = SeedDealer(KeySet([]), None, False, LocalFeed(), lambda count: None)
         self.broken: PysmpcError | None = None
         self.checkpoints: Any = None  # pysmpc.remote.checkpoints
         session.recorder = self
@@ -121,7 +124,7 @@ class Recorder:
     def _check(self, session: Session | None = None) -> None:
         if self.broken is not None:
             raise self.broken
-        if session is not None and session.suite.reveal is not sharing.reveal:
+        if session is not None and session.suite.reveal is not sharing.reveal and session.suite.disclose is None:
             raise NotImplementedError(
                 f"protocol '{session.suite.name}' opens values in a way of its own, which workers of other machines do "
                 "not know yet; use another protocol, or sy.virtual"
@@ -175,8 +178,9 @@ class Recorder:
             share = session.suite.share(session.party, words, tuple(shape), scale)
             out = SecretTensor.of(share, session, unit, dtype)
             slot = self._slot(out.cell)
-            message = Input(session.suite.name, slot, list(share.shape), scale, unit.base, unit.digits, NAMES[dtype])
-            self._send(message, (), self._words.receive(0))
+            everyone = session.suite.lanes > 1
+            facts = scale, unit.base, unit.digits, NAMES[dtype], everyone
+            self._send(Input(session.suite.name, slot, list(share.shape), *facts), (), self._words.receive(0), everyone)
             return out
 
     def load(
@@ -193,8 +197,9 @@ class Recorder:
         with self._lock:
             self._check(session)
             self._forget()
-            empty = torch.empty((0, torch.Size(shape).numel()), dtype=torch.int64)
-            out = SecretTensor.of(Share.of(empty, tuple(shape), unit.scale), session, unit, dtype)
+            party = replace(session.party, owner=self._elsewhere, notary=self._elsewhere.keys)
+            share = session.suite.share(party, None, tuple(shape), unit.scale)
+            out = SecretTensor.of(share, session, unit, dtype)
             slot = self._slot(out.cell)
             buffers: list[torch.Tensor] = []
             done = [[encode(x, buffers) for x in step] for step in steps]
@@ -239,8 +244,12 @@ class Recorder:
             count = window.numel
             number = self._send(Open(reference(value), self.state()), (), None)
             window.words()  # what is still to be made of it is made by all parties
+            if value.session.suite.disclose is not None:
+                _, received = value.session.suite.disclose(value.session.party, window, True)
+                disclosed: torch.Tensor = received(self._receive(number, count))
+                return disclosed.reshape(window.shape)
             self.session.party.channel.count([torch.empty((0, count))], "reveal", [window.shape])  # type: ignore[attr-defined]
-            return self._receive(number, count).reshape(window.shape)
+            return self._receive(number, count).sum(0).reshape(window.shape)
 
     def tell(self, operation: Keep | Recall) -> int:
         """Send an operation that changes no value; its number."""

@@ -17,9 +17,10 @@ import pysmpc.ops  # noqa: F401  (fills the table of operations)
 from pysmpc import api
 from pysmpc.errors import ChannelError, RemoteError
 from pysmpc.fixedpoint import Precision
+from pysmpc.prg import KeySet
 from pysmpc.protocols import exact
 from pysmpc.protocols.interfaces import Dealer
-from pysmpc.protocols.suite import suites
+from pysmpc.protocols.suite import authenticated_default, suites
 from pysmpc.remote.arguments import decode, dtype_of, leaves, results, window
 from pysmpc.remote.messages import Call, Drop, Flush, Input, Load, Open, Operation, Ref, Refresh, Restore, Slot
 from pysmpc.remote.recorder import state_of
@@ -62,16 +63,22 @@ NOBODY = Origin()
 class Replay:
     """The values of one session at one worker.
 
-    owners: the dealers of everybody who may share.  values(load): the encoded items of
-    an owner's data, called where they are.
+    owners: the dealers of everybody who may share.  notaries: their keys for authenticated
+    inputs.  values(load): the encoded items of an owner's data, called where they are.
     """
 
     def __init__(
-        self, session: Session, driver: str, owners: Mapping[str, Dealer], values: Callable[[Load], tuple[Any, Origin]]
+        self,
+        session: Session,
+        driver: str,
+        owners: Mapping[str, Dealer],
+        notaries: Mapping[str, KeySet],
+        values: Callable[[Load], tuple[Any, Origin]],
     ) -> None:
         self.session = session
         self._driver = driver
         self._owners = owners
+        self._notaries = notaries
         self._values = values
         self._cells: dict[int, Cell] = {}
         self._origins: dict[int, Origin] = {}
@@ -111,7 +118,7 @@ class Replay:
 
     def _under(self, suite: str) -> Session:
         """The session with the protocols of that name."""
-        for base in suites.values():
+        for base in (*suites.values(), authenticated_default):
             for found in (base, exact.nearest(base)):
                 if found.name == suite:
                     return self.session.under(found)
@@ -173,13 +180,15 @@ class Replay:
                 self.keep(slot, value.cell, origin)
 
     def _input(self, operation: Input) -> None:
+        if operation.everyone != (self._under(operation.suite).suite.lanes > 1):
+            raise ChannelError(f"inputs under '{operation.suite}' do not go to these holders")
         self._share(operation, self._driver, None, Origin(frozenset([self._driver])))
 
     def _share(self, operation: Input | Load, owner: str, values: Any, origin: Origin) -> None:
         if owner not in self._owners:
             raise ChannelError(f"{owner!r} owns nothing here")
         session = self._under(operation.suite)
-        party = dataclasses.replace(session.party, owner=self._owners[owner])
+        party = dataclasses.replace(session.party, owner=self._owners[owner], notary=self._notaries[owner])
         share: Share = session.suite.share(party, values, tuple(operation.shape), operation.scale)
         unit = Precision(operation.base, operation.digits)
         out = SecretTensor.of(share, session, unit, dtype_of(operation.dtype))
@@ -197,11 +206,20 @@ class Replay:
             out = SecretTensor.of(share, session, Precision(slot.base, slot.digits), dtype_of(slot.dtype))
             self.keep(slot.slot, out.cell, origin)
 
-    def shares(self, operation: Open) -> torch.Tensor:
-        """This party's shares of a value that is opened to the driver: [rows, n] words.  Counted as a round."""
+    def shares(self, operation: Open, permits: Callable[[], bool]) -> torch.Tensor:
+        """What this party sends the driver of a value that is opened to it: [rows, n] words.
+
+        Its shares, counted as a round; under codes the value under a mask that the driver knows, or the
+        mask alone where a holder does not permit it.
+        """
         if (state := state_of(self.session)) != operation.state:
             raise RemoteError(f"this party's program stands at {state}, the driver's at {operation.state}")
-        share = window(operation.ref, self.cell(operation.ref.slot)).window()
+        value = window(operation.ref, self.cell(operation.ref.slot))
+        share, suite = value.window(), value.session.suite
         words = share.words()
+        permitted = permits()
+        if suite.disclose is not None:
+            masked, _ = suite.disclose(value.session.party, share, permitted)
+            return masked  # type: ignore[no-any-return]
         self.session.party.channel.count([words], "reveal", [share.shape])  # type: ignore[attr-defined]
         return words

@@ -19,7 +19,7 @@ from pysmpc.prg import KEY_BYTES, KeySet, fresh_key
 from pysmpc.protocols.interfaces import Party
 from pysmpc.runtime.channel import Linked
 from pysmpc.runtime.dealer import LocalFeed, SeedDealer
-from pysmpc.runtime.links import HolderDesk, Networked, ProviderDesk, ReceivingFeed, SendingFeed
+from pysmpc.runtime.links import HolderDesk, Networked, OwnFeed, PeerFeed, ProviderDesk, ReceivingFeed, SendingFeed
 from pysmpc.runtime.session import Session, check_names
 from pysmpc.runtime.stats import Stats
 from pysmpc.runtime.tls import Tls, dial
@@ -37,9 +37,10 @@ class PairKeys(msgspec.Struct, tag=True, array_like=True, forbid_unknown_fields=
 
 
 class DealerKey(msgspec.Struct, tag=True, array_like=True, forbid_unknown_fields=True):
-    """From the provider to a holder."""
+    """From the provider to a holder: for what it deals, and for authenticated inputs of the holder's."""
 
     key: bytes
+    notary: bytes
 
 
 class Meeting:
@@ -101,10 +102,15 @@ class Meeting:
 
 @dataclass
 class Engagement:
-    """A party's end of a session.  owners: the dealers of those who may share inputs."""
+    """A party's end of a session.
+
+    owners: the dealers of those who may share inputs.  notaries: the key of each of them and
+    the provider, where this is one of the two.
+    """
 
     session: Session
     owners: dict[str, SeedDealer]
+    notaries: dict[str, KeySet]
     inputs: LocalFeed  # where corrections of the driver's inputs are put for the receiver
     streams: list[Stream] = field(default_factory=list)
     feed: ReceivingFeed | None = None
@@ -137,7 +143,7 @@ def establish(
 ) -> Engagement:
     """Meet the other parties of a session, and agree on keys with each."""
     check_names(holders, provider)
-    if len(owner_key) != KEY_BYTES and me != provider:
+    if len(owner_key) != KEY_BYTES:
         raise PartyError("a key of the wrong length")
     order = [*holders, provider]
     mine = order.index(me)
@@ -152,7 +158,7 @@ def establish(
         for stream in found.values():
             stream.wake = wake
         if me == provider:
-            return _as_provider(driver, holders, provider, found)
+            return _as_provider(driver, holders, provider, owner_key, found)
         return _as_holder(mine, driver, holders, provider, owner_key, found, wake)
     except BaseException:
         for stream in found.values():
@@ -181,18 +187,19 @@ def _uncounted(count: int) -> None:
 def _owners_elsewhere(driver: str, holders: Sequence[str], count: Callable[[int], None]) -> dict[str, SeedDealer]:
     nobody = KeySet([])
     owners = {name: SeedDealer(nobody, None, False, LocalFeed(), _uncounted) for name in holders}
-    owners[driver] = SeedDealer(nobody, None, False, LocalFeed(), count)
+    owners[driver] = SeedDealer(nobody, None, False, LocalFeed(), count, holders=len(holders))
     return owners
 
 
 def _as_provider(
-    driver: str, holders: Sequence[str], provider: str, found: Mapping[tuple[str, str], Stream]
+    driver: str, holders: Sequence[str], provider: str, owner_key: bytes, found: Mapping[tuple[str, str], Stream]
 ) -> Engagement:
     n, stats, nobody = len(holders), Stats(), KeySet([])
     dealt, shared = _counts(stats)
-    keys = [fresh_key() for _ in holders]
+    keys, notary = [fresh_key() for _ in holders], {name: fresh_key() for name in holders}
     for name, key in zip(holders, keys, strict=True):
-        found[name, FEED].send(DealerKey(key))
+        found[name, FEED].send(DealerKey(key, notary[name]))
+    notaries = {name: KeySet([key]) for name, key in {**notary, driver: owner_key}.items()}
     desk = ProviderDesk([found[name, DESK] for name in holders])
     feed = SendingFeed([found[name, FEED] for name in holders])
     owners = _owners_elsewhere(driver, holders, shared)
@@ -204,8 +211,9 @@ def _as_provider(
         owner=owners[driver],
         own=nobody,
         next=nobody,
+        notary=notaries[driver],
     )
-    return Engagement(Session(holders, provider, party, stats), owners, LocalFeed(), list(found.values()))
+    return Engagement(Session(holders, provider, party, stats), owners, notaries, LocalFeed(), list(found.values()))
 
 
 def _as_holder(
@@ -235,14 +243,19 @@ def _as_holder(
         if name == holders[(rank + 1) % n]:
             after = _key(keys.ring, name)
     # 2. the provider's
-    dealer_key = _key(found[provider, FEED].receive(DealerKey, PATIENCE).key, provider)
+    from_dealer: DealerKey = found[provider, FEED].receive(DealerKey, PATIENCE)
+    dealer_key, notary = _key(from_dealer.key, provider), _key(from_dealer.notary, provider)
 
     inputs = LocalFeed()
-    owners = {name: SeedDealer(KeySet([key]), None, False, LocalFeed(), _uncounted) for name, key in theirs.items()}
+    owners = {
+        name: SeedDealer(KeySet([key]), None, False, PeerFeed(peers[name]), _uncounted) for name, key in theirs.items()
+    }
     # the last key of a set is that of the holder who is corrected: here the owner herself
     everyone = KeySet([*(mine[name] for name in peers), mine[holders[rank]]])
-    owners[holders[rank]] = SeedDealer(KeySet([mine[holders[rank]]], -1, 0), everyone, True, LocalFeed(), _uncounted)
-    owners[driver] = SeedDealer(KeySet([owner_key], lead, last), None, rank == n - 1, inputs, shared)
+    to_peers = OwnFeed(list(peers.values()))
+    owners[holders[rank]] = SeedDealer(KeySet([mine[holders[rank]]], -1, 0), everyone, True, to_peers, _uncounted)
+    owners[driver] = SeedDealer(KeySet([owner_key], lead, last), None, rank == n - 1, inputs, shared, holders=n)
+    notaries = {name: KeySet([notary] if name == holders[rank] else []) for name in owners}
     feed = ReceivingFeed(found[provider, FEED])
     desk = HolderDesk(found[provider, DESK])
     party = Party(
@@ -253,8 +266,9 @@ def _as_holder(
         owner=owners[driver],
         own=KeySet([ring]),
         next=KeySet([after]),
+        notary=notaries[driver],
     )
-    return Engagement(Session(holders, provider, party, stats), owners, inputs, list(found.values()), feed)
+    return Engagement(Session(holders, provider, party, stats), owners, notaries, inputs, list(found.values()), feed)
 
 
 def _key(key: bytes, name: str) -> bytes:
@@ -264,19 +278,20 @@ def _key(key: bytes, name: str) -> bytes:
 
 
 def driver_session(driver: str, holders: Sequence[str], provider: str) -> tuple[Session, LocalFeed, dict[str, bytes]]:
-    """A session without shares; where the corrections of its inputs are left; the holders' keys for these."""
+    """A session without shares; where the corrections of its inputs are left; the parties' keys for these."""
     check_names(holders, provider)
     n, stats, nobody = len(holders), Stats(), KeySet([])
     dealt, shared = _counts(stats)
-    keys = {name: fresh_key() for name in holders}
+    keys = {name: fresh_key() for name in [*holders, provider]}
     outgoing = LocalFeed()
     party = Party(
         holders=n,
         ranks=(),
         channel=Linked(n, stats, ()),
         dealer=SeedDealer(nobody, None, False, LocalFeed(), dealt, None, stats.count_ask, n),
-        owner=SeedDealer(nobody, KeySet(list(keys.values())), False, outgoing, shared),
+        owner=SeedDealer(nobody, KeySet([keys[name] for name in holders]), False, outgoing, shared, holders=n),
         own=nobody,
         next=nobody,
+        notary=KeySet([keys[provider]]),
     )
     return Session(holders, provider, party, stats), outgoing, keys

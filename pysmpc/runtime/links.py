@@ -222,6 +222,47 @@ class ReceivingFeed:
         return words
 
 
+class OwnFeed:
+    """The way of a holder's own inputs to the other holders, over the connections of the rounds; her end."""
+
+    def __init__(self, streams: Sequence[Stream]) -> None:
+        self._streams = streams
+        self._own: deque[torch.Tensor] = deque()
+
+    def send(self, words: torch.Tensor, everyone: bool = False) -> None:
+        """To herself, or to every holder."""
+        if everyone:
+            for stream in self._streams:
+                stream.queue(COUNT.pack(words.numel()), raw(words))
+            for stream in self._streams:
+                stream.flush(LONG)
+        self._own.append(words)
+
+    def receive(self, words: int) -> torch.Tensor:
+        """What was sent first."""
+        return self._own.popleft()
+
+
+class PeerFeed:
+    """Another holder's end."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def send(self, words: torch.Tensor, everyone: bool = False) -> None:
+        raise ChannelError("a holder shares no data of another")
+
+    def receive(self, words: int) -> torch.Tensor:
+        """What she sent next, which must be as long as expected."""
+        header = bytearray(COUNT.size)
+        self._stream.fill(header, LONG)
+        if header != COUNT.pack(words):
+            raise ChannelError(f"expected {words} words of an input of {self._stream.peer}: programs differ")
+        found = torch.empty(words, dtype=torch.int64)
+        self._stream.fill(raw(found), LONG)
+        return found
+
+
 # --- questions to a provider that takes part ----------------------------------------
 
 

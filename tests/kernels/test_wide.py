@@ -62,6 +62,7 @@ def test_combinations(n, rng):
     d, e = sparse(rng, n), sparse(rng, n)
     found = value(wide.combine(z, x, d, a, e))
     alone = value(wide.combine(None, x, d))
+    assert value(wide.scaled(a, e)) == value(wide.combine(None, torch.zeros_like(x), d, a, e))
     u, v = unsigned(d), unsigned(e)
     for out, only, zs, xs, as_ in zip(found, alone, value(z), value(x), value(a), strict=True):
         assert out == [(p + q * i + r * j) % MODULUS for p, q, i, r, j in zip(zs, xs, u, as_, v, strict=True)]

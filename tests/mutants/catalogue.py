@@ -19,6 +19,9 @@ STORE = f"{RUNTIME}/test_store.py"
 THREADS = f"{RUNTIME}/test_threads.py"
 SESSION = f"{RUNTIME}/test_session.py"
 VIEWS = "tests/security/test_views.py"
+INTEGRITY = "tests/security/test_integrity.py"
+MAC = f"{PROTOCOLS}/test_mac.py"
+WIDE = f"{KERNELS}/test_wide.py"
 KEYS = f"{VIEWS}::test_keys_are_distinct_and_uniform"
 LEDGER = "tests/security/test_ledger.py"
 FSS, FSS_BITS = f"{PROTOCOLS}/test_fss.py", f"{KERNELS}/test_fss_bits.py"
@@ -150,6 +153,40 @@ MUTANTS = [
         ("truncated loop tail", "for (size_t i = 0; i < m; i++) out[at + i] += offset;", "for (size_t i = 0; i + 1 < m; i++) out[at + i] += offset;", TRUNCATION),
         ("wrong stream number", "base + 2, at, jump, m);", "base + 1, at, jump, m);", TRUNCATION),
         ("missing sign of a share", "out[i] = 0 - ((0 - z[i]) >> f);", "out[i] = z[i] >> f;", TRUNCATION),
+    ),
+    *protocol(
+        "mac/opening",
+        ("the codes are not compared", "return _where(coin, waiting, failed) if any(", "return '' if any(", INTEGRITY),
+        ("sets of six coins", "& ((1 << SUMS) - 1)", "& ((1 << 6) - 1)", INTEGRITY),
+        ("coins that are known beforehand", "KeySet([_joint(opened)])", "KeySet([bytes(KEY_BYTES)])", INTEGRITY),
+        ("masks of the check serve again", "stream = party.dealer.streams(3)", "stream = party.dealer.streams(0)", INTEGRITY),
+        ("holders saw different words", "bool((seen[:, :DIGEST] == transcript).all()) and all(", "all(", INTEGRITY),
+        ("seeds that were not committed to", "torch.equal(row[DIGEST:], _digest(transcript, seed)) for", "True for", INTEGRITY),
+        ("z after the others' were seen", "good = good and torch.equal(_digest(row[:-DIGEST], row[-DIGEST:]), commitment)", "good = good and True", INTEGRITY),
+        ("bits are not checked", "True: shown[:, wide.WORDS * SUMS : CODES].sum(0) != 0}", "True: total & False}", INTEGRITY),
+        ("bits behind the last", "any(bool(_padding(row, n).any()) for row in rows)", "False", INTEGRITY),
+        ("the session goes on", "if own.broken:", "if False:", INTEGRITY),
+    ),
+    *protocol(
+        "mac/sharing",
+        ("revealed before what led to it is checked", "    check(party)\n    opened = open_words(party, [tight(", "    opened = open_words(party, [tight(", INTEGRITY),
+        ("returned before it is checked", "for x in secrets])\n    check(party)\n", "for x in secrets])\n", INTEGRITY),
+        ("one mask for every input", "n = math.prod(shape)\n    stream = party.owner.streams()", "n = math.prod(shape)\n    stream = party.owner.streams(0)", INTEGRITY),
+        ("a refusal is ignored", "int(bool((said == 1).all()))", "1", "tests/remote/test_integrity.py"),
+        ("holders may tell the owner what they like", "if bool((rows != rows[0]).any()):", "if False:", "tests/remote/test_integrity.py"),
+    ),
+    *protocol(
+        "mac/dealt",
+        ("public numbers without codes", "torch.stack([self.ones, self.key], 1)", "torch.stack([self.ones, self.key * 0], 1)", MAC),
+        ("a holder's word of the key is left out", "for word in keys.draw(self.stream, 1).reshape(-1).tolist()", "for word in keys.draw(self.stream, 1).reshape(-1).tolist()[1:]", MAC),
+        ("masks serve again", "own, stream = state(party), party.dealer.streams()\n    half = wide.WORDS * n\n\n    def deal(", "own, stream = state(party), party.dealer.streams(0)\n    half = wide.WORDS * n\n\n    def deal(", INTEGRITY),
+    ),
+    *core(
+        "wide.inc.h",
+        ("no carry", "out[i] = (u64)value, out[n + i] = (u64)(value >> 64);", "out[i] = (u64)value, out[n + i] = x[2 * n + i] + (x[3 * n + i] << 32);", WIDE),
+        ("a coin is never thrown", "-(u128)(pattern >> set % 8 & 1)", "-(u128)(pattern >> set % 8 & 1 & (set != 47))", WIDE),
+        ("the other bit of a pair", "(first & low[i]) + (second & high[i]) + both[i]", "(second & low[i]) + (first & high[i]) + both[i]", WIDE),
+        ("the last holder is taken away too", "value = subtract ? value - sum[i] : value + sum[i];\n            out[at", "value = value + sum[i];\n            out[at", WIDE),
     ),
     *core(
         "compare.inc.h",

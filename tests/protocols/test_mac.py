@@ -6,7 +6,7 @@ from settings import Setting, bounded_words, random_words
 
 from pysmpc.protocols import exact
 from pysmpc.protocols.interfaces import LOCAL
-from pysmpc.protocols.mac.comparison import negative_cost
+from pysmpc.protocols.mac.comparison import negative_cost, zero_cost
 from pysmpc.protocols.mac.products import product_cost
 from pysmpc.protocols.mac.selection import relu_cost
 from pysmpc.protocols.mac.sharing import reveal_cost, share_cost
@@ -121,10 +121,10 @@ def test_relu_and_select(setting, by, rng):
 
 
 def test_equality_and_updates(setting, rng):
-    a = torch.tensor([0, 1, -1, (1 << 63) - 1, 0, 1 << 62])
+    a = torch.tensor([0, 1, -1, (1 << 63) - 1, -(1 << 63), 1 << 62])
     found, cost = setting.run(lambda suite, party, x: suite.zero(party, x), a)
     assert torch.equal(found, (a == 0).to(torch.int64))
-    assert cost == negative_cost(setting.holders, 12)
+    assert cost == zero_cost(setting.holders, 6)
     own, z = bounded_words(rng, 40, 7), bounded_words(rng, 40, 7) << 10
     found, _ = setting.run(lambda suite, party, x, y: suite.update_all(party, [(x, y, -3, 1 << 10)])[0], own, z)
     assert torch.equal(found, own - 3 * (z >> 10))

@@ -134,8 +134,9 @@ def test_two_altered_words_do_not_hide_each_other():
         suite.reveal(party, x)
 
 
+@pytest.mark.parametrize("place", [0, -1])
 @pytest.mark.parametrize("step", range(5))
-def test_a_check_that_is_tampered_with_fails(step):
+def test_a_check_that_is_tampered_with_fails(step, place):
     session = new()
     honest, rounds = session.party.channel.gather, []
 
@@ -143,13 +144,48 @@ def test_a_check_that_is_tampered_with_fails(step):
         if cause == "check":
             if len(rounds) == step:
                 message = message.clone()
-                message[1, random.randrange(message.shape[1])] ^= 1 << random.randrange(8)
+                message[1, place] ^= 1 << random.randrange(8)
             rounds.append(cause)
         return honest(message, cause, shapes)
 
     session.party.channel.gather = altered
     with pytest.raises(IntegrityError):
         program(session)
+
+
+def test_nothing_is_revealed_that_was_computed_from_an_altered_word():
+    session = new()
+    altering(session, 0, 0, 0)
+    tapped, causes = session.party.channel.gather, []
+
+    def noting(message, cause, shapes=None):
+        causes.append(cause)
+        return tapped(message, cause, shapes)
+
+    session.party.channel.gather = noting
+    with pytest.raises(IntegrityError):
+        program(session)
+    assert causes.count("check") == 5
+    assert "reveal" not in causes
+
+
+def test_no_stream_serves_twice():
+    """Masks of openings, of inputs and of checks: each of numbers of its own."""
+    session = new()
+    for dealer in (session.party.dealer, session.party.owner):
+        given, honest = [], dealer.streams
+
+        def noting(count=1, given=given, honest=honest):
+            given.append(honest(count))
+            return given[-1]
+
+        dealer.streams = noting
+        dealer.given = given
+    for _ in range(2):
+        program(session)
+    for dealer in (session.party.dealer, session.party.owner):
+        assert len(dealer.given) > 3
+        assert len(set(dealer.given)) == len(dealer.given)
 
 
 def test_a_repeated_commitment_does_not_fix_the_sets():

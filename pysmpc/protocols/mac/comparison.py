@@ -29,7 +29,7 @@ from pysmpc.protocols.mac.dealt import (
     state,
 )
 from pysmpc.protocols.mac.opening import open_bits, open_words
-from pysmpc.protocols.mac.sharing import add, neg
+from pysmpc.protocols.mac.sharing import neg
 from pysmpc.shares import Body, Share
 
 PAIRS = wide.LEAVES
@@ -48,8 +48,21 @@ class Truth:
         return Truth(self.share, not self.flip)
 
 
-@opens("compare", "check")
-def negative(party: Party, x: Share) -> Truth:
+@dataclass
+class Signs:
+    """Bits beta ^ rho: public beta [n], the dealt numbers rho, tight [rows * 2, 2, n], and the stream of their bits."""
+
+    beta: torch.Tensor
+    rho: torch.Tensor
+    stream: int
+
+    def public(self, inverted: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Public u and w with u + w rho the bits, or one less the bits."""
+        u = 1 - self.beta if inverted else self.beta
+        return u, 1 - 2 * u
+
+
+def _signs(party: Party, x: Share) -> Signs:
     """The bits x < 0, for any x in [-2^63, 2^63).  Seven rounds.
 
     1. Open c = x + r.  The dealer shares r_63 and, of 2 r mod 2^64, every bit and the product
@@ -57,7 +70,6 @@ def negative(party: Party, x: Share) -> Truth:
     2. less and equal of the pairs of 2 c and 2 r are linear in those.
     3. Five times: two neighbours join, less = less_1 + equal_1 less_0, equal = equal_1 equal_0.
     4. x < 0 is c_63 + r_63 + [2 c < 2 r] mod 2; open it under a dealt bit rho.
-    5. Of an opened beta it is beta + (1 - 2 beta) rho, for the dealt number rho.
     """
     n, own = x.numel, state(party)
     # 1. open
@@ -82,10 +94,15 @@ def negative(party: Party, x: Share) -> Truth:
     under, rho = deal_bit_masks(party, n)
     number = deal(party, n, lambda keys: keys.total(under, n) & 1)
     beta = open_bits(party, Bits(signs[0] - rho.share, signs[1] - rho.code), "compare", (n,))
-    # 5. as numbers
-    beta = beta if party.rows else torch.zeros(n, dtype=torch.int64)
-    zero = torch.zeros_like(wide.loosen(number))
-    return Truth(share_of(wide.combine(None, zero, beta, number, 1 - 2 * beta) + constant(party, beta), (n,)))
+    return Signs(beta if party.rows else torch.zeros(n, dtype=torch.int64), number, under)
+
+
+@opens("compare", "check")
+def negative(party: Party, x: Share) -> Truth:
+    """The bits x < 0, for any x in [-2^63, 2^63): beta + (1 - 2 beta) rho.  Seven rounds."""
+    signs = _signs(party, x)
+    u, w = signs.public(inverted=False)
+    return Truth(share_of(wide.scaled(signs.rho, w) + constant(party, u), (x.numel,)))
 
 
 def _bits(r: torch.Tensor) -> torch.Tensor:
@@ -130,13 +147,34 @@ def negative_cost(holders: int, n: int) -> Cost:
 
 @opens("compare", "check")
 def zero(party: Party, x: Share) -> Share:
-    """x == 0 as 0 and 1: neither negative nor positive, in one comparison of 2 n elements.  Seven rounds."""
+    """x == 0 as 0 and 1, for any x.  Seven rounds.
+
+    1. The signs of x and -x, in one comparison of 2 n elements: both are set for -2^63, none for 0.
+    2. The dealer shares the products of their bits rho.
+    3. (1 - s) (1 - t), linear in those.
+    """
     n = x.numel
+    # 1. signs
     flat = Share(Body(x.words()), (n,))
     both = torch.cat([flat.words(), neg(party, flat).words()], 1)
-    signs = negative(party, Share.of(both, (2 * n,))).share.body
-    below, above = (Share(signs, (n,), 1, None, at) for at in (0, n))
-    return _not(party, add(party, below, above), x.shape)
+    signs = _signs(party, Share.of(both, (2 * n,)))
+
+    # 2. products
+    def products(keys: KeySet) -> torch.Tensor:
+        one, two = keys.total(signs.stream, 2 * n).split(n)
+        return one & two & 1
+
+    product = deal(party, n, products)
+    # 3. neither
+    (u, v), (w, z) = (part.split(n) for part in signs.public(inverted=True))
+    first, second = (half.contiguous() for half in signs.rho.split(n, 2))
+    terms = wide.scaled(first, w * v) + wide.scaled(second, u * z) + wide.scaled(product, w * z)
+    return share_of(terms + constant(party, u * v), x.shape)
+
+
+def zero_cost(holders: int, n: int) -> Cost:
+    """Two signs an element, and a product."""
+    return negative_cost(holders, 2 * n) + Cost(dealt=VALUE_COST * n)
 
 
 def _not(party: Party, bits: Share, shape: tuple[int, ...]) -> Share:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from pysmpc import ring, wide
-from pysmpc.errors import PartyError
+from pysmpc.errors import IntegrityError, PartyError
 from pysmpc.prg import KeySet
 from pysmpc.protocols import sharing
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens
@@ -28,8 +28,8 @@ def share(party: Party, values: torch.Tensor | None, shape: Sequence[int], scale
     notary = party.notary
     if notary is None:
         raise PartyError(
-            'integrity="mac" needs a key between the owners of inputs and the provider, which this kind of session '
-            "does not have; use sy.virtual, or leave integrity out"
+            'integrity="mac" needs a provider that deals while the program runs, as it shares a key with the owners of '
+            "inputs; what was dealt ahead has none: leave integrity out, or deal as the program runs"
         )
     n = math.prod(shape)
     stream = party.owner.streams()
@@ -66,6 +66,45 @@ def reveal(party: Party, *secrets: Share) -> list[torch.Tensor]:
         words.reshape(x.shape) if words.shape[0] else words.reshape(0, *x.shape)
         for words, x in zip(opened, secrets, strict=True)
     ]
+
+
+@opens("reveal", "check")
+def disclose(party: Party, x: Share, permitted: bool) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+    """Open x to the owner of inputs alone, if every holder permits it; 12 rounds, or 7 where nothing waits.
+
+    1. Check what waits.
+    2. Owner and dealer know a mask r; the dealer shares it with its code.
+    3. Tell each other who permits it: one round.
+    4. Open x + r, or r if somebody does not; check that.
+    5. Each holder sends it to the owner, who takes r away.
+    Returns what a holder sends, [1 or 0, n], and what the owner makes of all that were sent, [holders, n].
+    """
+    notary = party.notary
+    assert notary is not None
+    n, stream = x.numel, party.owner.streams()
+    # 1. check
+    check(party)
+    # 2. the mask
+    mask = deal(party, n, lambda keys: notary.total(stream, n))
+    # 3. consent
+    said = party.channel.gather(torch.full((party.rows, 1), int(permitted), dtype=torch.int64), "check")
+    # 4. open
+    words = loose(party, x.words()) * int(bool((said == 1).all()))
+    opened = open_words(party, [wide.pack(words, mask)], "reveal", [x.shape])[0]
+    check(party)
+
+    # 5. at the owner
+    def received(rows: torch.Tensor) -> torch.Tensor:
+        if bool((rows != rows[0]).any()):
+            raise IntegrityError("the holders sent different words of one opening; no result is returned")
+        return rows[0] - notary.total(stream, n)
+
+    return opened, received
+
+
+def disclose_cost(holders: int, n: int) -> Cost:
+    """Where nothing waits for a check."""
+    return reveal_cost(holders, n) + opening(holders, 1) + Cost(dealt=VALUE_COST * n)
 
 
 def reveal_cost(holders: int, n: int) -> Cost:
