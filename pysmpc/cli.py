@@ -227,8 +227,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         if arguments.remote:
-            if settings.plaintext_model or settings.json:
-                parser.error("--remote goes with neither --plaintext-model nor --json")
+            if settings.plaintext_model or settings.json or settings.integrity:
+                parser.error("--remote goes with none of --plaintext-model, --json and --integrity")
             from pysmpc.demo import remote
 
             return remote.main(settings)

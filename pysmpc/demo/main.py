@@ -37,7 +37,7 @@ def encrypt(data: Data, parties: sy.Parties, settings: Settings) -> Data:
         return Batch(
             sy.encrypt(batch.images, parties, **settings.precision),
             sy.encrypt(batch.targets, parties, **settings.precision),
-            sy.encrypt(batch.labels, parties),
+            sy.encrypt(batch.labels, parties, **settings.options),
         )
 
     return Data([secret(batch) for batch in data.train], [secret(batch) for batch in data.test])

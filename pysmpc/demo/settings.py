@@ -37,8 +37,12 @@ class Settings:
 
     @property
     def precision(self) -> dict[str, Any]:
-        """The encoding, and what is detected, as keywords of `encrypt`."""
-        options: dict[str, Any] = {"integrity": self.integrity} if self.integrity else {}
+        """The encoding, as keywords of `encrypt`, with `options`."""
         if self.frac_bits is not None:
-            return {"frac_bits": self.frac_bits, **options}
-        return {"base": 10, "precision_fractional": self.precision_fractional, **options}
+            return {"frac_bits": self.frac_bits, **self.options}
+        return {"base": 10, "precision_fractional": self.precision_fractional, **self.options}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is detected, as keywords of `encrypt`."""
+        return {"integrity": self.integrity} if self.integrity else {}

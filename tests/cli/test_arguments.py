@@ -117,6 +117,11 @@ def test_a_mistake_seen_from_outside():
         (["demo", "--json", "/"], "/ is a folder"),
         (["demo", "--data", "/nowhere"], "/nowhere: no such folder"),
         (["demo", "--data", "/dev/null"], "/dev/null: not a folder"),
+        (
+            ["demo", "--integrity", "mac", "--protocol", "fss"],
+            "--integrity mac is for the default protocol, not for fss",
+        ),
+        (["demo", "--integrity", "mac", "--remote"], "--remote goes with none of"),
         (["demo", "--train-items", "641"], "641 training items wanted, the sample has 640"),
         (["demo", "--test-items", "641"], "641 test items wanted, the sample has 640"),
     ],
@@ -182,6 +187,7 @@ def test_demo_prints_the_articles_lines_and_writes_its_figures(run, tmp_path):
         ["--frac-bits", "16"],
         ["--frac-bits", "16", "--activation", "square", "--workers", "3"],
         ["--plaintext-model", "--frac-bits", "16"],
+        ["--integrity", "mac", "--frac-bits", "16"],
     ],
     ids=" ".join,
 )

@@ -7,6 +7,9 @@ import torch
 from twins import opened
 
 import pysmpc as sy
+from pysmpc.demo import main as demo
+from pysmpc.demo.settings import Settings
+from pysmpc.demo.training import SecretSide
 from pysmpc.errors import IntegrityError
 from pysmpc.protocols.mac import opening
 from pysmpc.protocols.suite import authenticated_default
@@ -266,6 +269,26 @@ def test_training_is_as_without():
         results.append([opened(p) for p in [loss.detach(), *(p.detach() for p in secret.parameters())]])
     for one, two in zip(*results, strict=True):
         assert torch.equal(one, two)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_articles_training_learns_the_same():
+    """Two epochs of the demo with the same seed: losses and held-out digits."""
+    fits = []
+    for integrity in (None, "mac"):
+        settings = Settings(epochs=2, integrity=integrity)
+        parties, data = sy.virtual(*settings.holders), demo.load(settings)
+        model = sy.encrypt(demo.initial(settings), parties, **settings.precision)
+        secret = demo.encrypt(data, parties, settings)
+        side = SecretSide(parties, plaintext_model=False)
+        fits.append(demo.train(side, model, secret, settings, title="", verbose=False))
+    assert len(fits[0].losses) == 20
+    for one, two in zip(fits[0].losses, fits[1].losses, strict=True):
+        assert abs(one - two) < 0.01
+    for one, two in zip(fits[0].test_correct, fits[1].test_correct, strict=True):
+        assert one > 100
+        assert abs(one - two) <= 6
 
 
 def test_the_option():
