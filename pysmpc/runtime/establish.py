@@ -37,10 +37,9 @@ class PairKeys(msgspec.Struct, tag=True, array_like=True, forbid_unknown_fields=
 
 
 class DealerKey(msgspec.Struct, tag=True, array_like=True, forbid_unknown_fields=True):
-    """From the provider to a holder: for what it deals, and for authenticated inputs of the holder's."""
+    """From the provider to a holder: for what it deals; then another, for authenticated inputs of the holder's."""
 
     key: bytes
-    notary: bytes
 
 
 class Meeting:
@@ -198,7 +197,8 @@ def _as_provider(
     dealt, shared = _counts(stats)
     keys, notary = [fresh_key() for _ in holders], {name: fresh_key() for name in holders}
     for name, key in zip(holders, keys, strict=True):
-        found[name, FEED].send(DealerKey(key, notary[name]))
+        found[name, FEED].send(DealerKey(key))
+        found[name, FEED].send(DealerKey(notary[name]))
     notaries = {name: KeySet([key]) for name, key in {**notary, driver: owner_key}.items()}
     desk = ProviderDesk([found[name, DESK] for name in holders])
     feed = SendingFeed([found[name, FEED] for name in holders])
@@ -243,8 +243,7 @@ def _as_holder(
         if name == holders[(rank + 1) % n]:
             after = _key(keys.ring, name)
     # 2. the provider's
-    from_dealer: DealerKey = found[provider, FEED].receive(DealerKey, PATIENCE)
-    dealer_key, notary = _key(from_dealer.key, provider), _key(from_dealer.notary, provider)
+    dealer_key, notary = (_key(found[provider, FEED].receive(DealerKey, PATIENCE).key, provider) for _ in range(2))
 
     inputs = LocalFeed()
     owners = {
