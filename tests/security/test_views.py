@@ -19,10 +19,11 @@ import torch
 from protocol_cases import CASES, FSS_CASES
 from settings import Setting
 from twins import Owner, mlp
-from views import ALPHA, RUNS, byte_counts, distinguished, record, tail, uniform
+from views import ALPHA, RUNS, Recorder, byte_counts, distinguished, record, tail, uniform
 
 from pysmpc import prg
 from pysmpc.prg import KeySet
+from pysmpc.protocols import fss
 from pysmpc.protocols.suite import default, suites
 from pysmpc.runtime import session as sessions
 from pysmpc.runtime.session import virtual_session
@@ -73,6 +74,16 @@ def test_views_under_other_protocols_are_alike(name, protocol):
 @pytest.mark.parametrize("protocol", HIDING)
 def test_views_are_alike_over_a_million_words(protocol, holders):
     check(protocol, holders, 1 << 20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "protocol"), OTHERS)
+def test_views_under_other_protocols_are_alike_over_a_million_words(name, protocol, monkeypatch):
+    monkeypatch.setattr(fss, "PART", 1 << 20)  # one key of 2^27 words,
+    monkeypatch.setattr(Recorder, "most", 1 << 22)  # of which these are tested
+    n = 1 << (14 if protocol in LARGE else 20)
+    for first, second in views(CASES[protocol], suites[name].holders or 2, n, suites[name]):
+        assert not distinguished(first, second, protocol not in LARGE, name != "snn")
 
 
 @pytest.mark.parametrize("holders", [2, 3])

@@ -18,7 +18,12 @@ ALPHA, RUNS = 1e-6, 1000
 
 
 class Recorder:
-    """Everything that is shared, sent and dealt in an in-process session."""
+    """Everything that is shared, sent and dealt in an in-process session.
+
+    most: words of one delivery of the dealer's that are kept; None: all.
+    """
+
+    most = None
 
     def __init__(self, session):
         self.shared = {}  # name: [rows, n]; a holder knows its own row
@@ -47,7 +52,7 @@ class Recorder:
         def receiving(words):
             out = receive(words)
             kept = self.public if self._next.pop(0) else self.dealt
-            kept[f"{len(kept)} by the {name}"] = out.clone()
+            kept[f"{len(kept)} by the {name}"] = out[: self.most].clone()
             return out
 
         return receiving
