@@ -24,6 +24,7 @@ MAC = f"{PROTOCOLS}/test_mac.py"
 WIDE = f"{KERNELS}/test_wide.py"
 KEYS = f"{VIEWS}::test_keys_are_distinct_and_uniform"
 LEDGER = "tests/security/test_ledger.py"
+STEPS = "tests/steps/test_steps.py"
 FSS, FSS_BITS = f"{PROTOCOLS}/test_fss.py", f"{KERNELS}/test_fss_bits.py"
 SNN, SNN_KERNELS = f"{PROTOCOLS}/test_securenn.py", f"{KERNELS}/test_securenn.py"
 REMOTE = "tests/remote"
@@ -56,6 +57,10 @@ def runtime(name, *faults):
 
 def remote(name, *faults):
     return [Mutant(what, f"pysmpc/remote/{name}.py", old, new, tests) for what, old, new, tests in faults]
+
+
+def steps(*faults):
+    return [Mutant(what, f"pysmpc/{name}.py", old, new, STEPS) for what, name, old, new in faults]
 
 
 def core(name, *faults, target="portable"):
@@ -362,5 +367,13 @@ MUTANTS = [
     *runtime(
         "links",
         ("a round may be replayed", "header = HEADER.pack(VERSION, _CAUSES.index(cause), 0, self._round, words)", "header = HEADER.pack(VERSION, _CAUSES.index(cause), 0, 0, words)", f"{RUNTIME}/test_links.py"),
+    ),
+    *steps(
+        ("a repetition under the masks of the recording", "tape", "                int(x) + shift\n", "                int(x)\n"),
+        ("an opening is not told to its argument", "steps", "            share.body.opened, share.body.mask = body.opened.clone(), int(body.mask) + shift\n", "            share.body.opened, share.body.mask = body.opened.clone(), int(body.mask)\n"),
+        ("what was read changes later", "steps", "self.given = Body(self.end.clone())", "self.given = Body(self.end)"),
+        ("settings are not compared", "steps", "if settings != self._settings:", "if self._settings is None:"),
+        ("a recording that was not checked", "steps", "known.checked = same", "known.checked = same = True"),
+        ("memory is used again too early", "tape", "                    last[start] = number\n", "                    last[start] = min(number, first[start] + 1)\n"),
     ),
 ]  # fmt: skip

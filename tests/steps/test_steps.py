@@ -109,6 +109,22 @@ def test_every_word_is_that_of_the_loop(twins, case, threads_, threads):
     )  # two warm; of opened batches one recorded and one checked, and one recorded fresh
 
 
+def test_openings_of_repeated_steps_serve_later_ones(twins):
+    ours, theirs = twins(mlp(), batches(7, 6))
+    step = sy.TrainStep(ours.model, ours.optimizer, squares)
+    repeated = []
+    for turn in range(14):
+        step(*ours.batches[turn % 7])
+        loop(theirs.model, theirs.optimizer, squares, *theirs.batches[turn % 7])
+        repeated.append(step.repeats)
+        assert_equal(ours, theirs)
+        assert ours.parties.stats == theirs.parties.stats
+    assert repeated == 4 * [False] + 3 * [True] + 2 * [False] + 5 * [True]  # fresh batches, then opened ones
+    x, same = ours.batches[5][0], theirs.batches[5][0]
+    assert x.cell.body.mask == same.cell.body.mask
+    assert torch.equal((x * x).window().words(), (same * same).window().words())
+
+
 def training(net=None, count=2, **options):
     return Training(net or mlp(), batches(count, 6), lambda p: torch.optim.SGD(p, lr=0.1), **options)
 
