@@ -347,7 +347,7 @@ class Attendance:
 
     def _shelve(self, number: int, operation: Keep | Recall) -> None:
         assert self._shelving is not None
-        facts = {"peer": self.driver, "run": operation.run, "checkpoint": operation.checkpoint}
+        facts = {"peer": self.driver, "run": operation.run[:100], "checkpoint": operation.checkpoint[:40]}
         clock, self._clock = self._clock, None  # a disk may take its time
         try:
             done = self._shelving.do(operation)

@@ -34,7 +34,7 @@ def check_run(run: str) -> str:
     """The name of a run, if it can be a folder's at the holders."""
     if not _RUN.fullmatch(run):
         raise CheckpointError(
-            f"holders keep no run named {run!r}: letters, digits, '_', '-' and '.', at most 100, no '.' in front"
+            f"holders keep no run named {run[:100]!r}: letters, digits, '_', '-' and '.', at most 100, no '.' in front"
         )
     return run
 
@@ -78,7 +78,7 @@ class Shelf:
         try:
             return checkpoint.known(self._place(driver, run))[-OFFERED:]
         except (OSError, CheckpointError) as error:
-            log.warning("no checkpoints", extra={"peer": driver, "run": run, "reason": str(error)})
+            log.warning("no checkpoints", extra={"peer": driver, "run": run[:100], "reason": str(error)})
             return []
 
     def tidy(self, driver: str, run: str, keep: str, drop: str) -> None:
@@ -90,7 +90,7 @@ class Shelf:
             if drop:
                 checkpoint.remove(place, _id(drop))
         except (OSError, CheckpointError) as error:
-            log.warning("not removed", extra={"peer": driver, "run": run, "reason": str(error)})
+            log.warning("not removed", extra={"peer": driver, "run": run[:100], "reason": str(error)})
 
     def write(
         self,
