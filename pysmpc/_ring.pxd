@@ -43,13 +43,13 @@ cdef extern from "rounds.h" nogil:
         void (*sub)(const u64 *x, const u64 *y, u64 *out, size_t n) noexcept nogil
         void (*scale)(const u64 *x, u64 factor, u64 *out, size_t n) noexcept nogil
         void (*rows_sum)(const u64 *x, size_t rows, u64 *out, size_t n) noexcept nogil
-        size_t (*compare_message)(int round, size_t n) noexcept nogil
-        size_t (*compare_corrections)(int part, size_t n) noexcept nogil
-        size_t (*compare_state)(size_t n) noexcept nogil
-        void (*compare_deal)(const psm_holders *h, u64 base, u64 *corrections, size_t n) noexcept nogil
-        void (*compare_chunks)(const psm_holders *h, u64 base, const u64 *corrections, const u64 *c, u64 offset, u64 *state, u64 *message, size_t n) noexcept nogil
-        void (*compare_nodes)(const psm_holders *h, u64 base, const u64 *corrections, const u64 *opened, const u64 *state, u64 *sign, u64 *message, size_t n) noexcept nogil
-        void (*compare_root)(const psm_holders *h, u64 base, const u64 *corrections, const u64 *opened, const u64 *sign, u64 *message, size_t n) noexcept nogil
+        size_t (*compare_message)(int nodes, int round, size_t n) noexcept nogil
+        size_t (*compare_corrections)(int nodes, int part, size_t n) noexcept nogil
+        size_t (*compare_state)(int nodes, size_t n) noexcept nogil
+        void (*compare_deal)(const psm_holders *h, u64 base, int nodes, u64 *corrections, size_t n) noexcept nogil
+        void (*compare_chunks)(const psm_holders *h, u64 base, int nodes, const u64 *corrections, const u64 *c, u64 offset, u64 *state, u64 *message, size_t n) noexcept nogil
+        void (*compare_nodes)(const psm_holders *h, u64 base, int nodes, const u64 *corrections, const u64 *opened, const u64 *state, u64 *sign, u64 *message, size_t n) noexcept nogil
+        void (*compare_root)(const psm_holders *h, u64 base, int nodes, const u64 *corrections, const u64 *opened, const u64 *sign, u64 *message, size_t n) noexcept nogil
         void (*bit_deal)(const psm_holders *h, u64 rho, u64 stream, u64 *corrections, size_t n) noexcept nogil
         void (*bit_share)(const psm_holders *h, const u64 *beta, const u64 *rho, u64 *out, size_t n) noexcept nogil
         void (*select_deal)(const psm_holders *h, u64 base, u64 rho, const psm_divisor *d, u64 *corrections, size_t n) noexcept nogil
@@ -68,6 +68,9 @@ cdef extern from "product.h" nogil:
         const ptrdiff_t *rows
         const ptrdiff_t *cols
         const ptrdiff_t *map
+        size_t row_run
+        size_t col_run
+        size_t size
 
     ctypedef struct psm_product:
         psm_factor x

@@ -20,6 +20,7 @@ import pysmpc.ops  # noqa: F401  (fills the table of operations)
 from pysmpc.errors import EncodingError, PartyError
 from pysmpc.fixedpoint import INTEGER, Precision, decode, encode
 from pysmpc.protocols import exact
+from pysmpc.protocols.short import short
 from pysmpc.protocols.suite import authenticated_default, default, suite_named
 from pysmpc.runtime.offline import StoreDealer
 from pysmpc.runtime.session import Session, plain_session, virtual_session
@@ -36,13 +37,14 @@ def session_for(
     rounding: str | None = None,
     protocol: str | None = None,
     integrity: str | None = None,
+    compare_bits: int | None = None,
 ) -> Session:
     """The in-process session of a set of holders and a provider; made at first use."""
     suite_named(protocol)
     key = (frozenset(holders), provider)
     if key not in _sessions or len(holders) != len(set(holders)):
         _sessions[key] = virtual_session(holders, provider)
-    return _variant(_sessions[key], rounding, protocol, integrity)
+    return _variant(_sessions[key], rounding, protocol, integrity, compare_bits)
 
 
 def use_session(session: Session) -> None:
@@ -50,8 +52,19 @@ def use_session(session: Session) -> None:
     _sessions[frozenset(session.holders), session.provider] = session
 
 
-def _variant(session: Session, rounding: str | None, protocol: str | None, integrity: str | None = None) -> Session:
-    """The session with the protocol, integrity and rounding asked for; None: as it is."""
+def _variant(
+    session: Session,
+    rounding: str | None,
+    protocol: str | None,
+    integrity: str | None = None,
+    compare_bits: int | None = None,
+) -> Session:
+    """The session with the protocol, integrity, rounding and width of comparisons asked for; None: as it is."""
+    if compare_bits is not None:
+        if isinstance(compare_bits, bool) or not isinstance(compare_bits, int) or not 2 <= compare_bits <= 64:
+            raise ValueError(f"compare_bits is a number of bits from 2 to 64, not {compare_bits!r}")
+        session = _variant(session, rounding, protocol, integrity)
+        return session if compare_bits == 64 else session.under(short(session.suite, compare_bits))
     if protocol is not None:
         session = session.under(suite_named(protocol))
     if integrity not in (None, "mac"):
@@ -142,6 +155,7 @@ def virtual(
     rounding: str | None = None,
     protocol: str | None = None,
     integrity: str | None = None,
+    compare_bits: int | None = None,
     material: str | Path | None = None,
 ) -> Parties:
     """Parties in this process, for trying out and for tests: every message is counted.
@@ -152,6 +166,10 @@ def virtual(
     protocol: how they compute, where not by the default (docs/protocols.md).
     integrity="mac": a holder that alters what it sends is found before a result is
     returned (IntegrityError), at the price in docs/integrity.md.
+    compare_bits: comparisons, ReLU and maxima look at so many bits, rounded up to 16, 32 or
+    48: what is compared (of two values, their difference) must lie within 2^(compare_bits - 1)
+    steps of its encoding, or the answer is wrong; values that are encrypted, and public
+    ones they are compared with, are checked (EncodingError).
     material: a folder that `pysmpc deal` filled, in place of a provider that deals while
     the program runs; takes one of its runs, which nobody can take again.  Raises
     MaterialError.
@@ -164,7 +182,7 @@ def virtual(
         return StoreDealer(take(Path(material or ""), names, provider, range(len(names))), count)
 
     session = virtual_session(names, provider, dealer=None if material is None else dealer)
-    return Parties(_variant(session, rounding, protocol, integrity))
+    return Parties(_variant(session, rounding, protocol, integrity, compare_bits))
 
 
 def _precision(frac_bits: int | None, base: int, precision_fractional: int | None) -> Precision:
@@ -196,6 +214,21 @@ def _tensor(value: Any) -> torch.Tensor:
 
 
 @watched("encrypt")
+def _encoded(values: torch.Tensor, unit: Precision, session: Session) -> torch.Tensor:
+    """The integers of values, which must be as short as the session takes them to be."""
+    words, narrow = encode(values, unit), session.suite.narrow
+    if (
+        narrow is not None
+        and words.numel()
+        and not -(1 << narrow.bits - 1) < int(words.min()) <= int(words.max()) < (1 << narrow.bits - 1)
+    ):
+        raise EncodingError(
+            f"a value is not below {(1 << narrow.bits - 1) / unit.scale:.6g} in magnitude, as "
+            f"compare_bits={narrow.bits} promises; encrypt with more compare_bits, or without"
+        )
+    return words
+
+
 def _share_tensor(
     values: torch.Tensor, session: Session, precision: Precision, owner: str | None = None
 ) -> SecretTensor:
@@ -207,13 +240,13 @@ def _share_tensor(
         dtype = torch.int64
     if session.recorder is not None:
         remote: SecretTensor = session.recorder.share(
-            session, owner, encode(values, unit), values.shape, unit, unit.scale, dtype
+            session, owner, _encoded(values, unit, session), values.shape, unit, unit.scale, dtype
         )
         return remote
     party, owned = session.sharing(owner, tuple(values.shape), values.dtype, unit.scale)
     if owned and values.is_meta:
         raise EncodingError("the owner of an input must pass its values; a meta tensor has none")
-    share = session.suite.share(party, encode(values, unit) if owned else None, values.shape, unit.scale)
+    share = session.suite.share(party, _encoded(values, unit, session) if owned else None, values.shape, unit.scale)
     return SecretTensor.of(share, session, unit, dtype)
 
 
@@ -228,6 +261,7 @@ def encrypt(
     rounding: str | None = None,
     protocol: str | None = None,
     integrity: str | None = None,
+    compare_bits: int | None = None,
     owner: str | None = None,
 ) -> Any:
     """Secret-share a tensor, array, number, list or module among the parties.
@@ -237,8 +271,8 @@ def encrypt(
     int32, other integers are int64, and both wrap as torch's when they are opened
     (docs/integers.md).  A module is copied, and the parameters and real buffers of the
     copy are secret.
-    The owner sends 8 bytes an element; no round.  rounding, protocol, integrity: of
-    what is computed from it, as for `virtual`; secrets of different ones do not mix.
+    The owner sends 8 bytes an element; no round.  rounding, protocol, integrity,
+    compare_bits: of what is computed from it, as for `virtual`; secrets of different ones do not mix.
 
     owner: the holder whose value it is (default: the first).  Where every party is a
     process of its own (`sy.distributed`), the others pass anything of the same type,
@@ -251,7 +285,7 @@ def encrypt(
             f"the second argument must be parties, such as sy.virtual('alice', 'bob'), not {type(parties).__name__}"
         )
     precision = _precision(frac_bits, base, precision_fractional)
-    session = _variant(parties.session, rounding, protocol, integrity)
+    session = _variant(parties.session, rounding, protocol, integrity, compare_bits)
     if isinstance(value, nn.Module):
         module = copy.deepcopy(value)
         _replace(module, lambda t: _share_tensor(_tensor(t), session, precision, owner), requires_grad)
@@ -403,9 +437,10 @@ def share(
     rounding: str | None = None,
     protocol: str | None = None,
     integrity: str | None = None,
+    compare_bits: int | None = None,
 ) -> SecretTensor:
     """Shares of an integer or fixed-precision tensor for the named holders."""
-    session = session_for(list(holders), provider, rounding, protocol, integrity)
+    session = session_for(list(holders), provider, rounding, protocol, integrity, compare_bits)
     if isinstance(value, SecretTensor):
         if value.session is not plain_session:
             raise EncodingError("this tensor is shared already; .get() it before sharing it with others")

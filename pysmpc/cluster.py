@@ -20,6 +20,7 @@ def distributed(
     rounding: str | None = None,
     protocol: str | None = None,
     integrity: str | None = None,
+    compare_bits: int | None = None,
     timeout: float = 300.0,
 ) -> Parties:
     """Parties that are ranks of torch.distributed, for scripts under torchrun, SLURM or Kubernetes.
@@ -27,8 +28,8 @@ def distributed(
     Every rank runs the whole script.  Ranks 0 .. n-1 are the holders (`names`, by default
     rank0, rank1, ...), the last rank is the crypto provider, which sees no share and no
     opened value; `parties.me` is this rank's name.  All ranks make the same calls with the
-    same public values.  rounding, protocol, integrity: as for `virtual`.  timeout: seconds that a
-    rank waits for another before it raises ChannelError.  Messages are not encrypted: use it
+    same public values.  rounding, protocol, integrity, compare_bits: as for `virtual`.
+    timeout: seconds that a rank waits for another before it raises ChannelError.  Messages are not encrypted: use it
     inside one trusted network.
 
     Raises PartyError outside of a job, or where the job's ranks do not fit the names.
@@ -37,7 +38,7 @@ def distributed(
     if _agree not in WATCHERS:
         WATCHERS.append(_agree)
     atexit.register(_leave, session)
-    return Parties(_variant(session, rounding, protocol, integrity))
+    return Parties(_variant(session, rounding, protocol, integrity, compare_bits))
 
 
 def _leave(session: DistributedSession) -> None:

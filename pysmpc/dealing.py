@@ -32,7 +32,11 @@ class Plan:
 
 @contextmanager
 def record(
-    *names: str, provider: str = "crypto_provider", rounding: str | None = None, protocol: str | None = None
+    *names: str,
+    provider: str = "crypto_provider",
+    rounding: str | None = None,
+    protocol: str | None = None,
+    compare_bits: int | None = None,
 ) -> Iterator[Plan]:
     """A dry run: finds out what a program needs dealt, without anybody's secrets.
 
@@ -43,7 +47,7 @@ def record(
     >>> plan.deal("material", runs=10)
     """
     session = dry_session(names or ("alice", "bob"), provider)
-    yield Plan(Parties(_variant(session, rounding, protocol)))
+    yield Plan(Parties(_variant(session, rounding, protocol, compare_bits=compare_bits)))
 
 
 def deal_program(

@@ -34,15 +34,25 @@ def _merged(axes: Sequence[Axis]) -> Axis | None:
     return size, stride
 
 
+def _run(axes: Sequence[Axis]) -> int:
+    """How many positions follow one another all along the axes."""
+    size = 1
+    for n, step in reversed([(n, step) for n, step in axes if n != 1]):
+        if step != size:
+            break
+        size *= n
+    return size
+
+
 class Layout:
     """Matrices within a body: where element (i, j) of batch entry b stands.
 
     At offsets[b] + i * row + j * col; or, with `rows` and `cols`, at
     offsets[b] + rows[i] + cols[j], looked up in `map` if there is one, where -1 is a
-    public zero.
+    public zero.  row_run, col_run: how many rows, columns in a row are at consecutive positions.
     """
 
-    __slots__ = ("batch", "col", "cols", "height", "map", "offsets", "row", "rows", "width")
+    __slots__ = ("batch", "col", "cols", "height", "col_run", "map", "offsets", "row", "row_run", "rows", "width")
 
     def __init__(
         self,
@@ -62,6 +72,7 @@ class Layout:
         self.rows = None if strided else _positions(rows)
         self.cols = None if strided else _positions(cols)
         self.map = map
+        self.row_run, self.col_run = _run(rows), _run(cols)
 
     def take(self, data: torch.Tensor) -> torch.Tensor:
         """The matrices themselves, [batch, height, width], out of [n] data."""

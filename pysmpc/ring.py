@@ -235,6 +235,9 @@ class Factor:
             _optional(layout.rows),
             _optional(layout.cols),
             _optional(layout.map),
+            layout.row_run,
+            layout.col_run,
+            0 if layout.map is None else layout.map.numel(),
         )
 
 
@@ -339,38 +342,48 @@ def truncate_local(z: torch.Tensor, bits: int, lead: bool, out: torch.Tensor) ->
 # --- comparison (src/c/compare.inc.h) -----------------------------------------------
 
 
-def compare_sizes(n: int) -> tuple[int, int, int, int, int]:
-    """Words of state, of each of three messages of one holder, and of corrections."""
-    return _beaver.compare_sizes(n)
+NODES = 4  # of a comparison of whole words; one for every 16 bits of what is known to be shorter
 
 
-def compare_deal(keys: KeySet, base: int, n: int, out: torch.Tensor) -> None:
+def compare_sizes(n: int, nodes: int = NODES) -> tuple[int, int, int, int, int]:
+    """Words of state, of each of three messages of one holder, and of corrections; one node has two messages."""
+    return _beaver.compare_sizes(n, nodes)
+
+
+def compare_deal(keys: KeySet, base: int, n: int, out: torch.Tensor, nodes: int = NODES) -> None:
     """Dealer: corrections for the sign bits of n elements."""
     use_torch_threads()
-    _beaver.compare_deal(keys.native, base, _address(out, compare_sizes(n)[4]), n)
+    _beaver.compare_deal(keys.native, base, nodes, _address(out, compare_sizes(n, nodes)[4]), n)
 
 
 def compare_chunks(
-    keys: KeySet, base: int, corrections: torch.Tensor | None, c: torch.Tensor, offset: int
+    keys: KeySet, base: int, corrections: torch.Tensor | None, c: torch.Tensor, offset: int, nodes: int = NODES
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Holders, round 1: (state, message) from the opened c."""
     n = c.shape[1]
-    sizes = compare_sizes(n)
+    sizes = compare_sizes(n, nodes)
     state, message = empty(keys.rows, sizes[0]), empty(keys.rows, sizes[1])
     _beaver.compare_chunks(
-        keys.native, base, _optional(corrections), _address(c), offset, state.data_ptr(), message.data_ptr(), n
+        keys.native, base, nodes, _optional(corrections), _address(c), offset, state.data_ptr(), message.data_ptr(), n
     )
     return state, message
 
 
 def compare_nodes(
-    keys: KeySet, base: int, corrections: torch.Tensor | None, opened: torch.Tensor, state: torch.Tensor, n: int
+    keys: KeySet,
+    base: int,
+    corrections: torch.Tensor | None,
+    opened: torch.Tensor,
+    state: torch.Tensor,
+    n: int,
+    nodes: int = NODES,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Holders, round 2: (sign so far, message)."""
-    sign, message = empty(keys.rows, packed_words(n)), empty(keys.rows, compare_sizes(n)[2])
+    """Holders, round 2: (sign so far, message); of one node, the message is the sign bit under rho."""
+    sign, message = empty(keys.rows, packed_words(n)), empty(keys.rows, compare_sizes(n, nodes)[2])
     _beaver.compare_nodes(
         keys.native,
         base,
+        nodes,
         _optional(corrections),
         _address(opened),
         _address(state),
@@ -382,12 +395,18 @@ def compare_nodes(
 
 
 def compare_root(
-    keys: KeySet, base: int, corrections: torch.Tensor | None, opened: torch.Tensor, sign: torch.Tensor, n: int
+    keys: KeySet,
+    base: int,
+    corrections: torch.Tensor | None,
+    opened: torch.Tensor,
+    sign: torch.Tensor,
+    n: int,
+    nodes: int = NODES,
 ) -> torch.Tensor:
     """Holders, round 3: the sign bit under rho."""
-    message = empty(keys.rows, compare_sizes(n)[3])
+    message = empty(keys.rows, compare_sizes(n, nodes)[3])
     _beaver.compare_root(
-        keys.native, base, _optional(corrections), _address(opened), _address(sign), message.data_ptr(), n
+        keys.native, base, nodes, _optional(corrections), _address(opened), _address(sign), message.data_ptr(), n
     )
     return message
 

@@ -99,6 +99,19 @@ def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
+@lru_cache(maxsize=1 << 12)
+def memory_order(strides: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes from the longest stride to the shortest."""
+    return tuple(sorted(range(len(strides)), key=lambda axis: -strides[axis]))
+
+
+@lru_cache(maxsize=1 << 12)
+def strides_in(shape: tuple[int, ...], order: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides of a dense array of a shape whose axes follow one another in an order."""
+    steps = dense_strides(tuple(shape[axis] for axis in order))
+    return tuple(step for _, step in sorted(zip(order, steps, strict=True)))
+
+
 def broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
     """The shape that all shapes expand to; ValueError where they do not fit."""
     out = tuple(shapes[0])
@@ -161,6 +174,28 @@ class Share:
     def dense(self) -> bool:
         """Whether the window is its whole body, in order."""
         return self.offset == 0 and self.numel == self.body.n and self.strides == dense_strides(self.shape)
+
+    @property
+    def order(self) -> tuple[int, ...] | None:
+        """The axes as they follow one another in the body, where the window is its whole body; None elsewhere."""
+        if self.offset or self.numel != self.body.n:
+            return None
+        order = memory_order(self.strides)
+        steps = strides_in(self.shape, order)
+        same = all(a == b or size == 1 for a, b, size in zip(self.strides, steps, self.shape, strict=True))
+        return order if same else None
+
+    @classmethod
+    def ordered(cls, words: torch.Tensor, shape: Sequence[int], order: tuple[int, ...], scale: int = 1) -> Share:
+        """A share of contiguous words [rows, numel] whose axes follow one another in an order."""
+        body = Body(words)
+        body.shape = tuple(shape[axis] for axis in order)
+        return cls(body, shape, scale, strides_in(tuple(shape), order))
+
+    def words_in(self, order: tuple[int, ...]) -> torch.Tensor:
+        """The shares as contiguous [rows, numel], the axes in an order."""
+        shape, steps = ([values[axis] for axis in order] for values in (self.shape, self.strides))
+        return Share(self.body, shape, self.scale, steps, self.offset).words()
 
     @property
     def layout(self) -> tuple[object, ...]:

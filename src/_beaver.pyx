@@ -51,33 +51,33 @@ def truncate_finish(Keys keys, u64 base, Divisor d not None, size_t c, size_t co
         steps.truncate_finish(&keys.h, base, d.d, <const u64 *>c, <const u64 *>corrections, <const u64 *>x, <u64 *>out, n)
 
 
-def compare_sizes(size_t n) -> tuple[int, int, int, int, int]:
-    """Words of state, of the three messages of a holder, and of corrections."""
+def compare_sizes(size_t n, int nodes) -> tuple[int, int, int, int, int]:
+    """Words of state, of the three messages of a holder, and of corrections, for values of 16 * nodes bits."""
     return (
-        steps.compare_state(n),
-        steps.compare_message(0, n), steps.compare_message(1, n), steps.compare_message(2, n),
-        steps.compare_corrections(0, n) + steps.compare_corrections(1, n) + steps.compare_corrections(2, n),
+        steps.compare_state(nodes, n),
+        steps.compare_message(nodes, 0, n), steps.compare_message(nodes, 1, n), steps.compare_message(nodes, 2, n),
+        steps.compare_corrections(nodes, 0, n) + steps.compare_corrections(nodes, 1, n) + steps.compare_corrections(nodes, 2, n),
     )
 
 
-def compare_deal(Keys keys, u64 base, size_t corrections, size_t n):
+def compare_deal(Keys keys, u64 base, int nodes, size_t corrections, size_t n):
     with nogil:
-        steps.compare_deal(&keys.h, base, <u64 *>corrections, n)
+        steps.compare_deal(&keys.h, base, nodes, <u64 *>corrections, n)
 
 
-def compare_chunks(Keys keys, u64 base, size_t corrections, size_t c, u64 offset, size_t state, size_t message, size_t n):
+def compare_chunks(Keys keys, u64 base, int nodes, size_t corrections, size_t c, u64 offset, size_t state, size_t message, size_t n):
     with nogil:
-        steps.compare_chunks(&keys.h, base, <const u64 *>corrections, <const u64 *>c, offset, <u64 *>state, <u64 *>message, n)
+        steps.compare_chunks(&keys.h, base, nodes, <const u64 *>corrections, <const u64 *>c, offset, <u64 *>state, <u64 *>message, n)
 
 
-def compare_nodes(Keys keys, u64 base, size_t corrections, size_t opened, size_t state, size_t sign, size_t message, size_t n):
+def compare_nodes(Keys keys, u64 base, int nodes, size_t corrections, size_t opened, size_t state, size_t sign, size_t message, size_t n):
     with nogil:
-        steps.compare_nodes(&keys.h, base, <const u64 *>corrections, <const u64 *>opened, <const u64 *>state, <u64 *>sign, <u64 *>message, n)
+        steps.compare_nodes(&keys.h, base, nodes, <const u64 *>corrections, <const u64 *>opened, <const u64 *>state, <u64 *>sign, <u64 *>message, n)
 
 
-def compare_root(Keys keys, u64 base, size_t corrections, size_t opened, size_t sign, size_t message, size_t n):
+def compare_root(Keys keys, u64 base, int nodes, size_t corrections, size_t opened, size_t sign, size_t message, size_t n):
     with nogil:
-        steps.compare_root(&keys.h, base, <const u64 *>corrections, <const u64 *>opened, <const u64 *>sign, <u64 *>message, n)
+        steps.compare_root(&keys.h, base, nodes, <const u64 *>corrections, <const u64 *>opened, <const u64 *>sign, <u64 *>message, n)
 
 
 def bit_deal(Keys keys, u64 rho, u64 stream, size_t corrections, size_t n):
@@ -163,7 +163,8 @@ cdef class Product:
     """A matrix product of two secrets: strides, and one offset a batch entry.
 
     x and y: (address of shares, address of opening, stream of the mask, words of the
-    body, row stride, column stride, addresses of offsets, rows, columns, map).
+    body, row stride, column stride, addresses of offsets, rows, columns, map, runs
+    of rows and of columns, words of the map).
     """
 
     cdef psm_product p
@@ -213,3 +214,6 @@ cdef void fill(psm_factor *f, tuple x):
     f.rows = <const ptrdiff_t *><size_t>x[7]
     f.cols = <const ptrdiff_t *><size_t>x[8]
     f.map = <const ptrdiff_t *><size_t>x[9]
+    f.row_run = x[10]
+    f.col_run = x[11]
+    f.size = x[12]

@@ -91,12 +91,14 @@ def share(
     no_wrap: bool = False,
     rounding: str | None = None,
     integrity: str | None = None,
+    compare_bits: int | None = None,
 ) -> Any:
     """Shares of an integer or fixed-precision tensor for the workers named.
 
     TypeError for a float tensor: .fix_precision() first.  Tensors shared among the
     same workers, in whatever order, with the same provider, protocol and rounding can be
-    combined.  rounding: "probabilistic" (None) or "nearest"; integrity: "mac" or None; as for `sy.virtual`.
+    combined.  rounding: "probabilistic" (None) or "nearest"; integrity: "mac" or None; these and
+    compare_bits as for `sy.virtual`.
     """
     check_protocol(protocol)
     unsupported(
@@ -104,7 +106,7 @@ def share(
     )
     _whole_graph(self, "share")
     holders, provider = holders_and_provider(owners, crypto_provider)
-    return api.share(self, holders, provider, requires_grad, rounding, protocol, integrity)
+    return api.share(self, holders, provider, requires_grad, rounding, protocol, integrity, compare_bits)
 
 
 @at_worker

@@ -183,16 +183,15 @@ def mul(x: Any, y: Any) -> SecretTensor:
     for bits, other in ((x, y), (y, x)):
         bit = _bit(bits)
         if bit is not None and broadcast(bits.shape, other.shape) == tuple(bits.shape):
-            return result(choose(bits, bit, other), session, unit, dtype)
+            return result(choose(bit, other.window().expand(bits.shape), other), session, unit, dtype)
     if same_window(x, y):
         return result(session.suite.square(session.party, window(x)), session, unit, dtype)
     return result(session.suite.mul(session.party, window(x), window(y)), session, unit, dtype)
 
 
-def choose(bits: SecretTensor, bit: Bit, other: SecretTensor) -> Share:
-    """bit * other, settled: one round for the product and the truncation."""
+def choose(bit: Bit, share: Share, other: SecretTensor) -> Share:
+    """bit * share, elements of other, settled: one round for the product and the truncation."""
     session = other.session
-    share = other.window().expand(bits.shape)
     by = share.scale // other.unit.scale if share.scale > other.unit.scale else 1
     out: Share = session.suite.select(session.party, bit, share, by)
     return out

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import torch
 
+from pysmpc.errors import EncodingError
 from pysmpc.fixedpoint import INTEGER
 from pysmpc.ops.arithmetic import add, choose, mul, neg, number, sub, with_unit
-from pysmpc.ops.core import aten, implements, in_place, like, promoted, result, times
+from pysmpc.ops.core import aten, implements, in_place, is_number, like, promoted, public, result, times
 from pysmpc.ops.movement import cat, one_scale
-from pysmpc.shares import Bit, Share, broadcast
+from pysmpc.runtime.session import Session
+from pysmpc.shares import Bit, Share, broadcast, strides_in
 from pysmpc.tensor import SecretTensor
 
 
@@ -25,20 +28,64 @@ def truth(x: SecretTensor, bit: Bit) -> SecretTensor:
     return result(share, x.session, x.unit, torch.bool)
 
 
+def _in_order(x: SecretTensor) -> tuple[Share, tuple[int, ...]]:
+    """All of x with its axes in the order of its memory, and that order."""
+    share = x.window()
+    order = share.order
+    if order is None:
+        return share, tuple(range(x.dim()))
+    return Share(share.body, [share.shape[axis] for axis in order], share.scale), order
+
+
 def negative(x: SecretTensor) -> Bit:
     """The bits x < 0; four rounds."""
-    bit: Bit = x.session.suite.negative(x.session.party, x.window())
-    return bit
+    return sign_of(x.session.suite.negative, "negative", x)
+
+
+def sign_of(full: Any, name: str, x: SecretTensor) -> Any:
+    """A protocol of the suite on x, or the narrow one of that name, which is told how fine the scale is."""
+    session, narrow = x.session, x.session.suite.narrow
+    if narrow is None:
+        return full(session.party, x.window())
+    return getattr(narrow, name)(session.party, x.window(), -(-x.cell.scale // x.unit.scale))
+
+
+def check_short(x: Any, y: Any) -> None:
+    """Raise EncodingError for a public operand that does not fit where values are declared to be short."""
+    secret, other = (x, y) if isinstance(x, SecretTensor) else (y, x)
+    narrow = secret.session.suite.narrow
+    if narrow is None or (isinstance(other, SecretTensor) and other.session is secret.session):
+        return
+    if is_number(other):
+        most = abs(number(other)) * secret.unit.scale
+    else:
+        known = public(other, secret.session, secret.unit)
+        assert known is not None
+        most = (
+            Fraction(int(known.values.abs().max()) * secret.unit.scale, known.scale) if other.numel() else Fraction(0)
+        )
+    if most >= 1 << narrow.bits - 1:
+        raise EncodingError(
+            f"a secret with compare_bits={narrow.bits} is compared with a public value beyond "
+            f"{(1 << narrow.bits - 1) / secret.unit.scale:.4g}; encrypt with more compare_bits, or without"
+        )
+
+
+def comparing(session: Session) -> Any:
+    """Where ReLUs and the larger of two come from."""
+    return session.suite.narrow or session.suite
 
 
 def less(x: Any, y: Any) -> SecretTensor:
     """x < y."""
+    check_short(x, y)
     d = _difference(x, y)
     return truth(d, negative(d))
 
 
 def not_less(x: Any, y: Any) -> SecretTensor:
     """x >= y."""
+    check_short(x, y)
     d = _difference(x, y)
     return truth(d, negative(d).flipped())
 
@@ -80,8 +127,9 @@ def equal(x: Any, y: Any) -> SecretTensor:
         found = x.window().place_of(y.cell.body)
         if found is not None:
             return result(Share(found, x.shape), x.session, INTEGER, torch.bool)
+    check_short(x, y)
     d = _difference(x, y)
-    return result(d.session.suite.zero(d.session.party, d.window()), d.session, d.unit, torch.bool)
+    return result(sign_of(d.session.suite.zero, "zero", d), d.session, d.unit, torch.bool)
 
 
 def logical(x: SecretTensor) -> SecretTensor:
@@ -118,7 +166,9 @@ def relu(x: SecretTensor) -> SecretTensor:
     """max(x, 0), and the truncation that x still owed, in four rounds."""
     cell = x.cell
     by = cell.scale // cell.unit.scale if cell.scale > cell.unit.scale else 1
-    return like(x, cell.session.suite.relu(cell.session.party, x.window(), by))
+    flat, order = _in_order(x)
+    out = comparing(cell.session).relu(cell.session.party, flat, by)
+    return like(x, Share(out.body, x.shape, out.scale, strides_in(tuple(x.shape), order)))
 
 
 in_place(aten.relu_.default, relu)
@@ -126,7 +176,7 @@ in_place(aten.relu_.default, relu)
 
 def _slope(x: SecretTensor) -> Bit | None:
     """Bits x > 0 that a ReLU left behind."""
-    return x.cell.body.sign if x.window().dense else None
+    return x.cell.body.sign if x.window().order is not None else None
 
 
 @implements(aten.threshold_backward.default)
@@ -135,10 +185,15 @@ def threshold_backward(grad: Any, x: SecretTensor, threshold: Any) -> SecretTens
     bit = _slope(x) if threshold == 0 else None
     if bit is None:
         return mul(x > threshold, grad)
-    bits = truth(x, bit)
+    _, order = _in_order(x)
     if isinstance(grad, SecretTensor) and grad.session is x.session:
-        return like(grad, choose(bits, bit, grad))
-    return mul(bits.to(x.dtype), grad)
+        share = grad.window().expand(x.shape)
+        flat = Share.of(share.words_in(order), (share.numel,), share.scale)
+        out = choose(bit, flat, grad)
+        return like(grad, Share(out.body, x.shape, out.scale, strides_in(tuple(x.shape), order)))
+    bits = x.session.suite.bit_share(x.session.party, bit, (x.numel(),))
+    known = Share(bits.body, x.shape, 1, strides_in(tuple(x.shape), order))
+    return mul(result(known, x.session, x.unit, torch.bool).to(x.dtype), grad)
 
 
 def _branches(x: Any, y: Any) -> tuple[Any, Any, torch.dtype]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from pysmpc.ops.core import Public, aten, finer, implements, promoted, public, r
 from pysmpc.ops.linear import sum_dim
 from pysmpc.protocols import convolution as geometry
 from pysmpc.protocols.convolution import Geometry
-from pysmpc.shares import Share, dense_strides
+from pysmpc.shares import Body, Share, dense_strides
 from pysmpc.tensor import SecretTensor
 
 
@@ -70,17 +69,12 @@ def _words(x: Share | Public, row: int) -> torch.Tensor:
     return x.body.words[row] if isinstance(x, Share) else x.values.reshape(-1)
 
 
-def _channels_last(words: torch.Tensor, n: int, channels: int, space: Sequence[int], groups: int, scale: int) -> Share:
-    """[groups, (n, space), channel] as an image [n, channels, *space]: a window, or a copy for groups."""
-    shape = (n, channels, *space)
-    area = math.prod(space)
-    if groups > 1:
-        each = channels // groups
-        split = words.reshape(words.shape[0], groups, n, area, each).permute(0, 2, 1, 4, 3).contiguous()
-        return Share.of(split.reshape(words.shape[0], math.prod(shape)), shape, scale)
-    inner = [channels * step for step in dense_strides(tuple(space))]
-    share = Share.of(words, shape, scale)
-    return Share(share.body, shape, scale, (area * channels, 1, *inner))
+def _batch_last(words: torch.Tensor, n: int, channels: int, space: Sequence[int], scale: int) -> Share:
+    """[groups, channel, (space, n)] as an image [n, channels, *space]: a window."""
+    body = Body(words)
+    body.shape = (channels, *space, n)
+    steps = dense_strides(body.shape)
+    return Share(body, (n, channels, *space), scale, (steps[-1], *steps[:-1]))
 
 
 @implements(aten.convolution.default)
@@ -107,8 +101,8 @@ def convolution(
         raise RuntimeError(f"a kernel of {g.kernel} does not fit an image of {g.image}")
     dtype = promoted(x, weight)
     x, weight = (with_unit(t, dtype) if isinstance(t, SecretTensor) else t for t in (x, weight))
-    words, scale, unit = _contract(x, geometry.windows, weight, geometry.filters, g)
-    share = _channels_last(words, x.shape[0], weight.shape[0], g.out, groups, scale)
+    words, scale, unit = _contract(weight, geometry.filters, x, geometry.windows, g)
+    share = _batch_last(words, x.shape[0], weight.shape[0], g.out, scale)
     out = result(share, session_of(x, weight), unit, dtype)
     return out if bias is None else add(out, bias.view(-1, *[1] * len(g.image)))
 
@@ -132,11 +126,11 @@ def convolution_backward(
     dtype = promoted(grad, x, weight)
     for_x = for_weight = for_bias = None
     if output_mask[0]:
-        words, scale, unit = _contract(grad, geometry.reversed_windows, weight, geometry.channels, g)
-        share = _channels_last(words, x.shape[0], x.shape[1], g.image, groups, scale)
+        words, scale, unit = _contract(weight, geometry.channels, grad, geometry.reversed_windows, g)
+        share = _batch_last(words, x.shape[0], x.shape[1], g.image, scale)
         for_x = result(share, session_of(grad, weight), unit, dtype)
     if output_mask[1]:
-        words, scale, unit = _contract(grad, geometry.outputs, x, geometry.windows, g)
+        words, scale, unit = _contract(grad, geometry.outputs, x, geometry.windows_turned, g)
         for_weight = result(Share.of(words, weight.shape, scale), session_of(grad, x), unit, dtype)
     if output_mask[2]:
         axes = [0, *range(2, grad.dim())]

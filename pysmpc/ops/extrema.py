@@ -14,7 +14,7 @@ import torch
 
 from pysmpc.fixedpoint import INTEGER
 from pysmpc.ops.arithmetic import mul, neg
-from pysmpc.ops.comparison import truth
+from pysmpc.ops.comparison import comparing, truth
 from pysmpc.ops.core import aten, implements, like, result
 from pysmpc.ops.linear import sum_dim
 from pysmpc.ops.movement import cat, clone
@@ -42,7 +42,7 @@ def tournament(x: SecretTensor, tags: Any) -> tuple[SecretTensor, Any]:
         # neighbours meet, so that candidates stay in order and the first of equals wins
         left, right, rest = values[:, : 2 * half : 2], values[:, 1 : 2 * half : 2], values[:, 2 * half :]
         left_tags, right_tags, rest_tags = tags[:, : 2 * half : 2], tags[:, 1 : 2 * half : 2], tags[:, 2 * half :]
-        higher, bit = session.suite.larger(session.party, left.window(), right.window())
+        higher, bit = comparing(session).larger(session.party, left.window(), right.window())
         values = cat([like(x, higher), rest], 1)
         wide = truth(left, bit).unsqueeze(2).to(torch.int64)
         chosen = left_tags + wide * (right_tags - left_tags)

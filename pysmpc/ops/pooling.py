@@ -16,11 +16,12 @@ from typing import Any
 import torch
 
 from pysmpc.fixedpoint import INTEGER, LIMIT
+from pysmpc.ops.comparison import comparing
 from pysmpc.ops.convolution import each
 from pysmpc.ops.core import aten, implements, like, public, result, times
 from pysmpc.protocols.convolution import Geometry
 from pysmpc.runtime.session import Session
-from pysmpc.shares import Bit, Body, Share, dense_strides
+from pysmpc.shares import Bit, Body, Share, memory_order, strides_in
 from pysmpc.tensor import SecretTensor
 
 
@@ -40,7 +41,7 @@ class _Places:
     """
 
     share: Share
-    order: list[int]
+    order: tuple[int, ...]
     shape: tuple[int, ...]
 
     @classmethod
@@ -48,7 +49,7 @@ class _Places:
         *lead, row, col = image.strides
         shape = (*image.shape[:-2], *g.out)
         steps = (*lead, row * g.stride[0], col * g.stride[1])
-        order = sorted(range(len(shape)), key=lambda axis: -steps[axis])
+        order = memory_order(steps)
         places = Share(
             image.body,
             (*g.kernel, *(shape[axis] for axis in order)),
@@ -66,8 +67,7 @@ class _Places:
     @property
     def strides(self) -> tuple[int, ...]:
         """Of a result [n] in memory."""
-        inner = dense_strides(tuple(self.shape[axis] for axis in self.order))
-        return tuple(step for _, step in sorted(zip(self.order, inner, strict=True)))
+        return strides_in(self.shape, self.order)
 
     def ordered(self, x: torch.Tensor) -> torch.Tensor:
         """[rows, *result] as contiguous [rows, n]."""
@@ -212,16 +212,18 @@ def max_pool2d_with_indices(
     ph, pw = g.padding
     padded: Any = x
     if any(g.padding):
-        padded = torch.nn.functional.pad(x, [pw, pw, ph, ph], value=-(LIMIT >> 2) / x.cell.scale)
+        narrow = x.session.suite.narrow
+        low = LIMIT >> 2 if narrow is None else 1 << max(narrow.bits - 2, 0)
+        padded = torch.nn.functional.pad(x, [pw, pw, ph, ph], value=-low / x.cell.scale)
     session = x.session
-    suite, party = session.suite, session.party
+    party = session.party
     places = _Places.of(padded.window(), g)
     k, n, bits = math.prod(g.kernel), places.n, []
     level = Share.of(places.share.words(), (k, n), x.cell.scale) if k == 1 else None
     pairs = places.pairs() if k > 1 else None
     while pairs:
         first, second, rest = pairs
-        chosen, bit = suite.larger(party, first, second)
+        chosen, bit = comparing(session).larger(party, first, second)
         bits.append(bit)
         level = _joined(chosen, rest, n)
         pairs = halves(level) if level.shape[0] > 1 else None
@@ -269,12 +271,9 @@ def _blank(x: SecretTensor, g: Geometry) -> Share:
 def _spread(x: SecretTensor, g: Geometry, parts: torch.Tensor, scale: int) -> Share:
     """[rows, kernel height, kernel width, n] summed back to where the windows lay on the image."""
     image = _blank(x, g)
-    order = sorted(range(len(image.shape)), key=lambda axis: -image.strides[axis])
-    ordered = tuple(image.shape[axis] for axis in order)
-    inner = dense_strides(ordered)
-    strides = tuple(step for _, step in sorted(zip(order, inner, strict=True)))
+    strides = strides_in(image.shape, memory_order(image.strides))
     apart = all(stride >= k for stride, k in zip(g.stride, g.kernel, strict=True))
-    out = torch.zeros((parts.shape[0], math.prod(ordered)), dtype=torch.int64)
+    out = torch.zeros((parts.shape[0], image.numel), dtype=torch.int64)
     found = Share(Body(out), image.shape, scale, strides)
     places = _Places.of(found, g)
     whole = places.share.window(out)

@@ -23,43 +23,53 @@ from pysmpc.protocols.truncation import MATERIAL, RHO, RHO_SHARES, divisor
 from pysmpc.shares import Bit, Share
 
 
-def _deal(keys: KeySet, base: int, n: int, by: ring.Divisor | None, select: bool, out: torch.Tensor) -> None:
+def nodes_of(bits: int) -> int:
+    """Nodes of the circuit for values of so many bits."""
+    return min(-(-bits // 16), ring.NODES)
+
+
+def _deal(
+    keys: KeySet, base: int, n: int, nodes: int, by: ring.Divisor | None, select: bool, out: torch.Tensor
+) -> None:
     """Dealer: everything a sign needs, then what a selection by it needs."""
-    circuit = ring.compare_sizes(n)[4]
-    ring.compare_deal(keys, base, n, out[:circuit])
+    circuit = ring.compare_sizes(n, nodes)[4]
+    ring.compare_deal(keys, base, n, out[:circuit], nodes)
     ring.bit_deal(keys, base + RHO, base + RHO_SHARES, out[circuit : circuit + n])
     if select:
         ring.select_deal(keys, base, base + RHO, by, out[circuit + n :])
 
 
-def _sign_bit(party: Party, base: int, corrections: torch.Tensor | None, c: torch.Tensor, offset: int) -> Bit:
-    """The bit c - offset - r < 0, from the opened c.  Three rounds."""
+def _sign_bit(
+    party: Party, base: int, corrections: torch.Tensor | None, c: torch.Tensor, offset: int, nodes: int
+) -> Bit:
+    """The bit c - offset - r < 0, from the opened c.  Three rounds, two for one node."""
     keys, n = party.dealer.keys, c.shape[1]
-    # 1. inputs of the four nodes, under masks
-    state, message = ring.compare_chunks(keys, base, corrections, c, offset)
+    # 1. inputs of the nodes, under masks
+    state, message = ring.compare_chunks(keys, base, corrections, c, offset, nodes)
     [opened] = party.channel.open_xor([message], "compare")
-    # 2. inputs of the root
-    sign, message = ring.compare_nodes(keys, base, corrections, opened, state, n)
-    [opened] = party.channel.open_xor([message], "compare")
-    # 3. the sign, under rho
-    message = ring.compare_root(keys, base, corrections, opened, sign, n)
+    # 2. inputs of the root; of one node, the sign
+    sign, message = ring.compare_nodes(keys, base, corrections, opened, state, n, nodes)
     [beta] = party.channel.open_xor([message], "compare")
-    circuit = ring.compare_sizes(n)[4]
+    # 3. the sign, under rho
+    if nodes > 1:
+        message = ring.compare_root(keys, base, corrections, beta, sign, n, nodes)
+        [beta] = party.channel.open_xor([message], "compare")
+    circuit = ring.compare_sizes(n, nodes)[4]
     words = None if corrections is None else corrections[circuit : circuit + n]
     return Bit(beta, keys.draw(base + RHO_SHARES, n, words), base + RHO)
 
 
 @opens("compare")
-def negative(party: Party, x: Share) -> Bit:
-    """The bits x < 0, for any x in [-2^63, 2^63).  Four rounds."""
-    words = x.words()
+def negative(party: Party, x: Share, bits: int = 64) -> Bit:
+    """The bits x < 0, for any x in [-2^(bits - 1), 2^(bits - 1)).  Four rounds, three for up to 16 bits."""
+    words, nodes = x.words(), nodes_of(bits)
     n = words.shape[1]
     base = party.dealer.streams(MATERIAL)
     corrections = party.dealer.corrections(
-        ring.compare_sizes(n)[4] + n, lambda keys, out: _deal(keys, base, n, None, False, out)
+        ring.compare_sizes(n, nodes)[4] + n, lambda keys, out: _deal(keys, base, n, nodes, None, False, out)
     )
     [c] = party.channel.open([ring.truncate_mask(party.dealer.keys, base, 0, words)], "compare", [x.shape])
-    return _sign_bit(party, base, corrections, c, 0)
+    return _sign_bit(party, base, corrections, c, 0, nodes)
 
 
 def _deal_products(bit: Bit, stream: int, keys: KeySet, out: torch.Tensor) -> None:
@@ -70,11 +80,11 @@ def _deal_products(bit: Bit, stream: int, keys: KeySet, out: torch.Tensor) -> No
     keys.take(stream, torch.mul(rho[:n], rho[n:], out=out))
 
 
-def zero_by(negative: Callable[[Party, Share], Bit]) -> Callable[[Party, Share], Share]:
+def zero_by(negative: Callable[..., Bit]) -> Callable[..., Share]:
     """The test for zero by a protocol for signs."""
 
     @opens(*negative.__dict__["opens"], asks=negative.__dict__["asks"])
-    def zero(party: Party, x: Share) -> Share:
+    def zero(party: Party, x: Share, *options: int) -> Share:
         """The bits x = 0 as shares of 0 and 1, for every x; rounds of one batch of signs.
 
         1. The signs s of x and t of -x: both are set for -2^63, neither for 0.
@@ -84,7 +94,7 @@ def zero_by(negative: Callable[[Party, Share], Bit]) -> Callable[[Party, Share],
         words = x.words()
         n = words.shape[1]
         # 1. signs
-        sign = negative(party, Share.of(torch.cat([words, ring.scale(words, -1)], 1), (2 * n,)))
+        sign = negative(party, Share.of(torch.cat([words, ring.scale(words, -1)], 1), (2 * n,)), *options)
         # 2. products
         stream, keys = party.dealer.streams(), party.dealer.keys
         products = party.dealer.corrections(n, partial(_deal_products, sign, stream))
@@ -119,10 +129,10 @@ def bit_share(party: Party, bit: Bit, shape: tuple[int, ...]) -> Share:
 
 
 @opens("relu", "compare")
-def relu(party: Party, x: Share, by: int = 1) -> Share:
-    """max(x, 0) / by, with the bits x > 0 left on the result's body.  Four rounds.
+def relu(party: Party, x: Share, by: int = 1, bits: int = 64) -> Share:
+    """max(x, 0) / by, with the bits x > 0 left on the result's body.  Rounds of a sign.
 
-    Takes any x above -2^63; with a truncation, what that takes.
+    Takes any x above -2^(bits - 1) and below its opposite; with a truncation, what that takes.
 
     1. Open c = x + offset + r.
     2. The sign of x - 1 (three rounds): x > 0, so that the slope at 0 is 0.
@@ -130,15 +140,15 @@ def relu(party: Party, x: Share, by: int = 1) -> Share:
     """
     by_ = divisor(by) if by > 1 else None
     offset = by_.offset if by_ else 0
-    words = x.words()
+    words, nodes = x.words(), nodes_of(bits)
     n = words.shape[1]
-    circuit = ring.compare_sizes(n)[4]
+    circuit = ring.compare_sizes(n, nodes)[4]
     base = party.dealer.streams(MATERIAL)
     corrections = party.dealer.corrections(
-        circuit + n + ring.select_rows(by_) * n, lambda keys, out: _deal(keys, base, n, by_, True, out)
+        circuit + n + ring.select_rows(by_) * n, lambda keys, out: _deal(keys, base, n, nodes, by_, True, out)
     )
     [c] = party.channel.open([ring.truncate_mask(party.dealer.keys, base, offset, words)], "relu", [x.shape])
-    bit = _sign_bit(party, base, corrections, c, offset + 1).flipped()
+    bit = _sign_bit(party, base, corrections, c, offset + 1, nodes).flipped()
     tail = None if corrections is None else corrections[circuit + n :]
     out = ring.select_finish(party.dealer.keys, base, by_, True, c, bit.beta, bit.rho, tail)
     result = Share.of(out, x.shape, x.scale // by)
@@ -182,15 +192,18 @@ def select(party: Party, bit: Bit, x: Share, by: int = 1) -> Share:
     return Share.of(out, x.shape, x.scale // by)
 
 
-def _circuit_cost(holders: int, n: int) -> Cost:
-    _, first, second, third, dealt = ring.compare_sizes(n)
-    rounds = opening(holders, first) + opening(holders, second) + opening(holders, third)
+def _circuit_cost(holders: int, n: int, bits: int) -> Cost:
+    nodes = nodes_of(bits)
+    _, first, second, third, dealt = ring.compare_sizes(n, nodes)
+    rounds = opening(holders, first) + opening(holders, second)
+    if nodes > 1:
+        rounds += opening(holders, third)
     return rounds + Cost(dealt=8 * (dealt + n))
 
 
-def negative_cost(holders: int, n: int) -> Cost:
-    """Signs of n elements: 12.4 bytes an element and peer, 49 from the dealer."""
-    return opening(holders, n) + _circuit_cost(holders, n)
+def negative_cost(holders: int, n: int, bits: int = 64) -> Cost:
+    """Signs of n elements: 12.4 bytes an element and peer, 49 from the dealer; of 32 bits 10.5 and 29."""
+    return opening(holders, n) + _circuit_cost(holders, n, bits)
 
 
 def zero_cost(holders: int, n: int) -> Cost:
@@ -198,9 +211,9 @@ def zero_cost(holders: int, n: int) -> Cost:
     return negative_cost(holders, 2 * n) + Cost(dealt=8 * n)
 
 
-def relu_cost(holders: int, n: int, truncated: bool) -> Cost:
+def relu_cost(holders: int, n: int, truncated: bool, bits: int = 64) -> Cost:
     """As a sign; 8 or (with truncation) 32 bytes more an element from the dealer."""
-    return negative_cost(holders, n) + Cost(dealt=(32 if truncated else 8) * n)
+    return negative_cost(holders, n, bits) + Cost(dealt=(32 if truncated else 8) * n)
 
 
 def select_cost(holders: int, n: int, truncated: bool) -> Cost:

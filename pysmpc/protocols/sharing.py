@@ -95,12 +95,16 @@ def sub(party: Party, x: Share, y: Share) -> Share:
 
 
 def _linear(x: Share, y: Share, flat: Operation, strided: Operation) -> Share:
-    """Of whole bodies in order by the kernel, of windows by torch, whose integers wrap alike."""
-    if x.shape == y.shape and x.dense and y.dense:
-        return Share.of(flat(x.body.words, y.body.words), x.shape, x.scale)
+    """Of whole bodies alike by the kernel, of windows by torch, whose integers wrap alike; in the order of memory."""
+    order = (x if x.numel >= y.numel else y).order
+    if order is not None and x.shape == y.shape and x.order == y.order:
+        return Share.ordered(flat(x.body.words, y.body.words), x.shape, order, x.scale)
     x, y, shape = _pair(x, y)
-    out = strided(x.window(x.body.words), y.window(y.body.words)).contiguous()
-    return Share.of(out.reshape(out.shape[0], math.prod(shape)), shape, x.scale)
+    if order is None or len(order) != len(shape):
+        order = tuple(range(len(shape)))
+    axes = (0, *(axis + 1 for axis in order))
+    out = strided(x.window(x.body.words).permute(axes), y.window(y.body.words).permute(axes)).contiguous()
+    return Share.ordered(out.reshape(out.shape[0], math.prod(shape)), shape, order, x.scale)
 
 
 def neg(party: Party, x: Share) -> Share:

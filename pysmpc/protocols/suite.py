@@ -32,7 +32,8 @@ class Suite:
     """One implementation of every operation on shares.
 
     name: by which users ask for it.  holders: how many it is for, where not any number.
-    base: the suite of which this one differs in rounding alone.  lanes: words that a holder
+    base: the suite of which this one differs in rounding alone.  narrow: what users' own comparisons
+    are made with, where their values are known to be short (pysmpc.protocols.short).  lanes: words that a holder
     has of an element; of several, none may be multiplied by itself.  disclose: how a value is
     opened to the owner of inputs alone, where not by the holders' shares.
     """
@@ -70,6 +71,7 @@ class Suite:
     disclose: Protocol | None = None
     base: Suite | None = None
     lanes: int = 1
+    narrow: Any = None
 
     def check(self, holders: int) -> None:
         """Raise PartyError where this is not for so many holders."""
@@ -82,7 +84,9 @@ class Suite:
 
 def _collect(name: str, *modules: Any, holders: int | None = None, lanes: int = 1) -> Suite:
     """What the modules define under a field's name; later modules come before earlier ones."""
-    names = [field for field in Suite.__dataclass_fields__ if field not in ("name", "holders", "base", "lanes")]
+    names = [
+        field for field in Suite.__dataclass_fields__ if field not in ("name", "holders", "base", "lanes", "narrow")
+    ]
     found = {field: getattr(m, field) for field in names for m in (boolean, *modules) if hasattr(m, field)}
     return Suite(name=name, holders=holders, lanes=lanes, **found)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,7 +21,8 @@ from pysmpc.fixedpoint import Precision
 from pysmpc.prg import KeySet
 from pysmpc.protocols import exact
 from pysmpc.protocols.interfaces import Dealer
-from pysmpc.protocols.suite import authenticated_default, suites
+from pysmpc.protocols.short import short
+from pysmpc.protocols.suite import authenticated_default, default, suites
 from pysmpc.remote.arguments import decode, dtype_of, leaves, results, window
 from pysmpc.remote.messages import Call, Drop, Flush, Input, Load, Open, Operation, Ref, Refresh, Restore, Slot
 from pysmpc.remote.recorder import state_of
@@ -118,6 +120,11 @@ class Replay:
 
     def _under(self, suite: str) -> Session:
         """The session with the protocols of that name."""
+        cut = re.fullmatch(r"(.+), ([1-9][0-9]?) bits", suite)
+        if cut and 2 <= int(cut[2]) <= 63:
+            for found in (default, exact.nearest(default)):
+                if found.name == cut[1]:
+                    return self.session.under(short(found, int(cut[2])))
         for base in (*suites.values(), authenticated_default):
             for found in (base, exact.nearest(base)):
                 if found.name == suite:

@@ -11,6 +11,10 @@
  * the monomials of four bits of r makes lt and eq linear.  63 bits are 16 chunks,
  * 4 nodes, 1 root: two rounds, 33 bits opened an element and party.
  *
+ * Where x is known to fit in 16 * nodes bits, c and r are shifted left until their lowest
+ * bits of as many are at the top: of the tree, the nodes below have nothing to say, and
+ * nothing of them is dealt or sent.  One node needs no root.
+ *
  * Each stream or message is a sequence of tiles, each of `planes` rows of w words.
  * Streams of one comparison, from `base` (1 to 8 are those of truncate.inc.h and
  * select.inc.h, which may work on the same opening): r, chunk monomials, masks of the nodes,
@@ -19,13 +23,10 @@
  */
 
 enum { CHUNKS = 16, NODES = 4 };
-enum {
-    CHUNK_PLANES = 15 * 15 + 7 + 1, /* top chunk: three bits; then r_63 */
-    NODE_MASKS = 4 * 7 - 1,         /* the lowest node needs no eq_0 */
-    ROOT_MASKS = 6,
-    NODE_PLANES = 3 * 22 + 15,
-    ROOT_PLANES = 15,
-};
+enum { ROOT_MASKS = 6, ROOT_PLANES = 15 };
+#define CHUNK_PLANES(nodes) (15 * (4 * (size_t)(nodes) - 1) + 7 + 1) /* top chunk: three bits; then r_63 */
+#define NODE_MASKS(nodes) (7 * (size_t)(nodes) - 1)                  /* the lowest node needs no eq_0 */
+#define NODE_PLANES(nodes) (22 * (size_t)(nodes) - 7)
 enum { S_R = 0, S_CHUNKS = 9, S_NODE_MASKS, S_ROOT_MASKS, S_NODES, S_ROOT, S_RHO };
 
 /* A polynomial in four bits by its coefficients: p[s] belongs to the product of
@@ -145,17 +146,19 @@ static inline const u64 *material(const psm_aes_key *key, u64 stream, size_t at,
 }
 
 /* The dealer's corrections for tiles [begin, end) words: chunks, nodes, root. */
-static void psm_compare_deal(const psm_aes_key *keys, size_t holders, u64 base, size_t n,
-                             size_t begin, size_t end, u64 *chunks, u64 *nodes, u64 *root) {
-    u64 r[PSM_TILE], buffer[(NODE_MASKS + ROOT_MASKS) * PSM_LANES];
+static void psm_compare_deal(const psm_aes_key *keys, size_t holders, u64 base, int nodes, size_t n,
+                             size_t begin, size_t end, u64 *chunks, u64 *node, u64 *root) {
+    int first = NODES - nodes, shift = 16 * first;
+    u64 r[PSM_TILE], buffer[(NODE_MASKS(NODES) + ROOT_MASKS) * PSM_LANES];
     for (size_t at = begin; at < end; at += PSM_LANES) {
         size_t w = psm_width(at, end), m = n - at * 64 < w * 64 ? n - at * 64 : w * 64;
         v8 bits[64], p[16];
         psm_streams_sum(keys, holders, base + S_R, at * 64, r, m);
         psm_rows_load(r, m, w, bits);
+        for (int i = 0; i < 64; i++) bits[i] <<= shift;
         psm_transpose(bits);
-        u64 *out = chunks + at * CHUNK_PLANES;
-        for (int j = 0; j < CHUNKS; j++) {
+        u64 *out = chunks + at * CHUNK_PLANES(nodes);
+        for (int j = 4 * first; j < CHUNKS; j++) {
             int top = j == CHUNKS - 1;
             v8 four[4] = {{0}};
             for (int i = top; i < 4; i++) four[i] = bits[4 * j + i - top];
@@ -163,21 +166,22 @@ static void psm_compare_deal(const psm_aes_key *keys, size_t holders, u64 base, 
             for (int s = 1 + top; s < 16; s += 1 + top, out += w) psm_store(out, &p[s], w);
         }
         psm_store(out, &bits[63], w);
-        streams_xor(keys, holders - 1, base + S_CHUNKS, at * CHUNK_PLANES, chunks + at * CHUNK_PLANES,
-                    CHUNK_PLANES * w);
+        streams_xor(keys, holders - 1, base + S_CHUNKS, at * CHUNK_PLANES(nodes), chunks + at * CHUNK_PLANES(nodes),
+                    CHUNK_PLANES(nodes) * w);
 
         node_bits mask;
         memset(buffer, 0, sizeof buffer);
-        streams_xor(keys, holders, base + S_NODE_MASKS, at * NODE_MASKS, buffer, NODE_MASKS * w);
+        streams_xor(keys, holders, base + S_NODE_MASKS, at * NODE_MASKS(nodes), buffer, NODE_MASKS(nodes) * w);
         const u64 *in = buffer;
-        out = nodes + at * NODE_PLANES;
-        for (int j = 0; j < NODES; j++) {
-            in = node_read(in, w, j > 0, &mask);
-            out = node_products(&mask, w, j > 0, out);
+        out = node + at * NODE_PLANES(nodes);
+        for (int j = first; j < NODES; j++) {
+            in = node_read(in, w, j > first, &mask);
+            out = node_products(&mask, w, j > first, out);
         }
-        streams_xor(keys, holders - 1, base + S_NODES, at * NODE_PLANES, nodes + at * NODE_PLANES,
-                    NODE_PLANES * w);
+        streams_xor(keys, holders - 1, base + S_NODES, at * NODE_PLANES(nodes), node + at * NODE_PLANES(nodes),
+                    NODE_PLANES(nodes) * w);
 
+        if (nodes == 1) continue;
         memset(buffer, 0, sizeof buffer);
         streams_xor(keys, holders, base + S_ROOT_MASKS, at * ROOT_MASKS, buffer, ROOT_MASKS * w);
         node_read(buffer, w, 0, &mask);
@@ -189,20 +193,21 @@ static void psm_compare_deal(const psm_aes_key *keys, size_t holders, u64 base, 
 
 /* Round 1: from c - offset to the masked inputs of the nodes.  `state` keeps, a tile, lt of
  * the four top chunks and the share of c_63 ^ r_63. */
-static void psm_compare_chunks(const psm_aes_key *key, u64 base, int lead, const u64 *corrections,
+static void psm_compare_chunks(const psm_aes_key *key, u64 base, int nodes, int lead, const u64 *corrections,
                                const u64 *c, u64 offset, size_t n, size_t begin, size_t end,
                                u64 *state, u64 *message) {
-    u64 space[CHUNK_PLANES * PSM_LANES], masks[NODE_MASKS * PSM_LANES];
+    int first = NODES - nodes, shift = 16 * first;
+    u64 space[CHUNK_PLANES(NODES) * PSM_LANES], masks[NODE_MASKS(NODES) * PSM_LANES];
     v8 one = (v8){0} - (u64)(lead != 0);
     for (size_t at = begin; at < end; at += PSM_LANES) {
         size_t w = psm_width(at, end), m = n - at * 64 < w * 64 ? n - at * 64 : w * 64;
         v8 bits[64], p[16], lt[CHUNKS], eq[CHUNKS];
         psm_rows_load(c + at * 64, m, w, bits);
-        for (int i = 0; i < 64; i++) bits[i] -= offset;
+        for (int i = 0; i < 64; i++) bits[i] = (bits[i] - offset) << shift;
         psm_transpose(bits);
-        const u64 *in = material(key, base + S_CHUNKS, at, CHUNK_PLANES, w, corrections, space);
-        material(key, base + S_NODE_MASKS, at, NODE_MASKS, w, NULL, masks);
-        for (int j = 0; j < CHUNKS; j++) {
+        const u64 *in = material(key, base + S_CHUNKS, at, CHUNK_PLANES(nodes), w, corrections, space);
+        material(key, base + S_NODE_MASKS, at, NODE_MASKS(nodes), w, NULL, masks);
+        for (int j = 4 * first; j < CHUNKS; j++) {
             int top = j == CHUNKS - 1;
             v8 n4[4];
             for (int i = top; i < 4; i++) n4[i] = ~bits[4 * j + i - top];
@@ -210,14 +215,14 @@ static void psm_compare_chunks(const psm_aes_key *key, u64 base, int lead, const
             chunk(p, n4, top, one, &lt[j], &eq[j]);
         }
         v8 sign = psm_load(in, w) ^ (bits[63] & one);
-        u64 *keep = state + at * (NODES + 1), *out = message + at * NODE_MASKS;
+        u64 *keep = state + at * (size_t)(nodes + 1), *out = message + at * NODE_MASKS(nodes);
         in = masks;
-        for (int j = 0; j < NODES; j++, keep += w) {
+        for (int j = first; j < NODES; j++, keep += w) {
             node_bits x, mask;
             memcpy(x.eq, eq + 4 * j, sizeof x.eq);
             memcpy(x.lt, lt + 4 * j, sizeof x.lt);
-            in = node_read(in, w, j > 0, &mask);
-            out = node_write(out, w, j > 0, &x, &mask);
+            in = node_read(in, w, j > first, &mask);
+            out = node_write(out, w, j > first, &x, &mask);
             psm_store(keep, &lt[4 * j + 3], w);
         }
         psm_store(keep, &sign, w);
@@ -225,26 +230,34 @@ static void psm_compare_chunks(const psm_aes_key *key, u64 base, int lead, const
 }
 
 /* Round 2: from the opened inputs of the nodes to those of the root.  `state`
- * becomes one row a tile: lt of the top node ^ c_63 ^ r_63. */
-static void psm_compare_nodes(const psm_aes_key *key, u64 base, int lead, const u64 *corrections,
+ * becomes one row a tile: lt of the top node ^ c_63 ^ r_63.  Of one node, that is the
+ * sign, and goes out under rho. */
+static void psm_compare_nodes(const psm_aes_key *key, u64 base, int nodes, int lead, const u64 *corrections,
                               const u64 *opened, size_t begin, size_t end, const u64 *state,
                               u64 *sign, u64 *message) {
-    u64 space[NODE_PLANES * PSM_LANES], masks[NODE_MASKS * PSM_LANES];
+    int first = NODES - nodes;
+    u64 space[NODE_PLANES(NODES) * PSM_LANES], masks[NODE_MASKS(NODES) * PSM_LANES];
     v8 one = (v8){0} - (u64)(lead != 0);
     for (size_t at = begin; at < end; at += PSM_LANES) {
         size_t w = psm_width(at, end);
-        v8 lt[NODES], eq[NODES];
-        const u64 *product = material(key, base + S_NODES, at, NODE_PLANES, w, corrections, space);
-        material(key, base + S_NODE_MASKS, at, NODE_MASKS, w, NULL, masks);
-        const u64 *in = masks, *d = opened + at * NODE_MASKS;
-        const u64 *keep = state + at * (NODES + 1);
-        for (int j = 0; j < NODES; j++, keep += w) {
+        v8 lt[NODES] = {{0}}, eq[NODES] = {{0}}, unused;
+        const u64 *product = material(key, base + S_NODES, at, NODE_PLANES(nodes), w, corrections, space);
+        material(key, base + S_NODE_MASKS, at, NODE_MASKS(nodes), w, NULL, masks);
+        const u64 *in = masks, *d = opened + at * NODE_MASKS(nodes);
+        const u64 *keep = state + at * (size_t)(nodes + 1);
+        for (int j = first; j < NODES; j++, keep += w) {
             node_bits x, mask;
-            d = node_read(d, w, j > 0, &x);
-            in = node_read(in, w, j > 0, &mask);
-            product = node(&x, &mask, product, w, j > 0, one, psm_load(keep, w), &lt[j], &eq[j]);
+            d = node_read(d, w, j > first, &x);
+            in = node_read(in, w, j > first, &mask);
+            product = node(&x, &mask, product, w, j > first, one, psm_load(keep, w), &lt[j],
+                           j > first ? &eq[j] : &unused);
         }
         v8 rest = psm_load(keep, w) ^ lt[3];
+        if (nodes == 1) {
+            psm_store(message + at, &rest, w);
+            psm_prg_xor(key, base + S_RHO, at, message + at, message + at, w);
+            continue;
+        }
         psm_store(sign + at, &rest, w);
         node_bits x = {{eq[1], eq[1], eq[2], eq[3]}, {lt[0], lt[1], lt[2]}}, mask;
         material(key, base + S_ROOT_MASKS, at, ROOT_MASKS, w, NULL, masks);

@@ -10,6 +10,7 @@
 #include "matmul.inc.h"
 #include "arith.inc.h"
 #include "bits.inc.h"
+#include "direct.inc.h"
 #include "truncate.inc.h"
 #include "compare.inc.h"
 #include "select.inc.h"
@@ -30,6 +31,10 @@
         .prg_xor = psm_prg_xor, \
         .matmul = psm_matmul, \
         .matmul_work = psm_matmul_work, \
+        .lanes_rows = LANES_ROWS, \
+        .dots_rows = DOTS_ROWS, \
+        .lanes = psm_lanes, \
+        .dots = psm_dots, \
         .add = psm_add, \
         .sub = psm_sub, \
         .mul = psm_mul, \

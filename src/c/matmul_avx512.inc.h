@@ -16,6 +16,8 @@
 #include "square_avx512.inc.h"
 #include "unroll.h"
 
+#define PSM_DIRECT_WIDE /* 32 registers: direct.inc.h */
+
 enum { MM_STRIP = 8, MM_NR = 16, MM_ROWS = 4, MM_UNIT = 8, MM_TURNS = 1, MM_KC = 200, MM_MC = 512 };
 
 static inline size_t mm_strip_words(size_t k) {

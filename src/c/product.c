@@ -6,6 +6,7 @@
  */
 #include "product.h"
 
+#include "direct.h"
 #include "matmul.h"
 #include "pool.h"
 #include "work.h"
@@ -89,6 +90,7 @@ static size_t parts_work(const psm_product *p, int by_rows, size_t total, size_t
 
 /* Where both factors are gathered, the smaller one is gathered whole. */
 static int multiply(const psm_product *p, const u64 *x, const u64 *y, u64 *out, int accumulate) {
+    if (psm_direct_fits(p)) return psm_direct(p, x, y, out, accumulate);
     int gx = p->x.rows != NULL, gy = p->y.rows != NULL, by_rows = gx && (!gy || p->m > p->n);
     size_t need = by_rows ? parts_work(p, 1, p->m, block_rows(p->k))
                 : gy ? parts_work(p, 0, p->k, block_rows(p->n)) : psm_matmul_work(p->m, p->n, p->k);

@@ -4,8 +4,8 @@
  * offsets[b] + i * row + j * col, or, where `rows` is given, at
  * map[offsets[b] + rows[i] + cols[j]], a negative position meaning a public zero.
  * So a convolution is a product of windows on the image (Chellapilla et al. 2006),
- * which are gathered a block at a time and never stored as a whole, and padding
- * needs no message.
+ * which are never stored as a whole: they are taken where they lie (direct.h) or
+ * gathered a block at a time; and padding needs no message.
  */
 #ifndef PSM_PRODUCT_H
 #define PSM_PRODUCT_H
@@ -20,6 +20,8 @@ typedef struct {
     ptrdiff_t row, col;
     const ptrdiff_t *offsets;           /* [batch] */
     const ptrdiff_t *rows, *cols, *map; /* or NULL; map may be NULL alone */
+    size_t row_run, col_run;            /* rows (columns) are runs of so many consecutive positions */
+    size_t size;                        /* of map */
 } psm_factor;
 
 typedef struct {

@@ -69,6 +69,13 @@ typedef struct psm_kernels {
                    u64 *c, ptrdiff_t ldc, int accumulate, u64 *work);
     size_t (*matmul_work)(size_t m, size_t n, size_t k);
 
+    /* --- direct.inc.h: faster than gathering up to so many rows --- */
+    size_t lanes_rows, dots_rows;
+    void (*lanes)(size_t m, size_t k, const u64 *a, const u64 *b, const ptrdiff_t *taps, size_t count,
+                  u64 *out, size_t ldo, int accumulate);
+    void (*dots)(size_t m, size_t n, size_t count, const u64 *a, const ptrdiff_t *offsets, const u64 *b,
+                 const ptrdiff_t *taps, u64 *sums);
+
     /* --- arith.inc.h ----------------------------------------------------- */
     void (*add)(const u64 *x, const u64 *y, u64 *out, size_t n);
     void (*sub)(const u64 *x, const u64 *y, u64 *out, size_t n);
@@ -97,12 +104,12 @@ typedef struct psm_kernels {
     void (*truncate_local)(const u64 *z, unsigned f, int lead, u64 *out, size_t n);
 
     /* --- compare.inc.h; [begin, end) packed words -------------------------- */
-    void (*compare_deal)(const psm_aes_key *keys, size_t holders, u64 base, size_t n, size_t begin,
-                         size_t end, u64 *chunks, u64 *nodes, u64 *root);
-    void (*compare_chunks)(const psm_aes_key *key, u64 base, int lead, const u64 *corrections,
+    void (*compare_deal)(const psm_aes_key *keys, size_t holders, u64 base, int nodes, size_t n, size_t begin,
+                         size_t end, u64 *chunks, u64 *node, u64 *root);
+    void (*compare_chunks)(const psm_aes_key *key, u64 base, int nodes, int lead, const u64 *corrections,
                            const u64 *c, u64 offset, size_t n, size_t begin, size_t end,
                            u64 *state, u64 *message);
-    void (*compare_nodes)(const psm_aes_key *key, u64 base, int lead, const u64 *corrections,
+    void (*compare_nodes)(const psm_aes_key *key, u64 base, int nodes, int lead, const u64 *corrections,
                           const u64 *opened, size_t begin, size_t end, const u64 *state, u64 *sign,
                           u64 *message);
     void (*compare_root)(const psm_aes_key *key, u64 base, int lead, const u64 *corrections,

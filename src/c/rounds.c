@@ -28,7 +28,7 @@ typedef struct {
     const psm_holders *h;
     u64 base, other, offset, factor;
     const psm_divisor *d;
-    int flip;
+    int flip, nodes;
     const u64 *in, *in2, *in3, *in4, *corrections;
     u64 *out, *out2;
     size_t n, words, ranges;
@@ -232,70 +232,80 @@ static void psm_flat_rows_sum(const u64 *x, size_t rows, u64 *out, size_t n) {
     STEP(rows_sum_task, 1, .in = x, .base = rows, .out = out);
 }
 
-/* Sizes of compare.inc.h, in rows of packed words. */
-enum { MESSAGE_1 = 27, MESSAGE_2 = 6, MESSAGE_3 = 1, STATE = 5 };
-enum { DEAL_1 = 233, DEAL_2 = 81, DEAL_3 = 15 };
-
-static size_t psm_compare_message(int round, size_t n) {
-    static const size_t rows[] = {MESSAGE_1, MESSAGE_2, MESSAGE_3};
-    return rows[round] * ((n + 63) / 64);
+/* Sizes of compare.inc.h for `nodes` nodes, in rows of packed words. */
+static size_t deal_rows(int part_index, size_t nodes) {
+    if (part_index == 0) return 15 * (4 * nodes - 1) + 8;
+    if (part_index == 1) return 22 * nodes - 7;
+    return nodes > 1 ? 15 : 0;
 }
 
-static size_t psm_compare_corrections(int part_index, size_t n) {
-    static const size_t rows[] = {DEAL_1, DEAL_2, DEAL_3};
-    return rows[part_index] * ((n + 63) / 64);
+static size_t message_rows(int round, size_t nodes) {
+    if (round == 0) return 7 * nodes - 1;
+    if (round == 1) return nodes > 1 ? 6 : 1;
+    return nodes > 1 ? 1 : 0;
 }
 
-static size_t psm_compare_state(size_t n) { return STATE * ((n + 63) / 64); }
+static size_t psm_compare_message(int nodes, int round, size_t n) {
+    return message_rows(round, (size_t)nodes) * ((n + 63) / 64);
+}
+
+static size_t psm_compare_corrections(int nodes, int part_index, size_t n) {
+    return deal_rows(part_index, (size_t)nodes) * ((n + 63) / 64);
+}
+
+static size_t psm_compare_state(int nodes, size_t n) { return (size_t)(nodes + 1) * ((n + 63) / 64); }
 
 TASK(compare_deal_task) {
     PART;
-    u64 *nodes = s->out + DEAL_1 * s->words;
-    s->k->compare_deal(s->h->keys, s->h->count, s->base, s->n, p.begin, p.end, s->out, nodes,
-                       nodes + DEAL_2 * s->words);
+    u64 *node = s->out + deal_rows(0, (size_t)s->nodes) * s->words;
+    s->k->compare_deal(s->h->keys, s->h->count, s->base, s->nodes, s->n, p.begin, p.end, s->out, node,
+                       node + deal_rows(1, (size_t)s->nodes) * s->words);
 }
 
-static void psm_step_compare_deal(const psm_holders *h, u64 base, u64 *corrections, size_t n) {
-    STEP(compare_deal_task, 1, .base = base, .out = corrections);
+static void psm_step_compare_deal(const psm_holders *h, u64 base, int nodes, u64 *corrections, size_t n) {
+    STEP(compare_deal_task, 1, .base = base, .nodes = nodes, .out = corrections);
 }
 
 TASK(compare_chunks_task) {
     PART;
-    s->k->compare_chunks(p.key, s->base, p.lead, p.corrections, s->in, s->offset, s->n, p.begin,
-                         p.end, s->out + p.row * STATE * s->words,
-                         s->out2 + p.row * MESSAGE_1 * s->words);
+    s->k->compare_chunks(p.key, s->base, s->nodes, p.lead, p.corrections, s->in, s->offset, s->n, p.begin,
+                         p.end, s->out + p.row * (size_t)(s->nodes + 1) * s->words,
+                         s->out2 + p.row * message_rows(0, (size_t)s->nodes) * s->words);
 }
 
-static void psm_step_compare_chunks(const psm_holders *h, u64 base, const u64 *corrections, const u64 *c,
-                             u64 offset, u64 *state, u64 *message, size_t n) {
-    STEP(compare_chunks_task, h->count, .base = base, .corrections = corrections, .in = c,
+static void psm_step_compare_chunks(const psm_holders *h, u64 base, int nodes, const u64 *corrections,
+                                    const u64 *c, u64 offset, u64 *state, u64 *message, size_t n) {
+    STEP(compare_chunks_task, h->count, .base = base, .nodes = nodes, .corrections = corrections, .in = c,
          .offset = offset, .out = state, .out2 = message);
 }
 
 TASK(compare_nodes_task) {
     PART;
-    const u64 *corrections = p.corrections ? p.corrections + DEAL_1 * s->words : NULL;
-    s->k->compare_nodes(p.key, s->base, p.lead, corrections, s->in, p.begin, p.end,
-                        s->in2 + p.row * STATE * s->words, s->out + p.row * s->words,
-                        s->out2 + p.row * MESSAGE_2 * s->words);
+    size_t nodes = (size_t)s->nodes;
+    const u64 *corrections = p.corrections ? p.corrections + deal_rows(0, nodes) * s->words : NULL;
+    s->k->compare_nodes(p.key, s->base, s->nodes, p.lead, corrections, s->in, p.begin, p.end,
+                        s->in2 + p.row * (nodes + 1) * s->words, s->out + p.row * s->words,
+                        s->out2 + p.row * message_rows(1, nodes) * s->words);
 }
 
-static void psm_step_compare_nodes(const psm_holders *h, u64 base, const u64 *corrections,
-                            const u64 *opened, const u64 *state, u64 *sign, u64 *message, size_t n) {
-    STEP(compare_nodes_task, h->count, .base = base, .corrections = corrections, .in = opened,
+static void psm_step_compare_nodes(const psm_holders *h, u64 base, int nodes, const u64 *corrections,
+                                   const u64 *opened, const u64 *state, u64 *sign, u64 *message, size_t n) {
+    STEP(compare_nodes_task, h->count, .base = base, .nodes = nodes, .corrections = corrections, .in = opened,
          .in2 = state, .out = sign, .out2 = message);
 }
 
 TASK(compare_root_task) {
     PART;
-    const u64 *corrections = p.corrections ? p.corrections + (DEAL_1 + DEAL_2) * s->words : NULL;
+    size_t nodes = (size_t)s->nodes;
+    const u64 *corrections =
+        p.corrections ? p.corrections + (deal_rows(0, nodes) + deal_rows(1, nodes)) * s->words : NULL;
     s->k->compare_root(p.key, s->base, p.lead, corrections, s->in, p.begin, p.end,
                        s->in2 + p.row * s->words, s->out2 + p.row * s->words);
 }
 
-static void psm_step_compare_root(const psm_holders *h, u64 base, const u64 *corrections,
-                           const u64 *opened, const u64 *sign, u64 *message, size_t n) {
-    STEP(compare_root_task, h->count, .base = base, .corrections = corrections, .in = opened,
+static void psm_step_compare_root(const psm_holders *h, u64 base, int nodes, const u64 *corrections,
+                                  const u64 *opened, const u64 *sign, u64 *message, size_t n) {
+    STEP(compare_root_task, h->count, .base = base, .nodes = nodes, .corrections = corrections, .in = opened,
          .in2 = sign, .out2 = message);
 }
 

@@ -54,55 +54,65 @@ def combined(messages):
     return out
 
 
-def run(holders, c, offset, rng):
-    """All rounds from the opened c; the bits that come out, checked on the way."""
+def run(holders, c, offset, rng, width=4):
+    """All rounds from the opened c for values of 16 * width bits; the bits that come out, checked on the way."""
     n = len(c)
     words = packed_words(n)
     keys = [fresh_key() for _ in range(holders)]
     each = [holder(keys, i) for i in range(holders)]
-    state_size, *message_sizes, dealt = _beaver.compare_sizes(n)
+    state_size, *message_sizes, dealt = _beaver.compare_sizes(n, width)
     corrections = Guarded([0] * dealt, 1)
-    _beaver.compare_deal(KeySet(keys).native, BASE, corrections.address, n)
+    _beaver.compare_deal(KeySet(keys).native, BASE, width, corrections.address, n)
     mine = [corrections.address if i == holders - 1 else 0 for i in range(holders)]
     r = total(keys, BASE, n)
     opened_c = Guarded(c, 3)
-    shifted = [(v - offset) & WORD for v in c]
+    lowest, up = 4 - width, 64 - 16 * width  # the bits that count are at the top
+    shifted = [(v - offset << up) & WORD for v in c]
+    lower = [v << up & WORD for v in r]
 
     # round 1: inputs of the nodes, from chunks of four bits; the lowest node needs no eq_0
-    chunks = [groups(a, b, 4) for a, b in zip(shifted, r, strict=True)]
+    chunks = [groups(a, b, 4) for a, b in zip(shifted, lower, strict=True)]
     states, messages = [], []
     for i in range(holders):
         state, message = Guarded([0] * state_size, 1), Guarded([0] * message_sizes[0], 1)
         _beaver.compare_chunks(
-            each[i].native, BASE, mine[i], opened_c.address, offset, state.address, message.address, n
+            each[i].native, BASE, width, mine[i], opened_c.address, offset, state.address, message.address, n
         )
         states.append(state)
         messages.append(message.values())
     first = combined(messages)
     masks = total_xor(keys, BASE + S_NODE_MASKS, len(first))
-    bits = planes([a ^ b for a, b in zip(first, masks, strict=True)], 27, n)
+    bits = planes([a ^ b for a, b in zip(first, masks, strict=True)], 7 * width - 1, n)
     expected = [
-        functools.reduce(operator.iadd, (node_inputs(chunk[4 * j : 4 * j + 4], j > 0) for j in range(4)), [])
+        functools.reduce(
+            operator.iadd, (node_inputs(chunk[4 * j : 4 * j + 4], j > lowest) for j in range(lowest, 4)), []
+        )
         for chunk in chunks
     ]
     assert [list(column) for column in zip(*bits, strict=True)] == expected
-    kept = planes(combined([state.values() for state in states]), 5, n)
+    kept = planes(combined([state.values() for state in states]), width + 1, n)
     assert [list(column) for column in zip(*kept, strict=True)] == [
-        [chunk[4 * j + 3][0] for j in range(4)] + [(a ^ b) >> 63]
-        for chunk, a, b in zip(chunks, shifted, r, strict=True)
+        [chunk[4 * j + 3][0] for j in range(lowest, 4)] + [(a ^ b) >> 63]
+        for chunk, a, b in zip(chunks, shifted, lower, strict=True)
     ]
 
     # round 2: inputs of the root, from nodes of sixteen bits
-    nodes = [groups(a, b, 16) for a, b in zip(shifted, r, strict=True)]
+    nodes = [groups(a, b, 16) for a, b in zip(shifted, lower, strict=True)]
+    for node in nodes:  # what is below says nothing
+        node[:lowest] = [(0, 0)] * lowest
+        node[lowest] = node[lowest][0], 0 if lowest else node[lowest][1]
     opened, signs, messages = Guarded(first, 1), [], []
     for i in range(holders):
         sign, message = Guarded([0] * words, 1), Guarded([0] * message_sizes[1], 1)
         _beaver.compare_nodes(
-            each[i].native, BASE, mine[i], opened.address, states[i].address, sign.address, message.address, n
+            each[i].native, BASE, width, mine[i], opened.address, states[i].address, sign.address, message.address, n
         )
         signs.append(sign)
         messages.append(message.values())
     second = combined(messages)
+    if width == 1:  # of one node, the sign under rho
+        masks = total_xor(keys, BASE + S_RHO, words)
+        return r, unpack([a ^ b for a, b in zip(second, masks, strict=True)], n)
     masks = total_xor(keys, BASE + S_ROOT_MASKS, len(second))
     bits = planes([a ^ b for a, b in zip(second, masks, strict=True)], 6, n)
     assert [list(column) for column in zip(*bits, strict=True)] == [node_inputs(node, False) for node in nodes]
@@ -111,7 +121,7 @@ def run(holders, c, offset, rng):
     opened, messages = Guarded(second, 1), []
     for i in range(holders):
         message = Guarded([0] * message_sizes[2], 1)
-        _beaver.compare_root(each[i].native, BASE, mine[i], opened.address, signs[i].address, message.address, n)
+        _beaver.compare_root(each[i].native, BASE, width, mine[i], opened.address, signs[i].address, message.address, n)
         messages.append(message.values())
     masks = total_xor(keys, BASE + S_RHO, words)
     return r, unpack([a ^ b for a, b in zip(combined(messages), masks, strict=True)], n)
@@ -132,6 +142,16 @@ def test_holders(holders, offset, rng):
     assert bits == [(a - offset - b & WORD) >> 63 for a, b in zip(c, r, strict=True)]
 
 
+@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("n", [1, 63, 70, 513])
+def test_short_values(n, width, rng):
+    """What c - offset - r is modulo 2^(16 * width) decides, whatever is above."""
+    offset = int(rng.integers(0, WORD, endpoint=True, dtype="uint64"))
+    for holders, (_, c) in zip((2, 1, 3), samples(rng, n), strict=False):
+        r, bits = run(holders, c, offset, rng, width)
+        assert bits == [(a - offset - b) >> 16 * width - 1 & 1 for a, b in zip(c, r, strict=True)]
+
+
 @pytest.mark.parametrize("n", TILES[3:])
 def test_many(n, rng):
     c = [int(v) for v in rng.integers(0, WORD, n, endpoint=True, dtype="uint64")]
@@ -143,13 +163,15 @@ def test_neighbours_of_the_mask():
     """x = c - r of every sign and magnitude, down to 0 and -1: differences in one bit only."""
     small = [0, 1, -1, 2, -2, *(s << k for k in range(2, 63, 3) for s in (1, -1)), (1 << 63) - 1, -(1 << 63)]
     n, keys = len(small), [fresh_key(), fresh_key()]
-    sizes = _beaver.compare_sizes(n)
+    sizes = _beaver.compare_sizes(n, 4)
     c = [(x + m) & WORD for x, m in zip(small, total(keys, BASE, n), strict=True)]
     both = KeySet(keys, 0, 1)
     corrections, opened = Guarded([0] * sizes[4]), Guarded(c)
-    _beaver.compare_deal(KeySet(keys).native, BASE, corrections.address, n)
+    _beaver.compare_deal(KeySet(keys).native, BASE, 4, corrections.address, n)
     state, message = Guarded([0] * (2 * sizes[0])), Guarded([0] * (2 * sizes[1]))
-    _beaver.compare_chunks(both.native, BASE, corrections.address, opened.address, 0, state.address, message.address, n)
+    _beaver.compare_chunks(
+        both.native, BASE, 4, corrections.address, opened.address, 0, state.address, message.address, n
+    )
 
     def open_xor(guarded):
         values = guarded.values()
@@ -161,6 +183,7 @@ def test_neighbours_of_the_mask():
     _beaver.compare_nodes(
         both.native,
         BASE,
+        4,
         corrections.address,
         nodes.address,
         state.address,
@@ -169,6 +192,6 @@ def test_neighbours_of_the_mask():
         n,
     )
     root = open_xor(second)
-    _beaver.compare_root(both.native, BASE, corrections.address, root.address, sign.address, third.address, n)
+    _beaver.compare_root(both.native, BASE, 4, corrections.address, root.address, sign.address, third.address, n)
     beta, rho = open_xor(third).values(), total_xor(keys, BASE + S_RHO, packed_words(n))
     assert unpack([a ^ b for a, b in zip(beta, rho, strict=True)], n) == [int(x < 0) for x in small]

@@ -107,6 +107,14 @@ static void products(const psm_kernels *k, size_t m, size_t n, size_t depth) {
     CHECK(matmul, m, n, depth, x, y, out, (ptrdiff_t)n, 1, work);
 }
 
+static void windows(const psm_kernels *k, size_t m, size_t n, size_t count) {
+    ptrdiff_t rows[SIDE], taps[SIDE];
+    for (size_t i = 0; i < SIDE; i++) rows[i] = (ptrdiff_t)(3 * i), taps[i] = (ptrdiff_t)(5 * i);
+    CHECK(lanes, m, n, a, b, taps, count, out, count, 0);
+    CHECK(lanes, m, n, a, b, taps, count, out, count, 1);
+    CHECK(dots, m, n, count, a, rows, b, taps, out);
+}
+
 static void truncations(const psm_kernels *k, psm_divisor by, size_t n) {
     CHECK(truncate_deal, keys, HOLDERS, 16, by, a, 7, 0, n, out, n);
     CHECK(truncate_mask, keys, 16, by.offset, 7, a, out, 0, n);
@@ -118,11 +126,11 @@ static void truncations(const psm_kernels *k, psm_divisor by, size_t n) {
 
 static void comparisons(const psm_kernels *k, size_t n) {
     size_t words = (n + 63) / 64;
-    CHECK(compare_deal, keys, HOLDERS, 32, n, 0, words, out, out2, out3);
+    CHECK(compare_deal, keys, HOLDERS, 32, 4, n, 0, words, out, out2, out3);
     for (int lead = 0; lead < 2; lead++) {
         const u64 *dealt = lead ? NULL : b;
-        CHECK(compare_chunks, keys, 32, lead, dealt, a, 1, n, 0, words, out2, out);
-        CHECK(compare_nodes, keys, 32, lead, dealt, a, 0, words, c, out2, out);
+        CHECK(compare_chunks, keys, 32, 4, lead, dealt, a, 1, n, 0, words, out2, out);
+        CHECK(compare_nodes, keys, 32, 4, lead, dealt, a, 0, words, c, out2, out);
         CHECK(compare_root, keys, 32, lead, dealt, a, 0, words, c, out);
     }
 }
@@ -282,5 +290,7 @@ int main(int argc, char **argv) {
     products(k, SIDE, SIDE, SIDE);
     products(k, 3, 50, 9);
     products(k, 50, 3, 300);
+    windows(k, 7, SIDE, 45);
+    windows(k, 2, 3, 24);
     return failed;
 }
