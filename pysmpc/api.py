@@ -213,7 +213,6 @@ def _tensor(value: Any) -> torch.Tensor:
     )
 
 
-@watched("encrypt")
 def _encoded(values: torch.Tensor, unit: Precision, session: Session) -> torch.Tensor:
     """The integers of values, which must be as short as the session takes them to be."""
     words, narrow = encode(values, unit), session.suite.narrow
@@ -229,6 +228,7 @@ def _encoded(values: torch.Tensor, unit: Precision, session: Session) -> torch.T
     return words
 
 
+@watched("encrypt")
 def _share_tensor(
     values: torch.Tensor, session: Session, precision: Precision, owner: str | None = None
 ) -> SecretTensor:

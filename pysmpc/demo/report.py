@@ -38,7 +38,7 @@ def per_step(fit: Fit) -> dict[str, float]:
         "mean_seconds": statistics.fmean(fit.seconds),
         "rounds": statistics.median(s.rounds for s in fit.stats),
         "bytes_sent_by_a_holder": statistics.fmean(s.sent for s in fit.stats),
-        "bytes_sent_by_the_provider": statistics.fmean(s.dealt for s in fit.stats),
+        "bytes_sent_by_the_provider": statistics.fmean(s.dealt + s.answered for s in fit.stats),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -137,8 +138,8 @@ def logical(x: SecretTensor) -> SecretTensor:
     return like(x, x.window(), torch.bool)
 
 
-implements(aten.eq.Tensor, aten.eq.Scalar)(equal)
-implements(aten.ne.Tensor, aten.ne.Scalar)(lambda x, y: logical_not(equal(x, y)))
+implements(aten.eq.Tensor, aten.eq.Scalar)(lambda x, y: _never(x) if _beyond(y) else equal(x, y))
+implements(aten.ne.Tensor, aten.ne.Scalar)(lambda x, y: ~_never(x) if _beyond(y) else logical_not(equal(x, y)))
 
 
 @implements(aten.logical_not.default)
@@ -156,9 +157,14 @@ in_place(aten.logical_not_.default, logical_not)
 
 
 @implements(aten.isnan.default, aten.isinf.default)
-def isnan(x: SecretTensor) -> torch.Tensor:
-    """Never: the ring has no such values."""
+def _never(x: SecretTensor) -> torch.Tensor:
+    """The ring has no such values."""
     return torch.zeros(x.shape, dtype=torch.bool)
+
+
+def _beyond(y: Any) -> bool:
+    """Whether a number is infinite or none at all: no secret equals it (torch.isfinite, isclose ask)."""
+    return isinstance(y, float) and not math.isfinite(y)
 
 
 @implements(aten.relu.default)

@@ -24,7 +24,7 @@ import torch
 from pysmpc.errors import EncodingError, SessionMismatchError
 from pysmpc.fixedpoint import BINARY16, INTEGER, LIMIT, Precision, encode, rational
 from pysmpc.runtime.session import Session
-from pysmpc.shares import Share
+from pysmpc.shares import Body, Share
 from pysmpc.tensor import HANDLERS, Cell, Handler, SecretTensor
 
 aten = torch.ops.aten
@@ -265,6 +265,7 @@ def write(target: SecretTensor, value: Any) -> None:
     """Give `target` a new value; what else shares its cell sees it, too."""
     cell = target.cell
     session = cell.session
+    scale = 1 if target.dtype == torch.bool else cell.unit.scale  # truth values keep the unit of what was compared
     if value.dtype.is_floating_point and not target.dtype.is_floating_point:
         raise NotImplementedError(
             f"a value of {value.dtype} cannot be written to a secret of {target.dtype}: rounding needs a protocol"
@@ -277,22 +278,22 @@ def write(target: SecretTensor, value: Any) -> None:
         return
     else:
         share = value.window()
-    if share.scale != cell.unit.scale and not (cell.unit.scale == 1 and share.scale == 1):
-        share = rescale(session, share, cell.unit.scale)
+    if share.scale != scale:
+        share = rescale(session, share, scale)
     here = target.window()
     share = share.expand(target.shape)
     if here.dense:
         body = share.body if share.dense else Share.of(share.words(), target.shape).body
-        cell.replace(body, cell.unit.scale)
+        cell.replace(body, scale)
         return
     cell.settle()
-    if cell.scale != cell.unit.scale:
-        whole = rescale(session, Share(cell.body, (cell.body.n,), cell.scale), cell.unit.scale)
-        cell.replace(whole.body, cell.unit.scale)
+    if cell.scale != scale:
+        whole = rescale(session, Share(cell.body, (cell.body.n,), cell.scale), scale)
+        cell.replace(whole.body, scale)
     here = target.window()
     words = cell.body.words.clone()
     here.window(words).copy_(share.window(share.body.words))
-    cell.replace(type(cell.body)(words), cell.unit.scale)
+    cell.replace(Body(words), scale)
 
 
 def deferred(target: SecretTensor, x: Any, factor: Fraction) -> bool:

@@ -28,15 +28,11 @@ def nodes_of(bits: int) -> int:
     return min(-(-bits // 16), ring.NODES)
 
 
-def _deal(
-    keys: KeySet, base: int, n: int, nodes: int, by: ring.Divisor | None, select: bool, out: torch.Tensor
-) -> None:
-    """Dealer: everything a sign needs, then what a selection by it needs."""
+def _deal(keys: KeySet, base: int, n: int, nodes: int, out: torch.Tensor) -> None:
+    """Dealer: everything a sign needs."""
     circuit = ring.compare_sizes(n, nodes)[4]
     ring.compare_deal(keys, base, n, out[:circuit], nodes)
-    ring.bit_deal(keys, base + RHO, base + RHO_SHARES, out[circuit : circuit + n])
-    if select:
-        ring.select_deal(keys, base, base + RHO, by, out[circuit + n :])
+    ring.bit_deal(keys, base + RHO, base + RHO_SHARES, out[circuit:])
 
 
 def _sign_bit(
@@ -66,7 +62,7 @@ def negative(party: Party, x: Share, bits: int = 64) -> Bit:
     n = words.shape[1]
     base = party.dealer.streams(MATERIAL)
     corrections = party.dealer.corrections(
-        ring.compare_sizes(n, nodes)[4] + n, lambda keys, out: _deal(keys, base, n, nodes, None, False, out)
+        ring.compare_sizes(n, nodes)[4] + n, lambda keys, out: _deal(keys, base, n, nodes, out)
     )
     [c] = party.channel.open([ring.truncate_mask(party.dealer.keys, base, 0, words)], "compare", [x.shape])
     return _sign_bit(party, base, corrections, c, 0, nodes)
@@ -142,15 +138,17 @@ def relu(party: Party, x: Share, by: int = 1, bits: int = 64) -> Share:
     offset = by_.offset if by_ else 0
     words, nodes = x.words(), nodes_of(bits)
     n = words.shape[1]
-    circuit = ring.compare_sizes(n, nodes)[4]
     base = party.dealer.streams(MATERIAL)
     corrections = party.dealer.corrections(
-        circuit + n + ring.select_rows(by_) * n, lambda keys, out: _deal(keys, base, n, nodes, by_, True, out)
+        ring.compare_sizes(n, nodes)[4] + n, lambda keys, out: _deal(keys, base, n, nodes, out)
     )
     [c] = party.channel.open([ring.truncate_mask(party.dealer.keys, base, offset, words)], "relu", [x.shape])
     bit = _sign_bit(party, base, corrections, c, offset + 1, nodes).flipped()
-    tail = None if corrections is None else corrections[circuit + n :]
-    out = ring.select_finish(party.dealer.keys, base, by_, True, c, bit.beta, bit.rho, tail)
+    del corrections  # before as much again is dealt
+    corrections = party.dealer.corrections(
+        ring.select_rows(by_) * n, lambda keys, out: ring.select_deal(keys, base, base + RHO, by_, out)
+    )
+    out = ring.select_finish(party.dealer.keys, base, by_, True, c, bit.beta, bit.rho, corrections)
     result = Share.of(out, x.shape, x.scale // by)
     result.body.sign = bit
     return result

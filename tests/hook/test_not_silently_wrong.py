@@ -5,11 +5,14 @@ value, and, where it is differentiable, the gradients.  Cases that are not imple
 yet must raise NotImplementedError; nothing else passes.
 """
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+import pysmpc as sy
 from pysmpc.errors import EncodingError, RevealError
 
 ATOL = 0.02
@@ -281,3 +284,39 @@ def test_secret_masks_do_not_show_positions(secret):
 def test_an_operation_nobody_implemented_raises_with_its_name(secret, unknown):
     with pytest.raises(NotImplementedError, match=r"aten\.\w+"):
         unknown(secret(real(4)))
+
+
+def test_what_reads_memory_says_so():
+    plain, secret = torch.ones(3), sy.encrypt(torch.ones(3), sy.virtual("alice", "bob"))
+    with pytest.raises(RevealError, match="bind the name to the secret"):
+        plain.data = secret
+    assert plain.tolist() == [1, 1, 1]
+    plain.data = torch.zeros(2)
+    assert plain.data.tolist() == [0, 0]
+    with pytest.raises(RevealError, match="DLPack"):
+        torch.utils.dlpack.to_dlpack(secret)
+    assert torch.utils.dlpack.from_dlpack(torch.utils.dlpack.to_dlpack(plain)).tolist() == [0, 0]
+
+
+def test_truth_values_in_place():
+    a, b = torch.tensor([1.0, -2.0, 3.0, 0.0]), torch.tensor([1.0, 2.0, -3.0, 0.5])
+    parties = sy.virtual("alice", "bob")
+    x, y = sy.encrypt(a, parties), sy.encrypt(b, parties)
+
+    def run(p, q):
+        out = p == q
+        out |= (p > 0).__iand__(q > 0)
+        out ^= p < 1
+        out[1:3] = q[1:3] > 0
+        return ~out
+
+    assert torch.equal(sy.decrypt(run(x, y)), run(a, b))
+
+
+def test_no_secret_is_infinite():
+    parties = sy.virtual("alice", "bob")
+    x, y = (sy.encrypt(torch.tensor([1.0, 2.0, end]), parties) for end in (3.0, 3.5))
+    assert (x == math.inf).tolist() == [False] * 3
+    assert (x != -math.inf).tolist() == [True] * 3
+    assert sy.decrypt(torch.isclose(x, torch.tensor([1.0, 2.1, 3.0]))).tolist() == [True, False, True]
+    assert sy.decrypt(torch.isclose(x, y)).tolist() == [True, True, False]

@@ -339,7 +339,7 @@ def test_running_short_says_of_what(tmp_path, rng):
     session = virtual(tmp_path)
     program(session, x, y)
     a = session.suite.share(session.party, x, (N,), 1)
-    with pytest.raises(MaterialError, match=rf"runs short: {2 * N} words for truncation are missing, after all 6 "):
+    with pytest.raises(MaterialError, match=rf"runs short: {2 * N} words for truncation are missing, after all 7 "):
         session.suite.truncate(session.party, a, 1000)
     with pytest.raises(MaterialError, match=rf"{N} words for products\.square are missing"):
         session.suite.square(session.party, a)
