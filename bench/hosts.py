@@ -23,7 +23,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 TUN, NO_INFORMATION, VNET_HEADER = 0x1, 0x1000, 0x4000
 SET_INTERFACE, SET_OFFLOAD = 0x400454CA, 0x400454D0
@@ -179,5 +178,4 @@ def main() -> int:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--wire"]:
         forward([int(end) for end in sys.argv[4:]], float(sys.argv[2]), float(sys.argv[3]))
-    sys.path.insert(0, str(Path(__file__).parent.parent))
     sys.exit(main())

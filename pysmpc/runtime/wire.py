@@ -13,6 +13,7 @@ import select
 import socket
 import ssl
 import struct
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -235,6 +236,7 @@ def framed(kind: int, body: Buffer) -> tuple[bytes, memoryview]:
 
 _encoder = msgspec.msgpack.Encoder()
 _decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+_making = threading.Lock()  # msgspec keeps what it knows of a type with the type, and another thread may see half of it
 
 
 def pack(message: Any) -> bytes:
@@ -244,10 +246,12 @@ def pack(message: Any) -> bytes:
 
 def unpack(body: Buffer, kind: Any, peer: str) -> Any:
     """Bytes as a message of a type; ChannelError if they are something else."""
-    if kind not in _decoders:
-        _decoders[kind] = msgspec.msgpack.Decoder(kind)
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        with _making:
+            decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
     try:
-        return _decoders[kind].decode(body)
+        return decoder.decode(body)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise ChannelError(f"{peer} sent a message that makes no sense: {error}") from None
 

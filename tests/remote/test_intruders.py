@@ -1,6 +1,11 @@
 """Who is not let in, and that workers say so in their logs."""
 
+import contextlib
+import json
 import logging
+import socket
+import ssl
+import threading
 import time
 
 import pytest
@@ -9,8 +14,9 @@ from networks import expired
 from remotes import Office, Workers
 
 import pysmpc as sy
-from pysmpc.errors import ChannelError, RefusedError, RemoteError
+from pysmpc.errors import ChannelError, OpenNotPermittedError, RefusedError, RemoteError
 from pysmpc.remote.driver import ask
+from pysmpc.remote.policy import LOG
 from pysmpc.runtime import certificates, tls
 from pysmpc.runtime.tls import DRIVER, PEER
 
@@ -29,6 +35,34 @@ def refusals(caplog):
             time.sleep(0.01)
 
     return logged
+
+
+class Listening:
+    """Takes whatever connects, under a name of its own."""
+
+    def __init__(self, server):
+        self._server = server
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def _serve(self):
+        while True:
+            try:
+                plain, _ = self._socket.accept()
+            except OSError:
+                return
+            with contextlib.suppress(RefusedError):
+                tls.accept(self._server, plain, lambda name, hello: None)[0].close()
+
+    def __enter__(self):
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(15)
+        self._socket.close()
 
 
 def intrude(workers, identity, role=DRIVER, name="alice"):
@@ -80,6 +114,55 @@ def test_another_authority_and_an_expired_certificate(workers, office, tmp_path,
     assert len(reasons) == 2
     assert all("certificate" in reason for reason in reasons)
     assert any("expired" in reason for reason in reasons)
+
+
+def test_no_certificate(workers, office, refusals):
+    context = ssl.create_default_context(cafile=str(office.folder / "ca.pem"))
+    plain = socket.create_connection(tls.address(workers.addresses["alice"]))
+    with context.wrap_socket(plain, server_hostname="alice") as sock, pytest.raises((ssl.SSLError, ConnectionError)):
+        [sock.send(b"x"), sock.recv(1)]
+    assert any("did not return a certificate" in reason for reason in refusals())
+
+
+def test_what_is_no_tls(workers, refusals):
+    with socket.create_connection(tls.address(workers.addresses["alice"])) as sock:
+        sock.send(b"GET / HTTP/1.0\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            sock.recv(1000)
+    assert refusals()
+
+
+@pytest.mark.parametrize("impostor", ["carol", "scientist"])
+def test_a_peer_of_the_wrong_name(office, impostor, caplog):
+    """By the right authority, but not who was meant: no key is agreed on with it."""
+    caplog.set_level(logging.INFO, "pysmpc.worker")
+    with Workers(office.folder, ("alice", "bob", "carol")) as workers, Listening(office.tls(impostor)) as other:
+        for name in ("bob", "crypto_provider"):
+            workers.workers[name].config.peers["alice"] = other.address
+        with pytest.raises(RemoteError, match="cannot prove to be alice"):
+            workers.connect(holders=["alice", "bob"])
+    failed = [record for record in caplog.records if record.getMessage() == "session failed"]
+    assert any("cannot prove to be alice" in record.reason for record in failed)
+    assert all(record.levelno >= logging.WARNING for record in failed)
+
+
+def test_a_driver_without_the_right_to_open(office, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "pysmpc.worker")
+    options = {"": {"drivers": {"stranger": ["compute"]}, "open": []}}
+    options |= {name: {"state": str(tmp_path / name)} for name in ("alice", "bob")}
+    with (
+        Workers(office.folder, options=options) as workers,
+        workers.connect("stranger") as parties,
+        pytest.raises(OpenNotPermittedError, match="compute, not open"),
+    ):
+        sy.decrypt(sy.encrypt(torch.ones(3), parties))
+    logged = [record for record in caplog.records if record.getMessage() == "not opened"]
+    assert {record.peer for record in logged} == {"stranger"}
+    assert len(logged) == 2
+    for name in ("alice", "bob"):
+        [line] = (tmp_path / name / LOG).read_text().splitlines()
+        assert json.loads(line)["permitted"] is False
+        assert json.loads(line)["driver"] == "stranger"
 
 
 def test_the_session_of_a_driver_is_checked(office):

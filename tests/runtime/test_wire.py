@@ -1,6 +1,8 @@
 """Frames and messages: what is taken, what is refused, and that nothing announced is believed."""
 
 import contextlib
+import subprocess
+import sys
 
 import msgspec
 import pytest
@@ -77,6 +79,29 @@ def test_headers_are_checked(pair, header, says):
     near.flush()
     with pytest.raises(ChannelError, match=says):
         far.pull()
+
+
+THREADS = """
+import sys, threading
+from pysmpc.remote.messages import Batch, Call, Down, Ref, Up
+from pysmpc.runtime.wire import pack, unpack
+sys.setswitchinterval(1e-6)
+body = pack(Batch(0, [Call("aten.add.Tensor", [Ref(0, [4], [1], 0, "float32"), 1.0], {}, [1])] * 20))
+start = threading.Barrier(8)
+def work():
+    start.wait()
+    for _ in range(50):
+        unpack(body, Batch, "eve")
+threads = [threading.Thread(target=work) for _ in range(8)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+"""
+
+
+def test_the_first_messages_of_several_connections_at_once():
+    """msgspec learns of a type when it is first used; a thread that saw half of that crashed the process."""
+    found = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, timeout=200)
+    assert found.returncode == 0, found
 
 
 def test_deep_nesting_is_an_error_and_no_crash(pair):
