@@ -304,6 +304,8 @@ def test_the_option():
     assert torch.allclose(
         convolved, torch.nn.functional.conv2d(torch.arange(16.0).reshape(1, 1, 4, 4), kernel), atol=1e-4
     )
+    empty = sy.encrypt(torch.empty(0, 3), parties, integrity="mac")
+    assert sy.decrypt(torch.relu(empty * empty)).shape == (0, 3)
     with pytest.raises(NotImplementedError, match="mac"):
         n & 3
     with pytest.raises(ValueError, match="integrity is"):

@@ -121,7 +121,7 @@ def open_bits(party: Party, x: Bits, cause: str, shape: tuple[int, ...]) -> torc
     rows = party.channel.gather(_stacked(packed, ring.packed_words(n)), cause, [shape])
     own.opened += 1
     sent = [ring.unpack_bits(row, n) for row in rows.contiguous()]
-    malformed = any(bool(_padding(row, n).any()) for row in rows)
+    malformed = n > 0 and any(bool(_padding(row, n).any()) for row in rows)
     total = torch.stack(sent).sum(0) if sent else ring.empty(0)
     parts = list(zip(x.share >> 1, x.code, strict=True))
     own.waiting.append(Opening(cause, shape, own.opened, n, True, total, parts, malformed))

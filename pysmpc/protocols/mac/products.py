@@ -78,7 +78,7 @@ def _product(party: Party, x: Share, y: Share, shape: tuple[int, ...]) -> Share:
     # 3. d y + a e + a b
     if not party.rows:
         return share_of(wide.loosen(z), shape, x.scale * y.scale)
-    masks = x.gather(x.body.masked).view(-1, wide.WORDS, n)
+    masks = x.gather(x.body.masked).view(party.rows * SETS, wide.WORDS, n)
     words = loose(party, y.words())
     return share_of(wide.combine(z, words, _public(x), masks, _public(y)), shape, x.scale * y.scale)
 
@@ -128,7 +128,7 @@ def contract(party: Party, x: Share, left: Layout, y: Share, right: Layout) -> t
     # 3. d @ y + a @ e + a @ b
     if party.rows:
         d, e = left.take(_body_opened(x)), right.take(_body_opened(y))
-        masks = x.body.masked.view(-1, wide.WORDS, x.body.n)
+        masks = x.body.masked.view(party.rows * SETS, wide.WORDS, x.body.n)
         for out, words, mask in zip(z, tight(party, y.body.words), masks, strict=True):
             add_product(out, d, torch.stack([right.take(half) for half in words], 1))
             add_product_right(out, torch.stack([left.take(half) for half in mask], 1), e)
