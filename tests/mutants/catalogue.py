@@ -336,7 +336,7 @@ MUTANTS = [
         ("an opening is not logged", "self._record({**facts, \"request\": request}, reason)", "pass", POLICY),
         ("an approval serves for ever", "(self._state / APPROVED / request).unlink()", "(self._state / APPROVED / request).stat()", POLICY),
         ("items of one number for all", "if items < rule.min_items * count:", "if items < rule.min_items:", POLICY),
-        ("data for everybody", "if driver not in permitted:", "if False:", f"{REMOTE}/test_data.py"),
+        ("data for everybody", "if driver not in permitted:", "if False:", f"{REMOTE}/test_data.py::test_get_needs_permission"),
     ),
     *remote(
         "replay",
@@ -350,8 +350,8 @@ MUTANTS = [
     ),
     *remote(
         "attendance",
-        ("operations out of order", "if batch.first != self._received + 1:", "if False:", FAULTS),
-        ("the credit is ignored", "if self._received - self.done > BACKLOG:", "if False:", FAULTS),
+        ("operations out of order", "if batch.first != self._received + 1:", "if False:", f"{FAULTS}::test_operations_out_of_order"),
+        ("the credit is ignored", "if self._received - self.done > BACKLOG:", "if False:", f"{FAULTS}::test_a_driver_that_does_not_wait"),
         ("a provider of the driver's choice", "if setup.provider not in (config.name, *config.providers) or set(setup.holders) & set(config.providers):", "if False:", INTRUDERS),
     ),
     *runtime(
