@@ -95,12 +95,12 @@ MUTANTS = [
     ),
     *protocol(
         "comparison",
-        ("off by one at 0", "corrections, c, offset + 1)", "corrections, c, offset)", COMPARISON),
-        ("missing flip", "offset + 1).flipped()", "offset + 1)", COMPARISON),
+        ("off by one at 0", "corrections, c, offset + 1, nodes)", "corrections, c, offset, nodes)", COMPARISON),
+        ("missing flip", "offset + 1, nodes).flipped()", "offset + 1, nodes)", COMPARISON),
         ("dropped correction", "keys.draw(base + RHO_SHARES, n, words)", "keys.draw(base + RHO_SHARES, n)", COMPARISON),
         ("bit of the wrong stream", "by > 1 else None, bit.stream\n", "by > 1 else None, bit.stream + 1\n", COMPARISON),
         ("every party adds one", "words[party.lead] += 1", "words += 1", COMPARISON),
-        ("wrong state", "corrections, opened, state, n)", "corrections, opened, state.flip(1), n)", COMPARISON),
+        ("wrong state", "corrections, opened, state, n, nodes)", "corrections, opened, state.flip(1), n, nodes)", COMPARISON),
     ),
     *protocol(
         "division",
@@ -198,8 +198,9 @@ MUTANTS = [
         ("every party adds the public bit", "psm_load(in, w) ^ (bits[63] & one)", "psm_load(in, w) ^ bits[63]", COMPARISON),
         ("swapped operands", "{lt[0], lt[1], lt[2]}}", "{lt[1], lt[0], lt[2]}}", COMPARISON),
         ("dropped top node", "psm_load(keep, w) ^ lt[3]", "psm_load(keep, w)", COMPARISON),
-        ("the sign is not masked", "psm_prg_xor(key, base + S_RHO, at, message + at, message + at, w);", "", COMPARISON),
-        ("masks at the wrong offset", "at, NODE_MASKS, w, NULL, masks);\n        for (int j = 0; j < CHUNKS", "at + 1, NODE_MASKS, w, NULL, masks);\n        for (int j = 0; j < CHUNKS", COMPARISON),
+        ("the sign is not masked", "psm_store(message + at, &lt, w);\n        psm_prg_xor(key, base + S_RHO, at, message + at, message + at, w);", "psm_store(message + at, &lt, w);", COMPARISON),
+        ("a short sign is not masked", "psm_store(message + at, &rest, w);\n            psm_prg_xor(key, base + S_RHO, at, message + at, message + at, w);", "psm_store(message + at, &rest, w);", f"{PROTOCOLS}/test_short.py"),
+        ("masks at the wrong offset", "at, NODE_MASKS(nodes), w, NULL, masks);\n        for (int j = 4 * first", "at + 1, NODE_MASKS(nodes), w, NULL, masks);\n        for (int j = 4 * first", COMPARISON),
         ("bit 62 for bit 63", "psm_store(out, &bits[63], w);", "psm_store(out, &bits[62], w);", COMPARISON),
     ),
     *core(
