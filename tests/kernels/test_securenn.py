@@ -84,8 +84,12 @@ def test_shares_of_bits(n, rng):
 
 def compared(x, r, less):
     """(both messages, beta, what P2 found) of a comparison."""
+    return compared_under([fresh_key(), fresh_key()], fresh_key(), x, r, less)[:3]
+
+
+def compared_under(keys, pair, x, r, less):
+    """As `compared` under keys that are known, and the corrections."""
     n = len(x)
-    keys, pair = [fresh_key(), fresh_key()], fresh_key()
     source, share = Guarded(x), Guarded([0] * words_of(n), 1)
     _ring.securenn_bits(KeySet(keys).native, BASE, source.address, share.address, n)
     copies, message = Guarded(r + r, 3), Guarded([0] * (2 * words_of(n)), 1)
@@ -106,7 +110,7 @@ def compared(x, r, less):
     bits = [place(e, n) for e in range(n)]
     beta = [control[8 * word + 6] >> bit & 1 for word, bit in bits]
     zero = [found.values()[word] >> bit & 1 for word, bit in bits]
-    return message.values(), beta, zero
+    return message.values(), beta, zero, share.values()
 
 
 def pairs(rng, n):
@@ -142,6 +146,33 @@ def test_one_zero_at_most(less, rng):
     for e in range(n):
         word, bit = place(e, n)
         assert (d[word, :, column(bit)] == 0).sum() == zero[e]
+
+
+@pytest.mark.parametrize("less", [False, True])
+def test_messages_are_by_definition(less, rng):
+    """Each holder's numbers, in their order, times its factors, under its masks."""
+    n, keys, pair = 90, [fresh_key(), fresh_key()], fresh_key()
+    x, r = pairs(rng, n)
+    message, beta, _, share = compared_under(keys, pair, x, r, less)
+    messages = unpacked(message).reshape(2, -1, 64, 64)
+    words = (n + 63) // 64
+    control = stream_words(pair, BASE, 8 * words)
+    factors, masks = symbols(pair, BASE + 1, words, P - 1) + 1, symbols(pair, BASE + 2, words)
+    shares = [symbols(keys[0], BASE, words), unpacked(share)]
+    for e in range(n):
+        word, bit = place(e, n)
+        at = column(bit)
+        turn = sum((control[8 * word + k] >> bit & 1) << k for k in range(6))
+        v = r[e] - less + beta[e]
+        for lead, sign in ((1, 1), (0, -1)):
+            mine = shares[1 - lead][word, :, at]
+            numbers = [lead * (i > 0) for i in range(64)]
+            if 0 <= v < 1 << 64:
+                flips = [lead - int(mine[i]) if v >> i & 1 else int(mine[i]) for i in range(64)]
+                steps = [lead * (v >> i & 1) - int(mine[i]) for i in range(64)]
+                numbers = [(-s if beta[e] else s) + lead + sum(flips[i + 1 :]) for i, s in enumerate(steps)]
+            due = [numbers[i ^ turn] * factors[word, i, at] + sign * masks[word, i, at] for i in range(64)]
+            assert [d % P for d in due] == messages[1 - lead][word, :, at].tolist()
 
 
 # --- the odd ring ---------------------------------------------------------------------
