@@ -64,7 +64,7 @@ def securenn_opened(size_t rows, size_t total, size_t messages, size_t out, size
 
 def pair_keys(Keys own, Keys after, tuple ranks):
     """Of two holders on a ring of keys, each of whom has its own and the next: the first key, for each hosted one."""
-    cdef Keys out = Keys([bytes(16)] * own.h.count)
+    cdef Keys out = Keys([bytes(16)] * <Py_ssize_t>own.h.count)
     cdef size_t row
     for row in range(own.h.count):
         out.h.keys[row] = (own if ranks[row] == 0 else after).h.keys[row]
