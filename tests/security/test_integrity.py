@@ -274,7 +274,7 @@ def test_training_is_as_without():
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_articles_training_learns_the_same():
-    """Two epochs of the demo with the same seed: losses and held-out digits, as alike as random rounding leaves them."""
+    """Two epochs of the demo from the same seed: as alike as random rounding leaves them."""
     fits = []
     for integrity in (None, "mac"):
         settings = Settings(epochs=2, integrity=integrity)
