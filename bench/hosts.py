@@ -18,6 +18,7 @@ import heapq
 import os
 import select
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -146,6 +147,11 @@ def forward(ends: Sequence[int], one_way: float, rate: float) -> None:
                 os.write(end, packet)
 
 
+def tidy() -> None:
+    """Take hosts down on SIGTERM, too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 def main() -> int:
     """The demo."""
     from pysmpc.demo import remote
@@ -157,6 +163,7 @@ def main() -> int:
     parser.add_argument("--one-way", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--rate", type=float, default=0.0, metavar="BYTES", help="a second, out of each host")
     arguments = parser.parse_args()
+    tidy()
     if reason := missing():
         print(f"no hosts apart here: {reason}", file=sys.stderr)
         return 0

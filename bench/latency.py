@@ -14,7 +14,7 @@ import sys
 import time
 
 import torch
-from hosts import Hosts, missing
+from hosts import Hosts, missing, tidy
 from torch import nn
 from torch.nn.functional import mse_loss
 
@@ -75,6 +75,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=0.0, metavar="BYTES", help="a second, out of each host")
     parser.add_argument("--steps", type=int, default=6)
     arguments = parser.parse_args()
+    tidy()
     if reason := missing():
         print(f"no hosts apart here: {reason}", file=sys.stderr)
         return 0
