@@ -14,7 +14,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-import pysmpc.guards  # noqa: F401  (what torch would do to secrets behind its own back raises)
 from pysmpc.api import Parties, decrypt, encrypt, virtual
 from pysmpc.cluster import distributed
 from pysmpc.dealing import Plan, record

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 import pysmpc.ops  # noqa: F401  (fills the table of operations)
+from pysmpc import guards
 from pysmpc.errors import EncodingError, PartyError
 from pysmpc.fixedpoint import INTEGER, Precision, decode, encode
 from pysmpc.protocols import exact
@@ -43,6 +44,7 @@ def session_for(
     suite_named(protocol)
     key = (frozenset(holders), provider)
     if key not in _sessions or len(holders) != len(set(holders)):
+        guards.install()
         _sessions[key] = virtual_session(holders, provider)
     return _variant(_sessions[key], rounding, protocol, integrity, compare_bits)
 
@@ -96,6 +98,7 @@ class Parties:
     """
 
     def __init__(self, session: Session) -> None:
+        guards.install()
         self.session = session
 
     @property

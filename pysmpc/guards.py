@@ -30,11 +30,8 @@ _capsule: Any = torch._C._to_dlpack
 
 
 def install() -> None:
-    """Put them in place, once."""
+    """Put them in place, once: where secrets are to be."""
     if "data" not in torch.Tensor.__dict__:
         torch.Tensor.data = property(_memory.__get__, _set_data)  # type: ignore[assignment]
         for module in (torch, torch.utils.dlpack):
             vars(module)["to_dlpack"] = _to_dlpack
-
-
-install()
