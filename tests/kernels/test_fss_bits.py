@@ -105,7 +105,8 @@ def test_keys_and_shares_are_those_of_the_definition(bits, less, rng):
     shares = run.shares()
     roots = [stream_words(k, BASE + 1, 2 * n) for k in run.keys]
     constants = Guarded([0] * n, 1)
-    ring._ring.unpack_bits(Guarded(key[-1:], 1).address, constants.address, n)
+    last = Guarded(key[-1:], 1)
+    ring._ring.unpack_bits(last.address, constants.address, n)
     for e in (0, 1, 31, 32, 34):
         start, count = (0, 32) if e < 32 else (32, n - 32)
         at = e - start
