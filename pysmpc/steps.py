@@ -174,6 +174,9 @@ class TrainStep:
         if self.reason is not None:
             return self._plainly(x, y)
         flush(x.session)
+        if any(isinstance(p, SecretTensor) and p.cell.body.opened is not None for p in self._parameters()):
+            self.reason = "a parameter was opened under its mask since the last step, as by an evaluation: that serves"
+            return self._plainly(x, y)
         key = tuple(_kind(each) for each in (x, y))
         known = self._known.get(key)
         if known is not None and not known.fits():
@@ -221,10 +224,12 @@ class TrainStep:
             self._known.clear()
         return None
 
+    def _parameters(self) -> list[Any]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
     def _now(self) -> Any:
         groups = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        cells = [(id(p), id(getattr(p, "cell", None)), p.requires_grad) for p in parameters]
+        cells = [(id(p), id(getattr(p, "cell", None)), p.requires_grad) for p in self._parameters()]
         return groups, cells, [module.training for module in self.model.modules()]
 
     # --- recording, checking ---
@@ -232,8 +237,7 @@ class TrainStep:
     def _states(self) -> list[_State]:
         found: dict[int, Cell] = {}
         kept = [v for state in self.optimizer.state.values() for v in state.values()]
-        grouped = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for each in [*grouped, *self.model.buffers(), *kept]:
+        for each in [*self._parameters(), *self.model.buffers(), *kept]:
             if isinstance(each, SecretTensor) and not each.session.plain:
                 found[id(each.cell)] = each.cell
         return [_State.of(cell) for cell in found.values()]

@@ -303,13 +303,21 @@ def test_whoever_watches_sees_all(keep):
     assert step.repeats
 
 
-def test_evaluation_between_steps():
-    t = training()
-    step = ready(t)
-    with torch.no_grad():
-        t.model(t.batches[0][0])
-    step(*t.batches[0])
-    assert step.repeats
+def test_evaluation_between_steps(twins):
+    """A parameter that an evaluation opened is not opened again."""
+    ours, theirs = twins(mlp(), batches(2, 6))
+    step = sy.TrainStep(ours.model, ours.optimizer, squares)
+    repeated = []
+    for turn in range(12):
+        step(*ours.batches[turn % 2])
+        loop(theirs.model, theirs.optimizer, squares, *theirs.batches[turn % 2])
+        repeated.append(step.repeats)
+        if turn % 5 == 4:
+            with torch.no_grad():
+                assert torch.equal(*(sy.decrypt(t.model(t.batches[0][0])) for t in (ours, theirs)))
+            assert ours.parties.stats == theirs.parties.stats
+        assert_equal(ours, theirs)
+    assert repeated == 4 * [False] + [True, False] + 4 * [True] + [False, True]
 
 
 def test_public_arguments_and_models_run_as_written():
