@@ -14,7 +14,8 @@ as it is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -153,6 +154,11 @@ class TrainStep:
     and returned as a secret, outside the graph.  Gradients are dropped after each step.
     Rounds and bytes are those of the same lines in a loop; the time is less, by the Python
     that they take.  `repeats` tells whether the last call was a repetition, `reason` why not.
+
+    What Python decides must stay as it was when the step was recorded.  Settings of the optimizer,
+    numbers among the attributes of modules, and numbers that `loss` refers to by name are
+    compared at each call; where a step depends on anything else, such as a number in a list or
+    in an object of your own, make a new TrainStep when that changes.
     """
 
     def __init__(
@@ -220,8 +226,10 @@ class TrainStep:
             return found
         settings = self._now()
         if settings != self._settings:  # another learning rate, evaluation mode, frozen parameters
-            self._settings = settings
+            first, self._settings = self._settings is None, settings
             self._known.clear()
+            if not first:  # recorded once they stay
+                return "settings or public numbers have changed since the last step"
         return None
 
     def _parameters(self) -> list[Any]:
@@ -230,7 +238,7 @@ class TrainStep:
     def _now(self) -> Any:
         groups = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         cells = [(id(p), id(getattr(p, "cell", None)), p.requires_grad) for p in self._parameters()]
-        return groups, cells, [module.training for module in self.model.modules()]
+        return groups, cells, [_numbers(vars(module)) for module in self.model.modules()], _numbers_of(self.loss)
 
     # --- recording, checking ---
 
@@ -309,6 +317,22 @@ def _unfit(session: Session) -> str | None:
     if channel.observer is not None or dealer.observer is not None:
         return "somebody observes the messages"
     return None
+
+
+def _numbers(names: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in names.items() if isinstance(value, int | float | str | None)}
+
+
+def _numbers_of(function: Any) -> list[Any]:
+    """Public numbers that a function refers to by name, or a module has among its attributes."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return [_numbers(vars(each)) for each in getattr(function, "modules", lambda: [])()]
+    found = {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # not bound yet
+            found[name] = cell.cell_contents
+    return [_numbers(found), function.__defaults__]
 
 
 def _dealer(session: Session) -> SeedDealer:

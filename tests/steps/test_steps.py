@@ -150,6 +150,35 @@ def test_a_changed_rate_is_followed(twins):
     assert step.repeats
 
 
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.factor = mlp(), 1.0
+
+    def forward(self, x):
+        return self.inner(x) * self.factor
+
+
+def test_changed_numbers_are_followed(twins):
+    """Of the loss and of a module, long after the step was checked."""
+    ours, theirs = twins(Scaled(), batches(2, 6))
+    weight = 1.0
+
+    def weighted(out, target):
+        return squares(out, target) * weight
+
+    step = sy.TrainStep(ours.model, ours.optimizer, weighted)
+    for turn in range(30):
+        if turn == 10:
+            weight = 0.25
+        if turn == 20:
+            ours.model.factor = theirs.model.factor = 0.5
+        step(*ours.batches[turn % 2])
+        loop(theirs.model, theirs.optimizer, weighted, *theirs.batches[turn % 2])
+        assert_equal(ours, theirs)
+        assert step.repeats == (turn % 10 > (3 if turn < 10 else 2))
+
+
 def test_a_parameter_that_was_written_to_is_followed(twins):
     ours, theirs = twins(mlp(), batches(2, 6))
     step = sy.TrainStep(ours.model, ours.optimizer, squares)
@@ -233,14 +262,14 @@ class Dropping(nn.Module):
         return self.inner(x) * torch.bernoulli(torch.full((3,), 0.5))
 
 
-@pytest.mark.parametrize("net", [Counting, Dropping])
-def test_steps_that_differ_run_as_written(net):
+@pytest.mark.parametrize(("net", "why"), [(Counting, "changed"), (Dropping, "random")])
+def test_steps_that_differ_run_as_written(net, why):
     t = Training(net(), batches(2, 6), lambda p: torch.optim.SGD(p, lr=0.01))
     step = sy.TrainStep(t.model, t.optimizer, squares)
     for turn in range(8):
         step(*t.batches[turn % 2])
         assert not step.repeats
-    assert "random" in step.reason
+    assert why in step.reason
 
 
 def test_a_lost_call_is_found(monkeypatch):
