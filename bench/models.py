@@ -21,9 +21,14 @@ def lenet():
     )  # fmt: skip
 
 
+def squares(out, target):
+    """The loss of the documents."""
+    return ((out - target) ** 2).sum() / len(target)
+
+
 def step(model, optimizer, x, y):
     """Forward, backward, update."""
     optimizer.zero_grad()
-    loss = ((model(x) - y) ** 2).sum() / len(x)
+    loss = squares(model(x), y)
     loss.backward()
     optimizer.step()

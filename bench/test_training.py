@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from models import lenet, mlp, step
+from models import lenet, mlp, squares, step
 
 import pysmpc as sy
 
@@ -27,10 +27,6 @@ def train(beside, parties, plain, x, y, *, repeated=False, **encoding):
             next(hidden.parameters()).cell.body  # noqa: B018  (updates that wait are part of the step)
 
     beside(secure, lambda: step(plain, theirs, x, y), parties)
-
-
-def squares(out, target):
-    return ((out - target) ** 2).sum() / len(target)
 
 
 def infer(beside, parties, plain, x):

@@ -63,17 +63,48 @@ def _marked(args: Sequence[Any]) -> bool:
     return any(isinstance(x, Fresh | Given) or (type(x) is tuple and _marked(x)) for x in args)
 
 
+class Message:
+    """A way to move messages.  into: how many of its last arguments it writes; it reads the others.
+
+    skip: words at the head of each tensor that it reads which are its own business.
+    """
+
+    __slots__ = ("call", "into", "skip")
+
+    def __init__(self, call: Callable[..., None], into: int, skip: int) -> None:
+        self.call, self.into, self.skip = call, into, skip
+
+    def __call__(self, *args: Any) -> None:
+        self.call(*args)
+
+    def pretend(self, args: tuple[Any, ...], logged: tuple[Any, ...]) -> bool:
+        """Whether it would send what was sent; receive what was received."""
+        if len(args) != len(logged):
+            return False
+        border = len(args) - self.into
+        for mine, theirs in zip(args[:border], logged[:border], strict=True):
+            if isinstance(mine, torch.Tensor):
+                if not torch.equal(mine[..., self.skip :], theirs[..., self.skip :]):
+                    return False
+            elif mine != theirs:
+                return False
+        for mine, theirs in zip(args[border:], logged[border:], strict=True):
+            mine.copy_(theirs)
+        return True
+
+
 class Tape:
     """What was noted, in order.
 
     refused: why this cannot be run again, if it cannot.
     """
 
-    def __init__(self, first: int) -> None:
-        """first: the stream number that is drawn next."""
+    def __init__(self, first: int, log: bool = False) -> None:
+        """first: the stream number that is drawn next.  log: keep the messages that are moved."""
         self.first = first
+        self.log: list[Any] | None = [] if log else None
         self.refused: str | None = None
-        self._thread = threading.get_ident()
+        self.silent = False  # while something is done that is noted as a whole
         self._calls: list[tuple[Callable[..., Any], tuple[Any, ...], bool]] = []
         self._uses: dict[int, Any] = {}  # what a call refers to beside its arguments, by its number
         self._kept: list[Any] = []
@@ -88,13 +119,29 @@ class Tape:
         self._kept.append(thing)
 
     def note(self, call: Callable[..., Any], *args: Any) -> None:
-        """One call more, unless it is another thread's."""
-        if threading.get_ident() == self._thread:
+        """One call more, unless it is part of one that is noted as a whole."""
+        if not self.silent:
             self._calls.append((call, args, _marked(args)))
 
-    def run(self, first: int, given: Sequence[int] = ()) -> None:
-        """Do it all again, with streams from `first` on."""
+    def perform(self, message: Message, args: tuple[Any, ...]) -> None:
+        """Move a message, and note that as a whole."""
+        self.silent = True
+        try:
+            message(*args)
+            if self.log is not None:
+                self.log.append(tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, args))
+        finally:
+            self.silent = False
+        self.note(message, *args)
+
+    def run(self, first: int, given: Sequence[int] = (), log: Sequence[Any] | None = None) -> bool:
+        """Do it all again, with streams from `first` on.
+
+        log: no message is moved; those that would be sent are held against those of the log,
+        from which come those that would be received.  False if one is another.
+        """
         shift = first - self.first
+        logged = iter(log or ())
 
         def moved(args: tuple[Any, ...]) -> tuple[Any, ...]:
             return tuple(
@@ -111,7 +158,12 @@ class Tape:
         ring.use_torch_threads()
         with torch.no_grad():
             for call, args, marked in self._calls:
-                call(*(moved(args) if marked else args))
+                if log is not None and type(call) is Message:
+                    if not call.pretend(args, next(logged, ())):
+                        return False
+                else:
+                    call(*(moved(args) if marked else args))
+        return next(logged, None) is None
 
     def pack(self, pinned: Iterable[torch.Tensor]) -> None:
         """Let memory that is no longer needed at one call serve later ones, as it does where memory is freed.
@@ -126,10 +178,6 @@ class Tape:
         self._made = {}
 
     # --- what is noted ---
-
-    def native(self, module: Any) -> _Native:
-        """Stands for a compiled module."""
-        return _Native(module, self)
 
     def product(self, kind: type[Any], args: tuple[Any, ...]) -> _Product:
         """A product is made anew in every run, as it refers to streams."""
@@ -261,20 +309,22 @@ class Plan:
 
 
 class _Native:
-    def __init__(self, module: Any, tape: Tape) -> None:
-        self._module, self._tape = module, tape
+    """Stands for a compiled module while anything is recorded."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._module, name)
         if name == "Product":
-            return lambda *args: self._tape.product(found, args)
+            return lambda *args: found(*args) if (tape := active()) is None else tape.product(found, args)
         if isinstance(found, type) or not callable(found) or name in _NOT_NOTED:
             return found
 
         def call(*args: Any) -> Any:
             out = found(*args)
-            if out is None:  # what gives a result changes nothing
-                self._tape.note(found, *args)
+            if out is None and (tape := active()) is not None:  # what gives a result changes nothing
+                tape.note(found, *args)
             return out
 
         return call
@@ -299,8 +349,33 @@ class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             with self:
                 return self._dispatch(func, types, args, kwargs)
         out = func(*args, **kwargs)
-        self._tape.torch(func, args, kwargs, out)
+        if not self._tape.silent:
+            self._tape.torch(func, args, kwargs, out)
         return out
+
+
+# --- what is being recorded, by which thread ----------------------------------------
+
+_tapes: dict[int, Tape] = {}
+_installing = threading.Lock()
+_installed: list[tuple[Any, str, Any]] = []  # (module, name, what was there)
+
+
+def active() -> Tape | None:
+    """The tape that this thread's work is noted on."""
+    return _tapes.get(threading.get_ident())
+
+
+def perform(call: Callable[..., None], *args: Any, into: Sequence[torch.Tensor] = (), skip: int = 0) -> None:
+    """call(*args, *into): move messages, which a repetition does again as a whole.
+
+    into: tensors that it writes.  skip: words at the head of each tensor of `args` that are for it to fill.
+    """
+    tape = active()
+    if tape is None:
+        call(*args, *into)
+    else:
+        tape.perform(Message(call, len(into), skip), (*args, *into))
 
 
 def _references(things: Sequence[Any]) -> Iterator[tuple[Any, str, Any]]:
@@ -312,24 +387,42 @@ def _references(things: Sequence[Any]) -> Iterator[tuple[Any, str, Any]]:
                     yield module, name, found
 
 
+def _install() -> None:
+    """Put what takes notes in place of the compiled modules, wherever this package refers to them."""
+    address = ring._address
+
+    def kept(tensor: torch.Tensor, *shape: int) -> int:
+        if (tape := active()) is not None:
+            tape.keep(tensor)
+        return address(tensor, *shape)
+
+    for module, name, found in _references([address, *(sys.modules[name] for name in _NATIVE)]):
+        _installed.append((module, name, found))
+        setattr(module, name, kept if found is address else _Native(found))
+
+
+def _remove() -> None:
+    for module, name, found in _installed:
+        setattr(module, name, found)
+    _installed.clear()
+
+
 @contextmanager
 def recording(tape: Tape, secret: type[torch.Tensor], dispatch: Callable[..., Any]) -> Iterator[None]:
-    """Note all that is done within, by this thread.
+    """Note all that is done within, by this thread; others may be recording, too.
 
     secret: the type of tensors that are not words; dispatch: called for their operations.
     """
-    address = ring._address
-    before = list(_references([address, *(sys.modules[name] for name in _NATIVE)]))
-
-    def kept(tensor: torch.Tensor, *shape: int) -> int:
-        tape.keep(tensor)
-        return address(tensor, *shape)
-
-    for module, name, found in before:
-        setattr(module, name, kept if found is address else tape.native(found))
+    thread = threading.get_ident()
+    with _installing:
+        if not _tapes:
+            _install()
+        _tapes[thread] = tape
     try:
         with _Mode(tape, secret, dispatch):
             yield
     finally:
-        for module, name, found in before:
-            setattr(module, name, found)
+        with _installing:
+            del _tapes[thread]
+            if not _tapes:
+                _remove()

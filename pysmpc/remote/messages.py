@@ -186,7 +186,45 @@ class Restore(Message, tag=42):
     values: dict[str, Slot]
 
 
-Operation = Call | Input | Flush | Refresh | Drop | Open | Load | Fetch | Keep | Recall | Restore
+class Record(Message, tag=43):
+    """What follows is a step that will be repeated.  slots: for copies of its arguments, which it is run on.
+
+    states: slots of what it changes.  check: a recording of the same step to hold against this one, or -1.
+    """
+
+    step: int
+    inputs: list[Ref]
+    slots: list[int]
+    states: list[int]
+    check: int
+
+
+class Recorded(Message, tag=44):
+    """The end of it.  result: None if it failed.  out: a slot for a copy.  keep: whether it can be repeated."""
+
+    result: Ref | None
+    out: int
+    keep: bool
+
+
+class Repeat(Message, tag=45):
+    """A recorded step, with other arguments."""
+
+    step: int
+    inputs: list[Ref]
+    out: int
+
+
+class Forget(Message, tag=46):
+    """These steps will not be repeated any more."""
+
+    steps: list[int]
+
+
+Operation = (
+    Call | Input | Flush | Refresh | Drop | Open | Load | Fetch | Keep | Recall | Restore
+    | Record | Recorded | Repeat | Forget
+)  # fmt: skip
 
 
 class Batch(Message):

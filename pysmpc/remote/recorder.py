@@ -26,7 +26,26 @@ from pysmpc.ops import views
 from pysmpc.prg import KeySet
 from pysmpc.protocols import sharing
 from pysmpc.remote.arguments import NAMES, encode, leaves, reference, results
-from pysmpc.remote.messages import Call, Drop, Flush, Input, Keep, Load, Open, Recall, Refresh, Restore, Slot
+from pysmpc.remote.messages import (
+    Call,
+    Drop,
+    Flush,
+    Forget,
+    Input,
+    Keep,
+    Load,
+    Open,
+    Operation,
+    Recall,
+    Record,
+    Recorded,
+    Refresh,
+    Repeat,
+    Restore,
+    Slot,
+)
+from pysmpc.remote.steps import Region
+from pysmpc.repeats import Recording
 from pysmpc.runtime.dealer import LocalFeed, SeedDealer
 from pysmpc.runtime.session import Session
 from pysmpc.tensor import HANDLERS, WATCHERS, Cell, SecretTensor, flush, run_watched
@@ -71,7 +90,7 @@ class Recorder:
     def __init__(self, session: Session, send: Send, receive: Receive, words: LocalFeed) -> None:
         """words: where the session's owner leaves what it would send to the receiver."""
         self.session = session
-        self._send = send
+        self._queue = send
         self._receive = receive
         self._words = words
         self._depth = 0
@@ -82,6 +101,10 @@ class Recorder:
         self._watch: dict[int, weakref.ref[Cell]] = {}
         # of owners who are workers: the driver has no part in what they share
         self._elsewhere = SeedDealer(KeySet([]), None, False, LocalFeed(), lambda count: None)
+        self._region: Region | None = None
+        self._regions: weakref.WeakKeyDictionary[Recording, tuple[int, Region]] = weakref.WeakKeyDictionary()
+        self._steps = 0
+        self._over: deque[int] = deque()
         self.broken: PysmpcError | None = None
         self.checkpoints: Any = None  # pysmpc.remote.checkpoints
         session.recorder = self
@@ -91,6 +114,13 @@ class Recorder:
     def busy(self) -> bool:
         """Whether an operation that was recorded is being run (by this thread: others wait)."""
         return self._depth > 0 and self._lock._is_owned()  # type: ignore[attr-defined]
+
+    def _send(
+        self, operation: Operation, buffers: Sequence[torch.Tensor], words: torch.Tensor | None, *more: bool
+    ) -> int:
+        if self._region is not None:
+            self._region.note(operation, buffers)
+        return self._queue(operation, buffers, words, *more)
 
     # --- slots ---
 
@@ -113,6 +143,8 @@ class Recorder:
             for slot in slots:
                 del self._watch[slot]
                 heapq.heappush(self._free, slot)
+        if self._over:
+            self._queue(Forget([self._over.popleft() for _ in range(len(self._over))]), (), None)
 
     def _slot_of_result(self, value: Any) -> int:
         if not isinstance(value, RecordedTensor) or hasattr(value.cell, "slot"):
@@ -141,6 +173,8 @@ class Recorder:
             buffers: list[torch.Tensor] = []
             sent_args = [encode(x, buffers) for x in args]
             sent_kwargs = {name: encode(x, buffers) for name, x in kwargs.items()}
+            if self._region is not None:
+                self._region.seen.look(args, kwargs)
             self._depth += 1
             try:
                 out = SecretTensor.__torch_dispatch__(func, (), args, kwargs)
@@ -251,6 +285,50 @@ class Recorder:
             self.session.party.channel.count([torch.empty((0, count))], "reveal", [window.shape])  # type: ignore[attr-defined]
             return self._receive(number, count).sum(0).reshape(window.shape)
 
+    # --- steps that are repeated ---
+
+    @contextmanager
+    def region(self, new: Recording, arguments: Sequence[SecretTensor], before: Recording | None) -> Iterator[None]:
+        """While a step is recorded, here and there; `recorded` ends it.  before: a recording of the same step."""
+        with self._lock:
+            self._check()
+            self._forget()
+            number = self._steps = self._steps + 1
+            slots = [self._slot(mine.value.cell) for mine in new.inputs]
+            states = [state.cell.slot for state in new.states]
+            check = -1 if before is None else self._regions[before][0]
+            inputs = [reference(x) for x in arguments]
+            self._region = Region(new.seen, slots)
+            self._regions[new] = number, self._region
+            self._queue(Record(number, inputs, slots, states, check), (), None)
+            try:
+                yield
+            finally:
+                if self._region is not None:
+                    self._region = None
+                    self._queue(Recorded(None, -1, False), (), None)
+
+    def recorded(self, new: Recording, result: SecretTensor, out: SecretTensor, before: Recording | None) -> bool:
+        """The end of a step.  out: a copy of the result.  Whether the operations were those of the one before."""
+        with self._lock:
+            number, region = self._regions[new]
+            same = before is None or self._regions[before][1].same(region)
+            new.refused = new.refused or region.refused
+            keep = same and new.refused is None
+            self._region = None
+            self._queue(Recorded(reference(result), self._slot(out.cell), keep), (), None)
+            if keep and before is None:
+                weakref.finalize(new, self._over.append, number)
+            return same
+
+    def repeat(self, known: Recording, arguments: Sequence[SecretTensor], out: SecretTensor) -> None:
+        """A recorded step was done here: let the workers do it, too."""
+        with self._lock:
+            self._check()
+            self._forget()
+            inputs = [reference(x) for x in arguments]
+            self._queue(Repeat(self._regions[known][0], inputs, self._slot(out.cell)), (), None)
+
     def tell(self, operation: Keep | Recall) -> int:
         """Send an operation that changes no value; its number."""
         with self._lock:
@@ -279,4 +357,4 @@ class Recorder:
 def state_of(session: Session) -> list[int]:
     """Rounds, bytes and stream numbers so far."""
     stats, party = session.stats, session.party
-    return [stats.rounds, stats.sent, stats.dealt, party.dealer.next_stream]  # type: ignore[attr-defined]
+    return [stats.rounds, stats.sent, stats.dealt, int(party.dealer.next_stream)]  # type: ignore[attr-defined]

@@ -24,8 +24,25 @@ from pysmpc.protocols.interfaces import Dealer
 from pysmpc.protocols.short import short
 from pysmpc.protocols.suite import authenticated_default, default, suites
 from pysmpc.remote.arguments import decode, dtype_of, leaves, results, window
-from pysmpc.remote.messages import Call, Drop, Flush, Input, Load, Open, Operation, Ref, Refresh, Restore, Slot
+from pysmpc.remote.messages import (
+    Call,
+    Drop,
+    Flush,
+    Forget,
+    Input,
+    Load,
+    Open,
+    Operation,
+    Record,
+    Recorded,
+    Ref,
+    Refresh,
+    Repeat,
+    Restore,
+    Slot,
+)
 from pysmpc.remote.recorder import state_of
+from pysmpc.remote.steps import Steps
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Share
 from pysmpc.tensor import HANDLERS, Cell, SecretTensor, flush
@@ -86,6 +103,7 @@ class Replay:
         self._origins: dict[int, Origin] = {}
         self._written: dict[int, int] = {}  # how many operations there were when a slot was last written
         self._count = 0
+        self._steps = Steps(self)
 
     def cell(self, slot: int) -> Cell:
         """What is in a slot."""
@@ -106,6 +124,20 @@ class Replay:
     def origin(self, ref: Ref) -> Origin:
         """Whose data a value was computed from."""
         return self._origins[ref.slot]
+
+    def origin_of(self, slot: int) -> Origin:
+        """Whose data what is in a slot was computed from."""
+        self.cell(slot)
+        return self._origins[slot]
+
+    def wrote(self, slot: int, origin: Origin) -> None:
+        """A value in a slot is another now."""
+        self._origins[slot] = origin
+        self._written[slot] = self._count
+
+    def close(self) -> None:
+        """The session is over."""
+        self._steps.close()
 
     def version(self, ref: Ref) -> int:
         """Tells a value from others that were in its slot, or will be."""
@@ -149,6 +181,8 @@ class Replay:
             self._share(operation, operation.owner, values, origin)
         elif isinstance(operation, Flush):
             flush(self._under(operation.suite))
+        elif isinstance(operation, Record | Recorded | Repeat | Forget):
+            self._steps.run(operation)
         elif isinstance(operation, Refresh):
             api.refresh(window(operation.ref, self.cell(operation.ref.slot)))
         else:
@@ -167,10 +201,10 @@ class Replay:
         origin = NOBODY
         for slot in slots:
             origin |= self._origins[slot]
-        if func._schema.is_mutable:
-            for slot in slots:
-                self._origins[slot] = origin
-                self._written[slot] = self._count
+        written = slots if func._schema.is_mutable else set()
+        self._steps.look(args, kwargs, slots, written)
+        for slot in written:
+            self.wrote(slot, origin)
         try:
             out = HANDLERS[func](*args, **kwargs)
         except Exception as error:
@@ -185,6 +219,7 @@ class Replay:
         for slot, value in zip(call.outs, found, strict=True):
             if slot >= 0:
                 self.keep(slot, value.cell, origin)
+        self._steps.came(slots, call.outs)
 
     def _input(self, operation: Input) -> None:
         if operation.everyone != (self._under(operation.suite).suite.lanes > 1):

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import torch
 
+from pysmpc import tape
 from pysmpc.errors import ChannelError
 from pysmpc.protocols.interfaces import CAUSES, QUESTIONS
 from pysmpc.runtime.channel import Linked
@@ -100,18 +101,21 @@ class Networked(Linked):
         self._round = 0
 
     def _swap(self, cause: str, message: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-        self._round = (self._round + 1) & 0xFFFFFFFF
         words = message.numel() - self.HEAD
         if 8 * message.numel() > TENSOR:
             raise ChannelError(f"a round of {words} words is too long for one message; use smaller batches")
-        header = HEADER.pack(VERSION, _CAUSES.index(cause), 0, self._round, words)
+        inputs = [torch.empty_like(message) for _ in self._links]
+        tape.perform(self._pass, _CAUSES.index(cause), message, into=inputs, skip=self.HEAD)
+        return [(cause, into[self.HEAD :]) for into in inputs]
+
+    def _pass(self, cause: int, message: torch.Tensor, *inputs: torch.Tensor) -> None:
+        self._round = (self._round + 1) & 0xFFFFFFFF
+        header = HEADER.pack(VERSION, cause, 0, self._round, message.numel() - self.HEAD)
         view = raw(message)
         view[: HEADER.size] = header
-        inputs = [torch.empty_like(message) for _ in self._links]
         self._run(
             [_Exchange(stream, view, raw(into), header) for stream, into in zip(self._links, inputs, strict=True)]
         )
-        return [(cause, into[self.HEAD :]) for into in inputs]
 
     def _run(self, waiting: list[_Exchange]) -> None:
         until = time.monotonic() + self._patience
@@ -143,6 +147,9 @@ class SendingFeed:
 
     def send(self, words: torch.Tensor, everyone: bool = False) -> None:
         """To the last holder, or to every holder; blocks once a receiver is far behind."""
+        tape.perform(self._send, words, everyone)
+
+    def _send(self, words: torch.Tensor, everyone: bool) -> None:
         count, view = COUNT.pack(words.numel()), raw(words)
         receivers = self._streams if everyone else self._streams[-1:]
         for stream in receivers:
@@ -170,6 +177,16 @@ class ReceivingFeed:
 
     def receive(self, words: int) -> torch.Tensor:
         """What was dealt next; ChannelError if that is something else."""
+        if tape.active() is None:
+            return self._take(words)
+        found = torch.empty(words, dtype=torch.int64)
+        tape.perform(self._take_into, into=[found])
+        return found
+
+    def _take_into(self, out: torch.Tensor) -> None:
+        out.copy_(self._take(out.numel()))
+
+    def _take(self, words: int) -> torch.Tensor:
         with self._change:
             while not self._ready:
                 if self._closed:
@@ -274,7 +291,10 @@ class HolderDesk(NoDesk):
 
     def ask(self, cause: str, words: torch.Tensor) -> None:
         """Returns once the question is on its way."""
-        self._stream.queue(QUESTION.pack(_QUESTIONS.index(cause), words.numel()), raw(words))
+        tape.perform(self._ask, _QUESTIONS.index(cause), words)
+
+    def _ask(self, cause: int, words: torch.Tensor) -> None:
+        self._stream.queue(QUESTION.pack(cause, words.numel()), raw(words))
         self._stream.flush(LONG)
 
 
@@ -286,8 +306,13 @@ class ProviderDesk(NoDesk):
 
     def questions(self, cause: str, words: int) -> torch.Tensor:
         """Wait for every holder."""
-        rows = []
-        for stream in self._streams:
+        rows = torch.empty((len(self._streams), words), dtype=torch.int64)
+        tape.perform(self._questions, cause, into=[rows])
+        return rows
+
+    def _questions(self, cause: str, rows: torch.Tensor) -> None:
+        words = rows.shape[1]
+        for stream, row in zip(self._streams, rows, strict=True):
             header = bytearray(QUESTION.size)
             stream.fill(header, LONG)
             if header != QUESTION.pack(_QUESTIONS.index(cause), words):
@@ -295,7 +320,4 @@ class ProviderDesk(NoDesk):
                     f"the provider expects '{cause}' with {words} words, {stream.peer} asks something else: "
                     "the parties run different programs"
                 )
-            row = torch.empty(words, dtype=torch.int64)
             stream.fill(raw(row), LONG)
-            rows.append(row)
-        return torch.stack(rows)

@@ -1,0 +1,101 @@
+"""A training step of the article's network by four processes over mutual TLS, beside plain torch.
+
+    python bench/remote.py [--steps 200] [--as-written] [--closed]
+
+Steps of both in turn, medians; processor time of each process a step, where /proc tells.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+from models import mlp, squares
+from models import step as train
+
+import pysmpc as sy
+from pysmpc.remote.local import LocalWorkers
+
+BATCHES = 4  # of one epoch: opened under their masks from the second on
+
+
+def processor(processes: Mapping[str, int]) -> dict[str, float]:
+    """Seconds of processor time of each process so far."""
+    tick, found = os.sysconf("SC_CLK_TCK"), {}
+    for name, number in processes.items():
+        try:
+            with open(f"/proc/{number}/stat") as stat:
+                fields = stat.read().rsplit(")", 1)[1].split()
+        except OSError:
+            return {}
+        found[name] = (int(fields[11]) + int(fields[12])) / tick
+    return found
+
+
+def run(steps: int, as_written: bool, closed: bool) -> None:
+    """Measure and print."""
+    torch.set_num_threads(1)
+    with LocalWorkers() as workers, workers.connect() as parties:
+        plain = mlp(128, 64)
+        model = sy.encrypt(plain, parties)
+        data = [(torch.randn(64, 784), torch.randn(64, 10)) for _ in range(BATCHES)]
+        hidden = [(sy.encrypt(x, parties), sy.encrypt(y, parties)) for x, y in data]
+        theirs = torch.optim.SGD(plain.parameters(), lr=0.02)
+        ours = sy.TrainStep(model, torch.optim.SGD(model.parameters(), lr=0.02), squares)
+
+        def loop(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return ours._plainly(x, y)
+
+        step: Callable[..., torch.Tensor] = loop if as_written else ours
+
+        def remote(turn: int) -> None:
+            loss = step(*hidden[turn % BATCHES])
+            if closed:
+                parties.wait()
+            else:
+                sy.decrypt(loss)
+
+        def local(turn: int) -> None:
+            x, y = data[turn % BATCHES]
+            train(plain, theirs, x, y)
+
+        for turn in range(4 * BATCHES):
+            remote(turn)
+            local(turn)
+        processes = {"driver": os.getpid()} | {name: p.pid for name, p in workers.processes.items()}
+        before, stats, times = processor(processes), parties.stats.copy(), ([], [])
+        for turn in range(steps):
+            for work, found in zip((remote, local), times, strict=True):
+                start = time.perf_counter()
+                work(turn)
+                found.append(time.perf_counter() - start)
+        after, spent = processor(processes), parties.stats - stats
+        mine, other = (1e3 * statistics.median(found) for found in times)
+        how = "as written" if as_written else "repeated" if ours.repeats else f"not repeated: {ours.reason}"
+        print(f"{steps} steps, {how}, loss {'closed' if closed else 'opened'}; torch on one thread")
+        print(f"a step {mine:.2f} ms (least {1e3 * min(times[0]):.2f}), plain {other:.2f} ms: {mine / other:.1f} times")
+        print(f"{spent.rounds / steps:.0f} rounds, {spent.sent / steps / 1e6:.2f} MB sent by a holder, "
+              f"{spent.dealt / steps / 1e6:.2f} MB dealt")  # fmt: skip
+        if before:
+            used = {name: 1e3 * (after[name] - before[name]) / steps for name in before}
+            print("processor ms a step: " + ", ".join(f"{name} {each:.1f}" for name, each in used.items()))
+
+
+def main() -> int:
+    """Options, then `run`."""
+    parser = argparse.ArgumentParser(description="A training step by four processes beside plain torch.")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--as-written", action="store_true", help="do not repeat recorded steps")
+    parser.add_argument("--closed", action="store_true", help="do not open the loss; wait for the workers")
+    arguments = parser.parse_args()
+    run(arguments.steps, arguments.as_written, arguments.closed)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,221 @@
+"""Steps that are repeated at workers: which operations they are, for the driver, and their recordings at a worker.
+
+A driver marks where a step begins and ends (Record, Recorded).  Each worker notes what
+its part of the operations in between comes down to, and does it again with other
+arguments when it is told so by one message (Repeat).  Of two recordings of a step the
+driver compares the operations, and each worker, without a message, what the first
+would have sent and come to in place of the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import torch
+
+from pysmpc.errors import ChannelError, RemoteError
+from pysmpc.remote.arguments import window
+from pysmpc.remote.messages import Call, Drop, Flush, Forget, Operation, Record, Recorded, Ref, Repeat, Seq
+from pysmpc.repeats import Recording, Seen, kind
+from pysmpc.tensor import SecretTensor
+
+if TYPE_CHECKING:
+    from pysmpc.remote.replay import Origin, Replay
+
+LIMIT = 64  # recordings at a worker, of a session
+
+
+class Region:
+    """The operations of a step, as a driver sends them.
+
+    seen: told of their arguments.  inputs: slots of what the step is given.  Slots that the
+    step fills are called by the order in which it does so: two recordings of a step are
+    the same if their operations are.
+    """
+
+    def __init__(self, seen: Seen, inputs: Sequence[int]) -> None:
+        self.seen = seen
+        self.refused: str | None = None
+        self.operations: list[Any] = []
+        self._buffers: list[torch.Tensor] = []
+        self._names = {slot: -1 - place for place, slot in enumerate(inputs)}
+        self._born = len(inputs)
+
+    def note(self, operation: Operation, buffers: Sequence[torch.Tensor]) -> None:
+        """One operation more."""
+        if isinstance(operation, Drop):
+            for slot in operation.slots:
+                self._names.pop(slot, None)
+        elif isinstance(operation, Call) and not operation.failed:
+            args, kwargs = self._named(operation.args), self._named(operation.kwargs)
+            self._buffers.extend(buffers)
+            for slot in operation.outs:
+                if slot >= 0:
+                    self._born += 1
+                    self._names[slot] = -self._born
+            outs = [self._names.get(slot) for slot in operation.outs]
+            self.operations.append((operation.name, args, kwargs, outs))
+        elif isinstance(operation, Flush):
+            self.operations.append(operation)
+        else:
+            self.refused = "a step that is repeated shares, opens and refreshes nothing"
+
+    def _named(self, value: Any) -> Any:
+        if isinstance(value, Ref):
+            return msgspec.structs.replace(value, slot=self._names.get(value.slot, value.slot))
+        if isinstance(value, Seq):
+            return self._named(value.items)
+        if isinstance(value, list):
+            return [self._named(item) for item in value]
+        if isinstance(value, dict):
+            return {name: self._named(item) for name, item in value.items()}
+        return value
+
+    def same(self, other: Region) -> bool:
+        """Whether both have the same operations, with the same public values."""
+        if self.operations != other.operations or len(self._buffers) != len(other._buffers):
+            return False
+        return all(map(torch.equal, self._buffers, other._buffers))
+
+
+class Steps:
+    """The recordings of one session at one worker."""
+
+    def __init__(self, replay: Replay) -> None:
+        self._replay = replay
+        self._known: dict[int, _Known] = {}
+        self._open: _Open | None = None
+
+    def run(self, operation: Record | Recorded | Repeat | Forget) -> None:
+        """One operation."""
+        if isinstance(operation, Record):
+            self._record(operation)
+        elif isinstance(operation, Recorded):
+            self._recorded(operation)
+        elif isinstance(operation, Repeat):
+            self._repeat(operation)
+        else:
+            for step in operation.steps:
+                self._known.pop(step, None)
+
+    def look(self, args: Any, kwargs: Any, slots: set[int], written: set[int]) -> None:
+        """An operation of a step that is being recorded is about to read values in slots, and to write to some."""
+        if self._open is not None:
+            self._open.new.seen.look(args, kwargs)
+            self._open.flow(slots, written)
+
+    def came(self, slots: set[int], outs: Sequence[int]) -> None:
+        """What came of it is in these slots."""
+        if self._open is not None:
+            self._open.flow(slots, {slot for slot in outs if slot >= 0})
+
+    def close(self) -> None:
+        """Take no more notes."""
+        opened, self._open = self._open, None
+        if opened is not None:
+            opened.stack.close()
+
+    def _record(self, operation: Record) -> None:
+        if self._open is not None or operation.step in self._known or len(self._known) >= LIMIT:
+            raise ChannelError(f"a step within another, a second with the number {operation.step}, or too many")
+        if not operation.inputs or len(operation.inputs) != len(operation.slots):
+            raise ChannelError("a step without arguments, or without a slot for each")
+        before = None if operation.check < 0 else self._step(operation.check)
+        arguments = [window(ref, self._replay.cell(ref.slot)) for ref in operation.inputs]
+        cells = [self._replay.cell(slot) for slot in operation.states]
+        new = Recording(arguments[0].session, arguments, cells, log=before is not None)
+        for slot, mine, ref in zip(operation.slots, new.inputs, operation.inputs, strict=True):
+            self._replay.keep(slot, mine.value.cell, self._replay.origin(ref))
+        self._open = _Open(operation, new, arguments, before)
+
+    def _recorded(self, operation: Recorded) -> None:
+        opened = self._open
+        if opened is None:
+            raise ChannelError("the end of a step that did not begin")
+        if operation.result is None:
+            self.close()
+            return
+        result = window(operation.result, self._replay.cell(operation.result.slot))
+        opened.new.end(result)
+        self.close()
+        known = _Known(opened, operation.result)
+        before, new = opened.before, opened.new
+        if before is not None and operation.keep and not before.recording.confirms(new):
+            raise RemoteError(
+                f"step {opened.operation.check} does not come to the same when it is repeated: a fault of this "
+                "package, please report it; run the step as it is written, without sy.TrainStep"
+            )
+        out = new.first(opened.arguments)
+        self._replay.keep(operation.out, out.cell, self._replay.origin(operation.result))
+        if operation.keep and before is None:
+            if new.refused is not None:
+                raise RemoteError(f"a step cannot be repeated: {new.refused}")
+            new.pack()
+            self._known[opened.operation.step] = known
+
+    def _step(self, number: int) -> _Known:
+        try:
+            return self._known[number]
+        except KeyError:
+            raise ChannelError(f"there is no step {number}") from None
+
+    def _repeat(self, operation: Repeat) -> None:
+        if self._open is not None:
+            raise ChannelError("a repetition within a step")
+        known, replay = self._step(operation.step), self._replay
+        arguments = [window(ref, replay.cell(ref.slot)) for ref in operation.inputs]
+        if [kind(x) for x in arguments] != known.recording.kinds or not known.recording.fits():
+            raise ChannelError(f"step {operation.step} was recorded with other arguments, or other values beside them")
+        out = known.recording.again(arguments)
+        inputs = [replay.origin(ref) for ref in operation.inputs]
+        origins = {slot: known.origin(flow, inputs, replay) for slot, flow in known.flows.items()}
+        replay.keep(operation.out, out.cell, known.origin(known.result, inputs, replay))
+        for slot, origin in origins.items():
+            replay.wrote(slot, origin)
+
+
+#: What a value was computed from: arguments of a step by their places, others by their slots.
+Flow = frozenset[tuple[str, int]]
+
+
+class _Open:
+    """A step that is being recorded."""
+
+    def __init__(self, operation: Record, new: Recording, arguments: list[SecretTensor], before: _Known | None) -> None:
+        self.operation, self.new, self.arguments, self.before = operation, new, arguments, before
+        self.flows: dict[int, Flow] = {
+            slot: frozenset([("argument", place)]) for place, slot in enumerate(operation.slots)
+        }
+        self.stack = ExitStack()
+        self.stack.enter_context(new.recorded())
+
+    def flow(self, slots: set[int], written: set[int]) -> None:
+        """Values in slots went into others."""
+        if written:
+            found = frozenset().union(*(self.of(slot) for slot in slots))
+            self.flows.update(dict.fromkeys(written, found))
+
+    def of(self, slot: int) -> Flow:
+        """What went into a value."""
+        return self.flows.get(slot, frozenset([("slot", slot)]))
+
+
+class _Known:
+    """A step that was recorded, and what goes into each value it changes."""
+
+    def __init__(self, opened: _Open, result: Ref) -> None:
+        self.recording = opened.new
+        self.flows = {slot: opened.of(slot) for slot in opened.operation.states}
+        self.result = opened.of(result.slot)
+
+    @staticmethod
+    def origin(flow: Flow, inputs: Sequence[Origin], replay: Replay) -> Origin:
+        """Whose data that is, now."""
+        found = [inputs[n] if where == "argument" else replay.origin_of(n) for where, n in sorted(flow)]
+        merged = found[0]
+        for each in found[1:]:
+            merged |= each
+        return merged

@@ -1,0 +1,250 @@
+"""A step of a program that is recorded once and then repeated, at one process of a session.
+
+What it reads and changes has memory of its own: arguments are copied in, and what it
+leaves behind is copied out, so that nothing a user holds ever changes.  In between runs
+a tape, under fresh stream numbers.  All processes of a session record the same steps:
+a driver, who has no share, only keeps account of scales, streams and openings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+
+from pysmpc.runtime.dealer import SeedDealer
+from pysmpc.runtime.session import Session
+from pysmpc.runtime.stats import Stats
+from pysmpc.shares import Body, Share
+from pysmpc.tape import Fresh, Given, Tape, recording
+from pysmpc.tensor import Cell, SecretTensor
+
+_SLOTS = [name for name in Body.__slots__ if name not in ("words", "n", "serial", "shape", "__weakref__")]
+
+
+@dataclass
+class _Input:
+    """An argument of a recorded step: the memory that it is copied to."""
+
+    value: SecretTensor
+    words: torch.Tensor
+    opened: torch.Tensor | None
+
+    @classmethod
+    def of(cls, x: SecretTensor, place: int) -> _Input:
+        """Memory for arguments like x, with what is in x now."""
+        share = _source(x)
+        body = Body(share.words().clone())
+        body.shape = tuple(x.shape)
+        opened = None
+        if share.dense and share.body.opened is not None:
+            assert share.body.mask is not None
+            opened = body.opened = share.body.opened.clone()
+            body.mask = Given(share.body.mask, place)
+        cell = Cell(body, x.cell.scale, x.cell.unit, x.session)
+        copy = SecretTensor(cell, x.shape, Share(body, x.shape).strides, 0, x.dtype)
+        return cls(copy, body.words, opened)
+
+    def take(self, x: SecretTensor) -> int:
+        """Copy another argument in; the stream of its mask, if it was opened."""
+        share = _source(x)
+        self.words.copy_(share.words())
+        if self.opened is None:
+            return 0
+        assert share.body.opened is not None
+        assert share.body.mask is not None
+        self.opened.copy_(share.body.opened)
+        return share.body.mask
+
+    def give(self, x: SecretTensor, shift: int) -> None:
+        """The opening that a step made of its argument stays with the argument."""
+        share, body = _source(x), self.value.cell.body
+        if self.opened is None and body.opened is not None and share.dense and share.body.opened is None:
+            assert body.mask is not None
+            share.body.opened, share.body.mask = body.opened.clone(), int(body.mask) + shift
+
+
+def _source(x: SecretTensor) -> Share:
+    return x.window().compact()
+
+
+@dataclass
+class _State:
+    """A cell that a step changes: the memory it is read from, and that it ends in."""
+
+    cell: Cell
+    words: torch.Tensor
+    scale: int
+    shape: tuple[int, ...]
+    end: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    given: Body | None = None
+
+    @classmethod
+    def of(cls, cell: Cell) -> _State:
+        cell.settle()
+        body = Body(cell.body.words.clone())
+        body.shape = cell.body.shape
+        cell.replace(body, cell.scale)
+        return cls(cell, body.words, cell.scale, body.shape)
+
+    def hand_out(self) -> None:
+        """Give the cell the result, in memory of its own: what is read from it must never change."""
+        self.given = Body(self.end.clone())
+        self.given.shape = self.shape
+        self.cell.replace(self.given, self.scale)
+
+
+class Recording:
+    """A step with arguments of certain kinds, at this process.
+
+    inputs: what stands for its arguments while it is recorded.  states: what it changes.
+    noted: whether this process has work to repeat; a driver has none.  log: keep the
+    messages that are moved, for `confirms`.  refused: why it cannot be repeated, if it cannot.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        arguments: Sequence[SecretTensor],
+        cells: Sequence[Cell],
+        noted: bool = True,
+        log: bool = False,
+    ) -> None:
+        self.session = session
+        self.kinds = [kind(x) for x in arguments]
+        self.inputs = [_Input.of(x, place) for place, x in enumerate(arguments)]
+        self.states = [_State.of(cell) for cell in cells]
+        self.seen = Seen([mine.value.cell for mine in self.inputs], self.states)
+        self.refused: str | None = None
+        self.cost = Stats()
+        self.streams = 0
+        self._dealer = cast(SeedDealer, session.party.dealer)
+        self._tape = Tape(self._dealer.next_stream, log)
+        self._noted = noted
+        self._result: SecretTensor
+        self._others: list[tuple[Cell, Body]] = []
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """While the step runs on the inputs; `end` comes within."""
+        before = self.session.stats.copy()
+        with ExitStack() as stack:
+            stack.enter_context(self._dealer.marked(Fresh))
+            if self._noted:
+                stack.enter_context(recording(self._tape, SecretTensor, self.seen))
+            yield
+        self.cost = self.session.stats - before
+        self.streams = self._dealer.next_stream - self._tape.first
+        self._others = self.seen.end()
+        changed = any(s.cell.scale != s.scale or s.end.shape != s.words.shape for s in self.states)
+        found = self._tape.refused or self.seen.refused or ("a state changes its scale or size" if changed else None)
+        self.refused = self.refused or found
+
+    def end(self, result: SecretTensor) -> None:
+        """All of the step has run, and this came of it."""
+        self._result = result
+        result.window().words()
+        for state in self.states:
+            state.cell.settle()
+            state.end = state.cell.body.words
+
+    def first(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
+        """What came of the recording itself, given to its arguments; a copy of the result.  Once, after `recorded`."""
+        self._give(arguments, 0)
+        return self.finish()
+
+    def pack(self) -> None:
+        """Use memory anew within the step.  Once, before the first repetition."""
+        openings = [body.opened for mine in self.inputs if (body := mine.value.cell.body).opened is not None]
+        self._tape.pack([*(s.end for s in self.states), self._result.window().body.words, *openings])
+
+    def fits(self) -> bool:
+        """Whether what the step reads beside its arguments is what it was, or can be copied in."""
+        for state in self.states:
+            cell = state.cell
+            if cell.pending or cell._scale != state.scale or cell._body.n != state.words.shape[1]:
+                return False
+        return all(not cell.pending and cell._body is body for cell, body in self._others)
+
+    def again(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
+        """Do the step with other arguments; a copy of the result."""
+        first = self._dealer.streams(self.streams)
+        self.run(arguments, first)
+        self.session.stats.__dict__.update((self.session.stats + self.cost).__dict__)
+        self._give(arguments, first - self._tape.first)
+        return self.finish()
+
+    def run(self, arguments: Sequence[SecretTensor], first: int) -> None:
+        """Repeat the work, with streams from `first` on: `end` of each state, and the result, are what comes of it."""
+        given = [mine.take(x) for mine, x in zip(self.inputs, arguments, strict=True)]
+        for state in self.states:
+            if state.cell._body is not state.given:
+                state.words.copy_(state.cell.body.words)
+        self._tape.run(first, given)
+
+    def confirms(self, other: Recording) -> bool:
+        """Whether a repetition with what another, as it was written, ran on would have sent, and come to, the same.
+
+        The other kept its messages, and is not finished.  Nothing is sent.
+        """
+        given = [mine.take(each.value) for mine, each in zip(self.inputs, other.inputs, strict=True)]
+        for mine, theirs in zip(self.states, other.states, strict=True):
+            mine.words.copy_(theirs.words)
+            mine.given = None
+        same = self.streams == other.streams and self._tape.run(other._tape.first, given, other._tape.log)
+        same = same and torch.equal(self._result.window().words(), other._result.window().words())
+        return same and all(torch.equal(a.end, b.end) for a, b in zip(self.states, other.states, strict=True))
+
+    def finish(self) -> SecretTensor:
+        """Hand out what came of the step."""
+        for state in self.states:
+            state.words.copy_(state.end)
+            state.hand_out()
+        share, x = self._result.window(), self._result
+        return SecretTensor.of(Share.of(share.words().clone(), x.shape, share.scale), x.session, x.unit, x.dtype)
+
+    def _give(self, arguments: Sequence[SecretTensor], shift: int) -> None:
+        for mine, x in zip(self.inputs, arguments, strict=True):
+            mine.give(x, shift)
+
+
+def kind(x: SecretTensor) -> Any:
+    """What a recording supposes of an argument."""
+    share = _source(x)
+    return tuple(x.shape), x.dtype, x.cell.scale, x.unit, share.dense and share.body.opened is not None
+
+
+class Seen:
+    """Dispatches operations on secrets, and keeps track of those that were there before."""
+
+    def __init__(self, inputs: list[Cell], states: list[_State]) -> None:
+        self.refused: str | None = None
+        self._limit = Body(torch.empty((0, 0), dtype=torch.int64)).serial
+        self._mine = {id(cell.body) for cell in [*inputs, *(state.cell for state in states)]}
+        self._others: dict[int, tuple[Cell, Body, dict[str, Any]]] = {}
+
+    def __call__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        self.look(args, kwargs)
+        return SecretTensor.__torch_dispatch__(func, types, args, kwargs)
+
+    def look(self, args: Any, kwargs: Any) -> None:
+        """Arguments of an operation that is about to run."""
+        for x in torch.utils._pytree.tree_leaves((args, kwargs)):
+            if isinstance(x, SecretTensor) and not x.session.plain:
+                cell = x.cell
+                if id(cell) not in self._others and id(cell.body) not in self._mine and cell.body.serial < self._limit:
+                    facts = {name: getattr(cell.body, name) for name in _SLOTS}
+                    facts["compacted"] = dict(cell.body.compacted)
+                    self._others[id(cell)] = cell, cell.body, facts
+
+    def end(self) -> list[tuple[Cell, Body]]:
+        """The others; what was learned of them during the recording is forgotten, as its memory will be used again."""
+        for cell, body, facts in self._others.values():
+            if cell._body is not body:
+                self.refused = "a step changes a secret that is neither a parameter nor state of the optimizer"
+            for name, value in facts.items():
+                setattr(body, name, value)
+        return [(cell, body) for cell, body, _ in self._others.values()]
