@@ -1,7 +1,7 @@
 """Benchmarks run beside plaintext torch, in the same process and on the same threads.
 
 `beside(secure, plain)` times the secure function with pytest-benchmark and, before each of
-its rounds, the plain one, so that both see the same machine; the closing table has the
+its rounds, the plain one, warm, so that both see the same machine; the closing table has the
 medians, their ratio, and what one secure call sends and needs.  PYSMPC_BENCH_THREADS sets
 the threads of both (default 1), PYSMPC_BENCH_ROUNDS how often each is timed (default 15).
 """
@@ -75,6 +75,7 @@ def beside(request, benchmark):
         times = []
 
         def plain_round():
+            plain()  # so that the timed one finds in the caches what a loop of its own would
             start = time.perf_counter()
             plain()
             times.append(time.perf_counter() - start)

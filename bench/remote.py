@@ -1,8 +1,8 @@
 """A training step of the article's network by four processes over mutual TLS, beside plain torch.
 
-    python bench/remote.py [--steps 200] [--as-written] [--closed]
+    python bench/remote.py [--steps 200] [--as-written] [--closed] [--free]
 
-Steps of both in turn, medians; processor time of each process a step, where /proc tells.
+Blocks of 20 steps of either in turn, medians; processor time of each process a step, where /proc tells.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from models import step as train
 import pysmpc as sy
 from pysmpc.remote.local import LocalWorkers
 
+BLOCK = 20  # steps of either at a time
 BATCHES = 4  # of one epoch: opened under their masks from the second on
 
 
@@ -37,7 +38,15 @@ def processor(processes: Mapping[str, int]) -> dict[str, float]:
     return found
 
 
-def run(steps: int, as_written: bool, closed: bool) -> None:
+def pin(processes: Mapping[str, int]) -> None:
+    """Holders to cores of their own, so that the system does not put both on one."""
+    cores = sorted(os.sched_getaffinity(0))
+    for core, number in zip(cores, list(processes.values())[:-1], strict=False):
+        for task in os.listdir(f"/proc/{number}/task"):
+            os.sched_setaffinity(int(task), {core})
+
+
+def run(steps: int, as_written: bool, closed: bool, free: bool) -> None:
     """Measure and print."""
     torch.set_num_threads(1)
     with LocalWorkers() as workers, workers.connect() as parties:
@@ -64,16 +73,22 @@ def run(steps: int, as_written: bool, closed: bool) -> None:
             x, y = data[turn % BATCHES]
             train(plain, theirs, x, y)
 
+        if not free:
+            pin({name: p.pid for name, p in workers.processes.items()})
         for turn in range(4 * BATCHES):
             remote(turn)
             local(turn)
         processes = {"driver": os.getpid()} | {name: p.pid for name, p in workers.processes.items()}
         before, stats, times = processor(processes), parties.stats.copy(), ([], [])
-        for turn in range(steps):
+        rest = 0.0  # processor time of the plain steps
+        for block in range(0, steps, BLOCK):
             for work, found in zip((remote, local), times, strict=True):
-                start = time.perf_counter()
-                work(turn)
-                found.append(time.perf_counter() - start)
+                used = time.process_time()
+                for turn in range(block, block + BLOCK):
+                    start = time.perf_counter()
+                    work(turn)
+                    found.append(time.perf_counter() - start)
+                rest += time.process_time() - used if work is local else 0.0
         after, spent = processor(processes), parties.stats - stats
         mine, other = (1e3 * statistics.median(found) for found in times)
         how = "as written" if as_written else "repeated" if ours.repeats else f"not repeated: {ours.reason}"
@@ -82,6 +97,7 @@ def run(steps: int, as_written: bool, closed: bool) -> None:
         print(f"{spent.rounds / steps:.0f} rounds, {spent.sent / steps / 1e6:.2f} MB sent by a holder, "
               f"{spent.dealt / steps / 1e6:.2f} MB dealt")  # fmt: skip
         if before:
+            before["driver"] += rest
             used = {name: 1e3 * (after[name] - before[name]) / steps for name in before}
             print("processor ms a step: " + ", ".join(f"{name} {each:.1f}" for name, each in used.items()))
 
@@ -92,8 +108,9 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--as-written", action="store_true", help="do not repeat recorded steps")
     parser.add_argument("--closed", action="store_true", help="do not open the loss; wait for the workers")
+    parser.add_argument("--free", action="store_true", help="let the system place the processes, holders too")
     arguments = parser.parse_args()
-    run(arguments.steps, arguments.as_written, arguments.closed)
+    run(arguments.steps, arguments.as_written, arguments.closed, arguments.free)
     return 0
 
 

@@ -8,9 +8,10 @@ a driver, who has no share, only keeps account of scales, streams and openings.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -71,30 +72,91 @@ def _source(x: SecretTensor) -> Share:
     return x.window().compact()
 
 
-@dataclass
+class Loan(Body):
+    """What a step came to, where it came to it.  It is copied once it is read, or kept until that memory is needed."""
+
+    __slots__ = ("_held", "_source")
+
+    def __init__(self, source: torch.Tensor) -> None:
+        self._source: torch.Tensor | None = source
+        self._held = source
+        super().__init__(source)
+
+    @property
+    def rows(self) -> int:
+        """Hosted holders."""
+        return self._held.shape[0]
+
+    @property
+    def words(self) -> torch.Tensor:
+        """A copy that stays."""
+        if self._source is not None:
+            self._held, self._source = self._source.clone(), None
+        return self._held
+
+    @words.setter
+    def words(self, words: torch.Tensor) -> None:
+        self._held = words
+
+
 class _State:
-    """A cell that a step changes: the memory it is read from, and that it ends in."""
+    """A cell that a step changes: two pieces of memory, of which each run reads one and writes the other.
 
-    cell: Cell
-    words: torch.Tensor
-    scale: int
-    shape: tuple[int, ...]
-    end: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    given: Body | None = None
+    An interrupted run leaves the cell as it was.
+    """
 
-    @classmethod
-    def of(cls, cell: Cell) -> _State:
+    def __init__(self, cell: Cell) -> None:
         cell.settle()
-        body = Body(cell.body.words.clone())
-        body.shape = cell.body.shape
-        cell.replace(body, cell.scale)
-        return cls(cell, body.words, cell.scale, body.shape)
+        self.cell = cell
+        self.shape = cell.body.shape
+        self.scale = cell.scale
+        self.words = cell.body.words.clone()
+        self.end = self.words
+        self._lent: list[weakref.ref[Loan] | None] = [None, None]
+        body = Body(self.words)
+        body.shape = self.shape
+        cell.replace(body, self.scale)
 
-    def hand_out(self) -> None:
-        """Give the cell the result, in memory of its own: what is read from it must never change."""
-        self.given = Body(self.end.clone())
-        self.given.shape = self.shape
-        self.cell.replace(self.given, self.scale)
+    @property
+    def pair(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What an odd run reads and writes, an even one writes and reads."""
+        return self.words, self.end
+
+    def ended(self) -> None:
+        """The recording has come to its end."""
+        self.cell.settle()
+        end = self.cell.body.words
+        whole = end.storage_offset() == 0 and end.untyped_storage().nbytes() == self.words.untyped_storage().nbytes()
+        self.end = end if whole and end is not self.words and end.is_contiguous() else end.clone()
+
+    def take(self, turn: int) -> None:
+        """Have the cell's value in one of the pair, and the other free."""
+        body = self.cell.body
+        if body is not self._lent_of(turn):
+            self._keep(turn)
+            self.pair[turn].copy_(body.words)
+        self._keep(1 - turn)
+
+    def free(self) -> None:
+        """Have both free."""
+        self._keep(0)
+        self._keep(1)
+
+    def _lent_of(self, turn: int) -> Loan | None:
+        lent = self._lent[turn]
+        return lent() if lent is not None else None
+
+    def _keep(self, turn: int) -> None:
+        """Whoever still refers to what was lent gets a copy."""
+        if (loan := self._lent_of(turn)) is not None:
+            _ = loan.words
+
+    def lend(self, turn: int) -> None:
+        """Give the cell what is in one of the pair: what is read from it must never change."""
+        loan = Loan(self.pair[turn])
+        loan.shape = self.shape
+        self.cell.replace(loan, self.scale)
+        self._lent[turn] = weakref.ref(loan)
 
 
 class Recording:
@@ -116,7 +178,8 @@ class Recording:
         self.session = session
         self.kinds = [kind(x) for x in arguments]
         self.inputs = [_Input.of(x, place) for place, x in enumerate(arguments)]
-        self.states = [_State.of(cell) for cell in cells]
+        self.states = [_State(cell) for cell in cells]
+        self._turn = 0  # of each state's pair, which one is read next
         self.seen = Seen([mine.value.cell for mine in self.inputs], self.states)
         self.refused: str | None = None
         self.cost = Stats()
@@ -148,18 +211,18 @@ class Recording:
         self._result = result
         result.window().words()
         for state in self.states:
-            state.cell.settle()
-            state.end = state.cell.body.words
+            state.ended()
 
     def first(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
         """What came of the recording itself, given to its arguments; a copy of the result.  Once, after `recorded`."""
         self._give(arguments, 0)
-        return self.finish()
+        return self._finish()
 
     def pack(self) -> None:
         """Use memory anew within the step.  Once, before the first repetition."""
         openings = [body.opened for mine in self.inputs if (body := mine.value.cell.body).opened is not None]
-        self._tape.pack([*(s.end for s in self.states), self._result.window().body.words, *openings])
+        pinned = [self._result.window().body.words, *openings]
+        self._tape.pack(pinned, [state.pair for state in self.states])
 
     def fits(self) -> bool:
         """Whether what the step reads beside its arguments is what it was, or can be copied in."""
@@ -172,18 +235,17 @@ class Recording:
     def again(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
         """Do the step with other arguments; a copy of the result."""
         first = self._dealer.streams(self.streams)
-        self.run(arguments, first)
+        self._run(arguments, first)
         self.session.stats.__dict__.update((self.session.stats + self.cost).__dict__)
         self._give(arguments, first - self._tape.first)
-        return self.finish()
+        return self._finish()
 
-    def run(self, arguments: Sequence[SecretTensor], first: int) -> None:
-        """Repeat the work, with streams from `first` on: `end` of each state, and the result, are what comes of it."""
+    def _run(self, arguments: Sequence[SecretTensor], first: int) -> None:
+        """Repeat the work, with streams from `first` on."""
         given = [mine.take(x) for mine, x in zip(self.inputs, arguments, strict=True)]
         for state in self.states:
-            if state.cell._body is not state.given:
-                state.words.copy_(state.cell.body.words)
-        self._tape.run(first, given)
+            state.take(self._turn)
+        self._tape.run(first, given, turned=bool(self._turn))
 
     def confirms(self, other: Recording) -> bool:
         """Whether a repetition with what another, as it was written, ran on would have sent, and come to, the same.
@@ -191,18 +253,19 @@ class Recording:
         The other kept its messages, and is not finished.  Nothing is sent.
         """
         given = [mine.take(each.value) for mine, each in zip(self.inputs, other.inputs, strict=True)]
+        self._turn = 0
         for mine, theirs in zip(self.states, other.states, strict=True):
+            mine.free()
             mine.words.copy_(theirs.words)
-            mine.given = None
         same = self.streams == other.streams and self._tape.run(other._tape.first, given, other._tape.log)
         same = same and torch.equal(self._result.window().words(), other._result.window().words())
         return same and all(torch.equal(a.end, b.end) for a, b in zip(self.states, other.states, strict=True))
 
-    def finish(self) -> SecretTensor:
+    def _finish(self) -> SecretTensor:
         """Hand out what came of the step."""
+        self._turn = 1 - self._turn
         for state in self.states:
-            state.words.copy_(state.end)
-            state.hand_out()
+            state.lend(self._turn)
         share, x = self._result.window(), self._result
         return SecretTensor.of(Share.of(share.words().clone(), x.shape, share.scale), x.session, x.unit, x.dtype)
 

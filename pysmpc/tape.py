@@ -59,20 +59,21 @@ class Given(int):
     __radd__ = __add__
 
 
-def _marked(args: Sequence[Any]) -> bool:
-    return any(isinstance(x, Fresh | Given) or (type(x) is tuple and _marked(x)) for x in args)
+def _marked(args: Sequence[Any]) -> tuple[int, ...]:
+    """Which arguments are stream numbers of a recording, or have some within."""
+    return tuple(i for i, x in enumerate(args) if isinstance(x, Fresh | Given) or (type(x) is tuple and _marked(x)))
+
+
+_Call = tuple[Callable[..., Any], tuple[Any, ...], tuple[int, ...]]  # arguments, and which of them are marked
 
 
 class Message:
-    """A way to move messages.  into: how many of its last arguments it writes; it reads the others.
+    """A way to move messages.  into: how many of its last arguments it writes; it reads the others."""
 
-    skip: words at the head of each tensor that it reads which are its own business.
-    """
+    __slots__ = ("call", "into")
 
-    __slots__ = ("call", "into", "skip")
-
-    def __init__(self, call: Callable[..., None], into: int, skip: int) -> None:
-        self.call, self.into, self.skip = call, into, skip
+    def __init__(self, call: Callable[..., None], into: int) -> None:
+        self.call, self.into = call, into
 
     def __call__(self, *args: Any) -> None:
         self.call(*args)
@@ -84,7 +85,7 @@ class Message:
         border = len(args) - self.into
         for mine, theirs in zip(args[:border], logged[:border], strict=True):
             if isinstance(mine, torch.Tensor):
-                if not torch.equal(mine[..., self.skip :], theirs[..., self.skip :]):
+                if not torch.equal(mine, theirs):
                     return False
             elif mine != theirs:
                 return False
@@ -105,7 +106,8 @@ class Tape:
         self.log: list[Any] | None = [] if log else None
         self.refused: str | None = None
         self.silent = False  # while something is done that is noted as a whole
-        self._calls: list[tuple[Callable[..., Any], tuple[Any, ...], bool]] = []
+        self._calls: list[_Call] = []
+        self._turned: list[_Call] = []
         self._uses: dict[int, Any] = {}  # what a call refers to beside its arguments, by its number
         self._kept: list[Any] = []
         self._made: dict[int, torch.UntypedStorage] = {}
@@ -134,8 +136,10 @@ class Tape:
             self.silent = False
         self.note(message, *args)
 
-    def run(self, first: int, given: Sequence[int] = (), log: Sequence[Any] | None = None) -> bool:
-        """Do it all again, with streams from `first` on.
+    def run(
+        self, first: int, given: Sequence[int] = (), log: Sequence[Any] | None = None, turned: bool = False
+    ) -> bool:
+        """Do it all again, with streams from `first` on.  turned: with memory exchanged as `pack` was told.
 
         log: no message is moved; those that would be sent are held against those of the log,
         from which come those that would be received.  False if one is another.
@@ -143,39 +147,43 @@ class Tape:
         shift = first - self.first
         logged = iter(log or ())
 
-        def moved(args: tuple[Any, ...]) -> tuple[Any, ...]:
-            return tuple(
-                int(x) + shift
-                if type(x) is Fresh
-                else given[x.place]
-                if type(x) is Given
-                else moved(x)
-                if type(x) is tuple
-                else x
-                for x in args
-            )
+        def moved(x: Any) -> Any:
+            if type(x) is Fresh:
+                return int(x) + shift
+            if type(x) is Given:
+                return given[x.place]
+            return tuple(map(moved, x)) if type(x) is tuple else x
 
         ring.use_torch_threads()
         with torch.no_grad():
-            for call, args, marked in self._calls:
-                if log is not None and type(call) is Message:
+            for call, args, marked in self._turned if turned else self._calls:
+                if marked:
+                    changed = list(args)
+                    for i in marked:
+                        changed[i] = moved(args[i])
+                    call(*changed)
+                elif log is not None and type(call) is Message:
                     if not call.pretend(args, next(logged, ())):
                         return False
                 else:
-                    call(*(moved(args) if marked else args))
+                    call(*args)
         return next(logged, None) is None
 
-    def pack(self, pinned: Iterable[torch.Tensor]) -> None:
+    def pack(self, pinned: Iterable[torch.Tensor], pairs: Sequence[tuple[torch.Tensor, torch.Tensor]] = ()) -> None:
         """Let memory that is no longer needed at one call serve later ones, as it does where memory is freed.
 
-        pinned: what was made during the recording and is still read after a run.
+        pinned: what was made during the recording and is still read after a run.  pairs: memory, whole and of one
+        size, that is exchanged in every other run.
         """
-        for tensor in pinned:
+        for tensor in [*pinned, *(each for pair in pairs for each in pair)]:
             self._made.pop(tensor.untyped_storage().data_ptr(), None)
         plan = Plan(self._made, [(args, self._uses.get(i)) for i, (_, args, _) in enumerate(self._calls)])
         self._calls = [(call, plan.moved(args), marked) for call, args, marked in self._calls]
         self._kept = [plan.moved(each) for each in self._kept]
         self._made = {}
+        places = {a.untyped_storage().data_ptr(): b.untyped_storage() for x, y in pairs for a, b in ((x, y), (y, x))}
+        turn = Exchange(places)
+        self._turned = [(call, turn.moved(args), marked) for call, args, marked in self._calls]
 
     # --- what is noted ---
 
@@ -231,15 +239,52 @@ def _views(outs: Sequence[torch.Tensor], inputs: Sequence[Any]) -> bool:
     return all(not x.numel() or x.untyped_storage().data_ptr() in there for x in outs)
 
 
-class Plan:
+class Exchange:
+    """Puts memory in the place of other memory of its size, in tensors and addresses."""
+
+    def __init__(self, places: Mapping[int, torch.UntypedStorage]) -> None:
+        """places: what takes the place of the piece that starts at an address."""
+        self._places = {start: places[start] for start in sorted(places) if places[start].nbytes()}
+        self._starts = list(self._places)
+
+    def _start(self, x: Any) -> int | None:
+        """The piece that a tensor or an address lies in."""
+        if isinstance(x, torch.Tensor):
+            start = x.untyped_storage().data_ptr()
+            return start if start in self._places else None
+        if type(x) is not int:
+            return None
+        i = bisect_right(self._starts, x) - 1
+        return self._starts[i] if i >= 0 and x < self._starts[i] + self._places[self._starts[i]].nbytes() else None
+
+    def _place(self, start: int) -> tuple[torch.UntypedStorage, int] | None:
+        """Memory and offset in bytes of what takes its place; None where nothing does."""
+        return self._places[start], 0
+
+    def moved(self, args: Any) -> Any:
+        """The same with new places."""
+        return tree_map(self._moved, args)
+
+    def _moved(self, x: Any) -> Any:
+        start = self._start(x)
+        place = None if start is None else self._place(start)
+        if start is None or place is None:
+            return x
+        storage, at = place
+        if isinstance(x, torch.Tensor):
+            offset = at // x.element_size() + x.storage_offset()
+            return torch.empty(0, dtype=x.dtype).set_(storage, offset, x.size(), x.stride())
+        return storage.data_ptr() + at + x - start
+
+
+class Plan(Exchange):
     """Where each piece of memory goes within one arena, so that those needed at the same time do not overlap."""
 
     LINE = 64  # bytes
 
     def __init__(self, made: Mapping[int, torch.UntypedStorage], calls: Sequence[Any]) -> None:
         """made: memory by its address.  calls: what each call refers to, by tensors and addresses."""
-        self._made = {start: made[start] for start in sorted(made) if made[start].nbytes()}
-        self._starts = list(self._made)
+        super().__init__(made)
         first: dict[int, int] = {}
         last: dict[int, int] = {}
         for number, args in enumerate(calls):
@@ -247,8 +292,8 @@ class Plan:
                 if (start := self._start(x)) is not None:
                     first.setdefault(start, number)
                     last[start] = number
-        self._place = self._placed(first, last, len(calls))
-        self.size = max((at + self._made[start].nbytes() for start, at in self._place.items()), default=0)
+        self._offsets = self._placed(first, last, len(calls))
+        self.size = max((at + self._places[start].nbytes() for start, at in self._offsets.items()), default=0)
         self._arena = torch.empty((self.size + self.LINE) // 8 + 8, dtype=torch.int64)
         self._shift = -self._arena.data_ptr() % self.LINE
 
@@ -264,7 +309,7 @@ class Plan:
         end = 0
         for number in range(calls):
             for start in coming.get(number, ()):
-                size = -(-self._made[start].nbytes() // self.LINE) * self.LINE
+                size = -(-self._places[start].nbytes() // self.LINE) * self.LINE
                 hole = next((i for i in reversed(range(len(free))) if free[i][1] >= size), None)
                 if hole is None:
                     place[start], end = end, end + size
@@ -274,7 +319,7 @@ class Plan:
                 if room > size:
                     free.insert(hole, (at + size, room - size))
             for start in going.get(number, ()):
-                at, size = place[start], -(-self._made[start].nbytes() // self.LINE) * self.LINE
+                at, size = place[start], -(-self._places[start].nbytes() // self.LINE) * self.LINE
                 for i in reversed(range(len(free))):  # grow together with neighbours
                     there, room = free[i]
                     if there + room == at or at + size == there:
@@ -283,29 +328,9 @@ class Plan:
                 free.append((at, size))
         return place
 
-    def _start(self, x: Any) -> int | None:
-        """The piece that a tensor or an address lies in."""
-        if isinstance(x, torch.Tensor):
-            start = x.untyped_storage().data_ptr()
-            return start if start in self._made else None
-        if type(x) is not int:
-            return None
-        i = bisect_right(self._starts, x) - 1
-        return self._starts[i] if i >= 0 and x < self._starts[i] + self._made[self._starts[i]].nbytes() else None
-
-    def moved(self, args: Any) -> Any:
-        """The same with new places."""
-        return tree_map(self._moved, args)
-
-    def _moved(self, x: Any) -> Any:
-        start = self._start(x)
-        if start is None or start not in self._place:
-            return x
-        at = self._place[start] + self._shift
-        if isinstance(x, torch.Tensor):
-            offset = at // x.element_size() + x.storage_offset()
-            return torch.empty(0, dtype=x.dtype).set_(self._arena.untyped_storage(), offset, x.size(), x.stride())
-        return self._arena.data_ptr() + at + x - start
+    def _place(self, start: int) -> tuple[torch.UntypedStorage, int] | None:
+        at = self._offsets.get(start)  # None: nothing refers to it
+        return None if at is None else (self._arena.untyped_storage(), at + self._shift)
 
 
 class _Native:
@@ -366,16 +391,16 @@ def active() -> Tape | None:
     return _tapes.get(threading.get_ident())
 
 
-def perform(call: Callable[..., None], *args: Any, into: Sequence[torch.Tensor] = (), skip: int = 0) -> None:
+def perform(call: Callable[..., None], *args: Any, into: Sequence[torch.Tensor] = ()) -> None:
     """call(*args, *into): move messages, which a repetition does again as a whole.
 
-    into: tensors that it writes.  skip: words at the head of each tensor of `args` that are for it to fill.
+    into: tensors that it writes.
     """
     tape = active()
     if tape is None:
         call(*args, *into)
     else:
-        tape.perform(Message(call, len(into), skip), (*args, *into))
+        tape.perform(Message(call, len(into)), (*args, *into))
 
 
 def _references(things: Sequence[Any]) -> Iterator[tuple[Any, str, Any]]:

@@ -100,12 +100,7 @@ class Link(Protocol):
 
 
 class Linked(_Counting):
-    """One holder (with a link to every other) or none (a provider or driver).
-
-    HEAD: words that a channel needs before those of a message.
-    """
-
-    HEAD = 0
+    """One holder (with a link to every other) or none (a provider or driver)."""
 
     def __init__(self, holders: int, stats: Stats, links: Sequence[Any]) -> None:
         super().__init__(holders, stats)
@@ -113,50 +108,41 @@ class Linked(_Counting):
 
     def open(self, messages: Sequence[torch.Tensor], cause: str, shapes: Shapes = None) -> list[torch.Tensor]:
         """Sums over the holders."""
-        return self._exchange(messages, cause, shapes, ring.add)
+        return self._exchange(messages, cause, shapes, [ring.add] * len(messages))
 
     def open_xor(self, messages: Sequence[torch.Tensor], cause: str) -> list[torch.Tensor]:
         """Exclusive ors over the holders."""
-        return self._exchange(messages, cause, None, torch.bitwise_xor)
+        return self._exchange(messages, cause, None, [torch.bitwise_xor] * len(messages))
 
     def open_both(
         self, sums: Sequence[torch.Tensor], bits: Sequence[torch.Tensor], cause: str, shapes: Shapes = None
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Sums over the holders, and exclusive ors over the holders."""
-        words = sum(m.shape[1] for m in sums)
-
-        def combine(mine: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
-            return torch.cat([ring.add(mine[:words], theirs[:words]), mine[words:] ^ theirs[words:]])
-
+        combine = [ring.add] * len(sums) + [torch.bitwise_xor] * len(bits)
         opened = self._exchange([*sums, *bits], cause, all_shapes(shapes, bits), combine)
         return opened[: len(sums)], opened[len(sums) :]
 
-    def _swap(self, cause: str, message: torch.Tensor) -> Iterable[tuple[str, torch.Tensor]]:
-        """Send a message to every other holder; the words of theirs."""
+    def _swap(self, cause: str, parts: Sequence[torch.Tensor]) -> Iterable[tuple[str, torch.Tensor]]:
+        """Send a message, the words of its parts, to every other holder; the words of theirs."""
+        message = torch.cat(list(parts)) if len(parts) > 1 else parts[0].clone()  # in memory of its own
         for link in self._links:
             link.send(cause, message)
         return [link.receive() for link in self._links]
-
-    def _joined(self, messages: Sequence[torch.Tensor]) -> torch.Tensor:
-        """One message of the rows of several, in memory of its own, behind the room for its head."""
-        out = torch.empty(self.HEAD + sum(m.shape[1] for m in messages), dtype=torch.int64)
-        torch.cat([m[0] for m in messages], out=out[self.HEAD :])
-        return out
 
     def gather(self, message: torch.Tensor, cause: str, shapes: Shapes = None) -> torch.Tensor:
         """This holder's message, then the others' in the order of the links."""
         self.count([message], cause, shapes)
         if not self._links:
             return message[:0]
-        rows = torch.stack([message[0], *self._theirs(cause, self._joined([message]))])
+        rows = torch.stack([message[0], *self._theirs(cause, [message[0]])])
         if self.observer:
             self.observer(cause, [message], [rows])
         return rows
 
-    def _theirs(self, cause: str, message: torch.Tensor) -> Iterable[torch.Tensor]:
+    def _theirs(self, cause: str, parts: Sequence[torch.Tensor]) -> Iterable[torch.Tensor]:
         """What the others send in return for a message of the same kind."""
-        count = message.numel() - self.HEAD
-        for theirs, words in self._swap(cause, message):
+        count = sum(part.numel() for part in parts)
+        for theirs, words in self._swap(cause, parts):
             if theirs != cause or words.shape != (count,):
                 raise ChannelError(
                     f"this party is at '{cause}' with {count} words, another at '{theirs}' with "
@@ -169,15 +155,14 @@ class Linked(_Counting):
         messages: Sequence[torch.Tensor],
         cause: str,
         shapes: Shapes,
-        combine: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        combine: Sequence[Callable[[torch.Tensor, torch.Tensor], torch.Tensor]],
     ) -> list[torch.Tensor]:
         self.count(messages, cause, shapes)
         sizes = [m.shape[1] for m in messages]
         if not self._links:
             return [torch.empty((0, m), dtype=torch.int64) for m in sizes]
-        message = self._joined(messages)
-        total = message[self.HEAD :]
-        for words in self._theirs(cause, message):
-            total = combine(total, words)
-        parts = total.split(sizes) if len(sizes) > 1 else [total]
-        return self._seen(cause, messages, [part.unsqueeze(0) for part in parts])
+        totals = parts = [m[0] for m in messages]
+        for words in self._theirs(cause, parts):
+            theirs = words.split(sizes) if len(sizes) > 1 else [words]
+            totals = [join(mine, other) for join, mine, other in zip(combine, totals, theirs, strict=True)]
+        return self._seen(cause, messages, [total.unsqueeze(0) for total in totals])

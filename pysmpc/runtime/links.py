@@ -23,7 +23,7 @@ from pysmpc.protocols.interfaces import CAUSES, QUESTIONS
 from pysmpc.runtime.channel import Linked
 from pysmpc.runtime.dealer import NoDesk
 from pysmpc.runtime.stats import Stats
-from pysmpc.runtime.wire import TENSOR, VERSION, Cancelled, Stream, poll, raw
+from pysmpc.runtime.wire import TENSOR, VERSION, Cancelled, Stream, joined, poll, raw
 
 COUNT = struct.Struct("<Q")
 HEADER = struct.Struct("<BBHIQ")  # version, cause, nothing, round mod 2**32, words
@@ -35,43 +35,47 @@ AHEAD = 1 << 25  # bytes of corrections that a holder keeps in advance
 
 
 class _Exchange:
-    """One round with one peer.  expected: the header that it must send."""
+    """One round with one peer.  out: what is sent, in parts.  expected: the header that it must send."""
 
-    def __init__(self, stream: Stream, out: memoryview, into: memoryview, expected: bytes) -> None:
+    def __init__(self, stream: Stream, out: Sequence[memoryview], into: memoryview, expected: bytes) -> None:
         self.stream = stream
-        self.out = out
-        self._expected = expected
+        self._out = deque(out)
+        self._head = bytearray(HEADER.size)
         self._into = into
-        self._have = 0
+        self._expected = expected
+        self._have = -HEADER.size  # bytes of the words; less than none while the header comes
 
     @property
     def events(self) -> int:
         reading = select.POLLIN if self._have < len(self._into) else 0
-        return reading | (select.POLLOUT if self.out.nbytes else 0)
+        return reading | (select.POLLOUT if self._out else 0)
 
     def fileno(self) -> int:
         return self.stream.fileno()
 
     def step(self) -> bool:
         """Do what can be done; whether something was."""
-        before = self.out.nbytes, self._have
-        while self.out.nbytes and (count := self.stream.write(self.out)):
-            self.out = self.out[count:]
+        moved = self.stream.sent + self.stream.received
+        while self._out and (count := self.stream.write(self._out[0])):
+            if count == self._out[0].nbytes:
+                self._out.popleft()
+            else:
+                self._out[0] = self._out[0][count:]
         while self._have < len(self._into):
-            end = HEADER.size if self._have < HEADER.size else len(self._into)
-            count = self.stream.read_into(self._into[self._have : end])
+            place = memoryview(self._head)[self._have :] if self._have < 0 else self._into[self._have :]
+            count = self.stream.read_into(place)
             if not count:
                 break
             self._have += count
-            if self._have == HEADER.size:
+            if self._have == 0:
                 self._check()  # the words are read only if they are those that are due
-        return (self.out.nbytes, self._have) != before
+        return self.stream.sent + self.stream.received != moved
 
     def _check(self) -> None:
-        version, cause, nothing, number, words = HEADER.unpack_from(self._into)
+        version, cause, nothing, number, words = HEADER.unpack(self._head)
         if (version, nothing) != (VERSION, 0) or cause >= len(_CAUSES):
             raise ChannelError(f"{self.stream.peer} sent what is no message of a round")
-        if self._into[: HEADER.size] != self._expected:
+        if self._head != self._expected:
             _, mine, _, here, due = HEADER.unpack(self._expected)
             raise ChannelError(
                 f"this party is in round {here} at '{_CAUSES[mine]}' with {due} words, {self.stream.peer} in round "
@@ -80,7 +84,7 @@ class _Exchange:
 
     @property
     def done(self) -> bool:
-        return not self.out.nbytes and self._have == len(self._into)
+        return not self._out and self._have == len(self._into)
 
 
 class Networked(Linked):
@@ -90,8 +94,6 @@ class Networked(Linked):
     wake: a file that, once readable, ends every wait.
     """
 
-    HEAD = HEADER.size // 8
-
     def __init__(
         self, holders: int, stats: Stats, streams: Sequence[Stream], wake: int | None = None, patience: float = LONG
     ) -> None:
@@ -100,22 +102,21 @@ class Networked(Linked):
         self._patience = patience
         self._round = 0
 
-    def _swap(self, cause: str, message: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-        words = message.numel() - self.HEAD
-        if 8 * message.numel() > TENSOR:
+    def _swap(self, cause: str, parts: Sequence[torch.Tensor]) -> list[tuple[str, torch.Tensor]]:
+        words = sum(part.numel() for part in parts)
+        if 8 * words > TENSOR:
             raise ChannelError(f"a round of {words} words is too long for one message; use smaller batches")
-        inputs = [torch.empty_like(message) for _ in self._links]
-        tape.perform(self._pass, _CAUSES.index(cause), message, into=inputs, skip=self.HEAD)
-        return [(cause, into[self.HEAD :]) for into in inputs]
+        inputs = [torch.empty(words, dtype=torch.int64) for _ in self._links]
+        tape.perform(self._pass, _CAUSES.index(cause), *parts, into=inputs)
+        return [(cause, into) for into in inputs]
 
-    def _pass(self, cause: int, message: torch.Tensor, *inputs: torch.Tensor) -> None:
+    def _pass(self, cause: int, *tensors: torch.Tensor) -> None:
+        """Parts of a message, then a place for each of the other holders'."""
+        parts, inputs = tensors[: -len(self._links)], tensors[-len(self._links) :]
         self._round = (self._round + 1) & 0xFFFFFFFF
-        header = HEADER.pack(VERSION, cause, 0, self._round, message.numel() - self.HEAD)
-        view = raw(message)
-        view[: HEADER.size] = header
-        self._run(
-            [_Exchange(stream, view, raw(into), header) for stream, into in zip(self._links, inputs, strict=True)]
-        )
+        header = HEADER.pack(VERSION, cause, 0, self._round, inputs[0].numel())
+        out = joined([header, *map(raw, parts)])
+        self._run([_Exchange(stream, out, raw(into), header) for stream, into in zip(self._links, inputs, strict=True)])
 
     def _run(self, waiting: list[_Exchange]) -> None:
         until = time.monotonic() + self._patience

@@ -42,6 +42,14 @@ class Cancelled(ChannelError):
     """This side stopped waiting."""
 
 
+def joined(parts: Sequence[Buffer]) -> list[memoryview]:
+    """Parts as bytes; as one where they fit into a record of TLS."""
+    views = [view for part in parts if (view := memoryview(part).cast("B")).nbytes]
+    if len(views) > 1 and sum(view.nbytes for view in views) <= RECORD:
+        return [memoryview(b"".join(views))]
+    return views
+
+
 class Stream:
     """One end of a connection to `peer`.  wake: a file that, once readable, ends every wait."""
 
@@ -96,10 +104,7 @@ class Stream:
 
     def queue(self, *parts: Buffer) -> None:
         """Parts for `push` to write; they must not change before."""
-        views = [view for part in parts if (view := memoryview(part).cast("B")).nbytes]
-        if len(views) > 1 and sum(view.nbytes for view in views) <= RECORD:
-            views = [memoryview(b"".join(views))]
-        self._out.extend(views)
+        self._out.extend(joined(parts))
 
     @property
     def unsent(self) -> int:

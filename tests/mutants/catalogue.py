@@ -28,6 +28,7 @@ STEPS = "tests/steps/test_steps.py"
 FSS, FSS_BITS = f"{PROTOCOLS}/test_fss.py", f"{KERNELS}/test_fss_bits.py"
 SNN, SNN_KERNELS = f"{PROTOCOLS}/test_securenn.py", f"{KERNELS}/test_securenn.py"
 REMOTE = "tests/remote"
+REPEATED = f"{REMOTE}/test_steps.py"
 POLICY, INTRUDERS, FAULTS = f"{REMOTE}/test_policy.py", f"{REMOTE}/test_intruders.py", f"{REMOTE}/test_faults.py"
 
 
@@ -342,7 +343,7 @@ MUTANTS = [
     *remote(
         "replay",
         ("an owner is forgotten", "return Origin(self.owners | other.owners,", "return Origin(other.owners,", POLICY),
-        ("what is written into a value forgets", "if func._schema.is_mutable:", "if False:", POLICY),
+        ("what is written into a value forgets", "written = slots if func._schema.is_mutable else set()", "written = set()", POLICY),
     ),
     *remote(
         "worker",
@@ -367,14 +368,30 @@ MUTANTS = [
     ),
     *runtime(
         "links",
-        ("a round may be replayed", "header = HEADER.pack(VERSION, _CAUSES.index(cause), 0, self._round, words)", "header = HEADER.pack(VERSION, _CAUSES.index(cause), 0, 0, words)", f"{RUNTIME}/test_links.py"),
+        ("a round may be replayed", "header = HEADER.pack(VERSION, cause, 0, self._round, inputs[0].numel())", "header = HEADER.pack(VERSION, cause, 0, 0, inputs[0].numel())", f"{RUNTIME}/test_links.py"),
     ),
     *steps(
-        ("a repetition under the masks of the recording", "tape", "                int(x) + shift\n", "                int(x)\n"),
-        ("an opening is not told to its argument", "steps", "            share.body.opened, share.body.mask = body.opened.clone(), int(body.mask) + shift\n", "            share.body.opened, share.body.mask = body.opened.clone(), int(body.mask)\n"),
-        ("what was read changes later", "steps", "self.given = Body(self.end.clone())", "self.given = Body(self.end)"),
+        ("a repetition under the masks of the recording", "tape", "                return int(x) + shift\n", "                return int(x)\n"),
+        ("an opening is not told to its argument", "repeats", "            share.body.opened, share.body.mask = body.opened.clone(), int(body.mask) + shift\n", "            share.body.opened, share.body.mask = body.opened.clone(), int(body.mask)\n"),
+        ("what was read changes later", "repeats", "self._held, self._source = self._source.clone(), None", "self._held, self._source = self._source, None"),
+        ("what is kept changes later", "repeats", "        self._keep(1 - turn)\n", ""),
+        ("every run reads the same memory", "repeats", "turned=bool(self._turn)", "turned=False"),
+        ("parameters written in between are not seen", "repeats", "if body is not self._lent_of(turn):", "if self._lent_of(turn) is None:"),
         ("settings are not compared", "steps", "if settings != self._settings:", "if self._settings is None:"),
-        ("a recording that was not checked", "steps", "known.checked = same", "known.checked = same = True"),
+        ("a recording that was not checked", "steps", "or before.confirms(new)", "or True"),
         ("memory is used again too early", "tape", "                    last[start] = number\n", "                    last[start] = min(number, first[start] + 1)\n"),
+    ),
+    *remote(
+        "steps",
+        ("a worker does not check a recording", "not before.recording.confirms(new)", "False", REPEATED),
+        ("a worker repeats with whatever it is given", "if [kind(x) for x in arguments] != known.recording.kinds or not known.recording.fits():", "if False:", REPEATED),
+        ("public values are not compared", "        return all(map(torch.equal, self._buffers, other._buffers))\n", "        return True\n", REPEATED),
+        ("operations are not compared", "if self.operations != other.operations or len(self._buffers) != len(other._buffers):", "if False:", REPEATED),
+        ("a repeated step forgets whose data it has seen", "            replay.wrote(slot, origin)\n", "            pass\n", REPEATED),
+        ("whose data the recording had seen", "found = [inputs[n] if where == \"argument\" else replay.origin_of(n) for where, n in sorted(flow)]", "found = [replay.origin_of(n) for where, n in sorted(flow) if where != \"argument\"]", REPEATED),
+    ),
+    *remote(
+        "recorder",
+        ("recordings are never forgotten", "                weakref.finalize(new, self._over.append, number)\n", "                pass\n", REPEATED),
     ),
 ]  # fmt: skip

@@ -109,7 +109,7 @@ def alter(workers, name, cause):
 
     def altered(said, message):
         if said == cause:
-            message[channel.HEAD] ^= 1 << 5
+            message[0][0] ^= 1 << 5
         return honest(said, message)
 
     channel._swap = altered

@@ -9,6 +9,8 @@ from torch import nn
 import pysmpc as sy
 from pysmpc import tape
 from pysmpc.errors import RemoteError
+from pysmpc.remote import messages
+from pysmpc.remote.arguments import reference
 from pysmpc.remote.replay import Origin
 
 ULP = 2.0**-16
@@ -253,3 +255,54 @@ def test_whose_data_a_repeated_step_has_seen(workers, parties):
     training.run(1)  # the first batch again: now it went in, too
     parties.wait()
     assert "owner 0" in replay._origins[weight.cell.slot].owners
+
+
+def test_a_driver_that_repeats_with_something_else(workers, parties):
+    """A worker does not believe that a step fits."""
+    training = Training(parties)
+    training.run(6)
+    step, known = training.step, next(iter(training.step._known.values()))
+    recorder = parties.recorder
+    x, y = training.batches[0]
+    small = sy.encrypt(torch.ones(3, 6), parties)
+    out = sy.encrypt(torch.ones(()), parties)
+    del step
+    with recorder._lock:
+        inputs = [reference(small), reference(y)]
+        recorder._queue(messages.Repeat(recorder._regions[known][0], inputs, 10**6), (), None)
+    with pytest.raises(RemoteError, match="other arguments"):
+        parties.wait()
+    assert x.shape == (4, 6)
+    assert out.shape == ()
+
+
+def test_public_values_that_change_are_seen_however_large(workers, parties):
+    """Those that travel beside an operation, and those within."""
+    for size in (1, 700):
+        factors = [torch.full((size, 3), 1.0 + turn) for turn in range(9)]
+        turns = iter(factors)
+
+        def loss(out, target, turns=turns):
+            return squares(out, target) + (out[:1] * next(turns)).mean() * 0
+
+        training = Training(parties, loss=loss)
+        assert not any(training.run(6))
+        assert "random or changing" in training.step.reason
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        messages.Recorded(None, -1, False),
+        messages.Record(1, [], [], [], -1),
+        messages.Record(1, [], [], [], 7),
+        messages.Repeat(7, [], 0),
+    ],
+    ids=["end", "empty", "check", "repeat"],
+)
+def test_messages_out_of_place(workers, message):
+    with workers.connect() as parties:
+        x = sy.encrypt(torch.ones(2), parties)
+        parties.recorder._queue(message, (), None)
+        with pytest.raises(RemoteError):
+            sy.decrypt(x)

@@ -394,3 +394,64 @@ def test_an_error_leaves_no_recorder_behind():
     assert ring._address is address
     assert type(t.parties.session.party.dealer.next_stream) is int
     assert all(map(torch.equal, before, [sy.decrypt(p.detach()) for p in t.model.parameters()]))
+
+
+def test_what_was_read_or_kept_of_parameters_stays(twins):
+    """A repetition writes where an earlier one wrote: not under the eyes of whoever still looks there."""
+    ours, theirs = twins(mlp(), batches(2, 6))
+    step = sy.TrainStep(ours.model, ours.optimizer, squares)
+    kept, expected = [], []
+    for turn in range(12):
+        step(*ours.batches[turn % 2])
+        loop(theirs.model, theirs.optimizer, squares, *theirs.batches[turn % 2])
+        kept.append([p.window() for p in ours.model.parameters()])  # not read yet
+        expected.append(theirs.words())
+    assert step.repeats
+    for windows, words in zip(kept, expected, strict=True):
+        assert all(torch.equal(window.words(), each) for window, each in zip(windows, words, strict=True))
+
+
+def test_an_interrupted_repetition_changes_nothing(twins, monkeypatch):
+    ours, theirs = twins(mlp(), batches(1, 6))
+    step = sy.TrainStep(ours.model, ours.optimizer, squares)
+    for _ in range(6):
+        step(*ours.batches[0])
+        loop(theirs.model, theirs.optimizer, squares, *theirs.batches[0])
+    assert step.repeats
+    run = tape.Tape.run
+
+    def interrupted(self, *args, **options):
+        run(self, *args, **options)
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(tape.Tape, "run", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                step(*ours.batches[0])
+        assert_equal(ours, theirs)
+    for training in (ours, theirs):  # the streams of the interrupted steps are gone
+        training.parties.session.party.dealer._next_stream = 10**6
+    for _ in range(3):
+        loss = step(*ours.batches[0])
+        assert torch.equal(
+            loss.window().words(), loop(theirs.model, theirs.optimizer, squares, *theirs.batches[0]).window().words()
+        )
+        assert_equal(ours, theirs)
+    assert step.repeats
+
+
+def test_parameters_that_were_written_between_repetitions(twins):
+    ours, theirs = twins(mlp(), batches(1, 6))
+    step = sy.TrainStep(ours.model, ours.optimizer, squares)
+    new, kept = torch.randn(5, 6), []
+    for turn in range(12):
+        step(*ours.batches[0])
+        loop(theirs.model, theirs.optimizer, squares, *theirs.batches[0])
+        if turn % 3 == 2:
+            kept.append([p.window() for p in ours.model.parameters()])  # what is kept is not what is used
+            for training in (ours, theirs):
+                with torch.no_grad():
+                    training.model[0].weight.copy_(new * turn)
+        assert_equal(ours, theirs)
+    assert step.repeats
