@@ -15,6 +15,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NoReturn
 
 import torch
@@ -220,8 +221,22 @@ class Tape:
         elif outs and not _views(outs, tree_leaves((args, kwargs))):
             for each in outs:
                 self._made[each.untyped_storage().data_ptr()] = each.untyped_storage()
-            if func not in _EMPTY:
+            if func not in _EMPTY and (into := _into(func)) is not None:
+                self.note(_apply, into, args, {**kwargs, "out": outs[0]})
+            elif func not in _EMPTY:
                 self.note(_again, func, args, kwargs, outs)
+
+
+@cache
+def _into(func: Any) -> Any:
+    """The same operation with its result written to a tensor `out`; None if there is none."""
+    wanted = [(arg.name, str(arg.type)) for arg in func._schema.arguments]
+    for name in func.overloadpacket.overloads():
+        found = getattr(func.overloadpacket, name)
+        *args, last = found._schema.arguments
+        if last.name == "out" and [(arg.name, str(arg.type)) for arg in args] == wanted:
+            return found
+    return None
 
 
 def _apply(func: Any, args: Any, kwargs: Any) -> None:

@@ -86,17 +86,20 @@ class Stream:
         return count
 
     def read_into(self, data: memoryview) -> int:
-        """Bytes that were there."""
+        """Bytes that were there: a record of TLS comes at a time."""
+        receive, left = self.sock.recv_into, data
         try:
-            count = self.sock.recv_into(data)
+            while left.nbytes:
+                count = receive(left)
+                if not count:
+                    raise PeerLost(f"{self.peer} closed the connection")
+                left = left[count:]
         except _LATER:
-            return 0
+            pass
         except OSError as error:
             raise self._lost(error) from None
-        if not count:
-            raise PeerLost(f"{self.peer} closed the connection")
-        self.received += count
-        return count
+        self.received += data.nbytes - left.nbytes
+        return data.nbytes - left.nbytes
 
     def _lost(self, error: OSError) -> PeerLost:
         what = "vanished" if isinstance(error, ssl.SSLEOFError | ConnectionError) else f"is gone: {error}"
