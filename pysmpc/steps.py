@@ -29,6 +29,7 @@ from pysmpc.runtime.session import Session
 from pysmpc.tensor import WATCHERS, Cell, SecretTensor, flush
 
 WARM = 2  # calls before a step is recorded: optimizers make their state in the first
+KINDS = 16  # of arguments, of which the recordings are kept
 
 
 class TrainStep:
@@ -76,6 +77,9 @@ class TrainStep:
         if known is None:
             self._checked.discard(key)
         if key not in self._checked:
+            if x.session.recorder is not None and not x.session.recorder.room:
+                self.reason = "the workers keep as many recorded steps as they take"
+                return self._plainly(x, y)
             return self._record(key, x, y)
         assert known is not None
         self.repeats = True
@@ -158,6 +162,8 @@ class TrainStep:
             self._checked.add(key)
         else:
             new.pack()
+            if len(self._known) >= KINDS:
+                del self._known[next(iter(self._known))]
             self._known[key] = new
         return out
 

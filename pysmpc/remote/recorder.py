@@ -44,7 +44,7 @@ from pysmpc.remote.messages import (
     Restore,
     Slot,
 )
-from pysmpc.remote.steps import Region
+from pysmpc.remote.steps import LIMIT, Region
 from pysmpc.repeats import Recording
 from pysmpc.runtime.dealer import LocalFeed, SeedDealer
 from pysmpc.runtime.session import Session
@@ -286,6 +286,11 @@ class Recorder:
             return self._receive(number, count).sum(0).reshape(window.shape)
 
     # --- steps that are repeated ---
+
+    @property
+    def room(self) -> bool:
+        """Whether the workers take one more."""
+        return len(self._regions) < LIMIT
 
     @contextmanager
     def region(self, new: Recording, arguments: Sequence[SecretTensor], before: Recording | None) -> Iterator[None]:

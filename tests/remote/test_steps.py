@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 import pysmpc as sy
-from pysmpc import tape
+from pysmpc import steps, tape
 from pysmpc.errors import RemoteError
-from pysmpc.remote import messages
+from pysmpc.remote import messages, recorder
 from pysmpc.remote.arguments import reference
 from pysmpc.remote.replay import Origin
 
@@ -134,6 +134,28 @@ def test_recordings_go_with_what_was_recorded(workers, parties):
     del training
     sy.encrypt(torch.ones(1), parties)  # whatever comes next takes the word along
     assert recordings(workers, parties) == [0, 0, 0]
+
+
+def test_more_kinds_of_batches_than_are_kept(workers, parties, monkeypatch):
+    monkeypatch.setattr(steps, "KINDS", 2)
+    monkeypatch.setattr(recorder, "LIMIT", 3)
+    first, second = Training(parties), Training(parties)
+    for training in (first, second):
+        training.batches = [
+            [sy.encrypt(torch.randn(items, n), parties) for n in (6, 3)] for items in (2, 3, 4) for _ in range(5)
+        ]
+    assert [first.step(*batch) is not None and first.step.repeats for batch in first.batches][-1]
+    assert recordings(workers, parties) == [2, 2, 2]
+    for batch in second.batches:
+        second.step(*batch)
+    assert not second.step.repeats
+    assert "as many recorded steps" in second.step.reason
+    del first
+    second.step(*second.batches[0])
+    for batch in second.batches[1:5]:
+        second.step(*batch)
+    assert second.step.repeats
+    assert max(recordings(workers, parties)) <= 3
 
 
 def test_random_public_values_are_seen(workers, parties):
@@ -262,14 +284,14 @@ def test_a_driver_that_repeats_with_something_else(workers, parties):
     training = Training(parties)
     training.run(6)
     step, known = training.step, next(iter(training.step._known.values()))
-    recorder = parties.recorder
+    sender = parties.recorder
     x, y = training.batches[0]
     small = sy.encrypt(torch.ones(3, 6), parties)
     out = sy.encrypt(torch.ones(()), parties)
     del step
-    with recorder._lock:
+    with sender._lock:
         inputs = [reference(small), reference(y)]
-        recorder._queue(messages.Repeat(recorder._regions[known][0], inputs, 10**6), (), None)
+        sender._queue(messages.Repeat(sender._regions[known][0], inputs, 10**6), (), None)
     with pytest.raises(RemoteError, match="other arguments"):
         parties.wait()
     assert x.shape == (4, 6)
