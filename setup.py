@@ -70,7 +70,7 @@ def extension(name: str, sources: list[str]) -> Extension:
         depends=HEADERS,
         extra_compile_args=CFLAGS,
         extra_link_args=LDFLAGS,
-        libraries=["pthread"],
+        libraries=["pthread", "dl"],
     )
 
 

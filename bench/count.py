@@ -21,7 +21,7 @@ BUILD = ROOT / "build" / "count"
 FLAGS = ["-std=gnu11", "-O3", "-g0", "-fPIC", "-fvisibility=hidden", "-Wno-psabi"]
 SOURCES = [
     f"src/c/{name}.c"
-    for name in ("target_portable", "target_avx2", "rounds", "product", "matmul", "pool", "work", "prg")
+    for name in ("target_portable", "target_avx2", "rounds", "product", "direct", "matmul", "pool", "team", "work", "prg")
 ]
 TARGETS = ["portable", "avx2"] if platform.machine() == "x86_64" else ["portable"]
 
@@ -31,7 +31,7 @@ def build():
     BUILD.mkdir(parents=True, exist_ok=True)
     program = BUILD / "count"
     sources = [ROOT / source for source in [*SOURCES, "bench/count.c"]]
-    command = [os.environ.get("CC", "gcc"), *FLAGS, f"-I{ROOT / 'src/c'}", "-pthread", *sources, "-o", program]
+    command = [os.environ.get("CC", "gcc"), *FLAGS, f"-I{ROOT / 'src/c'}", "-pthread", *sources, "-ldl", "-o", program]
     subprocess.run(command, check=True)
     return program
 

@@ -2,10 +2,12 @@
  *
  * One job at a time: `taken` is held by the thread whose job it is, and anyone
  * who finds it held works alone, which is right both for a second Python thread
- * and for a task that itself asks for parallelism. A job lives on its owner's
- * stack; a worker enters it under the lock and is counted, and the owner
- * withdraws the job and waits for that count to fall to zero, so no worker can
- * see it afterwards.
+ * and for a task that itself asks for parallelism. Torch's threads do the job
+ * where they can be had (team.h), and otherwise workers of this file.
+ *
+ * A job lives on its owner's stack; a worker enters it under the lock and is
+ * counted, and the owner withdraws the job and waits for that count to fall to
+ * zero, so no worker can see it afterwards.
  *
  * An idle worker watches `jobs` for SPIN_NS, to be quick between the kernels of
  * one protocol step, and then sleeps, to leave the core to others. Workers are
@@ -21,7 +23,9 @@
 #include <stdint.h>
 #include <time.h>
 
-enum { MAX_THREADS = 64, SPIN_NS = 20000 };
+#include "team.h"
+
+enum { MAX_THREADS = 256, SPIN_NS = 20000 };
 
 typedef struct {
     void (*task)(void *ctx, size_t index);
@@ -59,7 +63,8 @@ static inline void relax(void) {
 #endif
 }
 
-static void work_on(job *j) {
+static void work_on(void *context) {
+    job *j = context;
     size_t i;
     while ((i = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed)) < j->tasks)
         j->task(j->ctx, i);
@@ -173,10 +178,12 @@ void psm_parallel(size_t tasks, void (*task)(void *ctx, size_t index), void *ctx
     int wanted = atomic_load(&threads) - 1;
 
     if (tasks > 1 && wanted > 0 && take()) {
-        start_workers(wanted);
-        publish(&j);
-        work_on(&j);
-        withdraw(&j);
+        if (!psm_team(wanted + 1, work_on, &j)) {
+            start_workers(wanted);
+            publish(&j);
+            work_on(&j);
+            withdraw(&j);
+        }
         atomic_store(&taken, 0);
     } else {
         work_on(&j);

@@ -10,7 +10,7 @@
  * runs its own tasks alone. */
 void psm_parallel(size_t tasks, void (*task)(void *ctx, size_t index), void *ctx);
 
-/* threads a job may use, the caller included; 1 until set, kept within 1..64.
+/* threads a job may use, the caller included; 1 until set, kept within 1..256.
  * Not to be called from inside a task. */
 void psm_set_threads(int threads);
 int psm_get_threads(void);

@@ -1,5 +1,11 @@
 """Steps that are split over threads give the same words however many there are."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 import torch
 
 from pysmpc import ring
@@ -48,3 +54,43 @@ def test_threads_agree(threads, rng):
         results.append(steps(KeySet(raw, 0, 2), KeySet(raw), z))
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
+
+
+def alone(program):
+    """What a program of its own prints, with two threads and `work`, which needs both."""
+    common = """
+import os, torch
+from pysmpc import ring
+torch.set_num_threads(2)
+ring.use_torch_threads()
+x = torch.ones(1 << 20, dtype=torch.int64)
+def work():
+    assert (ring.add(x, x).numpy() == 2).all()
+"""
+    done = subprocess.run([sys.executable, "-c", common + program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads by /proc")
+@pytest.mark.skipif(not torch.backends.openmp.is_available(), reason="torch has no team of OpenMP")
+def test_kernels_compute_with_torchs_threads():
+    before, after = alone("""
+x + x
+for _ in range(2):
+    print(len(os.listdir("/proc/self/task")))
+    work()
+""")
+    assert before == after
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is nothing to fork")
+def test_a_child_has_threads_of_its_own():
+    assert alone("""
+work()
+if (child := os.fork()) == 0:
+    for _ in range(3):
+        work()
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+""") == ["0"]

@@ -69,7 +69,7 @@ def view(x):
 
 
 def build(folder):
-    objects = [*(SOURCES / name for name in ("dispatch.c", "matmul.c", "pool.c")), DRIVER]
+    objects = [*(SOURCES / name for name in ("dispatch.c", "matmul.c", "pool.c", "team.c")), DRIVER]
     path = folder / "tiles.so"
     flags = ["-std=gnu11", "-O3", "-g1", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-fPIC", "-shared", "-pthread"]
     command = [COMPILER, *flags, "-DPSM_EMULATE_TILES", f"-I{SOURCES}", *objects, "-o", path]
