@@ -35,8 +35,7 @@ cdef extern from "dispatch.h" nogil:
     const char *const *psm_kernels_names()
 
 cdef extern from "matmul.h" nogil:
-    size_t psm_matmul_work(size_t m, size_t n, size_t k)
-    void psm_matmul(size_t m, size_t n, size_t k, psm_view a, psm_view b, u64 *c, ptrdiff_t ldc, int accumulate, u64 *work)
+    int psm_matmul(size_t m, size_t n, size_t k, psm_view a, psm_view b, u64 *c, ptrdiff_t ldc, int accumulate)
 
 cdef extern from "pool.h" nogil:
     void psm_set_threads(int threads)
@@ -250,7 +249,7 @@ def matmul(size_t m, size_t n, size_t k, size_t a, ptrdiff_t a_row, ptrdiff_t a_
            size_t b, ptrdiff_t b_row, ptrdiff_t b_col, size_t c, ptrdiff_t ldc, bint accumulate):
     """c (+)= a @ b; MemoryError where the packed tiles find no room."""
     cdef psm_view va, vb
-    cdef u64 *work
+    cdef int failed
     va.data = <const u64 *>a
     va.row = a_row
     va.col = a_col
@@ -258,10 +257,8 @@ def matmul(size_t m, size_t n, size_t k, size_t a, ptrdiff_t a_row, ptrdiff_t a_
     vb.row = b_row
     vb.col = b_col
     with nogil:
-        work = psm_work(0, psm_matmul_work(m, n, k))
-        if work is not NULL:
-            psm_matmul(m, n, k, va, vb, <u64 *>c, ldc, accumulate, work)
-    if work is NULL:
+        failed = psm_matmul(m, n, k, va, vb, <u64 *>c, ldc, accumulate)
+    if failed:
         raise MemoryError
 
 

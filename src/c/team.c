@@ -8,7 +8,10 @@
  * loaded here, and without torch there is no team.
  *
  * A region has the number of threads that torch's have, since the runtime ends the
- * threads that a smaller region does not need and starts them again for the next.
+ * threads that a smaller region does not need and starts them again for the next. It
+ * ends when all of them have come, even if there was nothing left to do. On a machine
+ * that has other work they may have to wait for a core for many times as long as a
+ * kernel takes; whoever had to wait for them that long does without them for a while.
  */
 #define _GNU_SOURCE
 #include "team.h"
@@ -17,12 +20,25 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <time.h>
 
-typedef void region(void (*task)(void *), void *ctx, unsigned threads, unsigned flags);
+/* ns that are not long to wait; how many times as long one does without */
+enum { LATE = 1000000, WITHOUT = 16 };
+
+typedef void region_call(void (*task)(void *), void *ctx, unsigned threads, unsigned flags);
+
+typedef struct {
+    void (*task)(void *ctx);
+    void *ctx;
+    pthread_t caller;
+    int64_t done; /* when the caller was */
+} region;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static region *parallel;
+static region_call *parallel;
 static atomic_int forked; /* the threads of the parent's team are not here */
+static _Atomic int64_t alone_until;
 
 static void find(void) {
 #ifdef RTLD_DEFAULT
@@ -38,9 +54,30 @@ static void in_child(void) { atomic_store(&forked, 1); }
 
 __attribute__((constructor)) static void at_load(void) { pthread_atfork(NULL, NULL, in_child); }
 
+static int64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void run(void *context) {
+    region *r = context;
+    r->task(r->ctx);
+    if (pthread_equal(r->caller, pthread_self())) r->done = now_ns();
+}
+
 int psm_team(int threads, void (*task)(void *ctx), void *ctx) {
     pthread_once(&once, find);
     if (!parallel || atomic_load(&forked)) return 0;
-    parallel(task, ctx, (unsigned)threads, 0);
+    int64_t start = now_ns();
+    if (start < atomic_load(&alone_until)) {
+        task(ctx);
+        return 1;
+    }
+    region r = {task, ctx, pthread_self(), 0};
+    parallel(run, &r, (unsigned)threads, 0);
+    int64_t end = now_ns(), waited = end - r.done;
+    /* the others' last tasks may take about as long as the caller's */
+    if (waited > LATE + (r.done - start)) atomic_store(&alone_until, end + WITHOUT * waited);
     return 1;
 }

@@ -264,7 +264,7 @@ MUTANTS = [
     ),
     *core(
         "product.c",
-        ("shares of the wrong mask", "multiply(p, p->x.opened, left ? y : mask,", "multiply(p, p->x.opened, left ? mask : y,", PRODUCTS),
+        ("shares of the wrong mask", "{p->y.opened, y}", "{y, p->y.opened}", PRODUCTS),
         ("padding is not zero", "out[j] = from < 0 ? 0 : b->data[from];", "out[j] = b->data[from < 0 ? 0 : from];", f"{KERNELS}/test_product.py"),
     ),
     *core(
