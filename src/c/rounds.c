@@ -7,7 +7,8 @@
 #include "dispatch.h"
 #include "pool.h"
 
-enum { GRAIN = 64, SMALL = 2 * GRAIN }; /* packed words a task: 4096 elements */
+/* packed words a task, of 64 elements: where an element takes a fraction of a nanosecond, and where it takes some */
+enum { GRAIN = 64, FINE = 16 };
 
 static psm_divisor psm_divisor_make(u64 d) {
     psm_divisor out = {0};
@@ -31,7 +32,7 @@ typedef struct {
     int flip, nodes;
     const u64 *in, *in2, *in3, *in4, *corrections;
     u64 *out, *out2;
-    size_t n, words, ranges;
+    size_t n, words, rows, ranges, grain;
 } step;
 
 typedef struct {
@@ -44,9 +45,9 @@ typedef struct {
 
 static part part_of(const step *s, size_t index) {
     part p;
-    p.row = index / s->ranges;
-    p.begin = index % s->ranges * GRAIN;
-    p.end = p.begin + GRAIN < s->words ? p.begin + GRAIN : s->words;
+    p.row = index % s->rows; /* what is public is read for one holder soon after the other */
+    p.begin = index / s->rows * s->grain;
+    p.end = p.begin + s->grain < s->words ? p.begin + s->grain : s->words;
     p.first = p.begin * 64;
     p.last = p.end * 64 < s->n ? p.end * 64 : s->n;
     p.key = s->h->keys ? s->h->keys + p.row : NULL;
@@ -59,9 +60,11 @@ static part part_of(const step *s, size_t index) {
 static void run(step *s, size_t rows, void (*task)(void *, size_t)) {
     s->k = psm_kernels_get();
     s->words = (s->n + 63) / 64;
-    s->ranges = (s->words + GRAIN - 1) / GRAIN;
+    s->rows = rows;
+    if (!s->grain) s->grain = GRAIN;
+    s->ranges = (s->words + s->grain - 1) / s->grain;
     /* waking a thread costs more than a small step */
-    if (rows * s->words <= SMALL)
+    if (rows * s->words <= 2 * s->grain)
         for (size_t i = 0; i < rows * s->ranges; i++) task(s, i);
     else
         psm_parallel(rows * s->ranges, task, s);
@@ -263,7 +266,7 @@ TASK(compare_deal_task) {
 }
 
 static void psm_step_compare_deal(const psm_holders *h, u64 base, int nodes, u64 *corrections, size_t n) {
-    STEP(compare_deal_task, 1, .base = base, .nodes = nodes, .out = corrections);
+    STEP(compare_deal_task, 1, .grain = FINE, .base = base, .nodes = nodes, .out = corrections);
 }
 
 TASK(compare_chunks_task) {
@@ -275,7 +278,7 @@ TASK(compare_chunks_task) {
 
 static void psm_step_compare_chunks(const psm_holders *h, u64 base, int nodes, const u64 *corrections,
                                     const u64 *c, u64 offset, u64 *state, u64 *message, size_t n) {
-    STEP(compare_chunks_task, h->count, .base = base, .nodes = nodes, .corrections = corrections, .in = c,
+    STEP(compare_chunks_task, h->count, .grain = FINE, .base = base, .nodes = nodes, .corrections = corrections, .in = c,
          .offset = offset, .out = state, .out2 = message);
 }
 
@@ -290,7 +293,7 @@ TASK(compare_nodes_task) {
 
 static void psm_step_compare_nodes(const psm_holders *h, u64 base, int nodes, const u64 *corrections,
                                    const u64 *opened, const u64 *state, u64 *sign, u64 *message, size_t n) {
-    STEP(compare_nodes_task, h->count, .base = base, .nodes = nodes, .corrections = corrections, .in = opened,
+    STEP(compare_nodes_task, h->count, .grain = FINE, .base = base, .nodes = nodes, .corrections = corrections, .in = opened,
          .in2 = state, .out = sign, .out2 = message);
 }
 
@@ -315,7 +318,7 @@ TASK(bit_deal_task) {
 }
 
 static void psm_step_bit_deal(const psm_holders *h, u64 rho, u64 stream, u64 *corrections, size_t n) {
-    STEP(bit_deal_task, 1, .base = stream, .other = rho, .out = corrections);
+    STEP(bit_deal_task, 1, .grain = FINE, .base = stream, .other = rho, .out = corrections);
 }
 
 static void psm_step_bit_share(const psm_holders *h, const u64 *beta, const u64 *rho, u64 *out, size_t n) {
@@ -332,7 +335,7 @@ TASK(select_deal_task) {
 
 static void psm_step_select_deal(const psm_holders *h, u64 base, u64 rho, const psm_divisor *d,
                           u64 *corrections, size_t n) {
-    STEP(select_deal_task, 1, .base = base, .other = rho, .d = d, .out = corrections);
+    STEP(select_deal_task, 1, .grain = FINE, .base = base, .other = rho, .d = d, .out = corrections);
 }
 
 TASK(select_finish_task) {
@@ -345,7 +348,7 @@ TASK(select_finish_task) {
 static void psm_step_select_finish(const psm_holders *h, u64 base, const psm_divisor *d, int flip,
                             const u64 *c, const u64 *beta, const u64 *rho, const u64 *corrections,
                             u64 *out, size_t n) {
-    STEP(select_finish_task, h->count, .base = base, .d = d, .flip = flip, .in = c, .in2 = beta,
+    STEP(select_finish_task, h->count, .grain = FINE, .base = base, .d = d, .flip = flip, .in = c, .in2 = beta,
          .in3 = rho, .corrections = corrections, .out = out);
 }
 
