@@ -53,14 +53,19 @@ static inline int mm_turn(size_t m, size_t n) {
     return MM_TURNS && 5 * turned < 4 * straight;
 }
 
+static inline void mm_add_row(const u64 *restrict x, u64 *restrict out) {
+    for (size_t j = 0; j < MM_NR; j++) out[j] += x[j];
+}
+
 /* c[i, j] (+)= tile[i][j], c through strides */
 static inline void mm_store(const u64 *tile, size_t rows, size_t cols,
                              u64 *c, ptrdiff_t row, ptrdiff_t col, int accumulate) {
     if (cols == MM_NR && col == 1) {
-        for (size_t i = 0; i < rows; i++)
-            for (size_t j = 0; j < MM_NR; j++)
-                c[(ptrdiff_t)i * row + (ptrdiff_t)j] = tile[i * MM_NR + j]
-                    + (accumulate ? c[(ptrdiff_t)i * row + (ptrdiff_t)j] : 0);
+        for (size_t i = 0; i < rows; i++, tile += MM_NR, c += row)
+            if (accumulate)
+                mm_add_row(tile, c);
+            else
+                memcpy(c, tile, MM_NR * sizeof(u64));
         return;
     }
     for (size_t i = 0; i < rows; i++)
