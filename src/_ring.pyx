@@ -41,9 +41,6 @@ cdef extern from "pool.h" nogil:
     void psm_set_threads(int threads)
     int psm_get_threads()
 
-cdef extern from "work.h" nogil:
-    u64 *psm_work(int slot, size_t words)
-
 cdef extern from "rounds.h" nogil:
     const psm_steps psm_steps_table
 

@@ -278,8 +278,8 @@ TASK(compare_chunks_task) {
 
 static void psm_step_compare_chunks(const psm_holders *h, u64 base, int nodes, const u64 *corrections,
                                     const u64 *c, u64 offset, u64 *state, u64 *message, size_t n) {
-    STEP(compare_chunks_task, h->count, .grain = FINE, .base = base, .nodes = nodes, .corrections = corrections, .in = c,
-         .offset = offset, .out = state, .out2 = message);
+    STEP(compare_chunks_task, h->count, .grain = FINE, .base = base, .nodes = nodes,
+         .corrections = corrections, .in = c, .offset = offset, .out = state, .out2 = message);
 }
 
 TASK(compare_nodes_task) {
@@ -293,8 +293,8 @@ TASK(compare_nodes_task) {
 
 static void psm_step_compare_nodes(const psm_holders *h, u64 base, int nodes, const u64 *corrections,
                                    const u64 *opened, const u64 *state, u64 *sign, u64 *message, size_t n) {
-    STEP(compare_nodes_task, h->count, .grain = FINE, .base = base, .nodes = nodes, .corrections = corrections, .in = opened,
-         .in2 = state, .out = sign, .out2 = message);
+    STEP(compare_nodes_task, h->count, .grain = FINE, .base = base, .nodes = nodes,
+         .corrections = corrections, .in = opened, .in2 = state, .out = sign, .out2 = message);
 }
 
 TASK(compare_root_task) {
@@ -348,8 +348,8 @@ TASK(select_finish_task) {
 static void psm_step_select_finish(const psm_holders *h, u64 base, const psm_divisor *d, int flip,
                             const u64 *c, const u64 *beta, const u64 *rho, const u64 *corrections,
                             u64 *out, size_t n) {
-    STEP(select_finish_task, h->count, .grain = FINE, .base = base, .d = d, .flip = flip, .in = c, .in2 = beta,
-         .in3 = rho, .corrections = corrections, .out = out);
+    STEP(select_finish_task, h->count, .grain = FINE, .base = base, .d = d, .flip = flip, .in = c,
+         .in2 = beta, .in3 = rho, .corrections = corrections, .out = out);
 }
 
 const psm_steps psm_steps_table = {
