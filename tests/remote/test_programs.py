@@ -54,7 +54,7 @@ def trained(parties, model, x, y, **options):
 
 @pytest.mark.parametrize("options", [{"lr": 0.05}, {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.01}])
 def test_training(workers, parties, options):
-    model, x, y = task(16, 12, 16, 8, 4)
+    model, x, y = task(16, 12, 16, 8, 4, steps=3, **options)
     everywhere(parties, lambda p: trained(p, model, x, y, **options), atol=32 * ULP)
     check_agreement(workers, parties)
 

@@ -50,15 +50,24 @@ def double_twin(module):
     return twin
 
 
-def task(batch, *sizes, margin=2.0**-11):
-    """(model, x, y) in which no ReLU is so near to 0 that rounding could turn it."""
+def task(batch, *sizes, margin=2.0**-11, steps=1, **options):
+    """(model, x, y) in which no ReLU is so near to 0 that rounding could turn it.
+
+    steps: of training by mean squared errors and SGD with these options, in all of which that is so.
+    """
     while True:
         model, x, y = mlp(*sizes), torch.randn(batch, sizes[0]), torch.randn(batch, sizes[-1])
-        value, nearest = representable(x), 1.0
-        for layer in double_twin(model):
-            if isinstance(layer, nn.ReLU):
-                nearest = min(nearest, float(value.abs().min()))
-            value = layer(value).detach()
+        twin, nearest = double_twin(model), 1.0
+        optimizer = torch.optim.SGD(twin.parameters(), **options)
+        for _ in range(steps):
+            value = representable(x)
+            for layer in twin:
+                if isinstance(layer, nn.ReLU):
+                    nearest = min(nearest, float(value.detach().abs().min()))
+                value = layer(value)
+            optimizer.zero_grad()
+            nn.functional.mse_loss(value, representable(y)).backward()
+            optimizer.step()
         if nearest > margin:
             return model, x, y
 
