@@ -72,10 +72,10 @@ int main(int argc, char **argv) {
     COUNT("product_deal", ROWS * DEPTH * COLUMNS, psm_product_deal(&all, &product, 9, out));
     COUNT("product_combine", ROWS * DEPTH * COLUMNS, psm_product_combine(&one, &product, 9, e, out));
     KERNEL(truncate_deal, keys, HOLDERS, 16, power, NULL, 1, 0, N, out, N);
-    KERNEL(truncate_mask, keys, 16, power.offset, 1, a, out, 0, N);
-    KERNEL(truncate_finish, keys, 16, power, 1, a, b, NULL, out, 0, N, N);
-    COUNT("truncate_finish drawn", N, k->truncate_finish(keys, 16, power, 1, a, NULL, NULL, out, 0, N, N));
-    COUNT("truncate_finish by 17", N, k->truncate_finish(keys, 16, by17, 1, a, b, NULL, out, 0, N, N));
+    KERNEL(truncate_mask, keys, 16, power.offset, 1, a, out, 0, 0, N);
+    KERNEL(truncate_finish, keys, 16, power, 1, a, 0, b, NULL, out, 0, N, N);
+    COUNT("truncate_finish drawn", N, k->truncate_finish(keys, 16, power, 1, a, 0, NULL, NULL, out, 0, N, N));
+    COUNT("truncate_finish by 17", N, k->truncate_finish(keys, 16, by17, 1, a, 0, b, NULL, out, 0, N, N));
     KERNEL(compare_deal, keys, HOLDERS, 32, 4, N, 0, WORDS, out, out2, out3);
     KERNEL(compare_chunks, keys, 32, 4, 1, b, a, 1, N, 0, WORDS, out2, out);
     KERNEL(compare_nodes, keys, 32, 4, 1, b, a, 0, WORDS, c, out2, out);

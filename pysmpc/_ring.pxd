@@ -35,8 +35,8 @@ cdef extern from "rounds.h" nogil:
         void (*deal_sum)(const psm_holders *h, u64 stream, u64 *out, size_t n) noexcept nogil
         void (*deal_take)(const psm_holders *h, u64 stream, u64 *acc, size_t n) noexcept nogil
         void (*truncate_deal)(const psm_holders *h, u64 base, psm_divisor d, const u64 *owed, u64 factor, u64 *corrections, size_t n) noexcept nogil
-        void (*truncate_mask)(const psm_holders *h, u64 base, u64 offset, u64 factor, const u64 *z, u64 *out, size_t n) noexcept nogil
-        void (*truncate_finish)(const psm_holders *h, u64 base, psm_divisor d, const u64 *c, const u64 *corrections, const u64 *x, u64 *out, size_t n) noexcept nogil
+        void (*truncate_mask)(const psm_holders *h, u64 base, u64 offset, u64 factor, const u64 *z, u64 *out, unsigned halves, size_t n) noexcept nogil
+        void (*truncate_finish)(const psm_holders *h, u64 base, psm_divisor d, const u64 *c, unsigned halves, const u64 *corrections, const u64 *x, u64 *out, size_t n) noexcept nogil
         void (*beaver_mul)(const psm_holders *h, const u64 *d, const u64 *y, const u64 *a, const u64 *e, u64 *z, size_t n) noexcept nogil
         void (*beaver_square)(const psm_holders *h, const u64 *d, const u64 *x, const u64 *a, u64 *z, size_t n) noexcept nogil
         void (*add)(const u64 *x, const u64 *y, u64 *out, size_t n) noexcept nogil

@@ -302,11 +302,19 @@ def truncate_deal(
     )
 
 
-def truncate_mask(keys: KeySet, base: int, offset: int, z: torch.Tensor, factor: int = 1) -> torch.Tensor:
-    """Holders: the message factor * z + offset + r, [rows, n]."""
+def truncate_mask(
+    keys: KeySet, base: int, offset: int, z: torch.Tensor, factor: int = 1, halves: int = 0
+) -> torch.Tensor:
+    """Holders: the message factor * z + offset + r, [rows, n].
+
+    halves: 0, or of how many holders upper halves are to be summed, two in a word: [rows, (n + 1) // 2].
+    """
     use_torch_threads()
-    out = torch.empty_like(z)
-    _beaver.truncate_mask(keys.native, base, offset, _address(z), out.data_ptr(), z.shape[1], _word(factor))
+    n = z.shape[1]
+    out = torch.empty_like(z) if not halves else empty(keys.rows, (n + 1) // 2)
+    if halves and n % 2:
+        out[:, -1:] = 0
+    _beaver.truncate_mask(keys.native, base, offset, _address(z), out.data_ptr(), n, _word(factor), halves)
     return out
 
 
@@ -317,9 +325,10 @@ def truncate_finish(
     c: torch.Tensor,
     corrections: torch.Tensor | None,
     x: torch.Tensor | None = None,
+    halves: int = 0,
 ) -> torch.Tensor:
-    """Holders: shares of the quotient from the opened c, plus x, [rows, n]."""
-    n = c.shape[1]
+    """Holders: shares of the quotient from the opened c, plus x, [rows, n].  halves: as of the messages; then with x."""
+    n = x.shape[1] if halves and x is not None else c.shape[1]
     out = empty(keys.rows, n)
     _beaver.truncate_finish(
         keys.native,
@@ -330,6 +339,7 @@ def truncate_finish(
         out.data_ptr(),
         n,
         _optional(x, keys.rows, n),
+        halves,
     )
     return out
 

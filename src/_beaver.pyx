@@ -41,14 +41,14 @@ def truncate_deal(Keys keys, u64 base, Divisor d not None, size_t corrections, s
         steps.truncate_deal(&keys.h, base, d.d, <const u64 *>owed, factor, <u64 *>corrections, n)
 
 
-def truncate_mask(Keys keys, u64 base, u64 offset, size_t z, size_t out, size_t n, u64 factor=1):
+def truncate_mask(Keys keys, u64 base, u64 offset, size_t z, size_t out, size_t n, u64 factor=1, unsigned halves=0):
     with nogil:
-        steps.truncate_mask(&keys.h, base, offset, factor, <const u64 *>z, <u64 *>out, n)
+        steps.truncate_mask(&keys.h, base, offset, factor, <const u64 *>z, <u64 *>out, halves, n)
 
 
-def truncate_finish(Keys keys, u64 base, Divisor d not None, size_t c, size_t corrections, size_t out, size_t n, size_t x=0):
+def truncate_finish(Keys keys, u64 base, Divisor d not None, size_t c, size_t corrections, size_t out, size_t n, size_t x=0, unsigned halves=0):
     with nogil:
-        steps.truncate_finish(&keys.h, base, d.d, <const u64 *>c, <const u64 *>corrections, <const u64 *>x, <u64 *>out, n)
+        steps.truncate_finish(&keys.h, base, d.d, <const u64 *>c, halves, <const u64 *>corrections, <const u64 *>x, <u64 *>out, n)
 
 
 def compare_sizes(size_t n, int nodes) -> tuple[int, int, int, int, int]:

@@ -97,10 +97,10 @@ typedef struct psm_kernels {
                           const u64 *owed, u64 factor, size_t begin, size_t end,
                           u64 *corrections, size_t n);
     void (*truncate_mask)(const psm_aes_key *key, u64 base, u64 offset, u64 factor, const u64 *z,
-                          u64 *out, size_t begin, size_t end);
+                          u64 *out, unsigned halves, size_t begin, size_t end);
     void (*truncate_finish)(const psm_aes_key *key, u64 base, psm_divisor d, int lead,
-                            const u64 *c, const u64 *corrections, const u64 *x, u64 *out,
-                            size_t begin, size_t end, size_t n);
+                            const u64 *c, unsigned halves, const u64 *corrections, const u64 *x,
+                            u64 *out, size_t begin, size_t end, size_t n);
     void (*truncate_local)(const u64 *z, unsigned f, int lead, u64 *out, size_t n);
 
     /* --- compare.inc.h; [begin, end) packed words -------------------------- */

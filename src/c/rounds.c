@@ -30,6 +30,7 @@ typedef struct {
     u64 base, other, offset, factor;
     const psm_divisor *d;
     int flip, nodes;
+    unsigned halves;
     const u64 *in, *in2, *in3, *in4, *corrections;
     u64 *out, *out2;
     size_t n, words, rows, ranges, grain;
@@ -142,27 +143,28 @@ static void psm_step_truncate_deal(const psm_holders *h, u64 base, psm_divisor d
 
 TASK(truncate_mask_task) {
     PART;
-    size_t at = p.row * s->n;
-    s->k->truncate_mask(p.key, s->base, p.lead ? s->offset : 0, s->factor, s->in + at, s->out + at,
-                        p.first, p.last);
+    size_t next = s->halves ? (s->n + 1) / 2 : s->n; /* words of a message */
+    s->k->truncate_mask(p.key, s->base, p.lead ? s->offset : 0, s->factor, s->in + p.row * s->n,
+                        s->out + p.row * next, s->halves, p.first, p.last);
 }
 
 static void psm_step_truncate_mask(const psm_holders *h, u64 base, u64 offset, u64 factor,
-                                   const u64 *z, u64 *out, size_t n) {
+                                   const u64 *z, u64 *out, unsigned halves, size_t n) {
     STEP(truncate_mask_task, h->count, .base = base, .offset = offset, .factor = factor, .in = z,
-         .out = out);
+         .out = out, .halves = halves);
 }
 
 TASK(truncate_finish_task) {
     PART;
-    s->k->truncate_finish(p.key, s->base, *s->d, p.lead, s->in, p.corrections,
+    s->k->truncate_finish(p.key, s->base, *s->d, p.lead, s->in, s->halves, p.corrections,
                           s->in2 ? s->in2 + p.row * s->n : NULL, s->out + p.row * s->n, p.first,
                           p.last, s->n);
 }
 
 static void psm_step_truncate_finish(const psm_holders *h, u64 base, psm_divisor d, const u64 *c,
-                                     const u64 *corrections, const u64 *x, u64 *out, size_t n) {
-    STEP(truncate_finish_task, h->count, .base = base, .d = &d, .in = c, .in2 = x,
+                                     unsigned halves, const u64 *corrections, const u64 *x, u64 *out,
+                                     size_t n) {
+    STEP(truncate_finish_task, h->count, .base = base, .d = &d, .in = c, .halves = halves, .in2 = x,
          .corrections = corrections, .out = out);
 }
 

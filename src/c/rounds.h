@@ -29,9 +29,11 @@ typedef struct {
 
     void (*truncate_deal)(const psm_holders *h, u64 base, psm_divisor d, const u64 *owed, u64 factor,
                           u64 *corrections, size_t n);
+    /* halves: 0, or how many holders there are in all, where messages are upper halves, two in
+     * each of (n + 1) / 2 words; of an odd n the last half is not written */
     void (*truncate_mask)(const psm_holders *h, u64 base, u64 offset, u64 factor, const u64 *z,
-                          u64 *out, size_t n);
-    void (*truncate_finish)(const psm_holders *h, u64 base, psm_divisor d, const u64 *c,
+                          u64 *out, unsigned halves, size_t n);
+    void (*truncate_finish)(const psm_holders *h, u64 base, psm_divisor d, const u64 *c, unsigned halves,
                             const u64 *corrections, const u64 *x, u64 *out, size_t n);
 
     void (*beaver_mul)(const psm_holders *h, const u64 *d, const u64 *y, const u64 *a, const u64 *e,

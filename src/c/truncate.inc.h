@@ -9,6 +9,12 @@
  *     floor(c / d) - quotient + [c < 2^63] * jump - offset / d
  * is floor(z / d) or that plus one, rounding up with probability (z mod d) / d.
  *
+ * Where d is large, the upper halves of the messages are enough: two of them travel in
+ * a word, and a word of sums holds c / 2^32, less at most n - 1 for what the n lower
+ * halves would have carried, and in every second half plus at most n - 1 that came from
+ * the half below.  That is c for another z, at most (2 n - 1) 2^31 away once the middle
+ * of what is unknown is added (psm_widen).  |z| is to be smaller by as much.
+ *
  * For d = 2^p the jump is 2^(64 - p) times the most significant bit of r, of which
  * shares mod 2^p are enough: with p <= 40 they are dealt in 40 bits.
  */
@@ -144,10 +150,25 @@ static void psm_truncate_deal(const psm_aes_key *keys, size_t holders, u64 base,
     }
 }
 
-/* out = factor * z + r (+ offset for the leading party): the message of one party */
+/* out = the upper halves of m words */
+static void psm_upper(const u64 *x, uint32_t *out, size_t m) {
+    for (size_t i = 0; i < m; i++) out[i] = (uint32_t)(x[i] >> 32);
+}
+
+/* out = m words whose upper halves were summed over the holders, two in a word.  Where that is
+ * a multiple of 2^32, 1 is taken from a random half of them: at a multiple of d the quotient
+ * is then as often too small as it is too large. */
+static void psm_widen(const uint32_t *halves, unsigned holders, u64 *out, size_t m) {
+    const u64 middle[2] = {(u64)holders << 31, (u64)1 << 31}, less[2] = {~holders & 1, 0};
+    for (size_t i = 0; i < m; i++)
+        out[i] = ((u64)halves[i] << 32) + middle[i % 2] - (less[i % 2] & halves[i] >> 30);
+}
+
+/* out = factor * z + r (+ offset for the leading party): the message of one party; its
+ * upper halves if `halves` is not 0 */
 static void psm_truncate_mask(const psm_aes_key *key, u64 base, u64 offset, u64 factor,
-                              const u64 *z, u64 *out, size_t begin, size_t end) {
-    u64 space[PSM_TILE];
+                              const u64 *z, u64 *out, unsigned halves, size_t begin, size_t end) {
+    u64 space[PSM_TILE], whole[PSM_TILE];
     for (size_t at = begin; at < end; at += PSM_TILE) {
         size_t m = end - at < PSM_TILE ? end - at : PSM_TILE;
         const u64 *x = z + at;
@@ -155,30 +176,37 @@ static void psm_truncate_mask(const psm_aes_key *key, u64 base, u64 offset, u64 
             for (size_t i = 0; i < m; i++) space[i] = factor * x[i];
             x = space;
         }
-        psm_prg_add(key, base, at, x, out + at, m);
+        u64 *to = halves ? whole : out + at;
+        psm_prg_add(key, base, at, x, to, m);
         if (offset)
-            for (size_t i = 0; i < m; i++) out[at + i] += offset;
+            for (size_t i = 0; i < m; i++) to[i] += offset;
+        if (halves) psm_upper(whole, (uint32_t *)out + at, m);
     }
 }
 
 /* One party's share of the quotient (plus its share `x` of something else, unless NULL);
- * corrections: of the holder who was sent them. */
+ * corrections: of the holder who was sent them.  halves: of how many holders c is sums of upper
+ * halves; 0 where it is whole. */
 static void psm_truncate_finish(const psm_aes_key *key, u64 base, psm_divisor d, int lead,
-                                const u64 *c, const u64 *corrections, const u64 *x, u64 *out,
-                                size_t begin, size_t end, size_t n) {
-    u64 space[2][PSM_TILE];
+                                const u64 *c, unsigned halves, const u64 *corrections, const u64 *x,
+                                u64 *out, size_t begin, size_t end, size_t n) {
+    u64 space[2][PSM_TILE], whole[PSM_TILE];
     for (size_t at = begin; at < end; at += PSM_TILE) {
         size_t m = end - at < PSM_TILE ? end - at : PSM_TILE;
         const u64 *quotient = psm_dealt(key, base + 1, at, m, corrections, space[0]);
-        const u64 *rest = corrections ? corrections + n : NULL, *jump = space[1];
+        const u64 *rest = corrections ? corrections + n : NULL, *jump = space[1], *opened = c + at;
+        if (halves) {
+            psm_widen((const uint32_t *)c + at, halves, whole, m);
+            opened = whole;
+        }
         if (psm_short_jump(d))
             psm_short_jump_shares(key, base + 2, d.power, at, m, rest, n, space[1]);
         else
             jump = psm_dealt(key, base + 2, at, m, rest, space[1]);
         for (size_t i = 0; i < m; i++)
-            out[at + i] = (jump[i] & ((c[at + i] >> 63) - 1)) - quotient[i];
+            out[at + i] = (jump[i] & ((opened[i] >> 63) - 1)) - quotient[i];
         if (lead) {
-            psm_public_quotients(d, c + at, space[0], m);
+            psm_public_quotients(d, opened, space[0], m);
             for (size_t i = 0; i < m; i++) out[at + i] += space[0][i];
         }
         if (x)

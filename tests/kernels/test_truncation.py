@@ -160,6 +160,34 @@ def test_updates(factor, d, n, rng):
         check(3, d, n, z, rng, factor, owes=True, adds=True)
 
 
+@pytest.mark.parametrize("n", [1, 2, 63, 64, 513, 4097])
+@pytest.mark.parametrize("holders", [2, 3, 5])
+@pytest.mark.parametrize("d", [1 << 38, 3 << 39])
+def test_upper_halves(d, holders, n, rng):
+    """Messages of halves are those of words, cut; what is opened of them divides like c with a middle for the rest."""
+    keys, divisor = [fresh_key() for _ in range(holders)], _beaver.Divisor(d)
+    factor, even, sums = 12345, (n + 1) // 2, [0] * ((n + 1) // 2)
+    for i in range(holders):
+        share, whole, out = Guarded(words(rng, n), 3), Guarded([0] * n, 1), Guarded([0] * even, 1)
+        given = holder(keys, i).native, BASE, divisor.offset, share.address
+        _beaver.truncate_mask(*given, whole.address, n, factor)
+        _beaver.truncate_mask(*given, out.address, n, factor, holders)
+        cut = [v >> 32 for v in whole.values()]
+        pairs = [low | high << 32 for low, high in zip(cut[::2], [*cut[1::2], 0], strict=False)]
+        assert out.values() == pairs
+        sums = [(a + b) & WORD for a, b in zip(sums, pairs, strict=True)]
+    lanes = [half for word in sums for half in (word & 0xFFFFFFFF, word >> 32)][:n]
+    less = [half >> 30 & 1 if i % 2 == 0 and holders % 2 == 0 else 0 for i, half in enumerate(lanes)]
+    c = [((h << 32) + (1 if i % 2 else holders) * 2**31 - less[i]) & WORD for i, h in enumerate(lanes)]
+    opened, halved = Guarded(c, 1), Guarded(sums, 1)
+    for i in range(holders):
+        x, out, expected = Guarded(words(rng, n), 1), Guarded([0] * n, 3), Guarded([0] * n, 1)
+        given = holder(keys, i).native, BASE, divisor
+        _beaver.truncate_finish(*given, opened.address, 0, expected.address, n, x.address)
+        _beaver.truncate_finish(*given, halved.address, 0, out.address, n, x.address, holders)
+        assert out.values() == expected.values()
+
+
 @pytest.mark.parametrize("n", LENGTHS)
 @pytest.mark.parametrize("bits", [1, 16, 37, 62])
 def test_local(bits, n, rng):

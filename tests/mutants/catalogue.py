@@ -90,6 +90,7 @@ MUTANTS = [
     *protocol(
         "truncation",
         ("streams that overlap", "MATERIAL = 16\n", "MATERIAL = 2\n", MASKING),
+        ("halves of small divisors", "return by >= (2 * holders - 1) << 34", "return by >= 1 << 30", f"{PROTOCOLS}/test_updates.py"),
         ("no offset", "ring.truncate_mask(keys, base, by_.offset, words)", "ring.truncate_mask(keys, base, 0, words)", TRUNCATION),
         ("dropped correction", "keys, base, by_, c, corrections), z.shape", "keys, base, by_, c, None), z.shape", TRUNCATION),
         ("both parties shift alike", "bits, rank == 0, out[row]", "bits, True, out[row]", TRUNCATION),
@@ -154,9 +155,11 @@ MUTANTS = [
     *core(
         "truncate.inc.h",
         ("off-by-one shift", "jump[i] = (r[i] >> 63) << (64 - d.power)", "jump[i] = (r[i] >> 63) << (63 - d.power)", f"{KERNELS}/test_truncation.py"),
-        ("missing carry", "(jump[i] & ((c[at + i] >> 63) - 1)) - quotient[i]", "jump[i] - quotient[i]", TRUNCATION),
+        ("missing carry", "(jump[i] & ((opened[i] >> 63) - 1)) - quotient[i]", "jump[i] - quotient[i]", TRUNCATION),
         ("missing sign extension", "(quotient + psm_divide(d, ~r) + 1) & negative", "(quotient + psm_divide(d, ~r)) & negative", f"{KERNELS}/test_truncation.py"),
-        ("truncated loop tail", "for (size_t i = 0; i < m; i++) out[at + i] += offset;", "for (size_t i = 0; i + 1 < m; i++) out[at + i] += offset;", TRUNCATION),
+        ("truncated loop tail", "for (size_t i = 0; i < m; i++) to[i] += offset;", "for (size_t i = 0; i + 1 < m; i++) to[i] += offset;", TRUNCATION),
+        ("halves without their middle", "middle[2] = {(u64)holders << 31, (u64)1 << 31}", "middle[2] = {0, 0}", f"{PROTOCOLS}/test_updates.py"),
+        ("halves that lean to one side", "less[2] = {~holders & 1, 0}", "less[2] = {0, 0}", f"{PROTOCOLS}/test_updates.py"),
         ("wrong stream number", "base + 2, at, jump, m);", "base + 1, at, jump, m);", TRUNCATION),
         ("missing sign of a share", "out[i] = 0 - ((0 - z[i]) >> f);", "out[i] = z[i] >> f;", TRUNCATION),
     ),

@@ -11,22 +11,49 @@ from pysmpc.protocols import products, truncation
 SIDE = 128  # SIDE * SIDE is products.LATE
 
 
-def check(opened, own, z, by):
-    above = opened - own - torch.div(z, by, rounding_mode="floor")
-    assert bool(((above == 0) | (above == 1)).all())
+def check(opened, own, z, by, spare=0.0):
+    """opened - own is z / by, rounded either way; spare: within so much more of a step."""
+    quotient = torch.div(z, by, rounding_mode="floor")
+    rest = (z - quotient * by).double() / by
+    above = opened - own - quotient
+    assert bool(((above - rest > -1 - spare) & (above - rest < 1 + spare)).all())
+
+
+def halves(holders, by):
+    """By how much more of a step an update may be off that opens upper halves only."""
+    return (2 * holders - 1) * 2**31 / by if truncation.halved(holders, by) else 0.0
 
 
 @pytest.mark.parametrize("factor", [1, -1, 5, -41943])
-@pytest.mark.parametrize("by", [1 << 16, 1 << 40, 1000])
+@pytest.mark.parametrize("by", [1 << 16, 1 << 36, 1 << 37, 1 << 40, 3 << 37, 1000])
 def test_update(setting, by, factor, rng):
     own, z = bounded_words(rng, 40, 150), bounded_words(rng, 45, 150)
     opened, cost = setting.run(
         lambda suite, party, x, y: tuple(suite.update_all(party, [(x, y, factor, by), (y, x, 1, by)])), own, z
     )
-    check(opened[0], own, factor * z, by)
-    check(opened[1], z, own, by)
-    declared = truncation.truncate_cost(setting.holders, 150, by)
+    check(opened[0], own, factor * z, by, halves(setting.holders, by))
+    check(opened[1], z, own, by, halves(setting.holders, by))
+    declared = truncation.update_cost(setting.holders, 150, by)
     assert cost == setting.costs(replace(declared + declared, rounds=1))
+
+
+@pytest.mark.parametrize("by", [1 << 37, 3 << 40])
+def test_upper_halves_over_the_whole_range(setting, by, rng):
+    """No catastrophe however large the dividend, an odd number of elements, and no lean to either side."""
+    n, most = 100_001, 2**62 - 2**36
+    z = torch.from_numpy(rng.integers(-most, most, (n,), endpoint=True))
+    z[:4] = torch.tensor([most, -most, most - 1, 1 - most])
+    own = bounded_words(rng, 30, n)
+    [opened], cost = setting.run(lambda suite, party, x, y: tuple(suite.update_all(party, [(x, y, 1, by)])), own, z)
+    check(opened, own, z, by, halves(setting.holders, by))
+    assert cost == setting.costs(truncation.update_cost(setting.holders, n, by))
+    assert truncation.update_cost(2, n, by).sent == 4 * (n + 1)
+    quotient = torch.div(z, by, rounding_mode="floor")
+    error = (opened - own - quotient).double() - (z - quotient * by).double() / by
+    if setting.name == "plaintext":  # rounds down
+        return
+    for every_second in (error[::2], error[1::2]):  # lower and upper halves of words; 7 deviations of a mean
+        assert abs(float(every_second.mean())) < 7 * float(error.std()) / (n / 2) ** 0.5
 
 
 def test_a_late_product(setting, rng):

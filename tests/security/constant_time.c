@@ -117,9 +117,11 @@ static void windows(const psm_kernels *k, size_t m, size_t n, size_t count) {
 
 static void truncations(const psm_kernels *k, psm_divisor by, size_t n) {
     CHECK(truncate_deal, keys, HOLDERS, 16, by, a, 7, 0, n, out, n);
-    CHECK(truncate_mask, keys, 16, by.offset, 7, a, out, 0, n);
+    CHECK(truncate_mask, keys, 16, by.offset, 7, a, out, 0, 0, n);
+    CHECK(truncate_mask, keys, 16, by.offset, 7, a, out, 2, 0, n);
     for (int lead = 0; lead < 2; lead++) {
-        CHECK(truncate_finish, keys, 16, by, lead, a, lead ? NULL : b, b, out, 0, n, n);
+        CHECK(truncate_finish, keys, 16, by, lead, a, 0, lead ? NULL : b, b, out, 0, n, n);
+        CHECK(truncate_finish, keys, 16, by, lead, a, 2, lead ? NULL : b, b, out, 0, n, n);
         CHECK(truncate_local, a, 16, lead, out, n);
     }
 }

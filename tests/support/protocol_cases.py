@@ -61,7 +61,7 @@ def turned(x):
 def updates(suite, party, x, y):
     """Of x by a product (whose c is never dealt, where it is large), and of y by x."""
     product = suite.matmul(party, Share(x.body, (x.numel, 1)), Share(y.body, (1, 1)))
-    return suite.update_all(party, [(x, product, -3, 1 << 20), (y, x, 5, 1000)])
+    return suite.update_all(party, [(x, product, -3, 1 << 20), (y, x, 5, 1000), (x, y, 1, 1 << 40)])
 
 
 def signed(run):
