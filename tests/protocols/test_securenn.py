@@ -6,6 +6,7 @@ import pytest
 import torch
 from securenn_settings import SECURENN
 from settings import EDGES, random_words
+from views import all_uniform
 
 from pysmpc import residues, ring
 from pysmpc.errors import PartyError
@@ -259,15 +260,6 @@ def symbols(message):
     return torch.cat([data & 0x7F, last.unsqueeze(2)], 2).reshape(-1, 64, 64)
 
 
-def surprise(counts):
-    """Standard deviations of chi-square from its mean."""
-    counts = counts.double()
-    expected = counts.sum() / counts.numel()
-    assert expected >= 50
-    free = counts.numel() - 1
-    return abs(float(((counts - expected) ** 2 / expected).sum()) - free) / (2 * free) ** 0.5
-
-
 def compared_in(seen):
     return [asked for cause, asked in seen if cause == "compare"]
 
@@ -282,20 +274,20 @@ def test_what_the_provider_sees_is_uniform(value, way):
     assert [cause for cause, _ in seen] == (["convert", "compare", "compare"] if way is securenn else ["compare"])
     for masked in (asked for cause, asked in seen if cause == "convert"):
         for words in (*masked, masked.sum(0)):
-            assert surprise(torch.bincount(words.contiguous().view(torch.uint8).to(torch.int64), minlength=256)) < 6
+            assert all_uniform([torch.bincount(words.contiguous().view(torch.uint8).to(torch.int64), minlength=256)])
     for asked in (asked for cause, asked in seen if cause == "compare"):
         one, other = symbols(asked[0]), symbols(asked[1])
         assert int(max(one.max(), other.max())) < 67
         for each in (one, other):  # each message alone: uniform over Z_67 at each place
-            assert surprise(torch.bincount(each.reshape(-1), minlength=67)) < 6
-            assert surprise(torch.bincount(each.permute(1, 0, 2).reshape(64, -1)[5], minlength=67)) < 6
+            rows = [each.reshape(-1), *each.permute(1, 0, 2).reshape(64, -1)]
+            assert all_uniform([torch.bincount(row, minlength=67) for row in rows])
         total = (one + other) % 67
         zero = total == 0
         assert int(zero.sum(1).max()) <= 1
         # beta' is a fair coin, and what is not zero any unit
         found = zero.any(1)
         assert abs(int(found.sum()) - n / 2) < 6 * (n / 4) ** 0.5
-        assert surprise(torch.bincount(total[~zero], minlength=67)[1:]) < 6
+        assert all_uniform([torch.bincount(total[~zero], minlength=67)[1:]])
 
 
 def test_the_place_of_the_zero_is_uniform_and_independent_of_the_secret(way):
@@ -303,7 +295,7 @@ def test_the_place_of_the_zero_is_uniform_and_independent_of_the_secret(way):
         counts = torch.zeros(64, dtype=torch.int64)
         for asked in compared_in(shown(torch.full((1 << 14,), value, dtype=torch.int64), way)):
             counts += ((symbols(asked[0]) + symbols(asked[1])) % 67 == 0).sum((0, 2))
-        assert surprise(counts) < 6
+        assert all_uniform([counts])
 
 
 def test_messages_to_the_provider_are_not_multiples_of_each_other(way):
@@ -312,8 +304,7 @@ def test_messages_to_the_provider_are_not_multiples_of_each_other(way):
         one, other = symbols(asked[0]), symbols(asked[1])
         joint = torch.bincount((one * 67 + other).reshape(-1), minlength=67 * 67).reshape(67, 67)
         sums = (torch.arange(67).reshape(-1, 1) + torch.arange(67)) % 67
-        for total in range(67):  # given the sum, the split is uniform
-            assert surprise(joint[sums == total]) < 6
+        assert all_uniform([joint[sums == total] for total in range(67)])  # given the sum, the split is uniform
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ import torch
 from protocol_cases import CASES, FSS_CASES
 from settings import Setting
 from twins import Owner, mlp
-from views import ALPHA, RUNS, Recorder, byte_counts, distinguished, record, tail, uniform
+from views import ALPHA, RUNS, Recorder, all_uniform, byte_counts, distinguished, record, tail
 
 from pysmpc import prg
 from pysmpc.prg import KeySet
@@ -104,9 +104,8 @@ def test_messages_between_processes_are_uniform(protocol, holders):
 
     own = [words for _, shares in Setting("threads", holders).everywhere(program) for words in shares]
     parts = [words for words in (*sent, *own) if words.numel() >= 1 << 9]
-    p = [uniform(byte_counts(w).sum(0)) for words in parts for w in (words, words[1:] - words[:-1])]
-    assert len(p) >= 2 * holders
-    assert min(p) * len(p) * RUNS >= ALPHA
+    assert len(parts) >= holders
+    assert all_uniform([byte_counts(w).sum(0) for words in parts for w in (words, words[1:] - words[:-1])])
 
 
 @pytest.mark.parametrize("holders", [2, 3])
@@ -235,8 +234,7 @@ def keys_are_good(count=1 << 19):
     if len(set(found)) < count:
         return False
     each = np.frombuffer(b"".join(found[: 1 << 14]), np.uint8).reshape(-1, 16)
-    p = [uniform(np.bincount(each[:, i], minlength=256)) for i in range(16)]
-    return min(p) * len(p) * RUNS >= ALPHA
+    return all_uniform([np.bincount(each[:, i], minlength=256) for i in range(16)])
 
 
 def test_keys_are_distinct_and_uniform():

@@ -116,10 +116,17 @@ def tail(statistic, freedom):
 
 
 def uniform(counts):
-    """p-value of counts having come from uniform bytes."""
+    """p-value of counts having come from uniform bytes, or other symbols."""
+    counts = np.asarray(counts)
     expected = counts.sum() / counts.size
     assert expected >= 5, "too few words for the test to tell anything"
     return tail(float(((counts - expected) ** 2 / expected).sum()), counts.size - 1)
+
+
+def all_uniform(rows):
+    """Whether each of some counts may have come from uniform symbols; it is one of the RUNS comparisons."""
+    p = [uniform(counts) for counts in rows]
+    return min(p) * len(p) * RUNS >= ALPHA
 
 
 def alike(first, second):
