@@ -51,8 +51,8 @@ class Recorder:
     def _noting(self, receive, name):
         def receiving(words):
             out = receive(words)
-            kept = self.public if self._next.pop(0) else self.dealt
-            kept[f"{len(kept)} by the {name}"] = out[: self.most].clone()
+            kept, whose = (self.public, "all") if self._next.pop(0) else (self.dealt, "the last")
+            kept[f"{len(kept)} by the {name} for {whose}"] = out[: self.most].clone()
             return out
 
         return receiving
@@ -83,6 +83,7 @@ class Recorder:
             if len(rows) > 1:
                 view[f"{name}, summed"] = words[rows].sum(0)
         if missing != self._holders - 1:
+            assert not view.keys() & self.dealt.keys()
             view |= self.dealt
         return {name: words for name, words in view.items() if words.numel()}
 
