@@ -15,6 +15,7 @@ from pysmpc.shares import Bit, Share
 
 #: A false alarm in any of RUNS comparisons is rarer than ALPHA in all (Bonferroni).
 ALPHA, RUNS = 1e-6, 1000
+CHUNK = 1 << 19  # words that are counted at once
 
 
 class Recorder:
@@ -81,7 +82,7 @@ class Recorder:
         for name, words in self.shared.items():
             view |= {f"{name} of {i}": words[i] for i in rows}
             if len(rows) > 1:
-                view[f"{name}, summed"] = words[rows].sum(0)
+                view[f"{name}, summed without {missing}"] = words[rows].sum(0)
         if missing != self._holders - 1:
             assert not view.keys() & self.dealt.keys()
             view |= self.dealt
@@ -105,15 +106,18 @@ def byte_counts(words):
     if len(words) < 1 << 15:
         columns = words.view(np.uint8).reshape(-1, 8)
         return np.stack([np.bincount(columns[:, i], minlength=256) for i in range(8)])
-    columns = words.view(np.uint16).reshape(-1, 4)
-    pairs = [np.bincount(columns[:, i], minlength=1 << 16).reshape(256, 256) for i in range(4)]
-    return np.stack([pair.sum(axis) for pair in pairs for axis in (0, 1)])
+    pairs = np.zeros((4, 1 << 16), np.int64)
+    for start in range(0, len(words), CHUNK):
+        columns = words[start : start + CHUNK].view(np.uint16).reshape(-1, 4)
+        for i in range(4):
+            pairs[i] += np.bincount(columns[:, i], minlength=1 << 16)
+    return np.stack([pair.reshape(256, 256).sum(axis) for pair in pairs for axis in (0, 1)])
 
 
 def tail(statistic, freedom):
-    """Probability that a chi-square variable is at least as large."""
-    half = torch.tensor([freedom / 2, statistic / 2], dtype=torch.float64)
-    return float(torch.special.gammaincc(half[0], half[1])) if freedom else 1.0
+    """Probability that a chi-square variable is at least as large; elementwise."""
+    half = torch.as_tensor(np.asarray(freedom) / 2), torch.as_tensor(np.asarray(statistic, float) / 2)
+    return np.where(np.asarray(freedom) > 0, torch.special.gammaincc(*half).numpy(), 1.0)
 
 
 def uniform(counts):
@@ -121,7 +125,7 @@ def uniform(counts):
     counts = np.asarray(counts)
     expected = counts.sum() / counts.size
     assert expected >= 5, "too few words for the test to tell anything"
-    return tail(float(((counts - expected) ** 2 / expected).sum()), counts.size - 1)
+    return float(tail(((counts - expected) ** 2 / expected).sum(), counts.size - 1))
 
 
 def all_uniform(rows):
@@ -131,53 +135,59 @@ def all_uniform(rows):
 
 
 def alike(first, second):
-    """p-value of two rows of counts having come from one distribution; rare values count as one."""
+    """p-values, row by row, of two arrays of counts having come from one distribution; rare values count as one."""
     rare = first + second < 20
-    first = np.append(first[~rare], first[rare].sum()).astype(float)
-    second = np.append(second[~rare], second[rare].sum()).astype(float)
-    seen = first + second > 0
-    first, second = first[seen], second[seen]
-    if len(first) < 2:
-        return 1.0
-    up = np.sqrt(second.sum() / first.sum())
-    return tail(float(((first * up - second / up) ** 2 / (first + second)).sum()), len(first) - 1)
+    first, second = (
+        np.column_stack([np.where(rare, 0, counts), np.where(rare, counts, 0).sum(1)]).astype(float)
+        for counts in (first, second)
+    )
+    both = first + second
+    up = np.sqrt(second.sum(1) / first.sum(1)).reshape(-1, 1)
+    terms = (first * up - second / up) ** 2 / np.maximum(both, 1)
+    return tail(terms.sum(1), (both > 0).sum(1) - 1)
 
 
 def features(view, pairs):
-    """Words to test: each part of a view, differences of neighbours, and (pairs) of parts of one length."""
+    """Words to test: each part of a view, differences of neighbours, and (pairs) of parts of one length.
+
+    Yields a name, and a function that computes the words.
+    """
     names = list(view)
     for i, name in enumerate(names):
         words = view[name]
-        yield name, words
+        yield name, lambda words=words: words
         if words.numel() > 1:
-            yield f"neighbours in {name}", words[1:] - words[:-1]
+            yield f"neighbours in {name}", lambda words=words: words[1:] - words[:-1]
         for other in names[:i] if pairs else ():
-            if view[other].shape == words.shape:
-                yield f"{name} less {other}", words - view[other]
+            more = view[other]
+            if more.shape == words.shape:
+                yield f"{name} less {other}", lambda words=words, more=more: words - more
                 if "compare" in name and "compare" in other:
-                    yield f"{name} xor {other}", words ^ view[other]
+                    yield f"{name} xor {other}", lambda words=words, more=more: words ^ more
 
 
-def compare(first, second, pairs, words):
-    """{what: p-value} that views of different secrets are of one distribution, and their parts uniform."""
-    assert list(first) == list(second), "the program's course depends on the secret"
-    found = {}
-    for (name, a), (_, b) in zip(features(first, pairs), features(second, pairs), strict=True):
-        assert a.shape == b.shape, "sizes depend on the secret"
-        if a.numel() < 64:
-            continue  # tells nothing
-        a, b = byte_counts(a), byte_counts(b)
-        for byte in range(8):
-            found[f"byte {byte} of {name}, compared"] = alike(a[byte], b[byte])
-        if words and name in first and a.sum() >= 5 * 256:
-            found |= {f"{name}, uniform": uniform(a.sum(0)), f"{name} of the other, uniform": uniform(b.sum(0))}
+def p_values(name, first, second, part):
+    """{what: p-value} of words of two views; part: they ought to be uniform mod 2^64 besides."""
+    assert first.shape == second.shape, "sizes depend on the secret"
+    if first.numel() < 64:
+        return {}  # tells nothing
+    a, b = byte_counts(first), byte_counts(second)
+    found = {f"byte {byte} of {name}, compared": p for byte, p in enumerate(alike(a, b).tolist())}
+    if part and a.sum() >= 5 * 256:
+        found |= {f"{name}, uniform": uniform(a.sum(0)), f"{name} of the other, uniform": uniform(b.sum(0))}
     return found
 
 
-def distinguished(first, second, pairs=True, words=True):
+def distinguished(first, second, pairs=True, words=True, known=None):
     """What tells two views apart, by a bound that chance does not reach; nothing, for a protocol that hides.
 
     pairs: differences of parts, too.  words: every part ought to be uniform mod 2^64.
+    known: p-values of other views of the same two runs, for what they have in common.
     """
-    found = compare(first, second, pairs, words)
+    assert list(first) == list(second), "the program's course depends on the secret"
+    known, found = {} if known is None else known, {}
+    for (name, a), (_, b) in zip(features(first, pairs), features(second, pairs), strict=True):
+        if name not in known:
+            known[name] = p_values(name, a(), b(), words and name in first)
+        found |= known[name]
     return {name: p for name, p in found.items() if p * len(found) * RUNS < ALPHA}
