@@ -1,5 +1,5 @@
 """Millions of products and comparisons of values of every size: no error above one step, no
-wrong bit.  The slow ones have the sizes that are promised; the others one in sixteen or four."""
+wrong bit.  The slow ones have the sizes that are promised; the others at most one in sixteen."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def test_products(holders, n, rng):
         assert bool((above[exact % STEP == 0] == 0).all())
 
 
-@sized(1 << 20, 1 << 18)
+@sized(1 << 22, 1 << 18)
 @pytest.mark.parametrize("holders", [2, 3])
 def test_comparisons(holders, n, rng):
     """Signs of the whole ring; and x < y for |x|, |y| up to 2^45, of which many differ by a step."""
@@ -52,7 +52,7 @@ def test_comparisons(holders, n, rng):
         assert torch.equal(bits, (x < 0).to(torch.int64))
 
 
-@sized(1 << 20, 1 << 17)
+@sized(1 << 22, 1 << 17)
 @pytest.mark.parametrize("holders", [2, 3])
 def test_relus(holders, n, rng):
     setting = Setting("virtual", holders)
