@@ -1,6 +1,7 @@
 """Parties that fail, freeze and vanish: the driver learns which one and why, the others stay ready."""
 
 import contextlib
+import logging
 import os
 import resource
 import signal
@@ -337,13 +338,16 @@ def test_batches_with_bytes_changed(workers, rng):
         assert torch.equal(sy.decrypt(sy.encrypt(torch.ones(2), again)), torch.ones(2))
 
 
-def test_operations_out_of_order(workers):
+def test_operations_out_of_order(workers, caplog):
+    """A gap in their numbers ends the session, and the workers' logs say so."""
+    caplog.set_level(logging.INFO, "pysmpc.worker")
     parties = workers.connect()
     parties.link._first = parties.link._next = 5
     sy.encrypt(torch.ones(4), parties)
     with pytest.raises(ChannelError):
         parties.wait()
     parties.close()
+    until(lambda: any("sent operation 5 after" in getattr(record, "reason", "") for record in caplog.records))
 
 
 def test_a_driver_that_does_not_wait(workers, monkeypatch):

@@ -179,6 +179,24 @@ def test_the_session_of_a_driver_is_checked(office):
             workers.connect(holders=["alice", "bob"])
 
 
+@pytest.mark.parametrize(
+    ("holder", "roles", "providers"),
+    [
+        ("bob", {"carol": "provider"}, ["crypto_provider"]),
+        ("crypto_provider", {"carol": "provider", "crypto_provider": "holder"}, ["crypto_provider", "carol"]),
+    ],
+    ids=["a provider that nobody named", "a provider that holds shares"],
+)
+def test_who_deals_is_the_holders_choice(office, holder, roles, providers):
+    """Where the workers that a driver chose are willing, too."""
+    options = {name: {"role": role} for name, role in roles.items()} | {"": {"providers": providers}}
+    with (
+        Workers(office.folder, ("alice", "bob", "carol"), options=options) as workers,
+        pytest.raises(RemoteError, match=r"alice takes crypto_provider.* and nobody else"),
+    ):
+        workers.connect(holders=["alice", holder], provider="carol")
+
+
 def test_a_worker_of_the_wrong_name(workers, office):
     config = workers.config()
     config.workers = {**config.workers, "alice": config.workers["bob"], "bob": config.workers["alice"]}
