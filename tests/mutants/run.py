@@ -74,12 +74,13 @@ def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[s
 def outcome(files: str, target: str = "") -> tuple[str, str]:
     """('caught', by which test), ('survives', '') or ('breaks', why): an error is not a test that fails."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--timeout=120"]
-    out = run([*command, *files.split()], **({"PYSMPC_TARGET": target} if target else {}))
-    failed = [line.split(" - ")[0].removeprefix("FAILED ") for line in out.stdout.splitlines() if "FAILED " in line]
+    out = run([*command, *files.split()], COLUMNS="400", **({"PYSMPC_TARGET": target} if target else {}))
+    failed = [line.removeprefix("FAILED ") for line in out.stdout.splitlines() if line.startswith("FAILED ")]
     if out.returncode == 0:
         return "survives", ""
     if out.returncode == 1 and failed:
-        return "caught", failed[0].split("::")[-1]
+        test, _, why = failed[0].partition(" - ")
+        return "caught", test.split("::")[-1] + ", which timed out" * ("Timeout" in why)
     if out.returncode < 0:
         return "caught", f"ended by signal {-out.returncode}"
     return "breaks", (out.stdout + out.stderr).strip()[-300:]
