@@ -327,7 +327,10 @@ def truncate_finish(
     x: torch.Tensor | None = None,
     halves: int = 0,
 ) -> torch.Tensor:
-    """Holders: shares of the quotient from the opened c, plus x, [rows, n].  halves: as of the messages; then with x."""
+    """Holders: shares of the quotient from the opened c, plus x, [rows, n].
+
+    halves: as of the messages; there must be an x then.
+    """
     n = x.shape[1] if halves and x is not None else c.shape[1]
     out = empty(keys.rows, n)
     _beaver.truncate_finish(

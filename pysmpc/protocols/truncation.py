@@ -80,9 +80,10 @@ def update_all(party: Party, updates: Sequence[Update]) -> list[Share]:
     """own + factor * z / by for each (own, z, factor, by), all in one round; own is whole and of z's elements.
 
     As `truncate`, of factor * z.  By a large divisor (`halved`) messages are upper halves only, 4
-    bytes an element: the result is within 1 1/8 of the quotient, for |z| <= 2^62 - 2^36.  Where z is a product whose c was not dealt, it never is:
-    holders open c = factor * (z - a b) + offset + s, which is the same for r = s - factor * a b,
-    and the dealer knows both.
+    bytes an element: the result is within 1 1/8 of the quotient, for |z| <= 2^62 - 2^36.
+    Where z is a product whose c was not dealt, it never is: holders open
+    c = factor * (z - a b) + offset + s, which is the same for r = s - factor * a b, and the
+    dealer knows both.
     """
     keys = party.dealer.keys
     pieces, messages = [], []
