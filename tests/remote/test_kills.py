@@ -2,7 +2,8 @@
 
     pytest -m slow -s tests/remote/test_kills.py
 
-50 moments for each of alice, bob, the crypto provider and the driver; a line every ten.
+50 moments for each of alice, bob, the crypto provider and the driver; a line every ten.  Every other run trains with
+`sy.TrainStep`, so that what is killed is recording steps, or repeating them.
 """
 
 import contextlib
@@ -58,7 +59,7 @@ def resting(processes, folder):
     for number in range(4):  # where the machine has no time for everybody, somebody is called silent
         start = time.monotonic()
         with contextlib.suppress(PysmpcError), processes.connect() as parties:
-            kills.train(parties, folder / str(number))
+            kills.train(parties, folder / str(number), repeated=number % 2 == 1)
             lasts = time.monotonic() - start
     time.sleep(1.0)
     return descriptors(processes, processes.processes), lasts
@@ -73,7 +74,7 @@ def _kind(error, victim):
     return f"{type(error).__name__}: {victim}" if str(error).startswith(f"{victim}: ") else type(error).__name__
 
 
-def _kill_a_worker(processes, victim, delay, folder, whole):
+def _kill_a_worker(processes, victim, delay, folder, whole, repeated):
     """(errors that the driver met, seconds from the kill to the first)."""
     killed, errors, delayed, found = [], [], 0.0, None
 
@@ -87,7 +88,7 @@ def _kill_a_worker(processes, victim, delay, folder, whole):
         start = time.monotonic()
         try:
             with processes.connect() as parties:
-                found = kills.train(parties, folder)
+                found = kills.train(parties, folder, repeated=repeated)
         except PysmpcError as error:
             now = time.monotonic()
             timer.join()
@@ -113,7 +114,8 @@ def test_workers_killed_at_random_moments(processes, whole, victim, tmp_path, rn
     kinds, slowest = {}, 0.0
     before = kills.alive()
     for number in range(MOMENTS):
-        errors, delayed = _kill_a_worker(processes, victim, rng.uniform(0, lasts), tmp_path / f"run{number}", whole)
+        folder, repeated = tmp_path / f"run{number}", number % 2 == 1
+        errors, delayed = _kill_a_worker(processes, victim, rng.uniform(0, lasts), folder, whole, repeated)
         for kind in [_kind(error, victim) for error in errors] or ["it had ended"]:
             kinds[kind] = kinds.get(kind, 0) + 1
         slowest = max(slowest, delayed)
@@ -130,15 +132,15 @@ def test_workers_killed_at_random_moments(processes, whole, victim, tmp_path, rn
 def test_drivers_killed_at_random_moments(processes, whole, tmp_path, rng):
     expected, _ = resting(processes, tmp_path)
 
-    def begin(folder):
+    def begin(folder, repeated):
         here, there = kills.context.Pipe()
-        process = kills.Forked(kills.drive, processes.config, folder, there)
+        process = kills.Forked(kills.drive, processes.config, folder, repeated, there)
         there.close()
         assert here.poll(300)
         assert here.recv() == "up"
         return process, here
 
-    process, pipe = begin(tmp_path / "second")
+    process, pipe = begin(tmp_path / "second", True)
     start = time.monotonic()
     assert is_whole([torch.from_numpy(each) for each in pipe.recv()], whole)
     lasts = time.monotonic() - start
@@ -147,13 +149,13 @@ def test_drivers_killed_at_random_moments(processes, whole, tmp_path, rng):
     before = kills.alive()
     for number in range(MOMENTS):
         folder = tmp_path / f"run{number}"
-        process, pipe = begin(folder)
+        process, pipe = begin(folder, number % 2 == 1)
         time.sleep(rng.uniform(0, lasts))
         process.kill()
         process.wait(LIMIT)
         early += process.poll() == -signal.SIGKILL
         pipe.close()
-        process, pipe = begin(folder)
+        process, pipe = begin(folder, number % 2 == 1)
         assert pipe.poll(300)
         assert is_whole([torch.from_numpy(each) for each in pipe.recv()], whole)
         process.wait(LIMIT)

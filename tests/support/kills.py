@@ -3,6 +3,7 @@
 Connections, configurations and the command are those of `LocalWorkers`.
 """
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -20,7 +21,7 @@ from pysmpc.remote.local import LocalWorkers
 from pysmpc.remote.parties import RemoteParties
 from pysmpc.runtime import checkpoint
 
-STEPS, EVERY = 4, 2
+STEPS, EVERY = 8, 4  # of a TrainStep the third and the fourth are recorded, and the last four are repetitions
 
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["pysmpc.cli", "pysmpc.remote.worker", "pysmpc.remote.parties", "torch.nn.functional"])
@@ -88,8 +89,11 @@ def task():
         return mlp(8, 6, 3), torch.randn(12, 8), torch.randn(12, 3)
 
 
-def train(parties, folder, driver="scientist"):
-    """STEPS steps in all, from the last checkpoint on; the parameters at the end."""
+def train(parties, folder, driver="scientist", repeated=False):
+    """STEPS steps in all, from the last checkpoint on; the parameters at the end.
+
+    repeated: by a TrainStep.  Rounding is exact: the weights are the same, to the bit.
+    """
     model, x, y = task()
     net = sy.encrypt(model, parties, rounding="nearest")
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
@@ -97,21 +101,29 @@ def train(parties, folder, driver="scientist"):
     if checkpoint.known(Path(folder) / driver):
         done = sy.load(net, optimizer, folder)["step"]
     a, b = (sy.encrypt(each, parties, rounding="nearest") for each in (x, y))
-    for step in range(done, STEPS):
-        optimizer.zero_grad()
-        loss = F.mse_loss(net(a), b)
-        loss.backward()
-        optimizer.step()
-        if step % EVERY == EVERY - 1:
-            sy.save(net, optimizer, folder, step=step + 1)
-            sy.decrypt(loss.detach())
+    step = sy.TrainStep(net, optimizer, F.mse_loss) if repeated else functools.partial(as_written, net, optimizer)
+    for number in range(done, STEPS):
+        loss = step(a, b)
+        if number % EVERY == EVERY - 1:
+            sy.save(net, optimizer, folder, step=number + 1)
+            sy.decrypt(loss)
+    assert not repeated or done or step.repeats, step.reason
     return [sy.decrypt(p) for p in net.parameters()]
 
 
-def drive(config, folder, pipe):
+def as_written(net, optimizer, x, y):
+    """A step."""
+    optimizer.zero_grad()
+    loss = F.mse_loss(net(x), y)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+def drive(config, folder, repeated, pipe):
     """A driver that is a process of its own."""
     torch.set_num_threads(1)
     pipe.send("up")
     with RemoteParties(config) as parties:
-        found = train(parties, folder)
+        found = train(parties, folder, repeated=repeated)
     pipe.send([each.numpy() for each in found])
