@@ -186,8 +186,8 @@ def test_records_of_whole_sessions(count, kinds, office, rng, tmp_path):
                 time.sleep(0.01)
             counts.append(len(os.listdir("/proc/self/fd")))
             if number % 10 == 9:
-                kinds = {name: len(each) for name, each in errors.items()}
-                print(f"{number + 1} cases: {kinds}; slowest {slowest:.1f} s; {counts[-1]} descriptors", flush=True)
+                met = {name: len(each) for name, each in errors.items()}
+                print(f"{number + 1} cases: {met}; slowest {slowest:.1f} s; {counts[-1]} descriptors", flush=True)
         assert max(counts[-3:]) <= min(counts) + 4, counts
     assert errors or count < 10
 
