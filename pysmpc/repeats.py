@@ -1,7 +1,7 @@
 """A step of a program that is recorded once and then repeated, at one process of a session.
 
-What it reads and changes has memory of its own: arguments are copied in, and what it
-leaves behind is copied out, so that nothing a user holds ever changes.  In between runs
+What it reads and changes has memory of its own, which nothing outside refers to: arguments
+are copied in, and what it leaves behind is copied out, so that nothing a user holds ever changes.  In between runs
 a tape, under fresh stream numbers.  All processes of a session record the same steps:
 a driver, who has no share, only keeps account of scales, streams and openings.
 """
@@ -28,9 +28,13 @@ _SLOTS = [name for name in Body.__slots__ if name not in ("words", "n", "serial"
 
 @dataclass
 class _Input:
-    """An argument of a recorded step: the memory that it is copied to."""
+    """An argument of a recorded step: the memory that it is copied to.
+
+    value: what the step is recorded with.  body: its content, as the step begins.
+    """
 
     value: SecretTensor
+    body: Body
     words: torch.Tensor
     opened: torch.Tensor | None
 
@@ -47,11 +51,10 @@ class _Input:
             body.mask = Given(share.body.mask, place)
         cell = Cell(body, x.cell.scale, x.cell.unit, x.session)
         copy = SecretTensor(cell, x.shape, Share(body, x.shape).strides, 0, x.dtype)
-        return cls(copy, body.words, opened)
+        return cls(copy, body, body.words, opened)
 
-    def take(self, x: SecretTensor) -> int:
+    def take(self, share: Share) -> int:
         """Copy another argument in; the stream of its mask, if it was opened."""
-        share = _source(x)
         self.words.copy_(share.words())
         if self.opened is None:
             return 0
@@ -62,10 +65,22 @@ class _Input:
 
     def give(self, x: SecretTensor, shift: int) -> None:
         """The opening that a step made of its argument stays with the argument."""
-        share, body = _source(x), self.value.cell.body
+        share, body = _source(x), self.body
         if self.opened is None and body.opened is not None and share.dense and share.body.opened is None:
             assert body.mask is not None
             share.body.opened, share.body.mask = body.opened.clone(), int(body.mask) + shift
+
+    def leave(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Go on with memory of its own: [(what it had, what it has)].  Others may keep what was recorded with."""
+        body = Body(self.words.clone())
+        moved = [(self.words, body.words)]
+        if self.body.opened is not None:
+            body.opened, body.mask = self.body.opened.clone(), self.body.mask
+            moved.append((self.body.opened, body.opened))
+        self.body, self.words = body, body.words
+        if self.opened is not None:
+            self.opened = body.opened
+        return moved
 
 
 def _source(x: SecretTensor) -> Share:
@@ -122,12 +137,26 @@ class _State:
         """What an odd run reads and writes, an even one writes and reads."""
         return self.words, self.end
 
-    def ended(self) -> None:
-        """The recording has come to its end."""
+    def ended(self, made: set[int]) -> None:
+        """The recording has come to its end.
+
+        made: where memory starts that the recording made, and that no other state ends in.
+        """
         self.cell.settle()
         end = self.cell.body.words
+        start = end.untyped_storage().data_ptr()
         whole = end.storage_offset() == 0 and end.untyped_storage().nbytes() == self.words.untyped_storage().nbytes()
-        self.end = end if whole and end is not self.words and end.is_contiguous() else end.clone()
+        if whole and start in made and end.is_contiguous():
+            made.remove(start)
+            self.end = end
+        else:  # what did not change, or is what another value was
+            self.end = end.clone()
+
+    def leave(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Go on with memory of its own: [(what it had, what it has)].  Others may keep what the recording made."""
+        had = self.pair
+        self.words, self.end = (each.clone() for each in had)
+        return list(zip(had, self.pair, strict=True))
 
     def take(self, turn: int) -> None:
         """Have the cell's value in one of the pair, and the other free."""
@@ -165,6 +194,7 @@ class Recording:
     inputs: what stands for its arguments while it is recorded.  states: what it changes.
     noted: whether this process has work to repeat; a driver has none.  log: keep the
     messages that are moved, for `confirms`.  refused: why it cannot be repeated, if it cannot.
+    written: which of its arguments it changes in place; such a step is refused.
     """
 
     def __init__(
@@ -182,12 +212,14 @@ class Recording:
         self._turn = 0  # of each state's pair, which one is read next
         self.seen = Seen([mine.value.cell for mine in self.inputs], self.states)
         self.refused: str | None = None
+        self.written = [False] * len(self.inputs)
         self.cost = Stats()
         self.streams = 0
         self._dealer = cast(SeedDealer, session.party.dealer)
         self._tape = Tape(self._dealer.next_stream, log)
         self._noted = noted
-        self._result: SecretTensor
+        self._result: Share
+        self._kind: SecretTensor
         self._others: list[tuple[Cell, Body]] = []
 
     @contextmanager
@@ -201,17 +233,22 @@ class Recording:
             yield
         self.cost = self.session.stats - before
         self.streams = self._dealer.next_stream - self._tape.first
+        for mine in self.inputs:
+            if mine.body.mask is not None:
+                mine.body.mask = int(mine.body.mask)  # whoever keeps it has no part in repetitions
         self._others = self.seen.end()
         changed = any(s.cell.scale != s.scale or s.end.shape != s.words.shape for s in self.states)
+        self.written = [mine.value.cell in self.seen.written for mine in self.inputs]
         found = self._tape.refused or self.seen.refused or ("a state changes its scale or size" if changed else None)
         self.refused = self.refused or found
 
     def end(self, result: SecretTensor) -> None:
         """All of the step has run, and this came of it."""
-        self._result = result
-        result.window().words()
+        share, self._kind = result.window(), result
+        self._result = Share.of(share.words().clone(), result.shape, share.scale)
+        made = self._tape.made()
         for state in self.states:
-            state.ended()
+            state.ended(made)
 
     def first(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
         """What came of the recording itself, given to its arguments; a copy of the result.  Once, after `recorded`."""
@@ -219,10 +256,10 @@ class Recording:
         return self._finish()
 
     def pack(self) -> None:
-        """Use memory anew within the step.  Once, before the first repetition."""
-        openings = [body.opened for mine in self.inputs if (body := mine.value.cell.body).opened is not None]
-        pinned = [self._result.window().body.words, *openings]
-        self._tape.pack(pinned, [state.pair for state in self.states])
+        """Use memory anew within the step, and none that others refer to.  Once, after `first`."""
+        moved = [pair for mine in self.inputs for pair in mine.leave()]
+        moved += [pair for state in self.states for pair in state.leave()]
+        self._tape.pack([self._result.words()], moved, [state.pair for state in self.states])
 
     def fits(self) -> bool:
         """Whether what the step reads beside its arguments is what it was, or can be copied in."""
@@ -242,7 +279,7 @@ class Recording:
 
     def _run(self, arguments: Sequence[SecretTensor], first: int) -> None:
         """Repeat the work, with streams from `first` on."""
-        given = [mine.take(x) for mine, x in zip(self.inputs, arguments, strict=True)]
+        given = [mine.take(_source(x)) for mine, x in zip(self.inputs, arguments, strict=True)]
         for state in self.states:
             state.take(self._turn)
         self._tape.run(first, given, turned=bool(self._turn))
@@ -252,13 +289,14 @@ class Recording:
 
         The other kept its messages, and is not finished.  Nothing is sent.
         """
-        given = [mine.take(each.value) for mine, each in zip(self.inputs, other.inputs, strict=True)]
+        bodies = [each.body for each in other.inputs]
+        given = [mine.take(Share(body, (body.n,))) for mine, body in zip(self.inputs, bodies, strict=True)]
         self._turn = 0
         for mine, theirs in zip(self.states, other.states, strict=True):
             mine.free()
             mine.words.copy_(theirs.words)
         same = self.streams == other.streams and self._tape.run(other._tape.first, given, other._tape.log)
-        same = same and torch.equal(self._result.window().words(), other._result.window().words())
+        same = same and torch.equal(self._result.words(), other._result.words())
         return same and all(torch.equal(a.end, b.end) for a, b in zip(self.states, other.states, strict=True))
 
     def _finish(self) -> SecretTensor:
@@ -266,7 +304,7 @@ class Recording:
         self._turn = 1 - self._turn
         for state in self.states:
             state.lend(self._turn)
-        share, x = self._result.window(), self._result
+        share, x = self._result, self._kind
         return SecretTensor.of(Share.of(share.words().clone(), x.shape, share.scale), x.session, x.unit, x.dtype)
 
     def _give(self, arguments: Sequence[SecretTensor], shift: int) -> None:
@@ -277,7 +315,7 @@ class Recording:
 def kind(x: SecretTensor) -> Any:
     """What a recording supposes of an argument."""
     share = _source(x)
-    return tuple(x.shape), x.dtype, x.cell.scale, x.unit, share.dense and share.body.opened is not None
+    return id(x.session), tuple(x.shape), x.dtype, x.cell.scale, x.unit, share.dense and share.body.opened is not None
 
 
 class Seen:
@@ -285,23 +323,31 @@ class Seen:
 
     def __init__(self, inputs: list[Cell], states: list[_State]) -> None:
         self.refused: str | None = None
+        self.written: set[Cell] = set()
         self._limit = Body(torch.empty((0, 0), dtype=torch.int64)).serial
+        self._inputs = set(inputs)
         self._mine = {id(cell.body) for cell in [*inputs, *(state.cell for state in states)]}
         self._others: dict[int, tuple[Cell, Body, dict[str, Any]]] = {}
 
     def __call__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        self.look(args, kwargs)
+        self.look(func, args, kwargs)
         return SecretTensor.__torch_dispatch__(func, types, args, kwargs)
 
-    def look(self, args: Any, kwargs: Any) -> None:
-        """Arguments of an operation that is about to run."""
+    def look(self, func: Any, args: Any, kwargs: Any) -> None:
+        """An operation is about to run on these arguments."""
         for x in torch.utils._pytree.tree_leaves((args, kwargs)):
             if isinstance(x, SecretTensor) and not x.session.plain:
                 cell = x.cell
+                if x.session.suite.lanes != 1:
+                    self.refused = "what integrity='mac' checks is kept from call to call"
                 if id(cell) not in self._others and id(cell.body) not in self._mine and cell.body.serial < self._limit:
                     facts = {name: getattr(cell.body, name) for name in _SLOTS}
                     facts["compacted"] = dict(cell.body.compacted)
                     self._others[id(cell)] = cell, cell.body, facts
+        if func._schema.is_mutable:
+            self.written |= self._inputs & {x.cell for x in _changed(func, args, kwargs)}
+            if self.written:
+                self.refused = "a step changes its arguments in place"
 
     def end(self) -> list[tuple[Cell, Body]]:
         """The others; what was learned of them during the recording is forgotten, as its memory will be used again."""
@@ -311,3 +357,13 @@ class Seen:
             for name, value in facts.items():
                 setattr(body, name, value)
         return [(cell, body) for cell, body, _ in self._others.values()]
+
+
+def _changed(func: Any, args: Any, kwargs: Any) -> list[SecretTensor]:
+    """The secrets that an operation writes to."""
+    found = [
+        kwargs.get(arg.name) if place >= len(args) else args[place]
+        for place, arg in enumerate(func._schema.arguments)
+        if arg.alias_info is not None and arg.alias_info.is_write
+    ]
+    return [x for x in torch.utils._pytree.tree_leaves(found) if isinstance(x, SecretTensor)]

@@ -149,8 +149,8 @@ class Tape:
         logged = iter(log or ())
 
         def moved(x: Any) -> Any:
-            if type(x) is Fresh:
-                return int(x) + shift
+            if type(x) is Fresh:  # one of an earlier recording stays
+                return int(x) + shift if x >= self.first else int(x)
             if type(x) is Given:
                 return given[x.place]
             return tuple(map(moved, x)) if type(x) is tuple else x
@@ -170,17 +170,27 @@ class Tape:
                     call(*args)
         return next(logged, None) is None
 
-    def pack(self, pinned: Iterable[torch.Tensor], pairs: Sequence[tuple[torch.Tensor, torch.Tensor]] = ()) -> None:
+    def made(self) -> set[int]:
+        """Where memory starts that was made since the recording began."""
+        return set(self._made)
+
+    def pack(
+        self,
+        pinned: Iterable[torch.Tensor],
+        moved: Sequence[tuple[torch.Tensor, torch.Tensor]] = (),
+        pairs: Sequence[tuple[torch.Tensor, torch.Tensor]] = (),
+    ) -> None:
         """Let memory that is no longer needed at one call serve later ones, as it does where memory is freed.
 
-        pinned: what was made during the recording and is still read after a run.  pairs: memory, whole and of one
-        size, that is exchanged in every other run.
+        pinned: what was made during the recording and is still read after a run.  moved: memory, and other of its
+        size that takes its place.  pairs: such memory that is exchanged in every other run.
         """
-        for tensor in [*pinned, *(each for pair in pairs for each in pair)]:
+        for tensor in [*pinned, *(old for old, _ in moved)]:
             self._made.pop(tensor.untyped_storage().data_ptr(), None)
         plan = Plan(self._made, [(args, self._uses.get(i)) for i, (_, args, _) in enumerate(self._calls)])
-        self._calls = [(call, plan.moved(args), marked) for call, args, marked in self._calls]
-        self._kept = [plan.moved(each) for each in self._kept]
+        away = Exchange({old.untyped_storage().data_ptr(): new.untyped_storage() for old, new in moved})
+        self._calls = [(call, away.moved(plan.moved(args)), marked) for call, args, marked in self._calls]
+        self._kept = [away.moved(plan.moved(each)) for each in self._kept]
         self._made = {}
         places = {a.untyped_storage().data_ptr(): b.untyped_storage() for x, y in pairs for a, b in ((x, y), (y, x))}
         turn = Exchange(places)

@@ -174,7 +174,7 @@ class Recorder:
             sent_args = [encode(x, buffers) for x in args]
             sent_kwargs = {name: encode(x, buffers) for name, x in kwargs.items()}
             if self._region is not None:
-                self._region.seen.look(args, kwargs)
+                self._region.seen.look(func, args, kwargs)
             self._depth += 1
             try:
                 out = SecretTensor.__torch_dispatch__(func, (), args, kwargs)

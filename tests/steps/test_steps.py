@@ -455,3 +455,112 @@ def test_parameters_that_were_written_between_repetitions(twins):
                     training.model[0].weight.copy_(new * turn)
         assert_equal(ours, theirs)
     assert step.repeats
+
+
+class Keeping(nn.Module):
+    """A module with buffers that become an argument, a result, another buffer, and a secret from outside."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = mlp()
+        self.outside = None
+        for name, shape in (("input", (4, 6)), ("output", (4, 3)), ("again", (4, 3)), ("constant", (3,))):
+            self.register_buffer(name, torch.zeros(shape))
+
+    def forward(self, x):
+        out = self.inner(x)
+        with torch.no_grad():
+            self.again.copy_(self.output)
+            self.input.copy_(x)
+            self.output.copy_(out.detach())
+            self.constant.copy_(self.outside)
+        return out + self.input.sum() * 0
+
+
+def test_buffers_that_are_what_other_values_are(twins):
+    """No memory is exchanged that is more than one value's."""
+    ours, theirs = twins(Keeping(), batches(3, 6))
+    for each in (ours, theirs):
+        each.model.outside = sy.encrypt(torch.arange(3.0), each.parties)
+    step = sy.TrainStep(ours.model, ours.optimizer, squares)
+    for turn in range(13):
+        mine = step(*ours.batches[turn % 3])
+        other = loop(theirs.model, theirs.optimizer, squares, *theirs.batches[turn % 3])
+        assert torch.equal(sy.decrypt(mine), sy.decrypt(other))
+        assert_equal(ours, theirs)
+        for a, b in zip(ours.model.buffers(), theirs.model.buffers(), strict=True):
+            assert torch.equal(sy.decrypt(a), sy.decrypt(b)), turn
+    assert step.repeats
+    assert torch.equal(sy.decrypt(ours.model.outside), torch.arange(3.0))
+
+
+class Leaving(nn.Module):
+    """A module that keeps what it saw."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.seen = mlp(), []
+
+    def forward(self, x):
+        weight = self.inner[0].weight.detach()
+        self.seen.append((x, torch.zeros_like(weight).copy_(weight)))
+        return self.inner(x)
+
+
+def test_what_a_recorded_step_leaves_behind_does_not_change():
+    t = Training(Leaving(), batches(3, 6), lambda p: torch.optim.SGD(p, lr=0.1))
+    step = sy.TrainStep(t.model, t.optimizer, squares)
+    turn = 0
+    while not step.repeats:
+        seen = [(sy.decrypt(x), sy.decrypt(w)) for x, w in t.model.seen]
+        step(*t.batches[turn % 3])
+        turn += 1
+    for more in range(4):
+        step(*t.batches[(turn + more) % 3])
+    assert step.repeats
+    assert len(seen) == len(t.model.seen) >= 4
+    for before, now in zip(seen, t.model.seen, strict=True):
+        for a, b in zip(before, now, strict=True):
+            assert torch.equal(a, sy.decrypt(b))
+            assert torch.allclose(sy.decrypt(b * 1.0), a, atol=0.001)  # nor its openings
+
+
+class Changing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = mlp()
+
+    def forward(self, x):
+        return self.inner(x.mul_(0.5))
+
+
+def test_arguments_that_a_step_changes(twins):
+    ours, theirs = twins(Changing(), batches(2, 6))
+    step = sy.TrainStep(ours.model, ours.optimizer, squares)
+    for turn in range(8):
+        step(*ours.batches[turn % 2])
+        loop(theirs.model, theirs.optimizer, squares, *theirs.batches[turn % 2])
+        assert not step.repeats
+        for (a, _), (b, _) in zip(ours.batches, theirs.batches, strict=True):
+            assert torch.equal(sy.decrypt(a), sy.decrypt(b))
+    assert "in place" in step.reason
+
+
+def test_arguments_of_a_finer_scale_are_repeated(twins):
+    ours, theirs = twins(mlp(), batches(2, 6))
+    for each in (ours, theirs):
+        each.batches = [(x * 0.5, y) for x, y in each.batches]
+    step = sy.TrainStep(ours.model, ours.optimizer, squares)
+    for turn in range(8):
+        step(*ours.batches[turn % 2])
+        loop(theirs.model, theirs.optimizer, squares, *theirs.batches[turn % 2])
+    assert step.repeats, step.reason
+    assert_equal(ours, theirs)
+
+
+def test_arguments_of_other_parties():
+    t = training()
+    step = ready(t)
+    others = sy.virtual("alice", "bob")
+    with pytest.raises((ValueError, RuntimeError, sy.errors.PysmpcError)):
+        step(*(sy.encrypt(torch.ones(shape), others) for shape in ((4, 6), (4, 3))))
