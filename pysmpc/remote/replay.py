@@ -168,6 +168,7 @@ class Replay:
     def run(self, operation: Operation, buffers: Iterator[torch.Tensor]) -> None:
         """One operation; `open` and fetches are the worker's business."""
         self._count += 1
+        self._steps.about(operation)
         if isinstance(operation, Call):
             self._call(operation, buffers)
         elif isinstance(operation, Drop):
@@ -202,7 +203,7 @@ class Replay:
         for slot in slots:
             origin |= self._origins[slot]
         written = slots if func._schema.is_mutable else set()
-        self._steps.look(args, kwargs, slots, written)
+        self._steps.look(func, args, kwargs, slots, written)
         for slot in written:
             self.wrote(slot, origin)
         try:
@@ -239,6 +240,7 @@ class Replay:
     def restore(self, operation: Restore, take: Callable[[str, Slot], tuple[torch.Tensor, Origin]] | None) -> None:
         """Shares of a checkpoint go to slots.  take: None where there are none, at the provider."""
         self._count += 1
+        self._steps.about(operation)
         session = self._under(operation.suite)
         for key, slot in operation.values.items():
             words, origin = torch.empty((0, math.prod(slot.shape)), dtype=torch.int64), NOBODY
@@ -254,6 +256,7 @@ class Replay:
         Its shares, counted as a round; under codes the value under a mask that the driver knows, or the
         mask alone where a holder does not permit it.
         """
+        self._steps.about(operation)
         if (state := state_of(self.session)) != operation.state:
             raise RemoteError(f"this party's program stands at {state}, the driver's at {operation.state}")
         value = window(operation.ref, self.cell(operation.ref.slot))

@@ -9,7 +9,7 @@ would have sent and come to in place of the second.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,13 @@ from pysmpc.errors import ChannelError, RemoteError
 from pysmpc.remote.arguments import window
 from pysmpc.remote.messages import Call, Drop, Flush, Forget, Operation, Record, Recorded, Ref, Repeat, Seq
 from pysmpc.repeats import Recording, Seen, kind
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor import Cell, SecretTensor
 
 if TYPE_CHECKING:
     from pysmpc.remote.replay import Origin, Replay
 
 LIMIT = 64  # recordings at a worker, of a session
+LONGEST = 1 << 14  # operations of a step: a recording keeps all that they use until it ends
 
 
 class Region:
@@ -101,10 +102,27 @@ class Steps:
             for step in operation.steps:
                 self._known.pop(step, None)
 
-    def look(self, args: Any, kwargs: Any, slots: set[int], written: set[int]) -> None:
+    def about(self, operation: Operation) -> None:
+        """An operation comes next."""
+        if (opened := self._open) is None:
+            return
+        opened.length += 1
+        if opened.length > LONGEST:
+            raise RemoteError(
+                f"a step of more than {LONGEST} operations is not recorded; run it as it is written, "
+                "without sy.TrainStep"
+            )
+        if isinstance(operation, Drop):
+            opened.drop(operation.slots)
+        elif not isinstance(operation, Call | Flush | Forget | Recorded) or (
+            isinstance(operation, Call) and operation.failed
+        ):
+            opened.new.refused = "a step that is repeated shares, opens and refreshes nothing"
+
+    def look(self, func: Any, args: Any, kwargs: Any, slots: set[int], written: set[int]) -> None:
         """An operation of a step that is being recorded is about to read values in slots, and to write to some."""
         if self._open is not None:
-            self._open.new.seen.look(args, kwargs)
+            self._open.new.seen.look(func, args, kwargs)
             self._open.flow(slots, written)
 
     def came(self, slots: set[int], outs: Sequence[int]) -> None:
@@ -126,10 +144,15 @@ class Steps:
         before = None if operation.check < 0 else self._step(operation.check)
         arguments = [window(ref, self._replay.cell(ref.slot)) for ref in operation.inputs]
         cells = [self._replay.cell(slot) for slot in operation.states]
+        if len(set(operation.states)) < len(cells):
+            raise ChannelError("a step that changes a value twice")
+        sessions = [x.session for x in arguments] + [cell.session for cell in cells]
+        if any(session is not sessions[0] or session.suite.lanes != 1 for session in sessions):
+            raise ChannelError("a step with values of several protocols, or with codes, is not recorded")
         new = Recording(arguments[0].session, arguments, cells, log=before is not None)
         for slot, mine, ref in zip(operation.slots, new.inputs, operation.inputs, strict=True):
             self._replay.keep(slot, mine.value.cell, self._replay.origin(ref))
-        self._open = _Open(operation, new, arguments, before)
+        self._open = _Open(operation, new, arguments, before, self._replay.cell)
 
     def _recorded(self, operation: Recorded) -> None:
         opened = self._open
@@ -143,6 +166,8 @@ class Steps:
         self.close()
         known = _Known(opened, operation.result)
         before, new = opened.before, opened.new
+        if operation.keep and new.refused is not None:
+            raise RemoteError(f"a step cannot be repeated: {new.refused}")
         if before is not None and operation.keep and not before.recording.confirms(new):
             raise RemoteError(
                 f"step {opened.operation.check} does not come to the same when it is repeated: a fault of this "
@@ -151,8 +176,6 @@ class Steps:
         out = new.first(opened.arguments)
         self._replay.keep(operation.out, out.cell, self._replay.origin(operation.result))
         if operation.keep and before is None:
-            if new.refused is not None:
-                raise RemoteError(f"a step cannot be repeated: {new.refused}")
             new.pack()
             self._known[opened.operation.step] = known
 
@@ -169,6 +192,8 @@ class Steps:
         arguments = [window(ref, replay.cell(ref.slot)) for ref in operation.inputs]
         if [kind(x) for x in arguments] != known.recording.kinds or not known.recording.fits():
             raise ChannelError(f"step {operation.step} was recorded with other arguments, or other values beside them")
+        if any(replay.cell(slot) is not cell for slot, cell in known.cells.items()):
+            raise ChannelError(f"values that step {operation.step} was recorded with are no longer there")
         out = known.recording.again(arguments)
         inputs = [replay.origin(ref) for ref in operation.inputs]
         origins = {slot: known.origin(flow, inputs, replay) for slot, flow in known.flows.items()}
@@ -184,13 +209,31 @@ Flow = frozenset[tuple[str, int]]
 class _Open:
     """A step that is being recorded."""
 
-    def __init__(self, operation: Record, new: Recording, arguments: list[SecretTensor], before: _Known | None) -> None:
+    def __init__(
+        self,
+        operation: Record,
+        new: Recording,
+        arguments: list[SecretTensor],
+        before: _Known | None,
+        cell: Callable[[int], Cell],
+    ) -> None:
         self.operation, self.new, self.arguments, self.before = operation, new, arguments, before
+        self.length = 0
         self.flows: dict[int, Flow] = {
             slot: frozenset([("argument", place)]) for place, slot in enumerate(operation.slots)
         }
+        # what was in a slot that something flows from, or is changed: another value there may be anybody's
+        self.cells: dict[int, Cell] = {slot: cell(slot) for slot in operation.states}
+        self._cell = cell
         self.stack = ExitStack()
         self.stack.enter_context(new.recorded())
+
+    def drop(self, slots: Sequence[int]) -> None:
+        """These slots are free again."""
+        for slot in slots:
+            if slot in self.cells:
+                raise ChannelError("a step drops what it reads or changes")
+            self.flows.pop(slot, None)
 
     def flow(self, slots: set[int], written: set[int]) -> None:
         """Values in slots went into others."""
@@ -200,7 +243,10 @@ class _Open:
 
     def of(self, slot: int) -> Flow:
         """What went into a value."""
-        return self.flows.get(slot, frozenset([("slot", slot)]))
+        if slot not in self.flows:
+            self.cells.setdefault(slot, self._cell(slot))
+            return frozenset([("slot", slot)])
+        return self.flows[slot]
 
 
 class _Known:
@@ -210,6 +256,7 @@ class _Known:
         self.recording = opened.new
         self.flows = {slot: opened.of(slot) for slot in opened.operation.states}
         self.result = opened.of(result.slot)
+        self.cells = opened.cells
 
     @staticmethod
     def origin(flow: Flow, inputs: Sequence[Origin], replay: Replay) -> Origin:

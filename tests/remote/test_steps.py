@@ -10,10 +10,14 @@ import pysmpc as sy
 from pysmpc import steps, tape
 from pysmpc.errors import RemoteError
 from pysmpc.remote import messages, recorder
+from pysmpc.remote import steps as steps_there
 from pysmpc.remote.arguments import reference
 from pysmpc.remote.replay import Origin
 
 ULP = 2.0**-16
+
+
+ONE = messages.Ref(0, [2], [1], 0, "float32")  # what a test shares first
 
 
 def squares(out, target):
@@ -318,9 +322,30 @@ def test_public_values_that_change_are_seen_however_large(workers, parties):
         messages.Recorded(None, -1, False),
         messages.Record(1, [], [], [], -1),
         messages.Record(1, [], [], [], 7),
+        messages.Record(1, [ONE], [10], [], 2**60),
+        messages.Record(1, [ONE], [10, 11], [], -1),
+        messages.Record(1, [ONE], [0], [], -1),
+        messages.Record(1, [ONE, ONE], [10, 10], [], -1),
+        messages.Record(1, [ONE], [10], [0, 0], -1),
+        messages.Record(1, [ONE], [10], [10], -1),
+        messages.Record(1, [messages.Ref(0, [3], [1], 0, "float32")], [10], [], -1),
         messages.Repeat(7, [], 0),
+        messages.Repeat(2**60, [ONE], 10),
     ],
-    ids=["end", "empty", "check", "repeat"],
+    ids=[
+        "end",
+        "empty",
+        "check",
+        "far check",
+        "more slots",
+        "taken slot",
+        "slot twice",
+        "state twice",
+        "no such state",
+        "beyond",
+        "repeat",
+        "far repeat",
+    ],
 )
 def test_messages_out_of_place(workers, message):
     with workers.connect() as parties:
@@ -328,3 +353,225 @@ def test_messages_out_of_place(workers, message):
         parties.recorder._queue(message, (), None)
         with pytest.raises(RemoteError):
             sy.decrypt(x)
+
+
+# --- a driver that is not this one -----------------------------------------------------
+
+
+class Driver:
+    """One that makes its messages by hand.  Slots: 0 is its own value, 1 one of alice's, as alice sees it."""
+
+    def __init__(self, workers, parties):
+        self.parties, self.send = parties, lambda message: parties.recorder._queue(message, (), None)
+        self.kept = [sy.encrypt(torch.ones(2), parties) for _ in range(2)]
+        parties.wait()
+        self.replays = sessions_of(workers)
+        self.mark(1)
+
+    def mark(self, slot):
+        """What is there is alice's."""
+        for replay in self.replays:
+            replay._origins[slot] = Origin(frozenset(["alice"]), (("data", 3),))
+
+    def owners(self, slot):
+        """Whose data that is, at each worker."""
+        self.parties.wait()
+        return {frozenset(replay._origins[slot].owners) for replay in self.replays}
+
+    def ref(self, slot):
+        return messages.Ref(slot, [2], [1], 0, "float32")
+
+    def call(self, name, slots, out=None):
+        outs = [-1 if out is None else out]
+        self.send(
+            messages.Call(f"aten.{name}", [self.ref(slot) for slot in slots], {}, outs if out is not None else [-1])
+        )
+
+    def share(self, slot):
+        """A value of the driver's own."""
+        message = messages.Input("default", slot, [2], 65536, 2, 16, "float32")
+        self.parties.recorder._queue(message, (), torch.zeros(2, dtype=torch.int64))
+
+    def record(self, calls=(), states=(), result=11, check=-1, step=1, keep=True, argument=0, ends=True):
+        """A step whose argument is in slot 10; what comes of it goes to 12."""
+        self.send(messages.Record(step, [self.ref(argument)], [10], list(states), check))
+        for each in calls:
+            self.call(*each) if isinstance(each, tuple) else each()
+        if ends:
+            self.send(messages.Recorded(self.ref(result), 12, keep))
+
+    def repeat(self, argument=0, out=13, step=1):
+        self.send(messages.Repeat(step, [self.ref(argument)], out))
+
+    def ends(self, match):
+        with pytest.raises(RemoteError, match=match):
+            self.parties.wait()
+
+
+@pytest.fixture
+def eve(workers):
+    with workers.connect() as parties:
+        yield Driver(workers, parties)
+
+
+SUM = [("add.Tensor", [10, 1], 11)]
+
+
+def test_whose_data_a_step_beside_its_arguments_has_seen(eve):
+    eve.record(SUM)
+    eve.repeat()
+    assert eve.owners(13) == {frozenset(["alice", "scientist"])}
+
+
+def test_another_value_in_the_slot_of_one_that_a_step_reads(eve):
+    """It would be taken for the driver's own, and be opened."""
+    eve.record(SUM)
+    eve.send(messages.Drop([1]))
+    eve.share(1)
+    eve.repeat()
+    eve.ends("no longer there")
+
+
+def test_another_value_in_the_slot_of_one_that_a_step_changes(eve):
+    """Alice's data would be called the driver's."""
+    eve.share(2)
+    eve.record([("add_.Tensor", [2, 10]), ("add.Tensor", [2, 10], 11)], states=[2])
+    eve.send(messages.Drop([2]))
+    eve.share(2)
+    eve.mark(2)
+    eve.repeat()
+    eve.ends("no longer there")
+
+
+@pytest.mark.parametrize("slot", [1, 2])
+def test_a_step_that_drops_what_it_reads_or_changes(eve, slot):
+    eve.share(2)
+    eve.record([("add.Tensor", [10, 1], 11), lambda: eve.send(messages.Drop([slot]))], states=[2])
+    eve.ends("drops what it reads or changes")
+
+
+def test_a_step_that_takes_data_in(eve):
+    """Which would be called what was in its slot before."""
+    eve.record([
+        ("add.Tensor", [10, 10], 14), lambda: eve.send(messages.Drop([14])), lambda: eve.share(14),
+        ("add.Tensor", [14, 10], 11),
+    ])  # fmt: skip
+    eve.ends("shares, opens and refreshes nothing")
+
+
+@pytest.mark.parametrize("name", ["Refresh", "Open", "Restore", "failed"])
+def test_a_step_that_does_something_else(eve, name):
+    ref = eve.ref(0)
+    message = {
+        "Refresh": messages.Refresh(ref), "Open": messages.Open(ref, eve.parties.recorder.state()),
+        "Restore": messages.Restore("default", {}),
+        "failed": messages.Call("aten.mm.default", [ref, ref], {}, [-1], True),
+    }[name]  # fmt: skip
+    eve.record([*SUM, lambda: eve.send(message)])
+    with pytest.raises(sy.errors.PysmpcError, match=r"cannot be repeated|nobody asked"):
+        eve.parties.wait()
+    assert not any(replay._steps._known for replay in eve.replays)
+
+
+def test_the_result_is_what_the_step_came_to(eve):
+    """Not what its slot has now: alice's data would be called the driver's."""
+    eve.record([("add.Tensor", [10, 10], 11)])
+    eve.call("add_.Tensor", [11, 1])
+    eve.repeat()
+    assert eve.owners(13) == {frozenset(["scientist"])}
+    for slot, value in ((11, 3.0), (13, 2.0)):
+        assert value_of(eve, slot) == pytest.approx(value, abs=0.001)
+
+
+def test_what_a_step_was_recorded_with_is_not_what_it_is_repeated_with(eve):
+    """Alice's batch is not to be found in the slots of a recording with the driver's."""
+    eve.call("add.Tensor", [1, 1], 3)  # alice's: 2
+    eve.record([("mul.Tensor", [10, 10], 14), ("add.Tensor", [14, 10], 11)])
+    eve.repeat(argument=3)
+    assert eve.owners(13) == {frozenset(["alice"])}
+    assert value_of(eve, 13) == pytest.approx(6, abs=0.01)
+    for slot, value in ((10, 1.0), (14, 1.0), (11, 2.0), (12, 2.0)):
+        assert value_of(eve, slot) == pytest.approx(value, abs=0.01)
+        eve.call("mul.Tensor", [slot, 0], 20 + slot)  # under the mask that it was opened with
+        assert value_of(eve, 20 + slot) == pytest.approx(value, abs=0.01)
+
+
+def test_a_result_that_is_an_argument_or_a_state(eve):
+    eve.share(2)
+    eve.record([("copy_.default", [2, 10])], states=[2], result=2)
+    eve.send(messages.Drop([10, 12]))
+    eve.record([], step=2, result=10)
+    eve.call("add.Tensor", [1, 1], 3)
+    for turn, argument in enumerate([0, 3, 0, 0, 3, 3]):
+        eve.repeat(argument, 20 + turn)
+        eve.repeat(argument, 30 + turn, step=2)
+        expected = 2.0 if argument else 1.0
+        assert [value_of(eve, slot) for slot in (2, 20 + turn, 30 + turn)] == [expected] * 3
+        assert "alice" in next(iter(eve.owners(2))) or not turn
+    assert eve.owners(30) == {frozenset(["scientist"])}
+    assert eve.owners(35) == {frozenset(["alice"])}
+
+
+def test_a_step_that_changes_its_argument(eve):
+    eve.record([("add_.Tensor", [10, 1]), ("add.Tensor", [10, 10], 11)])
+    eve.ends("in place")
+
+
+@pytest.mark.parametrize("what", ["record", "repeat"])
+def test_a_step_within_a_step(eve, what):
+    eve.record(SUM)
+    eve.parties.wait()
+    eve.send(messages.Record(2, [eve.ref(0)], [20], [], -1))
+    eve.repeat() if what == "repeat" else eve.send(messages.Record(3, [eve.ref(0)], [21], [], -1))
+    eve.ends("within")
+
+
+def test_results_that_go_where_something_is(eve):
+    eve.share(2)
+    eve.record([("add_.Tensor", [2, 10]), ("add.Tensor", [2, 10], 11)], states=[2])
+    eve.repeat(out=2)
+    eve.ends("slot 2 is not free")
+
+
+def test_a_check_of_another_step(eve):
+    eve.record(SUM)
+    eve.send(messages.Drop([10, 11, 12]))
+    eve.record([("mul.Tensor", [10, 1], 11)], check=1, step=2)
+    eve.ends("does not come to the same")
+
+
+def test_a_number_twice_and_too_many(eve):
+    for step in range(1, steps_there.LIMIT + 1):
+        eve.record(SUM, step=step)
+        eve.send(messages.Drop([10, 11, 12]))
+    eve.parties.wait()
+    assert {len(replay._steps._known) for replay in eve.replays} == {steps_there.LIMIT}
+    eve.record(SUM, step=steps_there.LIMIT + 1)
+    eve.ends("too many")
+
+
+def test_a_step_without_an_end(eve, monkeypatch):
+    """It cannot keep what every operation used for ever."""
+    monkeypatch.setattr(steps_there, "LONGEST", 40)
+    eve.record([("add.Tensor", [10, 1], 11), lambda: eve.send(messages.Drop([11]))] * 50, ends=False)
+    eve.ends("more than 40 operations")
+
+
+def test_steps_with_codes_are_not_recorded(workers):
+    with workers.connect() as parties:
+        x = sy.encrypt(torch.ones(2), parties, integrity="mac")
+        parties.recorder._queue(messages.Record(1, [reference(x)], [10], [], -1), (), None)
+        with pytest.raises(RemoteError, match="with codes"):
+            parties.wait()
+
+
+def value_of(eve, slot):
+    """The first element of what is in a slot: all holders' shares, looked up."""
+    eve.parties.wait()
+    words = 0
+    for replay in eve.replays:
+        if replay.session.party.ranks:
+            cell = replay._cells[slot]
+            assert not cell.pending
+            words, scale = words + int(cell.body.words[0, 0]), cell.scale
+    return ((words + 2**63) % 2**64 - 2**63) / scale
