@@ -51,6 +51,12 @@ def test_the_seeds_are_understood():
             replay.run(operation, iter(()))
             done += 1
     assert len(replay) == 3 + done
+    for each in parsers.STEPS:
+        replay = parsers.session()
+        with torch._C._AutoDispatchBelowAutograd():
+            for operation in each:
+                replay.run(operation, iter(()))
+        replay.close()
     assert not any(parsers.run("spoken", bytes([5]) + pack(each)) for each in parsers.UP)
 
 

@@ -6,11 +6,13 @@ tests/remote/test_corpus.py runs what it found interesting.
 
 import contextlib
 import functools
+import math
 import queue
 import zlib
 
 import torch
 
+from pysmpc import tape
 from pysmpc.errors import ChannelError, ConfigurationError, PysmpcError
 from pysmpc.fixedpoint import Precision
 from pysmpc.remote import arguments, messages
@@ -185,19 +187,30 @@ def session():
     replay = Replay(found, "scientist", owners, notaries, values)
     for slot, shape in enumerate(([4], [2, 3], [])):
         words = torch.arange(torch.Size(shape).numel()).reshape(shape)
-        share = found.suite.share(found.party, words, tuple(shape), 16)
+        share = found.suite.share(found.party, words, tuple(shape), 1 << 16)
         replay.keep(slot, SecretTensor.of(share, found, Precision(2, 16), torch.float32).cell, NOBODY)
     return replay
+
+
+LENGTH = 12  # operations of a batch: a step is recorded, recorded again and repeated
 
 
 def replayed(data):
     """A batch of operations, run.  A worker tells its driver of any Exception and drops the session."""
     batch = wire.unpack(data, Batch, "eve")
     replay = session()
+    try:
+        _replayed(batch, replay)
+    finally:
+        replay.close()
+    assert tape.active() is None
+
+
+def _replayed(batch, replay):
     with torch._C._AutoDispatchBelowAutograd():
-        for operation in batch.operations[:8]:
-            sizes = [size for each in _plains(operation) for size in each.size]
-            if max([0, *map(abs, sizes)]) > 1 << 20:
+        for operation in batch.operations[:LENGTH]:
+            plains = list(_plains(operation))
+            if sum(abs(math.prod(each.size)) for each in plains) > 1 << 20:
                 return  # a driver who may compute may fill memory with its own data; that is no news
             try:
                 replay.shares(operation, lambda: True) if isinstance(operation, Open) else replay.run(
@@ -208,8 +221,15 @@ def replayed(data):
 
 
 def _plains(operation):
-    values = [operation.args, list(operation.kwargs.values())] if isinstance(operation, Call) else []
-    stack = list(values)
+    stack = []
+    if isinstance(operation, Call):
+        stack = [operation.args, list(operation.kwargs.values())]
+    elif isinstance(operation, messages.Record | messages.Repeat):
+        stack = [operation.inputs]
+    elif isinstance(operation, messages.Recorded):
+        stack = [operation.result]
+    elif isinstance(operation, messages.Refresh | Open):
+        stack = [operation.ref]
     while stack:
         each = stack.pop()
         if isinstance(each, list):
@@ -275,6 +295,42 @@ OPERATIONS = [
     messages.Restore("default", {"w": messages.Slot(20, [4], 16, 2, 16, "float32")}),
     Open(REF, [0, 0, 0, 0]),
     Drop([1, 2]),
+    messages.Record(1, [REF], [30], [1], -1),
+    messages.Recorded(REF, 31, True),
+    messages.Repeat(1, [REF], 32),
+    messages.Forget([1]),
+]
+
+
+def _step(step, first, check=-1, keep=True, states=(1,), result=1):
+    """A recorded step: its argument is in `first`, what comes of it goes to first + `result` and is copied beyond."""
+    there = [Ref(first + n, [4], [1], 0, "float32") for n in range(3)]
+    matrix = Ref(1, [2, 3], [3, 1], 0, "float32")
+    return [
+        messages.Record(step, [REF], [first], list(states), check),
+        Call("aten.mul.Tensor", [there[0], there[0]], {}, [first + 1]),
+        Call("aten.add_.Tensor", [matrix, matrix], {}, [-1]),
+        messages.Recorded(there[result], first + 3, keep),
+    ]
+
+
+_OPEN = Call("aten.mul.Tensor", [REF, REF], {}, [20])  # what was opened is another argument than what was not
+_ALL = [messages.Repeat(1, [REF], 50), messages.Repeat(1, [REF], 51), messages.Forget([1])]
+STEPS = [
+    [_OPEN, *_step(1, 30), *_ALL],
+    [_OPEN, *_step(1, 30), *_step(2, 40, check=1), *_ALL],
+    [_OPEN, *_step(1, 30, result=0), *_ALL],
+    [*_step(1, 30, states=[0, 1]), *_ALL],
+    [*_step(1, 30)[:2], messages.Recorded(None, -1, False), *_step(1, 40)],
+    [
+        messages.Record(3, [REF], [30], [0, 2], -1),
+        Call("aten.copy_.default", [REF, Ref(30, [4], [1], 0, "float32")], {}, [-1]),
+        messages.Recorded(REF, 33, True),
+        *(messages.Repeat(3, [REF], slot) for slot in (50, 51)),
+        Drop([30]),
+        Call("aten.add_.Tensor", [REF, REF], {}, [-1]),
+        messages.Repeat(3, [REF], 52),
+    ],
 ]
 DOWN = [
     Setup("s", ["alice", "bob"], "crypto_provider", bytes(16)),
@@ -323,5 +379,7 @@ def seeds(name):
             *(sent((PACKED, pack(each)), tensor, tensor, (PACKED, pack(Batch(1, [Drop([0])])))) for each in batches),
         ]
     if name == "replayed":
-        return [pack(each) for each in batches] + [pack(Batch(0, OPERATIONS[:4])), pack(Batch(0, OPERATIONS[4:8]))]
+        return [pack(each) for each in batches] + [
+            pack(Batch(0, each)) for each in (OPERATIONS[:4], OPERATIONS[4:8], *STEPS)
+        ]
     return [sent((MESSAGE, pack(each)), (WORDS, bytes(8)), (WORDS, bytes(4)), (WORDS, bytes(4))) for each in UP]
