@@ -6,6 +6,7 @@ operating system's randomness.  A driver learns none but those for its own input
 
 from __future__ import annotations
 
+import select
 import threading
 import time
 from collections import deque
@@ -27,6 +28,7 @@ from pysmpc.runtime.wire import Cancelled, Stream
 
 PEER, FEED, DESK = "peer", "feed", "desk"
 PATIENCE = 8.0  # seconds for all parties to come together
+_LEFT = getattr(select, "POLLRDHUP", 0)  # beside errors, which are always told
 
 
 class PairKeys(msgspec.Struct, tag=True, array_like=True, forbid_unknown_fields=True):
@@ -65,11 +67,16 @@ class Meeting:
             self._change.notify_all()
 
     def sweep(self) -> None:
-        """Close what nobody came for."""
+        """Close what nobody came for, and what its peer has left: then that one's session is over."""
         with self._change:
             old = time.monotonic() - 2 * PATIENCE
-            for key in [key for key, (since, _) in self._parked.items() if since < old]:
-                self._parked.pop(key)[1].close()
+            poller = select.poll()
+            for _, stream in self._parked.values():
+                poller.register(stream.fileno(), _LEFT)
+            left = {descriptor for descriptor, _ in poller.poll(0)}
+            for key, (since, stream) in list(self._parked.items()):
+                if since < old or stream.fileno() in left:
+                    self._parked.pop(key)[1].close()
 
     def forget(self, session: str) -> None:
         """A session is over: what came for it, or still comes, is closed."""

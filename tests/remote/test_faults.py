@@ -18,7 +18,7 @@ import pysmpc as sy
 from pysmpc.errors import ChannelError, CheckpointError, PysmpcError, RemoteError, WorkerLost
 from pysmpc.remote import attendance, driver
 from pysmpc.remote.local import LocalWorkers
-from pysmpc.remote.messages import Batch, Call, Drop, Dtype, Plain, Ref, Seq
+from pysmpc.remote.messages import Batch, Call, Drop, Dtype, Plain, Ref, Seq, Setup
 from pysmpc.runtime import establish, tls
 from pysmpc.runtime.tls import DRIVER
 from pysmpc.runtime.wire import HEADER, PACKED, VERSION, Cancelled, pack
@@ -186,6 +186,28 @@ def test_connections_of_a_session_that_is_over_are_closed():
     assert [near.sock.fileno() < 0 for near, _ in streams] == [True, False, True]
     assert meeting.take("bob", "peer", "two", lambda: False) is streams[1][0]
     close_all()
+
+
+def test_connections_that_their_peer_has_left_are_closed():
+    meeting = establish.Meeting()
+    streams = [plain_pair() for _ in range(2)]
+    for number, (near, far) in enumerate(streams):
+        far.send(establish.DealerKey(bytes(16)))
+        meeting.park("bob", "peer", f"{number}", near)
+    streams[0][1].close()
+    until(lambda: meeting.sweep() or streams[0][0].sock.fileno() < 0)
+    assert meeting.take("bob", "peer", "1", lambda: False) is streams[1][0]
+    close_all()
+
+
+def test_a_driver_that_vanishes_before_all_have_heard_of_it(workers, office):
+    """What the provider opened for its session does not stay with those who never heard of that."""
+    stream = tls.dial(office.tls("scientist"), "crypto_provider", workers.addresses["crypto_provider"], DRIVER)
+    stream.send(Setup("early", ["alice", "bob"], "crypto_provider", bytes(16)))
+    parked = [workers.workers[name].meeting._parked for name in ("alice", "bob")]
+    until(lambda: all(len(each) == 2 for each in parked))
+    stream.close()
+    until(lambda: not any(parked))
 
 
 def test_an_error_of_a_worker_reaches_the_driver_with_its_cause(workers):

@@ -43,7 +43,8 @@ def settled(processes, names, expected):
     """Until these workers hold no more descriptors than they did before."""
     until = time.monotonic() + LIMIT
     while any(now > expected[name] for name, now in descriptors(processes, names).items()):
-        assert time.monotonic() < until, (descriptors(processes, names), expected)
+        logs = {name: processes.log(name)[-1500:] for name in names} if time.monotonic() > until else {}
+        assert not logs, (descriptors(processes, names), expected, logs)
         time.sleep(0.05)
 
 
