@@ -162,6 +162,8 @@ class Steps:
             self.close()
             return
         result = window(operation.result, self._replay.cell(operation.result.slot))
+        if result.session is not opened.new.session:
+            raise ChannelError("a step whose result is a value of other protocols")
         opened.new.end(result)
         self.close()
         known = _Known(opened, operation.result)
