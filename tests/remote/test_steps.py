@@ -9,10 +9,13 @@ from torch import nn
 import pysmpc as sy
 from pysmpc import steps, tape
 from pysmpc.errors import RemoteError
+from pysmpc.fixedpoint import Precision
 from pysmpc.remote import messages, recorder
 from pysmpc.remote import steps as steps_there
 from pysmpc.remote.arguments import reference
-from pysmpc.remote.replay import Origin
+from pysmpc.remote.replay import Origin, Replay
+from pysmpc.runtime.session import virtual_session
+from pysmpc.tensor import SecretTensor
 
 ULP = 2.0**-16
 
@@ -590,3 +593,95 @@ def value_of(eve, slot):
             assert not cell.pending
             words, scale = words + int(cell.body.words[0, 0]), cell.scale
     return ((words + 2**63) % 2**64 - 2**63) / scale
+
+
+# --- steps that a fuzzer would write ---------------------------------------------------
+
+ARGUMENT, STATES, OTHER, TEMPORARY = 10, (2, 3), 4, 20
+
+
+def a_program(rng):
+    """(operations, slot of the result) on values of four elements."""
+    calls, there = [], [ARGUMENT, *STATES, OTHER]
+    bounded = [ARGUMENT, OTHER]
+    for number in range(int(rng.integers(1, 7))):
+        kind = rng.choice(["add", "mul", "neg", "copy", "add_", "part", "clone"])
+        a, b = (int(each) for each in rng.choice(there, 2))
+        state, out = int(rng.choice(STATES)), TEMPORARY + number
+        if kind == "mul":
+            calls.append(("aten.mul.Tensor", [(int(each), 4, 0) for each in rng.choice(bounded, 2)], out))
+        elif kind in ("add", "neg", "clone"):
+            name = {"add": "aten.add.Tensor", "neg": "aten.neg.default", "clone": "aten.clone.default"}[kind]
+            calls.append((name, [(a, 4, 0), (b, 4, 0)][: 2 if kind == "add" else 1], out))
+        elif kind == "part":
+            calls.append(("aten.copy_.default", [(state, 2, 1), (b, 2, 2)], None))
+        else:
+            name = {"copy": "aten.copy_.default", "add_": "aten.add_.Tensor"}[kind]
+            calls.append((name, [(state, 4, 0), (b, 4, 0)], None))
+        if calls[-1][2] is not None:
+            there.append(out)
+    return calls, int(rng.choice(there))
+
+
+def run_as_written(replay, calls, argument):
+    """Its operations, with another argument in place of the recorded one."""
+    for name, slots, out in calls:
+        refs = [
+            messages.Ref(argument if slot == ARGUMENT else slot, [size], [1], offset, "float32")
+            for slot, size, offset in slots
+        ]
+        replay.run(messages.Call(name, refs, {}, [-1 if out is None else out]), iter(()))
+
+
+def values(replay, slot):
+    cell = replay.cell(slot)
+    words = cell.body.words.sum(0)
+    return words.to(torch.float64) / cell.scale
+
+
+def settled(replay):
+    replay.run(messages.Flush("default"), iter(()))
+
+
+@pytest.mark.parametrize("turn", range(12))
+def test_random_steps_repeated_are_those_as_written(turn, rng):
+    """Copies among arguments, states, constants and results: no value is ever another's."""
+    calls, result = a_program(rng)
+    whole, seed = messages.Ref, int(rng.integers(2**31))
+    written, repeated = small_session(seed), small_session(seed)
+    kept = []
+    with torch._C._AutoDispatchBelowAutograd():
+        for number, argument in enumerate([0, 1, 1, 0, 0, 1, 0]):
+            run_as_written(written, calls, argument)
+            settled(written)
+            expected = values(written, argument if result == ARGUMENT else result)
+            written.run(messages.Drop([out for *_, out in calls if out is not None]), iter(()))
+            arguments, out = [whole(argument, [4], [1], 0, "float32")], 40 + number
+            if number == 0:
+                repeated.run(messages.Record(1, arguments, [ARGUMENT], list(STATES), -1), iter(()))
+                run_as_written(repeated, calls, ARGUMENT)
+                settled(repeated)
+                repeated.run(messages.Recorded(whole(result, [4], [1], 0, "float32"), out, True), iter(()))
+            else:
+                repeated.run(messages.Repeat(1, arguments, out), iter(()))
+            kept.append((out, expected))
+            for slot in (0, 1, *STATES, OTHER):
+                assert torch.allclose(values(repeated, slot), values(written, slot), atol=0.01), (calls, result, slot)
+            for slot, value in kept:
+                assert torch.allclose(values(repeated, slot), value, atol=0.01), (calls, result, slot)
+
+
+def small_session(seed):
+    """Arguments in 0 and 1, opened; states; a constant."""
+    generator = torch.Generator().manual_seed(seed)
+    found = virtual_session(["alice", "bob"])
+    replay = Replay(found, "scientist", {}, {}, None)
+    for slot in (0, 1, *STATES, OTHER):
+        words = torch.randint(-(1 << 16), 1 << 16, (4,), generator=generator)
+        share = found.suite.share(found.party, words, (4,), 1 << 16)
+        replay.keep(slot, SecretTensor.of(share, found, Precision(2, 16), torch.float32).cell, Origin())
+    with torch._C._AutoDispatchBelowAutograd():
+        for slot in (0, 1, OTHER):
+            ref = messages.Ref(slot, [4], [1], 0, "float32")
+            replay.run(messages.Call("aten.mul.Tensor", [ref, ref], {}, [-1]), iter(()))
+    return replay
