@@ -234,10 +234,10 @@ class Attendance:
                 self._control.post(Failed(self.done + 1, type(error).__name__, _text(error)))
                 # the others stop waiting for this party; the driver hears of it and ends the session
         finally:
-            if self._replay is not None:
-                self._replay.close()
             if self._engagement is not None:
                 self._engagement.close()
+            if self._replay is not None:
+                self._replay.close()
             self._replay = self._engagement = self._shelving = self._clock = None
             if self._setup is not None:
                 self.worker.meeting.forget(self._setup.session)

@@ -131,10 +131,11 @@ class Steps:
             self._open.flow(slots, {slot for slot in outs if slot >= 0})
 
     def close(self) -> None:
-        """Take no more notes."""
+        """Take no more notes of a step that came to nothing: nothing more is done for it."""
         opened, self._open = self._open, None
         if opened is not None:
-            opened.stack.close()
+            error = ChannelError("a step that came to nothing")
+            opened.stack.__exit__(ChannelError, error, None)
 
     def _record(self, operation: Record) -> None:
         if self._open is not None or operation.step in self._known or len(self._known) >= LIMIT:
@@ -165,7 +166,8 @@ class Steps:
         if result.session is not opened.new.session:
             raise ChannelError("a step whose result is a value of other protocols")
         opened.new.end(result)
-        self.close()
+        self._open = None
+        opened.stack.close()
         known = _Known(opened, operation.result)
         before, new = opened.before, opened.new
         if operation.keep and new.refused is not None:

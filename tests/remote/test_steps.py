@@ -1,6 +1,7 @@
 """`sy.TrainStep` with workers of other machines: steps that they repeat are those of one process."""
 
 import copy
+import time
 
 import pytest
 import torch
@@ -685,3 +686,24 @@ def small_session(seed):
             ref = messages.Ref(slot, [4], [1], 0, "float32")
             replay.run(messages.Call("aten.mul.Tensor", [ref, ref], {}, [-1]), iter(()))
     return replay
+
+
+def test_a_session_that_ends_within_a_recording(workers):
+    """With updates that wait: nobody computes or sends anything more, and all connections are closed."""
+    parties = workers.connect()
+    eve = Driver(workers, parties)
+    eve.share(2)
+    eve.send(messages.Record(1, [eve.ref(0)], [10], [2], -1))
+    eve.call("mul.Tensor", [10, 1], 11)
+    eve.send(messages.Call("aten.add_.Tensor", [eve.ref(2), eve.ref(11)], {"alpha": 0.5}, [-1]))
+    parties.wait()
+    assert any(cell.pending for replay in eve.replays for cell in replay._cells.values())
+    engagements = [a._engagement for w in workers.workers.values() for a in w.attendances.values() if a._engagement]
+    rounds = [each.session.stats.rounds for each in engagements]
+    parties.link._drop()
+    until = time.monotonic() + 10
+    while any(stream.sock.fileno() >= 0 for each in engagements for stream in each.streams):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert [each.session.stats.rounds for each in engagements] == rounds
+    assert tape.active() is None
