@@ -707,3 +707,27 @@ def test_a_session_that_ends_within_a_recording(workers):
         time.sleep(0.02)
     assert [each.session.stats.rounds for each in engagements] == rounds
     assert tape.active() is None
+
+
+class Halving(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = mlp()
+
+    def forward(self, x):
+        return self.inner(x.mul_(0.5))
+
+
+def test_arguments_that_a_step_changes(workers, parties):
+    net, data, found = Halving(), batches(2, 6), []
+    for where in (parties, sy.virtual(*parties.names)):
+        model = sy.encrypt(copy.deepcopy(net), where, rounding="nearest")
+        given = [[sy.encrypt(each, where, rounding="nearest") for each in batch] for batch in data]
+        step = sy.TrainStep(model, torch.optim.SGD(model.parameters(), lr=0.05), squares)
+        for turn in range(6):
+            loss = step(*given[turn % 2])
+            assert not step.repeats
+        assert "in place" in step.reason
+        found.append([sy.decrypt(each) for each in (loss, given[0][0], given[1][0], *model.parameters())])
+    assert all(map(torch.equal, *found))
+    assert not any(recordings(workers, parties))
