@@ -60,7 +60,8 @@ class Log:
         after(
             ring,
             "truncate_mask",
-            lambda out, keys, base, offset, z, *rest: note(keys, base, z.shape[1], "message"),
+            # of upper halves, two of which are a word, each has a word of the stream to itself
+            lambda out, keys, base, *rest: note(keys, base, out.shape[1], "message"),
         )
         after(
             ring,
