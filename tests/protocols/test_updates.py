@@ -21,7 +21,9 @@ def check(opened, own, z, by, spare=0.0):
 
 def halves(holders, by):
     """By how much more of a step an update may be off that opens upper halves only."""
-    return (2 * holders - 1) * 2**31 / by if truncation.halved(holders, by) else 0.0
+    spare = (2 * holders - 1) * 2**31 / by if truncation.halved(holders, by) else 0.0
+    assert spare <= 1 / 8
+    return spare
 
 
 @pytest.mark.parametrize("factor", [1, -1, 5, -41943])
