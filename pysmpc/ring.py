@@ -331,6 +331,8 @@ def truncate_finish(
 
     halves: as of the messages; there must be an x then.
     """
+    if halves and x is None:
+        raise ValueError("of upper halves alone nobody knows how many there are: hand over x")
     n = x.shape[1] if halves and x is not None else c.shape[1]
     out = empty(keys.rows, n)
     _beaver.truncate_finish(

@@ -6,6 +6,8 @@ import pytest
 import torch
 from settings import bounded_words
 
+from pysmpc import ring
+from pysmpc.prg import KeySet, fresh_key
 from pysmpc.protocols import products, truncation
 
 SIDE = 128  # SIDE * SIDE is products.LATE
@@ -56,6 +58,12 @@ def test_upper_halves_over_the_whole_range(setting, by, rng):
         return
     for every_second in (error[::2], error[1::2]):  # lower and upper halves of words; 7 deviations of a mean
         assert abs(float(every_second.mean())) < 7 * float(error.std()) / (n / 2) ** 0.5
+
+
+def test_halves_need_what_they_are_added_to():
+    keys, words = KeySet([fresh_key()]), torch.zeros((1, 4), dtype=torch.int64)
+    with pytest.raises(ValueError, match="hand over x"):
+        ring.truncate_finish(keys, 0, truncation.divisor(1 << 40), words, None, halves=2)
 
 
 def test_a_late_product(setting, rng):
