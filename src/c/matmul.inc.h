@@ -75,14 +75,22 @@ static inline void mm_store(const u64 *tile, size_t rows, size_t cols,
         }
 }
 
-/* one packed slab of A times one packed panel of B */
+/* ask for a tile's place in C, which rarely is in the nearest cache */
+static inline void mm_fetch(const u64 *c, size_t rows, ptrdiff_t row) {
+    for (size_t i = 0; i < rows; i++, c += row)
+        for (size_t j = 0; j < MM_NR; j += 8) __builtin_prefetch(c + j, 1);
+}
+
+/* one packed slab of A times one packed panel of B; first: nothing touched C before */
 static void mm_sweep(const u64 *strips, size_t m, const u64 *panel, size_t cols, size_t k,
-                      u64 *c, ptrdiff_t row, ptrdiff_t col, int accumulate) {
+                      u64 *c, ptrdiff_t row, ptrdiff_t col, int accumulate, int first) {
     _Alignas(64) u64 tile[MM_ROWS * MM_NR];
 
     for (size_t i = 0; i < m; i += MM_ROWS) {
         size_t rows = mm_min(MM_ROWS, m - i);
         const u64 *strip = strips + i / MM_STRIP * mm_strip_words(k);
+        if (col == 1 && first)
+            mm_fetch(c + (ptrdiff_t)i * row, rows, row);
         mm_tile(strip, i % MM_STRIP, rows, panel, cols, k, tile);
         mm_store(tile, rows, cols, c + (ptrdiff_t)i * row, row, col, accumulate);
     }
@@ -126,7 +134,7 @@ static void mm_product(size_t m, size_t n, size_t k, psm_view a, psm_view b,
                 mm_pack_panel(mm_at(b, p, j), kp, cols, panel);
                 mm_sweep(strips, mi, panel, cols, kp,
                           c + (ptrdiff_t)i * row + (ptrdiff_t)j * col, row, col,
-                          accumulate || p > 0);
+                          accumulate || p > 0, p == 0);
             }
         }
     }

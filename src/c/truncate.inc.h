@@ -78,21 +78,28 @@ static inline int psm_short_jump(psm_divisor d) { return d.power && d.power <= 4
 static inline size_t psm_low_words(size_t n) { return (n + 1) / 2; }
 static inline size_t psm_high_words(size_t n) { return (n + 7) / 8; }
 
+typedef uint32_t __attribute__((may_alias)) psm_half; /* of a word */
+
 /* out = m of them, from the words of both parts */
-static inline void psm_join(const u64 *low, const u64 *high, u64 *out, size_t m) {
-    uint32_t l[PSM_TILE];
-    uint8_t h[PSM_TILE];
-    memcpy(l, low, psm_low_words(m) * sizeof(u64));
-    memcpy(h, high, psm_high_words(m) * sizeof(u64));
+static inline void psm_join(const u64 *low, const u64 *high, u64 *restrict out, size_t m) {
+    const psm_half *l = (const psm_half *)low;
+    const uint8_t *h = (const uint8_t *)high;
     for (size_t i = 0; i < m; i++) out[i] = l[i] | (u64)h[i] << 32;
+}
+
+/* the words of both parts, from m of them */
+static inline void psm_part(const u64 *x, u64 *restrict low, u64 *restrict high, size_t m) {
+    psm_half *l = (psm_half *)low;
+    uint8_t *h = (uint8_t *)high;
+    low[psm_low_words(m) - 1] = high[psm_high_words(m) - 1] = 0;
+    for (size_t i = 0; i < m; i++) l[i] = (uint32_t)x[i];
+    for (size_t i = 0; i < m; i++) h[i] = (uint8_t)(x[i] >> 32);
 }
 
 /* the last holder's shares of the most significant bits of m words of r at `at` */
 static void psm_short_jumps(const psm_aes_key *keys, size_t holders, u64 stream, size_t at,
                             u64 *r, u64 *low, u64 *high, size_t m) {
     u64 drawn[2][PSM_TILE / 2], other[PSM_TILE];
-    uint32_t l[PSM_TILE] = {0};
-    uint8_t h[PSM_TILE] = {0};
     for (size_t i = 0; i < m; i++) r[i] >>= 63;
     for (size_t p = 0; p + 1 < holders; p++) {
         psm_prg_fill(&keys[p], stream, at / 2, drawn[0], psm_low_words(m));
@@ -100,10 +107,7 @@ static void psm_short_jumps(const psm_aes_key *keys, size_t holders, u64 stream,
         psm_join(drawn[0], drawn[1], other, m);
         for (size_t i = 0; i < m; i++) r[i] -= other[i];
     }
-    for (size_t i = 0; i < m; i++) l[i] = (uint32_t)r[i];
-    for (size_t i = 0; i < m; i++) h[i] = (uint8_t)(r[i] >> 32);
-    memcpy(low + at / 2, l, psm_low_words(m) * sizeof(u64));
-    memcpy(high + at / 8, h, psm_high_words(m) * sizeof(u64));
+    psm_part(r, low + at / 2, high + at / 8, m);
 }
 
 /* one holder's shares of the jumps; corrections: for n of them */
@@ -151,16 +155,25 @@ static void psm_truncate_deal(const psm_aes_key *keys, size_t holders, u64 base,
 }
 
 /* out = the upper halves of m words */
-static void psm_upper(const u64 *x, uint32_t *out, size_t m) {
+static void psm_upper(const u64 *x, psm_half *restrict out, size_t m) {
     for (size_t i = 0; i < m; i++) out[i] = (uint32_t)(x[i] >> 32);
 }
 
 /* out = m words whose upper halves were summed over the holders, two in a word.  Where that is
  * a multiple of 2^32, 1 is taken from a random half of them: at a multiple of d the quotient
  * is then as often too small as it is too large. */
-static void psm_widen(const uint32_t *halves, unsigned holders, u64 *out, size_t m) {
-    const u64 middle[2] = {(u64)holders << 31, (u64)1 << 31}, less[2] = {~holders & 1, 0};
-    for (size_t i = 0; i < m; i++)
+static void psm_widen(const psm_half *halves, unsigned holders, u64 *restrict out, size_t m) {
+    enum { EACH = 8 }; /* elements at once, every second of which is the first half of a word */
+    u64 middle[EACH], less[EACH];
+    for (size_t j = 0; j < EACH; j++) {
+        middle[j] = (u64)(j % 2 ? 1 : holders) << 31;
+        less[j] = j % 2 ? 0 : ~holders & 1;
+    }
+    size_t i = 0;
+    for (; i + EACH <= m; i += EACH)
+        for (size_t j = 0; j < EACH; j++)
+            out[i + j] = ((u64)halves[i + j] << 32) + middle[j] - (less[j] & halves[i + j] >> 30);
+    for (; i < m; i++)
         out[i] = ((u64)halves[i] << 32) + middle[i % 2] - (less[i % 2] & halves[i] >> 30);
 }
 
@@ -180,7 +193,7 @@ static void psm_truncate_mask(const psm_aes_key *key, u64 base, u64 offset, u64 
         psm_prg_add(key, base, at, x, to, m);
         if (offset)
             for (size_t i = 0; i < m; i++) to[i] += offset;
-        if (halves) psm_upper(whole, (uint32_t *)out + at, m);
+        if (halves) psm_upper(whole, (psm_half *)out + at, m);
     }
 }
 
@@ -196,7 +209,7 @@ static void psm_truncate_finish(const psm_aes_key *key, u64 base, psm_divisor d,
         const u64 *quotient = psm_dealt(key, base + 1, at, m, corrections, space[0]);
         const u64 *rest = corrections ? corrections + n : NULL, *jump = space[1], *opened = c + at;
         if (halves) {
-            psm_widen((const uint32_t *)c + at, halves, whole, m);
+            psm_widen((const psm_half *)c + at, halves, whole, m);
             opened = whole;
         }
         if (psm_short_jump(d))

@@ -158,8 +158,8 @@ MUTANTS = [
         ("missing carry", "(jump[i] & ((opened[i] >> 63) - 1)) - quotient[i]", "jump[i] - quotient[i]", TRUNCATION),
         ("missing sign extension", "(quotient + psm_divide(d, ~r) + 1) & negative", "(quotient + psm_divide(d, ~r)) & negative", f"{KERNELS}/test_truncation.py"),
         ("truncated loop tail", "for (size_t i = 0; i < m; i++) to[i] += offset;", "for (size_t i = 0; i + 1 < m; i++) to[i] += offset;", TRUNCATION),
-        ("halves without their middle", "middle[2] = {(u64)holders << 31, (u64)1 << 31}", "middle[2] = {0, 0}", f"{PROTOCOLS}/test_updates.py"),
-        ("halves that lean to one side", "less[2] = {~holders & 1, 0}", "less[2] = {0, 0}", f"{PROTOCOLS}/test_updates.py"),
+        ("halves without their middle", "middle[j] = (u64)(j % 2 ? 1 : holders) << 31;", "middle[j] = 0;", f"{PROTOCOLS}/test_updates.py"),
+        ("halves that lean to one side", "less[j] = j % 2 ? 0 : ~holders & 1;", "less[j] = 0;", f"{PROTOCOLS}/test_updates.py"),
         ("wrong stream number", "base + 2, at, jump, m);", "base + 1, at, jump, m);", TRUNCATION),
         ("missing sign of a share", "out[i] = 0 - ((0 - z[i]) >> f);", "out[i] = z[i] >> f;", TRUNCATION),
     ),
@@ -234,7 +234,7 @@ MUTANTS = [
     ),
     *core(
         "matmul.inc.h",
-        ("only the last slab of K", "accumulate || p > 0);", "accumulate);", f"{KERNELS}/test_matmul.py"),
+        ("only the last slab of K", "accumulate || p > 0, p == 0);", "accumulate, p == 0);", f"{KERNELS}/test_matmul.py"),
     ),
     *core(
         "matmul_avx512.inc.h",
