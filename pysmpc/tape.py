@@ -15,7 +15,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any, NoReturn
 
 import torch
@@ -65,16 +65,21 @@ def _marked(args: Sequence[Any]) -> tuple[int, ...]:
     return tuple(i for i, x in enumerate(args) if isinstance(x, Fresh | Given) or (type(x) is tuple and _marked(x)))
 
 
+Prepare = Callable[..., Callable[[], None]]
 _Call = tuple[Callable[..., Any], tuple[Any, ...], tuple[int, ...]]  # arguments, and which of them are marked
 
 
 class Message:
-    """A way to move messages.  into: how many of its last arguments it writes; it reads the others."""
+    """A way to move messages.  into: how many of its last arguments it writes; it reads the others.
 
-    __slots__ = ("call", "into")
+    prepare(*args): the call with these arguments, made ready to be done time and again.
+    """
 
-    def __init__(self, call: Callable[..., None], into: int) -> None:
+    __slots__ = ("call", "into", "prepare")
+
+    def __init__(self, call: Callable[..., None], into: int, prepare: Prepare | None = None) -> None:
         self.call, self.into = call, into
+        self.prepare: Prepare = prepare or partial(partial, call)
 
     def __call__(self, *args: Any) -> None:
         self.call(*args)
@@ -109,6 +114,7 @@ class Tape:
         self.silent = False  # while something is done that is noted as a whole
         self._calls: list[_Call] = []
         self._turned: list[_Call] = []
+        self._ready: dict[bool, list[_Call]] = {}
         self._uses: dict[int, Any] = {}  # what a call refers to beside its arguments, by its number
         self._kept: list[Any] = []
         self._made: dict[int, torch.UntypedStorage] = {}
@@ -124,6 +130,7 @@ class Tape:
     def note(self, call: Callable[..., Any], *args: Any) -> None:
         """One call more, unless it is part of one that is noted as a whole."""
         if not self.silent:
+            self._ready.clear()
             self._calls.append((call, args, _marked(args)))
 
     def perform(self, message: Message, args: tuple[Any, ...]) -> None:
@@ -157,18 +164,25 @@ class Tape:
 
         ring.use_torch_threads()
         with torch.no_grad():
-            for call, args, marked in self._turned if turned else self._calls:
+            for call, args, marked in self._ready_calls(turned) if log is None else self._calls:
                 if marked:
                     changed = list(args)
                     for i in marked:
                         changed[i] = moved(args[i])
                     call(*changed)
-                elif log is not None and type(call) is Message:
+                elif type(call) is Message:  # of those that are ready there is none
                     if not call.pretend(args, next(logged, ())):
                         return False
                 else:
                     call(*args)
         return next(logged, None) is None
+
+    def _ready_calls(self, turned: bool) -> list[_Call]:
+        """The calls, ready to be done time and again: those that never change have no arguments left."""
+        if turned not in self._ready:
+            calls = self._turned if turned else self._calls
+            self._ready[turned] = [each if each[2] else (_ready(*each[:2]), (), ()) for each in calls]
+        return self._ready[turned]
 
     def made(self) -> set[int]:
         """Where memory starts that was made since the recording began."""
@@ -187,6 +201,7 @@ class Tape:
         """
         for tensor in [*pinned, *(old for old, _ in moved)]:
             self._made.pop(tensor.untyped_storage().data_ptr(), None)
+        self._ready.clear()
         plan = Plan(self._made, [(args, self._uses.get(i)) for i, (_, args, _) in enumerate(self._calls)])
         away = Exchange({old.untyped_storage().data_ptr(): new.untyped_storage() for old, new in moved})
         self._calls = [(call, away.moved(plan.moved(args)), marked) for call, args, marked in self._calls]
@@ -247,6 +262,16 @@ def _into(func: Any) -> Any:
         if last.name == "out" and [(arg.name, str(arg.type)) for arg in args] == wanted:
             return found
     return None
+
+
+def _ready(call: Callable[..., Any], args: tuple[Any, ...]) -> Callable[[], Any]:
+    """The call with these arguments, by as few others as can be."""
+    if type(call) is Message:
+        return call.prepare(*args)
+    if call is _apply:
+        func, given, named = args
+        return partial(func, *given, **named)
+    return partial(call, *args)
 
 
 def _apply(func: Any, args: Any, kwargs: Any) -> None:
@@ -416,16 +441,18 @@ def active() -> Tape | None:
     return _tapes.get(threading.get_ident())
 
 
-def perform(call: Callable[..., None], *args: Any, into: Sequence[torch.Tensor] = ()) -> None:
+def perform(
+    call: Callable[..., None], *args: Any, into: Sequence[torch.Tensor] = (), prepare: Prepare | None = None
+) -> None:
     """call(*args, *into): move messages, which a repetition does again as a whole.
 
-    into: tensors that it writes.
+    into: tensors that it writes.  prepare(*args, *into): the same, made ready to be done time and again.
     """
     tape = active()
     if tape is None:
         call(*args, *into)
     else:
-        tape.perform(Message(call, len(into)), (*args, *into))
+        tape.perform(Message(call, len(into), prepare), (*args, *into))
 
 
 def _references(things: Sequence[Any]) -> Iterator[tuple[Any, str, Any]]:

@@ -13,7 +13,8 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
@@ -23,7 +24,7 @@ from pysmpc.protocols.interfaces import CAUSES, QUESTIONS
 from pysmpc.runtime.channel import Linked
 from pysmpc.runtime.dealer import NoDesk
 from pysmpc.runtime.stats import Stats
-from pysmpc.runtime.wire import TENSOR, VERSION, Cancelled, Stream, joined, poll, raw
+from pysmpc.runtime.wire import RECORD, TENSOR, VERSION, Buffer, Cancelled, Stream, poll, raw
 
 COUNT = struct.Struct("<Q")
 HEADER = struct.Struct("<BBHIQ")  # version, cause, nothing, round mod 2**32, words
@@ -37,17 +38,23 @@ AHEAD = 1 << 25  # bytes of corrections that a holder keeps in advance
 class _Exchange:
     """One round with one peer.  out: what is sent, in parts.  expected: the header that it must send."""
 
-    def __init__(self, stream: Stream, out: Sequence[memoryview], into: memoryview, expected: bytes) -> None:
+    def __init__(self, stream: Stream, out: Sequence[memoryview], into: memoryview, expected: Buffer) -> None:
         self.stream = stream
-        self._out = deque(out)
-        self._head = bytearray(HEADER.size)
+        self._parts = out
+        self._head = memoryview(bytearray(HEADER.size))
         self._into = into
+        self._due = len(into)
         self._expected = expected
+        self.begin()
+
+    def begin(self) -> None:
+        """Nothing has been sent, and nothing has come."""
+        self._out = deque(self._parts)
         self._have = -HEADER.size  # bytes of the words; less than none while the header comes
 
     @property
     def events(self) -> int:
-        reading = select.POLLIN if self._have < len(self._into) else 0
+        reading = select.POLLIN if self._have < self._due else 0
         return reading | (select.POLLOUT if self._out else 0)
 
     def fileno(self) -> int:
@@ -55,21 +62,24 @@ class _Exchange:
 
     def step(self) -> bool:
         """Do what can be done; whether something was."""
-        moved = self.stream.sent + self.stream.received
-        while self._out and (count := self.stream.write(self._out[0])):
-            if count == self._out[0].nbytes:
-                self._out.popleft()
+        moved = False
+        out = self._out
+        while out and (count := self.stream.write(out[0])):
+            moved = True
+            if count == out[0].nbytes:
+                out.popleft()
             else:
-                self._out[0] = self._out[0][count:]
-        while self._have < len(self._into):
-            place = memoryview(self._head)[self._have :] if self._have < 0 else self._into[self._have :]
+                out[0] = out[0][count:]
+        while self._have < self._due:
+            place = self._head[self._have :] if self._have < 0 else self._into[self._have :]
             count = self.stream.read_into(place)
             if not count:
                 break
+            moved = True
             self._have += count
             if self._have == 0:
                 self._check()  # the words are read only if they are those that are due
-        return self.stream.sent + self.stream.received != moved
+        return moved
 
     def _check(self) -> None:
         version, cause, nothing, number, words = HEADER.unpack(self._head)
@@ -84,7 +94,45 @@ class _Exchange:
 
     @property
     def done(self) -> bool:
-        return not self._out and self._have == len(self._into)
+        return not self._out and self._have == self._due
+
+
+class _Round:
+    """A message to every other holder, and theirs, time and again with the same memory.
+
+    parts: of the message.  inputs: a place for each of the others'.
+    """
+
+    def __init__(
+        self, cause: int, streams: Sequence[Stream], parts: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]
+    ) -> None:
+        self._cause = cause
+        self._words = inputs[0].numel()
+        self._copies: list[tuple[memoryview, memoryview]] = []
+        views = [view for part in parts if (view := raw(part)).nbytes]
+        size = HEADER.size + sum(view.nbytes for view in views)
+        if size <= RECORD:
+            message = memoryview(bytearray(size))
+            self._header, at = message[: HEADER.size], HEADER.size
+            for view in views:
+                self._copies.append((message[at : at + view.nbytes], view))
+                at += view.nbytes
+            out = [message]
+        else:
+            self._header = memoryview(bytearray(HEADER.size))
+            out = [self._header, *views]
+        self._exchanges = [
+            _Exchange(stream, out, raw(into), self._header) for stream, into in zip(streams, inputs, strict=True)
+        ]
+
+    def begin(self, number: int) -> list[_Exchange]:
+        """The exchanges of the round of that number, with what is in the parts now."""
+        HEADER.pack_into(self._header, 0, VERSION, self._cause, 0, number, self._words)
+        for place, part in self._copies:
+            place[:] = part
+        for each in self._exchanges:
+            each.begin()
+        return self._exchanges
 
 
 class Networked(Linked):
@@ -107,18 +155,26 @@ class Networked(Linked):
         if 8 * words > TENSOR:
             raise ChannelError(f"a round of {words} words is too long for one message; use smaller batches")
         inputs = [torch.empty(words, dtype=torch.int64) for _ in self._links]
-        tape.perform(self._pass, _CAUSES.index(cause), *parts, into=inputs)
+        tape.perform(self._pass, _CAUSES.index(cause), *parts, into=inputs, prepare=self._prepared)
         return [(cause, into) for into in inputs]
 
     def _pass(self, cause: int, *tensors: torch.Tensor) -> None:
         """Parts of a message, then a place for each of the other holders'."""
-        parts, inputs = tensors[: -len(self._links)], tensors[-len(self._links) :]
-        self._round = (self._round + 1) & 0xFFFFFFFF
-        header = HEADER.pack(VERSION, cause, 0, self._round, inputs[0].numel())
-        out = joined([header, *map(raw, parts)])
-        self._run([_Exchange(stream, out, raw(into), header) for stream, into in zip(self._links, inputs, strict=True)])
+        self._run(self._round_of(cause, tensors))
 
-    def _run(self, waiting: list[_Exchange]) -> None:
+    def _prepared(self, cause: int, *tensors: torch.Tensor) -> Callable[[], None]:
+        """`_pass` with the same tensors, time and again."""
+        if not all(tensor.is_contiguous() for tensor in tensors):
+            return partial(self._pass, cause, *tensors)
+        return partial(self._run, self._round_of(cause, tensors))
+
+    def _round_of(self, cause: int, tensors: Sequence[torch.Tensor]) -> _Round:
+        border = len(tensors) - len(self._links)
+        return _Round(cause, self._links, tensors[:border], tensors[border:])
+
+    def _run(self, message: _Round) -> None:
+        self._round = (self._round + 1) & 0xFFFFFFFF
+        waiting = message.begin(self._round)
         until = time.monotonic() + self._patience
         while True:
             moved = [each.step() for each in waiting]

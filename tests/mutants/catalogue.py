@@ -371,7 +371,7 @@ MUTANTS = [
     ),
     *runtime(
         "links",
-        ("a round may be replayed", "header = HEADER.pack(VERSION, cause, 0, self._round, inputs[0].numel())", "header = HEADER.pack(VERSION, cause, 0, 0, inputs[0].numel())", f"{RUNTIME}/test_links.py"),
+        ("a round may be replayed", "waiting = message.begin(self._round)", "waiting = message.begin(0)", f"{RUNTIME}/test_links.py"),
     ),
     *steps(
         ("a repetition under the masks of the recording", "tape", "return int(x) + shift if x >= self.first else int(x)", "return int(x)"),
