@@ -8,6 +8,7 @@ buffer; a failed round ends the connections, as nothing tells how much of it pas
 
 from __future__ import annotations
 
+import queue
 import select
 import struct
 import threading
@@ -219,69 +220,84 @@ class SendingFeed:
 
 
 class ReceivingFeed:
-    """The holder's end: a thread reads ahead, up to AHEAD bytes, so that the dealer can run ahead."""
+    """The holder's end: a thread reads ahead, up to AHEAD bytes, so that the dealer can run ahead.
+
+    What is waited for, it reads to where it is wanted.
+    """
+
+    _wanted: tuple[int, torch.Tensor] | None = None  # which message, and a place for it
+    _arrived = 0  # messages
+    _taken = 0
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._ready: deque[torch.Tensor | ChannelError] = deque()
-        self._held = 0
-        self._change = threading.Condition()
+        self._ready: queue.SimpleQueue[torch.Tensor | ChannelError] = queue.SimpleQueue()
+        self._bytes_in = 0  # counted by the reading thread alone
+        self._bytes_out = 0  # counted by who takes
+        self._room = threading.Event()
         self._closed = False
         threading.Thread(target=self._read, daemon=True, name=f"corrections from {stream.peer}").start()
+
+    @property
+    def _held(self) -> int:
+        return self._bytes_in - self._bytes_out
 
     def send(self, words: torch.Tensor, everyone: bool = False) -> None:
         raise ChannelError("a holder deals no corrections")
 
     def receive(self, words: int) -> torch.Tensor:
         """What was dealt next; ChannelError if that is something else."""
-        if tape.active() is None:
-            return self._take(words)
         found = torch.empty(words, dtype=torch.int64)
+        if tape.active() is None:
+            return self._take(found)
         tape.perform(self._take_into, into=[found])
         return found
 
     def _take_into(self, out: torch.Tensor) -> None:
-        out.copy_(self._take(out.numel()))
+        found = self._take(out)
+        if found is not out:
+            out.copy_(found)
 
-    def _take(self, words: int) -> torch.Tensor:
-        with self._change:
-            while not self._ready:
-                if self._closed:
-                    raise Cancelled("this side stopped")
-                self._change.wait()
-            found = self._ready[0]
-            if isinstance(found, ChannelError):
-                raise found
-            if found.numel() != words:
-                raise ChannelError(
-                    f"expected {words} corrections, {self._stream.peer} sent {found.numel()}: programs differ"
-                )
-            self._ready.popleft()
-            self._held -= 8 * words
-            self._change.notify_all()
+    def _take(self, place: torch.Tensor) -> torch.Tensor:
+        """What was dealt next: where it arrived, or in its place."""
+        try:
+            found = self._ready.get_nowait()
+        except queue.Empty:
+            self._wanted = (self._taken, place)
+            found = self._ready.get()
+            self._wanted = None
+        if isinstance(found, ChannelError):
+            self._ready.put(found)  # for whoever comes after
+            raise found
+        if found.numel() != place.numel():
+            raise ChannelError(
+                f"expected {place.numel()} corrections, {self._stream.peer} sent {found.numel()}: programs differ"
+            )
+        self._taken += 1
+        self._bytes_out += 8 * found.numel()
+        if not self._room.is_set():
+            self._room.set()
         return found
 
     def close(self) -> None:
         """Wake whoever waits."""
-        with self._change:
-            self._closed = True
-            self._change.notify_all()
+        self._closed = True
+        self._ready.put(Cancelled("this side stopped"))
+        self._room.set()
 
     def _read(self) -> None:
         try:
             while True:
-                with self._change:
-                    while self._held > AHEAD and not self._closed:
-                        self._change.wait()
+                while self._held > AHEAD and not self._closed:
+                    self._room.clear()
+                    if self._held > AHEAD and not self._closed:
+                        self._room.wait()
                 words = self._next()
-                with self._change:
-                    self._held += 8 * words.numel()
-                    self._ready.append(words)
-                    self._change.notify_all()
+                self._bytes_in += 8 * words.numel()
+                self._arrived += 1
+                self._ready.put(words)
         except ChannelError as error:
-            with self._change:
-                self._ready.append(error)
-                self._change.notify_all()
+            self._ready.put(error)
         finally:
             self._stream.close()
 
@@ -291,7 +307,11 @@ class ReceivingFeed:
         [count] = COUNT.unpack(header)
         if 8 * count > TENSOR:
             raise ChannelError(f"{self._stream.peer} announced {count} corrections; at most {TENSOR // 8} are taken")
-        words = torch.empty(count, dtype=torch.int64)
+        wanted = self._wanted
+        if wanted is not None and wanted[0] == self._arrived and wanted[1].numel() == count:
+            words = wanted[1]
+        else:
+            words = torch.empty(count, dtype=torch.int64)
         self._stream.fill(raw(words))
         return words
 
