@@ -273,7 +273,7 @@ class Recording:
         """Do the step with other arguments; a copy of the result."""
         first = self._dealer.streams(self.streams)
         self._run(arguments, first)
-        self.session.stats.__dict__.update((self.session.stats + self.cost).__dict__)
+        self.session.stats.add(self.cost)
         self._give(arguments, first - self._tape.first)
         return self._finish()
 

@@ -168,7 +168,7 @@ class Tape:
                 if marked:
                     changed = list(args)
                     for i in marked:
-                        changed[i] = moved(args[i])
+                        changed[i] = args[i] + shift if type(args[i]) is int else moved(args[i])
                     call(*changed)
                 elif type(call) is Message:  # of those that are ready there is none
                     if not call.pretend(args, next(logged, ())):
@@ -178,11 +178,21 @@ class Tape:
         return next(logged, None) is None
 
     def _ready_calls(self, turned: bool) -> list[_Call]:
-        """The calls, ready to be done time and again: those that never change have no arguments left."""
+        """The calls, ready to be done time and again.
+
+        Those that never change have no arguments left, and marked numbers of Python's type all move with the run's
+        first stream.
+        """
         if turned not in self._ready:
             calls = self._turned if turned else self._calls
-            self._ready[turned] = [each if each[2] else (_ready(*each[:2]), (), ()) for each in calls]
+            self._ready[turned] = [self._ready_call(*each) for each in calls]
         return self._ready[turned]
+
+    def _ready_call(self, call: Callable[..., Any], args: tuple[Any, ...], marked: tuple[int, ...]) -> _Call:
+        fresh = [i for i in marked if type(args[i]) is Fresh]
+        plain = tuple(int(x) if type(x) is Fresh else x for x in args)
+        moving = tuple(i for i in marked if i not in fresh or args[i] >= self.first)
+        return (call, plain, moving) if moving else (_ready(call, plain), (), ())
 
     def made(self) -> set[int]:
         """Where memory starts that was made since the recording began."""

@@ -258,14 +258,14 @@ class _Known:
 
     def __init__(self, opened: _Open, result: Ref) -> None:
         self.recording = opened.new
-        self.flows = {slot: opened.of(slot) for slot in opened.operation.states}
-        self.result = opened.of(result.slot)
+        self.flows = {slot: sorted(opened.of(slot)) for slot in opened.operation.states}
+        self.result = sorted(opened.of(result.slot))
         self.cells = opened.cells
 
     @staticmethod
-    def origin(flow: Flow, inputs: Sequence[Origin], replay: Replay) -> Origin:
+    def origin(flow: Sequence[tuple[str, int]], inputs: Sequence[Origin], replay: Replay) -> Origin:
         """Whose data that is, now."""
-        found = [inputs[n] if where == "argument" else replay.origin_of(n) for where, n in sorted(flow)]
+        found = [inputs[n] if where == "argument" else replay.origin_of(n) for where, n in flow]
         merged = found[0]
         for each in found[1:]:
             merged |= each

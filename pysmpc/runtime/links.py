@@ -205,11 +205,21 @@ class SendingFeed:
 
     def send(self, words: torch.Tensor, everyone: bool = False) -> None:
         """To the last holder, or to every holder; blocks once a receiver is far behind."""
-        tape.perform(self._send, words, everyone)
+        tape.perform(self._send, words, everyone, prepare=self._prepared)
 
     def _send(self, words: torch.Tensor, everyone: bool) -> None:
-        count, view = COUNT.pack(words.numel()), raw(words)
-        receivers = self._streams if everyone else self._streams[-1:]
+        self._pass(COUNT.pack(words.numel()), raw(words), self._receivers(everyone))
+
+    def _prepared(self, words: torch.Tensor, everyone: bool) -> Callable[[], None]:
+        """`_send` of the same tensor, time and again."""
+        if not words.is_contiguous():
+            return partial(self._send, words, everyone)
+        return partial(self._pass, COUNT.pack(words.numel()), raw(words), self._receivers(everyone))
+
+    def _receivers(self, everyone: bool) -> Sequence[Stream]:
+        return self._streams if everyone else self._streams[-1:]
+
+    def _pass(self, count: bytes, view: memoryview, receivers: Sequence[Stream]) -> None:
         for stream in receivers:
             stream.queue(count, view)
         for stream in receivers:

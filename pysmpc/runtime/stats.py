@@ -38,6 +38,11 @@ class Stats:
     def __add__(self, other: Stats) -> Stats:
         return Stats(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
+    def add(self, other: Stats) -> None:
+        """Other totals on top."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
     def __sub__(self, before: Stats) -> Stats:
         return Stats(*(a - b for a, b in zip(astuple(self), astuple(before), strict=True)))
 

@@ -145,6 +145,8 @@ class Stream:
 
     def flush(self, patience: float = PATIENCE) -> None:
         """Write all that is queued.  The other side must be reading."""
+        if self.push():
+            return
         until = time.monotonic() + patience
         self._flushing = True  # what there is to read must not keep it awake
         try:
@@ -284,8 +286,9 @@ def poll(waiting: Sequence[Waiting], until: float, wake: int | None = None) -> b
     if wake is not None:
         poller.register(wake, select.POLLIN)
     ready = poller.poll(max(until - time.monotonic(), 0) * 1000)
-    if any(fd == wake for fd, _ in ready):
-        raise Cancelled("this side stopped")
+    for number, _ in ready:
+        if number == wake:
+            raise Cancelled("this side stopped")
     return bool(ready)
 
 
