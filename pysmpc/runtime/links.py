@@ -238,6 +238,7 @@ class ReceivingFeed:
     _wanted: tuple[int, torch.Tensor] | None = None  # which message, and a place for it
     _arrived = 0  # messages
     _taken = 0
+    _error: ChannelError | None = None  # after which nothing more is taken
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -270,19 +271,21 @@ class ReceivingFeed:
 
     def _take(self, place: torch.Tensor) -> torch.Tensor:
         """What was dealt next: where it arrived, or in its place."""
+        if self._error is not None:
+            raise self._error
         try:
             found = self._ready.get_nowait()
         except queue.Empty:
             self._wanted = (self._taken, place)
             found = self._ready.get()
             self._wanted = None
-        if isinstance(found, ChannelError):
-            self._ready.put(found)  # for whoever comes after
-            raise found
-        if found.numel() != place.numel():
-            raise ChannelError(
+        if not isinstance(found, ChannelError) and found.numel() != place.numel():
+            found = ChannelError(
                 f"expected {place.numel()} corrections, {self._stream.peer} sent {found.numel()}: programs differ"
             )
+        if isinstance(found, ChannelError):
+            self._error = found
+            raise found
         self._taken += 1
         self._bytes_out += 8 * found.numel()
         if not self._room.is_set():

@@ -398,7 +398,7 @@ MUTANTS = [
         ("public values are not compared", "        return all(map(torch.equal, self._buffers, other._buffers))\n", "        return True\n", REPEATED),
         ("operations are not compared", "if self.operations != other.operations or len(self._buffers) != len(other._buffers):", "if False:", REPEATED),
         ("a repeated step forgets whose data it has seen", "            replay.wrote(slot, origin)\n", "            pass\n", REPEATED),
-        ("whose data the recording had seen", "found = [inputs[n] if where == \"argument\" else replay.origin_of(n) for where, n in sorted(flow)]", "found = [replay.origin_of(n) for where, n in sorted(flow) if where != \"argument\"]", REPEATED),
+        ("whose data the recording had seen", "found = [inputs[n] if where == \"argument\" else replay.origin_of(n) for where, n in flow]", "found = [replay.origin_of(n) for where, n in flow if where != \"argument\"]", REPEATED),
     ),
     *remote(
         "recorder",
