@@ -37,7 +37,6 @@ from pysmpc.remote.messages import (
     Operation,
     Ready,
     Recall,
-    Repeat,
     Report,
     Search,
     Setup,
@@ -49,7 +48,6 @@ from pysmpc.runtime.tls import DRIVER, STATUS, dial
 from pysmpc.runtime.wire import MESSAGE, PACKED, WORDS, Gather, Stream, framed, pack, poll, tensor_frames, unpack
 
 BATCH = 16  # operations in one message
-IDLE = 4  # operations not acknowledged, at which a step is sent without waiting for a whole batch
 WINDOW = 256  # operations that the slowest worker may be behind
 WINDOW_BYTES = 1 << 26  # of buffers
 SILENCE = 3.0  # seconds without a heartbeat
@@ -143,13 +141,9 @@ class Link:
             self._bytes.append((number, size))
             self._unacked += size
         self._large += size
-        if len(self._batch) >= BATCH or self._large >= LARGE or isinstance(operation, Open) or self._urgent(operation):
+        if len(self._batch) >= BATCH or self._large >= LARGE or isinstance(operation, Open):
             self.flush()
         return number
-
-    def _urgent(self, operation: Operation) -> bool:
-        """Whether it is much work for workers that have little to do."""
-        return isinstance(operation, Repeat) and self._next - min(worker.acked for worker in self._workers) <= IDLE
 
     def _expect(self, number: int, operation: Operation) -> None:
         """Note what will be sent back for an operation, and by whom: nothing else is taken."""
