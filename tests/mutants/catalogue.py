@@ -372,6 +372,8 @@ MUTANTS = [
     *runtime(
         "links",
         ("a round may be replayed", "waiting = message.begin(self._round)", "waiting = message.begin(0)", f"{RUNTIME}/test_links.py"),
+        ("corrections in another's place", "wanted[0] == self._arrived and ", "", f"{RUNTIME}/test_links.py"),
+        ("a feed goes on after what was not due", "self._error = found\n", "pass\n", f"{RUNTIME}/test_links.py"),
     ),
     *steps(
         ("a repetition under the masks of the recording", "tape", "return int(x) + shift if x >= self.first else int(x)", "return int(x)"),

@@ -151,11 +151,46 @@ def test_corrections_arrive_in_order(office, rng):
     for words in sent:
         assert torch.equal(feed.receive(words.numel()), words)
     sender.send(sent[0])
-    with pytest.raises(ChannelError, match="programs differ"):
-        feed.receive(2)
+    sender.send(sent[2])
+    for words in (2, sent[2].numel()):  # what comes after is not taken for what was due
+        with pytest.raises(ChannelError, match=r"expected 2 corrections.*programs differ"):
+            feed.receive(words)
     near.close()
-    with pytest.raises(ChannelError):
-        feed.receive(1) and feed.receive(1)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["it was there", "it was waited for"])
+def test_corrections_come_to_their_place(late, office, rng):
+    near, far = connected(office)
+    feed, sender = ReceivingFeed(far), SendingFeed([near])
+    sent = [random_words(rng, n) for n in (5, 100_000, 0, 3)]
+    places = [torch.zeros_like(words) for words in sent]
+
+    def deal():
+        for words in sent:
+            time.sleep(0.05 * late)
+            sender.send(words)
+
+    thread = threading.Thread(target=deal)
+    thread.start()
+    time.sleep(0.1 * (not late))
+    for place, words in zip(places, sent, strict=True):
+        feed._take_into(place)
+        assert torch.equal(place, words)
+    thread.join(10)
+    assert all(map(torch.equal, places, sent))
+    near.close()
+
+
+def test_a_later_message_does_not_come_to_an_earlier_one_s_place(office, rng):
+    near, far = connected(office)
+    feed, sender, sent = ReceivingFeed(far), SendingFeed([near]), [random_words(rng, 5) for _ in range(2)]
+    sender.send(sent[0])
+    place = feed.receive(5)
+    feed._wanted = (0, place)  # as it is until the thread that waited for the first goes on
+    sender.send(sent[1])
+    assert torch.equal(feed.receive(5), sent[1])
+    assert torch.equal(place, sent[0])
+    near.close()
 
 
 def test_a_dealer_ahead_is_bounded():
