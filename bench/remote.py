@@ -2,7 +2,8 @@
 
     python bench/remote.py [--steps 200] [--as-written] [--closed | --rarely] [--free]
 
-Blocks of 20 steps of either in turn, medians; processor time of each process a step, where /proc tells.
+Blocks of 20 steps of either in turn, each until all workers are done; medians of blocks.
+Processor time of each process a step, where /proc tells.
 """
 
 from __future__ import annotations
@@ -62,39 +63,32 @@ def run(steps: int, as_written: bool, closed: bool, free: bool, rarely: bool) ->
 
         step: Callable[..., torch.Tensor] = loop if as_written else ours
 
-        def remote(turn: int) -> None:
-            loss = step(*hidden[turn % BATCHES])
-            if closed:
-                parties.wait()
-            else:
-                sy.decrypt(loss)
+        def remote(turns: range) -> None:
+            for turn in turns:
+                loss = step(*hidden[turn % BATCHES])
+                if closed:
+                    parties.wait()
+                elif not rarely or turn == turns[-1]:
+                    sy.decrypt(loss)
+            parties.wait()  # a loss is opened while the rest of its step is done
 
-        def local(turn: int) -> None:
-            x, y = data[turn % BATCHES]
-            train(plain, theirs, x, y)
+        def local(turns: range) -> None:
+            for turn in turns:
+                x, y = data[turn % BATCHES]
+                train(plain, theirs, x, y)
 
         if not free:
             pin({name: p.pid for name, p in workers.processes.items()})
-        for turn in range(4 * BATCHES):
-            remote(turn)
-            local(turn)
+        for work in remote, local:
+            work(range(4 * BATCHES))
         processes = {"driver": os.getpid()} | {name: p.pid for name, p in workers.processes.items()}
         before, stats, times = processor(processes), parties.stats.copy(), ([], [])
         rest = 0.0  # processor time of the plain steps
         for block in range(0, steps, BLOCK):
             for work, found in zip((remote, local), times, strict=True):
-                used = time.process_time()
-                if rarely and work is remote:
-                    start = time.perf_counter()
-                    for turn in range(block, block + BLOCK):
-                        loss = step(*hidden[turn % BATCHES])
-                    sy.decrypt(loss)
-                    found.extend([(time.perf_counter() - start) / BLOCK] * BLOCK)
-                    continue
-                for turn in range(block, block + BLOCK):
-                    start = time.perf_counter()
-                    work(turn)
-                    found.append(time.perf_counter() - start)
+                used, start = time.process_time(), time.perf_counter()
+                work(range(block, block + BLOCK))
+                found.append((time.perf_counter() - start) / BLOCK)
                 rest += time.process_time() - used if work is local else 0.0
         after, spent = processor(processes), parties.stats - stats
         mine, other = (1e3 * statistics.median(found) for found in times)

@@ -9,7 +9,7 @@ a driver, who has no share, only keeps account of scales, streams and openings.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -188,6 +188,30 @@ class _State:
         self._lent[turn] = weakref.ref(loan)
 
 
+class _Result:
+    """What a step comes to.  source: where.  told: of a copy, as soon as there is one."""
+
+    def __init__(self, recorded: SecretTensor) -> None:
+        share = recorded.window()
+        self.source, self._scale = share.words(), share.scale
+        self.told: Callable[[SecretTensor], None] | None = None
+        self._like = recorded
+        self._copy: SecretTensor | None = None
+
+    def came(self, words: torch.Tensor) -> None:
+        """It is there, in these words, which may change later."""
+        x = self._like
+        self._copy = SecretTensor.of(Share.of(words.clone(), x.shape, self._scale), x.session, x.unit, x.dtype)
+        if self.told is not None:
+            self.told(self._copy)
+
+    def taken(self) -> SecretTensor:
+        """The copy, once."""
+        copy, self._copy = self._copy, None
+        assert copy is not None
+        return copy
+
+
 class Recording:
     """A step with arguments of certain kinds, at this process.
 
@@ -218,8 +242,7 @@ class Recording:
         self._dealer = cast(SeedDealer, session.party.dealer)
         self._tape = Tape(self._dealer.next_stream, log)
         self._noted = noted
-        self._result: Share
-        self._kind: SecretTensor
+        self._result: _Result
         self._others: list[tuple[Cell, Body]] = []
 
     @contextmanager
@@ -244,14 +267,15 @@ class Recording:
 
     def end(self, result: SecretTensor) -> None:
         """All of the step has run, and this came of it."""
-        share, self._kind = result.window(), result
-        self._result = Share.of(share.words().clone(), result.shape, share.scale)
+        self._result = _Result(result)
+        self._tape.note_early(self._result.source, self._result.came)
         made = self._tape.made()
         for state in self.states:
             state.ended(made)
 
     def first(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
-        """What came of the recording itself, given to its arguments; a copy of the result.  Once, after `recorded`."""
+        """What came of the recording itself, given to its arguments; the result.  Once, after `recorded`."""
+        self._result.came(self._result.source)
         self._give(arguments, 0)
         return self._finish()
 
@@ -259,7 +283,7 @@ class Recording:
         """Use memory anew within the step, and none that others refer to.  Once, after `first`."""
         moved = [pair for mine in self.inputs for pair in mine.leave()]
         moved += [pair for state in self.states for pair in state.leave()]
-        self._tape.pack([self._result.words()], moved, [state.pair for state in self.states])
+        self._tape.pack(moved, [state.pair for state in self.states])
 
     def fits(self) -> bool:
         """Whether what the step reads beside its arguments is what it was, or can be copied in."""
@@ -269,11 +293,18 @@ class Recording:
                 return False
         return all(not cell.pending and cell._body is body for cell, body in self._others)
 
-    def again(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
-        """Do the step with other arguments; a copy of the result."""
+    def again(
+        self, arguments: Sequence[SecretTensor], told: Callable[[SecretTensor], None] | None = None
+    ) -> SecretTensor:
+        """Do the step with other arguments; the result.
+
+        told: of the result, as soon as it is there: what is left of the step may still be done.
+        """
         first = self._dealer.streams(self.streams)
+        self.session.stats.add(self.cost)  # before anybody is told: it is a result of the whole step
+        self._result.told = told
         self._run(arguments, first)
-        self.session.stats.add(self.cost)
+        self._result.told = None
         self._give(arguments, first - self._tape.first)
         return self._finish()
 
@@ -296,7 +327,7 @@ class Recording:
             mine.free()
             mine.words.copy_(theirs.words)
         same = self.streams == other.streams and self._tape.run(other._tape.first, given, other._tape.log)
-        same = same and torch.equal(self._result.words(), other._result.words())
+        same = same and torch.equal(self._result.taken().window().words(), other._result.source)
         return same and all(torch.equal(a.end, b.end) for a, b in zip(self.states, other.states, strict=True))
 
     def _finish(self) -> SecretTensor:
@@ -304,8 +335,7 @@ class Recording:
         self._turn = 1 - self._turn
         for state in self.states:
             state.lend(self._turn)
-        share, x = self._result, self._kind
-        return SecretTensor.of(Share.of(share.words().clone(), x.shape, share.scale), x.session, x.unit, x.dtype)
+        return self._result.taken()
 
     def _give(self, arguments: Sequence[SecretTensor], shift: int) -> None:
         for mine, x in zip(self.inputs, arguments, strict=True):

@@ -186,8 +186,11 @@ def _unfit(session: Session) -> str | None:
     return None
 
 
+_NUMBERS = (int, float, str, type(None))
+
+
 def _numbers(names: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in names.items() if isinstance(value, int | float | str | None)}
+    return {name: value for name, value in names.items() if isinstance(value, _NUMBERS)}
 
 
 def _numbers_of(function: Any) -> list[Any]:

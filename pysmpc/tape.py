@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, NoReturn
@@ -23,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from pysmpc import ring
+from pysmpc.arena import Arena, Exchange
 
 _NATIVE = ("pysmpc._ring", "pysmpc._beaver")
 _NOT_NOTED = frozenset(["set_threads", "keep_memory"])
@@ -67,6 +67,10 @@ def _marked(args: Sequence[Any]) -> tuple[int, ...]:
 
 Prepare = Callable[..., Callable[[], None]]
 _Call = tuple[Callable[..., Any], tuple[Any, ...], tuple[int, ...]]  # arguments, and which of them are marked
+
+# A call made ready: without arguments left, if none of them ever changes; else with them, and which of them are
+# numbers that move with the run's first stream, and which are others, with the places in those that are tuples.
+_Ready = tuple[Callable[..., Any], tuple[Any, ...] | None, tuple[int, ...], tuple[tuple[int, tuple[int, ...]], ...]]
 
 
 class Message:
@@ -114,7 +118,7 @@ class Tape:
         self.silent = False  # while something is done that is noted as a whole
         self._calls: list[_Call] = []
         self._turned: list[_Call] = []
-        self._ready: dict[bool, list[_Call]] = {}
+        self._ready: dict[bool, list[_Ready]] = {}
         self._uses: dict[int, Any] = {}  # what a call refers to beside its arguments, by its number
         self._kept: list[Any] = []
         self._made: dict[int, torch.UntypedStorage] = {}
@@ -132,6 +136,15 @@ class Tape:
         if not self.silent:
             self._ready.clear()
             self._calls.append((call, args, _marked(args)))
+
+    def note_early(self, read: torch.Tensor, call: Callable[..., Any]) -> None:
+        """Note call(read), which reads this memory alone, where it is already what it is now: as soon as can be."""
+        piece = Exchange({read.untyped_storage().data_ptr(): read.untyped_storage()})
+        refer = [i for i, (_, args, _) in enumerate(self._calls) if piece.touches((args, self._uses.get(i)))]
+        place = refer[-1] + 1 if refer else 0
+        self._ready.clear()
+        self._calls.insert(place, (call, (read,), ()))
+        self._uses = {i + (i >= place): use for i, use in self._uses.items()}
 
     def perform(self, message: Message, args: tuple[Any, ...]) -> None:
         """Move a message, and note that as a whole."""
@@ -164,35 +177,39 @@ class Tape:
 
         ring.use_torch_threads()
         with torch.no_grad():
-            for call, args, marked in self._ready_calls(turned) if log is None else self._calls:
-                if marked:
-                    changed = list(args)
-                    for i in marked:
-                        changed[i] = args[i] + shift if type(args[i]) is int else moved(args[i])
+            if log is None:
+                for call, given_args, moving, others in self._ready_calls(turned):
+                    if given_args is None:
+                        call()
+                        continue
+                    changed = list(given_args)
+                    for i in moving:
+                        changed[i] += shift
+                    for i, places in others:
+                        changed[i] = _with(changed[i], places, moved)
                     call(*changed)
-                elif type(call) is Message:  # of those that are ready there is none
+                return True
+            for call, args, marked in self._calls:
+                if type(call) is Message:
                     if not call.pretend(args, next(logged, ())):
                         return False
                 else:
-                    call(*args)
+                    call(*(moved(x) if i in marked else x for i, x in enumerate(args)))
         return next(logged, None) is None
 
-    def _ready_calls(self, turned: bool) -> list[_Call]:
-        """The calls, ready to be done time and again.
-
-        Those that never change have no arguments left, and marked numbers of Python's type all move with the run's
-        first stream.
-        """
+    def _ready_calls(self, turned: bool) -> list[_Ready]:
+        """The calls, ready to be done time and again."""
         if turned not in self._ready:
             calls = self._turned if turned else self._calls
             self._ready[turned] = [self._ready_call(*each) for each in calls]
         return self._ready[turned]
 
-    def _ready_call(self, call: Callable[..., Any], args: tuple[Any, ...], marked: tuple[int, ...]) -> _Call:
-        fresh = [i for i in marked if type(args[i]) is Fresh]
+    def _ready_call(self, call: Callable[..., Any], args: tuple[Any, ...], marked: tuple[int, ...]) -> _Ready:
         plain = tuple(int(x) if type(x) is Fresh else x for x in args)
-        moving = tuple(i for i in marked if i not in fresh or args[i] >= self.first)
-        return (call, plain, moving) if moving else (_ready(call, plain), (), ())
+        moving = tuple(i for i in marked if type(args[i]) is Fresh and args[i] >= self.first)
+        given = [i for i in marked if type(args[i]) is not Fresh]
+        others = tuple((i, _marked(args[i]) if type(args[i]) is tuple else ()) for i in given)
+        return (call, plain, moving, others) if moving or others else (_ready(call, plain), None, (), ())
 
     def made(self) -> set[int]:
         """Where memory starts that was made since the recording began."""
@@ -200,22 +217,21 @@ class Tape:
 
     def pack(
         self,
-        pinned: Iterable[torch.Tensor],
         moved: Sequence[tuple[torch.Tensor, torch.Tensor]] = (),
         pairs: Sequence[tuple[torch.Tensor, torch.Tensor]] = (),
     ) -> None:
         """Let memory that is no longer needed at one call serve later ones, as it does where memory is freed.
 
-        pinned: what was made during the recording and is still read after a run.  moved: memory, and other of its
-        size that takes its place.  pairs: such memory that is exchanged in every other run.
+        moved: memory, and other of its size that takes its place.  pairs: such memory that is exchanged in every
+        other run.
         """
-        for tensor in [*pinned, *(old for old, _ in moved)]:
+        for tensor, _ in moved:
             self._made.pop(tensor.untyped_storage().data_ptr(), None)
         self._ready.clear()
-        plan = Plan(self._made, [(args, self._uses.get(i)) for i, (_, args, _) in enumerate(self._calls)])
+        arena = Arena(self._made, [(args, self._uses.get(i)) for i, (_, args, _) in enumerate(self._calls)])
         away = Exchange({old.untyped_storage().data_ptr(): new.untyped_storage() for old, new in moved})
-        self._calls = [(call, away.moved(plan.moved(args)), marked) for call, args, marked in self._calls]
-        self._kept = [away.moved(plan.moved(each)) for each in self._kept]
+        self._calls = [(call, away.moved(arena.moved(args)), marked) for call, args, marked in self._calls]
+        self._kept = [away.moved(arena.moved(each)) for each in self._kept]
         self._made = {}
         places = {a.untyped_storage().data_ptr(): b.untyped_storage() for x, y in pairs for a, b in ((x, y), (y, x))}
         turn = Exchange(places)
@@ -274,6 +290,16 @@ def _into(func: Any) -> Any:
     return None
 
 
+def _with(value: Any, places: tuple[int, ...], change: Callable[[Any], Any]) -> Any:
+    """A marked number changed, or the marked ones of a tuple."""
+    if not places:
+        return change(value)
+    changed = list(value)
+    for i in places:
+        changed[i] = change(changed[i])
+    return tuple(changed)
+
+
 def _ready(call: Callable[..., Any], args: tuple[Any, ...]) -> Callable[[], Any]:
     """The call with these arguments, by as few others as can be."""
     if type(call) is Message:
@@ -297,100 +323,6 @@ def _views(outs: Sequence[torch.Tensor], inputs: Sequence[Any]) -> bool:
     """Whether results are windows on memory of the operands."""
     there = {x.untyped_storage().data_ptr() for x in inputs if isinstance(x, torch.Tensor) and x.numel()}
     return all(not x.numel() or x.untyped_storage().data_ptr() in there for x in outs)
-
-
-class Exchange:
-    """Puts memory in the place of other memory of its size, in tensors and addresses."""
-
-    def __init__(self, places: Mapping[int, torch.UntypedStorage]) -> None:
-        """places: what takes the place of the piece that starts at an address."""
-        self._places = {start: places[start] for start in sorted(places) if places[start].nbytes()}
-        self._starts = list(self._places)
-
-    def _start(self, x: Any) -> int | None:
-        """The piece that a tensor or an address lies in."""
-        if isinstance(x, torch.Tensor):
-            start = x.untyped_storage().data_ptr()
-            return start if start in self._places else None
-        if type(x) is not int:
-            return None
-        i = bisect_right(self._starts, x) - 1
-        return self._starts[i] if i >= 0 and x < self._starts[i] + self._places[self._starts[i]].nbytes() else None
-
-    def _place(self, start: int) -> tuple[torch.UntypedStorage, int] | None:
-        """Memory and offset in bytes of what takes its place; None where nothing does."""
-        return self._places[start], 0
-
-    def moved(self, args: Any) -> Any:
-        """The same with new places."""
-        return tree_map(self._moved, args)
-
-    def _moved(self, x: Any) -> Any:
-        start = self._start(x)
-        place = None if start is None else self._place(start)
-        if start is None or place is None:
-            return x
-        storage, at = place
-        if isinstance(x, torch.Tensor):
-            offset = at // x.element_size() + x.storage_offset()
-            return torch.empty(0, dtype=x.dtype).set_(storage, offset, x.size(), x.stride())
-        return storage.data_ptr() + at + x - start
-
-
-class Plan(Exchange):
-    """Where each piece of memory goes within one arena, so that those needed at the same time do not overlap."""
-
-    LINE = 64  # bytes
-
-    def __init__(self, made: Mapping[int, torch.UntypedStorage], calls: Sequence[Any]) -> None:
-        """made: memory by its address.  calls: what each call refers to, by tensors and addresses."""
-        super().__init__(made)
-        first: dict[int, int] = {}
-        last: dict[int, int] = {}
-        for number, args in enumerate(calls):
-            for x in tree_leaves(args):
-                if (start := self._start(x)) is not None:
-                    first.setdefault(start, number)
-                    last[start] = number
-        self._offsets = self._placed(first, last, len(calls))
-        self.size = max((at + self._places[start].nbytes() for start, at in self._offsets.items()), default=0)
-        self._arena = torch.empty((self.size + self.LINE) // 8 + 8, dtype=torch.int64)
-        self._shift = -self._arena.data_ptr() % self.LINE
-
-    def _placed(self, first: dict[int, int], last: dict[int, int], calls: int) -> dict[int, int]:
-        """First fit, the most recently freed first."""
-        coming: dict[int, list[int]] = {}
-        going: dict[int, list[int]] = {}
-        for start in first:
-            coming.setdefault(first[start], []).append(start)
-            going.setdefault(last[start], []).append(start)
-        free: list[tuple[int, int]] = []  # (place, size)
-        place: dict[int, int] = {}
-        end = 0
-        for number in range(calls):
-            for start in coming.get(number, ()):
-                size = -(-self._places[start].nbytes() // self.LINE) * self.LINE
-                hole = next((i for i in reversed(range(len(free))) if free[i][1] >= size), None)
-                if hole is None:
-                    place[start], end = end, end + size
-                    continue
-                at, room = free.pop(hole)
-                place[start] = at
-                if room > size:
-                    free.insert(hole, (at + size, room - size))
-            for start in going.get(number, ()):
-                at, size = place[start], -(-self._places[start].nbytes() // self.LINE) * self.LINE
-                for i in reversed(range(len(free))):  # grow together with neighbours
-                    there, room = free[i]
-                    if there + room == at or at + size == there:
-                        at, size = min(at, there), size + room
-                        del free[i]
-                free.append((at, size))
-        return place
-
-    def _place(self, start: int) -> tuple[torch.UntypedStorage, int] | None:
-        at = self._offsets.get(start)  # None: nothing refers to it
-        return None if at is None else (self._arena.untyped_storage(), at + self._shift)
 
 
 class _Native:

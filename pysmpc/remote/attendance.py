@@ -94,6 +94,8 @@ class Attendance:
         self._control = Control(stream, self._on_frame, self._beat)
         self._cancel = Cancel()
         self._queue: queue.SimpleQueue[tuple[int, Operation, list[torch.Tensor]] | None] = queue.SimpleQueue()
+        self._ahead: tuple[int, Operation, list[torch.Tensor]] | None = None  # what was taken from the queue early
+        self._opened = -1  # the operation that was last done early
         self._inflate = zlib.decompressobj()
         self._coming: list[tuple[int, Operation, list[tuple[Gather, torch.dtype]]]] = []
         self._received = -1
@@ -225,7 +227,8 @@ class Attendance:
             self._engage()
             self._clock = _own_clock()
             with torch._C._AutoDispatchBelowAutograd():  # as at the driver, where torch calls the handlers
-                while (item := self._queue.get()) is not None and not self._cancel.is_set():
+                while (item := self._ahead or self._queue.get()) is not None and not self._cancel.is_set():
+                    self._ahead = None
                     self._do(*item)
         except Exception as error:
             if not self._cancel.is_set():
@@ -271,7 +274,7 @@ class Attendance:
             self._cancel.is_set,
         )
         there = self._engagement
-        self._replay = Replay(there.session, self.driver, there.owners, there.notaries, self._values)
+        self._replay = Replay(there.session, self.driver, there.owners, there.notaries, self._values, self._came)
         shelf = self.worker.shelf if config.role == "holder" else None
         self._shelving = Shelving(shelf, self.driver, setup.holders, self._replay)
         self._control.post(Ready())
@@ -282,7 +285,8 @@ class Attendance:
         assert self._engagement is not None
         given = iter(buffers)
         if isinstance(operation, Open):
-            self._open(number, operation)
+            if number != self._opened:
+                self._open(number, operation)
         elif isinstance(operation, Fetch):
             self._fetch(number, operation, given)
         elif isinstance(operation, Keep | Recall):
@@ -296,8 +300,21 @@ class Attendance:
             self._buffers = given
             self._replay.run(operation, given)
         self.done = number
-        if number % ACK_EVERY == ACK_EVERY - 1 or buffers or self._queue.empty():
+        if number % ACK_EVERY == ACK_EVERY - 1 or buffers or (not self._ahead and self._queue.empty()):
             self._control.post(Ack(number))
+
+    def _came(self, slot: int) -> None:
+        """If the driver waits for the result of the step that is being done, it need not wait for the rest of it."""
+        if self._ahead is None and not self._queue.empty():
+            self._ahead = self._queue.get()  # only this thread takes
+            if self._ahead is None:
+                self._queue.put(None)  # the end
+        if self._ahead is None:
+            return
+        number, operation, _ = self._ahead
+        if isinstance(operation, Open) and operation.ref.slot == slot:
+            self._opened = number
+            self._open(number, operation)
 
     def _open(self, number: int, operation: Open) -> None:
         assert self._replay is not None

@@ -171,7 +171,7 @@ class Link:
                     if name in (None, worker.name):
                         worker.stream.queue(*tensor_frames(tensor))
             self._parts, self._large = [], 0
-        self._pump(0)
+        self._pump(0, read=False)
         if self._behind():
             self._until(lambda: not self._behind(), None, "the workers")
 
@@ -324,8 +324,8 @@ class Link:
         place = next((where for number, where in self._places if number == failed.number), "")
         return RemoteError(f"{worker.name}: {failed.text} ({failed.kind}{', at ' + place if place else ''})")
 
-    def _pump(self, patience: float) -> None:
-        """Read and write what can be; wait for something up to `patience` seconds."""
+    def _pump(self, patience: float, read: bool = True) -> None:
+        """Write what can be, and read; wait for something up to `patience` seconds."""
         there = [w for w in self._workers if not w.lost]
         if patience and there:
             try:
@@ -336,7 +336,7 @@ class Link:
             received, sent = worker.stream.received, worker.stream.sent
             try:
                 worker.stream.push()
-                while (frame := worker.stream.pull()) is not None:
+                while read and (frame := worker.stream.pull()) is not None:
                     self._on_frame(worker, *frame)
                 if worker.stream.received != received:
                     worker.heard = time.monotonic()

@@ -273,9 +273,9 @@ class Recorder:
         """The integers of a value."""
         with self._lock:
             self._check()
-            self._forget()
             window = value.window()
             count = window.numel
+            # nothing before it: what is opened right after the step that it comes of is opened within the step
             number = self._send(Open(reference(value), self.state()), (), None)
             window.words()  # what is still to be made of it is made by all parties
             if value.session.suite.disclose is not None:

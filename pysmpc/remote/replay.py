@@ -84,6 +84,7 @@ class Replay:
 
     owners: the dealers of everybody who may share.  notaries: their keys for authenticated
     inputs.  values(load): the encoded items of an owner's data, called where they are.
+    came(slot): told of a result while the step that it comes of is still being done.
     """
 
     def __init__(
@@ -93,12 +94,14 @@ class Replay:
         owners: Mapping[str, Dealer],
         notaries: Mapping[str, KeySet],
         values: Callable[[Load], tuple[Any, Origin]],
+        came: Callable[[int], None] = lambda slot: None,
     ) -> None:
         self.session = session
         self._driver = driver
         self._owners = owners
         self._notaries = notaries
         self._values = values
+        self.came = came
         self._cells: dict[int, Cell] = {}
         self._origins: dict[int, Origin] = {}
         self._written: dict[int, int] = {}  # how many operations there were when a slot was last written

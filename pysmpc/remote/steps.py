@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -198,12 +200,16 @@ class Steps:
             raise ChannelError(f"step {operation.step} was recorded with other arguments, or other values beside them")
         if any(replay.cell(slot) is not cell for slot, cell in known.cells.items()):
             raise ChannelError(f"values that step {operation.step} was recorded with are no longer there")
-        out = known.recording.again(arguments)
         inputs = [replay.origin(ref) for ref in operation.inputs]
-        origins = {slot: known.origin(flow, inputs, replay) for slot, flow in known.flows.items()}
-        replay.keep(operation.out, out.cell, known.origin(known.result, inputs, replay))
-        for slot, origin in origins.items():
-            replay.wrote(slot, origin)
+        origins = {flow: known.origin(flow, inputs, replay) for flow in {known.result, *known.flows.values()}}
+
+        def came(out: SecretTensor) -> None:
+            replay.keep(operation.out, out.cell, origins[known.result])
+            replay.came(operation.out)
+
+        known.recording.again(arguments, came)
+        for slot, flow in known.flows.items():
+            replay.wrote(slot, origins[flow])
 
 
 #: What a value was computed from: arguments of a step by their places, others by their slots.
@@ -258,15 +264,11 @@ class _Known:
 
     def __init__(self, opened: _Open, result: Ref) -> None:
         self.recording = opened.new
-        self.flows = {slot: sorted(opened.of(slot)) for slot in opened.operation.states}
-        self.result = sorted(opened.of(result.slot))
+        self.flows = {slot: opened.of(slot) for slot in opened.operation.states}
+        self.result = opened.of(result.slot)
         self.cells = opened.cells
 
     @staticmethod
-    def origin(flow: Sequence[tuple[str, int]], inputs: Sequence[Origin], replay: Replay) -> Origin:
+    def origin(flow: Flow, inputs: Sequence[Origin], replay: Replay) -> Origin:
         """Whose data that is, now."""
-        found = [inputs[n] if where == "argument" else replay.origin_of(n) for where, n in flow]
-        merged = found[0]
-        for each in found[1:]:
-            merged |= each
-        return merged
+        return reduce(or_, (inputs[n] if where == "argument" else replay.origin_of(n) for where, n in flow))

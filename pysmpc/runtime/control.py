@@ -1,7 +1,7 @@
 """A worker's end of the connection to a driver: one thread reads, writes and keeps the heart beating.
 
-Other threads post messages; the thread that runs `serve` is the only one that touches
-the connection.
+Other threads post messages, and write them themselves where nothing is in the way: to
+wake another thread in the midst of a computation would cost more than the message.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from pysmpc.errors import ChannelError
 from pysmpc.runtime.wire import MESSAGE, Buffer, Stream, framed, pack
 
 BEAT = 0.5  # seconds
@@ -40,10 +41,20 @@ class Control:
         self._ending = False
         self._closed = False
         self._lock = threading.Lock()
+        self._turn = threading.Lock()  # whoever uses the connection
 
     def post(self, message: msgspec.Struct, *parts: Buffer) -> None:
         """Send a message, and frames after it; from any thread.  Does not wait."""
         self._outbox.append((*framed(MESSAGE, pack(message)), *parts))
+        if self._turn.acquire(blocking=False):
+            try:
+                done = self._push()
+            except ChannelError:
+                done = False  # the thread that reads will find out
+            finally:
+                self._turn.release()
+            if done and not self._outbox:
+                return
         self._signal()
 
     def end(self) -> None:
@@ -62,13 +73,13 @@ class Control:
         grace = None
         try:
             while True:
-                while self._stream.unsent < UNREAD and (frame := self._stream.pull()) is not None:
+                while self._stream.unsent < UNREAD and (frame := self._pull()) is not None:
                     self._on_frame(*frame)
+                with self._turn:
                     self._collect()
-                self._collect()
-                full = self._stream.unsent >= UNREAD
+                    full = self._stream.unsent >= UNREAD
+                    done = self._push()
                 now = time.monotonic()
-                done = self._stream.push()
                 if self._ending:
                     grace = grace or now + 2.0
                     if (done and not self._outbox) or now > grace:
@@ -76,8 +87,7 @@ class Control:
                 if now >= due:
                     due = now + BEAT
                     if done:
-                        self._stream.queue(*framed(MESSAGE, pack(self._beat())))
-                        self._stream.push()
+                        self.post(self._beat())
                 if not full or self._stream.unsent >= UNREAD:  # else there may be more, decrypted and unread
                     self._pause(min(due, grace or due))
         finally:
@@ -85,7 +95,17 @@ class Control:
                 self._closed = True
                 for end in (self._wake, self._waker):
                     os.close(end)
-            self._stream.close()
+            with self._turn:
+                self._stream.close()
+
+    def _pull(self) -> tuple[int, memoryview] | None:
+        with self._turn:
+            return self._stream.pull()
+
+    def _push(self) -> bool:
+        """Write what can be written now, by whose turn it is; whether that was all."""
+        self._collect()
+        return self._stream.push()
 
     def _collect(self) -> None:
         while self._outbox:

@@ -176,14 +176,17 @@ class Networked(Linked):
     def _run(self, message: _Round) -> None:
         self._round = (self._round + 1) & 0xFFFFFFFF
         waiting = message.begin(self._round)
-        until = time.monotonic() + self._patience
+        until = 0.0
         while True:
-            moved = [each.step() for each in waiting]
-            if any(moved):
-                until = time.monotonic() + self._patience
-            waiting = [each for each in waiting if not each.done]
-            if not waiting:
+            left = []
+            for each in waiting:
+                if each.step() or not until:
+                    until = time.monotonic() + self._patience
+                if not each.done:
+                    left.append(each)
+            if not left:
                 return
+            waiting = left
             if not poll(waiting, until, self._wake):
                 names = ", ".join(each.stream.peer for each in waiting)
                 raise ChannelError(

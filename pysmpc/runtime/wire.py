@@ -16,7 +16,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -35,11 +35,17 @@ RECORD = 1 << 14  # bytes that TLS encrypts at once: short parts travel together
 
 Buffer = bytes | bytearray | memoryview
 
+_Read = Callable[[int, memoryview], int]  # at most so many bytes, and where to
 _LATER = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 
 
 class Cancelled(ChannelError):
     """This side stopped waiting."""
+
+
+def _plainly(sock: socket.socket) -> _Read:
+    """Read without encryption as `SSLSocket.read` does."""
+    return lambda count, place: sock.recv_into(place, count)
 
 
 def joined(parts: Sequence[Buffer]) -> list[memoryview]:
@@ -58,6 +64,7 @@ class Stream:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.sock = sock
+        self._receive: _Read = sock.read if isinstance(sock, ssl.SSLSocket) else _plainly(sock)  # type: ignore[assignment]
         self.peer = peer
         self.wake = wake
         self.sent = 0
@@ -87,21 +94,21 @@ class Stream:
 
     def read_into(self, data: memoryview) -> int:
         """Bytes that were there: a record of TLS comes at a time."""
-        receive, left = self.sock.recv_into, data
+        receive, have, size = self._receive, 0, data.nbytes
         try:
-            while left.nbytes:
-                count = receive(left)
+            while have < size:
+                count = receive(size - have, data[have:])
                 if not count:
                     raise PeerLost(f"{self.peer} closed the connection")
-                left = left[count:]
+                have += count
         except _LATER:
             pass
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: this side has closed it
             raise self._lost(error) from None
-        self.received += data.nbytes - left.nbytes
-        return data.nbytes - left.nbytes
+        self.received += have
+        return have
 
-    def _lost(self, error: OSError) -> PeerLost:
+    def _lost(self, error: OSError | ValueError) -> PeerLost:
         what = "vanished" if isinstance(error, ssl.SSLEOFError | ConnectionError) else f"is gone: {error}"
         return PeerLost(f"{self.peer} {what}")
 

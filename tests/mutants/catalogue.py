@@ -28,6 +28,7 @@ STEPS = "tests/steps/test_steps.py"
 FSS, FSS_BITS = f"{PROTOCOLS}/test_fss.py", f"{KERNELS}/test_fss_bits.py"
 SNN, SNN_KERNELS = f"{PROTOCOLS}/test_securenn.py", f"{KERNELS}/test_securenn.py"
 REMOTE = "tests/remote"
+EARLY = f"{REMOTE}/test_early.py"
 REPEATED = f"{REMOTE}/test_steps.py"
 POLICY, INTRUDERS, FAULTS = f"{REMOTE}/test_policy.py", f"{REMOTE}/test_intruders.py", f"{REMOTE}/test_faults.py"
 
@@ -386,8 +387,9 @@ MUTANTS = [
         ("every run reads the same memory", "repeats", "turned=bool(self._turn)", "turned=False"),
         ("parameters written in between are not seen", "repeats", "if body is not self._lent_of(turn):", "if self._lent_of(turn) is None:"),
         ("settings are not compared", "steps", "if settings != self._settings:", "if self._settings is None:"),
+        ("a result is read before it is there", "tape", "place = refer[-1] + 1 if refer else 0", "place = refer[-1] if refer else 0"),
         ("a recording that was not checked", "steps", "or before.confirms(new)", "or True"),
-        ("memory is used again too early", "tape", "                    last[start] = number\n", "                    last[start] = min(number, first[start] + 1)\n"),
+        ("memory is used again too early", "arena", "                    last[start] = number\n", "                    last[start] = min(number, first[start] + 1)\n"),
     ),
     *remote(
         "steps",
@@ -399,8 +401,19 @@ MUTANTS = [
         ("a step without an end", "if opened.length > LONGEST:", "if False:", REPEATED),
         ("public values are not compared", "        return all(map(torch.equal, self._buffers, other._buffers))\n", "        return True\n", REPEATED),
         ("operations are not compared", "if self.operations != other.operations or len(self._buffers) != len(other._buffers):", "if False:", REPEATED),
-        ("a repeated step forgets whose data it has seen", "            replay.wrote(slot, origin)\n", "            pass\n", REPEATED),
-        ("whose data the recording had seen", "found = [inputs[n] if where == \"argument\" else replay.origin_of(n) for where, n in flow]", "found = [replay.origin_of(n) for where, n in flow if where != \"argument\"]", REPEATED),
+        ("a repeated step forgets whose data it has seen", "            replay.wrote(slot, origins[flow])\n", "            pass\n", REPEATED),
+        ("whose data the recording had seen", "(inputs[n] if where == \"argument\" else replay.origin_of(n) for where, n in flow)", "(replay.origin_of(n) for where, n in flow if where != \"argument\")", REPEATED),
+    ),
+    *remote(
+        "attendance",
+        ("what was opened early is opened again", "            if number != self._opened:\n", "            if True:\n", EARLY),
+        ("the next opening, of whatever it is", " and operation.ref.slot == slot:", ":", EARLY),
+        ("nothing is opened early", "if self._ahead is None and not self._queue.empty():", "if False:", EARLY),
+    ),
+    *runtime(
+        "control",
+        ("messages overtake each other", "            if done and not self._outbox:\n", "            if done or True:\n", f"{RUNTIME}/test_control.py"),
+        ("a connection is used by two threads", "        if self._turn.acquire(blocking=False):\n            try:\n", "        if True:\n            try:\n                self._turn.acquire(blocking=False)\n", f"{RUNTIME}/test_control.py"),
     ),
     *remote(
         "recorder",

@@ -1,10 +1,11 @@
-"""Where a tape puts its memory."""
+"""Where a tape puts its memory, and what is done early."""
 
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pysmpc.tape import Plan
+from pysmpc.arena import Arena
+from pysmpc.tape import Tape
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 11), st.integers(0, 11)), min_size=1, max_size=20))
@@ -15,13 +16,13 @@ def test_what_is_needed_at_once_does_not_overlap(pieces):
     for number, (tensor, (first, last)) in enumerate(zip(tensors, spans, strict=True)):
         calls[first].append(tensor)
         calls[last].append(tensor.data_ptr() + 8 * (number % len(tensor)))
-    plan = Plan({t.untyped_storage().data_ptr(): t.untyped_storage() for t in tensors}, calls)
-    moved = plan.moved(tensors)
+    arena = Arena({t.untyped_storage().data_ptr(): t.untyped_storage() for t in tensors}, calls)
+    moved = arena.moved(tensors)
     for number, (tensor, new) in enumerate(zip(tensors, moved, strict=True)):
         assert new.shape == tensor.shape
         assert new.data_ptr() != tensor.data_ptr()
         inside = tensor.data_ptr() + 8 * (number % len(tensor))
-        assert plan.moved(inside) - new.data_ptr() == inside - tensor.data_ptr()
+        assert arena.moved(inside) - new.data_ptr() == inside - tensor.data_ptr()
     for call in range(12):
         alive = [n for n, (first, last) in enumerate(spans) if first <= call <= last]
         for n in alive:
@@ -31,13 +32,40 @@ def test_what_is_needed_at_once_does_not_overlap(pieces):
 
 def test_other_numbers_and_memory_stay():
     mine, other = torch.zeros(8, dtype=torch.int64), torch.zeros(8)
-    plan = Plan({mine.untyped_storage().data_ptr(): mine.untyped_storage()}, [(mine,)])
-    assert plan.moved((3, 2**63, "x", None, True, other))[:5] == (3, 2**63, "x", None, True)
-    assert plan.moved(other) is other
+    arena = Arena({mine.untyped_storage().data_ptr(): mine.untyped_storage()}, [(mine,)])
+    assert arena.moved((3, 2**63, "x", None, True, other))[:5] == (3, 2**63, "x", None, True)
+    assert arena.moved(other) is other
 
 
 def test_memory_is_used_again():
     made = [torch.zeros(1000, dtype=torch.int64) for _ in range(10)]
     calls = [(made[i], made[i + 1]) for i in range(9)]
-    plan = Plan({t.untyped_storage().data_ptr(): t.untyped_storage() for t in made}, calls)
-    assert plan.size <= 3 * 8064
+    arena = Arena({t.untyped_storage().data_ptr(): t.untyped_storage() for t in made}, calls)
+    assert arena.size <= 3 * 8064
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=20), st.integers(0, 3))
+def test_what_is_read_early_is_what_it_is_at_the_end(copies, wanted):
+    """Right after the last call that has to do with it."""
+    tensors, found = [torch.full((3,), number) for number in range(4)], []
+    tape = Tape(0)
+    for source, target in copies:
+        addresses = tensors[target].data_ptr() + 16, tensors[source].data_ptr() + 8  # as compiled calls have them
+        tape.note(lambda *_, into=tensors[target], out=tensors[source]: into.copy_(out + 1), *addresses)
+    tape.note_early(tensors[wanted], lambda read: found.append((read.clone(), len(done))))
+    done = []
+    tape._calls = [(_then(call, done), args, marked) for call, args, marked in tape._calls]
+    assert tape.run(0)
+    [(value, place)] = found
+    assert torch.equal(value, tensors[wanted])
+    touching = [place for place, pair in enumerate(copies) if wanted in pair]
+    assert place == (touching[-1] + 1 if touching else 0)
+    assert len(done) == len(copies) + 1
+
+
+def _then(call, done):
+    def both(*args):
+        call(*args)
+        done.append(call)
+
+    return both
