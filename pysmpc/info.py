@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import ssl
 import sys
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ class Info(NamedTuple):
     supported: tuple[str, ...]
     products: str  # how those of matrices are computed
     threads: int  # of torch, and so of the kernels
+    encryption: str  # of connections between machines
     compiler: str
     torch: str
     python: str
@@ -31,6 +33,12 @@ def why() -> str:
     return f"{chosen}; {ring.reason().removeprefix(f'{ring.target()}: ')}"
 
 
+def encryption() -> str:
+    """Which OpenSSL this Python has, and whether a later one would be faster here."""
+    late = ssl.OPENSSL_VERSION_INFO >= (3, 1) or "vaes" not in ring.target()
+    return ssl.OPENSSL_VERSION + ("" if late else "; 3.1 or later would use this CPU's vaes (docs/remote.md)")
+
+
 def gather() -> Info:
     return Info(
         version=__version__,
@@ -39,6 +47,7 @@ def gather() -> Info:
         supported=tuple(ring.supported()),
         products=ring.products(),
         threads=torch.get_num_threads(),
+        encryption=encryption(),
         compiler=ring.compiler(),
         torch=torch.__version__,
         python=platform.python_version(),
@@ -54,6 +63,7 @@ def main() -> int:
         "supported": ", ".join(info.supported),
         "products": info.products,
         "threads": str(info.threads),
+        "encryption": info.encryption,
         "compiler": info.compiler,
         "torch": info.torch,
         "python": f"{info.python} on {info.machine}",

@@ -45,7 +45,7 @@ class Cancelled(ChannelError):
 
 def _plainly(sock: socket.socket) -> _Read:
     """Read without encryption as `SSLSocket.read` does."""
-    return lambda count, place: sock.recv_into(place, count)
+    return lambda _, place: sock.recv_into(place)
 
 
 def joined(parts: Sequence[Buffer]) -> list[memoryview]:

@@ -4,12 +4,13 @@ import gzip
 import json
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 
 import pytest
 
-from pysmpc import __version__
+from pysmpc import __version__, ring
 from pysmpc.cli import main
 from pysmpc.datasets.mnist import SAMPLE
 from pysmpc.demo.settings import HOLDERS, Settings
@@ -70,13 +71,35 @@ def test_help(arguments, start, capsys):
 
 def test_info(run):
     names = [line.split()[0] for line in run("info").splitlines()]
-    assert names == ["pysmpc", "target", "supported", "products", "threads", "compiler", "torch", "python"]
+    assert names == [
+        "pysmpc",
+        "target",
+        "supported",
+        "products",
+        "threads",
+        "encryption",
+        "compiler",
+        "torch",
+        "python",
+    ]
 
 
 @pytest.mark.parametrize(("forced", "words"), [("", "the best supported"), ("portable", "forced by PYSMPC_TARGET")])
 def test_info_says_why(run, monkeypatch, forced, words):
     monkeypatch.setenv("PYSMPC_TARGET", forced)
     assert words in run("info").splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("version", "target", "hint"),
+    [((3, 0), "avx512vaes", True), ((3, 1), "avx512vaes", False), ((3, 0), "avx2", False)],
+)
+def test_info_knows_which_openssl_is_fast(run, monkeypatch, version, target, hint):
+    monkeypatch.setattr(ssl, "OPENSSL_VERSION_INFO", version)
+    monkeypatch.setattr(ring, "target", lambda: target)
+    [line] = [line for line in run("info").splitlines() if line.startswith("encryption")]
+    assert ssl.OPENSSL_VERSION in line
+    assert ("3.1" in line.replace(ssl.OPENSSL_VERSION, "")) == hint
 
 
 def test_the_module_info_is_the_verb(run):
