@@ -327,16 +327,18 @@ class Link:
     def _pump(self, patience: float, read: bool = True) -> None:
         """Write what can be, and read; wait for something up to `patience` seconds."""
         there = [w for w in self._workers if not w.lost]
+        ready: set[int] = set()
         if patience and there:
             try:
-                poll([w.stream for w in there], time.monotonic() + patience)
+                ready = poll([w.stream for w in there], time.monotonic() + patience)
             except OSError as error:
                 raise self._break(ChannelError(str(error))) from None
         for worker in there:
             received, sent = worker.stream.received, worker.stream.sent
             try:
                 worker.stream.push()
-                while read and (frame := worker.stream.pull()) is not None:
+                reading = worker.stream.fileno() in ready if patience else read  # nothing decrypted is left unread
+                while reading and (frame := worker.stream.pull()) is not None:
                     self._on_frame(worker, *frame)
                 if worker.stream.received != received:
                     worker.heard = time.monotonic()

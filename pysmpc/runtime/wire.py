@@ -283,8 +283,8 @@ class Waiting(Protocol):
     def fileno(self) -> int: ...
 
 
-def poll(waiting: Sequence[Waiting], until: float, wake: int | None = None) -> bool:
-    """Until one of them can move on; False at the time `until`."""
+def poll(waiting: Sequence[Waiting], until: float, wake: int | None = None) -> set[int]:
+    """Until some of them can move on: their file numbers; none at the time `until`."""
     poller = select.poll()
     for each in waiting:
         if (number := each.fileno()) < 0:
@@ -292,11 +292,10 @@ def poll(waiting: Sequence[Waiting], until: float, wake: int | None = None) -> b
         poller.register(number, each.events)
     if wake is not None:
         poller.register(wake, select.POLLIN)
-    ready = poller.poll(max(until - time.monotonic(), 0) * 1000)
-    for number, _ in ready:
-        if number == wake:
-            raise Cancelled("this side stopped")
-    return bool(ready)
+    ready = {number for number, _ in poller.poll(max(until - time.monotonic(), 0) * 1000)}
+    if wake in ready:
+        raise Cancelled("this side stopped")
+    return ready
 
 
 # --- tensors ------------------------------------------------------------------------
