@@ -118,7 +118,11 @@ def loss_of(output: Tensor, targets: Tensor) -> Tensor:
 
 
 def stepper(side: Side, model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[Batch], float]:
-    """One update; the loss before it. Opening the loss comes last, so that work still queued is part of the step."""
+    """One update; the loss before it.
+
+    The loss is opened last. Where workers of other machines open it early, the rest of the step is in the time of the
+    next one.
+    """
     repeat = sy.TrainStep(model, optimizer, loss_of)
 
     def with_open_gradients(batch: Batch) -> Tensor:
