@@ -412,7 +412,7 @@ MUTANTS = [
     ),
     *runtime(
         "control",
-        ("messages overtake each other", "            if done and not self._outbox:\n", "            if done or True:\n", f"{RUNTIME}/test_control.py"),
+        ("what does not fit waits for the next beat", "            if done and not self._outbox:\n", "            if done or True:\n", f"{RUNTIME}/test_control.py"),
         ("a connection is used by two threads", "        if self._turn.acquire(blocking=False):\n            try:\n", "        if True:\n            try:\n                self._turn.acquire(blocking=False)\n", f"{RUNTIME}/test_control.py"),
     ),
     *remote(
