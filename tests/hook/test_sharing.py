@@ -10,7 +10,8 @@ import pysmpc as sy
 from pysmpc.errors import EncodingError, PartyError, RevealError, SessionMismatchError
 from pysmpc.federated.errors import ConsumedError, NothingToGetError
 
-HOLDERS = r"\n\t-> \[PointerTensor \| me:\d+ -> alice:\d+\]\n\t-> \[PointerTensor \| me:\d+ -> bob:\d+\]"
+HOLDER = r"\n\t-> \[PointerTensor \| me:\d+ -> (alice|bob):\d+\]"  # in the order of the session's first use
+HOLDERS = HOLDER + HOLDER
 
 
 def matches(value, head, provider):
