@@ -119,6 +119,9 @@ class Replay:
         """Put a value into a slot."""
         if slot in self._cells or slot < 0:
             raise ChannelError(f"slot {slot} is not free")
+        # where a value came from is kept by slot: with two names, a write through one would not be seen at the other
+        if self._cells.get(getattr(cell, "slot", -1)) is cell:
+            raise ChannelError(f"the value in slot {cell.slot} cannot be in slot {slot}, too")
         self._cells[slot] = cell
         self._origins[slot] = origin
         self._written[slot] = self._count

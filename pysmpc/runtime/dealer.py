@@ -23,6 +23,18 @@ from pysmpc.prg import KeySet
 from pysmpc.protocols.interfaces import QUESTIONS, Where
 from pysmpc.runtime import ledger
 
+#: Forks between the first process and this one.  A child in a pid namespace of its own can have its parent's pid.
+_forks = 0
+
+
+def _forked() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
 
 class Feed(Protocol):
     """The way of corrections from the dealer to the holders."""
@@ -114,7 +126,7 @@ class SeedDealer:
         self.observer: Callable[[str, torch.Tensor, torch.Tensor], None] | None = None
         self._next_stream = 0
         self._lock = threading.Lock()
-        self._process = os.getpid()
+        self._process = os.getpid(), _forks
 
     def streams(self, count: int = 1) -> int:
         """The first of `count` fresh stream numbers; equal in all processes.
@@ -122,7 +134,7 @@ class SeedDealer:
         Threads may share a session; a forked process may not, as both would go on to
         hide different values under the same words.
         """
-        if os.getpid() != self._process:
+        if (os.getpid(), _forks) != self._process:
             raise PartyError("this session belongs to the process that made it; make a new one after a fork")
         with self._lock:
             first = self._next_stream

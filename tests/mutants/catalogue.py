@@ -117,7 +117,8 @@ MUTANTS = [
     *runtime(
         "dealer",
         ("streams that overlap", "self._next_stream += count", "self._next_stream += 1", f"{SESSION} {MASKING}"),
-        ("a fork goes on", "if os.getpid() != self._process:", "if False:", SESSION),
+        ("a fork goes on", "if (os.getpid(), _forks) != self._process:", "if False:", SESSION),
+        ("forks are not counted", "    _forks += 1", "    _forks += 0", SESSION),
     ),
     *runtime(
         "session",

@@ -314,6 +314,10 @@ MALICIOUS = [
     Call("aten.add.Tensor", [REF, 1.0], {}, [0]),
     Call("aten.add.Tensor", [REF, 1.0], {}, [-1, 3]),
     Call("aten.add.Tensor", [Ref(0, [4], [1], 0, "object"), 1.0], {}, [5]),
+    *(Call(f"aten.{name}.default", [REF], {}, [5]) for name in ("detach", "alias")),
+    Call("aten.view.default", [REF, Seq([2, 2])], {}, [5]),
+    Call("aten.add_.Tensor", [REF, 1.0], {}, [5]),
+    Call("aten.zero_.default", [REF], {}, [5]),
     Drop([9]),
 ]
 

@@ -8,8 +8,10 @@ import torch
 from remotes import Workers
 
 import pysmpc as sy
-from pysmpc.errors import OpenNotPermittedError
+from pysmpc.errors import OpenNotPermittedError, RemoteError
 from pysmpc.remote import policy
+from pysmpc.remote.arguments import reference
+from pysmpc.remote.messages import Call, Drop
 
 ITEMS = np.arange(200, dtype=np.float32).reshape(100, 2) / 100
 
@@ -33,6 +35,22 @@ def owned(parties, name="alice"):
 def lines(folder, name):
     path = folder / f"{name}.state" / policy.LOG
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("alias", ["aten.detach.default", "aten.alias.default"])
+def test_a_value_has_one_slot(office, tmp_path, alias):
+    """A driver who gives its own value a second name, writes alice's into the one, and opens the other."""
+    with network(office, tmp_path, open=[]) as workers, workers.connect() as parties:
+        x = sy.encrypt(owned(parties), parties)
+        mine = sy.encrypt(torch.zeros(100, 2), parties)
+        second = sy.encrypt(torch.zeros(100, 2), parties)
+        first = reference(mine)
+        parties.link.send(Drop([second.cell.slot]), (), None)  # the driver still believes that it is there
+        parties.link.send(Call(alias, [first], {}, [second.cell.slot]), (), None)
+        parties.link.send(Call("aten.copy_.default", [first, reference(x)], {}, [-1]), (), None)
+        with pytest.raises(RemoteError, match="cannot be in slot"):
+            sy.decrypt(second)
+        assert not any(line["permitted"] for line in lines(tmp_path, "alice"))
 
 
 def test_an_owner_who_lets_nobody_open(office, tmp_path):

@@ -78,9 +78,14 @@ def test_streams_are_never_given_twice():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is nothing to fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_process_may_not_go_on():
-    """Both would hide different values under the same words."""
+@pytest.mark.parametrize("known_by", ["its number", "the fork alone"])
+def test_a_forked_process_may_not_go_on(monkeypatch, known_by):
+    """Both would hide different values under the same words; in a namespace of its own a child may have its
+    parent's number."""
     session = virtual_session(["a", "b"])
+    if known_by == "the fork alone":
+        number = os.getpid()
+        monkeypatch.setattr(os, "getpid", lambda: number)
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
