@@ -106,3 +106,4 @@ cdef int (*product_part)(const psm_holders *h, const psm_product *p, u64 *out) n
 
 cdef class Keys:
     cdef psm_holders h
+    cdef tuple lenders

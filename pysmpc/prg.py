@@ -2,7 +2,9 @@
 
 A key comes from the operating system and is never shown.  A stream is named by a
 number under a key; a word of a stream masks one value and nothing else, which is why
-stream numbers are handed out by a counter (`pysmpc.runtime.dealer`) and never reused.
+stream numbers are handed out by a counter (`pysmpc.runtime.dealer`) and never reused.  The keys
+of a session with workers change with every batch of operations (`pysmpc.runtime.transcript`);
+the upper bits of a stream's number tell under which of them it is drawn.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import torch
 from pysmpc import _ring
 
 KEY_BYTES = 16
+EPOCH_BITS = 40  # of a stream's number; those above tell under which of the keys that follow from one it is drawn
 
 
 def fresh_key() -> bytes:
@@ -37,6 +40,10 @@ class KeySet:
 
     def __repr__(self) -> str:
         return f"KeySet(of {self.rows})"
+
+    def follow(self, digest: bytes) -> None:
+        """Begin an epoch: its streams are drawn under keys that follow from these and 32 bytes."""
+        self.native.follow(digest)
 
     def draw(self, stream: int, n: int, corrections: torch.Tensor | None = None) -> torch.Tensor:
         """[rows, n] dealt shares: uniform words, and for the target the corrections, where there are any."""

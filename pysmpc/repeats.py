@@ -63,12 +63,12 @@ class _Input:
         self.opened.copy_(share.body.opened)
         return share.body.mask
 
-    def give(self, x: SecretTensor, shift: int) -> None:
+    def give(self, x: SecretTensor, moved: Callable[[int], int]) -> None:
         """The opening that a step made of its argument stays with the argument."""
         share, body = _source(x), self.body
         if self.opened is None and body.opened is not None and share.dense and share.body.opened is None:
             assert body.mask is not None
-            share.body.opened, share.body.mask = body.opened.clone(), int(body.mask) + shift
+            share.body.opened, share.body.mask = body.opened.clone(), moved(int(body.mask))
 
     def leave(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Go on with memory of its own: [(what it had, what it has)].  Others may keep what was recorded with."""
@@ -240,7 +240,8 @@ class Recording:
         self.cost = Stats()
         self.streams = 0
         self._dealer = cast(SeedDealer, session.party.dealer)
-        self._tape = Tape(self._dealer.next_stream, log)
+        self._before = self._dealer.next_stream
+        self._tape = Tape(self._dealer.next_number, log)
         self._noted = noted
         self._result: _Result
         self._others: list[tuple[Cell, Body]] = []
@@ -250,12 +251,12 @@ class Recording:
         """While the step runs on the inputs; `end` comes within."""
         before = self.session.stats.copy()
         with ExitStack() as stack:
-            stack.enter_context(self._dealer.marked(Fresh))
+            stack.enter_context(self._dealer.marked(Fresh, self._tape.epochs))
             if self._noted:
                 stack.enter_context(recording(self._tape, SecretTensor, self.seen))
             yield
         self.cost = self.session.stats - before
-        self.streams = self._dealer.next_stream - self._tape.first
+        self.streams = self._dealer.next_stream - self._before
         for mine in self.inputs:
             if mine.body.mask is not None:
                 mine.body.mask = int(mine.body.mask)  # whoever keeps it has no part in repetitions
@@ -276,7 +277,7 @@ class Recording:
     def first(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
         """What came of the recording itself, given to its arguments; the result.  Once, after `recorded`."""
         self._result.came(self._result.source)
-        self._give(arguments, 0)
+        self._give(arguments, lambda stream: stream)
         return self._finish()
 
     def pack(self) -> None:
@@ -305,7 +306,7 @@ class Recording:
         self._result.told = told
         self._run(arguments, first)
         self._result.told = None
-        self._give(arguments, first - self._tape.first)
+        self._give(arguments, lambda stream: self._tape.moved(stream, first))
         return self._finish()
 
     def _run(self, arguments: Sequence[SecretTensor], first: int) -> None:
@@ -326,7 +327,8 @@ class Recording:
         for mine, theirs in zip(self.states, other.states, strict=True):
             mine.free()
             mine.words.copy_(theirs.words)
-        same = self.streams == other.streams and self._tape.run(other._tape.first, given, other._tape.log)
+        log = other._tape
+        same = self.streams == other.streams and self._tape.run(log.first, given, log.log, log.epochs)
         same = same and torch.equal(self._result.taken().window().words(), other._result.source)
         return same and all(torch.equal(a.end, b.end) for a, b in zip(self.states, other.states, strict=True))
 
@@ -337,9 +339,9 @@ class Recording:
             state.lend(self._turn)
         return self._result.taken()
 
-    def _give(self, arguments: Sequence[SecretTensor], shift: int) -> None:
+    def _give(self, arguments: Sequence[SecretTensor], moved: Callable[[int], int]) -> None:
         for mine, x in zip(self.inputs, arguments, strict=True):
-            mine.give(x, shift)
+            mine.give(x, moved)
 
 
 def kind(x: SecretTensor) -> Any:

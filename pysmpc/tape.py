@@ -10,6 +10,7 @@ before, and whoever keeps a tape must see to it that these are the same.
 
 from __future__ import annotations
 
+import bisect
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from pysmpc import ring
 from pysmpc.arena import Arena, Exchange
+from pysmpc.prg import EPOCH_BITS
 
 _NATIVE = ("pysmpc._ring", "pysmpc._beaver")
 _NOT_NOTED = frozenset(["set_threads", "keep_memory"])
@@ -113,6 +115,7 @@ class Tape:
     def __init__(self, first: int, log: bool = False) -> None:
         """first: the stream number that is drawn next.  log: keep the messages that are moved."""
         self.first = first
+        self.epochs: list[tuple[int, int]] = []  # from which number on numbers begin with what, as it was recorded
         self.log: list[Any] | None = [] if log else None
         self.refused: str | None = None
         self.silent = False  # while something is done that is noted as a whole
@@ -157,20 +160,39 @@ class Tape:
             self.silent = False
         self.note(message, *args)
 
+    def moved(self, stream: int, first: int, epochs: Sequence[tuple[int, int]] = ()) -> int:
+        """Where a stream of the recording is in a run whose streams begin at `first`; one drawn before stays.
+
+        A run is within one epoch, as one operation asks for it; a recording that it is compared with may be over
+        several, which are told.
+        """
+        if stream < self.first:
+            return int(stream)
+        found = first + (stream - self.first) % (1 << EPOCH_BITS)
+        if epochs:
+            number = found % (1 << EPOCH_BITS)
+            found = number + epochs[bisect.bisect(epochs, number, key=lambda each: each[0]) - 1][1]
+        return found
+
     def run(
-        self, first: int, given: Sequence[int] = (), log: Sequence[Any] | None = None, turned: bool = False
+        self,
+        first: int,
+        given: Sequence[int] = (),
+        log: Sequence[Any] | None = None,
+        epochs: Sequence[tuple[int, int]] = (),
+        turned: bool = False,
     ) -> bool:
         """Do it all again, with streams from `first` on.  turned: with memory exchanged as `pack` was told.
 
         log: no message is moved; those that would be sent are held against those of the log,
-        from which come those that would be received.  False if one is another.
+        from which come those that would be received.  False if one is another.  epochs: of the log's recording.
         """
         shift = first - self.first
         logged = iter(log or ())
 
         def moved(x: Any) -> Any:
-            if type(x) is Fresh:  # one of an earlier recording stays
-                return int(x) + shift if x >= self.first else int(x)
+            if type(x) is Fresh:
+                return self.moved(int(x), first, epochs)
             if type(x) is Given:
                 return given[x.place]
             return tuple(map(moved, x)) if type(x) is tuple else x
@@ -205,7 +227,7 @@ class Tape:
         return self._ready[turned]
 
     def _ready_call(self, call: Callable[..., Any], args: tuple[Any, ...], marked: tuple[int, ...]) -> _Ready:
-        plain = tuple(int(x) if type(x) is Fresh else x for x in args)
+        plain = tuple(self.moved(int(x), self.first) if type(x) is Fresh else x for x in args)
         moving = tuple(i for i in marked if type(args[i]) is Fresh and args[i] >= self.first)
         given = [i for i in marked if type(args[i]) is not Fresh]
         others = tuple((i, _marked(args[i]) if type(args[i]) is tuple else ()) for i in given)

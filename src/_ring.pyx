@@ -37,6 +37,10 @@ cdef extern from "dispatch.h" nogil:
 cdef extern from "matmul.h" nogil:
     int psm_matmul(size_t m, size_t n, size_t k, psm_view a, psm_view b, u64 *c, ptrdiff_t ldc, int accumulate)
 
+cdef extern from "epochs.h" nogil:
+    int psm_epochs_follow(psm_aes_key *key, const uint8_t *digest)
+    void psm_epochs_free(psm_aes_key *key)
+
 cdef extern from "pool.h" nogil:
     void psm_set_threads(int threads)
     int psm_get_threads()
@@ -152,13 +156,29 @@ cdef class Keys:
             K.aes_expand(<const uint8_t *><const char *>key, &self.h.keys[i])
 
     def __dealloc__(self):
+        cdef size_t i
         if self.h.keys is not NULL:
+            for i in range(self.h.count):
+                if self.lenders is None:
+                    psm_epochs_free(&self.h.keys[i])
             memset(self.h.keys, 0, (self.h.count + 1) * sizeof(psm_aes_key))
             free(self.h.keys)
 
     @property
     def count(self) -> int:
         return self.h.count
+
+    def follow(self, bytes digest not None):
+        """Begin an epoch: streams whose numbers are of it are drawn under a key derived from each key and 32 bytes.
+
+        From the first epoch on, a key serves for nothing but to derive those of epochs.
+        """
+        cdef size_t i
+        if len(digest) != 32 or self.lenders is not None:
+            raise ValueError("an epoch follows from 32 bytes, at the owner of the keys")
+        for i in range(self.h.count):
+            if psm_epochs_follow(&self.h.keys[i], <const uint8_t *><const char *>digest):
+                raise MemoryError("no room for the key of another epoch")
 
 
 def aes_blocks(Keys keys, size_t index, const uint8_t[::1] blocks not None) -> bytes:

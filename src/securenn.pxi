@@ -68,4 +68,5 @@ def pair_keys(Keys own, Keys after, tuple ranks):
     cdef size_t row
     for row in range(own.h.count):
         out.h.keys[row] = (own if ranks[row] == 0 else after).h.keys[row]
+    out.lenders = (own, after)  # of the keys of epochs
     return out

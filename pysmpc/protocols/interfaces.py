@@ -51,6 +51,7 @@ CAUSES = {
     "select": "a value to select under a dealt mask, and the bit under a dealt bit where it was not",
     "bits": "a value, or bits of it, under dealt masks",
     "check": "digests, a coin, and random sums of openings under dealt masks",
+    "consent": "whether a holder consents to an opening: of its rules, not of the value",
     "reveal": "the value itself: somebody asked for it by name",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -100,12 +101,18 @@ def _plain(value: torch.Tensor, buffers: list[torch.Tensor]) -> Plain:
         if n > 1 and step == 0:
             value = value.narrow(dim, 0, 1)
     value = value.detach().contiguous()
-    data = None
+    data, digest = None, b""
     if value.numel() * value.element_size() <= INLINE:
         data = bytes(raw(value))
     else:
         buffers.append(value.clone())  # the caller may go on to change it
-    return Plain(NAMES[value.dtype], list(value.shape), size, data)
+        digest = digest_of(buffers[-1])
+    return Plain(NAMES[value.dtype], list(value.shape), size, data, digest)
+
+
+def digest_of(buffer: torch.Tensor) -> bytes:
+    """SHA-256 of the elements of a buffer."""
+    return hashlib.sha256(raw(buffer)).digest()
 
 
 # --- a worker's side ----------------------------------------------------------------

@@ -7,6 +7,7 @@ the session runs the operations, in order.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import math
 import queue
@@ -14,7 +15,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -22,10 +23,11 @@ import torch
 from pysmpc.errors import ChannelError, CheckpointError, OpenNotPermittedError, PysmpcError, RefusedError, RemoteError
 from pysmpc.federated.errors import GetNotPermittedError, ObjectNotFoundError
 from pysmpc.fixedpoint import INTEGER, Precision, encode
-from pysmpc.remote.arguments import buffers_of, decode, dtype_of, size_of
+from pysmpc.remote.arguments import buffers_of, decode, digest_of, dtype_of, size_of
 from pysmpc.remote.config import WorkerConfig
 from pysmpc.remote.data import Items, Store
 from pysmpc.remote.messages import (
+    WITHHELD,
     Ack,
     Ask,
     Batch,
@@ -82,6 +84,20 @@ class Host(Protocol):
         """For the status."""
 
 
+class Due(NamedTuple):
+    """An operation that is to be done.
+
+    told: SHA-256 of the batch that it begins.  opens: whether something is opened in that.  last: whether it ends one.
+    """
+
+    number: int
+    operation: Operation
+    buffers: list[torch.Tensor]
+    told: bytes
+    opens: bool
+    last: bool
+
+
 class Attendance:
     """One driver's connection, and the session it set up."""
 
@@ -93,11 +109,11 @@ class Attendance:
         self._may_compute = may_compute
         self._control = Control(stream, self._on_frame, self._beat)
         self._cancel = Cancel()
-        self._queue: queue.SimpleQueue[tuple[int, Operation, list[torch.Tensor]] | None] = queue.SimpleQueue()
-        self._ahead: tuple[int, Operation, list[torch.Tensor]] | None = None  # what was taken from the queue early
+        self._queue: queue.SimpleQueue[Due | None] = queue.SimpleQueue()
+        self._ahead: Due | None = None  # what was taken from the queue early
         self._opened = -1  # the operation that was last done early
         self._inflate = zlib.decompressobj()
-        self._coming: list[tuple[int, Operation, list[tuple[Gather, torch.dtype]]]] = []
+        self._coming: list[tuple[Due, list[_Coming]]] = []
         self._received = -1
         self._setup: Setup | None = None
         self._runner: threading.Thread | None = None
@@ -105,6 +121,7 @@ class Attendance:
         self._replay: Replay | None = None
         self._shelving: Shelving | None = None
         self._clock: int | None = None  # of the session's thread: the time that it computed
+        self._last = True  # whether the operation that is being done is the last of its batch
         self.done = -1
 
     # --- the thread of the connection ---
@@ -148,8 +165,7 @@ class Attendance:
         elif kind == PACKED:
             self._on_batch(body)
         elif self._coming:
-            gathers = self._coming[0][2]
-            current = next(gather for gather, _ in gathers if gather.left)
+            current = next(each.gather for each in self._coming[0][1] if each.gather.left)
             current.add(body)
             self._deliver()
         else:
@@ -186,22 +202,25 @@ class Attendance:
         batch: Batch = unpack(plain, Batch, self.driver)
         if batch.first != self._received + 1:
             raise ChannelError(f"{self.driver} sent operation {batch.first} after {self._received}")
-        for operation in batch.operations:
+        told, last = hashlib.sha256(plain).digest(), len(batch.operations) - 1
+        opens = any(isinstance(operation, Open) for operation in batch.operations)
+        for place, operation in enumerate(batch.operations):
             self._received += 1
-            gathers = [(Gather(size, self.driver), dtype) for size, dtype in self._announced(operation)]
-            self._coming.append((self._received, operation, gathers))
+            due = Due(self._received, operation, [], b"" if place else told, opens, place == last)
+            self._coming.append((due, list(self._announced(operation))))
         if self._received - self.done > BACKLOG:
             raise ChannelError(f"{self.driver} does not wait for its operations to be done")
         self._deliver()
 
-    def _announced(self, operation: Operation) -> Iterator[tuple[int, torch.dtype]]:
-        """Size and dtype of each buffer that follows an operation."""
+    def _announced(self, operation: Operation) -> Iterator[_Coming]:
+        """The buffers that follow an operation."""
         assert self._setup is not None
         holders = self._setup.holders
         if isinstance(operation, Input) and self.worker.config.name in (
             holders if operation.everyone else holders[-1:]
         ):
-            yield 8 * math.prod(max(n, 0) for n in operation.shape), torch.int64
+            size = 8 * math.prod(max(n, 0) for n in operation.shape)
+            yield _Coming(Gather(size, self.driver), torch.int64, None)
         values: list[Any] = []
         if isinstance(operation, Call):
             values = [*operation.args, *operation.kwargs.values()]
@@ -209,16 +228,21 @@ class Attendance:
             values = [value for step in operation.steps for value in step]
         for value in values:
             for plain in buffers_of(value):
-                yield size_of(plain), dtype_of(plain.dtype)
+                yield _Coming(Gather(size_of(plain), self.driver), dtype_of(plain.dtype), plain.digest)
 
     def _deliver(self) -> None:
         """Hand over the operations whose buffers are complete."""
         while self._coming:
-            number, operation, gathers = self._coming[0]
-            if any(gather.left for gather, _ in gathers):
+            due, coming = self._coming[0]
+            if any(each.gather.left for each in coming):
                 return
             del self._coming[0]
-            self._queue.put((number, operation, [gather.tensor(dtype) for gather, dtype in gathers]))
+            for each in coming:
+                tensor = each.gather.tensor(each.dtype)
+                if each.digest is not None and digest_of(tensor) != each.digest:
+                    raise ChannelError(f"{self.driver} sent another tensor than the one it announced")
+                due.buffers.append(tensor)
+            self._queue.put(due)
 
     # --- the thread of the session ---
 
@@ -229,7 +253,7 @@ class Attendance:
             with torch._C._AutoDispatchBelowAutograd():  # as at the driver, where torch calls the handlers
                 while (item := self._ahead or self._queue.get()) is not None and not self._cancel.is_set():
                     self._ahead = None
-                    self._do(*item)
+                    self._do(item)
         except Exception as error:
             if not self._cancel.is_set():
                 expected = isinstance(error, PysmpcError)
@@ -274,15 +298,23 @@ class Attendance:
             self._cancel.is_set,
         )
         there = self._engagement
-        self._replay = Replay(there.session, self.driver, there.owners, there.notaries, self._values, self._came)
+        self._replay = Replay(
+            there.session, self.driver, there.owners, there.notaries, self._values, self._came, there.confirmed
+        )
         shelf = self.worker.shelf if config.role == "holder" else None
         self._shelving = Shelving(shelf, self.driver, setup.holders, self._replay)
         self._control.post(Ready())
         log.info("session", extra={"peer": self.driver, "holders": setup.holders, "provider": setup.provider})
 
-    def _do(self, number: int, operation: Operation, buffers: list[torch.Tensor]) -> None:
+    def _do(self, due: Due) -> None:
         assert self._replay is not None
         assert self._engagement is not None
+        number, operation, buffers = due.number, due.operation, due.buffers
+        if due.told:
+            self._engagement.transcript.follow(due.told)
+            if due.opens:
+                self._engagement.confirm()
+        self._last = due.last
         given = iter(buffers)
         if isinstance(operation, Open):
             if number != self._opened:
@@ -304,14 +336,17 @@ class Attendance:
             self._control.post(Ack(number))
 
     def _came(self, slot: int) -> None:
-        """If the driver waits for the result of the step that is being done, it need not wait for the rest of it."""
-        if self._ahead is None and not self._queue.empty():
+        """If the driver waits for the result of the step that is being done, it need not wait for the rest of it.
+
+        Only if it said so in the same batch, so that all parties do this, or none.
+        """
+        if self._ahead is None and not self._last:
             self._ahead = self._queue.get()  # only this thread takes
             if self._ahead is None:
                 self._queue.put(None)  # the end
         if self._ahead is None:
             return
-        number, operation, _ = self._ahead
+        number, operation = self._ahead.number, self._ahead.operation
         if isinstance(operation, Open) and operation.ref.slot == slot:
             self._opened = number
             self._open(number, operation)
@@ -325,11 +360,15 @@ class Attendance:
             refusal = self._refusal(operation)
             return not refusal
 
-        words = self._replay.shares(operation, permits)
+        words, refused = self._replay.shares(operation, permits)
         if not words.shape[0]:
             return
         if refusal:
             self._control.post(Denied(number, "OpenNotPermittedError", refusal))
+            return
+        if refused:  # they say why
+            log.info("kept", extra={"peer": self.driver, "refused": refused})
+            self._control.post(Denied(number, WITHHELD, f"{', '.join(refused)} did not consent"))
             return
         self._control.post(Opened(number, 8 * words.shape[1]), *tensor_frames(words[0]))
 
@@ -422,6 +461,14 @@ class Attendance:
             "sent_bytes": sent,
             "received_bytes": received,
         }
+
+
+class _Coming(NamedTuple):
+    """A buffer on its way.  digest: of what it must be, where it is public."""
+
+    gather: Gather
+    dtype: torch.dtype
+    digest: bytes | None
 
 
 def _own_clock() -> int | None:

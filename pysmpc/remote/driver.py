@@ -21,6 +21,7 @@ from pysmpc.errors import ChannelError, PeerLost, PysmpcError, RemoteError, Work
 from pysmpc.federated import errors as federated_errors
 from pysmpc.remote.arguments import dtype_of
 from pysmpc.remote.messages import (
+    WITHHELD,
     Ack,
     Ask,
     Batch,
@@ -37,6 +38,7 @@ from pysmpc.remote.messages import (
     Operation,
     Ready,
     Recall,
+    Repeat,
     Report,
     Search,
     Setup,
@@ -59,6 +61,7 @@ LARGE = 1 << 18  # bytes of operations that are sent without waiting for a whole
 
 _DENIALS: dict[str, type[PysmpcError]] = {
     "OpenNotPermittedError": errors.OpenNotPermittedError,
+    WITHHELD: errors.OpenNotPermittedError,
     "GetNotPermittedError": federated_errors.GetNotPermittedError,
     "ObjectNotFoundError": federated_errors.ObjectNotFoundError,
 }
@@ -141,7 +144,8 @@ class Link:
             self._bytes.append((number, size))
             self._unacked += size
         self._large += size
-        if len(self._batch) >= BATCH or self._large >= LARGE or isinstance(operation, Open):
+        full = len(self._batch) >= BATCH and not isinstance(operation, Repeat)  # what it comes to may be opened next
+        if full or self._large >= LARGE or isinstance(operation, Open):
             self.flush()
         return number
 
@@ -186,7 +190,7 @@ class Link:
         self.flush()
         self._until(lambda: all((number, name) in self._opened for name in self.holders), None, "an opening")
         found = [(name, self._opened.pop((number, name))) for name in self.holders]
-        for name, each in found:
+        for name, each in sorted(found, key=lambda answer: getattr(answer[1], "kind", "") == WITHHELD):
             if isinstance(each, Denied):
                 raise _DENIALS.get(each.kind, RemoteError)(each.text)
             if each.numel() != words:

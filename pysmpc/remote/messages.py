@@ -33,12 +33,16 @@ class Ref(Message, tag=0):
 
 
 class Plain(Message, tag=1):
-    """A public tensor: its elements, or (None) the next buffer; `size` is what `shape` expands to."""
+    """A public tensor: its elements, or (None) the next buffer; `size` is what `shape` expands to.
+
+    digest: SHA-256 of the next buffer, so that operations say all that is public of a program.
+    """
 
     dtype: str
     shape: list[int]
     size: list[int]
     data: bytes | None
+    digest: bytes = b""
 
 
 class Fixed(Message, tag=2):
@@ -120,10 +124,11 @@ class Drop(Message, tag=14):
 
 
 class Open(Message, tag=15):
-    """Send the shares of a value to the driver.  state: where the program stands, to be compared."""
+    """Send the shares of a value to the receiver.  state: where the program stands, to be compared."""
 
     ref: Ref
     state: list[int]
+    receiver: str
 
 
 class Load(Message, tag=16):
@@ -305,6 +310,10 @@ class Denied(Message, tag=34):
     number: int
     kind: str
     text: str
+
+
+#: The kind of a Denied of a holder who would consent: another does not, and tells why.
+WITHHELD = "Withheld"
 
 
 class Failed(Message, tag=35):

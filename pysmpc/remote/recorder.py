@@ -87,9 +87,10 @@ def _recorder_of(args: Any) -> Recorder | None:
 class Recorder:
     """Of one session."""
 
-    def __init__(self, session: Session, send: Send, receive: Receive, words: LocalFeed) -> None:
-        """words: where the session's owner leaves what it would send to the receiver."""
+    def __init__(self, session: Session, send: Send, receive: Receive, words: LocalFeed, name: str = "") -> None:
+        """words: where the session's owner leaves what it would send to the receiver.  name: the driver's."""
         self.session = session
+        self._name = name
         self._queue = send
         self._receive = receive
         self._words = words
@@ -276,13 +277,15 @@ class Recorder:
             window = value.window()
             count = window.numel
             # nothing before it: what is opened right after the step that it comes of is opened within the step
-            number = self._send(Open(reference(value), self.state()), (), None)
+            number = self._send(Open(reference(value), self.state(), self._name), (), None)
             window.words()  # what is still to be made of it is made by all parties
             if value.session.suite.disclose is not None:
                 _, received = value.session.suite.disclose(value.session.party, window, True)
                 disclosed: torch.Tensor = received(self._receive(number, count))
                 return disclosed.reshape(window.shape)
-            self.session.party.channel.count([torch.empty((0, count))], "reveal", [window.shape])  # type: ignore[attr-defined]
+            channel: Any = self.session.party.channel
+            channel.count([torch.empty((0, 1))], "consent", [(1,)])
+            channel.count([torch.empty((0, count))], "reveal", [window.shape])
             return self._receive(number, count).sum(0).reshape(window.shape)
 
     # --- steps that are repeated ---

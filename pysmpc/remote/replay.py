@@ -84,7 +84,8 @@ class Replay:
 
     owners: the dealers of everybody who may share.  notaries: their keys for authenticated
     inputs.  values(load): the encoded items of an owner's data, called where they are.
-    came(slot): told of a result while the step that it comes of is still being done.
+    came(slot): told of a result while the step that it comes of is still being done.  confirmed: waits for the
+    provider's word on which program it runs.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Replay:
         notaries: Mapping[str, KeySet],
         values: Callable[[Load], tuple[Any, Origin]],
         came: Callable[[int], None] = lambda slot: None,
+        confirmed: Callable[[], None] = lambda: None,
     ) -> None:
         self.session = session
         self._driver = driver
@@ -102,6 +104,7 @@ class Replay:
         self._notaries = notaries
         self._values = values
         self.came = came
+        self._confirmed = confirmed
         self._cells: dict[int, Cell] = {}
         self._origins: dict[int, Origin] = {}
         self._written: dict[int, int] = {}  # how many operations there were when a slot was last written
@@ -256,21 +259,34 @@ class Replay:
             out = SecretTensor.of(share, session, Precision(slot.base, slot.digits), dtype_of(slot.dtype))
             self.keep(slot.slot, out.cell, origin)
 
-    def shares(self, operation: Open, permits: Callable[[], bool]) -> torch.Tensor:
-        """What this party sends the driver of a value that is opened to it: [rows, n] words.
+    def shares(self, operation: Open, permits: Callable[[], bool]) -> tuple[torch.Tensor, list[str]]:
+        """What this party sends the driver of a value that is opened to it, [rows, n] words; who does not consent.
 
-        Its shares, counted as a round; under codes the value under a mask that the driver knows, or the
-        mask alone where a holder does not permit it.
+        1. The provider said which program it runs, when it was told of this opening: a message without words.
+        2. The holders tell each other whether they consent, and which program they run: one round.
+        3. If all consent, and all run the same program, each has its shares: counted as another round, in either case.
+        Under codes `disclose` does the second step, and has the value under a mask that the driver knows, or the mask
+        alone where a holder does not consent.  Where somebody does not, nothing must leave for the driver.
         """
         self._steps.about(operation)
+        if operation.receiver != self._driver:
+            raise RemoteError(f"values are opened to {self._driver}, who asks for it, and not to others")
         if (state := state_of(self.session)) != operation.state:
             raise RemoteError(f"this party's program stands at {state}, the driver's at {operation.state}")
         value = window(operation.ref, self.cell(operation.ref.slot))
-        share, suite = value.window(), value.session.suite
+        share, suite, party = value.window(), value.session.suite, value.session.party
         words = share.words()
         permitted = permits()
+        # 1. the provider's program
+        self._confirmed()
         if suite.disclose is not None:
-            masked, _ = suite.disclose(value.session.party, share, permitted)
-            return masked  # type: ignore[no-any-return]
-        self.session.party.channel.count([words], "reveal", [share.shape])  # type: ignore[attr-defined]
-        return words
+            masked, _ = suite.disclose(party, share, permitted)
+            return masked, []
+        # 2. consent
+        said = party.channel.gather(torch.full((party.rows, 1), int(permitted), dtype=torch.int64), "consent", [(1,)])
+        mine = [self.session.holders[rank] for rank in party.ranks]
+        names = [*mine, *(name for name in self.session.holders if name not in mine)]
+        refused = [name for name, [word] in zip(names, said.tolist(), strict=bool(mine)) if word != 1]
+        # 3. the shares
+        party.channel.count([words], "reveal", [share.shape])  # type: ignore[attr-defined]
+        return words, refused

@@ -22,6 +22,7 @@ from pysmpc.errors import ChannelError, PartyError
 from pysmpc.prg import KeySet
 from pysmpc.protocols.interfaces import QUESTIONS, Where
 from pysmpc.runtime import ledger
+from pysmpc.runtime.transcript import Transcript, untold
 
 #: Forks between the first process and this one.  A child in a pid namespace of its own can have its parent's pid.
 _forks = 0
@@ -100,7 +101,7 @@ class SeedDealer:
     deals.  receives: whether the last holder is hosted here.  count: told the bytes
     of every correction, once a receiver, in all processes alike.  desk, count_ask: for
     `ask`; the latter is told the bytes of one holder's question and of the whole answer.
-    observer: told all that the provider was asked, where it runs.
+    observer: told all that the provider was asked, where it runs.  transcript: which its keys follow.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class SeedDealer:
         desk: Desk | None = None,
         count_ask: Callable[[int, int], int] | None = None,
         holders: int = 0,
+        transcript: Transcript = untold,
     ) -> None:
         self.keys = keys
         self._everyone = everyone
@@ -124,7 +126,9 @@ class SeedDealer:
         self.where: Where | None = None
         self._holders = holders
         self.observer: Callable[[str, torch.Tensor, torch.Tensor], None] | None = None
+        self._transcript = transcript
         self._next_stream = 0
+        self._noted: list[tuple[int, int]] | None = None
         self._lock = threading.Lock()
         self._process = os.getpid(), _forks
 
@@ -137,23 +141,36 @@ class SeedDealer:
         if (os.getpid(), _forks) != self._process:
             raise PartyError("this session belongs to the process that made it; make a new one after a fork")
         with self._lock:
-            first = self._next_stream
+            base = self._transcript.base
+            if self._noted is not None and (not self._noted or self._noted[-1][1] != base):
+                self._noted.append((int(self._next_stream), base))
+            first = self._next_stream + base
             self._next_stream += count
         return first
 
     @property
     def next_stream(self) -> int:
-        """The number that `streams` gives next."""
+        """The number that `streams` gives next, but for its epoch: equal at the driver and at all workers."""
         return self._next_stream
 
+    @property
+    def next_number(self) -> int:
+        """The number that `streams` gives next."""
+        return self._next_stream + self._transcript.base
+
     @contextmanager
-    def marked(self, mark: Callable[[int], int]) -> Iterator[None]:
-        """Give numbers of a kind of their own, by which a recorded program tells them from others."""
+    def marked(self, mark: Callable[[int], int], epochs: list[tuple[int, int]]) -> Iterator[None]:
+        """Give numbers of a kind of their own, by which a recorded program tells them from others.
+
+        epochs: told from which number on numbers begin with what.
+        """
         self._next_stream = mark(self._next_stream)
+        self._noted = epochs
         try:
             yield
         finally:
             self._next_stream = int(self._next_stream)
+            self._noted = None
 
     def corrections(self, words: int, deal: Callable[[KeySet, torch.Tensor], Any]) -> torch.Tensor | None:
         """Deal (where the dealer is), send, receive (where the receiver is)."""

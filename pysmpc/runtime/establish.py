@@ -1,7 +1,9 @@
 """How parties of different machines come to a session: connections, then keys.
 
 Every two parties agree on keys over their own connection, made by one end from the
-operating system's randomness.  A driver learns none but those for its own inputs.
+operating system's randomness.  A driver learns none but those for its own inputs.  Those
+that it does not know follow the transcript: parties that it tells different programs have
+no masks in common.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from pysmpc.runtime.links import HolderDesk, Networked, OwnFeed, PeerFeed, Provi
 from pysmpc.runtime.session import Session, check_names
 from pysmpc.runtime.stats import Stats
 from pysmpc.runtime.tls import Tls, dial
+from pysmpc.runtime.transcript import Transcript
 from pysmpc.runtime.wire import Cancelled, Stream
 
 PEER, FEED, DESK = "peer", "feed", "desk"
@@ -111,15 +114,27 @@ class Engagement:
     """A party's end of a session.
 
     owners: the dealers of those who may share inputs.  notaries: the key of each of them and
-    the provider, where this is one of the two.
+    the provider, where this is one of the two.  transcript: which all keys but the driver's follow.
     """
 
     session: Session
+    transcript: Transcript
     owners: dict[str, SeedDealer]
     notaries: dict[str, KeySet]
     inputs: LocalFeed  # where corrections of the driver's inputs are put for the receiver
     streams: list[Stream] = field(default_factory=list)
     feed: ReceivingFeed | None = None
+    dealing: SendingFeed | None = None
+
+    def confirm(self) -> None:
+        """Let the provider, where this is it, tell every holder what it was told to do."""
+        if self.dealing is not None:
+            self.dealing.confirm()
+
+    def confirmed(self) -> None:
+        """Wait until the provider has told the same, where this is a holder; ChannelError if it tells another thing."""
+        if self.feed is not None:
+            self.feed.confirmed()
 
     def close(self) -> None:
         """Leave."""
@@ -163,9 +178,10 @@ def establish(
                 found[other, role] = meeting.take(other, role, session, stopped)
         for stream in found.values():
             stream.wake = wake
+        facts = (session, driver, *holders, provider)
         if me == provider:
-            return _as_provider(driver, holders, provider, owner_key, found)
-        return _as_holder(mine, driver, holders, provider, owner_key, found, wake)
+            return _as_provider(driver, holders, provider, owner_key, found, facts)
+        return _as_holder(mine, driver, holders, provider, owner_key, found, wake, facts)
     except BaseException:
         for stream in found.values():
             stream.close()
@@ -190,15 +206,22 @@ def _uncounted(count: int) -> None:
     """A holder's own data cost no byte: her correction is to her own share."""
 
 
-def _owners_elsewhere(driver: str, holders: Sequence[str], count: Callable[[int], None]) -> dict[str, SeedDealer]:
+def _owners_elsewhere(
+    driver: str, holders: Sequence[str], count: Callable[[int], None], transcript: Transcript
+) -> dict[str, SeedDealer]:
     nobody = KeySet([])
-    owners = {name: SeedDealer(nobody, None, False, LocalFeed(), _uncounted) for name in holders}
+    owners = {name: SeedDealer(nobody, None, False, LocalFeed(), _uncounted, transcript=transcript) for name in holders}
     owners[driver] = SeedDealer(nobody, None, False, LocalFeed(), count, holders=len(holders))
     return owners
 
 
 def _as_provider(
-    driver: str, holders: Sequence[str], provider: str, owner_key: bytes, found: Mapping[tuple[str, str], Stream]
+    driver: str,
+    holders: Sequence[str],
+    provider: str,
+    owner_key: bytes,
+    found: Mapping[tuple[str, str], Stream],
+    facts: Sequence[str],
 ) -> Engagement:
     n, stats, nobody = len(holders), Stats(), KeySet([])
     dealt, shared = _counts(stats)
@@ -206,21 +229,25 @@ def _as_provider(
     for name, key in zip(holders, keys, strict=True):
         found[name, FEED].send(DealerKey(key))
         found[name, FEED].send(DealerKey(notary[name]))
-    notaries = {name: KeySet([key]) for name, key in {**notary, driver: owner_key}.items()}
-    desk = ProviderDesk([found[name, DESK] for name in holders])
-    feed = SendingFeed([found[name, FEED] for name in holders])
-    owners = _owners_elsewhere(driver, holders, shared)
+    dealing = KeySet(keys)
+    notaries = {name: KeySet([key]) for name, key in notary.items()}
+    transcript = Transcript(*facts, keys=[dealing, *notaries.values()])
+    notaries[driver] = KeySet([owner_key])
+    desk = ProviderDesk([found[name, DESK] for name in holders], transcript)
+    feed = SendingFeed([found[name, FEED] for name in holders], transcript)
+    owners = _owners_elsewhere(driver, holders, shared, transcript)
     party = Party(
         holders=n,
         ranks=(),
         channel=Linked(n, stats, ()),
-        dealer=SeedDealer(nobody, KeySet(keys), False, feed, dealt, desk, stats.count_ask, n),
+        dealer=SeedDealer(nobody, dealing, False, feed, dealt, desk, stats.count_ask, n, transcript),
         owner=owners[driver],
         own=nobody,
         next=nobody,
         notary=notaries[driver],
     )
-    return Engagement(Session(holders, provider, party, stats), owners, notaries, LocalFeed(), list(found.values()))
+    session = Session(holders, provider, party, stats)
+    return Engagement(session, transcript, owners, notaries, LocalFeed(), list(found.values()), None, feed)
 
 
 def _as_holder(
@@ -231,6 +258,7 @@ def _as_holder(
     owner_key: bytes,
     found: Mapping[tuple[str, str], Stream],
     wake: int,
+    facts: Sequence[str],
 ) -> Engagement:
     n, stats = len(holders), Stats()
     dealt, shared = _counts(stats)
@@ -252,29 +280,38 @@ def _as_holder(
     # 2. the provider's
     dealer_key, notary = (_key(found[provider, FEED].receive(DealerKey, PATIENCE).key, provider) for _ in range(2))
 
+    # 3. all of them follow what the parties are told; the driver's own do not, as it knows them
+    sharing = {name: KeySet([key]) for name, key in theirs.items()}
+    # the last key of a set is that of the holder who is corrected: here the owner herself
+    everyone, own = KeySet([*(mine[name] for name in peers), mine[holders[rank]]]), KeySet([mine[holders[rank]]], -1, 0)
+    dealing, noted = KeySet([dealer_key], lead, last), KeySet([notary])
+    ring_own, ring_next = KeySet([ring]), KeySet([after])
+    followers = [*sharing.values(), everyone, own, dealing, noted, ring_own, ring_next]
+    transcript = Transcript(*facts, keys=followers)
+
     inputs = LocalFeed()
     owners = {
-        name: SeedDealer(KeySet([key]), None, False, PeerFeed(peers[name]), _uncounted) for name, key in theirs.items()
+        name: SeedDealer(keys, None, False, PeerFeed(peers[name], transcript), _uncounted, transcript=transcript)
+        for name, keys in sharing.items()
     }
-    # the last key of a set is that of the holder who is corrected: here the owner herself
-    everyone = KeySet([*(mine[name] for name in peers), mine[holders[rank]]])
-    to_peers = OwnFeed(list(peers.values()))
-    owners[holders[rank]] = SeedDealer(KeySet([mine[holders[rank]]], -1, 0), everyone, True, to_peers, _uncounted)
+    to_peers = OwnFeed(list(peers.values()), transcript)
+    owners[holders[rank]] = SeedDealer(own, everyone, True, to_peers, _uncounted, transcript=transcript)
     owners[driver] = SeedDealer(KeySet([owner_key], lead, last), None, rank == n - 1, inputs, shared, holders=n)
-    notaries = {name: KeySet([notary] if name == holders[rank] else []) for name in owners}
-    feed = ReceivingFeed(found[provider, FEED])
-    desk = HolderDesk(found[provider, DESK])
+    notaries = {name: noted if name == holders[rank] else KeySet([]) for name in owners}
+    feed = ReceivingFeed(found[provider, FEED], transcript)
+    desk = HolderDesk(found[provider, DESK], transcript)
     party = Party(
         holders=n,
         ranks=(rank,),
-        channel=Networked(n, stats, list(peers.values()), wake),
-        dealer=SeedDealer(KeySet([dealer_key], lead, last), None, rank == n - 1, feed, dealt, desk, stats.count_ask, n),
+        channel=Networked(n, stats, list(peers.values()), wake, transcript=transcript),
+        dealer=SeedDealer(dealing, None, rank == n - 1, feed, dealt, desk, stats.count_ask, n, transcript),
         owner=owners[driver],
-        own=KeySet([ring]),
-        next=KeySet([after]),
+        own=ring_own,
+        next=ring_next,
         notary=notaries[driver],
     )
-    return Engagement(Session(holders, provider, party, stats), owners, notaries, inputs, list(found.values()), feed)
+    session = Session(holders, provider, party, stats)
+    return Engagement(session, transcript, owners, notaries, inputs, list(found.values()), feed)
 
 
 def _key(key: bytes, name: str) -> bytes:

@@ -4,6 +4,8 @@ A round is one message to and one from every other holder, both at once, by one 
 that does whatever can be done and polls for the rest: no message is too long for it,
 and no order of sending can stop it.  A message is a header and the words, in one
 buffer; a failed round ends the connections, as nothing tells how much of it passed.
+Every header carries the digest of the sender's transcript, and what comes under another
+digest than the receiver's is not taken.
 """
 
 from __future__ import annotations
@@ -25,15 +27,25 @@ from pysmpc.protocols.interfaces import CAUSES, QUESTIONS
 from pysmpc.runtime.channel import Linked
 from pysmpc.runtime.dealer import NoDesk
 from pysmpc.runtime.stats import Stats
+from pysmpc.runtime.transcript import Transcript, untold
 from pysmpc.runtime.wire import RECORD, TENSOR, VERSION, Buffer, Cancelled, Stream, poll, raw
 
-COUNT = struct.Struct("<Q")
-HEADER = struct.Struct("<BBHIQ")  # version, cause, nothing, round mod 2**32, words
-QUESTION = struct.Struct("<QQ")  # cause, words
+COUNT = struct.Struct("<Q32s")  # words, digest of the transcript
+HEADER = struct.Struct("<BBHIQ32s")  # version, cause, nothing, round mod 2**32, words, digest
+QUESTION = struct.Struct("<QQ32s")  # cause, words, digest
+CONFIRMED = (1 << 64) - 1  # in place of a number of words: none follow, the digest is the message
 LONG = 600.0  # seconds for which a peer may compute without a byte; heartbeats tell earlier of one that is gone
 _CAUSES = tuple(CAUSES)
 _QUESTIONS = tuple(QUESTIONS)
 AHEAD = 1 << 25  # bytes of corrections that a holder keeps in advance
+
+
+def told_otherwise(peer: str) -> ChannelError:
+    """The digest of a message is not that of its receiver."""
+    return ChannelError(
+        f"this party and {peer} were told to run different programs, or the same from different batches of "
+        "operations: nothing more is sent to either, and no share leaves for the driver"
+    )
 
 
 class _Exchange:
@@ -83,11 +95,13 @@ class _Exchange:
         return moved
 
     def _check(self) -> None:
-        version, cause, nothing, number, words = HEADER.unpack(self._head)
+        version, cause, nothing, number, words, digest = HEADER.unpack(self._head)
         if (version, nothing) != (VERSION, 0) or cause >= len(_CAUSES):
             raise ChannelError(f"{self.stream.peer} sent what is no message of a round")
         if self._head != self._expected:
-            _, mine, _, here, due = HEADER.unpack(self._expected)
+            _, mine, _, here, due, told = HEADER.unpack(self._expected)
+            if digest != told:
+                raise told_otherwise(self.stream.peer)
             raise ChannelError(
                 f"this party is in round {here} at '{_CAUSES[mine]}' with {due} words, {self.stream.peer} in round "
                 f"{number} at '{_CAUSES[cause]}' with {words}: the parties run different programs"
@@ -126,9 +140,9 @@ class _Round:
             _Exchange(stream, out, raw(into), self._header) for stream, into in zip(streams, inputs, strict=True)
         ]
 
-    def begin(self, number: int) -> list[_Exchange]:
+    def begin(self, number: int, digest: bytes) -> list[_Exchange]:
         """The exchanges of the round of that number, with what is in the parts now."""
-        HEADER.pack_into(self._header, 0, VERSION, self._cause, 0, number, self._words)
+        HEADER.pack_into(self._header, 0, VERSION, self._cause, 0, number, self._words, digest)
         for place, part in self._copies:
             place[:] = part
         for each in self._exchanges:
@@ -140,13 +154,20 @@ class Networked(Linked):
     """A holder's channel: a connection to every other holder.
 
     patience: seconds without a byte from a peer, after which it counts as lost.
-    wake: a file that, once readable, ends every wait.
+    wake: a file that, once readable, ends every wait.  transcript: whose digest the others must have, too.
     """
 
     def __init__(
-        self, holders: int, stats: Stats, streams: Sequence[Stream], wake: int | None = None, patience: float = LONG
+        self,
+        holders: int,
+        stats: Stats,
+        streams: Sequence[Stream],
+        wake: int | None = None,
+        patience: float = LONG,
+        transcript: Transcript = untold,
     ) -> None:
         super().__init__(holders, stats, streams)
+        self._transcript = transcript
         self._wake = wake
         self._patience = patience
         self._round = 0
@@ -175,7 +196,7 @@ class Networked(Linked):
 
     def _run(self, message: _Round) -> None:
         self._round = (self._round + 1) & 0xFFFFFFFF
-        waiting = message.begin(self._round)
+        waiting = message.begin(self._round, self._transcript.digest)
         until = 0.0
         while True:
             left = []
@@ -203,33 +224,42 @@ class SendingFeed:
     A holder far behind cannot stop the others for good: what they wait for was sent before.
     """
 
-    def __init__(self, streams: Sequence[Stream]) -> None:
+    def __init__(self, streams: Sequence[Stream], transcript: Transcript = untold) -> None:
         self._streams = streams
+        self._transcript = transcript
 
     def send(self, words: torch.Tensor, everyone: bool = False) -> None:
         """To the last holder, or to every holder; blocks once a receiver is far behind."""
         tape.perform(self._send, words, everyone, prepare=self._prepared)
 
     def _send(self, words: torch.Tensor, everyone: bool) -> None:
-        self._pass(COUNT.pack(words.numel()), raw(words), self._receivers(everyone))
+        self._pass(words.numel(), raw(words), self._receivers(everyone))
 
     def _prepared(self, words: torch.Tensor, everyone: bool) -> Callable[[], None]:
         """`_send` of the same tensor, time and again."""
         if not words.is_contiguous():
             return partial(self._send, words, everyone)
-        return partial(self._pass, COUNT.pack(words.numel()), raw(words), self._receivers(everyone))
+        return partial(self._pass, words.numel(), raw(words), self._receivers(everyone))
 
     def _receivers(self, everyone: bool) -> Sequence[Stream]:
         return self._streams if everyone else self._streams[-1:]
 
-    def _pass(self, count: bytes, view: memoryview, receivers: Sequence[Stream]) -> None:
+    def _pass(self, count: int, view: memoryview, receivers: Sequence[Stream]) -> None:
+        header = COUNT.pack(count, self._transcript.digest)
         for stream in receivers:
-            stream.queue(count, view)
+            stream.queue(header, view)
         for stream in receivers:
             stream.flush(LONG)
 
     def receive(self, words: int) -> torch.Tensor:
         raise ChannelError("a dealer receives no corrections")
+
+    def confirm(self) -> None:
+        """Tell every holder the digest of this party's transcript."""
+        for stream in self._streams:
+            stream.queue(COUNT.pack(CONFIRMED, self._transcript.digest))
+        for stream in self._streams:
+            stream.flush(LONG)
 
 
 class ReceivingFeed:
@@ -243,9 +273,12 @@ class ReceivingFeed:
     _taken = 0
     _error: ChannelError | None = None  # after which nothing more is taken
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, transcript: Transcript = untold) -> None:
         self._stream = stream
-        self._ready: queue.SimpleQueue[torch.Tensor | ChannelError] = queue.SimpleQueue()
+        self._transcript = transcript
+        self._ready: queue.SimpleQueue[tuple[bytes, torch.Tensor] | ChannelError] = queue.SimpleQueue()
+        self._told: queue.SimpleQueue[bytes | ChannelError] = queue.SimpleQueue()
+        self._agreed = b""  # the digest that the dealer told last
         self._bytes_in = 0  # counted by the reading thread alone
         self._bytes_out = 0  # counted by who takes
         self._room = threading.Event()
@@ -258,6 +291,21 @@ class ReceivingFeed:
 
     def send(self, words: torch.Tensor, everyone: bool = False) -> None:
         raise ChannelError("a holder deals no corrections")
+
+    def confirmed(self) -> None:
+        """Wait until the dealer has told the digest that this party has; ChannelError for another.
+
+        It may tell it before corrections that it dealt earlier have been taken.
+        """
+        if self._agreed == self._transcript.digest:
+            return
+        if self._error is None:
+            found = self._told.get()
+            if found == self._transcript.digest:
+                self._agreed = self._transcript.digest
+                return
+            self._error = found if isinstance(found, ChannelError) else told_otherwise(self._stream.peer)
+        raise self._error
 
     def receive(self, words: int) -> torch.Tensor:
         """What was dealt next; ChannelError if that is something else."""
@@ -282,23 +330,28 @@ class ReceivingFeed:
             self._wanted = (self._taken, place)
             found = self._ready.get()
             self._wanted = None
-        if not isinstance(found, ChannelError) and found.numel() != place.numel():
-            found = ChannelError(
-                f"expected {place.numel()} corrections, {self._stream.peer} sent {found.numel()}: programs differ"
-            )
+        if not isinstance(found, ChannelError):
+            digest, words = found
+            if digest != self._transcript.digest:
+                found = told_otherwise(self._stream.peer)
+            elif words.numel() != place.numel():
+                found = ChannelError(
+                    f"expected {place.numel()} corrections, {self._stream.peer} sent {words.numel()}: programs differ"
+                )
         if isinstance(found, ChannelError):
             self._error = found
             raise found
         self._taken += 1
-        self._bytes_out += 8 * found.numel()
+        self._bytes_out += 8 * words.numel()
         if not self._room.is_set():
             self._room.set()
-        return found
+        return words
 
     def close(self) -> None:
         """Wake whoever waits."""
         self._closed = True
-        self._ready.put(Cancelled("this side stopped"))
+        for waiting in (self._ready, self._told):
+            waiting.put(Cancelled("this side stopped"))
         self._room.set()
 
     def _read(self) -> None:
@@ -308,19 +361,24 @@ class ReceivingFeed:
                     self._room.clear()
                     if self._held > AHEAD and not self._closed:
                         self._room.wait()
-                words = self._next()
+                digest, words = self._next()
                 self._bytes_in += 8 * words.numel()
                 self._arrived += 1
-                self._ready.put(words)
+                self._ready.put((digest, words))
         except ChannelError as error:
             self._ready.put(error)
+            self._told.put(error)
         finally:
             self._stream.close()
 
-    def _next(self) -> torch.Tensor:
+    def _next(self) -> tuple[bytes, torch.Tensor]:
         header = bytearray(COUNT.size)
-        self._stream.fill(header, None)
-        [count] = COUNT.unpack(header)
+        count = CONFIRMED
+        while count == CONFIRMED:
+            self._stream.fill(header, None)
+            count, digest = COUNT.unpack(header)
+            if count == CONFIRMED:
+                self._told.put(digest)
         if 8 * count > TENSOR:
             raise ChannelError(f"{self._stream.peer} announced {count} corrections; at most {TENSOR // 8} are taken")
         wanted = self._wanted
@@ -329,21 +387,22 @@ class ReceivingFeed:
         else:
             words = torch.empty(count, dtype=torch.int64)
         self._stream.fill(raw(words))
-        return words
+        return digest, words
 
 
 class OwnFeed:
     """The way of a holder's own inputs to the other holders, over the connections of the rounds; her end."""
 
-    def __init__(self, streams: Sequence[Stream]) -> None:
+    def __init__(self, streams: Sequence[Stream], transcript: Transcript = untold) -> None:
         self._streams = streams
+        self._transcript = transcript
         self._own: deque[torch.Tensor] = deque()
 
     def send(self, words: torch.Tensor, everyone: bool = False) -> None:
         """To herself, or to every holder."""
         if everyone:
             for stream in self._streams:
-                stream.queue(COUNT.pack(words.numel()), raw(words))
+                stream.queue(COUNT.pack(words.numel(), self._transcript.digest), raw(words))
             for stream in self._streams:
                 stream.flush(LONG)
         self._own.append(words)
@@ -356,8 +415,9 @@ class OwnFeed:
 class PeerFeed:
     """Another holder's end."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, transcript: Transcript = untold) -> None:
         self._stream = stream
+        self._transcript = transcript
 
     def send(self, words: torch.Tensor, everyone: bool = False) -> None:
         raise ChannelError("a holder shares no data of another")
@@ -366,7 +426,10 @@ class PeerFeed:
         """What she sent next, which must be as long as expected."""
         header = bytearray(COUNT.size)
         self._stream.fill(header, LONG)
-        if header != COUNT.pack(words):
+        count, digest = COUNT.unpack(header)
+        if digest != self._transcript.digest:
+            raise told_otherwise(self._stream.peer)
+        if count != words:
             raise ChannelError(f"expected {words} words of an input of {self._stream.peer}: programs differ")
         found = torch.empty(words, dtype=torch.int64)
         self._stream.fill(raw(found), LONG)
@@ -379,23 +442,25 @@ class PeerFeed:
 class HolderDesk(NoDesk):
     """A holder's end."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, transcript: Transcript = untold) -> None:
         self._stream = stream
+        self._transcript = transcript
 
     def ask(self, cause: str, words: torch.Tensor) -> None:
         """Returns once the question is on its way."""
         tape.perform(self._ask, _QUESTIONS.index(cause), words)
 
     def _ask(self, cause: int, words: torch.Tensor) -> None:
-        self._stream.queue(QUESTION.pack(cause, words.numel()), raw(words))
+        self._stream.queue(QUESTION.pack(cause, words.numel(), self._transcript.digest), raw(words))
         self._stream.flush(LONG)
 
 
 class ProviderDesk(NoDesk):
     """The provider's end: a connection to every holder, in their order."""
 
-    def __init__(self, streams: Sequence[Stream]) -> None:
+    def __init__(self, streams: Sequence[Stream], transcript: Transcript = untold) -> None:
         self._streams = streams
+        self._transcript = transcript
 
     def questions(self, cause: str, words: int) -> torch.Tensor:
         """Wait for every holder."""
@@ -408,7 +473,10 @@ class ProviderDesk(NoDesk):
         for stream, row in zip(self._streams, rows, strict=True):
             header = bytearray(QUESTION.size)
             stream.fill(header, LONG)
-            if header != QUESTION.pack(_QUESTIONS.index(cause), words):
+            *asked, digest = QUESTION.unpack(header)
+            if digest != self._transcript.digest:
+                raise told_otherwise(stream.peer)
+            if asked != [_QUESTIONS.index(cause), words]:
                 raise ChannelError(
                     f"the provider expects '{cause}' with {words} words, {stream.peer} asks something else: "
                     "the parties run different programs"

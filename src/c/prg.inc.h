@@ -1,7 +1,7 @@
 /* AES-128 in counter mode as a source of uniform ring words.
  *
  * Word k of a stream is half (k & 1) of AES(key, LE64(k >> 1) || LE64(stream)),
- * so any position can be reached without state, and two parties that hold the
+ * under the key of the stream's epoch (ring.h), so any position can be reached without state, and two parties that hold the
  * same key need only agree on numbers. The words are used as masks: every entry
  * point but prg_fill combines them with its operand while they are in L1.
  *
@@ -19,6 +19,7 @@
  *
  * Assumes a little-endian machine, so that a block is two u64 in memory order.
  */
+#include <stdlib.h>
 
 /* out[i] = x[i] op word[i] */
 static inline __attribute__((always_inline))
@@ -33,19 +34,34 @@ void prg_combine(enum prg_op op, const u64 *x, const u64 *word, u64 *out, size_t
     }
 }
 
+/* The key of a stream's epoch; `space` is for one that is not among the last. */
+static inline const psm_aes_key *prg_key(const psm_aes_key *key, u64 stream, psm_aes_key *space) {
+    const psm_epochs *epochs = key->epochs;
+    u64 epoch = stream >> PSM_EPOCH;
+    if (epochs == NULL)
+        return key;
+    if (epoch >= epochs->count)
+        abort(); /* words of a key that there is not yet would be no masks */
+    if (epochs->count - epoch <= PSM_RECENT)
+        return &epochs->recent[epoch % PSM_RECENT];
+    psm_aes_expand(epochs->keys + 16 * epoch, space);
+    return space;
+}
+
 /* out[i] = x[i] op word (first + i); x is unused by FILL; out may equal x */
 static inline __attribute__((always_inline))
 void prg_stream(enum prg_op op, const psm_aes_key *key, u64 stream, u64 first,
                 const u64 *x, u64 *out, size_t n) {
     enum { WORDS = 2 * AES_BLOCKS };
     aes_schedule schedule;
+    psm_aes_key space;
     _Alignas(64) u64 words[WORDS];
     u64 counter = first >> 1;
     size_t done = 0, skip = first & 1;
 
     if (n == 0)
         return;
-    aes_load(key, &schedule);
+    aes_load(prg_key(key, stream, &space), &schedule);
     if (skip) {
         aes_mask(PRG_FILL, &schedule, stream, counter, NULL, words);
         counter += AES_BLOCKS;

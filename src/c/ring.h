@@ -16,13 +16,27 @@
 typedef uint64_t u64;
 typedef unsigned __int128 u128;
 
-/* AES-128 key schedule: eleven round keys in the order of FIPS-197. */
-typedef struct {
+/* AES-128 key schedule: eleven round keys in the order of FIPS-197.
+ *
+ * epochs: NULL, or the keys derived from this one, which then serves to derive them and for
+ * nothing else: a stream is drawn under the key of its epoch, the bits of its number from
+ * PSM_EPOCH on. */
+typedef struct psm_aes_key {
     uint8_t bytes[176];
+    const struct psm_epochs *epochs;
 } psm_aes_key;
 
+enum { PSM_EPOCH = 40, PSM_RECENT = 64 };
+
+/* The key of every epoch, and the last PSM_RECENT of them expanded, by epoch % PSM_RECENT. */
+typedef struct psm_epochs {
+    size_t count, room;
+    uint8_t *keys; /* of 16 bytes each */
+    psm_aes_key recent[PSM_RECENT];
+} psm_epochs;
+
 /* A stream of uniform words: word k is half (k & 1) of the block
- * AES-128(key, LE64(k >> 1) || LE64(stream)). */
+ * AES-128(key, LE64(k >> 1) || LE64(stream)), with the key of the stream's epoch. */
 
 /* A matrix seen through strides, in elements. */
 typedef struct {

@@ -373,16 +373,16 @@ MUTANTS = [
     ),
     *runtime(
         "links",
-        ("a round may be replayed", "waiting = message.begin(self._round)", "waiting = message.begin(0)", f"{RUNTIME}/test_links.py"),
+        ("a round may be replayed", "waiting = message.begin(self._round, self._transcript.digest)", "waiting = message.begin(0, self._transcript.digest)", f"{RUNTIME}/test_links.py"),
         ("corrections in another's place", "wanted[0] == self._arrived and ", "", f"{RUNTIME}/test_links.py"),
         ("a feed goes on after what was not due", "self._error = found\n", "pass\n", f"{RUNTIME}/test_links.py"),
     ),
     *steps(
-        ("a repetition under the masks of the recording", "tape", "return int(x) + shift if x >= self.first else int(x)", "return int(x)"),
+        ("a repetition under the masks of the recording", "tape", "return self.moved(int(x), first, epochs)", "return int(x)"),
         ("memory of two values is exchanged", "repeats", "if whole and start in made and end.is_contiguous():", "if whole and end is not self.words:"),
         ("what was left behind changes later", "repeats", "        self.words, self.end = (each.clone() for each in had)\n", ""),
         ("a step that changes its arguments", "repeats", "            if self.written:\n", "            if False:\n"),
-        ("an opening is not told to its argument", "repeats", "            share.body.opened, share.body.mask = body.opened.clone(), int(body.mask) + shift\n", "            share.body.opened, share.body.mask = body.opened.clone(), int(body.mask)\n"),
+        ("an opening is not told to its argument", "repeats", "            share.body.opened, share.body.mask = body.opened.clone(), moved(int(body.mask))\n", "            share.body.opened, share.body.mask = body.opened.clone(), int(body.mask)\n"),
         ("what was read changes later", "repeats", "self._held, self._source = self._source.clone(), None", "self._held, self._source = self._source, None"),
         ("what is kept changes later", "repeats", "        self._keep(1 - turn)\n", ""),
         ("every run reads the same memory", "repeats", "turned=bool(self._turn)", "turned=False"),
@@ -409,7 +409,7 @@ MUTANTS = [
         "attendance",
         ("what was opened early is opened again", "            if number != self._opened:\n", "            if True:\n", EARLY),
         ("the next opening, of whatever it is", " and operation.ref.slot == slot:", ":", EARLY),
-        ("nothing is opened early", "if self._ahead is None and not self._queue.empty():", "if False:", EARLY),
+        ("nothing is opened early", "if self._ahead is None and not self._last:", "if False:", EARLY),
     ),
     *runtime(
         "control",

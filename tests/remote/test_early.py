@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from remotes import Workers
+from remotes import Workers, without_consent
 from torch import nn
 
 import pysmpc as sy
@@ -87,7 +87,7 @@ def test_it_is_what_one_process_opens(parties):
         train = Training(each, net, [[sy.encrypt(x, each) for x in batch] for batch in batches])
         losses = [float(sy.decrypt(train())) for _ in range(14)]
         found.append((losses, [sy.decrypt(p) for p in train.model.parameters()]))
-    assert (parties.stats - before).cost == here.stats.cost
+    assert without_consent((parties.stats - before).cost, here.stats.cost, len(parties.names))
     assert found[0][0] == pytest.approx(found[1][0], abs=256 * ULP)
     for mine, other in zip(found[0][1], found[1][1], strict=True):
         assert torch.allclose(mine, other, atol=256 * ULP)

@@ -5,6 +5,7 @@ import gc
 
 import pytest
 import torch
+from remotes import without_consent
 from torch import nn
 from torch.nn import functional as F
 from twins import mlp, task
@@ -17,11 +18,12 @@ ULP = 2.0**-16
 
 
 def everywhere(parties, program, *, atol=2 * ULP):
-    """program(parties) there and here: equal in what it opens and in what it cost."""
+    """program(parties) there and here: equal in what it opens and in what it cost, but for the rounds of consent."""
     here = sy.virtual(*parties.names)
     before = parties.stats.copy()
     found, expected = program(parties), program(here)
-    assert (parties.stats - before).cost == here.stats.cost
+    cost = (parties.stats - before).cost
+    assert cost == here.stats.cost or without_consent(cost, here.stats.cost, len(parties.names))
     found = found if isinstance(found, tuple) else (found,)
     expected = expected if isinstance(expected, tuple) else (expected,)
     for mine, theirs in zip(found, expected, strict=True):

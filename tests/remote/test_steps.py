@@ -5,6 +5,7 @@ import time
 
 import pytest
 import torch
+from remotes import without_consent
 from torch import nn
 
 import pysmpc as sy
@@ -81,7 +82,7 @@ def test_repeated_steps_are_those_of_one_process(workers, parties, case):
     before = parties.stats.copy()
     losses, repeated, weights, step = train(parties, net, data, 11, **CASES[case])
     expected, _, theirs, _ = train(here, net, data, 11, **CASES[case])
-    assert (parties.stats - before).cost == here.stats.cost
+    assert without_consent((parties.stats - before).cost, here.stats.cost, len(parties.names))
     atol = 0.02 if case == "decimal" else 256 * ULP
     for mine, other in zip([*losses, *weights], [*expected, *theirs], strict=True):
         assert torch.allclose(mine, other, atol=atol, rtol=0)
@@ -482,7 +483,7 @@ def test_a_step_that_takes_data_in(eve):
 def test_a_step_that_does_something_else(eve, name):
     ref = eve.ref(0)
     message = {
-        "Refresh": messages.Refresh(ref), "Open": messages.Open(ref, eve.parties.recorder.state()),
+        "Refresh": messages.Refresh(ref), "Open": messages.Open(ref, eve.parties.recorder.state(), "scientist"),
         "Restore": messages.Restore("default", {}),
         "failed": messages.Call("aten.mm.default", [ref, ref], {}, [-1], True),
     }[name]  # fmt: skip

@@ -9,7 +9,7 @@ from networks import connected, plain_pair, tcp_pair
 from settings import random_words
 
 from pysmpc.errors import ChannelError, PeerLost
-from pysmpc.runtime.links import AHEAD, Networked, ReceivingFeed, SendingFeed
+from pysmpc.runtime.links import AHEAD, HEADER, Networked, ReceivingFeed, SendingFeed
 from pysmpc.runtime.stats import Stats
 from pysmpc.runtime.wire import Cancelled, Stream
 
@@ -72,7 +72,7 @@ def test_rounds_of_any_size(holders, secure, office, rng):
     assert stats.rounds == len(sizes) + 2
     assert stats.sent == 8 * (holders - 1) * (sum(sizes) + 1 + 7 + 4096)
     # what was counted is what travelled, but for the headers
-    framing = 16 * stats.rounds * (holders - 1)
+    framing = HEADER.size * stats.rounds * (holders - 1)
     if not secure:
         assert sum(s.sent for s in channels[0]._links) == stats.sent + framing
 

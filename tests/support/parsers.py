@@ -23,6 +23,7 @@ from pysmpc.remote.messages import Batch, Call, Down, Drop, Dtype, Input, Load, 
 from pysmpc.remote.replay import NOBODY, Replay
 from pysmpc.runtime import establish, links, tls, wire
 from pysmpc.runtime.session import virtual_session
+from pysmpc.runtime.transcript import untold
 from pysmpc.runtime.wire import HEADER, MESSAGE, PACKED, VERSION, WORDS, pack
 from pysmpc.tensor import SecretTensor
 
@@ -78,14 +79,14 @@ def rounds(data):
     """A round with a peer, corrections, and a question to the provider."""
     words = data[0] % 32
     view = wire.raw(torch.empty(words, dtype=torch.int64))
-    header = links.HEADER.pack(VERSION, 1, 0, 7, words)
+    header = links.HEADER.pack(VERSION, 1, 0, 7, words, untold.digest)
     with contextlib.suppress(ChannelError):
         exchange = links._Exchange(stream(data[1:]), [memoryview(bytes(20))], view, header)
         while not exchange.done:
             exchange.step()
         assert bytes(exchange._head) == header
     feed = links.ReceivingFeed.__new__(links.ReceivingFeed)
-    feed._stream = stream(data[1:])
+    feed._stream, feed._told = stream(data[1:]), queue.SimpleQueue()
     with contextlib.suppress(ChannelError):
         while True:
             feed._next()
@@ -163,7 +164,7 @@ def attended(data):
             attending._on_frame(*frame)
     finally:
         try:
-            for _, operation, buffers in attending.operations:
+            for _, operation, buffers, *_ in attending.operations:
                 given = iter(buffers)
                 if isinstance(operation, Call):
                     with contextlib.suppress(PysmpcError, RuntimeError, TypeError, StopIteration):
@@ -283,8 +284,10 @@ OPERATIONS = [
     Call("aten.cat.default", [Seq([REF, REF]), 0], {}, [6]),
     Call("aten._to_copy.default", [REF], {"dtype": Dtype("float64")}, [7]),
     Call("aten.relu.default", [REF], {}, [8]),
-    Call("aten.add.Tensor", [REF, messages.Fixed(Plain("int64", [4], [4], bytes(32)), 16, 2, 16, "float32")], {}, [9]),
-    Call("aten.add.Tensor", [REF, Plain("float32", [4], [4], None)], {}, [10]),
+    Call(
+        "aten.add.Tensor", [REF, messages.Fixed(Plain("int64", [4], [4], untold.digest), 16, 2, 16, "float32")], {}, [9]
+    ),
+    Call("aten.add.Tensor", [REF, Plain("float32", [4], [4], None, arguments.digest_of(torch.zeros(4)))], {}, [10]),
     Load("default", 11, [4], 16, 2, 16, "float32", "bob", "x", [["rows", Plain("int64", [1], [1], bytes(8))]]),
     Input("default", 12, [4], 16, 2, 16, "float32"),
     messages.Fetch("bob", "x", [["cut", 0, None, None]], [4], "float32"),
@@ -293,7 +296,7 @@ OPERATIONS = [
     messages.Keep("run", "1", "d", {"w": REF}),
     messages.Recall("run", "1", "d"),
     messages.Restore("default", {"w": messages.Slot(20, [4], 16, 2, 16, "float32")}),
-    Open(REF, [0, 0, 0, 0]),
+    Open(REF, [0, 0, 0, 0], "scientist"),
     Drop([1, 2]),
     messages.Record(1, [REF], [30], [1], -1),
     messages.Recorded(REF, 31, True),
@@ -369,9 +372,9 @@ def seeds(name):
         return [bytes([number]) + pack(each) for each in everything for number in range(len(SPOKEN))]
     if name == "rounds":
         return [
-            bytes([2]) + links.HEADER.pack(VERSION, 1, 0, 7, 2) + bytes(16),
-            bytes([2]) + links.COUNT.pack(2) + bytes(16) + links.COUNT.pack(1) + bytes(8),
-            bytes([2]) + links.QUESTION.pack(1, 2) + bytes(16),
+            bytes([2]) + links.HEADER.pack(VERSION, 1, 0, 7, 2, untold.digest) + bytes(16),
+            bytes([2]) + links.COUNT.pack(2, untold.digest) + bytes(16) + links.COUNT.pack(1, untold.digest) + bytes(8),
+            bytes([2]) + links.QUESTION.pack(1, 2, untold.digest) + bytes(16),
         ]
     if name == "attended":
         return [

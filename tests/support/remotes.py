@@ -6,9 +6,16 @@ from pathlib import Path
 
 from networks import NAMES, Office
 
+from pysmpc.protocols.interfaces import opening
 from pysmpc.remote.config import DriverConfig, WorkerConfig, parse
 from pysmpc.remote.parties import RemoteParties
 from pysmpc.remote.worker import Worker
+
+
+def without_consent(there, here, holders=2):
+    """Whether remote parties had the cost of others, and a round of one word more for some openings."""
+    rounds = there.rounds - here.rounds
+    return rounds > 0 and there == here + opening(holders, 1) * rounds
 
 
 class Workers:
