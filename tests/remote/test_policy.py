@@ -38,8 +38,9 @@ def lines(folder, name):
 
 
 @pytest.mark.parametrize("alias", ["aten.detach.default", "aten.alias.default"])
-def test_a_value_has_one_slot(office, tmp_path, alias):
-    """A driver who gives its own value a second name, writes alice's into the one, and opens the other."""
+@pytest.mark.parametrize("older", [False, True])
+def test_a_value_has_one_slot(office, tmp_path, alias, older):
+    """A driver who gives its own value a second name, writes alice's by the one, and opens it by the other."""
     with network(office, tmp_path, open=[]) as workers, workers.connect() as parties:
         x = sy.encrypt(owned(parties), parties)
         mine = sy.encrypt(torch.zeros(100, 2), parties)
@@ -47,9 +48,10 @@ def test_a_value_has_one_slot(office, tmp_path, alias):
         first = reference(mine)
         parties.link.send(Drop([second.cell.slot]), (), None)  # the driver still believes that it is there
         parties.link.send(Call(alias, [first], {}, [second.cell.slot]), (), None)
-        parties.link.send(Call("aten.copy_.default", [first, reference(x)], {}, [-1]), (), None)
+        target = reference(second if older else mine)
+        parties.link.send(Call("aten.copy_.default", [target, reference(x)], {}, [-1]), (), None)
         with pytest.raises(RemoteError, match="cannot be in slot"):
-            sy.decrypt(second)
+            sy.decrypt(mine if older else second)
         assert not any(line["permitted"] for line in lines(tmp_path, "alice"))
 
 
@@ -74,6 +76,10 @@ def test_an_owner_who_lets_nobody_open(office, tmp_path):
         for secret in (target, waiting, view):
             with pytest.raises(OpenNotPermittedError):
                 secret.reveal()
+        # but not in what it was computed from, which is only read
+        read = sy.encrypt(torch.ones(100, 2), parties)
+        x.add_(read)
+        assert torch.equal(sy.decrypt(read), torch.ones(100, 2))
         # and nothing else is held up
         assert torch.equal(sy.decrypt(derived), torch.full((3,), 2.0))
     refused = [line for line in lines(tmp_path, "alice") if not line["permitted"]]
@@ -88,17 +94,22 @@ def test_sums_over_enough_items(office, tmp_path):
         pointer = owned(parties)
         x = sy.encrypt(pointer, parties)
         assert torch.allclose(sy.decrypt(x.sum()), torch.tensor(float(ITEMS.sum())), atol=0.01)
-        with pytest.raises(OpenNotPermittedError, match="64 of its items"):
+        with pytest.raises(OpenNotPermittedError, match="64 of its rows or more behind each; here 1 of its rows is"):
             sy.decrypt(x)
         with pytest.raises(OpenNotPermittedError):
             sy.decrypt(x.sum(1))
         few = sy.encrypt(pointer[:63], parties)
-        with pytest.raises(OpenNotPermittedError, match="63 items went into 1 numbers"):
+        with pytest.raises(OpenNotPermittedError, match="here 63 of its rows are behind a number.*drop_last=True"):
             sy.decrypt(few.sum())
         more = sy.encrypt(pointer[60:], parties)
-        sy.decrypt(few.sum() + more.sum())  # 100 different items
+        with pytest.raises(OpenNotPermittedError, match="here 40 of its rows"):
+            sy.decrypt(few.sum() + more.sum())
+        sy.decrypt(torch.cat([few, more]).sum())  # 100 different rows
+        twice = torch.cat([few, sy.encrypt(pointer[:50], parties)]).sum()
+        with pytest.raises(OpenNotPermittedError, match="here 63 of its rows"):
+            sy.decrypt(twice)
         same = sy.encrypt(pointer[torch.tensor([5] * 90)], parties)
-        with pytest.raises(OpenNotPermittedError, match="1 items"):
+        with pytest.raises(OpenNotPermittedError, match="here 1 of its rows"):
             sy.decrypt(same.sum())
 
 

@@ -14,7 +14,9 @@ from pysmpc.fixedpoint import Precision
 from pysmpc.remote import messages, recorder
 from pysmpc.remote import steps as steps_there
 from pysmpc.remote.arguments import reference
-from pysmpc.remote.replay import Origin, Replay
+from pysmpc.remote.origins import Origin, origin_of
+from pysmpc.remote.replay import Replay
+from pysmpc.remote.rows import Rows, loaded
 from pysmpc.runtime.session import virtual_session
 from pysmpc.tensor import SecretTensor
 
@@ -285,21 +287,24 @@ def test_whose_data_a_repeated_step_has_seen(workers, parties):
     training = Training(parties, turns=6)
     training.run(3)
     replay = sessions_of(workers)[0]
-    marks = [Origin(frozenset([f"owner {i}"]), ((f"data {i}", 1 << i),)) for i in range(6)]
+    # four rows in each batch, but two in one of them
+    items = [torch.arange(4) + 4 * i if i != 4 else torch.tensor([7, 7, 8, 8]) for i in range(6)]
+    layout = (4, 6), (6, 1)
+    marks = [Origin(frozenset([f"owner {i}"]), loaded((4, 6), each, 0), layout) for i, each in enumerate(items)]
     parties.wait()
     for mark, (x, _) in zip(marks, training.batches, strict=True):
-        replay._origins[x.cell.slot] = mark
+        replay.cell(x.cell.slot).provenance.origin = mark
     weight = next(training.model.parameters())
     assert training.run(3) == [False, True, True]
     parties.wait()
-    seen = [replay._origins[value.cell.slot] for value in (weight, training.loss)]
+    seen = [origin_of(replay.cell(value.cell.slot)) for value in (weight, training.loss)]
     for origin in seen:
         assert origin.owners >= {"owner 3", "owner 4", "owner 5"}
         assert not origin.owners & {"owner 0", "owner 1", "owner 2"}
-        assert origin.count == 3
+        assert origin.rows == Rows(2)
     training.run(1)  # the first batch again: now it went in, too
     parties.wait()
-    assert "owner 0" in replay._origins[weight.cell.slot].owners
+    assert "owner 0" in origin_of(replay.cell(weight.cell.slot)).owners
 
 
 def test_a_driver_that_repeats_with_something_else(workers, parties):
@@ -389,13 +394,14 @@ class Driver:
 
     def mark(self, slot):
         """What is there is alice's."""
+        self.parties.wait()
         for replay in self.replays:
-            replay._origins[slot] = Origin(frozenset(["alice"]), (("data", 3),))
+            replay.cell(slot).provenance.origin = Origin(frozenset(["alice"]), Rows(2))
 
     def owners(self, slot):
         """Whose data that is, at each worker."""
         self.parties.wait()
-        return {frozenset(replay._origins[slot].owners) for replay in self.replays}
+        return {origin_of(replay.cell(slot)).owners for replay in self.replays}
 
     def ref(self, slot):
         return messages.Ref(slot, [2], [1], 0, "float32")
