@@ -52,8 +52,8 @@ from pysmpc.remote.messages import (
     Shelve,
     Shelved,
 )  # fmt: skip
-from pysmpc.remote.policy import Openings, request_id
 from pysmpc.remote.origins import Origin
+from pysmpc.remote.policy import Openings, request_id
 from pysmpc.remote.replay import Replay
 from pysmpc.remote.rows import loaded
 from pysmpc.remote.shelf import Shelf, Shelving

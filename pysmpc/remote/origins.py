@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from pysmpc.remote import rows
@@ -85,16 +86,13 @@ def pattern(origins: Sequence[Origin]) -> tuple[Any, list[Labels]] | None:
         for axes, own in origin.rows.terms:
             if not own.distinct:
                 return None
-            for place, known in enumerate(labels):
-                if own.same(known):
-                    break
-            else:
-                place = len(labels)
+            place = next((place for place, known in enumerate(labels) if own.same(known)), len(labels))
+            if place == len(labels):
                 labels.append(own)
             terms.append((axes, place))
         parts.append((origin.owners, origin.rows.cap, tuple(terms), origin.layout if terms else None))
     spans = sorted((int(each.array.min()), int(each.array.max())) for each in labels if each.array.size)
-    if any(later[0] <= former[1] for former, later in zip(spans, spans[1:], strict=False)):
+    if any(later[0] <= former[1] for former, later in pairwise(spans)):
         return None
     return (tuple(parts), tuple(each.array.shape for each in labels)), labels
 

@@ -44,7 +44,8 @@ class Openings:
     def open(self, driver: str, owners: frozenset[str], items: float, shape: tuple[int, ...], request: str) -> None:
         """Consent to an opening, or OpenNotPermittedError; logged either way.
 
-        items: rows of this worker's data behind the number that has the fewest.  request: tells this opening from others.
+        items: rows of this worker's data behind the number that has the fewest.  request: tells this opening
+        from others.
         """
         known = int(items) if math.isfinite(items) else 0
         facts = {"what": "open", "driver": driver, "owners": sorted(owners), "items": known, "shape": list(shape)}
@@ -66,7 +67,7 @@ class Openings:
             return f"{me}, whose data went into this value, lets {driver} open nothing: its `open` does not name it"
         if items < rule.min_items:
             short = (
-                f"; batches of {rule.min_items} rows or more, and drop_last=True, leave no short batch in what is trained"
+                f", and train on batches of {rule.min_items} rows or more, the last one too (drop_last=True)"
                 if items > 1
                 else ""
             )

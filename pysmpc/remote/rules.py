@@ -33,6 +33,7 @@ from pysmpc.remote.rows import (
     reduced,
     taken,
 )
+from pysmpc.shares import broadcast
 from pysmpc.tensor import Cell, SecretTensor
 
 Rule = Callable[..., Any]
@@ -41,11 +42,11 @@ CONSTANT: set[str] = set()  # results are public
 READS: set[str] = set()  # rules that read their public tensors, and not only the shapes
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
+def rule(names: str) -> Callable[[Rule], Rule]:
     """Register a rule for operations of aten, whatever the overload; in-place forms have that of the other."""
 
     def register(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, function))
+        RULES.update(dict.fromkeys(names.split(), function))
         return function
 
     return register
@@ -69,11 +70,13 @@ def _operands(values: Any) -> list[Operand]:
 
 
 @rule(
-    *"add sub rsub neg positive mul div reciprocal square pow addcmul lerp clone _to_copy lt ge gt le eq ne".split(),
-    *"logical_not isnan isinf relu threshold_backward where abs sgn sign maximum minimum clamp clamp_min".split(),
-    *"clamp_max hardtanh hardtanh_backward masked_fill mse_loss_backward floor_divide remainder fmod floor ceil".split(),
-    *"trunc frac __lshift__ __ilshift__ __rshift__ __irshift__ bitwise_left_shift bitwise_right_shift".split(),
-    *"logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor bitwise_not".split(),
+    """
+    add sub rsub neg positive mul div reciprocal square pow addcmul lerp clone _to_copy lt ge gt le eq ne isnan isinf
+    logical_not logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor bitwise_not where masked_fill
+    relu threshold_backward abs sgn sign maximum minimum clamp clamp_min clamp_max hardtanh hardtanh_backward
+    mse_loss_backward floor_divide remainder fmod floor ceil trunc frac __lshift__ __ilshift__ __rshift__ __irshift__
+    bitwise_left_shift bitwise_right_shift
+    """
 )
 def _elementwise(shapes: Sequence[Shape], *args: Any, **kwargs: Any) -> Rows:
     return elementwise(shapes[0], _operands([*args, *kwargs.values()]))
@@ -89,7 +92,7 @@ def _fill(shapes: Sequence[Shape], x: Any, value: Any) -> Rows:
     return elementwise(shapes[0], _operands([value]))
 
 
-@rule(*"zeros_like empty_like ones_like new_zeros new_empty new_ones full_like new_empty_strided zero_".split())
+@rule("zeros_like empty_like ones_like new_zeros new_empty new_ones full_like new_empty_strided zero_")
 def _constant(shapes: Sequence[Shape], *args: Any, **kwargs: Any) -> Rows:
     return PUBLIC
 
@@ -100,7 +103,7 @@ CONSTANT |= {name for name, found in RULES.items() if found is _constant}
 # --- reductions ---------------------------------------------------------------------
 
 
-@rule("sum", "mean")
+@rule("sum mean")
 def _sum(shapes: Sequence[Shape], x: Any, dim: Any = None, keepdim: Any = False, *, dtype: Any = None) -> Rows:
     return reduced(x.rows, dims(dim, len(x.shape)), bool(keepdim))
 
@@ -112,7 +115,7 @@ def _var(shapes: Sequence[Shape], x: Any, dim: Any = None, *, correction: Any = 
 
 @rule("mse_loss")
 def _mse_loss(shapes: Sequence[Shape], x: Any, target: Any, reduction: int = 1) -> Rows:
-    wide = tuple(torch.broadcast_shapes(x.shape, target.shape))
+    wide = broadcast(x.shape, target.shape)
     found = elementwise(wide, [x, target])
     return found if reduction == 0 else reduced(found, range(len(wide)), False)
 
@@ -127,12 +130,12 @@ def _picked(x: Operand, dim: Any, keepdim: Any) -> Rows:
     return reduced(x.rows, dims(dim, len(x.shape)), bool(keepdim), unite=False)
 
 
-@rule("max", "min")
+@rule("max min")
 def _extreme(shapes: Sequence[Shape], x: Any, dim: Any = None, keepdim: Any = False) -> list[Rows]:
     return [_picked(x, dim, keepdim)] * len(shapes)
 
 
-@rule("argmax", "argmin", "amax", "amin", "any", "all")
+@rule("argmax argmin amax amin any all")
 def _position(shapes: Sequence[Shape], x: Any, dim: Any = None, keepdim: Any = False) -> Rows:
     return _picked(x, dim, keepdim)
 
@@ -152,7 +155,7 @@ def _vector(x: Operand, y: Operand) -> Rows:
     return carried(product(x, Operand(y.rows, (y.shape[0], 1))), lambda d: d if d == 0 else None)
 
 
-@rule("mm", "bmm")
+@rule("mm bmm")
 def _mm(shapes: Sequence[Shape], x: Any, y: Any) -> Rows:
     return _matrices(x, y)
 
@@ -162,14 +165,14 @@ def _mv(shapes: Sequence[Shape], x: Any, y: Any) -> Rows:
     return _vector(x, y)
 
 
-@rule("dot", "vdot")
+@rule("dot vdot")
 def _dot(shapes: Sequence[Shape], x: Any, y: Any) -> Rows:
     if len(x.shape) != 1 or len(y.shape) != 1:
         raise _Unknown
     return joined(reduced(x.rows, [0], False), reduced(y.rows, [0], False))
 
 
-@rule("addmm", "baddbmm")
+@rule("addmm baddbmm")
 def _addmm(shapes: Sequence[Shape], bias: Any, x: Any, y: Any, *, beta: Any = 1, alpha: Any = 1) -> Rows:
     return joined(elementwise(shapes[0], _operands([bias])), _matrices(x, y))
 
@@ -229,7 +232,7 @@ def _avg_pool(shapes: Sequence[Shape], x: Any, *settings: Any, **named: Any) -> 
     return _planes(shapes, x)
 
 
-@rule("max_pool2d_with_indices_backward", "avg_pool2d_backward")
+@rule("max_pool2d_with_indices_backward avg_pool2d_backward")
 def _pool_backward(shapes: Sequence[Shape], *args: Any, **kwargs: Any) -> Rows:
     return _planes(shapes, *_operands([*args, *kwargs.values()]))
 
@@ -265,10 +268,8 @@ def _moves(name: str) -> None:
     READS.add(name)
 
 
-for _name in (
-    *"index gather flip roll repeat tril triu slice_backward select_backward diagonal_backward".split(),
-    "index_select",
-):
+MOVES = "index index_select gather flip roll repeat tril triu slice_backward select_backward diagonal_backward"
+for _name in MOVES.split():
     _moves(_name)
 
 _by_places = RULES["index"]

@@ -99,7 +99,7 @@ def test_sums_over_enough_items(office, tmp_path):
         with pytest.raises(OpenNotPermittedError):
             sy.decrypt(x.sum(1))
         few = sy.encrypt(pointer[:63], parties)
-        with pytest.raises(OpenNotPermittedError, match="here 63 of its rows are behind a number.*drop_last=True"):
+        with pytest.raises(OpenNotPermittedError, match=r"here 63 of its rows are behind a number.*drop_last=True"):
             sy.decrypt(few.sum())
         more = sy.encrypt(pointer[60:], parties)
         with pytest.raises(OpenNotPermittedError, match="here 40 of its rows"):

@@ -127,7 +127,7 @@ def test_files(office, tmp_path, plain):
 
 
 def test_consent_outlives_a_restart(office, tmp_path):
-    """Whose data went into a value, and how many rows, is in each holder's part, and asked for when it is opened again."""
+    """Whose data went into a value, and how many rows, is in each holder's part and asked for when it is opened."""
     model = torch.nn.Linear(5, 1, bias=False)
     for part, least in (("first", 9), ("second", 9), ("third", 8)):
         with (

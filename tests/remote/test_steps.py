@@ -640,6 +640,13 @@ def run_as_written(replay, calls, argument):
         replay.run(messages.Call(name, refs, {}, [-1 if out is None else out]), iter(()))
 
 
+def origins(replay, slots):
+    """Owners and rows of values, to be compared."""
+    found = [origin_of(replay.cell(slot)) for slot in slots]
+    terms = [[(axes, labels.array.tolist()) for axes, labels in each.rows.terms] for each in found]
+    return [(each.owners, each.rows.cap, said) for each, said in zip(found, terms, strict=True)]
+
+
 def values(replay, slot):
     cell = replay.cell(slot)
     words = cell.body.words.sum(0)
@@ -662,6 +669,7 @@ def test_random_steps_repeated_are_those_as_written(turn, rng):
             run_as_written(written, calls, argument)
             settled(written)
             expected = values(written, argument if result == ARGUMENT else result)
+            marks = origins(written, [argument if result == ARGUMENT else result, *STATES])
             written.run(messages.Drop([out for *_, out in calls if out is not None]), iter(()))
             arguments, out = [whole(argument, [4], [1], 0, "float32")], 40 + number
             if number == 0:
@@ -672,6 +680,7 @@ def test_random_steps_repeated_are_those_as_written(turn, rng):
             else:
                 repeated.run(messages.Repeat(1, arguments, out), iter(()))
             kept.append((out, expected))
+            assert origins(repeated, [out, *STATES]) == marks, (calls, result)
             for slot in (0, 1, *STATES, OTHER):
                 assert torch.allclose(values(repeated, slot), values(written, slot), atol=0.01), (calls, result, slot)
             for slot, value in kept:
@@ -679,14 +688,16 @@ def test_random_steps_repeated_are_those_as_written(turn, rng):
 
 
 def small_session(seed):
-    """Arguments in 0 and 1, opened; states; a constant."""
+    """Arguments in 0 and 1, opened, four rows in the one and two in the other; states; a constant of three."""
+    rows = {0: loaded((4,), torch.arange(4), 0), 1: loaded((4,), torch.tensor([1, 2, 1, 2]), 0), OTHER: Rows(3)}
     generator = torch.Generator().manual_seed(seed)
     found = virtual_session(["alice", "bob"])
     replay = Replay(found, "scientist", {}, {}, None)
     for slot in (0, 1, *STATES, OTHER):
         words = torch.randint(-(1 << 16), 1 << 16, (4,), generator=generator)
         share = found.suite.share(found.party, words, (4,), 1 << 16)
-        replay.keep(slot, SecretTensor.of(share, found, Precision(2, 16), torch.float32).cell, Origin())
+        origin = Origin(frozenset([f"owner {slot}"]), rows.get(slot, Rows()), ((4,), (1,)))
+        replay.keep(slot, SecretTensor.of(share, found, Precision(2, 16), torch.float32).cell, origin)
     with torch._C._AutoDispatchBelowAutograd():
         for slot in (0, 1, OTHER):
             ref = messages.Ref(slot, [4], [1], 0, "float32")
