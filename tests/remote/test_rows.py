@@ -89,7 +89,7 @@ class Program:
     def terms(self, ref):
         """The model of a window: arrays of sets."""
         at = positions(ref)
-        return [term[at] for term in self.model[ref.slot]]
+        return [picked(term, at) for term in self.model[ref.slot]]
 
     def keep(self, ref, terms):
         """The model of a new value, unless it is a window on what was there before."""
@@ -140,6 +140,13 @@ def positions(ref):
     return torch.arange(max(n, 1)).as_strided(ref.size, ref.stride, ref.offset).numpy()
 
 
+def picked(term, at):
+    """The sets at places; an array of them, though it be one."""
+    found = empty(at.shape)
+    found[...] = term[at]
+    return found
+
+
 def scattered(n, at, term):
     found = empty(n)
     found[at.reshape(-1)] = np.broadcast_to(term, at.shape).reshape(-1)
@@ -152,7 +159,7 @@ def united(term, axes, keep=False):
         parts = np.moveaxis(term, axis, 0)
         out = empty(parts.shape[1:])
         for place in np.ndindex(*out.shape):
-            out[place] = frozenset().union(*(part[place] for part in parts))
+            out[place] = frozenset().union(*(parts[(k, *place)] for k in range(len(parts))))
         term = np.expand_dims(out, axis) if keep else out
     return term
 
@@ -160,7 +167,12 @@ def united(term, axes, keep=False):
 def chosen(term, axis, keep):
     """A term for each place along an axis that the result may have come from."""
     parts = np.moveaxis(term, axis, 0)
-    return [np.expand_dims(part, axis) if keep else part for part in map(np.asarray, parts)]
+    found = []
+    for k in range(len(parts)):
+        each = empty(parts.shape[1:])
+        each[...] = parts[k]
+        found.append(np.expand_dims(each, axis) if keep else each)
+    return found
 
 
 def multiplied(x, y, x_terms, y_terms):
@@ -430,6 +442,8 @@ def step_of(draw, program):
         program.keep(out, [united(term, axes, keep) for term in x])
     elif kind == "extreme" and shape:
         axis, keep = draw(st.integers(0, len(shape) - 1)), draw(st.booleans())
+        if shape[axis] == 1:
+            return  # it is the operand itself
         terms = [each for term in x for each in chosen(term, axis, keep)]
         for out in program.call("max.dim", a, axis, keep, outs=2):
             program.keep(out, terms)
@@ -524,7 +538,7 @@ def move(draw, program, a, x, shape):
     for term in x:
         flat = empty(term.size + 1)
         flat[1:] = term.reshape(-1)
-        terms.append(flat[at])
+        terms.append(picked(flat, at))
     program.keep(out, terms)
 
 
