@@ -86,10 +86,9 @@ class Flow:
         values = dict(enumerate(given[: self._inputs]))
         values |= {-1 - place: origin for place, origin in enumerate(given[self._inputs :])}
         for step, sources, results in self._steps:
-            found, target = step.apply([values[number] for number in sources])
-            if target is not None:
-                for place in step.written:
-                    values[sources[place]] = target
+            found = step.apply([values[number] for number in sources])
+            for place in step.written:
+                values[sources[place]] = found[0]
             for place, number in results:
                 values[number] = found[place]
         number, window = self._result

@@ -71,6 +71,14 @@ def owners_of(origins: Iterable[Origin]) -> frozenset[str]:
     return found
 
 
+def combined(origins: Sequence[Origin]) -> Origin:
+    """The origin of what any numbers of values went into, of which no more is known."""
+    first = origins[0]
+    if not first.rows.terms and all(each is first for each in origins):
+        return first
+    return Origin(owners_of(origins), Rows(min([each.rows.least for each in origins])))
+
+
 # --- what is the same for other rows ------------------------------------------------
 
 
@@ -82,19 +90,23 @@ def pattern(origins: Sequence[Origin]) -> tuple[Any, list[Labels]] | None:
     parts: list[Any] = []
     labels: list[Labels] = []
     for origin in origins:
+        rows = origin.rows
+        if not rows.terms:
+            parts.append((origin.owners, rows.cap))
+            continue
         terms = []
-        for axes, own in origin.rows.terms:
+        for axes, own in rows.terms:
             if not own.distinct:
                 return None
             place = next((place for place, known in enumerate(labels) if own.same(known)), len(labels))
             if place == len(labels):
                 labels.append(own)
             terms.append((axes, place))
-        parts.append((origin.owners, origin.rows.cap, tuple(terms), origin.layout if terms else None))
-    spans = sorted((int(each.array.min()), int(each.array.max())) for each in labels if each.array.size)
+        parts.append((origin.owners, rows.cap, tuple(terms), origin.layout))
+    spans = sorted(each.span for each in labels) if len(labels) > 1 else []
     if any(later[0] <= former[1] for former, later in pairwise(spans)):
         return None
-    return (tuple(parts), tuple(each.array.shape for each in labels)), labels
+    return (tuple(parts), tuple([each.array.shape for each in labels])), labels
 
 
 def renewed(origins: Sequence[Origin], labels: Sequence[Labels]) -> Callable[[Sequence[Labels]], list[Origin]] | None:

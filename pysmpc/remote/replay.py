@@ -41,10 +41,9 @@ from pysmpc.remote.messages import (
     Restore,
     Slot,
 )
-from pysmpc.remote.origins import NOBODY, Origin, Provenance, origin_of, owners_of
+from pysmpc.remote.origins import NOBODY, Origin, Provenance, combined, origin_of
 from pysmpc.remote.recorder import state_of
-from pysmpc.remote.rows import Rows
-from pysmpc.remote.rules import Step
+from pysmpc.remote.rules import Operations, followed
 from pysmpc.remote.steps import Steps
 from pysmpc.repeats import changed
 from pysmpc.runtime.session import Session
@@ -80,6 +79,7 @@ class Replay:
         self._cells: dict[int, Cell] = {}
         self._count = 0
         self._steps = Steps(self)
+        self._operations = Operations()
 
     def cell(self, slot: int) -> Cell:
         """What is in a slot."""
@@ -178,9 +178,8 @@ class Replay:
         written: list[Cell] = []
         if func._schema.is_mutable:
             written = list({id(x.cell): x.cell for x in changed(func, args, kwargs) if x.cell in cells}.values())
-            worst = Origin(owners_of(origins), Rows(min(each.rows.least for each in origins)))
             for cell in written:  # however far it comes
-                self.wrote(cell, worst)
+                self.wrote(cell, combined(origins))
         try:
             out = HANDLERS[func](*args, **kwargs)
         except Exception as error:
@@ -192,17 +191,19 @@ class Replay:
         found = results(out)
         if len(found) != len(call.outs):
             raise RemoteError(f"{call.name} has {len(found)} results here and {len(call.outs)} at the driver")
-        step = Step(func, args, kwargs, cells, found, written)
-        made, target = step.apply(origins)
-        if target is not None:
+        made, step = [combined(origins)] * len(found), None
+        if self._steps.recording or followed(func, origins):
+            step = self._operations.step(call, func, args, kwargs, cells, found, written)
+            made = step.apply(origins)
             for cell in written:
-                self.wrote(cell, target)
+                self.wrote(cell, made[0])
         kept = []
         for place, (slot, value) in enumerate(zip(call.outs, found, strict=True)):
             if slot >= 0:
                 self.keep(slot, value.cell, made[place])
                 kept.append((place, value.cell))
-        self._steps.came(step, cells, kept)
+        if step is not None:
+            self._steps.came(step, cells, kept)
 
     def _input(self, operation: Input) -> None:
         if operation.everyone != (self._under(operation.suite).suite.lanes > 1):

@@ -76,6 +76,11 @@ class Labels:
         """Whether each place has one row, and no two the same."""
         return self.array.shape[-1] == 1 and self.total == self.array.size
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """Numbers of the first row and the last, where there are any."""
+        return (int(self.array.min()), int(self.array.max())) if self.array.size else (-1, -1)
+
     def same(self, other: Labels) -> bool:
         """Whether both name the same rows in the same places."""
         return self is other or (self.array.shape == other.array.shape and np.array_equal(self.array, other.array))

@@ -9,15 +9,19 @@ many rows behind each number as the fewest of any number of its operands had.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import torch
 
 from pysmpc.ops.core import dims
-from pysmpc.remote.origins import Origin, owners_of
+from pysmpc.remote.arguments import buffers_of
+from pysmpc.remote.messages import Call, Ref, Seq
+from pysmpc.remote.origins import Origin, owners_of, pattern, renewed
 from pysmpc.remote.rows import (
     PUBLIC,
+    Labels,
     Operand,
     Rows,
     Shape,
@@ -36,10 +40,20 @@ from pysmpc.remote.rows import (
 from pysmpc.shares import broadcast
 from pysmpc.tensor import Cell, SecretTensor
 
+PATTERNS = 32  # of origins, of an operation, that it is known of what comes of them
+OPERATIONS = 1 << 10  # that are known
+
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
 CONSTANT: set[str] = set()  # results are public
 READS: set[str] = set()  # rules that read their public tensors, and not only the shapes
+
+
+def followed(func: Any, origins: Sequence[Origin]) -> bool:
+    """Whether more is to be known of an operation than the origins of the values that it reads."""
+    if func._opname in CONSTANT or func._opname in ("copy_", "fill_"):
+        return True
+    return any(each.rows.terms for each in origins)
 
 
 def rule(names: str) -> Callable[[Rule], Rule]:
@@ -313,7 +327,7 @@ class _Place(NamedTuple):
     offset: int
 
 
-class _Result(NamedTuple):
+class Result(NamedTuple):
     """How a result lies in its memory.
 
     layout: sizes and strides, where it fills its memory.  alias: else, which of the values read has the same memory.
@@ -327,12 +341,18 @@ class _Result(NamedTuple):
 class Step:
     """One operation, as far as rows are concerned: it can be applied to whatever origins its values have.
 
-    sources: the values that it reads or writes; their origins are given in that order.
-    results: of new values.  target: which of the values it writes to; then `whole` of it, or a part.
+    sources: the values that it reads or writes; their origins are given in that order.  written: those that it
+    writes to; there is one result then, which is what was written.
     """
 
     def __init__(
-        self, func: Any, args: Any, kwargs: Any, sources: Sequence[Cell], found: Sequence[Any], written: list[Cell]
+        self,
+        func: Any,
+        args: Any,
+        kwargs: Any,
+        sources: Sequence[Cell],
+        results: Sequence[Result],
+        written: Sequence[Cell],
     ) -> None:
         name = func._opname
         self.rule = RULES.get(name) or (RULES.get(name.removesuffix("_")) if written else None)
@@ -342,7 +362,8 @@ class Step:
         self._args = [self._placed(each) for each in args]
         self._kwargs = {key: self._placed(each) for key, each in kwargs.items()}
         self.written = [self._numbers[id(cell)] for cell in written]
-        self.results = [self._result(each, sources, bool(written)) for each in found]
+        self.results = results
+        self._known: dict[Any, Callable[[Sequence[Labels]], list[Origin]]] = {}
 
     def _placed(self, value: Any) -> Any:
         if isinstance(value, SecretTensor):
@@ -356,21 +377,24 @@ class Step:
             return [self._placed(each) for each in value]
         return value
 
-    def _result(self, value: Any, sources: Sequence[Cell], mutable: bool) -> _Result:
-        shape = tuple(value.size()) if isinstance(value, torch.Tensor) else ()
-        if not isinstance(value, SecretTensor):
-            return _Result(shape, None, None)
-        body, stride = value.cell._body, tuple(value.stride())
-        if fills(shape, stride, int(value.storage_offset()), body.n):
-            return _Result(shape, (shape, stride), None)
-        if not mutable:
-            for number, cell in enumerate(sources):
-                if cell._body is body:
-                    return _Result(shape, None, number)
-        return _Result(shape, None, None)
+    def apply(self, origins: Sequence[Origin]) -> list[Origin]:
+        """Origins of the results, or of what was written to; of the origins of the values read."""
+        found = pattern(origins)
+        if found is None:
+            return self._applied(origins)
+        key, labels = found
+        known = self._known.get(key)
+        if known is not None:
+            return known(labels)
+        made = self._applied(origins)
+        renew = renewed(made, labels)
+        if renew is not None:
+            if len(self._known) >= PATTERNS:
+                self._known.clear()
+            self._known[key] = renew
+        return made
 
-    def apply(self, origins: Sequence[Origin]) -> tuple[list[Origin], Origin | None]:
-        """Origins of the results, and of what was written; of the origins of the values read."""
+    def _applied(self, origins: Sequence[Origin]) -> list[Origin]:
         owners = owners_of(origins)
         if self.constant:
             found = [PUBLIC] * len(self.results)
@@ -379,10 +403,8 @@ class Step:
         else:
             found = self._rows(origins)
         if self.written:
-            return [], self._after(found, origins, owners)
-        return [
-            self._stored(rows, result, origins, owners) for rows, result in zip(found, self.results, strict=True)
-        ], None
+            return [self._after(found, origins, owners)]
+        return [self._stored(rows, result, origins, owners) for rows, result in zip(found, self.results, strict=True)]
 
     def _rows(self, origins: Sequence[Origin]) -> list[Rows]:
         least = Rows(min(each.rows.least for each in origins))
@@ -406,7 +428,7 @@ class Step:
             return [least] * len(self.results)
         return [rows if _fits(rows, result.shape) else least for rows, result in zip(listed, self.results, strict=True)]
 
-    def _stored(self, rows: Rows, result: _Result, origins: Sequence[Origin], owners: frozenset[str]) -> Origin:
+    def _stored(self, rows: Rows, result: Result, origins: Sequence[Origin], owners: frozenset[str]) -> Origin:
         if not rows.terms and (self.constant or result.layout):
             return Origin(owners, rows)
         if result.layout:
@@ -426,6 +448,65 @@ class Step:
         if result.layout is None:
             return Origin(owners, Rows(min(rows.least, before)))
         return Origin(owners, rows, result.layout if rows.terms else ((), ()))
+
+
+def result_of(value: Any, sources: Sequence[Cell], mutable: bool) -> Result:
+    """How a result of an operation on these values lies in its memory."""
+    shape = tuple(value.size()) if isinstance(value, torch.Tensor) else ()
+    if not isinstance(value, SecretTensor):
+        return Result(shape, None, None)
+    body, stride = value.cell._body, tuple(value.stride())
+    if fills(shape, stride, int(value.storage_offset()), body.n):
+        return Result(shape, (shape, stride), None)
+    if not mutable:
+        for number, cell in enumerate(sources):
+            if cell._body is body:
+                return Result(shape, None, number)
+    return Result(shape, None, None)
+
+
+def _said(value: Any, numbers: Mapping[int, int]) -> Any:
+    """An argument, whatever slots its values are in: equal arguments are equal, and no others."""
+    kind = type(value)
+    if kind is Ref:
+        return numbers.get(value.slot, -1), tuple(value.size), tuple(value.stride), value.offset
+    if kind is Seq:
+        return kind, tuple([_said(each, numbers) for each in value.items])
+    if value is None or kind in (bool, int, float, str):
+        return kind, value
+    return msgspec.msgpack.encode(value)
+
+
+class Operations:
+    """The operations of a session: those of a training are the same in every step."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, Step] = {}
+
+    def step(
+        self,
+        call: Call,
+        func: Any,
+        args: Any,
+        kwargs: Any,
+        sources: Sequence[Cell],
+        found: Sequence[Any],
+        written: Sequence[Cell],
+    ) -> Step:
+        """An operation that has just run, of which these results were found."""
+        results = tuple(result_of(each, sources, bool(written)) for each in found)
+        if func._opname in READS and any(True for each in call.args for _ in buffers_of(each)):
+            return Step(func, args, kwargs, sources, results, written)
+        numbers = {cell.slot: number for number, cell in enumerate(sources)}
+        said = tuple([_said(each, numbers) for each in call.args])
+        named = tuple([(name, _said(each, numbers)) for name, each in call.kwargs.items()])
+        key = call.name, said, named, results
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= OPERATIONS:
+                self._known.clear()
+            known = self._known[key] = Step(func, args, kwargs, sources, results, written)
+        return known
 
 
 def _fits(rows: Rows, shape: Shape) -> bool:

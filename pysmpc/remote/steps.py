@@ -92,6 +92,11 @@ class Steps:
         self._known: dict[int, _Known] = {}
         self._open: _Open | None = None
 
+    @property
+    def recording(self) -> bool:
+        """Whether a step is being recorded."""
+        return self._open is not None
+
     def run(self, operation: Record | Recorded | Repeat | Forget) -> None:
         """One operation."""
         if isinstance(operation, Record):

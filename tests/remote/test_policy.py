@@ -224,7 +224,9 @@ def test_numbers_of_few_rows_stay_closed(shipped):
     refused(x, x[3, 0], x[3], x[:63].sum(), x[0] + x.mean(), x[0, 0] + x.mean() * 0, x.sum(1), x * x.mean(), y[5])
     refused(x.max(0).values, x.max(), x.cumsum(0)[-1], x.flip(0)[0], torch.stack([x[0]] * 64).sum(0))
     refused(torch.where(torch.zeros(6, dtype=torch.bool), x.mean(0), x[0]), torch.cat([x.mean(0), x[0]]), x @ x.t())
-    refused(images[torch.tensor([7] * 64)].share().sum(0), x[torch.tensor([7] * 64)].mean(0), x[:1].expand(64, 6).sum(0))
+    refused(
+        images[torch.tensor([7] * 64)].share().sum(0), x[torch.tensor([7] * 64)].mean(0), x[:1].expand(64, 6).sum(0)
+    )
     # the same rows by two names, of one file, and a batch that two reads of 32 make up
     half = labels[:32].share()
     refused(x[:32].sum() + half.sum(), torch.cat([x[:32, :4], half]).sum())
@@ -275,7 +277,7 @@ def test_a_model_trained_on_whole_batches(shipped, recorded):
 
 
 def test_a_recorded_step_on_one_row(shipped):
-    """Recorded on batches that may be opened, and repeated on one that may not; and on one row in the place of a batch."""
+    """Recorded on batches that may be opened, and repeated on one that may not; and on one row for a batch."""
     images, labels = digits(shipped)
     batches = [(images[k : k + 64].share(), labels[k : k + 64].share()) for k in (0, 64, 128, 192, 256)]
     repeated = images[torch.tensor([7] * 64)].share(), labels[torch.tensor([7] * 64)].share()

@@ -1,4 +1,4 @@
-"""Rows behind each number of a value: each rule by itself, and random programs beside a model that keeps a set for each number.
+"""Rows behind each number of a value: each rule by itself, and random programs beside a model of sets.
 
 The model knows nothing of row axes or caps.  A value is a list of terms, a term an array
 with the set of rows of each number; it goes through every operation number by number.
@@ -10,14 +10,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-
 from pysmpc.fixedpoint import Precision
-from pysmpc.remote import replay as replays
 from pysmpc.remote import rules
-from pysmpc.remote.arguments import encode
+from pysmpc.remote.arguments import encode, results
 from pysmpc.remote.messages import Call, Ref, Seq
 from pysmpc.remote.origins import Origin, origin_of
 from pysmpc.remote.replay import Replay
@@ -46,7 +44,9 @@ class Program:
         share = self.session.suite.share(self.session.party, words, tuple(shape), 1 << 16)
         cell = SecretTensor.of(share, self.session, Precision(2, 16), torch.float32).cell
         rows = PUBLIC if items is None else loaded(tuple(shape), torch.tensor(items), table)
-        self.replay.keep(slot, cell, Origin(ALICE if items else frozenset(), rows, (tuple(shape), dense_strides(shape))))
+        self.replay.keep(
+            slot, cell, Origin(ALICE if items else frozenset(), rows, (tuple(shape), dense_strides(shape)))
+        )
         term = empty(shape)
         for place in np.ndindex(*shape):
             if items is not None:
@@ -62,18 +62,20 @@ class Program:
         slots = [next(self._slots) for _ in range(outs)] if not overload._schema.is_mutable else [-1] * outs
         seen = []
 
-        class Noted(rules.Step):
-            def __init__(self, func, args, kwargs, sources, found, written):
-                super().__init__(func, args, kwargs, sources, found, written)
-                seen.extend(found)
+        handler = HANDLERS[overload]
+
+        def noted(*args, **kwargs):
+            out = handler(*args, **kwargs)
+            seen.extend(results(out))
+            return out
 
         bodies = {slot: self.replay.cell(slot)._body for slot in self.model}
         sent = {key: encoded(value) for key, value in kwargs.items()}
         try:
-            replays.Step = Noted
+            HANDLERS[overload] = noted
             self.replay.run(Call(f"aten.{name}", [encoded(each) for each in args], sent, slots), iter(()))
         finally:
-            replays.Step = rules.Step
+            HANDLERS[overload] = handler
         bodies |= {slot: self.replay.cell(slot)._body for slot in self.model}
         found = []
         for slot, value in zip(slots, seen, strict=True):
@@ -82,7 +84,11 @@ class Program:
             size, stride, offset = tuple(value.size()), tuple(value.stride()), int(value.storage_offset())
             self.values.append((slot, size, stride))
             found.append(Ref(slot, list(size), list(stride), offset, "float32"))
-            same = [other for other, body in bodies.items() if body is value.cell._body and (offset or math.prod(size) < body.n)]
+            same = [
+                other
+                for other, body in bodies.items()
+                if body is value.cell._body and (offset or math.prod(size) < body.n)
+            ]
             self.model[slot] = self.model[same[0]] if same else None
         return found
 
@@ -95,7 +101,10 @@ class Program:
         """The model of a new value, unless it is a window on what was there before."""
         if self.model[ref.slot] is None:
             n = self.replay.cell(ref.slot)._body.n
-            assert n == math.prod(ref.size)
+            if n != math.prod(ref.size):  # memory that is computed of more than the window: nothing is said of it
+                self.values = [value for value in self.values if value[0] != ref.slot]
+                del self.model[ref.slot]
+                return
             self.model[ref.slot] = [scattered(n, positions(ref), term) for term in terms]
 
     def write(self, ref, terms):
@@ -362,7 +371,10 @@ def test_many_terms_and_long_ones():
     assert rows.cap == 1
     assert made(5, [((0,), labels[0])] * 3) == Rows(5, rows.terms[:1])
     assert int(loaded((1,), torch.tensor([3]), 2).least) == 1
-    assert loaded((2,), torch.tensor([3, 4]), 2).terms[0].labels.array.tolist() == [[(2 << TABLE) + 3], [(2 << TABLE) + 4]]
+    assert loaded((2,), torch.tensor([3, 4]), 2).terms[0].labels.array.tolist() == [
+        [(2 << TABLE) + 3],
+        [(2 << TABLE) + 4],
+    ]
 
 
 def test_every_rule_is_of_an_operation_that_there_is():
@@ -376,8 +388,10 @@ ELEMENTWISE = ["add.Tensor", "sub.Tensor", "mul.Tensor", "lt.Tensor", "maximum.d
 UNARY = ["neg.default", "relu.default", "clone.default", "mul.Scalar", "abs.default"]
 REDUCTIONS = ["sum.dim_IntList", "mean.dim", "var.correction"]
 MOVES = ["flip", "roll", "repeat", "pad", "index", "mask", "index_select", "tril", "select_backward"]
-KINDS = ["elementwise", "unary", "reduce", "extreme", "cumsum", "mm", "addmm", "cat", "stack", "move", "write", "add_", "zero"]
+KINDS = "elementwise unary reduce extreme cumsum mm addmm cat stack move write add_ zero".split()  # noqa: SIM905
+VIEWS = "transpose select slice unsqueeze flat expand strided".split()  # noqa: SIM905
 MOST = 60  # terms of the model
+NOSHRINK = [p for p in Phase if p is not Phase.shrink and p is not Phase.explain]
 
 
 def window_of(draw, program):
@@ -388,14 +402,19 @@ def window_of(draw, program):
         if not layout.dim():
             break
         axis = draw(st.integers(0, layout.dim() - 1))
-        n, what = layout.shape[axis], draw(st.sampled_from(["transpose", "select", "slice", "unsqueeze", "flat", "expand", "strided"]))
+        n, what = (
+            layout.shape[axis],
+            draw(st.sampled_from(VIEWS)),
+        )
         if what == "transpose":
             layout = layout.transpose(axis, draw(st.integers(0, layout.dim() - 1)))
         elif what == "select":
             layout = layout.select(axis, draw(st.integers(0, n - 1)))
         elif what == "slice":
             start = draw(st.integers(0, n - 1))
-            layout = layout[(slice(None),) * axis + (slice(start, draw(st.integers(start + 1, n)), draw(st.integers(1, 2))),)]
+            layout = layout[
+                (slice(None),) * axis + (slice(start, draw(st.integers(start + 1, n)), draw(st.integers(1, 2))),)
+            ]
         elif what == "unsqueeze" and layout.dim() < 4:
             layout = layout.unsqueeze(axis)
         elif what == "flat" and layout.is_contiguous():
@@ -542,7 +561,7 @@ def move(draw, program, a, x, shape):
     program.keep(out, terms)
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=150, phases=NOSHRINK, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_a_worker_never_counts_more_rows_than_the_model(data):
     draw = data.draw
