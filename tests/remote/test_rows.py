@@ -351,6 +351,13 @@ def test_a_view_that_cannot_be_followed_has_the_fewest_rows(program):
     assert rows_of(program, "sum.dim_IntList", Ref(x.slot, [7, 4], [0, 1], 4, "float32"), [0]) == [1]
 
 
+def test_a_window_that_runs_over_the_ends_of_rows(program):
+    """Two numbers of each of its rows are of one row of alice's, two of the next, which two of them share."""
+    x = program.load((4, 4), [0, 1, 2, 2])
+    [total] = program.call("sum.dim_IntList", Ref(x.slot, [3, 4], [4, 1], 2, "float32"), [0])
+    assert program.counted(total) == 1
+
+
 def test_memory_around_a_result(program):
     """A change of scale is a window on the memory of its operand: a driver may refer to all of it."""
     x = program.load((6, 2), list(range(6)))

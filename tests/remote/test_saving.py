@@ -1,6 +1,7 @@
 """Checkpoints of workers: their shares on their own disks, their owners' rules kept, nothing lost in between."""
 
 import errno
+import math
 import os
 import shutil
 import stat
@@ -17,6 +18,7 @@ import pysmpc as sy
 from pysmpc.errors import CheckpointError, OpenNotPermittedError, RemoteError
 from pysmpc.remote.arguments import reference
 from pysmpc.remote.messages import Keep, Recall, Restore, Slot
+from pysmpc.remote.shelf import Shelf
 from pysmpc.runtime import checkpoint
 
 DRIVERS = {"drivers": {"scientist": ["compute", "open"], "stranger": ["compute", "open"]}}
@@ -124,6 +126,19 @@ def test_files(office, tmp_path, plain):
     assert sorted(p.name for p in (tmp_path / "run1").iterdir()) == ["scientist"]
     public = b"".join(p.read_bytes() for p in (tmp_path / "run1").rglob("*") if p.is_file())
     assert all(each.numpy().tobytes()[:16] not in public for both in words.values() for each in both)
+
+
+def test_a_checkpoint_that_counted_otherwise(tmp_path, monkeypatch):
+    """What was saved before rows were counted for each number has one behind each."""
+    counted = [{"items": {"x": "ff"}}, {"rows": 8}, {"rows": None}]
+    origins = [{"owners": ["alice"], **each} for each in counted]
+    values = {str(place): [[1], 1, 2, 16, "float32", place] for place in range(3)}
+    facts = {"driver": "scientist", "holders": ["alice", "bob"], "digest": "", "values": values, "origins": origins}
+    words = {name: torch.zeros(1, dtype=torch.int64) for name in values}
+    monkeypatch.setattr(checkpoint, "read", lambda *args: (facts, words))
+    part = Shelf("alice", str(tmp_path)).read("scientist", "run", "00000001-" + "0" * 16, "", ["alice", "bob"])
+    slot = Slot(0, [1], 1, 2, 16, "float32")
+    assert [part.take(name, slot)[1].rows.least for name in values] == [1, 8, math.inf]
 
 
 def test_consent_outlives_a_restart(office, tmp_path):
