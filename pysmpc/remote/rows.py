@@ -235,14 +235,21 @@ def concatenated(operands: Sequence[Operand], axis: int) -> Rows:
     if math.prod(map(len, along)) > TERMS:
         return made(min([cap, *(t.labels.least for each in along for t in each if t is not None)]), everywhere)
     for parts in itertools.product(*along):
-        if any(part is not None for part in parts):
-            everywhere.append(_chain(parts, [shape for _, shape in operands], axis))
+        given = [part for part in parts if part is not None]
+        if given:
+            chain = _chain(parts, [shape for _, shape in operands], axis)
+            if chain is None:
+                cap = min([cap, *(part.labels.least for part in given)])
+            else:
+                everywhere.append(chain)
     return made(cap, everywhere)
 
 
-def _chain(parts: Sequence[Term | None], shapes: Sequence[Shape], axis: int) -> tuple[Shape, Labels]:
+def _chain(parts: Sequence[Term | None], shapes: Sequence[Shape], axis: int) -> tuple[Shape, Labels] | None:
     axes = tuple(sorted({each for part in parts if part is not None for each in part.axes}))
     members = max(part.labels.array.shape[-1] for part in parts if part is not None)
+    if sum(math.prod(shape[each] for each in axes) for shape in shapes) * members > SIZE:
+        return None
     arrays = []
     for part, shape in zip(parts, shapes, strict=True):
         whole = np.full((*(shape[each] for each in axes), members), -1, dtype=np.int64)
@@ -257,18 +264,23 @@ def _chain(parts: Sequence[Term | None], shapes: Sequence[Shape], axis: int) -> 
 def taken(rows: Rows, axis: int, index: torch.Tensor) -> Rows:
     """Of entries by their numbers along an axis."""
     picked = index.numpy()
-    terms = []
+    cap, terms = rows.cap, []
     for term in rows.terms:
         labels = term.labels
         if axis in term.axes:
-            labels = Labels(np.take(labels.array, picked, axis=term.axes.index(axis)))
+            place = term.axes.index(axis)
+            sizes = labels.array.shape
+            if math.prod((*sizes[:place], picked.size, *sizes[place + 1 :])) > SIZE:
+                cap = min(cap, labels.least)
+                continue
+            labels = Labels(np.take(labels.array, picked, axis=place))
         terms.append((term.axes, labels))
-    return made(rows.cap, terms)
+    return made(cap, terms)
 
 
 def moved(rows: Rows, shape: Shape, move: Callable[[torch.Tensor], torch.Tensor]) -> Rows:
     """Of what an operation that computes nothing does.  move: does it to a tensor of that shape; zeros are its own."""
-    terms = []
+    cap, terms = rows.cap, []
     for axes, labels in rows.terms:
         places = math.prod(shape[axis] for axis in axes)
         sizes = [size if axis in axes else 1 for axis, size in enumerate(shape)]
@@ -281,10 +293,13 @@ def moved(rows: Rows, shape: Shape, move: Callable[[torch.Tensor], torch.Tensor]
                 at = at.select(axis, 0)
             else:
                 return PUBLIC  # no numbers
+        if at.numel() * labels.array.shape[-1] > SIZE:
+            cap = min(cap, labels.least)
+            continue
         flat = labels.array.reshape(places, labels.array.shape[-1])
         flat = np.concatenate([np.full_like(flat[:1], -1), flat])
         terms.append((tuple(reversed(left)), Labels(flat[at.numpy()])))
-    return made(rows.cap, terms)
+    return made(cap, terms)
 
 
 # --- windows ------------------------------------------------------------------------
@@ -333,6 +348,9 @@ def seen(rows: Rows, layout: tuple[Shape, Shape], size: Shape, stride: Shape, of
             terms.append((parts[0][0], labels))
         else:
             new = tuple(sorted({axis for own, _, _ in parts for axis in own}))
+            if math.prod(size[axis] for axis in new) * labels.array.shape[-1] > SIZE:
+                cap = min(cap, labels.least)
+                continue
             index = [at.reshape([size[axis] if axis in own else 1 for axis in new]) for own, at, _ in parts]
             array = labels.array[tuple(index)]
             terms.append((new, Labels(array.reshape(*(size[axis] for axis in new), array.shape[-1]))))

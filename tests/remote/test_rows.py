@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pysmpc.fixedpoint import Precision
-from pysmpc.remote import rules
+from pysmpc.remote import rows, rules
 from pysmpc.remote.arguments import encode, results
 from pysmpc.remote.messages import Call, Ref, Seq
 from pysmpc.remote.origins import Origin, origin_of
 from pysmpc.remote.replay import Replay
-from pysmpc.remote.rows import PUBLIC, TABLE, Labels, Rows, loaded
+from pysmpc.remote.rows import PUBLIC, TABLE, Labels, Rows, loaded, made
 from pysmpc.runtime.session import virtual_session
 from pysmpc.shares import dense_strides
 from pysmpc.tensor import HANDLERS, SecretTensor
@@ -43,9 +43,9 @@ class Program:
         words = torch.randint(-(1 << 12), 1 << 12, (n,))
         share = self.session.suite.share(self.session.party, words, tuple(shape), 1 << 16)
         cell = SecretTensor.of(share, self.session, Precision(2, 16), torch.float32).cell
-        rows = PUBLIC if items is None else loaded(tuple(shape), torch.tensor(items), table)
+        found = PUBLIC if items is None else loaded(tuple(shape), torch.tensor(items), table)
         self.replay.keep(
-            slot, cell, Origin(ALICE if items else frozenset(), rows, (tuple(shape), dense_strides(shape)))
+            slot, cell, Origin(ALICE if items else frozenset(), found, (tuple(shape), dense_strides(shape)))
         )
         term = empty(shape)
         for place in np.ndindex(*shape):
@@ -371,17 +371,29 @@ def test_memory_around_a_result(program):
 
 def test_many_terms_and_long_ones():
     labels = [Labels(np.arange(4).reshape(4, 1) + 10 * k) for k in range(20)]
-    from pysmpc.remote.rows import made
-
-    rows = made(math.inf, [((0,), each) for each in labels])
-    assert len(rows.terms) == 8
-    assert rows.cap == 1
-    assert made(5, [((0,), labels[0])] * 3) == Rows(5, rows.terms[:1])
+    many = made(math.inf, [((0,), each) for each in labels])
+    assert len(many.terms) == 8
+    assert many.cap == 1
+    assert made(5, [((0,), labels[0])] * 3) == Rows(5, many.terms[:1])
     assert int(loaded((1,), torch.tensor([3]), 2).least) == 1
     assert loaded((2,), torch.tensor([3, 4]), 2).terms[0].labels.array.tolist() == [
         [(2 << TABLE) + 3],
         [(2 << TABLE) + 4],
     ]
+
+
+def test_labels_that_would_take_much_memory(program):
+    """A driver chooses the shapes: what is too large is not followed."""
+    x = program.load((2000,), list(range(2000)))
+    column, row = Ref(x.slot, [2000, 1], [1, 0], 0, "float32"), Ref(x.slot, [1, 2000], [0, 1], 0, "float32")
+    [table] = program.call("mul.Tensor", column, row)
+    assert rows_of(program, "sum.default", table) == [2000]
+    wide = rows.Rows(math.inf, (rows.Term((0,), Labels(np.arange(1 << 20).reshape(4, -1))),))
+    assert rows.taken(wide, 0, torch.tensor([0] * 9)) == Rows(1 << 18)
+    assert rows.moved(wide, (4,), lambda at: at.repeat(9)) == Rows(1 << 18)
+    assert rows.seen(wide, ((4,), (1,)), (3, 4), (0, 1), 0).terms == (rows.Term((1,), wide.terms[0].labels),)
+    assert rows.seen(wide, ((4,), (1,)), (3, 2), (1, 1), 0) == Rows(1 << 18)
+    assert rows.concatenated([rows.Operand(wide, (4,))] * 2, 0) == Rows(1 << 18)
 
 
 def test_every_rule_is_of_an_operation_that_there_is():
