@@ -379,7 +379,7 @@ class Seen:
                     facts["compacted"] = dict(cell.body.compacted)
                     self._others[id(cell)] = cell, cell.body, facts
         if func._schema.is_mutable:
-            self.written |= self._inputs & {x.cell for x in _changed(func, args, kwargs)}
+            self.written |= self._inputs & {x.cell for x in changed(func, args, kwargs)}
             if self.written:
                 self.refused = "a step changes its arguments in place"
 
@@ -393,7 +393,7 @@ class Seen:
         return [(cell, body) for cell, body, _ in self._others.values()]
 
 
-def _changed(func: Any, args: Any, kwargs: Any) -> list[SecretTensor]:
+def changed(func: Any, args: Any, kwargs: Any) -> list[SecretTensor]:
     """The secrets that an operation writes to."""
     found = [
         kwargs.get(arg.name) if place >= len(args) else args[place]

@@ -36,9 +36,10 @@ class Cell:
     `settle` divides it out.
     """
 
-    __slots__ = ("__weakref__", "_body", "_scale", "pending", "session", "slot", "unit")
+    __slots__ = ("__weakref__", "_body", "_scale", "pending", "provenance", "session", "slot", "unit")
 
     slot: int  # of the value at workers of other machines, where it is there
+    provenance: Any  # at such a worker: where the value came from (pysmpc.remote.origins)
 
     def __init__(self, body: Body, scale: int, unit: Precision, session: Session) -> None:
         self._body = body

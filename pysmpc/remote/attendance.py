@@ -17,7 +17,6 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 
 from pysmpc.errors import ChannelError, CheckpointError, OpenNotPermittedError, PysmpcError, RefusedError, RemoteError
@@ -55,13 +54,16 @@ from pysmpc.remote.messages import (
     Shelve,
     Shelved,
 )  # fmt: skip
+from pysmpc.remote.origins import Origin
 from pysmpc.remote.policy import Openings, request_id
-from pysmpc.remote.replay import Origin, Replay
+from pysmpc.remote.replay import Replay
+from pysmpc.remote.rows import loaded
 from pysmpc.remote.shelf import Shelf, Shelving
 from pysmpc.runtime import establish
 from pysmpc.runtime.control import Cancel, Control
 from pysmpc.runtime.tls import Tls
 from pysmpc.runtime.wire import MESSAGE, PACKED, WORDS, Gather, Stream, tensor_frames, unpack
+from pysmpc.shares import dense_strides
 
 log = logging.getLogger("pysmpc.worker")
 
@@ -381,7 +383,7 @@ class Attendance:
         origin = self._replay.origin(operation.ref)
         request = request_id(self._setup.session, self.driver, self._replay.version(operation.ref), operation.ref)
         try:
-            self.worker.openings.open(self.driver, origin.owners, origin.count, tuple(operation.ref.size), request)
+            self.worker.openings.open(self.driver, origin.owners, origin.rows.least, tuple(operation.ref.size), request)
         except OpenNotPermittedError as error:
             log.warning("not opened", extra={"peer": self.driver, "reason": str(error)})
             return str(error)
@@ -439,10 +441,9 @@ class Attendance:
         unit = Precision(operation.base, operation.digits) if found.values.is_floating_point() else INTEGER
         if unit.scale != operation.scale:
             raise RemoteError(f"{operation.data} is encoded at scale {unit.scale}, not {operation.scale}")
-        there = np.zeros(int(found.items.max()) + 1 if len(found.items) else 0, dtype=np.uint8)
-        there[found.items.numpy()] = 1
-        bits = int.from_bytes(np.packbits(there, bitorder="little").tobytes(), "little")
-        return encode(found.values, unit), Origin(frozenset([operation.owner]), ((operation.data, bits),))
+        shape = tuple(found.values.shape)
+        rows = loaded(shape, found.items, self.worker.data[operation.data].table)
+        return encode(found.values, unit), Origin(frozenset([operation.owner]), rows, (shape, dense_strides(shape)))
 
     def figures(self) -> dict[str, Any] | None:
         """For the status; None where there is no session."""

@@ -25,7 +25,7 @@ T = TypeVar("T", bound="_Party")
 class Rule(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """What a driver must keep to open something.
 
-    min_items: items of this owner's data, on average, behind each number that is opened.
+    min_items: rows of this owner's data behind each number that is opened, in every term of it.
     approve: each opening waits for `pysmpc approve`.
     """
 
@@ -34,12 +34,17 @@ class Rule(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Data(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A file of this worker's own data."""
+    """A file of this worker's own data.
+
+    table: what its rows are of.  Row i of all data of one table is one row to `min_items`; data without
+    a table are of one.
+    """
 
     path: str
     tags: list[str] = []
     description: str = ""
     get: list[str] = []  # drivers who may fetch it in the clear
+    table: str = ""
 
 
 class _Party(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -22,10 +22,11 @@ from pysmpc.remote.messages import DataInfo
 
 
 class Entry(NamedTuple):
-    """A tensor, and what is said about it."""
+    """A tensor, and what is said about it.  table: number of the table that its rows are of."""
 
     tensor: torch.Tensor
     data: Data
+    table: int = 0
 
 
 class Items(NamedTuple):
@@ -40,9 +41,11 @@ class Store:
 
     def __init__(self, data: Mapping[str, Data]) -> None:
         self._entries: dict[str, Entry] = {}
+        tables = {"": 0}
         for name, each in data.items():
+            table = tables.setdefault(each.table, len(tables))
             for key, tensor in read(Path(each.path)):
-                self._entries[f"{name}/{key}" if key else name] = Entry(tensor, each)
+                self._entries[f"{name}/{key}" if key else name] = Entry(tensor, each, table)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -57,7 +60,7 @@ class Store:
         """What carries all of the tags, or is called so."""
         return [
             DataInfo(name, list(tensor.shape), str(tensor.dtype).removeprefix("torch."), data.tags, data.description)
-            for name, (tensor, data) in self._entries.items()
+            for name, (tensor, data, _) in self._entries.items()
             if all(tag in data.tags or tag == name for tag in tags)
         ]
 

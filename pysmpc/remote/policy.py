@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import threading
 import time
@@ -40,19 +41,21 @@ class Openings:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
             self._log = open(os.open(self._state / LOG, flags, 0o600), "ab", buffering=0)  # noqa: SIM115
 
-    def open(self, driver: str, owners: frozenset[str], items: int, shape: tuple[int, ...], request: str) -> None:
+    def open(self, driver: str, owners: frozenset[str], items: float, shape: tuple[int, ...], request: str) -> None:
         """Consent to an opening, or OpenNotPermittedError; logged either way.
 
-        items: of this worker's, behind the value.  request: tells this opening from others.
+        items: rows of this worker's data behind the number that has the fewest.  request: tells this opening
+        from others.
         """
-        facts = {"what": "open", "driver": driver, "owners": sorted(owners), "items": items, "shape": list(shape)}
+        known = int(items) if math.isfinite(items) else 0
+        facts = {"what": "open", "driver": driver, "owners": sorted(owners), "items": known, "shape": list(shape)}
         reason = self._refusal(driver, owners, items, shape, request)
         self._record({**facts, "request": request}, reason)
         if reason is not None:
             raise OpenNotPermittedError(reason)
 
     def _refusal(
-        self, driver: str, owners: frozenset[str], items: int, shape: tuple[int, ...], request: str
+        self, driver: str, owners: frozenset[str], items: float, shape: tuple[int, ...], request: str
     ) -> str | None:
         me = self._config.name
         if "open" not in self._config.drivers.get(driver, ()):
@@ -62,13 +65,16 @@ class Openings:
         rule = self._rules.get(driver)
         if rule is None:
             return f"{me}, whose data went into this value, lets {driver} open nothing: its `open` does not name it"
-        count = 1
-        for size in shape:
-            count *= size
-        if items < rule.min_items * count:
+        if items < rule.min_items:
+            short = (
+                f", and train on batches of {rule.min_items} rows or more, the last one too (drop_last=True)"
+                if items > 1
+                else ""
+            )
             return (
-                f"{me} lets {driver} open numbers that {rule.min_items} of its items or more went into, each; here "
-                f"{items} items went into {count} numbers: open a sum or a mean over more of them"
+                f"{me} lets {driver} open numbers with {rule.min_items} of its rows or more behind each; here "
+                f"{items} of its rows {'is' if items == 1 else 'are'} behind a number: open a sum or a mean over "
+                f"more rows{short}"
             )
         if rule.approve and not self._approved(request):
             return f"{me} wants to be asked: `pysmpc approve {request}` there, then open again"

@@ -41,42 +41,16 @@ from pysmpc.remote.messages import (
     Restore,
     Slot,
 )
+from pysmpc.remote.origins import NOBODY, Origin, Provenance, combined, origin_of
 from pysmpc.remote.recorder import state_of
+from pysmpc.remote.rules import Operations, followed
 from pysmpc.remote.steps import Steps
+from pysmpc.repeats import changed
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Share
 from pysmpc.tensor import HANDLERS, Cell, SecretTensor, flush
 
 OPERATIONS = {str(func): func for func in HANDLERS}
-
-
-@dataclasses.dataclass(frozen=True)
-class Origin:
-    """Whose data a value was computed from.
-
-    owners: names.  items: of this worker's own data, which: a bit an item, by name of data.
-    """
-
-    owners: frozenset[str] = frozenset()
-    items: tuple[tuple[str, int], ...] = ()
-
-    def __or__(self, other: Origin) -> Origin:
-        if other is self or (other.owners <= self.owners and other.items == self.items):
-            return self
-        if not self.owners:
-            return other
-        merged = dict(self.items)
-        for name, bits in other.items:
-            merged[name] = merged.get(name, 0) | bits
-        return Origin(self.owners | other.owners, tuple(sorted(merged.items())))
-
-    @property
-    def count(self) -> int:
-        """Distinct items of this worker's own data."""
-        return sum(bits.bit_count() for _, bits in self.items)
-
-
-NOBODY = Origin()
 
 
 class Replay:
@@ -106,10 +80,9 @@ class Replay:
         self.came = came
         self._confirmed = confirmed
         self._cells: dict[int, Cell] = {}
-        self._origins: dict[int, Origin] = {}
-        self._written: dict[int, int] = {}  # how many operations there were when a slot was last written
         self._count = 0
         self._steps = Steps(self)
+        self._operations = Operations()
 
     def cell(self, slot: int) -> Cell:
         """What is in a slot."""
@@ -122,27 +95,20 @@ class Replay:
         """Put a value into a slot."""
         if slot in self._cells or slot < 0:
             raise ChannelError(f"slot {slot} is not free")
-        # where a value came from is kept by slot: with two names, a write through one would not be seen at the other
-        if self._cells.get(getattr(cell, "slot", -1)) is cell:
+        if hasattr(cell, "provenance"):
             raise ChannelError(f"the value in slot {cell.slot} cannot be in slot {slot}, too")
         self._cells[slot] = cell
-        self._origins[slot] = origin
-        self._written[slot] = self._count
+        cell.provenance = Provenance(origin, self._count)
         cell.slot = slot
 
     def origin(self, ref: Ref) -> Origin:
-        """Whose data a value was computed from."""
-        return self._origins[ref.slot]
+        """Where a copy of what a driver refers to would come from."""
+        return origin_of(self.cell(ref.slot)).of(ref)
 
-    def origin_of(self, slot: int) -> Origin:
-        """Whose data what is in a slot was computed from."""
-        self.cell(slot)
-        return self._origins[slot]
-
-    def wrote(self, slot: int, origin: Origin) -> None:
-        """A value in a slot is another now."""
-        self._origins[slot] = origin
-        self._written[slot] = self._count
+    def wrote(self, cell: Cell, origin: Origin) -> None:
+        """A value is another now."""
+        cell.provenance.origin = origin
+        cell.provenance.written = self._count
 
     def close(self) -> None:
         """The session is over."""
@@ -150,7 +116,7 @@ class Replay:
 
     def version(self, ref: Ref) -> int:
         """Tells a value from others that were in its slot, or will be."""
-        return self._written[ref.slot]
+        return self.cell(ref.slot).provenance.written  # type: ignore[no-any-return]
 
     def __len__(self) -> int:
         return len(self._cells)
@@ -183,7 +149,7 @@ class Replay:
         elif isinstance(operation, Drop):
             for slot in operation.slots:
                 self.cell(slot)
-                del self._cells[slot], self._origins[slot], self._written[slot]
+                del self._cells[slot]
         elif isinstance(operation, Input):
             self._input(operation)
         elif isinstance(operation, Load):
@@ -205,16 +171,18 @@ class Replay:
         args = [decode(x, self.cell, buffers) for x in call.args]
         kwargs = {name: decode(x, self.cell, buffers) for name, x in call.kwargs.items()}
         given = leaves([*args, *kwargs.values()])
-        slots = {x.cell.slot for x in given if isinstance(x, SecretTensor) and not x.cell.session.plain}
-        if not slots:
+        cells = list(
+            {id(x.cell): x.cell for x in given if isinstance(x, SecretTensor) and not x.cell.session.plain}.values()
+        )
+        if not cells:
             raise ChannelError(f"{call.name} has no secret among its arguments")
-        origin = NOBODY
-        for slot in slots:
-            origin |= self._origins[slot]
-        written = slots if func._schema.is_mutable else set()
-        self._steps.look(func, args, kwargs, slots, written)
-        for slot in written:
-            self.wrote(slot, origin)
+        origins = [origin_of(cell) for cell in cells]
+        self._steps.look(func, args, kwargs)
+        written: list[Cell] = []
+        if func._schema.is_mutable:
+            written = list({id(x.cell): x.cell for x in changed(func, args, kwargs) if x.cell in cells}.values())
+            for cell in written:  # however far it comes
+                self.wrote(cell, combined(origins))
         try:
             out = HANDLERS[func](*args, **kwargs)
         except Exception as error:
@@ -226,10 +194,19 @@ class Replay:
         found = results(out)
         if len(found) != len(call.outs):
             raise RemoteError(f"{call.name} has {len(found)} results here and {len(call.outs)} at the driver")
-        for slot, value in zip(call.outs, found, strict=True):
+        made, step = [combined(origins)] * len(found), None
+        if self._steps.recording or followed(func, origins):
+            step = self._operations.step(call, func, args, kwargs, cells, found, written)
+            made = step.apply(origins)
+            for cell in written:
+                self.wrote(cell, made[0])
+        kept = []
+        for place, (slot, value) in enumerate(zip(call.outs, found, strict=True)):
             if slot >= 0:
-                self.keep(slot, value.cell, origin)
-        self._steps.came(slots, call.outs)
+                self.keep(slot, value.cell, made[place])
+                kept.append((place, value.cell))
+        if step is not None:
+            self._steps.came(step, cells, kept)
 
     def _input(self, operation: Input) -> None:
         if operation.everyone != (self._under(operation.suite).suite.lanes > 1):

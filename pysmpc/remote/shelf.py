@@ -8,6 +8,7 @@ consent to opening them is asked as before, since every value keeps its owners.
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,9 @@ import torch
 from pysmpc.errors import ChannelError, CheckpointError, ConfigurationError
 from pysmpc.remote.arguments import NAMES, window
 from pysmpc.remote.messages import Keep, Recall, Restore, Slot
-from pysmpc.remote.replay import Origin, Replay
+from pysmpc.remote.origins import Origin
+from pysmpc.remote.replay import Replay
+from pysmpc.remote.rows import Rows
 from pysmpc.runtime import checkpoint
 from pysmpc.runtime.certificates import check_name
 from pysmpc.tensor import SecretTensor
@@ -105,19 +108,17 @@ class Shelf:
         place = self._place(driver, run)
         words: dict[str, torch.Tensor] = {}
         facts: dict[str, Any] = {}
-        origins: list[Origin] = []
+        origins: list[dict[str, Any]] = []
         for key, value, origin in values:
             share, unit = value.window(), value.unit
             words[key] = share.words()[0].clone()  # bodies may be windows on one memory
-            if origin not in origins:
-                origins.append(origin)
-            where = origins.index(origin)
+            least = origin.rows.least
+            said = {"owners": sorted(origin.owners), "rows": int(least) if math.isfinite(least) else None}
+            if said not in origins:
+                origins.append(said)
+            where = origins.index(said)
             facts[key] = [list(share.shape), share.scale, unit.base, unit.digits, NAMES[value.dtype], where]
-        told = [
-            {"owners": sorted(origin.owners), "items": {data: f"{bits:x}" for data, bits in origin.items}}
-            for origin in origins
-        ]
-        whole = {"driver": driver, "holders": list(holders), "digest": digest, "values": facts, "origins": told}
+        whole = {"driver": driver, "holders": list(holders), "digest": digest, "values": facts, "origins": origins}
         try:
             checkpoint.write(place, _id(name), self._me, whole, words)
         except CheckpointError as error:
@@ -137,12 +138,11 @@ class Shelf:
                 f"{self._me}'s part of checkpoint {name} is shared with {', '.join(facts['holders'])}, the session is "
                 f"of {', '.join(holders)}"
             )
+        # a checkpoint of before rows were counted for each number says nothing of them: one is always right
+        rows = [each.get("rows", 1) for each in facts["origins"]]
         origins = [
-            Origin(
-                frozenset(each["owners"]),
-                tuple(sorted((data, int(bits, 16)) for data, bits in each["items"].items())),
-            )
-            for each in facts["origins"]
+            Origin(frozenset(each["owners"]), Rows(math.inf if least is None else least))
+            for each, least in zip(facts["origins"], rows, strict=True)
         ]
         return Part(facts["values"], origins, {key: each.reshape(1, -1) for key, each in words.items()})
 

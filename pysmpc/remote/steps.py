@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import reduce
-from operator import or_
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,12 +18,14 @@ import torch
 
 from pysmpc.errors import ChannelError, RemoteError
 from pysmpc.remote.arguments import window
+from pysmpc.remote.flow import Flow
 from pysmpc.remote.messages import Call, Drop, Flush, Forget, Operation, Record, Recorded, Ref, Repeat, Seq
 from pysmpc.repeats import Recording, Seen, kind
 from pysmpc.tensor import Cell, SecretTensor
 
 if TYPE_CHECKING:
-    from pysmpc.remote.replay import Origin, Replay
+    from pysmpc.remote.replay import Replay
+    from pysmpc.remote.rules import Step
 
 LIMIT = 64  # recordings at a worker, of a session
 LONGEST = 1 << 14  # operations of a step: a recording keeps all that they use until it ends
@@ -92,6 +92,11 @@ class Steps:
         self._known: dict[int, _Known] = {}
         self._open: _Open | None = None
 
+    @property
+    def recording(self) -> bool:
+        """Whether a step is being recorded."""
+        return self._open is not None
+
     def run(self, operation: Record | Recorded | Repeat | Forget) -> None:
         """One operation."""
         if isinstance(operation, Record):
@@ -121,16 +126,17 @@ class Steps:
         ):
             opened.new.refused = "a step that is repeated shares, opens and refreshes nothing"
 
-    def look(self, func: Any, args: Any, kwargs: Any, slots: set[int], written: set[int]) -> None:
-        """An operation of a step that is being recorded is about to read values in slots, and to write to some."""
+    def look(self, func: Any, args: Any, kwargs: Any) -> None:
+        """An operation is about to run on these arguments."""
         if self._open is not None:
             self._open.new.seen.look(func, args, kwargs)
-            self._open.flow(slots, written)
 
-    def came(self, slots: set[int], outs: Sequence[int]) -> None:
-        """What came of it is in these slots."""
+    def came(self, step: Step, cells: Sequence[Cell], results: Sequence[tuple[int, Cell]]) -> None:
+        """It has run on values in these cells; these of its results, by their places, are kept."""
         if self._open is not None:
-            self._open.flow(slots, {slot for slot in outs if slot >= 0})
+            self._open.flow.note(step, cells, results)
+            for cell in cells:
+                self._open.reads(cell)
 
     def close(self) -> None:
         """Take no more notes of a step that came to nothing: nothing more is done for it."""
@@ -170,7 +176,7 @@ class Steps:
         opened.new.end(result)
         self._open = None
         opened.stack.close()
-        known = _Known(opened, operation.result)
+        known = _Known(opened, result)
         before, new = opened.before, opened.new
         if operation.keep and new.refused is not None:
             raise RemoteError(f"a step cannot be repeated: {new.refused}")
@@ -200,20 +206,15 @@ class Steps:
             raise ChannelError(f"step {operation.step} was recorded with other arguments, or other values beside them")
         if any(replay.cell(slot) is not cell for slot, cell in known.cells.items()):
             raise ChannelError(f"values that step {operation.step} was recorded with are no longer there")
-        inputs = [replay.origin(ref) for ref in operation.inputs]
-        origins = {flow: known.origin(flow, inputs, replay) for flow in {known.result, *known.flows.values()}}
+        result, *states = known.flow.again([replay.origin(ref) for ref in operation.inputs])
 
         def came(out: SecretTensor) -> None:
-            replay.keep(operation.out, out.cell, origins[known.result])
+            replay.keep(operation.out, out.cell, result)
             replay.came(operation.out)
 
         known.recording.again(arguments, came)
-        for slot, flow in known.flows.items():
-            replay.wrote(slot, origins[flow])
-
-
-#: What a value was computed from: arguments of a step by their places, others by their slots.
-Flow = frozenset[tuple[str, int]]
+        for cell, origin in zip(known.states, states, strict=True):
+            replay.wrote(cell, origin)
 
 
 class _Open:
@@ -229,12 +230,9 @@ class _Open:
     ) -> None:
         self.operation, self.new, self.arguments, self.before = operation, new, arguments, before
         self.length = 0
-        self.flows: dict[int, Flow] = {
-            slot: frozenset([("argument", place)]) for place, slot in enumerate(operation.slots)
-        }
+        self.flow = Flow([mine.value.cell for mine in new.inputs])
         # what was in a slot that something flows from, or is changed: another value there may be anybody's
         self.cells: dict[int, Cell] = {slot: cell(slot) for slot in operation.states}
-        self._cell = cell
         self.stack = ExitStack()
         self.stack.enter_context(new.recorded())
 
@@ -243,32 +241,20 @@ class _Open:
         for slot in slots:
             if slot in self.cells:
                 raise ChannelError("a step drops what it reads or changes")
-            self.flows.pop(slot, None)
 
-    def flow(self, slots: set[int], written: set[int]) -> None:
-        """Values in slots went into others."""
-        if written:
-            found = frozenset().union(*(self.of(slot) for slot in slots))
-            self.flows.update(dict.fromkeys(written, found))
-
-    def of(self, slot: int) -> Flow:
-        """What went into a value."""
-        if slot not in self.flows:
-            self.cells.setdefault(slot, self._cell(slot))
-            return frozenset([("slot", slot)])
-        return self.flows[slot]
+    def reads(self, cell: Cell) -> None:
+        """An operation reads a value, which may be one of before the step."""
+        if self.flow.captured(cell):
+            self.cells[cell.slot] = cell
 
 
 class _Known:
     """A step that was recorded, and what goes into each value it changes."""
 
-    def __init__(self, opened: _Open, result: Ref) -> None:
+    def __init__(self, opened: _Open, result: SecretTensor) -> None:
         self.recording = opened.new
-        self.flows = {slot: opened.of(slot) for slot in opened.operation.states}
-        self.result = opened.of(result.slot)
+        self.states = [state.cell for state in opened.new.states]
+        self.flow = opened.flow
+        opened.reads(result.cell)
+        self.flow.end(result, self.states)
         self.cells = opened.cells
-
-    @staticmethod
-    def origin(flow: Flow, inputs: Sequence[Origin], replay: Replay) -> Origin:
-        """Whose data that is, now."""
-        return reduce(or_, (inputs[n] if where == "argument" else replay.origin_of(n) for where, n in flow))

@@ -30,6 +30,7 @@ SNN, SNN_KERNELS = f"{PROTOCOLS}/test_securenn.py", f"{KERNELS}/test_securenn.py
 REMOTE = "tests/remote"
 EARLY = f"{REMOTE}/test_early.py"
 REPEATED = f"{REMOTE}/test_steps.py"
+ROWS = f"{REMOTE}/test_rows.py"
 POLICY, INTRUDERS, FAULTS = f"{REMOTE}/test_policy.py", f"{REMOTE}/test_intruders.py", f"{REMOTE}/test_faults.py"
 
 
@@ -342,13 +343,30 @@ MUTANTS = [
         ("consent is ignored", "if reason is not None:\n            raise OpenNotPermittedError(reason)", "if False:\n            raise OpenNotPermittedError(reason)", POLICY),
         ("an opening is not logged", "self._record({**facts, \"request\": request}, reason)", "pass", POLICY),
         ("an approval serves for ever", "(self._state / APPROVED / request).unlink()", "(self._state / APPROVED / request).stat()", POLICY),
-        ("items of one number for all", "if items < rule.min_items * count:", "if items < rule.min_items:", POLICY),
+        ("one row fewer will do", "if items < rule.min_items:", "if items < rule.min_items - 1:", POLICY),
         ("data for everybody", "if driver not in permitted:", "if False:", f"{REMOTE}/test_data.py::test_get_needs_permission"),
     ),
     *remote(
         "replay",
-        ("an owner is forgotten", "return Origin(self.owners | other.owners,", "return Origin(other.owners,", POLICY),
-        ("what is written into a value forgets", "written = slots if func._schema.is_mutable else set()", "written = set()", POLICY),
+        ("what is written into a value forgets", "if func._schema.is_mutable:", "if False:", POLICY),
+        ("a value has two slots", "if hasattr(cell, \"provenance\"):", "if False:", POLICY),
+        ("what is only read is tainted", "if x.cell in cells}.values())", "if x.cell in cells}.values()) and cells", POLICY),
+    ),
+    *remote(
+        "origins",
+        ("an owner is forgotten", "found = origin.owners | found if found else origin.owners", "found = origin.owners", POLICY),
+        ("a row that occurs twice counts twice", "if not own.distinct:", "if False:", POLICY),
+    ),
+    *remote(
+        "rules",
+        ("a part is written as if it were all", "return Origin(owners, Rows(min(rows.least, before)))", "return Origin(owners, rows)", ROWS),
+        ("memory around a result is not counted", "return Result(shape, None, number)", "return Result(shape, (shape, stride), None)", ROWS),
+    ),
+    *remote(
+        "rows",
+        ("the largest of rows is of all of them", "if over and not unite:", "if False:", ROWS),
+        ("the most rows of any operand", "return made(min([math.inf, *(each.cap for each in rows)]), [term", "return made(max([0, *(each.cap for each in rows)]), [term", ROWS),
+        ("a window may run over the end of a row", "if inside and int((at % step).max()) + inside >= step:", "if False:", ROWS),
     ),
     *remote(
         "worker",
@@ -402,8 +420,11 @@ MUTANTS = [
         ("a step without an end", "if opened.length > LONGEST:", "if False:", REPEATED),
         ("public values are not compared", "        return all(map(torch.equal, self._buffers, other._buffers))\n", "        return True\n", REPEATED),
         ("operations are not compared", "if self.operations != other.operations or len(self._buffers) != len(other._buffers):", "if False:", REPEATED),
-        ("a repeated step forgets whose data it has seen", "            replay.wrote(slot, origins[flow])\n", "            pass\n", REPEATED),
-        ("whose data the recording had seen", "(inputs[n] if where == \"argument\" else replay.origin_of(n) for where, n in flow)", "(replay.origin_of(n) for where, n in flow if where != \"argument\")", REPEATED),
+        ("a repeated step forgets whose data it has seen", "            replay.wrote(cell, origin)\n", "            pass\n", REPEATED),
+    ),
+    *remote(
+        "flow",
+        ("whose data the recording had seen", "if known is not None:\n            return known(labels)", "for known in self._known.values():\n            return known(labels)", REPEATED),
     ),
     *remote(
         "attendance",

@@ -144,9 +144,16 @@ def test_an_owner_counts_the_items_of_an_early_opening(office, tmp_path):
         train = Training(parties, network()[0], [(sy.encrypt(pointer[:4], parties), sy.encrypt(targets, parties))])
         for _ in range(5):
             loss = train()
-            with pytest.raises(OpenNotPermittedError, match="4 items went into 1 numbers"):
+            with pytest.raises(OpenNotPermittedError, match="here 4 of its rows are behind a number"):
                 sy.decrypt(loss)
-        train.batches = [(sy.encrypt(pointer[4:], parties), sy.encrypt(targets, parties))]
-        for _ in range(3):  # four more, and those that the model has seen
+        assert train.step.repeats
+        targets = torch.randn(6, 3)
+        batch = sy.encrypt(pointer[2:], parties), sy.encrypt(targets, parties)
+        # four rows stay in what they trained
+        train.batches = [batch]
+        with pytest.raises(OpenNotPermittedError, match="drop_last=True"):
+            sy.decrypt(train())
+        train = Training(parties, network()[0], [batch])
+        for _ in range(5):
             assert sy.decrypt(train()) >= 0
         assert train.step.repeats

@@ -15,7 +15,9 @@ from pysmpc.fixedpoint import Precision
 from pysmpc.remote import messages, recorder
 from pysmpc.remote import steps as steps_there
 from pysmpc.remote.arguments import reference
-from pysmpc.remote.replay import Origin, Replay
+from pysmpc.remote.origins import Origin, origin_of
+from pysmpc.remote.replay import Replay
+from pysmpc.remote.rows import Rows, loaded
 from pysmpc.runtime.session import virtual_session
 from pysmpc.tensor import SecretTensor
 
@@ -286,21 +288,24 @@ def test_whose_data_a_repeated_step_has_seen(workers, parties):
     training = Training(parties, turns=6)
     training.run(3)
     replay = sessions_of(workers)[0]
-    marks = [Origin(frozenset([f"owner {i}"]), ((f"data {i}", 1 << i),)) for i in range(6)]
+    # four rows in each batch, but two in one of them
+    items = [torch.arange(4) + 4 * i if i != 4 else torch.tensor([7, 7, 8, 8]) for i in range(6)]
+    layout = (4, 6), (6, 1)
+    marks = [Origin(frozenset([f"owner {i}"]), loaded((4, 6), each, 0), layout) for i, each in enumerate(items)]
     parties.wait()
     for mark, (x, _) in zip(marks, training.batches, strict=True):
-        replay._origins[x.cell.slot] = mark
+        replay.cell(x.cell.slot).provenance.origin = mark
     weight = next(training.model.parameters())
     assert training.run(3) == [False, True, True]
     parties.wait()
-    seen = [replay._origins[value.cell.slot] for value in (weight, training.loss)]
+    seen = [origin_of(replay.cell(value.cell.slot)) for value in (weight, training.loss)]
     for origin in seen:
         assert origin.owners >= {"owner 3", "owner 4", "owner 5"}
         assert not origin.owners & {"owner 0", "owner 1", "owner 2"}
-        assert origin.count == 3
+        assert origin.rows == Rows(2)
     training.run(1)  # the first batch again: now it went in, too
     parties.wait()
-    assert "owner 0" in replay._origins[weight.cell.slot].owners
+    assert "owner 0" in origin_of(replay.cell(weight.cell.slot)).owners
 
 
 def test_a_driver_that_repeats_with_something_else(workers, parties):
@@ -390,13 +395,14 @@ class Driver:
 
     def mark(self, slot):
         """What is there is alice's."""
+        self.parties.wait()
         for replay in self.replays:
-            replay._origins[slot] = Origin(frozenset(["alice"]), (("data", 3),))
+            replay.cell(slot).provenance.origin = Origin(frozenset(["alice"]), Rows(2))
 
     def owners(self, slot):
         """Whose data that is, at each worker."""
         self.parties.wait()
-        return {frozenset(replay._origins[slot].owners) for replay in self.replays}
+        return {origin_of(replay.cell(slot)).owners for replay in self.replays}
 
     def ref(self, slot):
         return messages.Ref(slot, [2], [1], 0, "float32")
@@ -635,6 +641,13 @@ def run_as_written(replay, calls, argument):
         replay.run(messages.Call(name, refs, {}, [-1 if out is None else out]), iter(()))
 
 
+def origins(replay, slots):
+    """Owners and rows of values, to be compared."""
+    found = [origin_of(replay.cell(slot)) for slot in slots]
+    terms = [[(axes, labels.array.tolist()) for axes, labels in each.rows.terms] for each in found]
+    return [(each.owners, each.rows.cap, said) for each, said in zip(found, terms, strict=True)]
+
+
 def values(replay, slot):
     cell = replay.cell(slot)
     words = cell.body.words.sum(0)
@@ -657,6 +670,7 @@ def test_random_steps_repeated_are_those_as_written(turn, rng):
             run_as_written(written, calls, argument)
             settled(written)
             expected = values(written, argument if result == ARGUMENT else result)
+            marks = origins(written, [argument if result == ARGUMENT else result, *STATES])
             written.run(messages.Drop([out for *_, out in calls if out is not None]), iter(()))
             arguments, out = [whole(argument, [4], [1], 0, "float32")], 40 + number
             if number == 0:
@@ -667,6 +681,7 @@ def test_random_steps_repeated_are_those_as_written(turn, rng):
             else:
                 repeated.run(messages.Repeat(1, arguments, out), iter(()))
             kept.append((out, expected))
+            assert origins(repeated, [out, *STATES]) == marks, (calls, result)
             for slot in (0, 1, *STATES, OTHER):
                 assert torch.allclose(values(repeated, slot), values(written, slot), atol=0.01), (calls, result, slot)
             for slot, value in kept:
@@ -674,14 +689,16 @@ def test_random_steps_repeated_are_those_as_written(turn, rng):
 
 
 def small_session(seed):
-    """Arguments in 0 and 1, opened; states; a constant."""
+    """Arguments in 0 and 1, opened, four rows in the one and two in the other; states; a constant of three."""
+    rows = {0: loaded((4,), torch.arange(4), 0), 1: loaded((4,), torch.tensor([1, 2, 1, 2]), 0), OTHER: Rows(3)}
     generator = torch.Generator().manual_seed(seed)
     found = virtual_session(["alice", "bob"])
     replay = Replay(found, "scientist", {}, {}, None)
     for slot in (0, 1, *STATES, OTHER):
         words = torch.randint(-(1 << 16), 1 << 16, (4,), generator=generator)
         share = found.suite.share(found.party, words, (4,), 1 << 16)
-        replay.keep(slot, SecretTensor.of(share, found, Precision(2, 16), torch.float32).cell, Origin())
+        origin = Origin(frozenset([f"owner {slot}"]), rows.get(slot, Rows()), ((4,), (1,)))
+        replay.keep(slot, SecretTensor.of(share, found, Precision(2, 16), torch.float32).cell, origin)
     with torch._C._AutoDispatchBelowAutograd():
         for slot in (0, 1, OTHER):
             ref = messages.Ref(slot, [4], [1], 0, "float32")
