@@ -9,8 +9,10 @@ bound of truncation, and lets two of them be subtracted and compared exactly.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 
 import torch
 
@@ -68,23 +70,92 @@ def encode(values: torch.Tensor, precision: Precision) -> torch.Tensor:
     return rounded.to(torch.int64).contiguous()
 
 
-def _encode_integers(values: torch.Tensor, scale: int) -> torch.Tensor:
+def _encode_integers(values: torch.Tensor, scale: int, what: str = "a value") -> torch.Tensor:
     if values.dtype == torch.uint64:
         if bool((values.view(torch.int64) < 0).any()):
-            raise _out_of_range(scale)
+            raise _out_of_range(scale, what)
         values = values.view(torch.int64)
     values = values.to(torch.int64)
     bound = (LIMIT - 1) // scale
     if bool(((values > bound) | (values < -bound)).any()):
-        raise _out_of_range(scale)
+        raise _out_of_range(scale, what)
     return (values * scale).contiguous()
 
 
-def _out_of_range(scale: int) -> EncodingError:
+def _out_of_range(scale: int, what: str = "a value") -> EncodingError:
     return EncodingError(
-        f"a value is out of range: at scale {scale} magnitudes must stay below {LIMIT / scale:.4g}; "
+        f"{what} is out of range: at scale {scale} magnitudes must stay below {LIMIT / scale:.4g}; "
         "rescale the data or use fewer fractional digits"
     )
+
+
+# --- public numbers between steps, for comparisons -----------------------------------
+
+_COMPARED = "a public value that a secret is compared with"
+
+
+@lru_cache(maxsize=4096, typed=True)
+def number_in_steps(value: float | Fraction, scale: int, dtype: torch.dtype = torch.float64) -> tuple[int, int]:
+    """floor(value * scale) and the ceiling, exactly, of a finite number.
+
+    The steps of a decimal encoding are no floats: one that a step decodes to in `dtype`
+    (0.3 at three decimals) is that step.  Raises EncodingError for magnitudes of 2**62
+    and above.
+    """
+    exact = Fraction(value) * scale
+    below, above = math.floor(exact), math.ceil(exact)
+    if below >= LIMIT or above <= -LIMIT:
+        raise _out_of_range(scale, _COMPARED)
+    if below != above and isinstance(value, float):
+        near = round(exact)
+        decoded = near / scale
+        if dtype != torch.float64:
+            decoded = float(torch.tensor(decoded, dtype=torch.float64).to(dtype))
+        if decoded == value and abs(near) * torch.finfo(dtype).eps <= _CLOSE:
+            return near, near
+    return below, above
+
+
+#: Of a step: how far apart floats may be that are read as the step next to them.
+_CLOSE = 0.25
+
+
+def tensor_in_steps(values: torch.Tensor, scale: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """`number_in_steps` of every element of a finite tensor, as int64."""
+    if values.is_complex():
+        raise EncodingError("complex values cannot be compared with a secret")
+    if not values.is_floating_point():
+        words = _encode_integers(values, scale, _COMPARED)
+        return words, words
+    exact = values.double()
+    steps = exact * float(scale)  # without rounding, by a power of two
+    if bool((steps.abs() >= LIMIT).any()):
+        raise _out_of_range(scale, _COMPARED)
+    below, above = steps.floor(), steps.ceil()
+    if not scale & (scale - 1):
+        return below.to(torch.int64), above.to(torch.int64)
+    near = steps.round()
+    step = (near / float(scale)).to(values.dtype) == values
+    step &= near.abs() * torch.finfo(values.dtype).eps <= _CLOSE
+    low, high = (torch.where(step, near, x).to(torch.int64) for x in (below, above))
+    # where rounding the product may have moved it across a step, or onto one
+    unsure = ~step & ((steps - near).abs() <= steps.abs() * 2.0**-50) & (exact != 0)
+    for i in map(tuple, unsure.nonzero().tolist()):
+        low[i], high[i] = number_in_steps(float(exact[i]), scale, values.dtype)
+    return low, high
+
+
+def fraction_in_steps(integers: torch.Tensor, by: Fraction, scale: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """floor(integers * by) and the ceiling, exactly, as int64.  scale: for the message, where that is out of range."""
+    if by == 1:
+        return integers, integers
+    found = [divmod(x * by.numerator, by.denominator) for x in integers.reshape(-1).tolist()]
+    below = [whole for whole, _ in found]
+    above = [whole + (rest > 0) for whole, rest in found]
+    if max(below, default=0) >= LIMIT or min(above, default=0) <= -LIMIT:
+        raise _out_of_range(scale, _COMPARED)
+    low, high = (torch.tensor(x, dtype=torch.int64).reshape(integers.shape) for x in (below, above))
+    return low, high
 
 
 def decode(integers: torch.Tensor, scale: int) -> torch.Tensor:

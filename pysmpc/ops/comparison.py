@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
 import torch
 
 from pysmpc.errors import EncodingError
-from pysmpc.fixedpoint import INTEGER
+from pysmpc.fixedpoint import INTEGER, fraction_in_steps, number_in_steps, tensor_in_steps
 from pysmpc.ops.arithmetic import add, choose, mul, neg, number, sub, with_unit
-from pysmpc.ops.core import aten, implements, in_place, is_number, like, promoted, public, result, times
+from pysmpc.ops.core import (
+    aten,
+    implements,
+    in_place,
+    is_number,
+    like,
+    promoted,
+    result,
+    same_window,
+    session_of,
+    times,
+)
 from pysmpc.ops.movement import cat, one_scale
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Bit, Share, broadcast, strides_in
@@ -39,7 +51,7 @@ def _in_order(x: SecretTensor) -> tuple[Share, tuple[int, ...]]:
 
 
 def negative(x: SecretTensor) -> Bit:
-    """The bits x < 0; four rounds."""
+    """The bits x < 0, for every value of the ring; four rounds."""
     return sign_of(x.session.suite.negative, "negative", x)
 
 
@@ -51,25 +63,108 @@ def sign_of(full: Any, name: str, x: SecretTensor) -> Any:
     return getattr(narrow, name)(session.party, x.window(), -(-x.cell.scale // x.unit.scale))
 
 
-def check_short(x: Any, y: Any) -> None:
-    """Raise EncodingError for a public operand that does not fit where values are declared to be short."""
-    secret, other = (x, y) if isinstance(x, SecretTensor) else (y, x)
-    narrow = secret.session.suite.narrow
-    if narrow is None or (isinstance(other, SecretTensor) and other.session is secret.session):
-        return
-    if is_number(other):
-        most = abs(number(other)) * secret.unit.scale
-    else:
-        known = public(other, secret.session, secret.unit)
-        assert known is not None
-        most = (
-            Fraction(int(known.values.abs().max()) * secret.unit.scale, known.scale) if other.numel() else Fraction(0)
-        )
-    if most >= 1 << narrow.bits - 1:
-        raise EncodingError(
-            f"a secret with compare_bits={narrow.bits} is compared with a public value beyond "
-            f"{(1 << narrow.bits - 1) / secret.unit.scale:.4g}; encrypt with more compare_bits, or without"
-        )
+# --- public operands, in steps of the secret ----------------------------------------
+
+# Floor and ceiling of a public operand in steps, and None or the operand where it is not finite, zero elsewhere.
+_Limits = tuple[Any, Any, torch.Tensor | None]
+
+
+def _in_steps(y: Any, scale: int) -> _Limits:
+    if is_number(y):
+        if _beyond(y):
+            return 0, 0, torch.tensor(y, dtype=torch.float64)
+        return *number_in_steps(y if isinstance(y, float) else number(y), scale), None
+    if isinstance(y, SecretTensor):  # fixed point that was not shared
+        share = y.window()
+        return *fraction_in_steps(share.window(share.body.words)[0], Fraction(scale, share.scale), scale), None
+    if y.is_floating_point() and not bool((finite := y.isfinite()).all()):
+        return *tensor_in_steps(torch.where(finite, y, 0), scale), torch.where(finite, 0, y.double())
+    return *tensor_in_steps(y, scale), None
+
+
+def _limits(x: SecretTensor, y: Any) -> _Limits:
+    """A public operand in steps of the secret.  EncodingError for what no such secret can be, however it is rounded."""
+    try:
+        found = _in_steps(y, x.cell.scale)
+    except EncodingError:
+        if x.cell.scale <= x.unit.scale:
+            raise
+        x.cell.settle()  # there is room at the nominal scale, perhaps
+        found = _in_steps(y, x.cell.scale)
+    narrow = x.session.suite.narrow
+    if narrow is not None:
+        below, above = map(torch.as_tensor, found[:2])
+        most = (1 << narrow.bits - 1) * -(-x.cell.scale // x.unit.scale)
+        if below.numel() and (int(below.max()) >= most or int(above.min()) <= -most):
+            raise EncodingError(
+                f"a secret with compare_bits={narrow.bits} is compared with a public value beyond "
+                f"{most / x.cell.scale:.4g}; encrypt with more compare_bits, or without"
+            )
+    return found
+
+
+def _constant(x: SecretTensor, values: torch.Tensor) -> SecretTensor:
+    """Public truth values as a secret beside x.  No message."""
+    share = x.session.suite.public(x.session.party, values.to(torch.int64).contiguous())
+    return result(share, x.session, x.unit, torch.bool)
+
+
+# Of a public operand: what the secret is held against, and where that is known, a gap that is none of theirs.
+_Choice = Callable[[_Limits, bool], tuple[Any, torch.Tensor | None]]
+
+
+def _compared(
+    x: Any, y: Any, choice: _Choice, secretly: Callable[[SecretTensor], SecretTensor], openly: Callable[[Any], Any]
+) -> SecretTensor:
+    """What a protocol finds out of the gap between x and y.
+
+    The gap is x - y; beside a public operand that of the secret, in steps, and what
+    `choice` makes of the operand.  choice(limits, whether x is the secret) also says
+    which gaps are known (not 0): those are put in place of the others.  openly: what
+    the protocol would find, where all are known: no message then.
+    """
+    session = session_of(x, y)
+    first = isinstance(x, SecretTensor) and x.session is session
+    secret, other = (x, y) if first else (y, x)
+    if isinstance(other, SecretTensor) and other.session is session:
+        return secretly(_difference(x, y))
+    limit, known = choice(_limits(secret, other), first)
+    shape = tuple(secret.shape) if is_number(other) else broadcast(secret.shape, other.shape)
+    suite, party = session.suite, session.party
+    if known is not None and not bool((known == 0).any()):
+        return _constant(secret, openly(known).expand(shape))
+    share = secret.window()
+    words = limit.expand(shape).contiguous() if isinstance(limit, torch.Tensor) else torch.full(shape, limit)
+    operands = share, suite.public(party, words, share.scale)
+    gap = suite.sub(party, *(operands if first else operands[::-1]))
+    if known is not None and bool((known != 0).any()):
+        here = known.expand(shape).contiguous()
+        gap = suite.mul_public(party, gap, (here == 0).to(torch.int64))
+        gap = suite.add(party, gap, suite.public(party, here, gap.scale))
+    return secretly(like(secret, gap))
+
+
+def _ordered(unordered: int) -> _Choice:
+    """For a gap that is negative where x < y.  unordered: what it is beside NaN."""
+
+    def choice(limits: _Limits, first: bool) -> tuple[Any, torch.Tensor | None]:
+        below, above, strange = limits
+        limit = above if first else below
+        if strange is None:
+            return limit, None
+        infinite = strange.nan_to_num().sign() * (-1 if first else 1)
+        return limit, torch.where(strange.isnan(), unordered, infinite).to(torch.int64)
+
+    return choice
+
+
+def _on_a_step(limits: _Limits, first: bool) -> tuple[Any, torch.Tensor | None]:
+    """For a gap that is 0 where x == y."""
+    below, above, strange = limits
+    apart = torch.as_tensor(below != above)
+    if strange is not None:
+        apart = apart | (strange != 0)
+    return below, apart.to(torch.int64)
 
 
 def comparing(session: Session) -> Any:
@@ -78,31 +173,27 @@ def comparing(session: Session) -> Any:
 
 
 def less(x: Any, y: Any) -> SecretTensor:
-    """x < y."""
-    check_short(x, y)
-    d = _difference(x, y)
-    return truth(d, negative(d))
+    """x < y, for |x - y| < 2^63 in steps of the finer scale of the two (docs/integers.md).
+
+    A public operand is taken exactly, between two steps, too; beside infinities and NaN
+    the result is torch's.  Raises EncodingError for one that is beyond 2^62 steps.
+    """
+    return _compared(x, y, _ordered(1), lambda d: truth(d, negative(d)), lambda gap: gap < 0)
 
 
 def not_less(x: Any, y: Any) -> SecretTensor:
-    """x >= y."""
-    check_short(x, y)
-    d = _difference(x, y)
-    return truth(d, negative(d).flipped())
+    """x >= y, for what `less` takes."""
+    return _compared(x, y, _ordered(-1), lambda d: truth(d, negative(d).flipped()), lambda gap: gap >= 0)
 
 
 implements(aten.lt.Tensor, aten.lt.Scalar)(less)
 implements(aten.ge.Tensor, aten.ge.Scalar)(not_less)
-implements(aten.gt.Tensor, aten.gt.Scalar)(lambda x, y: less(_negated(x), _negated(y)))
-implements(aten.le.Tensor, aten.le.Scalar)(lambda x, y: not_less(_negated(x), _negated(y)))
-
-
-def _negated(x: Any) -> Any:
-    return neg(x) if isinstance(x, SecretTensor) else -x
+implements(aten.gt.Tensor, aten.gt.Scalar)(lambda x, y: less(y, x))
+implements(aten.le.Tensor, aten.le.Scalar)(lambda x, y: not_less(y, x))
 
 
 def both_signs(d: SecretTensor) -> tuple[SecretTensor, SecretTensor]:
-    """(d < 0, d > 0) in one batch of comparisons."""
+    """(d < 0, d > 0) in one batch of comparisons; of -2^63, both."""
     flat = d.reshape(-1)
     signs = like(d, _signs(cat([flat, neg(flat)])), torch.bool)
     below, above = signs.split(max(d.numel(), 1)) if d.numel() else (signs, signs)
@@ -119,7 +210,7 @@ def _in_backward() -> bool:
 
 
 def equal(x: Any, y: Any) -> SecretTensor:
-    """x == y.
+    """x == y, for every value of the ring; a public operand as for `less`: none between two steps is equal.
 
     Where the backward pass of an extremum asks for its place, that is known, and is one
     place: the gradient goes to the first of equals.
@@ -128,8 +219,12 @@ def equal(x: Any, y: Any) -> SecretTensor:
         found = x.window().place_of(y.cell.body)
         if found is not None:
             return result(Share(found, x.shape), x.session, INTEGER, torch.bool)
-    check_short(x, y)
-    d = _difference(x, y)
+    if isinstance(x, SecretTensor) and isinstance(y, SecretTensor) and same_window(x, y):
+        return _constant(x, torch.ones(x.shape, dtype=torch.bool))  # torch.isfinite asks
+    return _compared(x, y, _on_a_step, _is_zero, lambda gap: gap == 0)
+
+
+def _is_zero(d: SecretTensor) -> SecretTensor:
     return result(sign_of(d.session.suite.zero, "zero", d), d.session, d.unit, torch.bool)
 
 
@@ -138,8 +233,8 @@ def logical(x: SecretTensor) -> SecretTensor:
     return like(x, x.window(), torch.bool)
 
 
-implements(aten.eq.Tensor, aten.eq.Scalar)(lambda x, y: _never(x) if _beyond(y) else equal(x, y))
-implements(aten.ne.Tensor, aten.ne.Scalar)(lambda x, y: ~_never(x) if _beyond(y) else logical_not(equal(x, y)))
+implements(aten.eq.Tensor, aten.eq.Scalar)(equal)
+implements(aten.ne.Tensor, aten.ne.Scalar)(lambda x, y: logical_not(equal(x, y)))
 
 
 @implements(aten.logical_not.default)
@@ -163,13 +258,16 @@ def _never(x: SecretTensor) -> torch.Tensor:
 
 
 def _beyond(y: Any) -> bool:
-    """Whether a number is infinite or none at all: no secret equals it (torch.isfinite, isclose ask)."""
+    """Whether a number is infinite or none at all."""
     return isinstance(y, float) and not math.isfinite(y)
 
 
 @implements(aten.relu.default)
 def relu(x: SecretTensor) -> SecretTensor:
-    """max(x, 0), and the truncation that x still owed, in four rounds."""
+    """max(x, 0), and the truncation that x still owed, in four rounds.
+
+    For |x| < 2^63 steps; where there is a truncation, for what that takes (2^62, less the divisor).
+    """
     cell = x.cell
     by = cell.scale // cell.unit.scale if cell.scale > cell.unit.scale else 1
     flat, order = _in_order(x)
@@ -250,27 +348,27 @@ def where_self(condition: Any, x: Any, y: Any) -> SecretTensor:
 
 @implements(aten.abs.default)
 def absolute(x: SecretTensor) -> SecretTensor:
-    """|x| = 2 max(x, 0) - x."""
+    """|x| = 2 max(x, 0) - x, for |x| < 2^63 steps."""
     x.cell.settle()
     return sub(times(relu(x), number(2)), x)
 
 
 @implements(aten.sgn.default, aten.sign.default)
 def sign(x: SecretTensor) -> SecretTensor:
-    """-1, 0 or 1."""
+    """-1, 0 or 1, for |x| < 2^63 steps."""
     below, above = both_signs(x)
     return sub(above.to(x.dtype), below.to(x.dtype))
 
 
 @implements(aten.maximum.default)
 def maximum(x: Any, y: Any) -> SecretTensor:
-    """The larger of two."""
+    """The larger of two, for |x - y| < 2^63 steps; a public one is rounded to a step."""
     return add(relu(_difference(x, y)), y)
 
 
 @implements(aten.minimum.default)
 def minimum(x: Any, y: Any) -> SecretTensor:
-    """The smaller of two."""
+    """The smaller of two, as `maximum`."""
     return sub(x, relu(_difference(x, y)))
 
 
@@ -282,11 +380,11 @@ def _bounded(x: SecretTensor, bound: Any, sharp: Any) -> SecretTensor:
 
 @implements(aten.clamp.default, aten.clamp.Tensor)
 def clamp(x: SecretTensor, min: Any = None, max: Any = None) -> SecretTensor:
-    """x within bounds."""
+    """x within bounds, as `maximum` and `minimum`; an infinite one bounds nothing."""
     out = x
-    if min is not None:
+    if min is not None and not (is_number(min) and min == -math.inf):
         out = _bounded(out, min, maximum)
-    if max is not None:
+    if max is not None and not (is_number(max) and max == math.inf):
         out = _bounded(out, max, minimum)
     return like(out, out.window(), promoted(x, *(b for b in (min, max) if b is not None)))
 
@@ -307,5 +405,5 @@ def hardtanh(x: SecretTensor, min_val: float = -1, max_val: float = 1) -> Secret
 
 @implements(aten.hardtanh_backward.default)
 def hardtanh_backward(grad: Any, x: SecretTensor, min_val: float, max_val: float) -> SecretTensor:
-    """grad strictly between the bounds."""
+    """grad where x is strictly between the bounds, which are taken exactly."""
     return mul(x > min_val, mul(x < max_val, grad))

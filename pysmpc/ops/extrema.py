@@ -2,7 +2,8 @@
 
 A level halves the candidates: four rounds for the larger value, one for what
 identifies it, which moves up with it.  The identity is a one-hot vector where a gradient will need it,
-the position alone otherwise.  Ties go to the first, as torch's do on the CPU.
+the position alone otherwise.  Ties go to the first, as torch's do on the CPU.  Any two
+candidates must be less than 2^63 steps apart; what can be encrypted is (docs/integers.md).
 """
 
 from __future__ import annotations

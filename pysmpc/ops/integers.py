@@ -1,7 +1,9 @@
 """Division of secrets with a whole result, remainders, and shifts, by public numbers.
 
-All of them are exact (`pysmpc.protocols.exact`).  Quotients take |x| < 2^62, which is what can be encrypted,
-shifts every value of the ring.
+All of them are exact (`pysmpc.protocols.exact`).  Quotients and remainders take |x| < 2^62 steps, which is what can
+be encrypted; for a divisor p / q in lowest terms, |x q| < 2^62 steps.  What arithmetic made larger gets a wrong
+result, not an error, as nobody sees it.  Divisors that are out of range raise EncodingError.  Shifts take every
+value of the ring.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from pysmpc.tensor import SecretTensor
 
 
 def _divisor(x: Any, y: Any) -> Fraction | torch.Tensor:
-    """The public divisor: a number, or a tensor of integers."""
+    """The public divisor: a number, exactly, or a tensor of integers, or of one real number, rounded to a step."""
     if not isinstance(x, SecretTensor) or (isinstance(y, SecretTensor) and not y.session.plain):
         raise NotImplementedError(
             "whole quotients, remainders and shifts by a secret are not implemented; x / y is, for real secrets"
@@ -48,7 +50,7 @@ def _whole(x: SecretTensor, share: Share, dtype: torch.dtype) -> SecretTensor:
 
 
 def _floor(x: SecretTensor, by: Fraction | torch.Tensor, dtype: torch.dtype) -> SecretTensor:
-    """floor(x / by)."""
+    """floor(x / by), for |x q| < 2^62 steps, q the denominator of by."""
     suite, party = x.session.suite, x.session.party
     if isinstance(by, torch.Tensor):
         return _floor_each(x, by, dtype)
@@ -84,7 +86,7 @@ def _floor_each(x: SecretTensor, by: torch.Tensor, dtype: torch.dtype) -> Secret
 
 
 def _truncated(x: SecretTensor, by: Fraction | torch.Tensor, dtype: torch.dtype) -> SecretTensor:
-    """x / by rounded toward zero: the sign of the magnitude's quotient put back."""
+    """x / by rounded toward zero, for what `_floor` takes: the sign of the magnitude's quotient put back."""
     sign = add(mul((x < 0).to(torch.int64), -2), 1)
     size = _floor(mul(x, sign), by.abs() if isinstance(by, torch.Tensor) else abs(by), dtype)
     signs = by.sign() if isinstance(by, torch.Tensor) else 1 if by > 0 else -1
@@ -93,14 +95,14 @@ def _truncated(x: SecretTensor, by: Fraction | torch.Tensor, dtype: torch.dtype)
 
 @implements(aten.floor_divide.default)
 def floor_divide(x: Any, y: Any) -> SecretTensor:
-    """floor(x / y) for a public y; five rounds."""
+    """floor(x / y) for a public y = p / q and |x q| < 2^62 steps; five rounds."""
     by = _divisor(x, y)
     return _floor(x, by, promoted(x, y))
 
 
 @implements(aten.div.Tensor_mode, aten.div.Scalar_mode)
 def div_mode(x: Any, y: Any, *, rounding_mode: str | None = None) -> Any:
-    """x / y with torch's rounding modes."""
+    """x / y with torch's rounding modes, for what `floor_divide` takes."""
     if rounding_mode is None:
         return x / y
     by = _divisor(x, y)
@@ -114,31 +116,31 @@ def _rest(x: SecretTensor, y: Any, quotient: Any) -> SecretTensor:
 
 @implements(aten.remainder.Scalar, aten.remainder.Tensor)
 def remainder(x: Any, y: Any) -> SecretTensor:
-    """x - y floor(x / y): of the sign of the divisor; five rounds."""
+    """x - y floor(x / y): of the sign of the divisor; for what `floor_divide` takes, five rounds."""
     return _rest(x, y, _floor)
 
 
 @implements(aten.fmod.Scalar, aten.fmod.Tensor)
 def fmod(x: Any, y: Any) -> SecretTensor:
-    """x - y trunc(x / y): of the sign of x."""
+    """x - y trunc(x / y): of the sign of x; for what `floor_divide` takes."""
     return _rest(x, y, _truncated)
 
 
 @implements(aten.floor.default)
 def floor(x: SecretTensor) -> SecretTensor:
-    """The integer below; five rounds."""
+    """The integer below, for |x| < 2^62 steps; five rounds."""
     return _floor(x, Fraction(1), x.dtype) if x.dtype.is_floating_point else clone(x)
 
 
 @implements(aten.ceil.default)
 def ceil(x: SecretTensor) -> SecretTensor:
-    """The integer above; five rounds."""
+    """The integer above, as `floor`."""
     return neg(floor(neg(x)))
 
 
 @implements(aten.trunc.default)
 def trunc(x: SecretTensor) -> SecretTensor:
-    """The integer toward zero."""
+    """The integer toward zero, as `floor`."""
     return _truncated(x, Fraction(1), x.dtype) if x.dtype.is_floating_point else clone(x)
 
 

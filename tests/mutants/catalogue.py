@@ -15,6 +15,7 @@ COMPARISON = f"{PROTOCOLS}/test_comparison.py"
 DIVISION = f"{PROTOCOLS}/test_division.py"
 MASKING = f"{PROTOCOLS}/test_masking.py"
 EXACT = f"{PROTOCOLS}/test_exact.py"
+THRESHOLDS = "tests/ops/test_thresholds.py"
 STORE = f"{RUNTIME}/test_store.py"
 THREADS = f"{RUNTIME}/test_threads.py"
 SESSION = f"{RUNTIME}/test_session.py"
@@ -111,6 +112,11 @@ MUTANTS = [
         ("a step of Newton's too few", "STEPS = 3", "STEPS = 2", DIVISION),
         ("off-by-one shift", "max(60 - k, 0)", "max(61 - k, 0)", DIVISION),
     ),
+    Mutant("thresholds rounded one way", "pysmpc/ops/comparison.py", "limit = above if first else below", "limit = below", THRESHOLDS),
+    Mutant("equal to the step below", "pysmpc/ops/comparison.py", "torch.as_tensor(below != above)", "torch.as_tensor(below != below)", THRESHOLDS),
+    Mutant("NaN is in order", "pysmpc/ops/comparison.py", "torch.where(strange.isnan(), unordered, infinite)", "infinite", THRESHOLDS),
+    Mutant("a product that was rounded decides", "pysmpc/fixedpoint.py", "unsure.nonzero().tolist()", "()", THRESHOLDS),
+    Mutant("any threshold is taken", "pysmpc/fixedpoint.py", "if bool((steps.abs() >= LIMIT).any()):", "if False:", THRESHOLDS),
     *protocol(
         "exact",
         ("wrong sign", "corrected = suite.sub(", "corrected = suite.add(", EXACT),

@@ -235,7 +235,9 @@ def test_mixed_scales():
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30, complex(1, 2)])
 def test_what_the_ring_cannot_hold_is_refused(value):
     x = encrypted(PLAIN)
-    operations = [lambda: x + value, lambda: x * value, lambda: value - x, lambda: x > value]
+    operations = [lambda: x + value, lambda: x * value, lambda: value - x]
+    if value in (1e30, complex(1, 2)):  # beside infinities and NaN a comparison is torch's: test_thresholds.py
+        operations.append(lambda: x > value)
     for operation in operations:
         with pytest.raises((ValueError, TypeError)):
             operation()

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import operator
 
 import pytest
 import torch
@@ -135,6 +136,42 @@ def test_integers_and_booleans_are_exact(parties):
     x = sy.encrypt(values, parties)
     assert torch.equal(sy.decrypt(x * 3 - x), 2 * values)
     assert torch.equal(sy.decrypt(sy.encrypt(values > 0, parties)), values > 0)
+
+
+def test_thresholds_are_exact(workers, parties):
+    """Public numbers and tensors arrive as they are, and are no step of any scale."""
+    values = torch.tensor([0.0, 0.125, -0.125, 2.0])
+    beside = torch.tensor([1e-6, 0.125 + 2.0**-24, -float("inf"), float("nan")])
+    numbers = [1e-6, -1e-6, 0.125001, 0.125, float("inf"), -float("inf"), float("nan")]
+
+    def program(p):
+        x, whole = sy.encrypt(values, p), sy.encrypt(torch.tensor([(1 << 60) + 1, -3, 4, 5]), p)
+        product = x * sy.encrypt(torch.full((4,), 2.0**-16), p)
+        found = [fn(x, t) for fn in (operator.lt, operator.ge, operator.eq, operator.ne) for t in [*numbers, beside]]
+        found += [beside.double() > x, product > 2.0**-20, whole > float(1 << 60), whole <= 4.5, whole == 4.5]
+        found += [whole > torch.tensor([255, 3, 4, 200], dtype=torch.uint8), x.clamp(0.0, float("inf")) > 0]
+        return tuple(sy.decrypt(each) for each in found)
+
+    found = everywhere(parties, program)
+    exact = values.double()
+    expected = [fn(exact, t) for fn in (operator.lt, operator.ge, operator.eq, operator.ne) for t in [*numbers, beside]]
+    expected += [beside.double() > exact, exact > 0, torch.tensor([True, False, False, False])]
+    expected += [torch.tensor([False, True, True, False]), torch.zeros(4, dtype=torch.bool)]
+    expected += [torch.tensor([True, False, False, False]), exact > 0]
+    assert all(map(torch.equal, found, expected))
+    check_agreement(workers, parties)
+
+
+def test_thresholds_that_are_out_of_range(workers, parties):
+    """Refused here, and by every worker alike: the session goes on."""
+    x = sy.encrypt(torch.tensor([1.0, -1.0]), parties)
+    for t in (2.0**46, torch.tensor([0.0, -1e30])):
+        with pytest.raises(EncodingError, match="public value that a secret is compared with is out of range"):
+            torch.lt(x, t)
+    cubes = x * x * x
+    assert sy.decrypt(cubes < 2.0**40).all()  # beyond the scale that it has, and within its nominal one
+    assert sy.decrypt(x < 2.0**45).all()
+    check_agreement(workers, parties)
 
 
 def test_public_fixed_precision(parties):

@@ -153,6 +153,26 @@ def test_changed_settings_are_recorded_again(workers, parties):
     assert recordings(workers, parties) == [1, 1, 1]  # the old one is gone
 
 
+def test_a_changed_threshold_is_recorded_again(workers, parties):
+    """Of a mask that a loss makes; it is less than a step of the encoding, and decides all the same."""
+    below, above = 2.0**-17, -(2.0**-17)
+    threshold = below
+
+    def loss(out, target):
+        return ((out * 0 > threshold) * target).sum() + (out * 0).sum()
+
+    training = Training(parties, loss=loss)
+    totals = [sy.decrypt(y.sum()) for _, y in training.batches]
+    for threshold in (below, above):
+        repeated = []
+        for _ in range(7):
+            [again] = training.run(1)
+            repeated.append(again)
+            expected = 0.0 if threshold > 0 else float(totals[(training.turn - 1) % 2])
+            assert float(sy.decrypt(training.loss)) == pytest.approx(expected, abs=2.0**-10)
+        assert repeated[-1], training.step.reason
+
+
 def test_recordings_go_with_what_was_recorded(workers, parties):
     training = Training(parties)
     training.run(6)

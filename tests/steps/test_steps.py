@@ -179,6 +179,26 @@ def test_changed_numbers_are_followed(twins):
         assert step.repeats == (turn % 10 > (3 if turn < 10 else 2))
 
 
+@pytest.mark.parametrize("options", [{}, {"precision_fractional": 3}], ids=["binary", "decimal"])
+def test_changed_thresholds_are_followed(twins, options):
+    """By less than a step, too; between steps, beyond all, and beside a tensor of such."""
+    ours, theirs = twins(mlp(), batches(2, 6), **options)
+    threshold, beside = 1e-6, torch.tensor([0.0, 1e-6, float("inf")])
+
+    def kept(out, target):
+        near = (out > threshold) | (out < beside) | (out == threshold)
+        return (torch.where(near, out - target, target) ** 2).sum() / len(target)
+
+    step = sy.TrainStep(ours.model, ours.optimizer, kept)
+    for turn in range(33):
+        threshold = [1e-6, 2e-6, float("inf")][turn // 11]
+        loss = step(*ours.batches[turn % 2])
+        expected = loop(theirs.model, theirs.optimizer, kept, *theirs.batches[turn % 2])
+        assert torch.equal(loss.window().words(), expected.window().words())
+        assert_equal(ours, theirs)
+        assert step.repeats == (turn % 11 > (3 if turn < 11 else 2)), step.reason
+
+
 def test_a_parameter_that_was_written_to_is_followed(twins):
     ours, theirs = twins(mlp(), batches(2, 6))
     step = sy.TrainStep(ours.model, ours.optimizer, squares)
