@@ -23,8 +23,26 @@ from pysmpc.errors import ChannelError
 from pysmpc.prg import KeySet, fresh_key
 from pysmpc.protocols.suite import default
 from pysmpc.remote.messages import (
-    Batch, Bye, Call, Denied, Failed, Fetch, Found, Input, Kept, Load, Message, Open, Opened, Plain, Ready, Ref,
-    Refresh, Setup, Shelved, Up,
+    Batch,
+    Bye,
+    Call,
+    Denied,
+    Failed,
+    Fetch,
+    Found,
+    Input,
+    Kept,
+    Load,
+    Message,
+    Open,
+    Opened,
+    Plain,
+    Ready,
+    Ref,
+    Refresh,
+    Setup,
+    Shelved,
+    Up,
 )  # fmt: skip
 from pysmpc.runtime.tls import DRIVER, dial
 from pysmpc.runtime.wire import MESSAGE, PACKED, WORDS, Gather, framed, pack, poll, raw, tensor_frames, unpack
@@ -83,7 +101,17 @@ class Again(Exception):
 class Client:
     """One session.  states: what `run` has learned.  setups: what single workers are told instead."""
 
-    def __init__(self, workers, driver="scientist", holders=("alice", "bob"), session="", states=None, setups=None):
+    def __init__(
+        self,
+        workers,
+        driver="scientist",
+        holders=("alice", "bob"),
+        session="",
+        states=None,
+        setups=None,
+        patience=PATIENCE,
+    ):
+        self.patience = patience
         self.driver, self.holders, self.names = driver, list(holders), [*holders, PROVIDER]
         self.session = session or secrets.token_hex(16)
         self.keys = {name: fresh_key() for name in self.names}
@@ -168,7 +196,7 @@ class Client:
         self._until(lambda: all(self._over(name, number) for name, number in asked.items()))
         learned = False
         for name in numbers:
-            if name == PROVIDER and name not in self.failed and any(each in self.failed for each in asked):
+            if any(each in self.failed and _STANDS.search(self.failed[each].text) for each in asked):
                 self._until(lambda each=name: each in self.failed or each in self.gone, 1.0)
             stands = _STANDS.search(self.failed[name].text) if name in self.failed else None
             if stands and (name, place) not in self.states:
@@ -227,9 +255,9 @@ class Client:
     def _done(self, name, number):
         return self._acked.get(name, -1) >= number or name in self.failed or name in self.gone
 
-    def _until(self, done, patience=PATIENCE):
+    def _until(self, done, patience=None):
         self.flush()
-        end = time.monotonic() + patience
+        end = time.monotonic() + (patience or self.patience)
         while not done() and time.monotonic() < end:
             there = [self.streams[name] for name in self.names if name not in self.gone]
             if not there:

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from remotes import Office, Workers  # noqa: E402
+from remotes import Office, Workers
 
 ROWS, COLUMNS = 64, 4
 ALL = ("alice", "bob", "carol")
@@ -22,7 +23,8 @@ class Scene:
     """Workers, and alice's data.
 
     Of alice's data, who may open what depends on the driver: "scientist" nothing, "erin" numbers
-    of 64 rows, "dave" what she approves.  bob and carol let all of them open.
+    of 64 rows, "dave" what she approves.  bob lets all of them open, and carol
+    nobody what is hers.
     """
 
     def __init__(self, office, folder):
@@ -30,10 +32,11 @@ class Scene:
         self.folder = folder
         self.x = torch.from_numpy(generator.uniform(-1, 1, (ROWS, COLUMNS)).astype(np.float32))
         self.labels = torch.from_numpy(generator.integers(0, 10, ROWS))
-        self.holes = torch.where(torch.rand(ROWS, COLUMNS) < 0.3, 0.0, self.x)
+        self.flags = torch.from_numpy(generator.integers(0, 2, (ROWS, 1)).astype(np.float32))
+        self.zeros, self.none = torch.zeros(ROWS, COLUMNS), torch.zeros(ROWS, dtype=torch.int64)
         self.half = self.x[: ROWS // 2].clone()
         data = {}
-        for name in ("x", "labels", "holes", "half"):
+        for name in ("x", "labels", "flags", "zeros", "none", "half"):
             path = folder / f"{name}.npy"
             np.save(path, getattr(self, name).numpy())
             data[name] = {"path": str(path), "tags": [f"#{name}"]}
@@ -47,6 +50,7 @@ class Scene:
             "open": {"erin": {"min_items": 64}, "dave": {"approve": True}},
         }
         options["bob"] |= {"data": {"y": data["x"]}}
+        options["carol"] |= {"data": {"z": data["x"]}, "open": []}
         self.office, self.options = office, options
         self.workers = None
 
@@ -97,12 +101,17 @@ class Witness:
         return [(each.get("peer", ""), each.get("reason", "")) for each in found]
 
     def names(self, driver, *words):
-        """The log says that this driver was refused, and why."""
-        refused = [line for line in self.lines if not line["permitted"] and line["driver"] == driver]
-        reasons = [line["reason"] for line in refused] + [why for who, why in self.warnings if who == driver]
-        reasons = [why for why in reasons if "stands at" not in why]  # the client's question where they stand
+        """The log says that this driver was refused, and why (soon: a session may still be ending)."""
+        until = time.monotonic() + 3.0
+        while not (reasons := self._reasons(driver)) and time.monotonic() < until:
+            time.sleep(0.02)
         assert reasons, f"nothing in the log names {driver}"
         assert not words or any(word in reason for word in words for reason in reasons), reasons
+
+    def _reasons(self, driver):
+        refused = [line for line in self.lines if not line["permitted"] and line["driver"] == driver]
+        reasons = [line["reason"] for line in refused] + [why for who, why in self.warnings if who == driver]
+        return [why for why in reasons if "stands at" not in why]  # the client's question where they stand
 
 
 @pytest.fixture

@@ -60,27 +60,35 @@ def test_labels_by_one_hot(scene, witness):
         pytest.fail(f"read alice's labels {found} from which classes were refused")
 
 
-def test_zeros_by_a_division(scene, witness):
-    """0 / 0 is no number, x / 0 is infinite: what is said of one must not differ from what is said of the other."""
-    said = set()
-    zero = int((scene.holes == 0).any(1).nonzero()[0])
-    other = int((scene.holes != 0).all(1).nonzero()[0]) if bool((scene.holes != 0).all(1).any()) else None
-    if other is None:
-        pytest.skip("every row has a hole this time")
-    for row in (zero, other):
-        # 1e38 * 1e38 is infinite for what is not zero
-        steps = [index(row), ("scale", 1e38, 0.0), ("scale", 1e38, 0.0), ("scale", 0.0, 0.0)]
-        said.add(str(sorted(outcome(scene, data="holes", shape=[1, 4], steps=steps).items())))
-    if len(said) > 1:
-        pytest.fail(f"read whether row {other} has a zero: {said}")
+def test_flags_by_an_infinity(scene, witness):
+    """A factor of 1e76 makes infinity of 1 and leaves 0."""
+    found = []
+    for row in range(6):
+        steps = [index(row), ("scale", 1e38, 0.0), ("scale", 1e38, 0.0)]
+        found.append(float(fails(scene, data="flags", shape=[1, 1], steps=steps)))
+    if found == scene.flags[:6, 0].tolist() and len(set(found)) == 2:
+        pytest.fail(f"read alice's flags {found} from which rows were refused")
 
 
-def test_texts_carry_no_values(scene, witness):
-    """Errors of steps say what the driver sent, and nothing that was found."""
-    for steps in ([("one_hot", 1)], [("scale", 1e60, 0.0)], [("divide", 0.0)]):
-        data = "labels" if steps[0][0] == "one_hot" else "x"
-        shape = [64, 1] if data == "labels" else [64, 4]
-        for kind, text in outcome(scene, data=data, shape=shape, steps=steps).values():
-            if kind in ("ChannelError", "PeerLost"):
-                continue
-            pytest.fail(f"read from an error that depends on alice's values: {kind}: {text}")
+STEPS = [
+    ("none", "labels", [64, 1], [("one_hot", 1)]),
+    ("none", "labels", [64, 4], [("one_hot", 4)]),
+    ("zeros", "x", [64, 4], [("scale", 1e38, 0.0), ("scale", 1e38, 0.0)]),
+    ("zeros", "x", [64, 4], [("divide", 0.0)]),
+    ("zeros", "x", [64, 4], [("divide", 1e-30)]),
+    ("zeros", "x", [64, 4], [("scale", 1e20, 0.0), ("long",)]),
+]
+
+
+@pytest.mark.parametrize(
+    ("nothing", "data", "shape", "steps"), STEPS, ids=lambda each: str(each) if isinstance(each, str) else ""
+)
+def test_errors_are_those_of_other_values(scene, witness, nothing, data, shape, steps):
+    """What a driver is told of alice's values is what it is told of zeros."""
+    said = []
+    for name in (nothing, data):
+        digits = 0 if steps[-1] == ("long",) else 16
+        found = outcome(scene, data=name, shape=shape, steps=steps, digits=digits)
+        said.append({who: text.replace(name, "DATA") for who, (kind, text) in found.items() if "Channel" not in kind})
+    if said[0] != said[1] and {*said[0]} | {*said[1]}:
+        pytest.fail(f"read that the values are not all zero: {said[1]}, and of zeros {said[0]}")

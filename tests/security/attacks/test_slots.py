@@ -3,8 +3,9 @@
 import pytest
 import torch
 from client import PROVIDER, call, combined, load, plain, ref, run
-from pysmpc.remote.messages import Drop, Keep, Recall, Record, Recorded, Ref, Repeat, Restore, Seq, Shelve, Slot
 from verdicts import closed, unread
+
+from pysmpc.remote.messages import Drop, Keep, Recall, Record, Recorded, Ref, Repeat, Restore, Seq, Shelve, Slot
 
 SHAPE = [64, 4]
 X = load(0, "x", SHAPE)
