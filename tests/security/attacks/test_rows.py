@@ -76,7 +76,7 @@ def test_an_element_and_a_mean(scene, witness):
         call("mean.default", HERS, out=6),
         call("add.Tensor", ref(0, [], 28, []), ref(6, []), out=5),
     ]
-    attacked(scene, witness, operations, "x[7, 0] + mean(x)", scene.x[7, 0] + scene.x.mean())
+    attacked(scene, witness, operations, "x[7, 0] + mean(x)", scene.x[7, 0] + scene.x.mean(), factor=64.0)
 
 
 def test_an_element_to_which_the_rest_is_added_and_taken(scene, witness):
