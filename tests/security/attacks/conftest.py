@@ -94,24 +94,24 @@ class Witness:
         """alice's lines of the log of openings."""
         return self._scene.log[self._before :]
 
-    @property
-    def warnings(self):
-        """Reasons that workers gave in their logs, with the driver that they name."""
-        found = (vars(record) for record in self._caplog.records if record.levelno >= logging.WARNING)
-        return [(each.get("peer", ""), each.get("reason", "")) for each in found]
-
     def names(self, driver, *words):
         """The log says that this driver was refused, and why (soon: a session may still be ending)."""
         until = time.monotonic() + 3.0
-        while not (reasons := self._reasons(driver)) and time.monotonic() < until:
+        while not (reasons := self._reasons(driver, words)) and time.monotonic() < until:
             time.sleep(0.02)
         assert reasons, f"nothing in the log names {driver}"
         assert not words or any(word in reason for word in words for reason in reasons), reasons
 
-    def _reasons(self, driver):
-        refused = [line for line in self.lines if not line["permitted"] and line["driver"] == driver]
-        reasons = [line["reason"] for line in refused] + [why for who, why in self.warnings if who == driver]
-        return [why for why in reasons if "stands at" not in why]  # the client's question where they stand
+    def _reasons(self, driver, words):
+        """Why this driver was refused: openings, sessions that failed, connections that ended with one of the words."""
+        reasons = [line["reason"] for line in self.lines if not line["permitted"] and line["driver"] == driver]
+        for record in self._caplog.records:
+            why = getattr(record, "reason", "")
+            asked = "stands at" in why  # the client's question where a program stands
+            told = record.levelno >= logging.WARNING or any(word in why for word in words)
+            if getattr(record, "peer", "") == driver and told and not asked:
+                reasons.append(why)
+        return reasons
 
 
 @pytest.fixture

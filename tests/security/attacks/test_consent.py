@@ -220,7 +220,7 @@ def test_an_opening_under_a_number_that_was_used(scene, witness):
     for answers in run(scene.workers, attack):
         shares = [each for each in answers.values() if isinstance(each, torch.Tensor)]
         assert len(shares) <= 1, "a share was given for a number that was used"
-    witness.names("scientist")
+    witness.names("scientist", "sent operation")
 
 
 def test_two_sessions_of_one_name(scene, witness):
