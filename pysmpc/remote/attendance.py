@@ -64,6 +64,7 @@ from pysmpc.runtime.control import Cancel, Control
 from pysmpc.runtime.tls import Tls
 from pysmpc.runtime.wire import MESSAGE, PACKED, WORDS, Gather, Stream, tensor_frames, unpack
 from pysmpc.shares import dense_strides
+from pysmpc.tensor import Cell
 
 log = logging.getLogger("pysmpc.worker")
 
@@ -304,7 +305,7 @@ class Attendance:
             there.session, self.driver, there.owners, there.notaries, self._values, self._came, there.confirmed
         )
         shelf = self.worker.shelf if config.role == "holder" else None
-        self._shelving = Shelving(shelf, self.driver, setup.holders, self._replay)
+        self._shelving = Shelving(shelf, self.driver, setup.holders, self._replay, there.transcript)
         self._control.post(Ready())
         log.info("session", extra={"peer": self.driver, "holders": setup.holders, "provider": setup.provider})
 
@@ -425,7 +426,7 @@ class Attendance:
 
     def _items(self, operation: Load | Fetch, buffers: Iterator[torch.Tensor]) -> Items:
         assert self._replay is not None
-        steps = [[decode(value, self._replay.cell, buffers) for value in step] for step in operation.steps]
+        steps = [[decode(value, _no_secret, buffers) for value in step] for step in operation.steps]
         found = self.worker.data.items(operation.data, steps)
         if list(found.values.shape) != operation.shape:
             raise RemoteError(
@@ -462,6 +463,10 @@ class Attendance:
             "sent_bytes": sent,
             "received_bytes": received,
         }
+
+
+def _no_secret(slot: int) -> Cell:
+    raise RemoteError("what is done to data before they are shared takes public arguments, no secret")
 
 
 class _Coming(NamedTuple):

@@ -223,6 +223,11 @@ class Replay:
         out = SecretTensor.of(share, session, unit, dtype_of(operation.dtype))
         self.keep(operation.slot, out.cell, origin)
 
+    def told(self, words: torch.Tensor) -> list[torch.Tensor]:
+        """Public words of this holder's go to the others; theirs."""
+        channel: Any = self.session.party.channel
+        return list(channel.tell("consent", [words]))
+
     def restore(self, operation: Restore, take: Callable[[str, Slot], tuple[torch.Tensor, Origin]] | None) -> None:
         """Shares of a checkpoint go to slots.  take: None where there are none, at the provider."""
         self._count += 1

@@ -24,6 +24,7 @@ from pysmpc.remote.replay import Replay
 from pysmpc.remote.rows import Rows
 from pysmpc.runtime import checkpoint
 from pysmpc.runtime.certificates import check_name
+from pysmpc.runtime.transcript import Transcript
 from pysmpc.tensor import SecretTensor
 
 log = logging.getLogger("pysmpc.worker")
@@ -43,10 +44,20 @@ def check_run(run: str) -> str:
 
 
 class Part:
-    """One checkpoint's shares at this worker, read and checked, on their way to slots."""
+    """One checkpoint's shares at this worker, read and checked, on their way to slots.
 
-    def __init__(self, values: Mapping[str, Any], origins: Sequence[Origin], words: Mapping[str, torch.Tensor]) -> None:
+    transcript: the digest of that of the session in which they were saved.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        origins: Sequence[Origin],
+        transcript: bytes,
+        words: Mapping[str, torch.Tensor],
+    ) -> None:
         self._values = values
+        self.transcript = transcript
         self._origins = origins
         self._words = words
 
@@ -102,9 +113,13 @@ class Shelf:
         name: str,
         digest: str,
         holders: Sequence[str],
+        transcript: bytes,
         values: Iterable[tuple[str, SecretTensor, Origin]],
     ) -> None:
-        """Keep this worker's shares of values.  CheckpointError where the disk does not take them."""
+        """Keep this worker's shares of values.  CheckpointError where the disk does not take them.
+
+        transcript: the digest of the session's, which tells what was saved in this from any other checkpoint.
+        """
         place = self._place(driver, run)
         words: dict[str, torch.Tensor] = {}
         facts: dict[str, Any] = {}
@@ -118,7 +133,10 @@ class Shelf:
                 origins.append(said)
             where = origins.index(said)
             facts[key] = [list(share.shape), share.scale, unit.base, unit.digits, NAMES[value.dtype], where]
-        whole = {"driver": driver, "holders": list(holders), "digest": digest, "values": facts, "origins": origins}
+        whole = {
+            "driver": driver, "holders": list(holders), "digest": digest, "transcript": transcript.hex(),
+            "values": facts, "origins": origins,
+        }  # fmt: skip
         try:
             checkpoint.write(place, _id(name), self._me, whole, words)
         except CheckpointError as error:
@@ -144,7 +162,13 @@ class Shelf:
             Origin(frozenset(each["owners"]), Rows(math.inf if least is None else least))
             for each, least in zip(facts["origins"], rows, strict=True)
         ]
-        return Part(facts["values"], origins, {key: each.reshape(1, -1) for key, each in words.items()})
+        if "transcript" not in facts:
+            raise CheckpointError(
+                f"{self._me}'s part of checkpoint {name} is of a version of this package that did not note which program "
+                "it is of; train anew, and save that"
+            )
+        told = bytes.fromhex(facts["transcript"])
+        return Part(facts["values"], origins, told, {key: each.reshape(1, -1) for key, each in words.items()})
 
     def _shown(self, error: CheckpointError) -> CheckpointError:
         """For the driver: where this worker's folders are is not its business."""
@@ -154,8 +178,11 @@ class Shelf:
 class Shelving:
     """The checkpoints of one session at one worker.  shelf: None at the provider, who has no shares."""
 
-    def __init__(self, shelf: Shelf | None, driver: str, holders: Sequence[str], replay: Replay) -> None:
+    def __init__(
+        self, shelf: Shelf | None, driver: str, holders: Sequence[str], replay: Replay, transcript: Transcript
+    ) -> None:
         self._shelf = shelf
+        self._transcript = transcript
         self._driver = driver
         self._holders = holders
         self._replay = replay
@@ -176,14 +203,21 @@ class Shelving:
         if isinstance(operation, Recall):
             self._part = self._shelf.read(*facts)
         else:
-            self._shelf.write(*facts, values)
+            self._shelf.write(*facts, self._transcript.digest, values)
         return True
 
     def restore(self, operation: Restore) -> None:
-        """What was recalled goes to slots."""
+        """What was recalled goes to slots, if all holders saved it in one batch of operations of one session.
+
+        They tell each other the digest of that batch, beside what they are told now: one round, that is not counted.
+        """
         part, self._part = self._part, None
         if self._shelf is not None and part is None and operation.values:
             raise ChannelError("no checkpoint was recalled")
+        if part is not None:
+            mine = torch.frombuffer(bytearray(part.transcript), dtype=torch.int64)
+            if any(not torch.equal(theirs, mine) for theirs in self._replay.told(mine)):
+                raise ChannelError("the holders' parts of this checkpoint are of different programs: train anew")
         self._replay.restore(operation, part.take if part else None)
 
 

@@ -139,6 +139,10 @@ class Linked(_Counting):
             self.observer(cause, [message], [rows])
         return rows
 
+    def tell(self, cause: str, parts: Sequence[torch.Tensor]) -> Iterable[torch.Tensor]:
+        """Send public words to every other holder: theirs.  Not counted, as no driver knows whether it happens."""
+        return self._theirs(cause, parts)
+
     def _theirs(self, cause: str, parts: Sequence[torch.Tensor]) -> Iterable[torch.Tensor]:
         """What the others send in return for a message of the same kind."""
         count = sum(part.numel() for part in parts)

@@ -3,9 +3,14 @@
 Starts from tests/remote/corpus, and keeps there what reached more code.  A crash, a
 hang of 20 s, an error that is not one of a connection, or more than 1 GB of memory is
 printed with the input, and the exit status is 1.
+
+The target `lies` is no parser: whole programs of a driver who lies (tests/support/liars.py), told to workers over
+TLS.  A share that they release, and that an owner or another program at another party forbids, is printed with the
+program.
 """
 
 import argparse
+import logging
 import os
 import subprocess
 import sys
@@ -20,7 +25,8 @@ CORPUS = Path(__file__).parent / "corpus"
 MEMORY = 1024  # MB
 NOTES = 256
 SMALL = 60_000  # bytes of one target's corpus that is kept
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
+LIES = "lies"
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support"), str(ROOT / "tests" / "security" / "attacks")]
 
 
 def load(name):
@@ -92,6 +98,17 @@ def fuzz(name, seconds):
         return True
 
 
+def lie(seconds):
+    """Whether no share was released that must not be."""
+    import liars
+
+    logging.disable(logging.CRITICAL)  # workers say of each refusal why
+    try:
+        return not liars.fuzz(seconds)[-1]
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 def main():
     parser = argparse.ArgumentParser(description="Fuzz the parsers of what peers send.")
     parser.add_argument("--seconds", type=int, default=600, help="in all")
@@ -99,8 +116,9 @@ def main():
     arguments = parser.parse_args()
     import parsers
 
-    names = arguments.target or list(parsers.TARGETS)
-    found = [name for name in names if not fuzz(name, max(arguments.seconds // len(names), 1))]
+    names = arguments.target or [*parsers.TARGETS, LIES]
+    share = max(arguments.seconds // len(names), 1)
+    found = [name for name in names if not (lie(share) if name == LIES else fuzz(name, share))]
     return 1 if found else 0
 
 

@@ -14,7 +14,7 @@ from remotes import Workers
 
 import pysmpc as sy
 from pysmpc.errors import ChannelError
-from pysmpc.remote import attendance, messages
+from pysmpc.remote import attendance, messages, policy
 from pysmpc.remote.messages import Batch, Call, Seq
 from pysmpc.runtime import control, tls
 from pysmpc.runtime.wire import MESSAGE, framed, pack
@@ -80,6 +80,59 @@ def test_fuzzing_runs(tmp_path):
     fuzz.CORPUS = tmp_path
     assert fuzz.fuzz("rounds", 1)
     assert fuzz.load("rounds")
+
+
+# --- programs of a driver who lies ---------------------------------------------------
+
+
+@pytest.fixture
+def liars(monkeypatch):
+    """The fuzzer of programs, which speaks as the attacks of tests/security/attacks do."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "security" / "attacks"))
+    return importlib.import_module("liars")
+
+
+@pytest.mark.slow
+def test_programs_that_lie(liars):
+    """Some shares are released and some refused, and none that the model forbids."""
+    count, released, refused, wrong = liars.fuzz(20)
+    assert not wrong
+    assert count > 20
+    assert released > 20
+    assert refused > 20
+
+
+@pytest.mark.slow
+def test_a_share_that_must_not_be_released_would_be_seen(liars, monkeypatch):
+    """Workers that ask nobody's rule are found out."""
+    monkeypatch.setattr(policy.Openings, "open", lambda *facts, **more: None)
+    assert liars.fuzz(60, most=60)[-1]
+
+
+def test_the_model_of_owners(liars):
+    """It knows a value under two names, and what a recorded step makes of other arguments."""
+    model, own = liars.Model(), frozenset(["scientist"])
+    for operation in (liars.Own(0), liars.Own(1), liars.load(2, "data", [4])):
+        model.run(operation)
+    model.run(liars.call("detach.default", liars.window(0), out=3))
+    assert model.owners(3) == own
+    model.run(liars.call("copy_.default", liars.window(0), liars.window(2)))
+    assert model.owners(3) == own | {"alice"}
+    for operation in (
+        messages.Record(step=1, inputs=[liars.window(1)], slots=[4], states=[], check=-1),
+        liars.call("mul.Tensor", liars.window(4), 2.0, out=5),
+        messages.Recorded(result=liars.window(5), out=6, keep=True),
+        messages.Repeat(step=1, inputs=[liars.window(2)], out=7),
+    ):
+        model.run(operation)
+    assert model.owners(6) == own
+    assert model.owners(7) == {"alice"}
+    names = ["alice", "bob", "crypto_provider"]
+    program = [liars.Own(0), messages.Open(ref=liars.window(0), state=[])]
+    told = dict.fromkeys(names, program)
+    assert not liars.forbidden(told, "bob", 1, {"alice": False, "bob": True})
+    told["alice"] = [liars.Own(1), program[1]]
+    assert liars.forbidden(told, "bob", 1, {"alice": True, "bob": True}) == "alice had been told another program"
 
 
 # --- memory that a peer could ask for -----------------------------------------------

@@ -284,9 +284,7 @@ OPERATIONS = [
     Call("aten.cat.default", [Seq([REF, REF]), 0], {}, [6]),
     Call("aten._to_copy.default", [REF], {"dtype": Dtype("float64")}, [7]),
     Call("aten.relu.default", [REF], {}, [8]),
-    Call(
-        "aten.add.Tensor", [REF, messages.Fixed(Plain("int64", [4], [4], bytes(32)), 16, 2, 16, "float32")], {}, [9]
-    ),
+    Call("aten.add.Tensor", [REF, messages.Fixed(Plain("int64", [4], [4], bytes(32)), 16, 2, 16, "float32")], {}, [9]),
     Call("aten.add.Tensor", [REF, Plain("float32", [4], [4], None, arguments.digest_of(torch.zeros(4)))], {}, [10]),
     Load("default", 11, [4], 16, 2, 16, "float32", "bob", "x", [["rows", Plain("int64", [1], [1], bytes(8))]]),
     Input("default", 12, [4], 16, 2, 16, "float32"),
