@@ -7,11 +7,13 @@ autograd, as they ran at the driver.  Every value knows whose data went into it.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import msgspec
 import torch
 
 import pysmpc.ops  # noqa: F401  (fills the table of operations)
@@ -24,6 +26,7 @@ from pysmpc.protocols.interfaces import Dealer
 from pysmpc.protocols.short import short
 from pysmpc.protocols.suite import authenticated_default, default, suites
 from pysmpc.remote.arguments import decode, dtype_of, leaves, results, window
+from pysmpc.remote.held import Held
 from pysmpc.remote.messages import (
     Call,
     Drop,
@@ -85,6 +88,7 @@ class Replay:
     owners: the dealers of everybody who may share.  notaries: their keys for authenticated
     inputs.  values(load): the encoded items of an owner's data, called where they are.
     came(slot): told of a result while the step that it comes of is still being done.
+    held: counts the memory of values.  digest: of all operations so far.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class Replay:
         notaries: Mapping[str, KeySet],
         values: Callable[[Load], tuple[Any, Origin]],
         came: Callable[[int], None] = lambda slot: None,
+        held: Held | None = None,
     ) -> None:
         self.session = session
         self._driver = driver
@@ -104,8 +109,10 @@ class Replay:
         self.came = came
         self._cells: dict[int, Cell] = {}
         self._origins: dict[int, Origin] = {}
-        self._written: dict[int, int] = {}  # how many operations there were when a slot was last written
+        self._written: dict[int, tuple[int, bytes]] = {}  # where the program was when a slot was last written
         self._count = 0
+        self.digest = bytes(32)
+        self.held = held
         self._steps = Steps(self)
 
     def cell(self, slot: int) -> Cell:
@@ -124,8 +131,10 @@ class Replay:
             raise ChannelError(f"the value in slot {cell.slot} cannot be in slot {slot}, too")
         self._cells[slot] = cell
         self._origins[slot] = origin
-        self._written[slot] = self._count
+        self._written[slot] = self._count, self.digest
         cell.slot = slot
+        if self.held is not None:
+            self.held.add(slot, cell)
 
     def origin(self, ref: Ref) -> Origin:
         """Whose data a value was computed from."""
@@ -139,14 +148,14 @@ class Replay:
     def wrote(self, slot: int, origin: Origin) -> None:
         """A value in a slot is another now."""
         self._origins[slot] = origin
-        self._written[slot] = self._count
+        self._written[slot] = self._count, self.digest
 
     def close(self) -> None:
         """The session is over."""
         self._steps.close()
 
-    def version(self, ref: Ref) -> int:
-        """Tells a value from others that were in its slot, or will be."""
+    def version(self, ref: Ref) -> tuple[int, bytes]:
+        """Tells a value from others that were in its slot, or will be: operations so far and their digest, then."""
         return self._written[ref.slot]
 
     def __len__(self) -> int:
@@ -171,9 +180,14 @@ class Replay:
 
     # --- operations ---
 
+    def _chain(self, operation: Operation) -> None:
+        """Take an operation into the digest of the program."""
+        self.digest = hashlib.sha256(self.digest + msgspec.msgpack.encode(operation)).digest()
+
     def run(self, operation: Operation, buffers: Iterator[torch.Tensor]) -> None:
         """One operation; `open` and fetches are the worker's business."""
         self._count += 1
+        self._chain(operation)
         self._steps.about(operation)
         if isinstance(operation, Call):
             self._call(operation, buffers)
@@ -181,6 +195,8 @@ class Replay:
             for slot in operation.slots:
                 self.cell(slot)
                 del self._cells[slot], self._origins[slot], self._written[slot]
+                if self.held is not None:
+                    self.held.drop(slot)
         elif isinstance(operation, Input):
             self._input(operation)
         elif isinstance(operation, Load):
@@ -246,6 +262,7 @@ class Replay:
     def restore(self, operation: Restore, take: Callable[[str, Slot], tuple[torch.Tensor, Origin]] | None) -> None:
         """Shares of a checkpoint go to slots.  take: None where there are none, at the provider."""
         self._count += 1
+        self._chain(operation)
         self._steps.about(operation)
         session = self._under(operation.suite)
         for key, slot in operation.values.items():
@@ -262,6 +279,7 @@ class Replay:
         Its shares, counted as a round; under codes the value under a mask that the driver knows, or the
         mask alone where a holder does not permit it.
         """
+        self._chain(operation)
         self._steps.about(operation)
         if (state := state_of(self.session)) != operation.state:
             raise RemoteError(f"this party's program stands at {state}, the driver's at {operation.state}")

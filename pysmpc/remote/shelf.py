@@ -17,6 +17,7 @@ import torch
 
 from pysmpc.errors import ChannelError, CheckpointError, ConfigurationError
 from pysmpc.remote.arguments import NAMES, window
+from pysmpc.remote.disk import Disk
 from pysmpc.remote.messages import Keep, Recall, Restore, Slot
 from pysmpc.remote.replay import Origin, Replay
 from pysmpc.runtime import checkpoint
@@ -57,10 +58,14 @@ class Part:
 
 
 class Shelf:
-    """The folder that a worker's configuration gives to checkpoints; none where it is ''."""
+    """The folder that a worker's configuration gives to checkpoints; none where it is ''.
 
-    def __init__(self, me: str, folder: str) -> None:
+    limit: bytes that one driver's checkpoints may take, if it is not 0.
+    """
+
+    def __init__(self, me: str, folder: str, limit: int = 0) -> None:
         self._me = me
+        self._disk = Disk(me, limit)
         self._root = Path(folder) if folder else None
         if self._root is not None:
             self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -119,7 +124,8 @@ class Shelf:
         ]
         whole = {"driver": driver, "holders": list(holders), "digest": digest, "values": facts, "origins": told}
         try:
-            checkpoint.write(place, _id(name), self._me, whole, words)
+            with self._disk.room(driver, place.parent, words.values()):
+                checkpoint.write(place, _id(name), self._me, whole, words)
         except CheckpointError as error:
             raise self._shown(error) from error
 
