@@ -22,9 +22,12 @@ import torch
 from pysmpc.errors import ChannelError, CheckpointError, OpenNotPermittedError, PysmpcError, RefusedError, RemoteError
 from pysmpc.federated.errors import GetNotPermittedError, ObjectNotFoundError
 from pysmpc.fixedpoint import INTEGER, Precision, encode
+from pysmpc.remote.approvals import Requests
 from pysmpc.remote.arguments import buffers_of, decode, digest_of, dtype_of, size_of
 from pysmpc.remote.config import WorkerConfig
 from pysmpc.remote.data import Items, Store
+from pysmpc.remote.held import Held, too_much
+from pysmpc.remote.history import History, Lineage
 from pysmpc.remote.messages import (
     WITHHELD,
     Ack,
@@ -55,7 +58,7 @@ from pysmpc.remote.messages import (
     Shelved,
 )  # fmt: skip
 from pysmpc.remote.origins import Origin
-from pysmpc.remote.policy import Openings, request_id
+from pysmpc.remote.policy import Openings
 from pysmpc.remote.replay import Replay
 from pysmpc.remote.rows import loaded
 from pysmpc.remote.shelf import Shelf, Shelving
@@ -123,6 +126,12 @@ class Attendance:
         self._engagement: establish.Engagement | None = None
         self._replay: Replay | None = None
         self._shelving: Shelving | None = None
+        self._requests = Requests(self.driver)
+        self._history: History | None = None  # kept where the owner wants to be asked
+        self._held: Held | None = None
+        self._expelled = False
+        self._announced_bytes = self._used_bytes = 0  # of tensors that come after operations
+        self._started = time.monotonic()
         self._clock: int | None = None  # of the session's thread: the time that it computed
         self._last = True  # whether the operation that is being done is the last of its batch
         self.done = -1
@@ -153,6 +162,11 @@ class Attendance:
         self._control.end()
 
     def _beat(self) -> Beat:
+        limit = self.worker.config.limits.time
+        if limit and self._setup is not None and time.monotonic() - self._started > limit:
+            self._expel(
+                f"{self.worker.config.name} lets a session last {limit} (limits.time in its file), and this one is over"
+            )
         engagement, moved = self._engagement, self.done + self._stream.received
         if engagement is not None:
             moved += sum(engagement.traffic)
@@ -160,7 +174,19 @@ class Attendance:
             moved += _computed(self._clock)
         return Beat(self.done, moved & 0x7FFFFFFFFFFFFFFF)
 
+    def _expel(self, reason: str) -> None:
+        """End the session, and say why; from the thread of the connection."""
+        if not self._cancel.is_set():
+            self._expelled = True
+            self._coming.clear()
+            log.warning("session failed", extra={"peer": self.driver, "reason": reason})
+            self._control.post(Failed(self.done + 1, "RemoteError", reason))
+            self._cancel.set()
+            self._queue.put(None)
+
     def _on_frame(self, kind: int, body: memoryview) -> None:
+        if self._expelled and kind != MESSAGE:
+            return  # what was under way when the session ended; it will leave once it has heard why
         if self._coming and kind != WORDS:
             raise ChannelError(f"{self.driver} left a tensor unfinished")
         if kind == MESSAGE:
@@ -190,6 +216,7 @@ class Attendance:
             if self._setup is not None:
                 raise ChannelError("one session for each connection")
             self._setup = message
+            self._started = time.monotonic()
             self._runner = threading.Thread(target=self._run, name=f"session of {self.driver}", daemon=True)
             self._runner.start()
 
@@ -210,9 +237,15 @@ class Attendance:
         for place, operation in enumerate(batch.operations):
             self._received += 1
             due = Due(self._received, operation, [], b"" if place else told, opens, place == last)
-            self._coming.append((due, list(self._announced(operation))))
+            parts = list(self._announced(operation))
+            self._coming.append((due, parts))
+            self._announced_bytes += sum(each.gather.left for each in parts)
         if self._received - self.done > BACKLOG:
             raise ChannelError(f"{self.driver} does not wait for its operations to be done")
+        config, coming = self.worker.config, self._announced_bytes - self._used_bytes
+        if reason := too_much(self.driver, config.name, config.limits, coming):
+            self._expel(reason)
+            return
         self._deliver()
 
     def _announced(self, operation: Operation) -> Iterator[_Coming]:
@@ -269,8 +302,10 @@ class Attendance:
             if self._replay is not None:
                 self._replay.close()
             self._replay = self._engagement = self._shelving = self._clock = None
+            self._history = self._held = None
             if self._setup is not None:
                 self.worker.meeting.forget(self._setup.session)
+            self.worker.openings.end(self._requests)
 
     def _engage(self) -> None:
         setup, config = self._setup, self.worker.config
@@ -301,8 +336,19 @@ class Attendance:
             self._cancel.is_set,
         )
         there = self._engagement
+        self._held = Held(config.name, config.limits)
+        if self.worker.openings.asks(self.driver):
+            self._history = History(self.driver)
         self._replay = Replay(
-            there.session, self.driver, there.owners, there.notaries, self._values, self._came, there.confirmed
+            there.session,
+            self.driver,
+            there.owners,
+            there.notaries,
+            self._values,
+            self._came,
+            there.confirmed,
+            there.transcript,
+            self._held,
         )
         shelf = self.worker.shelf if config.role == "holder" else None
         self._shelving = Shelving(shelf, self.driver, setup.holders, self._replay, there.transcript)
@@ -312,6 +358,7 @@ class Attendance:
     def _do(self, due: Due) -> None:
         assert self._replay is not None
         assert self._engagement is not None
+        assert self._held is not None
         number, operation, buffers = due.number, due.operation, due.buffers
         if due.told:
             self._engagement.transcript.follow(due.told)
@@ -319,6 +366,9 @@ class Attendance:
                 self._engagement.confirm()
         self._last = due.last
         given = iter(buffers)
+        self._held.before(operation)
+        if self._history is not None:
+            self._history.note(operation, buffers)
         if isinstance(operation, Open):
             if number != self._opened:
                 self._open(number, operation)
@@ -335,6 +385,7 @@ class Attendance:
             self._buffers = given
             self._replay.run(operation, given)
         self.done = number
+        self._used_bytes += sum(x.nbytes for x in buffers)
         if number % ACK_EVERY == ACK_EVERY - 1 or buffers or (not self._ahead and self._queue.empty()):
             self._control.post(Ack(number))
 
@@ -351,6 +402,8 @@ class Attendance:
             return
         number, operation = self._ahead.number, self._ahead.operation
         if isinstance(operation, Open) and operation.ref.slot == slot:
+            assert self._held is not None
+            self._held.before(operation)
             self._opened = number
             self._open(number, operation)
 
@@ -363,7 +416,11 @@ class Attendance:
             refusal = self._refusal(operation)
             return not refusal
 
-        words, refused = self._replay.shares(operation, permits)
+        try:
+            words, refused = self._replay.shares(operation, permits)
+        except ChannelError as error:
+            log.warning("not opened", extra={"peer": self.driver, "reason": f"not all parties agreed: {error}"})
+            raise
         if not words.shape[0]:
             return
         if refusal:
@@ -382,7 +439,10 @@ class Attendance:
         if self.worker.config.role != "holder":
             return ""
         origin = self._replay.origin(operation.ref)
-        request = request_id(self._setup.session, self.driver, self._replay.version(operation.ref), operation.ref)
+        lineage = self._history.of(operation.ref.slot) if self._history is not None else Lineage()
+        request = self._requests.request(
+            operation.ref, self._replay.version(operation.ref), origin.owners, origin.rows.least, lineage
+        )
         try:
             self.worker.openings.open(self.driver, origin.owners, origin.rows.least, tuple(operation.ref.size), request)
         except OpenNotPermittedError as error:
@@ -459,6 +519,7 @@ class Attendance:
             "operations": self.done + 1,
             "values": len(replay),
             "share_bytes": replay.bytes(),
+            "seconds": round(time.monotonic() - self._started),
             "rounds": engagement.session.stats.rounds,
             "sent_bytes": sent,
             "received_bytes": received,

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import logging
 import signal
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pysmpc.errors import ConfigurationError, PysmpcError
+from pysmpc.remote.units import Duration
+
+if TYPE_CHECKING:
+    from pysmpc.remote.approvals import Decision, Request
 
 VERBS = ("worker", "certs", "status", "approve")
 _STANDARD = frozenset(vars(logging.makeLogRecord({})))
@@ -52,10 +59,19 @@ def add_arguments(verbs: Any) -> None:
     status.add_argument("--config", type=Path, required=True, metavar="FILE")
     status.add_argument("--json", action="store_true")
 
-    about = "List the openings that wait for this worker's approval, or approve some."
+    about = "List the openings that wait for this worker's approval, or decide about some."
     approve = verbs.add_parser("approve", help=about, description=about)
-    approve.add_argument("requests", nargs="*", metavar="REQUEST")
+    approve.add_argument("requests", nargs="*", metavar="REQUEST", help="as the list names them (default: list)")
     approve.add_argument("--config", type=Path, required=True, metavar="FILE")
+    how = approve.add_mutually_exclusive_group()
+    how.add_argument("--once", action="store_true", help="this value may be opened once (default)")
+    how.add_argument(
+        "--for",
+        dest="duration",
+        metavar="TIME",
+        help="for so long (90m, 1h, 2d), and in this session, also what the same operations make of other rows",
+    )
+    how.add_argument("--deny", action="store_true", help="this value may not be opened; takes back an approval, too")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -125,6 +141,7 @@ def _worker(arguments: argparse.Namespace) -> int:
         worker = Worker(config)
         worker.close()
         print(f"{config.name}: certificate, key, authority, {len(worker.data)} data, rules and address are in order")
+        print(_limits(config.limits.shown(), worker.openings.numbers_today()))
         return 0
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines())
@@ -188,7 +205,8 @@ def summary(report: dict[str, Any]) -> str:
         return f"{report['name']}: {report['error']}"
     lines = [
         f"{report['name']} ({report['role']}): up {report['seconds']} s, {report['memory'] / 1e6:.0f} MB, "
-        f"{report['data']} data, {report['openings']} openings, {report['refused']} refused"
+        f"{report['data']} data, {report['openings']} openings, {report['refused']} refused",
+        _limits(report["limits"], report["numbers_today"]),
     ]
     for each in report["sessions"]:
         lines.append(
@@ -199,17 +217,62 @@ def summary(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _limits(limits: dict[str, str], today: dict[str, int]) -> str:
+    """What a driver may use, and what drivers used today."""
+    used = ", ".join(f"{driver} {count}" for driver, count in sorted(today.items())) or "none"
+    what = ", ".join(f"{name} {limit}" for name, limit in limits.items())
+    return f"  limits: {what}\n  numbers opened today (UTC): {used}"
+
+
 def _approve(arguments: argparse.Namespace) -> int:
-    from pysmpc.remote import policy
+    from pysmpc.remote import approvals
     from pysmpc.remote.config import WorkerConfig, load
 
     config = load(arguments.config, WorkerConfig)
     if not config.state:
         raise ConfigurationError(f"{arguments.config} names no `state` folder, so nothing can wait for approval")
     if not arguments.requests:
-        print("\n".join(policy.waiting(config.state)) or "nothing waits for approval")
+        if arguments.deny or arguments.once or arguments.duration:
+            raise ConfigurationError("name the requests that this is about; without options they are listed")
+        print(_listed(approvals.waiting(config.state), approvals.granted(config.state), arguments.config))
         return 0
-    unknown = [request for request in arguments.requests if not policy.approve(config.state, request)]
+    try:
+        seconds = Duration.parse(arguments.duration) if arguments.duration else Duration(0)
+    except ValueError as error:
+        raise ConfigurationError(f"--for: {error}") from None
+    if arguments.duration and not seconds:
+        raise ConfigurationError("--for: a time of more than 0 seconds")
+    decide = approvals.deny if arguments.deny else functools.partial(approvals.approve, seconds=seconds)
+    unknown = [request for request in arguments.requests if not decide(config.state, request)]
     for request in unknown:
-        print(f"no request {request} waits", file=sys.stderr)
+        print(f"no request {request[:80]!r} waits", file=sys.stderr)
     return 1 if unknown else 0
+
+
+def _listed(waiting: Sequence[Request], granted: Sequence[Decision], config: Path) -> str:
+    """Requests and approvals, to be read."""
+    if not waiting and not granted:
+        return "nothing waits for approval"
+    parts = [_described(request) for request in waiting]
+    for each in granted:
+        until = f"until {_clock(each.until)}, for the same operations" if each.until else "once"
+        parts.append(f"{_described(each.request)}\n  approved    by {each.by}, {until}")
+    if waiting:
+        parts.append(f"pysmpc approve --config {config} REQUEST    (--once, --for 1h or --deny)")
+    return "\n\n".join(parts)
+
+
+def _described(request: Request) -> str:
+    size = "x".join(map(str, request.shape)) or "one number"
+    lines = [
+        request.id,
+        f"  asked by    {request.driver}, {_clock(request.since)}",
+        f"  value       {size}, from data of {', '.join(request.owners)}; {request.rows} rows of this worker's",
+        f"  made by     {' -> '.join(request.operations) or 'operations that were not followed'}",
+        f"  program     {request.program}",
+    ]
+    return "\n".join(lines)
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

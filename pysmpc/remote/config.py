@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from pysmpc.errors import ConfigurationError
+from pysmpc.remote.limits import Limits, decode
 from pysmpc.runtime.certificates import check_name
 from pysmpc.runtime.tls import Identity, address
 
@@ -75,6 +76,7 @@ class WorkerConfig(_Party, kw_only=True):
     which of them may deal.  drivers: rights of each ("compute", "open").  open: which
     of them may open what derives from this worker's data, and under which rule.
     checkpoints: a folder for the shares that drivers let it save; none, none saved.
+    limits: what one driver may use.
     """
 
     listen: str = "127.0.0.1:7000"
@@ -88,6 +90,7 @@ class WorkerConfig(_Party, kw_only=True):
     state: str = ""
     checkpoints: str = ""
     threads: int = 0
+    limits: Limits = Limits()
 
     def checked(self, folder: Path) -> None:
         super().checked(folder)
@@ -116,6 +119,8 @@ class WorkerConfig(_Party, kw_only=True):
             self.checkpoints = str(folder / self.checkpoints)
         if self.state:
             self.state = str(folder / self.state)
+        elif self.limits.numbers:
+            raise ConfigurationError("limits.numbers needs a `state` folder, where what was opened today is kept")
 
     @property
     def rules(self) -> dict[str, Rule]:
@@ -149,7 +154,7 @@ def check_data_name(name: str) -> None:
 def parse(values: Any, kind: type[T], folder: str | os.PathLike[str] = ".") -> T:
     """Values of a file (or of arguments) as a configuration."""
     try:
-        found = msgspec.convert(values, kind)
+        found = msgspec.convert(values, kind, dec_hook=decode)
     except msgspec.ValidationError as error:
         raise ConfigurationError(str(error)) from None
     found.checked(Path(folder))

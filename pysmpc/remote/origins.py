@@ -49,11 +49,11 @@ NOBODY = Origin()
 
 
 class Provenance:
-    """A worker's notes on a value.  written: how many operations there were when it was last written."""
+    """A worker's notes on a value.  written: operations so far and the program's digest, when it was last written."""
 
     __slots__ = ("origin", "written")
 
-    def __init__(self, origin: Origin, written: int) -> None:
+    def __init__(self, origin: Origin, written: tuple[int, bytes]) -> None:
         self.origin, self.written = origin, written
 
 

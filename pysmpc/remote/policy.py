@@ -7,7 +7,6 @@ that is only ever appended to.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -18,11 +17,9 @@ from typing import Any
 
 from pysmpc.errors import OpenNotPermittedError
 from pysmpc.federated.errors import GetNotPermittedError
+from pysmpc.remote.approvals import LOG, Approvals, Request, Requests
+from pysmpc.remote.budget import Budget, numbers_in
 from pysmpc.remote.config import WorkerConfig
-
-LOG = "openings.jsonl"
-APPROVED, WAITING = "approved", "waiting"
-WAITING_LIMIT = 1000
 
 
 class Openings:
@@ -32,31 +29,71 @@ class Openings:
         self._config = config
         self._rules = config.rules
         self._state = Path(config.state) if config.state else None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.permitted = 0
         self.refused = 0
         if self._state is not None:
-            for folder in (self._state, self._state / APPROVED, self._state / WAITING):
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._state.mkdir(parents=True, exist_ok=True, mode=0o700)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
             self._log = open(os.open(self._state / LOG, flags, 0o600), "ab", buffering=0)  # noqa: SIM115
+        self.budget = Budget(config.name, self._state / LOG if self._state is not None else None)
+        self._approvals = Approvals(config.name, self._state)
 
-    def open(self, driver: str, owners: frozenset[str], items: float, shape: tuple[int, ...], request: str) -> None:
+    def begin(self) -> None:
+        """The worker begins to serve: requests of the one before are void."""
+        with self._lock:
+            self._approvals.begin()
+
+    def end(self, requests: Requests) -> None:
+        """A session is over, and what was asked and approved in it void."""
+        with self._lock:
+            self._approvals.end(requests)
+
+    def numbers_today(self) -> dict[str, int]:
+        """How many numbers of this owner's data were opened to each driver today."""
+        with self._lock:
+            return self.budget.all()
+
+    def asks(self, driver: str) -> bool:
+        """Whether openings to this driver wait for approval."""
+        rule = self._rules.get(driver)
+        return rule is not None and rule.approve
+
+    def open(self, driver: str, owners: frozenset[str], items: float, shape: tuple[int, ...], request: Request) -> None:
         """Consent to an opening, or OpenNotPermittedError; logged either way.
 
         items: rows of this worker's data behind the number that has the fewest.  request: tells this opening
         from others.
         """
+        with self._lock:  # so that two sessions of a driver cannot spend the same budget
+            self._open(driver, owners, items, shape, request)
+
+    def _open(
+        self, driver: str, owners: frozenset[str], items: float, shape: tuple[int, ...], request: Request
+    ) -> None:
         known = int(items) if math.isfinite(items) else 0
-        facts = {"what": "open", "driver": driver, "owners": sorted(owners), "items": known, "shape": list(shape)}
-        reason = self._refusal(driver, owners, items, shape, request)
-        self._record({**facts, "request": request}, reason)
+        facts = {
+            "what": "open", "driver": driver, "receiver": driver, "owners": sorted(owners), "items": known,
+            "shape": list(shape),
+        }  # fmt: skip
+        approved: dict[str, str] = {}
+        reason = self._refusal(driver, owners, items, shape, request, approved)
+        self._record({**facts, "request": request.id, **approved}, reason)
         if reason is not None:
             raise OpenNotPermittedError(reason)
+        if self._config.name in owners:
+            self.budget.spend(driver, numbers_in(shape))
 
     def _refusal(
-        self, driver: str, owners: frozenset[str], items: float, shape: tuple[int, ...], request: str
+        self,
+        driver: str,
+        owners: frozenset[str],
+        items: float,
+        shape: tuple[int, ...],
+        request: Request,
+        approved: dict[str, str],
     ) -> str | None:
+        """approved: filled with who approved, if anybody had to."""
         me = self._config.name
         if "open" not in self._config.drivers.get(driver, ()):
             return f"{me} lets {driver} compute, not open: drivers.{driver} does not list it"
@@ -76,21 +113,18 @@ class Openings:
                 f"{items} of its rows {'is' if items == 1 else 'are'} behind a number: open a sum or a mean over "
                 f"more rows{short}"
             )
-        if rule.approve and not self._approved(request):
-            return f"{me} wants to be asked: `pysmpc approve {request}` there, then open again"
+        limit, used = self._config.limits.numbers, self.budget.used(driver)
+        if limit and used + numbers_in(shape) > limit:
+            return (
+                f"{me} lets {driver} open {limit} numbers a day that its data went into (limits.numbers in its file); "
+                f"{used} were opened today, and here are {numbers_in(shape)} more: the next day begins at 00:00 UTC"
+            )
+        if rule.approve:
+            by, reason = self._approvals.ask(request)
+            if not by:
+                return reason
+            approved["approved_by"] = by
         return None
-
-    def _approved(self, request: str) -> bool:
-        """Whether somebody approved; an approval serves once."""
-        if self._state is None:
-            return False
-        try:
-            (self._state / APPROVED / request).unlink()
-        except FileNotFoundError:
-            if len(waiting(str(self._state))) < WAITING_LIMIT:
-                (self._state / WAITING / request).touch()
-            return False
-        return True
 
     def get(self, driver: str, name: str, permitted: list[str], shape: tuple[int, ...]) -> None:
         """Consent to fetching data in the clear, or GetNotPermittedError; logged either way."""
@@ -118,24 +152,3 @@ class Openings:
             if reason is not None:
                 line["reason"] = reason
             self._log.write(json.dumps(line).encode() + b"\n")
-
-
-def request_id(*facts: Any) -> str:
-    """A short name for a request: equal for the same value of the same session."""
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
-
-
-def approve(state: str, request: str) -> bool:
-    """Approve a waiting request; False where none waits of that name."""
-    folder = Path(state)
-    try:
-        (folder / WAITING / Path(request).name).rename(folder / APPROVED / Path(request).name)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def waiting(state: str) -> list[str]:
-    """Requests that wait for approval."""
-    folder = Path(state) / WAITING
-    return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []

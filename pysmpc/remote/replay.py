@@ -24,6 +24,7 @@ from pysmpc.protocols.interfaces import Dealer
 from pysmpc.protocols.short import short
 from pysmpc.protocols.suite import authenticated_default, default, suites
 from pysmpc.remote.arguments import decode, dtype_of, leaves, results, window
+from pysmpc.remote.held import Held
 from pysmpc.remote.messages import (
     Call,
     Drop,
@@ -47,6 +48,7 @@ from pysmpc.remote.rules import Operations, followed
 from pysmpc.remote.steps import Steps
 from pysmpc.repeats import changed
 from pysmpc.runtime.session import Session
+from pysmpc.runtime.transcript import Transcript, untold
 from pysmpc.shares import Share
 from pysmpc.tensor import HANDLERS, Cell, SecretTensor, flush
 
@@ -59,7 +61,7 @@ class Replay:
     owners: the dealers of everybody who may share.  notaries: their keys for authenticated
     inputs.  values(load): the encoded items of an owner's data, called where they are.
     came(slot): told of a result while the step that it comes of is still being done.  confirmed: waits for the
-    provider's word on which program it runs.
+    provider's word on which program it runs.  transcript: of all operations so far.  held: counts the memory of values.
     """
 
     def __init__(
@@ -71,6 +73,8 @@ class Replay:
         values: Callable[[Load], tuple[Any, Origin]],
         came: Callable[[int], None] = lambda slot: None,
         confirmed: Callable[[], None] = lambda: None,
+        transcript: Transcript = untold,
+        held: Held | None = None,
     ) -> None:
         self.session = session
         self._driver = driver
@@ -81,6 +85,8 @@ class Replay:
         self._confirmed = confirmed
         self._cells: dict[int, Cell] = {}
         self._count = 0
+        self._transcript = transcript
+        self.held = held
         self._steps = Steps(self)
         self._operations = Operations()
 
@@ -98,8 +104,10 @@ class Replay:
         if hasattr(cell, "provenance"):
             raise ChannelError(f"the value in slot {cell.slot} cannot be in slot {slot}, too")
         self._cells[slot] = cell
-        cell.provenance = Provenance(origin, self._count)
+        cell.provenance = Provenance(origin, self._stands)
         cell.slot = slot
+        if self.held is not None:
+            self.held.add(slot, cell)
 
     def origin(self, ref: Ref) -> Origin:
         """Where a copy of what a driver refers to would come from."""
@@ -108,14 +116,19 @@ class Replay:
     def wrote(self, cell: Cell, origin: Origin) -> None:
         """A value is another now."""
         cell.provenance.origin = origin
-        cell.provenance.written = self._count
+        cell.provenance.written = self._stands
+
+    @property
+    def _stands(self) -> tuple[int, bytes]:
+        """Operations so far, and the digest of the program."""
+        return self._count, self._transcript.digest
 
     def close(self) -> None:
         """The session is over."""
         self._steps.close()
 
-    def version(self, ref: Ref) -> int:
-        """Tells a value from others that were in its slot, or will be."""
+    def version(self, ref: Ref) -> tuple[int, bytes]:
+        """Tells a value from others that were in its slot, or will be: operations so far and their digest, then."""
         return self.cell(ref.slot).provenance.written  # type: ignore[no-any-return]
 
     def __len__(self) -> int:
@@ -150,6 +163,8 @@ class Replay:
             for slot in operation.slots:
                 self.cell(slot)
                 del self._cells[slot]
+                if self.held is not None:
+                    self.held.drop(slot)
         elif isinstance(operation, Input):
             self._input(operation)
         elif isinstance(operation, Load):

@@ -18,6 +18,7 @@ import torch
 
 from pysmpc.errors import ChannelError, CheckpointError, ConfigurationError
 from pysmpc.remote.arguments import NAMES, window
+from pysmpc.remote.disk import Disk
 from pysmpc.remote.messages import Keep, Recall, Restore, Slot
 from pysmpc.remote.origins import Origin
 from pysmpc.remote.replay import Replay
@@ -71,10 +72,14 @@ class Part:
 
 
 class Shelf:
-    """The folder that a worker's configuration gives to checkpoints; none where it is ''."""
+    """The folder that a worker's configuration gives to checkpoints; none where it is ''.
 
-    def __init__(self, me: str, folder: str) -> None:
+    limit: bytes that one driver's checkpoints may take, if it is not 0.
+    """
+
+    def __init__(self, me: str, folder: str, limit: int = 0) -> None:
         self._me = me
+        self._disk = Disk(me, limit)
         self._root = Path(folder) if folder else None
         if self._root is not None:
             self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -138,7 +143,8 @@ class Shelf:
             "values": facts, "origins": origins,
         }  # fmt: skip
         try:
-            checkpoint.write(place, _id(name), self._me, whole, words)
+            with self._disk.room(driver, place.parent, words.values()):
+                checkpoint.write(place, _id(name), self._me, whole, words)
         except CheckpointError as error:
             raise self._shown(error) from error
 
@@ -164,8 +170,8 @@ class Shelf:
         ]
         if "transcript" not in facts:
             raise CheckpointError(
-                f"{self._me}'s part of checkpoint {name} is of a version of this package that did not note which program "
-                "it is of; train anew, and save that"
+                f"{self._me}'s part of checkpoint {name} was saved by a version of this package that did not note of "
+                "which program it is; train anew, and save that"
             )
         told = bytes.fromhex(facts["transcript"])
         return Part(facts["values"], origins, told, {key: each.reshape(1, -1) for key, each in words.items()})

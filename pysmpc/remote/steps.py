@@ -19,6 +19,7 @@ import torch
 from pysmpc.errors import ChannelError, RemoteError
 from pysmpc.remote.arguments import window
 from pysmpc.remote.flow import Flow
+from pysmpc.remote.limits import RECORDINGS
 from pysmpc.remote.messages import Call, Drop, Flush, Forget, Operation, Record, Recorded, Ref, Repeat, Seq
 from pysmpc.repeats import Recording, Seen, kind
 from pysmpc.tensor import Cell, SecretTensor
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from pysmpc.remote.replay import Replay
     from pysmpc.remote.rules import Step
 
-LIMIT = 64  # recordings at a worker, of a session
+LIMIT = RECORDINGS  # at a worker, of a session
 LONGEST = 1 << 14  # operations of a step: a recording keeps all that they use until it ends
 
 

@@ -24,6 +24,7 @@ from pysmpc.errors import ConfigurationError, RefusedError
 from pysmpc.remote.attendance import Attendance
 from pysmpc.remote.config import WorkerConfig
 from pysmpc.remote.data import Store
+from pysmpc.remote.limits import Sessions
 from pysmpc.remote.policy import Openings
 from pysmpc.remote.shelf import Shelf
 from pysmpc.runtime import certificates, establish
@@ -46,7 +47,8 @@ class Worker:
             raise ConfigurationError(f"{config.certificate} is for {named}, not for {config.name}")
         self.data = Store(config.data)
         self.openings = Openings(config)
-        self.shelf = Shelf(config.name, config.checkpoints)
+        self.sessions = Sessions(config.name)
+        self.shelf = Shelf(config.name, config.checkpoints, config.limits.disk)
         self.meeting = establish.Meeting()
         self.attendances: dict[int, Attendance] = {}
         self.started = time.time()
@@ -66,6 +68,7 @@ class Worker:
     def serve(self) -> None:
         """Accept until stopped."""
         log.info("listening", extra={"worker": self.config.name, "role": self.config.role, "address": self.address})
+        self.openings.begin()
         poller = select.poll()
         poller.register(self._socket, select.POLLIN)
         poller.register(self._stop.wake, select.POLLIN)
@@ -120,8 +123,19 @@ class Worker:
 
     def _greet(self, plain: socket.socket, where: Any) -> None:
         guest = True
+        counted: list[tuple[str, bool]] = []
+
+        def permit(name: str, hello: Hello) -> str | None:
+            reason = self.permit(name, hello)
+            if reason is None and hello.role in (DRIVER, STATUS):
+                who = name, hello.role == DRIVER
+                reason = self.sessions.enter(*who, self.config.limits)
+                if reason is None:
+                    counted.append(who)
+            return reason
+
         try:
-            stream, hello = accept(self.tls, plain, self.permit)
+            stream, hello = accept(self.tls, plain, permit)
             log.info("connected", extra={"peer": stream.peer, "role": hello.role, "from": where[0]})
             if hello.role in (DRIVER, STATUS):
                 self._guests.release()
@@ -136,6 +150,8 @@ class Worker:
         finally:
             if guest:
                 self._guests.release()
+            for who in counted:
+                self.sessions.leave(*who)
 
     def _attend(self, stream: Stream, hello: Hello) -> None:
         attendance = Attendance(self, stream, may_compute=hello.role == DRIVER)
@@ -159,6 +175,8 @@ class Worker:
             "data": len(self.data),
             "openings": self.openings.permitted,
             "refused": self.openings.refused,
+            "limits": self.config.limits.shown(),
+            "numbers_today": self.openings.numbers_today(),
             "sessions": [figures for each in there if (figures := each.figures())],
         }
 

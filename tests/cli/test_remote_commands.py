@@ -50,7 +50,9 @@ def test_check(office, tmp_path, capsys):
     data = {"x": {"path": str(tmp_path / "x.npy"), "tags": ["#x"]}}
     good = config(office, data=data, drivers={"scientist": ["compute", "open"]}, open={"scientist": {"min_items": 3}})
     assert cli.main(["worker", "--config", good, "--check"]) == 0
-    assert "in order" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "in order" in text
+    assert "numbers no limit" in text
     options = ["--id", "alice", "--listen", "127.0.0.1:0", "--drivers", "scientist=compute", "--check"]
     files = [
         f"--{x}={office.folder / name}" for x, name in (("cert", "alice.pem"), ("key", "alice.key"), ("ca", "ca.pem"))
@@ -65,6 +67,13 @@ def test_check(office, tmp_path, capsys):
         ({"colour": "red"}, "unknown field"),
         ({"listen": "nowhere"}, "host:port"),
         ({"role": "boss"}, "'holder' or 'provider'"),
+        ({"limits": {"memory": "much"}}, "$.limits.memory"),
+        ({"limits": {"memory": -1}}, "$.limits.memory"),
+        ({"limits": {"time": "1 week"}}, "$.limits.time"),
+        ({"limits": {"slots": -1}}, "limits.slots is -1"),
+        ({"limits": {"steps": 65}}, "no worker takes more than 64"),
+        ({"limits": {"colour": 1}}, "unknown field"),
+        ({"limits": {"numbers": 5}}, "needs a `state` folder"),
         ({"drivers": {"x": ["fly"]}}, "no right fly"),
         ({"open": ["x"]}, "does not list"),
         ({"threads": "many"}, "int"),
@@ -102,14 +111,28 @@ def test_status_and_approval(office, tmp_path, capsys):
         capsys.readouterr()
 
         assert cli.main(["approve", "--config", alice]) == 0
-        [request] = capsys.readouterr().out.split()
-        assert cli.main(["approve", "--config", alice, "0123456789ab"]) == 1
+        listed = capsys.readouterr().out
+        request = listed.split()[0]
+        for said in ("asked by    scientist, 20", "one number, from data of alice; 30 rows", "--for 1h or --deny"):
+            assert said in listed
+        assert "made by     alice's x 30x2 -> sum(30x2)" in listed
+        assert "--once" in fails(capsys, "approve", "--config", alice, request, "--once", "--deny").replace("once,", "")
+        assert "--for" in fails(capsys, "approve", "--config", alice, request, "--for", "soon")
+        assert "name the requests" in fails(capsys, "approve", "--config", alice, "--deny")
+        for name in ("0123456789abcdef0123456789abcdef", "../waiting/" + request, "/etc/passwd", ""):
+            assert cli.main(["approve", "--config", alice, name]) == 1
         assert cli.main(["approve", "--config", alice, request]) == 0
+        capsys.readouterr()
+        assert cli.main(["approve", "--config", alice]) == 0
+        assert "approved    by" in capsys.readouterr().out
         assert float(sy.decrypt(x)) == pytest.approx(60, abs=0.01)
         capsys.readouterr()
 
         assert cli.main(["status", "--config", alice]) == 0
-        assert "1 openings, 1 refused" in capsys.readouterr().out
+        text = capsys.readouterr().out
+        assert "1 openings, 1 refused" in text
+        assert "numbers opened today (UTC): scientist 1" in text
+        assert "limits: memory 8 GB, slots 100000" in text
         assert cli.main(["status", "--config", str(everybody)]) == 0
         text = capsys.readouterr().out
         assert all(name in text for name in ("alice (holder)", "bob (holder)", "crypto_provider (provider)"))

@@ -32,6 +32,7 @@ REMOTE = "tests/remote"
 EARLY = f"{REMOTE}/test_early.py"
 REPEATED = f"{REMOTE}/test_steps.py"
 ROWS = f"{REMOTE}/test_rows.py"
+APPROVALS, LIMITED = f"{REMOTE}/test_approvals.py", f"{REMOTE}/test_limits.py"
 POLICY, INTRUDERS, FAULTS = f"{REMOTE}/test_policy.py", f"{REMOTE}/test_intruders.py", f"{REMOTE}/test_faults.py"
 
 
@@ -347,10 +348,44 @@ MUTANTS = [
         "policy",
         ("the right to open is not asked for", "if \"open\" not in self._config.drivers.get(driver, ()):", "if False:", POLICY),
         ("consent is ignored", "if reason is not None:\n            raise OpenNotPermittedError(reason)", "if False:\n            raise OpenNotPermittedError(reason)", POLICY),
-        ("an opening is not logged", "self._record({**facts, \"request\": request}, reason)", "pass", POLICY),
-        ("an approval serves for ever", "(self._state / APPROVED / request).unlink()", "(self._state / APPROVED / request).stat()", POLICY),
+        ("an opening is not logged", "self._record({**facts, \"request\": request.id, **approved}, reason)", "pass", POLICY),
         ("one row fewer will do", "if items < rule.min_items:", "if items < rule.min_items - 1:", POLICY),
         ("data for everybody", "if driver not in permitted:", "if False:", f"{REMOTE}/test_data.py::test_get_needs_permission"),
+    ),
+    *remote(
+        "policy",
+        ("the budget is not spent", "            self.budget.spend(driver, numbers_in(shape))\n", "            pass\n", LIMITED),
+        ("the budget is not asked", "if limit and used + numbers_in(shape) > limit:", "if False:", LIMITED),
+    ),
+    *remote(
+        "approvals",
+        ("an approval serves for ever", "(approved / request.id).unlink()", "(approved / request.id).stat()", APPROVALS),
+        ("an approval is for every session", "msgspec.msgpack.encode([self._nonce, self.driver, *facts])", "msgspec.msgpack.encode([self.driver, *facts])", APPROVALS),
+        ("an approval is for whatever the slot has", "self._hash(\"value\", digest, count, ref.slot, window)", "self._hash(\"value\", ref.slot, window)", APPROVALS),
+        ("a time never ends", "if lasting.until <= time.time():", "if False:", APPROVALS),
+        ("fewer rows than were approved", "return lasting.by if fits and request.rows >= lasting.request.rows else None", "return lasting.by if fits else None", APPROVALS),
+        ("approvals outlive their session", "                    (self._folder(name) / file).unlink(missing_ok=True)\n", "                    pass\n", APPROVALS),
+        ("any file is a request", "    if not _ID.fullmatch(request):\n        return None\n", "", APPROVALS),
+    ),
+    *remote(
+        "history",
+        ("public tensors are all alike", "hashlib.sha256(raw(buffer)).digest()", "b\"\"", APPROVALS),
+        ("what is written into a trained value is not seen", "base = old.base if old.steps else old.hash\n", "base = old.base or b\"\"\n", APPROVALS),
+        ("what a driver shares is always the same", "self._new(operation.slot, secrets.token_bytes(32),", "self._new(operation.slot, bytes(32),", APPROVALS),
+    ),
+    *remote(
+        "held",
+        ("memory is taken, then counted", "        if self._limits.memory:\n", "        if False:\n", LIMITED),
+        ("recorded steps are free", "return self.bytes + self._dropped + self._charged", "return self.bytes", LIMITED),
+    ),
+    *remote(
+        "budget",
+        ("a day without an end", "if today > self._day:", "if False:", LIMITED),
+        ("a restart gives a second budget", "used_on(self._day, log, me) if log is not None else Counter()", "Counter()", LIMITED),
+    ),
+    *remote(
+        "limits",
+        ("as many sessions as come", "elif limits.sessions and mine >= limits.sessions:", "elif False:", LIMITED),
     ),
     *remote(
         "replay",

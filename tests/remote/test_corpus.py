@@ -128,7 +128,7 @@ def test_the_model_of_owners(liars):
     assert model.owners(6) == own
     assert model.owners(7) == {"alice"}
     names = ["alice", "bob", "crypto_provider"]
-    program = [liars.Own(0), messages.Open(ref=liars.window(0), state=[])]
+    program = [liars.Own(0), messages.Open(ref=liars.window(0), state=[], receiver="scientist")]
     told = dict.fromkeys(names, program)
     assert not liars.forbidden(told, "bob", 1, {"alice": False, "bob": True})
     told["alice"] = [liars.Own(1), program[1]]

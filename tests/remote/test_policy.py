@@ -115,31 +115,6 @@ def test_sums_over_enough_items(office, tmp_path):
             sy.decrypt(same.sum())
 
 
-def test_approval_by_hand(office, tmp_path):
-    rule = {"scientist": {"approve": True}}
-    with network(office, tmp_path, open=rule) as workers, workers.connect() as parties:
-        x = sy.encrypt(owned(parties), parties).sum()
-        state = str(tmp_path / "alice.state")
-        with pytest.raises(OpenNotPermittedError, match="pysmpc approve") as refused:
-            sy.decrypt(x)
-        [request] = policy.waiting(state)
-        assert request in str(refused.value)
-        assert policy.approve(state, request)
-        assert not policy.approve(state, "../" + request)
-        assert torch.allclose(sy.decrypt(x), torch.tensor(float(ITEMS.sum())), atol=0.01)
-        with pytest.raises(OpenNotPermittedError):
-            sy.decrypt(x)  # once
-        [request] = policy.waiting(state)
-        assert policy.approve(state, request)
-        x.add_(1)  # another value in the same place is another request
-        with pytest.raises(OpenNotPermittedError):
-            sy.decrypt(x)
-        del x
-        y = sy.encrypt(owned(parties), parties).sum()
-        with pytest.raises(OpenNotPermittedError):
-            sy.decrypt(y)
-
-
 def test_a_driver_without_the_right_to_open(office, tmp_path):
     rights = {"drivers": {"scientist": ["compute", "open"], "stranger": ["compute"]}}
     with Workers(office.folder, options={"": rights}) as workers, workers.connect("stranger") as parties:

@@ -133,7 +133,14 @@ def test_a_checkpoint_that_counted_otherwise(tmp_path, monkeypatch):
     counted = [{"items": {"x": "ff"}}, {"rows": 8}, {"rows": None}]
     origins = [{"owners": ["alice"], **each} for each in counted]
     values = {str(place): [[1], 1, 2, 16, "float32", place] for place in range(3)}
-    facts = {"driver": "scientist", "holders": ["alice", "bob"], "digest": "", "values": values, "origins": origins}
+    facts = {
+        "driver": "scientist",
+        "holders": ["alice", "bob"],
+        "digest": "",
+        "transcript": "",
+        "values": values,
+        "origins": origins,
+    }
     words = {name: torch.zeros(1, dtype=torch.int64) for name in values}
     monkeypatch.setattr(checkpoint, "read", lambda *args: (facts, words))
     part = Shelf("alice", str(tmp_path)).read("scientist", "run", "00000001-" + "0" * 16, "", ["alice", "bob"])

@@ -5,7 +5,7 @@ import torch
 from client import PROVIDER, Client, call, combined, fetch, load, ref, run
 from verdicts import closed, kept, unread
 
-from pysmpc.remote import policy
+from pysmpc.remote import approvals
 from pysmpc.remote.messages import Drop, Open
 
 SHAPE = [64, 4]
@@ -118,16 +118,16 @@ def state(scene):
 
 
 def approve_all(scene):
-    """alice approves whatever waits."""
-    for request in policy.waiting(state(scene)):
-        policy.approve(state(scene), request)
+    """alice approves whatever waits; whether something did."""
+    there = approvals.waiting(state(scene))
+    return all(approvals.approve(state(scene), request.id) for request in there) and bool(there)
 
 
 @pytest.fixture
 def nothing_waits(scene):
     yield
-    for name in policy.waiting(state(scene)):
-        (scene.folder / "alice.state" / "waiting" / name).unlink(missing_ok=True)
+    for request in approvals.waiting(state(scene)):
+        (scene.folder / "alice.state" / "waiting" / request.id).unlink(missing_ok=True)
 
 
 def mean(client):
@@ -147,10 +147,14 @@ def one(client):
 
 
 def approved(scene, session, attack=mean):
-    """alice approves what the driver waits for."""
-    answers = run(scene.workers, attack, driver="dave", session=session)
-    assert not isinstance(answers["alice"], torch.Tensor), "alice was not asked"
-    approve_all(scene)
+    """alice approves what the driver waits for, while its session lives."""
+
+    def asked(client):
+        answers = attack(client)
+        assert not isinstance(answers["alice"], torch.Tensor), "alice was not asked"
+        assert approve_all(scene)
+
+    run(scene.workers, asked, driver="dave", session=session)
 
 
 def restart(scene):
@@ -184,7 +188,7 @@ def test_an_approved_value_is_exchanged(scene, witness, nothing_waits):
         client.tell(load(0, "x", SHAPE))
         client.tell(call("sum.default", ref(0, SHAPE), out=1))
         client.open(ref(1, []))
-        approve_all(scene)
+        assert approve_all(scene)
         client.tell(Drop(slots=[1]), call("clone.default", ref(0, [], 28, []), out=1))
         return client.open(ref(1, []))
 
@@ -197,7 +201,7 @@ def test_a_request_of_a_driver_who_left(scene, witness, nothing_waits):
     run(scene.workers, mean, driver="dave", session="left")
     for attendance in list(scene.workers.workers["alice"].attendances.values()):
         attendance.gone.wait(5)
-    left = policy.waiting(state(scene))
+    left = approvals.waiting(state(scene))
     assert not left, f"requests of a driver who left can still be approved: {left}"
 
 
