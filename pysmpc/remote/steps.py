@@ -53,7 +53,7 @@ class Region:
             for slot in operation.slots:
                 self._names.pop(slot, None)
         elif isinstance(operation, Call) and not operation.failed:
-            args, kwargs = self._named(operation.args), self._named(operation.kwargs)
+            args, kwargs = self.named(operation.args), self.named(operation.kwargs)
             self._buffers.extend(buffers)
             for slot in operation.outs:
                 if slot >= 0:
@@ -66,15 +66,16 @@ class Region:
         else:
             self.refused = "a step that is repeated shares, opens and refreshes nothing"
 
-    def _named(self, value: Any) -> Any:
+    def named(self, value: Any) -> Any:
+        """An argument, its slots called by the order in which the step fills them."""
         if isinstance(value, Ref):
             return msgspec.structs.replace(value, slot=self._names.get(value.slot, value.slot))
         if isinstance(value, Seq):
-            return self._named(value.items)
+            return self.named(value.items)
         if isinstance(value, list):
-            return [self._named(item) for item in value]
+            return [self.named(item) for item in value]
         if isinstance(value, dict):
-            return {name: self._named(item) for name, item in value.items()}
+            return {name: self.named(item) for name, item in value.items()}
         return value
 
     def same(self, other: Region) -> bool:
@@ -104,8 +105,8 @@ class Steps:
             for step in operation.steps:
                 self._known.pop(step, None)
 
-    def about(self, operation: Operation) -> None:
-        """An operation comes next."""
+    def about(self, operation: Operation, buffers: Sequence[torch.Tensor] = ()) -> None:
+        """An operation comes next, with the public tensors that follow it."""
         if (opened := self._open) is None:
             return
         opened.length += 1
@@ -114,6 +115,8 @@ class Steps:
                 f"a step of more than {LONGEST} operations is not recorded; run it as it is written, "
                 "without sy.TrainStep"
             )
+        if not isinstance(operation, Forget | Recorded):
+            opened.region.note(operation, buffers)
         if isinstance(operation, Drop):
             opened.drop(operation.slots)
         elif not isinstance(operation, Call | Flush | Forget | Recorded) or (
@@ -174,6 +177,8 @@ class Steps:
         before, new = opened.before, opened.new
         if operation.keep and new.refused is not None:
             raise RemoteError(f"a step cannot be repeated: {new.refused}")
+        if before is not None and operation.keep and not before.same(known):
+            raise RemoteError(f"step {opened.operation.check} is held against one of other operations or values")
         if before is not None and operation.keep and not before.recording.confirms(new):
             raise RemoteError(
                 f"step {opened.operation.check} does not come to the same when it is repeated: a fault of this "
@@ -229,6 +234,7 @@ class _Open:
     ) -> None:
         self.operation, self.new, self.arguments, self.before = operation, new, arguments, before
         self.length = 0
+        self.region = Region(new.seen, operation.slots)
         self.flows: dict[int, Flow] = {
             slot: frozenset([("argument", place)]) for place, slot in enumerate(operation.slots)
         }
@@ -267,6 +273,18 @@ class _Known:
         self.flows = {slot: opened.of(slot) for slot in opened.operation.states}
         self.result = opened.of(result.slot)
         self.cells = opened.cells
+        self._region = opened.region
+        self._ends = opened.region.named(result), opened.operation.states
+
+    def same(self, other: _Known) -> bool:
+        """Whether both have the same operations, with the same public values, on the same values beside arguments."""
+        return (
+            self._region.same(other._region)
+            and self._ends == other._ends
+            and self.recording.kinds == other.recording.kinds
+            and self.cells == other.cells
+            and self.recording.fits()
+        )
 
     @staticmethod
     def origin(flow: Flow, inputs: Sequence[Origin], replay: Replay) -> Origin:
