@@ -21,7 +21,7 @@ import torch
 
 from pysmpc.errors import ChannelError, CheckpointError, OpenNotPermittedError, PysmpcError, RefusedError, RemoteError
 from pysmpc.federated.errors import GetNotPermittedError, ObjectNotFoundError
-from pysmpc.fixedpoint import INTEGER, Precision, encode
+from pysmpc.fixedpoint import INTEGER, Precision, saturating
 from pysmpc.remote.arguments import buffers_of, decode, dtype_of, size_of
 from pysmpc.remote.config import WorkerConfig
 from pysmpc.remote.data import Items, Store
@@ -66,6 +66,7 @@ log = logging.getLogger("pysmpc.worker")
 UNPACKED = 1 << 22  # bytes of one batch of operations; as objects, some 35 times as many
 ACK_EVERY = 64
 BACKLOG = 4096  # operations that may wait; a driver keeps to far fewer
+MOVED = 1_000_000  # nanoseconds of computing that count as having moved
 
 
 class Host(Protocol):
@@ -105,6 +106,8 @@ class Attendance:
         self._replay: Replay | None = None
         self._shelving: Shelving | None = None
         self._clock: int | None = None  # of the session's thread: the time that it computed
+        self._moves = 0
+        self._last_moved: tuple[int, ...] = ()
         self.done = -1
 
     # --- the thread of the connection ---
@@ -133,12 +136,16 @@ class Attendance:
         self._control.end()
 
     def _beat(self) -> Beat:
-        engagement, moved = self._engagement, self.done + self._stream.received
+        """Whether anything moved since the last one, and no more of how long what takes: that may depend on data."""
+        engagement, moved = self._engagement, [self.done, self._stream.received]
         if engagement is not None:
-            moved += sum(engagement.traffic)
+            moved += engagement.traffic
         if self._setup is not None:
-            moved += _computed(self._clock)
-        return Beat(self.done, moved & 0x7FFFFFFFFFFFFFFF)
+            moved.append(_computed(self._clock) // MOVED)
+        if tuple(moved) != self._last_moved:
+            self._moves += 1
+            self._last_moved = tuple(moved)
+        return Beat(self.done, self._moves)
 
     def _on_frame(self, kind: int, body: memoryview) -> None:
         if self._coming and kind != WORDS:
@@ -359,6 +366,7 @@ class Attendance:
         except (GetNotPermittedError, ObjectNotFoundError, RemoteError) as error:
             self._control.post(Denied(number, type(error).__name__, str(error)))
             return
+        self._note("fetched", operation, found.saturated)
         values = found.values.to(dtype_of(operation.dtype)).contiguous()
         self._control.post(Opened(number, values.numel() * values.element_size()), *tensor_frames(values))
 
@@ -393,9 +401,14 @@ class Attendance:
         return found
 
     def _values(self, operation: Load) -> tuple[torch.Tensor | None, Origin]:
-        """Encoded items where they are; elsewhere only whose they are."""
+        """Encoded items where they are; elsewhere only whose they are.
+
+        Whether this succeeds depends on names, shapes and arguments.  What is out of range saturates, and is
+        counted in this worker's own log.
+        """
         if operation.owner != self.worker.config.name:
             return None, Origin(frozenset([operation.owner]))
+        assert self._replay is not None
         found = self._items(operation, self._buffers)
         unit = Precision(operation.base, operation.digits) if found.values.is_floating_point() else INTEGER
         if unit.scale != operation.scale:
@@ -403,7 +416,14 @@ class Attendance:
         there = np.zeros(int(found.items.max()) + 1 if len(found.items) else 0, dtype=np.uint8)
         there[found.items.numpy()] = 1
         bits = int.from_bytes(np.packbits(there, bitorder="little").tobytes(), "little")
-        return encode(found.values, unit), Origin(frozenset([operation.owner]), ((operation.data, bits),))
+        words, saturated = saturating(found.values, unit, self._replay.limit(operation.suite))
+        self._note("shared", operation, found.saturated + saturated)
+        return words, Origin(frozenset([operation.owner]), ((operation.data, bits),))
+
+    def _note(self, event: str, operation: Load | Fetch, saturated: torch.Tensor | int) -> None:
+        """A line of the log for the owner, whatever the count: a driver must not see by the time that there is one."""
+        facts = {"data": operation.data, "shape": operation.shape, "saturated": int(saturated)}
+        log.info(event, extra={"peer": self.driver, **facts})
 
     def figures(self) -> dict[str, Any] | None:
         """For the status; None where there is no session."""
