@@ -62,12 +62,50 @@ def encode(values: torch.Tensor, precision: Precision) -> torch.Tensor:
         values = values.float()
     if not bool(torch.isfinite(values).all()):
         raise EncodingError("NaN or infinity cannot be encoded; clean the data first (torch.nan_to_num)")
-    # binary scales multiply exactly; others round once more than they would in float32
-    scaled = values * precision.scale if precision.base != 2 else values.double() * precision.scale
-    rounded = scaled.round() if precision.base == 2 else scaled.trunc()
+    rounded = _steps(values, precision)
     if bool((rounded.abs() >= LIMIT).any()):
         raise _out_of_range(precision.scale)
     return rounded.to(torch.int64).contiguous()
+
+
+def _steps(values: torch.Tensor, precision: Precision) -> torch.Tensor:
+    """Real values in steps of a precision: whole numbers, still real."""
+    # binary scales multiply exactly; others round once more than they would in float32
+    if precision.base == 2:
+        return (values.double() * precision.scale).round()
+    return (values * precision.scale).trunc()
+
+
+def saturating(values: torch.Tensor, precision: Precision, limit: int = LIMIT) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `encode`, but what is out of range becomes the nearest value in range, and nothing is raised for a value.
+
+    Returns the integers, of magnitudes below `limit`, and how many of them were out of range: a
+    tensor of one number, so that nothing here branches on what the values are.  Values must not be NaN.
+
+    For an owner's data at a worker, where an error would tell a driver about them.
+    """
+    if values.is_complex():
+        raise EncodingError("complex values cannot be encoded; share real and imaginary parts apart")
+    if not values.is_floating_point():
+        integers = values.to(torch.int64)
+        bound = (limit - 1) // precision.scale
+        kept = integers.clamp(-bound, bound)
+        return (kept * precision.scale).contiguous(), (kept != integers).sum()
+    if values.dtype in (torch.float16, torch.bfloat16):
+        values = values.float()
+    return _whole(_steps(values, precision), limit)
+
+
+def saturating_integers(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Real values rounded toward zero, saturated as by `saturating`."""
+    return _whole(values.double().trunc(), LIMIT)
+
+
+def _whole(rounded: torch.Tensor, limit: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whole numbers that are still real, as integers below a limit in magnitude; how many were not."""
+    # 2**62 is a float64 and converts; limit - 1 need not be one, so that bound is applied to integers
+    kept = rounded.double().clamp(-float(LIMIT), float(LIMIT)).to(torch.int64).clamp(1 - limit, limit - 1)
+    return kept.contiguous(), (rounded.abs() >= limit).sum()
 
 
 def _encode_integers(values: torch.Tensor, scale: int, what: str = "a value") -> torch.Tensor:

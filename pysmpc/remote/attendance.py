@@ -21,7 +21,7 @@ import torch
 
 from pysmpc.errors import ChannelError, CheckpointError, OpenNotPermittedError, PysmpcError, RefusedError, RemoteError
 from pysmpc.federated.errors import GetNotPermittedError, ObjectNotFoundError
-from pysmpc.fixedpoint import INTEGER, Precision, encode
+from pysmpc.fixedpoint import INTEGER, Precision, saturating
 from pysmpc.remote.approvals import Requests
 from pysmpc.remote.arguments import buffers_of, decode, digest_of, dtype_of, size_of
 from pysmpc.remote.config import WorkerConfig
@@ -67,13 +67,13 @@ from pysmpc.runtime.control import Cancel, Control
 from pysmpc.runtime.tls import Tls
 from pysmpc.runtime.wire import MESSAGE, PACKED, WORDS, Gather, Stream, tensor_frames, unpack
 from pysmpc.shares import dense_strides
-from pysmpc.tensor import Cell
 
 log = logging.getLogger("pysmpc.worker")
 
 UNPACKED = 1 << 22  # bytes of one batch of operations; as objects, some 35 times as many
 ACK_EVERY = 64
 BACKLOG = 4096  # operations that may wait; a driver keeps to far fewer
+MOVED = 1_000_000  # nanoseconds of computing that count as having moved
 
 
 class Host(Protocol):
@@ -134,6 +134,8 @@ class Attendance:
         self._started = time.monotonic()
         self._clock: int | None = None  # of the session's thread: the time that it computed
         self._last = True  # whether the operation that is being done is the last of its batch
+        self._moves = 0
+        self._last_moved: tuple[int, ...] = ()
         self.done = -1
 
     # --- the thread of the connection ---
@@ -162,17 +164,21 @@ class Attendance:
         self._control.end()
 
     def _beat(self) -> Beat:
+        """Whether anything moved since the last one, and no more of how long what takes: that may depend on data."""
         limit = self.worker.config.limits.time
         if limit and self._setup is not None and time.monotonic() - self._started > limit:
             self._expel(
                 f"{self.worker.config.name} lets a session last {limit} (limits.time in its file), and this one is over"
             )
-        engagement, moved = self._engagement, self.done + self._stream.received
+        engagement, moved = self._engagement, [self.done, self._stream.received]
         if engagement is not None:
-            moved += sum(engagement.traffic)
+            moved += engagement.traffic
         if self._setup is not None:
-            moved += _computed(self._clock)
-        return Beat(self.done, moved & 0x7FFFFFFFFFFFFFFF)
+            moved.append(_computed(self._clock) // MOVED)
+        if tuple(moved) != self._last_moved:
+            self._moves += 1
+            self._last_moved = tuple(moved)
+        return Beat(self.done, self._moves)
 
     def _expel(self, reason: str) -> None:
         """End the session, and say why; from the thread of the connection."""
@@ -461,6 +467,7 @@ class Attendance:
         except (GetNotPermittedError, ObjectNotFoundError, RemoteError) as error:
             self._control.post(Denied(number, type(error).__name__, str(error)))
             return
+        self._note("fetched", operation, found.saturated)
         values = found.values.to(dtype_of(operation.dtype)).contiguous()
         self._control.post(Opened(number, values.numel() * values.element_size()), *tensor_frames(values))
 
@@ -486,7 +493,7 @@ class Attendance:
 
     def _items(self, operation: Load | Fetch, buffers: Iterator[torch.Tensor]) -> Items:
         assert self._replay is not None
-        steps = [[decode(value, _no_secret, buffers) for value in step] for step in operation.steps]
+        steps = [[decode(value, self._replay.cell, buffers) for value in step] for step in operation.steps]
         found = self.worker.data.items(operation.data, steps)
         if list(found.values.shape) != operation.shape:
             raise RemoteError(
@@ -495,16 +502,28 @@ class Attendance:
         return found
 
     def _values(self, operation: Load) -> tuple[torch.Tensor | None, Origin]:
-        """Encoded items where they are; elsewhere only whose they are."""
+        """Encoded items where they are; elsewhere only whose they are.
+
+        Whether this succeeds depends on names, shapes and arguments.  What is out of range saturates, and is
+        counted in this worker's own log.
+        """
         if operation.owner != self.worker.config.name:
             return None, Origin(frozenset([operation.owner]))
+        assert self._replay is not None
         found = self._items(operation, self._buffers)
         unit = Precision(operation.base, operation.digits) if found.values.is_floating_point() else INTEGER
         if unit.scale != operation.scale:
             raise RemoteError(f"{operation.data} is encoded at scale {unit.scale}, not {operation.scale}")
         shape = tuple(found.values.shape)
         rows = loaded(shape, found.items, self.worker.data[operation.data].table)
-        return encode(found.values, unit), Origin(frozenset([operation.owner]), rows, (shape, dense_strides(shape)))
+        words, saturated = saturating(found.values, unit, self._replay.limit(operation.suite))
+        self._note("shared", operation, found.saturated + saturated)
+        return words, Origin(frozenset([operation.owner]), rows, (shape, dense_strides(shape)))
+
+    def _note(self, event: str, operation: Load | Fetch, saturated: torch.Tensor | int) -> None:
+        """A line of the log for the owner, whatever the count: a driver must not see by the time that there is one."""
+        facts = {"data": operation.data, "shape": operation.shape, "saturated": int(saturated)}
+        log.info(event, extra={"peer": self.driver, **facts})
 
     def figures(self) -> dict[str, Any] | None:
         """For the status; None where there is no session."""
@@ -524,10 +543,6 @@ class Attendance:
             "sent_bytes": sent,
             "received_bytes": received,
         }
-
-
-def _no_secret(slot: int) -> Cell:
-    raise RemoteError("what is done to data before they are shared takes public arguments, no secret")
 
 
 class _Coming(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -34,9 +35,32 @@ class Rule(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     approve: bool = False
 
 
-class Data(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+class Bounds(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What the values of an array must satisfy for a worker to start.
+
+    min, max: the least and the greatest value there may be.  classes: the values are labels,
+    whole numbers from 0 to classes - 1.
+    """
+
+    min: int | float | None = None
+    max: int | float | None = None
+    classes: int | None = None
+
+    def check(self, what: str) -> None:
+        """ConfigurationError for bounds that no value satisfies."""
+        if self.classes is not None and self.classes < 1:
+            raise ConfigurationError(f"{what}: classes is {self.classes}; labels need at least one")
+        for name, bound in (("min", self.min), ("max", self.max)):
+            if bound is not None and not math.isfinite(bound):
+                raise ConfigurationError(f"{what}: {name} is {bound}; leave it out where there is no bound")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ConfigurationError(f"{what}: min is {self.min}, above max, which is {self.max}")
+
+
+class Data(Bounds, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A file of this worker's own data.
 
+    Bounds given here hold for every array of the file but those that `arrays` names, each with bounds of its own.
     table: what its rows are of.  Row i of all data of one table is one row to `min_items`; data without
     a table are of one.
     """
@@ -46,6 +70,11 @@ class Data(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     description: str = ""
     get: list[str] = []  # drivers who may fetch it in the clear
     table: str = ""
+    arrays: dict[str, Bounds] = {}
+
+    def bounds(self, key: str) -> Bounds:
+        """Of one array of the file."""
+        return self.arrays.get(key, self)
 
 
 class _Party(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -112,6 +141,9 @@ class WorkerConfig(_Party, kw_only=True):
             raise ConfigurationError("a crypto provider has no data: it must not know what it masks")
         for name, data in self.data.items():
             check_data_name(name)
+            data.check(f"data.{name}")
+            for key, bounds in data.arrays.items():
+                bounds.check(f"data.{name}.arrays.{key}")
             self.data[name] = msgspec.structs.replace(data, path=str(folder / data.path))
         if self.checkpoints:
             if self.role == "provider":

@@ -100,10 +100,10 @@ class DataPointer:
 
     def scale(self, factor: Real, offset: Real = 0.0) -> DataPointer:
         """values * factor + offset."""
-        return self._with("scale", 1.0 * factor, 1.0 * offset)
+        return self._with("scale", Real(factor), Real(offset))
 
     def __truediv__(self, divisor: Real) -> DataPointer:
-        return self._with("divide", 1.0 * divisor)
+        return self._with("divide", Real(divisor))
 
     def one_hot(self, classes: int) -> DataPointer:
         """Real numbers: one at the label, zero elsewhere."""

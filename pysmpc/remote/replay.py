@@ -17,7 +17,7 @@ import torch
 import pysmpc.ops  # noqa: F401  (fills the table of operations)
 from pysmpc import api
 from pysmpc.errors import ChannelError, RemoteError
-from pysmpc.fixedpoint import Precision
+from pysmpc.fixedpoint import LIMIT, Precision
 from pysmpc.prg import KeySet
 from pysmpc.protocols import exact
 from pysmpc.protocols.interfaces import Dealer
@@ -151,14 +151,20 @@ class Replay:
                     return self.session.under(found)
         raise ChannelError(f"there are no protocols named {suite[:80]!r} here")
 
+    def limit(self, suite: str) -> int:
+        """Integers below this in magnitude are what the protocols of that name compute with."""
+        narrow = self._under(suite).suite.narrow
+        return LIMIT if narrow is None else 1 << (narrow.bits - 1)
+
     # --- operations ---
 
     def run(self, operation: Operation, buffers: Iterator[torch.Tensor]) -> None:
         """One operation; `open` and fetches are the worker's business."""
         self._count += 1
-        self._steps.about(operation)
+        given = list(buffers) if isinstance(operation, Call) else []
+        self._steps.about(operation, given)
         if isinstance(operation, Call):
-            self._call(operation, buffers)
+            self._call(operation, iter(given))
         elif isinstance(operation, Drop):
             for slot in operation.slots:
                 self.cell(slot)

@@ -54,7 +54,7 @@ class Region:
             for slot in operation.slots:
                 self._names.pop(slot, None)
         elif isinstance(operation, Call) and not operation.failed:
-            args, kwargs = self._named(operation.args), self._named(operation.kwargs)
+            args, kwargs = self.named(operation.args), self.named(operation.kwargs)
             self._buffers.extend(buffers)
             for slot in operation.outs:
                 if slot >= 0:
@@ -67,15 +67,16 @@ class Region:
         else:
             self.refused = "a step that is repeated shares, opens and refreshes nothing"
 
-    def _named(self, value: Any) -> Any:
+    def named(self, value: Any) -> Any:
+        """An argument, its slots called by the order in which the step fills them."""
         if isinstance(value, Ref):
             return msgspec.structs.replace(value, slot=self._names.get(value.slot, value.slot))
         if isinstance(value, Seq):
-            return self._named(value.items)
+            return self.named(value.items)
         if isinstance(value, list):
-            return [self._named(item) for item in value]
+            return [self.named(item) for item in value]
         if isinstance(value, dict):
-            return {name: self._named(item) for name, item in value.items()}
+            return {name: self.named(item) for name, item in value.items()}
         return value
 
     def same(self, other: Region) -> bool:
@@ -110,8 +111,8 @@ class Steps:
             for step in operation.steps:
                 self._known.pop(step, None)
 
-    def about(self, operation: Operation) -> None:
-        """An operation comes next."""
+    def about(self, operation: Operation, buffers: Sequence[torch.Tensor] = ()) -> None:
+        """An operation comes next, with the public tensors that follow it."""
         if (opened := self._open) is None:
             return
         opened.length += 1
@@ -120,6 +121,8 @@ class Steps:
                 f"a step of more than {LONGEST} operations is not recorded; run it as it is written, "
                 "without sy.TrainStep"
             )
+        if not isinstance(operation, Forget | Recorded):
+            opened.region.note(operation, buffers)
         if isinstance(operation, Drop):
             opened.drop(operation.slots)
         elif not isinstance(operation, Call | Flush | Forget | Recorded) or (
@@ -177,10 +180,12 @@ class Steps:
         opened.new.end(result)
         self._open = None
         opened.stack.close()
-        known = _Known(opened, result)
+        known = _Known(opened, result, operation.result)
         before, new = opened.before, opened.new
         if operation.keep and new.refused is not None:
             raise RemoteError(f"a step cannot be repeated: {new.refused}")
+        if before is not None and operation.keep and not before.same(known):
+            raise RemoteError(f"step {opened.operation.check} is held against one of other operations or values")
         if before is not None and operation.keep and not before.recording.confirms(new):
             raise RemoteError(
                 f"step {opened.operation.check} does not come to the same when it is repeated: a fault of this "
@@ -232,6 +237,7 @@ class _Open:
         self.operation, self.new, self.arguments, self.before = operation, new, arguments, before
         self.length = 0
         self.flow = Flow([mine.value.cell for mine in new.inputs])
+        self.region = Region(new.seen, operation.slots)
         # what was in a slot that something flows from, or is changed: another value there may be anybody's
         self.cells: dict[int, Cell] = {slot: cell(slot) for slot in operation.states}
         self.stack = ExitStack()
@@ -252,10 +258,22 @@ class _Open:
 class _Known:
     """A step that was recorded, and what goes into each value it changes."""
 
-    def __init__(self, opened: _Open, result: SecretTensor) -> None:
+    def __init__(self, opened: _Open, result: SecretTensor, ref: Ref) -> None:
         self.recording = opened.new
         self.states = [state.cell for state in opened.new.states]
         self.flow = opened.flow
         opened.reads(result.cell)
         self.flow.end(result, self.states)
         self.cells = opened.cells
+        self._region = opened.region
+        self._ends = opened.region.named(ref), opened.operation.states
+
+    def same(self, other: _Known) -> bool:
+        """Whether both have the same operations, with the same public values, on the same values beside arguments."""
+        return (
+            self._region.same(other._region)
+            and self._ends == other._ends
+            and self.recording.kinds == other.recording.kinds
+            and self.cells == other.cells
+            and self.recording.fits()
+        )

@@ -90,6 +90,16 @@ def test_mistakes(office, capsys, values, says):
     assert says in fails(capsys, "worker", "--config", config(office, **values), "--check")
 
 
+def test_data_out_of_their_bounds(office, tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.array([[1.0, 2.0], [np.nan, 4.0]]))
+    np.save(tmp_path / "y.npy", np.array([0, 1, 2]))
+    for data, says in (({"path": "x.npy"}, "NaN or infinite"), ({"path": "y.npy", "classes": 2}, "no labels from 0")):
+        data["path"] = str(tmp_path / data["path"])
+        said = fails(capsys, "worker", "--config", config(office, data={"mine": data}), "--check")
+        assert "data.mine: 1 of" in said
+        assert says in said
+
+
 def test_files_that_are_no_configuration(tmp_path, capsys):
     (tmp_path / "x.toml").write_text("name = ")
     assert "x.toml" in fails(capsys, "worker", "--config", str(tmp_path / "x.toml"))

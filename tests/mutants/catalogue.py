@@ -33,6 +33,7 @@ EARLY = f"{REMOTE}/test_early.py"
 REPEATED = f"{REMOTE}/test_steps.py"
 ROWS = f"{REMOTE}/test_rows.py"
 APPROVALS, LIMITED = f"{REMOTE}/test_approvals.py", f"{REMOTE}/test_limits.py"
+VALUES = f"{REMOTE}/test_values.py"
 POLICY, INTRUDERS, FAULTS = f"{REMOTE}/test_policy.py", f"{REMOTE}/test_intruders.py", f"{REMOTE}/test_faults.py"
 
 
@@ -410,6 +411,13 @@ MUTANTS = [
         ("a window may run over the end of a row", "if inside and int((at % step).max()) + inside >= step:", "if False:", ROWS),
     ),
     *remote(
+        "data",
+        ("data with NaN", "        _refuse(what, ~torch.isfinite(tensor), \"NaN or infinite; clean the data first\")\n", "        pass\n", f"{REMOTE}/test_data.py"),
+        ("labels fail where a driver names too few classes", "found.having((labels.unsqueeze(-1) == torch.arange(classes)).float(), outside)", "found.having(torch.nn.functional.one_hot(labels, classes).float(), outside)", VALUES),
+        ("a secret in a step", "if any(isinstance(x, SecretTensor) for x in leaves(arguments)):", "if False:", VALUES),
+        ("subnormal numbers", "    kept = torch.where(kept.abs() < TINY, torch.zeros_like(kept), kept)\n", "", VALUES),
+    ),
+    *remote(
         "worker",
         ("a peer of any name", "if name not in config.peers:", "if False:", INTRUDERS),
         ("whoever is certified drives", "if \"compute\" not in config.drivers.get(name, ()):", "if False:", INTRUDERS),
@@ -417,6 +425,9 @@ MUTANTS = [
     *remote(
         "attendance",
         ("operations out of order", "if batch.first != self._received + 1:", "if False:", f"{FAULTS}::test_operations_out_of_order"),
+        ("a heartbeat tells how long something was computed", "return Beat(self.done, self._moves)", "return Beat(self.done, sum(moved))", VALUES),
+        ("what saturates is not noted", "found.saturated + saturated)", "0)", VALUES),
+        ("a value out of range is an error", "saturating(found.values, unit, self._replay.limit(operation.suite))", "(__import__(\"pysmpc\").fixedpoint.encode(found.values, unit), 0)", VALUES),
         ("the credit is ignored", "if self._received - self.done > BACKLOG:", "if False:", f"{FAULTS}::test_a_driver_that_does_not_wait"),
         ("a provider of the driver's choice", "if setup.provider not in (config.name, *config.providers) or set(setup.holders) & set(config.providers):", "if False:", INTRUDERS),
     ),
@@ -454,6 +465,7 @@ MUTANTS = [
     *remote(
         "steps",
         ("a worker does not check a recording", "not before.recording.confirms(new)", "False", REPEATED),
+        ("different operations are held against each other", "not before.same(known)", "False", REPEATED),
         ("a worker repeats with whatever it is given", "if [kind(x) for x in arguments] != known.recording.kinds or not known.recording.fits():", "if False:", REPEATED),
         ("whatever is in the slots of a step", "if any(replay.cell(slot) is not cell for slot, cell in known.cells.items()):", "if False:", REPEATED),
         ("a step drops what it reads", "            if slot in self.cells:\n", "            if False:\n", REPEATED),

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 import pysmpc as sy
 from pysmpc.errors import ConfigurationError, PartyError, RemoteError
 from pysmpc.federated.errors import GetNotPermittedError, ObjectNotFoundError
-from pysmpc.remote.data import STEPS, read
+from pysmpc.remote.config import WorkerConfig, parse
+from pysmpc.remote.data import STEPS, Store, read
 from pysmpc.runtime.wire import Stream
 
 IMAGES = np.random.default_rng().integers(0, 256, (20, 4, 4), dtype=np.uint8)
@@ -233,3 +234,98 @@ def test_no_pickle_in_files(tmp_path):
     np.save(tmp_path / "evil.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(ConfigurationError, match="allow_pickle"):
         list(read(tmp_path / "evil.npy"))
+
+
+# --- checks when data are read ------------------------------------------------------
+
+
+def store(path, **bounds):
+    """What a worker would start with."""
+    values = {"name": "alice", "data": {"x": {"path": str(path), **bounds}}}
+    return Store(parse(values, WorkerConfig).data)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("kind", ["npy", "npz", "csv", "safetensors"])
+def test_nan_and_infinity_are_refused_at_start(tmp_path, rng, kind, bad):
+    values = rng.standard_normal((5, 3)).astype(np.float32)
+    row, column = (int(rng.integers(0, n)) for n in values.shape)
+    path = tmp_path / f"x.{kind}"
+    for wrong in (False, True):
+        if wrong:
+            values[row, column] = bad
+        if kind == "npy":
+            np.save(path, values)
+        elif kind == "npz":
+            np.savez(path, part=values)
+        elif kind == "csv":
+            path.write_text("\n".join(",".join(map(str, line)) for line in values.tolist()))
+        else:
+            save_file({"part": torch.from_numpy(values)}, path)
+        if not wrong:
+            assert len(store(path)) == 1
+    entry = "data.x" if kind in ("npy", "csv") else "data.x/part"
+    says = rf"^{entry}: 1 of 15 values are NaN or infinite.*; the first is at \[{row}, {column}\]$"
+    with pytest.raises(ConfigurationError, match=says):
+        store(path)
+
+
+def test_a_number_that_float32_cannot_hold(tmp_path):
+    (tmp_path / "x.csv").write_text("1,2\n3,1e39\n")
+    with pytest.raises(ConfigurationError, match=r"1 of 4 values are NaN or infinite.*\[1, 1\]"):
+        store(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "bounds", "says"),
+    [
+        ("uint8", [0, 255, 3], {"min": 0, "max": 255}, None),
+        ("uint8", [0, 255, 3], {"min": -5, "max": 1000}, None),
+        ("uint8", [0, 255, 3], {"max": 254.5}, r"1 of 3 values are above max, which is 254.5; the first is at \[1\]"),
+        ("uint8", [0, 255, 3], {"min": 0.5}, r"1 of 3 values are below min, which is 0.5; the first is at \[0\]"),
+        ("int8", [-2, 5, -3], {"min": -1}, r"2 of 3 values are below min, which is -1; the first is at \[0\]"),
+        ("int64", [2**53 + 1, 0], {"max": 2**53}, r"1 of 2 values are above"),
+        ("int64", [2**53, 0], {"max": 2**53}, None),
+        ("float32", [0.1, 1.5], {"min": 0, "max": 1}, r"1 of 2 values are above max"),
+        ("float64", [0.1, 1.0], {"min": 0.1, "max": 1}, None),
+        ("uint8", [0, 9, 9], {"classes": 10}, None),
+        ("uint8", [0, 10, 9], {"classes": 10}, r"1 of 3 values are no labels from 0 to 9; the first is at \[1\]"),
+        ("int32", [0, 1, -1], {"classes": 2}, r"1 of 3 values are no labels from 0 to 1; the first is at \[2\]"),
+        ("float32", [0, 1], {"classes": 2}, "labels are whole numbers, these are torch.float32"),
+        ("int64", [0], {"classes": 0}, "at least one"),
+        ("int64", [0], {"min": 2, "max": 1}, "above max"),
+        ("float32", [0], {"max": float("inf")}, "leave it out"),
+        ("float32", [0], {"most": 1}, "most"),
+        ("float32", [0], {"arrays": {"other": {"max": 1}}}, "no array named 'other'"),
+        ("uint64", [2**63, 1], {}, "2\\*\\*63"),
+    ],
+)
+def test_bounds(tmp_path, dtype, values, bounds, says):
+    np.save(tmp_path / "x.npy", np.array(values, dtype))
+    if says is None:
+        assert len(store(tmp_path / "x.npy", **bounds)) == 1
+        return
+    with pytest.raises(ConfigurationError, match=says):
+        store(tmp_path / "x.npy", **bounds)
+
+
+def test_bounds_of_each_array(tmp_path, rng):
+    np.savez(tmp_path / "x.npz", images=rng.integers(0, 256, (4, 2)), labels=np.array([0, 1, 2, 1]))
+    labels = {"labels": {"classes": 3}}
+    assert len(store(tmp_path / "x.npz", min=0, max=255, arrays=labels)) == 2
+    with pytest.raises(ConfigurationError, match=r"data\.x/labels: 1 of 4 values are no labels from 0 to 1.*\[2\]"):
+        store(tmp_path / "x.npz", min=0, max=255, arrays={"labels": {"classes": 2}})
+    with pytest.raises(ConfigurationError, match=r"data\.x\.arrays\.labels: classes"):
+        store(tmp_path / "x.npz", arrays={"labels": {"classes": -1}})
+
+
+def test_elements_that_cannot_be_shared(tmp_path):
+    save_file({"part": torch.ones(2, dtype=torch.complex64)}, tmp_path / "x.safetensors")
+    with pytest.raises(ConfigurationError, match=r"data\.x/part: elements of torch\.complex64"):
+        store(tmp_path / "x.safetensors")
+
+
+def test_subnormal_numbers_are_zero(tmp_path):
+    """Processors take longer for them."""
+    np.save(tmp_path / "x.npy", np.array([1e-40, -1e-45, 2.0**-126, -1.0, 0.0], np.float32))
+    assert store(tmp_path / "x.npy")["x"].tensor.tolist() == [0.0, 0.0, 2.0**-126, -1.0, 0.0]

@@ -583,7 +583,31 @@ def test_a_check_of_another_step(eve):
     eve.record(SUM)
     eve.send(messages.Drop([10, 11, 12]))
     eve.record([("mul.Tensor", [10, 1], 11)], check=1, step=2)
-    eve.ends("does not come to the same")
+    eve.ends("held against one of other operations")
+
+
+def test_a_check_of_operations_that_come_to_the_same(eve):
+    """Whether they do would be something about the values."""
+    eve.record(SUM)
+    eve.send(messages.Drop([10, 11, 12]))
+    eve.record([("add.Tensor", [1, 10], 11)], check=1, step=2)
+    eve.ends("held against one of other operations")
+
+
+def test_a_check_of_another_result(eve):
+    twice = [("add.Tensor", [10, 1], 11), ("add.Tensor", [1, 10], 14)]
+    eve.record(twice)
+    eve.send(messages.Drop([10, 11, 12, 14]))
+    eve.record(twice, check=1, step=2, result=14)
+    eve.ends("held against one of other operations")
+
+
+def test_a_check_with_another_value_beside_the_arguments(eve):
+    eve.record(SUM)
+    eve.send(messages.Drop([1, 10, 11, 12]))
+    eve.share(1)
+    eve.record(SUM, check=1, step=2)
+    eve.ends("held against one of other operations or values")
 
 
 def test_a_number_twice_and_too_many(eve):

@@ -104,7 +104,9 @@ class Witness:
 
     def _reasons(self, driver, words):
         """Why this driver was refused: openings, sessions that failed, connections that ended with one of the words."""
-        reasons = [line["reason"] for line in self.lines if not line.get("permitted", True) and line["driver"] == driver]
+        reasons = [
+            line["reason"] for line in self.lines if not line.get("permitted", True) and line["driver"] == driver
+        ]
         for record in self._caplog.records:
             why = getattr(record, "reason", "")
             asked = "stands at" in why  # the client's question where a program stands
