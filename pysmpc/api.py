@@ -27,7 +27,7 @@ from pysmpc.runtime.offline import StoreDealer
 from pysmpc.runtime.session import Session, plain_session, virtual_session
 from pysmpc.runtime.stats import Stats
 from pysmpc.runtime.store import take
-from pysmpc.tensor import SecretTensor, flush, watched
+from pysmpc.tensor import SecretTensor, flush, locked, watched
 
 _sessions: dict[tuple[frozenset[str], str], Session] = {}
 
@@ -43,7 +43,10 @@ def session_for(
     """The in-process session of a set of holders and a provider; made at first use."""
     suite_named(protocol)
     key = (frozenset(holders), provider)
-    if key not in _sessions or len(holders) != len(set(holders)):
+    known = _sessions.get(key)
+    if known is not None and known.me is None and known.recorder is None and known.lock.process.left:
+        known = None  # of the process that this one is a fork of
+    if known is None or len(holders) != len(set(holders)):
         guards.install()
         _sessions[key] = virtual_session(holders, provider)
     return _variant(_sessions[key], rounding, protocol, integrity, compare_bits)
@@ -478,6 +481,7 @@ def get(value: SecretTensor) -> torch.Tensor:
     return out
 
 
+@locked
 def refresh(value: SecretTensor) -> SecretTensor:
     """Fresh shares of the same value, in place; returns the tensor itself.  No round."""
     cell = value.cell

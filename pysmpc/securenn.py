@@ -11,6 +11,10 @@ steps, and docs/protocols.md what they cost.  Three holders or more raise PartyE
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
 import torch
 
 from pysmpc.api import Parties
@@ -40,6 +44,20 @@ __all__ = [
     "share_convert",
 ]
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _locked(function: Function) -> Function:
+    """A function that computes with the session of its arguments: one thread at a time."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        of = next(x for x in (*args, *kwargs.values()) if hasattr(x, "session"))
+        with of.session.lock:
+            return function(*args, **kwargs)
+
+    return cast(Function, call)
+
 
 class SharedBits:
     """Bits of numbers from 0 to 2^64 - 1, shared over Z_67: what `private_compare` takes."""
@@ -57,6 +75,7 @@ class OddShares:
     def __init__(self, session: Session, shares: steps.Odd) -> None:
         self.session, self.shares, self.shape = session, shares, torch.Size(shares.shape)
 
+    @_locked
     def reveal(self) -> torch.Tensor:
         """Open the residues, 0 to 2^64 - 2, as torch.uint64.  One round."""
         opened = steps.reveal_odd(self.session.party, self.shares)
@@ -68,6 +87,7 @@ class OddShares:
         return f"OddShares({', '.join(self.session.holders)}; shape {tuple(self.shape)})"
 
 
+@_locked
 def share_bits(values: torch.Tensor, parties: Parties) -> SharedBits:
     """Share the bits of integers over Z_67; negative ones as 2^64 more.  The owner sends 56 bytes a number."""
     if values.dtype.is_floating_point or values.dtype.is_complex:
@@ -82,12 +102,14 @@ def _truth(session: Session, bit: Bit, shape: torch.Size) -> SecretTensor:
     return result(share, session, INTEGER, torch.bool)
 
 
+@_locked
 def private_compare(x: SharedBits, r: torch.Tensor) -> SecretTensor:
     """x > r for public integers r, both read as 0 to 2^64 - 1; torch.bool.  Two rounds."""
     wide = r.to(torch.int64).expand(x.shape).contiguous()
     return _truth(x.session, steps.private_compare(x.session.party, x.shares, wide), x.shape)
 
 
+@_locked
 def share_convert(x: SecretTensor) -> OddShares:
     """The integers behind x, in Z_(2^64 - 1).  Four rounds.
 
@@ -96,6 +118,7 @@ def share_convert(x: SecretTensor) -> OddShares:
     return OddShares(x.session, steps.share_convert(x.session.party, x.window()))
 
 
+@_locked
 def msb(x: SecretTensor | OddShares) -> SecretTensor:
     """The highest bit, torch.bool: whether a secret tensor is negative (seven rounds), or of a residue (three)."""
     if isinstance(x, OddShares):
@@ -103,11 +126,13 @@ def msb(x: SecretTensor | OddShares) -> SecretTensor:
     return _truth(x.session, steps.negative(x.session.party, x.window()), x.shape)
 
 
+@_locked
 def relu_deriv(x: SecretTensor) -> SecretTensor:
     """x >= 0, torch.bool, which is 1 at 0 as in the paper (torch's slope there is 0).  Seven rounds."""
     return _truth(x.session, steps.negative(x.session.party, x.window()).flipped(), x.shape)
 
 
+@_locked
 def relu(x: SecretTensor) -> SecretTensor:
     """max(x, 0), with the truncation that x still owed.  Seven rounds."""
     cell = x.cell
@@ -122,6 +147,7 @@ def _together(*secrets: SecretTensor) -> Session:
     return session
 
 
+@_locked
 def select_share(bit: SecretTensor, x: SecretTensor, y: SecretTensor) -> SecretTensor:
     """x where the bit is false, y where it is true; of equal shape.  One round."""
     session = _together(bit, x, y)
@@ -137,6 +163,7 @@ def _aligned(x: SecretTensor, y: SecretTensor) -> tuple[Share, Share]:
     return rescale(x.session, x.window(), scale), rescale(y.session, y.window(), scale)
 
 
+@_locked
 def matmul(x: SecretTensor, y: SecretTensor) -> SecretTensor:
     """x @ y by Beaver's triples, which the provider deals: the default protocol's product."""
     session = _together(x, y)
@@ -146,6 +173,7 @@ def matmul(x: SecretTensor, y: SecretTensor) -> SecretTensor:
     return result(out, session, finer(x.unit, y.unit), torch.promote_types(x.dtype, y.dtype))
 
 
+@_locked
 def division(x: SecretTensor, y: SecretTensor, bits: int = 32) -> SecretTensor:
     """x / y, toward zero at the last step of the encoding, by long division.  8 bits + 9 rounds.
 
@@ -168,6 +196,7 @@ def division(x: SecretTensor, y: SecretTensor, bits: int = 32) -> SecretTensor:
     return result(Share(out.body, tuple(x.shape), scale), session, unit, dtype)
 
 
+@_locked
 def maxpool(x: SecretTensor) -> tuple[SecretTensor, SecretTensor]:
     """Largest along the last dimension, and its place: the first of equals.  8 rounds for each halving."""
     x.cell.settle()
@@ -184,6 +213,7 @@ def maxpool(x: SecretTensor) -> tuple[SecretTensor, SecretTensor]:
     )
 
 
+@_locked
 def maxpool_deriv(places: SecretTensor, k: int) -> SecretTensor:
     """[..., k] int64 with a one at each place, as found by `maxpool` of k elements.  Two rounds."""
     share = places.window()

@@ -26,7 +26,7 @@ from pysmpc.runtime import ledger
 from pysmpc.runtime.channel import Local
 from pysmpc.runtime.dealer import SeedDealer
 from pysmpc.runtime.session import Session
-from pysmpc.tensor import WATCHERS, Cell, SecretTensor, flush
+from pysmpc.tensor import WATCHERS, Cell, SecretTensor, flush, lock_of
 
 WARM = 2  # calls before a step is recorded: optimizers make their state in the first
 KINDS = 16  # of arguments, of which the recordings are kept
@@ -60,6 +60,10 @@ class TrainStep:
 
     def __call__(self, x: Any, y: Any) -> torch.Tensor:
         """Zero the gradients, go forward, backward, and update."""
+        with lock_of((x, y)):  # of all of it: another thread's numbers are none of the step's
+            return self._step(x, y)
+
+    def _step(self, x: Any, y: Any) -> torch.Tensor:
         self._calls += 1
         self.repeats = False
         self.reason = self._obstacle(x, y)

@@ -12,7 +12,8 @@ replaced, never written, so what an in-place operation invalidates goes with it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
@@ -89,13 +90,46 @@ class Cell:
 Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 
 
+_NO_LOCK = nullcontext()
+
+
+def lock_of(operands: Iterable[Any]) -> AbstractContextManager[None]:
+    """The lock of the session that the operands are of; no lock where they are public."""
+    for x in operands:
+        if isinstance(x, SecretTensor):
+            session: Session = x.cell.session
+        elif isinstance(x, list | tuple):
+            if (found := lock_of(x)) is not _NO_LOCK:
+                return found
+            continue
+        elif isinstance(x, Session):
+            session = x
+        else:
+            continue
+        if not session.plain:
+            return session.lock
+    return _NO_LOCK
+
+
+def locked(function: Wrapped) -> Wrapped:
+    """A function that computes with the session of its arguments: one thread at a time."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with lock_of(args):
+            return function(*args, **kwargs)
+
+    return cast(Wrapped, call)
+
+
 def watched(name: str) -> Callable[[Wrapped], Wrapped]:
-    """Tell the watchers of a function that is no operation of torch, too."""
+    """Tell the watchers of a function that is no operation of torch, too; it has the session's lock, as those have."""
 
     def wrap(function: Wrapped) -> Wrapped:
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            return run_watched(name, function, args, kwargs) if WATCHERS else function(*args, **kwargs)
+            with lock_of(args):
+                return run_watched(name, function, args, kwargs) if WATCHERS else function(*args, **kwargs)
 
         return cast(Wrapped, call)
 
@@ -210,9 +244,11 @@ class SecretTensor(torch.Tensor):
                 f"{func} is not implemented for secret tensors; rewrite it with supported operations, or open "
                 "the value first with sy.decrypt(x) if it may be known"
             )
-        if WATCHERS:
-            return run_watched(func, handler, args, kwargs or {})
-        return handler(*args, **kwargs) if kwargs else handler(*args)
+        lock = lock_of(args)
+        with lock_of(kwargs.values()) if kwargs and lock is _NO_LOCK else lock:
+            if WATCHERS:
+                return run_watched(func, handler, args, kwargs or {})
+            return handler(*args, **kwargs) if kwargs else handler(*args)
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         from_parameter = getattr(self, "_is_param", False)

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
+from pysmpc.errors import IntegrityError
 from pysmpc.prg import KeySet
 
 
@@ -92,6 +93,22 @@ class Where:
     hosted: tuple[str, ...]
 
 
+@dataclass
+class End:
+    """Whether a session goes on: one object for its channel, its dealers and its lock.
+
+    reason: why it ended, "" while it goes on.  After a failed check nobody may send
+    anything more: what a holder altered must not find its way into another message.
+    """
+
+    reason: str = ""
+
+    def check(self) -> None:
+        """Raise IntegrityError if it has ended."""
+        if self.reason:
+            raise IntegrityError(f"this session ended when {self.reason}; start a new one")
+
+
 def asking(holders: int, question: int, answer: int, public: bool = False) -> Cost:
     """Each holder sends `question` words to the provider, which sends `answer` words to one, or to all."""
     return Cost(1 + (answer > 0), asked=8 * question, answered=8 * answer * (holders if public else 1))
@@ -101,6 +118,7 @@ class Channel(Protocol):
     """Messages between the holders; one call is one round."""
 
     where: Where | None  # set by the session
+    end: End  # the same
 
     def open(
         self, messages: Sequence[torch.Tensor], cause: str, shapes: Sequence[tuple[int, ...]] | None = None
@@ -133,6 +151,7 @@ class Dealer(Protocol):
 
     keys: KeySet  # of the hosted holders
     where: Where | None  # set by the session
+    end: End  # the same
 
     def streams(self, count: int = 1) -> int:
         """The first of `count` stream numbers that nobody used before."""
@@ -185,6 +204,7 @@ class Party:
     next: KeySet
     notary: KeySet | None = None  # a key of the owner of inputs and the dealer, for authenticated inputs
     integrity: list[Any] = field(default_factory=list)  # pysmpc.protocols.mac keeps its state here
+    end: End = field(default_factory=End)
 
     @property
     def rows(self) -> int:

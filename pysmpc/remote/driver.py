@@ -1,24 +1,27 @@
 """The driver's connections to its workers: operations out, acknowledgements, results and errors in.
 
-All in the caller's thread.  Operations go out in batches; the driver runs ahead of the
+One thread at a time.  Operations go out in batches; the driver runs ahead of the
 workers by a window of operations and bytes, and waits only for that and for what it opens.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
+import threading
 import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 
 from pysmpc import errors
 from pysmpc.errors import ChannelError, PeerLost, PysmpcError, RemoteError, WorkerLost
 from pysmpc.federated import errors as federated_errors
+from pysmpc.protocols.interfaces import End
 from pysmpc.remote.arguments import dtype_of
 from pysmpc.remote.messages import (
     WITHHELD,
@@ -46,6 +49,7 @@ from pysmpc.remote.messages import (
     Shelved,
     Up,
 )  # fmt: skip
+from pysmpc.runtime.forks import Process
 from pysmpc.runtime.tls import DRIVER, STATUS, dial
 from pysmpc.runtime.wire import MESSAGE, PACKED, WORDS, Gather, Stream, framed, pack, poll, tensor_frames, unpack
 
@@ -85,13 +89,34 @@ class _Worker:
         self.gathering = -1
 
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _locked(method: Method) -> Method:
+    """A method that one thread at a time is in, of those marked so."""
+
+    @functools.wraps(method)
+    def call(self: Link, *args: Any, **kwargs: Any) -> Any:
+        self._process.check()  # first: in a child, a thread that was not copied may have the lock for ever
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return cast(Method, call)
+
+
 class Link:
-    """All connections of one session.  Any failure ends it; `broken` says why."""
+    """All connections of one session.  Any failure ends it; `broken` says why.
+
+    end: that of the session: nothing is sent any more once a check has failed.
+    """
 
     def __init__(self, tls: Any, holders: Sequence[str], provider: str, addresses: dict[str, str]) -> None:
         self.holders = list(holders)
         self.provider = provider
         self.broken: PysmpcError | None = None
+        self.end = End()
+        self._lock = threading.RLock()
+        self._process = Process("this session")
         self._workers: list[_Worker] = []
         self._deflate = zlib.compressobj(1)
         self._batch: list[Operation] = []
@@ -114,6 +139,7 @@ class Link:
             self._drop()
             raise
 
+    @_locked
     def setup(self, session: str, keys: dict[str, bytes]) -> None:
         """Let the workers meet; returns when all are ready."""
         for worker in self._workers:
@@ -123,6 +149,7 @@ class Link:
 
     # --- operations ---
 
+    @_locked
     def send(
         self, operation: Operation, buffers: Sequence[torch.Tensor], words: torch.Tensor | None, everyone: bool = False
     ) -> int:
@@ -163,8 +190,10 @@ class Link:
         for name in [operation.owner] if isinstance(operation, Fetch) else self.holders:
             self._due[number, name] = due
 
+    @_locked
     def flush(self) -> None:
         """Send what is queued, and wait while the workers are too far behind."""
+        self._check()
         if self._batch:
             body = self._deflate.compress(pack(Batch(self._first, self._batch)))
             frame = framed(PACKED, body + self._deflate.flush(zlib.Z_SYNC_FLUSH))
@@ -185,6 +214,7 @@ class Link:
             self._unacked -= self._bytes.popleft()[1]
         return self._next - 1 - acked > WINDOW or self._unacked > WINDOW_BYTES
 
+    @_locked
     def opened(self, number: int, words: int) -> torch.Tensor:
         """What each holder sent of what an operation opened, [holders, words]."""
         self.flush()
@@ -197,6 +227,7 @@ class Link:
                 raise self._break(ChannelError(f"{name} sent {each.numel()} words of an opening of {words}"))
         return torch.stack([each for _, each in found])
 
+    @_locked
     def fetched(self, number: int, owner: str) -> torch.Tensor:
         """What an owner sent in the clear, flat."""
         self.flush()
@@ -206,6 +237,7 @@ class Link:
             raise _DENIALS.get(found.kind, RemoteError)(found.text)
         return found
 
+    @_locked
     def told(self, number: int) -> dict[str, str]:
         """What the holders have against an operation, by name, once all have said."""
         self.flush()
@@ -213,6 +245,7 @@ class Link:
         found = {name: self._opened.pop((number, name)) for name in self.holders}
         return {name: each.text for name, each in found.items() if isinstance(each, Denied)}
 
+    @_locked
     def wait(self) -> None:
         """Until every worker has done all operations."""
         number = self._next - 1
@@ -231,6 +264,7 @@ class Link:
         """How the workers are."""
         return [answer.figures for answer in self.ask([w.name for w in self._workers], Ask).values()]
 
+    @_locked
     def ask(self, names: Sequence[str], make: Callable[[int], Any]) -> dict[str, Any]:
         """Put a question to some workers; the answer of each."""
         numbers = [(self._question(name, make), name) for name in names]
@@ -254,22 +288,29 @@ class Link:
         return sum(w.stream.sent for w in self._workers), sum(w.stream.received for w in self._workers)
 
     def close(self) -> None:
-        """Leave: the workers drop the session."""
-        if self.broken is None:
+        """Leave: the workers drop the session.  Ends what another thread waits for."""
+        if self._process.left:  # a forked process closes its copies of the connections, and says nothing
+            self._drop()
+            return
+        leaving = self.broken is None
+        if leaving:
             self.broken = ChannelError("this connection was closed; connect again")
-            for worker in self._workers:
+        with self._lock:
+            for worker in self._workers if leaving else ():
                 try:
                     worker.stream.queue(*framed(MESSAGE, pack(Bye())))
                     worker.stream.flush(1.0)
                 except ChannelError:
                     continue
-        self._drop()
+            self._drop()
 
     def _drop(self) -> None:
         for worker in self._workers:
             worker.stream.close()
 
     def _check(self) -> None:
+        if self.broken is None and self.end.reason:
+            self._break(errors.IntegrityError(f"this session ended when {self.end.reason}; connect again"))
         if self.broken is not None:
             raise self.broken
 
@@ -284,6 +325,7 @@ class Link:
         self._check()
         start = time.monotonic()
         while not done():
+            self._check()  # another thread may have closed it
             now = time.monotonic()  # before reading: what this process slept through is not held against anybody
             self._pump(0.25)
             for worker in self._workers:

@@ -31,6 +31,7 @@ class RemoteParties(Parties):
         self.config = config
         self._tls = tls or Tls(config.identity)
         self.link = Link(self._tls, config.holders, config.provider, config.workers)
+        self.link.end = session.party.end
         self.recorder = Recorder(session, self.link.send, self.link.opened, outgoing, config.name)
         self.recorder.checkpoints = Checkpoints(config.name, self.link, self.recorder)
         self.link.setup(secrets.token_hex(16), keys)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import heapq
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -95,7 +94,7 @@ class Recorder:
         self._receive = receive
         self._words = words
         self._depth = 0
-        self._lock = threading.RLock()
+        self._lock = session.lock
         self._free: list[int] = []
         self._next = 0
         self._dropped: deque[int] = deque()
@@ -114,7 +113,7 @@ class Recorder:
     @property
     def busy(self) -> bool:
         """Whether an operation that was recorded is being run (by this thread: others wait)."""
-        return self._depth > 0 and self._lock._is_owned()  # type: ignore[attr-defined]
+        return self._depth > 0 and self._lock.held
 
     def _send(
         self, operation: Operation, buffers: Sequence[torch.Tensor], words: torch.Tensor | None, *more: bool

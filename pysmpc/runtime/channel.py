@@ -14,8 +14,9 @@ import torch
 
 from pysmpc import ring
 from pysmpc.errors import ChannelError
-from pysmpc.protocols.interfaces import CAUSES, Where
+from pysmpc.protocols.interfaces import CAUSES, End, Where
 from pysmpc.runtime import ledger
+from pysmpc.runtime.forks import Process
 from pysmpc.runtime.stats import Stats
 
 Observer = Callable[[str, list[torch.Tensor], list[torch.Tensor]], None]
@@ -28,9 +29,13 @@ class _Counting:
         self.stats = stats
         self.observer: Observer | None = None
         self.where: Where | None = None
+        self.end = End()
+        self._process = Process("this channel")
 
     def count(self, messages: Sequence[torch.Tensor], cause: str, shapes: Shapes = None) -> None:
-        """Before anything is sent."""
+        """Before anything is sent.  Raises where nothing may be: in a forked process, or after a failed check."""
+        self._process.check()
+        self.end.check()
         if cause not in CAUSES:
             raise ChannelError(f"'{cause}' is no declared cause of an opening (CAUSES in protocols/interfaces.py)")
         words = sum(m.shape[1] for m in messages)

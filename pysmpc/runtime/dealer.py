@@ -9,7 +9,6 @@ left of the input.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,23 +17,12 @@ from typing import Any, Protocol
 
 import torch
 
-from pysmpc.errors import ChannelError, PartyError
+from pysmpc.errors import ChannelError
 from pysmpc.prg import KeySet
-from pysmpc.protocols.interfaces import QUESTIONS, Where
+from pysmpc.protocols.interfaces import QUESTIONS, End, Where
 from pysmpc.runtime import ledger
+from pysmpc.runtime.forks import Process
 from pysmpc.runtime.transcript import Transcript, untold
-
-#: Forks between the first process and this one.  A child in a pid namespace of its own can have its parent's pid.
-_forks = 0
-
-
-def _forked() -> None:
-    global _forks
-    _forks += 1
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
 
 
 class Feed(Protocol):
@@ -130,16 +118,20 @@ class SeedDealer:
         self._next_stream = 0
         self._noted: list[tuple[int, int]] | None = None
         self._lock = threading.Lock()
-        self._process = os.getpid(), _forks
+        self.end = End()
+        self._process = Process("this session")
+
+    def check(self) -> None:
+        """Raise PartyError in a forked process, and IntegrityError after a failed check: nothing is drawn or sent."""
+        self._process.check()
+        self.end.check()
 
     def streams(self, count: int = 1) -> int:
         """The first of `count` fresh stream numbers; equal in all processes.
 
-        Threads may share a session; a forked process may not, as both would go on to
-        hide different values under the same words.
+        Raises where nothing more may be hidden: in a forked process, or after a failed check.
         """
-        if (os.getpid(), _forks) != self._process:
-            raise PartyError("this session belongs to the process that made it; make a new one after a fork")
+        self.check()
         with self._lock:
             base = self._transcript.base
             if self._noted is not None and (not self._noted or self._noted[-1][1] != base):
@@ -183,6 +175,7 @@ class SeedDealer:
     def _deal(
         self, words: int, deal: Callable[[KeySet, torch.Tensor], Any], everyone: bool, receives: bool
     ) -> torch.Tensor | None:
+        self.check()
         with self._lock:
             self._count(8 * words * (self._holders if everyone else 1))
             if self._everyone is not None:
@@ -202,6 +195,7 @@ class SeedDealer:
         """Ask (where holders are), answer (where the provider is), receive (where the receivers are)."""
         if cause not in QUESTIONS:
             raise ChannelError(f"'{cause}' is no question that the provider may be asked: {', '.join(QUESTIONS)}")
+        self.check()
         with self._lock:
             rows, size = message.shape
             number = self._count_ask(8 * size, 8 * words * (self._holders if public else 1))

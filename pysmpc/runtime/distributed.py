@@ -25,6 +25,8 @@ from pysmpc.prg import KEY_BYTES, KeySet, fresh_key
 from pysmpc.protocols.interfaces import Party
 from pysmpc.runtime.channel import Linked
 from pysmpc.runtime.dealer import SeedDealer
+from pysmpc.runtime.forks import Process
+from pysmpc.runtime.locks import SessionLock
 from pysmpc.runtime.session import Session, check_names
 from pysmpc.runtime.stats import Stats
 
@@ -65,6 +67,7 @@ class Wire:
         self._who = f"rank {rank} ({name})"
         self._program = program
         self._timeout = timeout
+        self._process = Process("this connection")
         self._leaving: deque[tuple[Any, torch.Tensor]] = deque()  # sends under way keep their words
 
     def send(self, cause: str, words: torch.Tensor) -> None:
@@ -107,11 +110,12 @@ class Wire:
         return found
 
     def drain(self) -> None:
-        """Wait until the rank has taken everything."""
-        while self._leaving:
+        """Wait until the rank has taken everything; in a forked process there is nothing to wait for."""
+        while self._leaving and not self._process.left:
             self._finish(*self._leaving.popleft())
 
     def _leave(self, words: torch.Tensor, tag: int) -> None:
+        self._process.check()
         try:
             self._leaving.append((dist.isend(words, self._rank, self._group, tag), words))
         except RuntimeError as error:
@@ -124,6 +128,7 @@ class Wire:
             raise self._lost(error) from None
 
     def _arrive(self, words: torch.Tensor, tag: int) -> None:
+        self._process.check()
         try:
             work: Any = dist.irecv(words, self._rank, self._group, tag)
             work.wait(self._timeout)
@@ -204,6 +209,9 @@ class DistributedSession(Session):
         peers: dict[int, Wire],
     ) -> None:
         super().__init__(holders, provider, party, stats)
+        self.lock = SessionLock(party.end, one_thread=True)
+        for dealer in owners.values():
+            dealer.end = party.end
         self.me = (*self.holders, provider)[rank]
         self.rank = rank
         self.program = program
@@ -221,6 +229,7 @@ class DistributedSession(Session):
 
     def gather(self, words: torch.Tensor) -> list[torch.Tensor]:
         """Public words of every rank."""
+        self.party.end.check()
         for wire in self._peers.values():
             wire.send("gather", words)
         said = {self.rank: words, **{rank: wire.take("gather", len(words)) for rank, wire in self._peers.items()}}

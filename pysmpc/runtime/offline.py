@@ -158,6 +158,7 @@ class StoreDealer(SeedDealer):
         self._place = 0
 
     def _deal(self, words: int, deal: Deal, everyone: bool, receives: bool) -> torch.Tensor | None:
+        self.check()
         with self._lock:
             wanted = Request(self._next_stream, kind_of(deal), words, everyone)
             requests, place = self._stores[0].header.requests, self._place

@@ -17,6 +17,7 @@ from pysmpc.protocols.interfaces import Dealer, Party, Where
 from pysmpc.protocols.suite import Suite, default, plaintext
 from pysmpc.runtime.channel import Local
 from pysmpc.runtime.dealer import LocalFeed, SeedDealer
+from pysmpc.runtime.locks import SessionLock
 from pysmpc.runtime.stats import Stats
 from pysmpc.shares import Body
 
@@ -28,7 +29,8 @@ class Session:
 
     holders: names, in the order of the shares.  provider: a name outside of them.
     `party` is this process's part; `suite` the protocols in use; `me` the one party that
-    this process is, or None where it is all of them.
+    this process is, or None where it is all of them.  `lock`: held by the thread that
+    computes with it.
     """
 
     def __init__(
@@ -44,6 +46,8 @@ class Session:
         self.serial = next(_serial)
         where = Where(self.serial, self.holders, tuple(self.holders[i] for i in party.ranks))
         party.channel.where = party.dealer.where = where
+        party.channel.end = party.dealer.end = party.owner.end = party.end
+        self.lock = SessionLock(party.end)
         self.plain = suite is plaintext
         self.recorder: Any = None  # where the shares are at workers of other machines: pysmpc.remote.recorder
         self.tensor: Any = None  # the type of its tensors, if not SecretTensor

@@ -30,6 +30,7 @@ import torch
 
 from pysmpc.errors import MaterialError
 from pysmpc.prg import KEY_BYTES
+from pysmpc.runtime.forks import Process
 
 MAGIC = b"psmpcm\x00\x01"  # with the version
 CHECK = 16
@@ -135,6 +136,7 @@ class Store:
 
     def __init__(self, directory: Path, holder: str) -> None:
         self._fd = -1
+        self._process = Process("this material")  # a child has the same open file, and with it the same lock
         self.path = path_of(directory, holder)
         try:
             self._fd = os.open(self.path, os.O_RDWR)
@@ -179,6 +181,7 @@ class Store:
 
     def lock(self) -> None:
         """Until it is closed: wait for others who take a run, and keep them waiting."""
+        self._process.check()
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
     def unlock(self) -> None:
@@ -194,6 +197,7 @@ class Store:
 
     def take(self, run: int) -> None:
         """Mark a run as used, on disk, and only then serve it from here on."""
+        self._process.check()
         head = os.pread(self._fd, RUN_HEADER, self._offset(run))
         key = head[1 : 1 + KEY_BYTES]
         if head[:1] != b"\x01" or self.header.check(run, -1, key) != head[1 + KEY_BYTES :]:
@@ -205,6 +209,7 @@ class Store:
 
     def words(self, place: int) -> torch.Tensor | None:
         """The next correction of the run, where this holder receives it."""
+        self._process.check()
         request = self.header.requests[place]
         if not self.header.receives(request):
             return None

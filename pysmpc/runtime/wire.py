@@ -23,6 +23,7 @@ import msgspec
 import torch
 
 from pysmpc.errors import ChannelError, PeerLost
+from pysmpc.runtime.forks import Process
 
 VERSION = 2
 HEADER = struct.Struct("<BBHI")  # version, kind, nothing, bytes that follow
@@ -67,6 +68,7 @@ class Stream:
         self._receive: _Read = sock.read if isinstance(sock, ssl.SSLSocket) else _plainly(sock)  # type: ignore[assignment]
         self.peer = peer
         self.wake = wake
+        self.process = Process("this connection")
         self.sent = 0
         self.received = 0
         self._flushing = False
@@ -83,6 +85,7 @@ class Stream:
 
     def write(self, data: memoryview) -> int:
         """Bytes that the connection took.  After 0, the same data must be offered again."""
+        self.process.check()  # two processes would encrypt different records under one key and number
         try:
             count = self.sock.send(data)
         except _LATER:
@@ -94,6 +97,7 @@ class Stream:
 
     def read_into(self, data: memoryview) -> int:
         """Bytes that were there: a record of TLS comes at a time."""
+        self.process.check()
         receive, have, size = self._receive, 0, data.nbytes
         try:
             while have < size:

@@ -21,6 +21,7 @@ THREADS = f"{RUNTIME}/test_threads.py"
 SESSION = f"{RUNTIME}/test_session.py"
 VIEWS = "tests/security/test_views.py"
 INTEGRITY = "tests/security/test_integrity.py"
+TWO_THREADS = "tests/security/test_threads.py"
 MAC = f"{PROTOCOLS}/test_mac.py"
 WIDE = f"{KERNELS}/test_wide.py"
 KEYS = f"{VIEWS}::test_keys_are_distinct_and_uniform"
@@ -126,8 +127,19 @@ MUTANTS = [
     *runtime(
         "dealer",
         ("streams that overlap", "self._next_stream += count", "self._next_stream += 1", f"{SESSION} {MASKING}"),
-        ("a fork goes on", "if (os.getpid(), _forks) != self._process:", "if False:", SESSION),
+        ("corrections of a forked process", "        self.check()\n        with self._lock:\n            self._count(", "        with self._lock:\n            self._count(", SESSION),
+        ("streams after a failed check", "        self._process.check()\n        self.end.check()", "        self._process.check()", INTEGRITY),
+    ),
+    *runtime(
+        "forks",
+        ("a fork goes on", "if (os.getpid(), _forks) != self._made:", "if False:", SESSION),
         ("forks are not counted", "    _forks += 1", "    _forks += 0", SESSION),
+    ),
+    *runtime(
+        "locks",
+        ("a child waits for a thread of its parent", "self.process.check()  # first", "pass  # first", SESSION),
+        ("a lock that is kept after an error", "            self._lock.release()\n            raise", "            raise", SESSION),
+        ("any thread of a rank", "if self._owner is not mine:", "if False:", SESSION),
     ),
     *runtime(
         "session",
@@ -146,6 +158,8 @@ MUTANTS = [
         "channel",
         ("an undeclared cause", "if cause not in CAUSES:", "if False:", LEDGER),
         ("other messages are taken", "if theirs != cause or words.shape != (count,):", "if words.shape != (count,):", THREADS),
+        ("a round of a forked process", "        self._process.check()\n", "", SESSION),
+        ("a round after a failed check", "        self.end.check()\n", "", INTEGRITY),
         ("a round that is not listed", "if self.where and ledger.kept():", "if self.where and ledger.kept() and cause != 'compare':", LEDGER),
     ),
     *runtime(
@@ -154,12 +168,17 @@ MUTANTS = [
         ("served before the mark is on disk", "os.fsync(self._fd)\n        self.run", "self.run", STORE),
         ("damaged words are taken", "if self.header.check(self.run, place, found) != data", "if False and self.header.check(self.run, place, found) != data" , STORE),
         ("readable by all", "os.O_EXCL, 0o600)", "os.O_EXCL, 0o644)", STORE),
+        ("a child has its parent's lock", "and keep them waiting.\"\"\"\n        self._process.check()", "and keep them waiting.\"\"\"", STORE),
     ),
     *runtime(
         "offline",
         ("one key for every run", "keys = [fresh_key() for _ in writers]", "keys = [bytes(16) for _ in writers]", STORE),
         ("material of another program is taken", "if wanted != requests[place]:", "if False:", STORE),
     ),
+    *runtime("wire", ("a child writes to its parent's connection", "        self.process.check()  # two", "        # two", f"{RUNTIME}/test_wire.py")),
+    *runtime("distributed", ("a rank of several threads", "one_thread=True", "one_thread=False", f"{RUNTIME}/test_distributed.py::test_a_second_thread_of_a_rank_is_refused")),
+    Mutant("operations of two threads at a time", "pysmpc/tensor.py", "with lock_of(kwargs.values()) if kwargs and lock is _NO_LOCK else lock:", "with _NO_LOCK:", TWO_THREADS),
+    Mutant("another thread draws within a step", "pysmpc/steps.py", "with lock_of((x, y)):", "if True:", TWO_THREADS),
     Mutant("predictable keys", "pysmpc/prg.py", "os.urandom(KEY_BYTES)", "os.urandom(4) * 4", KEYS),
     Mutant("keys of the time", "pysmpc/prg.py", "os.urandom(KEY_BYTES)", "int(__import__('time').time()).to_bytes(16, 'big')", KEYS),
     Mutant("an opening kept for a new value", "pysmpc/tensor.py", "self._body = body\n        self._scale = scale\n        self.session.register(body)\n\n    def defer", "body.mask, body.opened = self._body.mask, self._body.opened\n        self._body = body\n        self._scale = scale\n        self.session.register(body)\n\n    def defer", "tests/ops/test_training.py"),
@@ -176,6 +195,8 @@ MUTANTS = [
     ),
     *protocol(
         "mac/opening",
+        ("a session goes on after a failed check", "        party.end.reason = f\"{found} was found altered\"\n        raise IntegrityError(f\"{party.end.reason}:", "        raise IntegrityError(f\"{found}:", INTEGRITY),
+        ("a check that was not completed is forgotten", "        party.end.reason = party.end.reason or \"a check was not completed\"\n", "        own.waiting = []\n", INTEGRITY),
         ("the codes are not compared", "return _where(coin, waiting, failed) if any(", "return '' if any(", INTEGRITY),
         ("sets of six coins", "& ((1 << SUMS) - 1)", "& ((1 << 6) - 1)", INTEGRITY),
         ("coins that are known beforehand", "KeySet([_joint(opened)])", "KeySet([bytes(KEY_BYTES)])", INTEGRITY),
@@ -185,7 +206,7 @@ MUTANTS = [
         ("z after the others' were seen", "good = good and torch.equal(_digest(row[:-DIGEST], row[-DIGEST:]), commitment)", "good = good and True", INTEGRITY),
         ("bits are not checked", "True: shown[:, wide.WORDS * SUMS : CODES].sum(0) != 0}", "True: total & False}", INTEGRITY),
         ("bits behind the last", "any(bool(_padding(row, n).any()) for row in rows)", "False", INTEGRITY),
-        ("the session goes on", "if own.broken:", "if False:", INTEGRITY),
+        ("a check passes in a session that ended", "    party.end.check()\n    own = state(party)\n    if not", "    own = state(party)\n    if not", INTEGRITY),
     ),
     *protocol(
         "mac/sharing",
@@ -354,6 +375,12 @@ MUTANTS = [
         ("data for everybody", "if driver not in permitted:", "if False:", f"{REMOTE}/test_data.py::test_get_needs_permission"),
     ),
     *remote(
+        "driver",
+        ("two threads use one connection", "        with self._lock:\n            return method(", "        if True:\n            return method(", f"{FAULTS}::test_threads_of_one_driver"),
+        ("the driver goes on after a failed check", "if self.broken is None and self.end.reason:", "if False:", f"{REMOTE}/test_integrity.py"),
+        ("a child ends its parent's session", "if self._process.left:", "if False:", f"{FAULTS}::test_a_forked_process_says_nothing_to_the_workers"),
+    ),
+    *remote(
         "policy",
         ("the budget is not spent", "            self.budget.spend(driver, numbers_in(shape))\n", "            pass\n", LIMITED),
         ("the budget is not asked", "if limit and used + numbers_in(shape) > limit:", "if False:", LIMITED),
@@ -390,6 +417,7 @@ MUTANTS = [
     ),
     *remote(
         "replay",
+        ("a failed check passes for an error of the program", "not isinstance(error, ChannelError | IntegrityError)", "not isinstance(error, ChannelError)", f"{REMOTE}/test_integrity.py"),
         ("what is written into a value forgets", "if func._schema.is_mutable:", "if False:", POLICY),
         ("a value has two slots", "if hasattr(cell, \"provenance\"):", "if False:", POLICY),
         ("what is only read is tainted", "if x.cell in cells}.values())", "if x.cell in cells}.values()) and cells", POLICY),

@@ -12,7 +12,9 @@ import zlib
 
 import pytest
 import torch
+from children import in_child
 from networks import close_all, plain_pair
+from remotes import Workers
 
 import pysmpc as sy
 from pysmpc.errors import ChannelError, CheckpointError, PysmpcError, RemoteError, WorkerLost
@@ -256,6 +258,97 @@ def test_two_drivers_at_a_time(workers):
         thread.join(60)
     for n in range(3):
         assert torch.allclose(results[n], torch.full((50,), (n + 20.0) ** 2), atol=2**-5)
+
+
+def test_threads_of_one_driver(workers):
+    """One trains, one shares and opens, one asks how the workers are: each as if it were alone."""
+    with workers.connect() as parties:
+        model = sy.encrypt(torch.nn.Linear(4, 2), parties)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.125)
+        step = sy.TrainStep(model, optimizer, lambda out, target: ((out - target) ** 2).sum())
+        batches = [(torch.randn(3, 4), torch.randn(3, 2)) for _ in range(12)]
+        plain = torch.nn.Linear(4, 2)
+        plain.load_state_dict(sy.decrypt(model).state_dict())
+        reference = torch.optim.SGD(plain.parameters(), lr=0.125)
+        over, errors = threading.Event(), []
+
+        def guarded(work):
+            def run():
+                try:
+                    while not over.is_set():
+                        work()
+                except Exception as error:
+                    errors.append(error)
+
+            return threading.Thread(target=run)
+
+        def square():
+            values = torch.randn(6)
+            x = sy.encrypt(values, parties)
+            assert float((sy.decrypt(x * x) - values * values).abs().max()) < 2**-10
+
+        def ask():
+            assert len(parties.status()) == 3
+            parties.wait()
+
+        threads = [guarded(square), guarded(ask)]
+        for thread in threads:
+            thread.start()
+        try:
+            for x, y in batches:
+                loss = sy.decrypt(step(sy.encrypt(x, parties), sy.encrypt(y, parties)))
+                reference.zero_grad()
+                wanted = ((plain(x) - y) ** 2).sum()
+                wanted.backward()
+                reference.step()
+                assert float((loss - wanted.detach()).abs()) < 0.02
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join(30)
+        assert step.repeats
+        assert not errors
+
+
+def test_closing_ends_what_another_thread_waits_for(office):
+    with Workers(office.folder) as workers:
+        parties = workers.connect()
+        x = sy.encrypt(torch.ones(3), parties)
+        parties.wait()
+        [attendance] = workers.workers["bob"].attendances.values()
+        held, honest, found = threading.Event(), attendance._replay.shares, []
+
+        def slow(*args):
+            held.wait(30)
+            return honest(*args)
+
+        attendance._replay.shares = slow
+
+        def work():
+            try:
+                found.append(sy.decrypt(x))
+            except ChannelError as error:
+                found.append(str(error))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        time.sleep(0.2)
+        parties.close()
+        thread.join(5)
+        held.set()
+        assert found == ["this connection was closed; connect again"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is nothing to fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_process_says_nothing_to_the_workers(workers):
+    """It is refused, and may close its copy of the connections without an end to its parent's session."""
+    with workers.connect() as parties:
+        x = sy.encrypt(torch.ones(3), parties)
+        for work in (lambda: x * x, lambda: sy.decrypt(x), parties.wait, parties.status):
+            assert in_child(work).startswith("PartyError: this session belongs to the process that made it")
+        assert in_child(parties.close) == "None"
+        assert torch.equal(sy.decrypt(x * x), torch.ones(3))
 
 
 def test_a_driver_ahead_is_bounded(workers):

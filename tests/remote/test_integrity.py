@@ -1,5 +1,7 @@
 """integrity="mac" with workers of other machines: inputs and results of the driver and of owners, consent, faults."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,11 @@ from twins import mlp, task
 
 import pysmpc as sy
 from pysmpc.errors import IntegrityError, OpenNotPermittedError
-from pysmpc.protocols.interfaces import Cost
+from pysmpc.protocols.interfaces import Cost, End
+from pysmpc.protocols.mac import opening
 from pysmpc.protocols.mac.sharing import disclose_cost, reveal_cost
+from pysmpc.remote.arguments import reference
+from pysmpc.remote.messages import Call
 
 ULP = 2.0**-16
 MAC = {"integrity": "mac"}
@@ -115,19 +120,81 @@ def alter(workers, name, cause):
     channel._swap = altered
 
 
+class Noting(End):
+    """Notes how much was sent over connections at the moment at which a session ends."""
+
+    def __init__(self, streams):
+        self.streams, self.sent = streams, None
+        super().__init__()
+
+    @property
+    def reason(self):
+        return self._reason
+
+    @reason.setter
+    def reason(self, reason):
+        self._reason = reason
+        if reason and self.sent is None:
+            self.sent = self.now()
+
+    def now(self):
+        return [stream.sent for stream in self.streams]
+
+
+def noting(session, streams):
+    """The session's end as one that notes."""
+    party = session.party
+    party.end = party.channel.end = party.dealer.end = party.owner.end = session.lock._end = Noting(streams)
+    return party.end
+
+
 @pytest.mark.parametrize("cause", ["mask", "reveal"])
 def test_an_altered_word_ends_the_session(office, cause):
+    """The holder who finds it sends her peers and the provider nothing more, and the driver asks for nothing more."""
     with Workers(office.folder) as workers, workers.connect() as parties:
         x = sy.encrypt(torch.ones(5), parties, **MAC)
         parties.wait()
+        [attendance] = workers.workers["alice"].attendances.values()
+        engagement = attendance._engagement
+        end = noting(engagement.session, list(engagement.streams))
         alter(workers, "bob", cause)
         with pytest.raises(IntegrityError):
             sy.decrypt(x * x)
-        with pytest.raises(IntegrityError):
-            sy.decrypt(x)
+        traffic = parties.traffic
+        for work in (
+            lambda: sy.decrypt(x),
+            lambda: x * x,
+            lambda: sy.encrypt(torch.ones(5), parties),
+            lambda: sy.encrypt(torch.ones(5), parties, **MAC),
+            lambda: parties["alice"].search("#x"),
+            parties.wait,
+            parties.status,
+        ):
+            with pytest.raises(IntegrityError):
+                work()
+        assert parties.traffic == traffic
+        attendance._runner.join(10)
+        assert not attendance._runner.is_alive()
+        assert end.sent is not None
+        assert end.sent == end.now()
+
+
+def test_an_error_of_the_program_hides_no_failed_check(office, monkeypatch):
+    """A driver may say of an operation that it fails everywhere; what a check finds on the way ends the session."""
+    monkeypatch.setattr(opening, "MOST", 0)  # each opening is checked before the next
+    with Workers(office.folder) as workers, workers.connect() as parties:
+        x = sy.encrypt(torch.ones(5), parties, **MAC)
+        y = sy.encrypt(torch.ones(5), parties, **MAC)
+        parties.wait()
+        alter(workers, "bob", "mask")
+        ref = reference(x * y)
+        parties.recorder._send(Call("aten.mul.Tensor", [ref, ref], {}, [], True), (), None)
+        with pytest.raises(IntegrityError, match="'mask'"):
+            parties.wait()
 
 
 def test_holders_who_send_the_driver_different_words(office):
+    """The driver, too, sends nothing more, and the workers drop the session."""
     with Workers(office.folder) as workers, workers.connect() as parties:
         x = sy.encrypt(torch.ones(5), parties, **MAC)
         receive = parties.recorder._receive
@@ -140,6 +207,23 @@ def test_holders_who_send_the_driver_different_words(office):
         parties.recorder._receive = altered
         with pytest.raises(IntegrityError, match="different"):
             sy.decrypt(x)
+        parties.recorder._receive = receive
+        traffic = parties.traffic
+        for work in (
+            lambda: sy.decrypt(x),
+            lambda: x + x,
+            lambda: sy.encrypt(torch.ones(5), parties),
+            lambda: parties["alice"].search("#x"),
+            parties.wait,
+            parties.status,
+        ):
+            with pytest.raises(IntegrityError, match="ended when the holders sent different words of one opening"):
+                work()
+        assert parties.traffic == traffic
+        until = time.monotonic() + 10
+        while any(worker.attendances for worker in workers.workers.values()) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert not any(worker.attendances for worker in workers.workers.values())
 
 
 def test_checkpoints_are_refused(parties, tmp_path):

@@ -118,6 +118,13 @@ def test_a_provider_with_another_program_is_noticed():
     assert bob.startswith("ChannelError: rank 2 (crypto_provider) runs a different program")
 
 
+def test_a_second_thread_of_a_rank_is_refused():
+    """Ranks would draw numbers and send messages in orders of their own."""
+    for message, value in run_ranks(3, programs.second_thread):
+        assert message.startswith("this session belongs to the thread 'MainThread', the first that computed with it")
+        assert value in ([9.0] * 3, None)
+
+
 def test_a_rank_that_dies_is_named():
     alice, bob, _ = run_ranks(3, programs.one_dies)
     assert bob == "died"

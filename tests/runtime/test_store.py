@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from children import in_child
 from settings import random_words
 
 from pysmpc.errors import MaterialError
@@ -128,6 +129,29 @@ def test_errors_show_no_secret(tmp_path):
 
 
 # --- once ------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is nothing to fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_process_takes_nothing_of_its_parent(tmp_path, rng):
+    """A store that was open has one lock for both, and a run that was taken one key."""
+    x, y = small(rng)
+    dealt(tmp_path, runs=3)
+    stores = take(tmp_path, NAMES[:2], "dealer", [0, 1])
+    session = virtual(tmp_path)
+    for work in (
+        stores[0].lock,
+        lambda: stores[0].take(2),
+        lambda: stores[0].words(0),
+        lambda: program(session, x, y),
+        lambda: session.party.dealer.corrections(N, lambda keys, out: None),
+    ):
+        assert in_child(work).startswith("PartyError: this ")
+    close(program(session, x, y), x, y)
+    # a run of its own it may take: then it is no longer the parent's
+    assert in_child(lambda: close(program(virtual(tmp_path), x, y), x, y)) == "None"
+    with pytest.raises(MaterialError, match="used up"):
+        virtual(tmp_path)
 
 
 def test_every_run_is_served_once(tmp_path, rng):

@@ -1,12 +1,14 @@
 """Frames and messages: what is taken, what is refused, and that nothing announced is believed."""
 
 import contextlib
+import os
 import subprocess
 import sys
 
 import msgspec
 import pytest
 import torch
+from children import in_child
 from hypothesis import example, given
 from hypothesis import strategies as st
 from networks import connected, plain_pair, tcp_pair
@@ -79,6 +81,21 @@ def test_headers_are_checked(pair, header, says):
     near.flush()
     with pytest.raises(ChannelError, match=says):
         far.pull()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is nothing to fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_process_uses_no_connection_of_its_parent(office):
+    """Two records of TLS under one key and number would show what they encrypt; closing its copy is no harm."""
+    near, far = connected(office)
+    with contextlib.closing(near), contextlib.closing(far):
+        far.send(Note("for the parent"))
+        for work in (lambda: near.send(Note("of a child")), lambda: near.receive(Note, 1.0)):
+            assert in_child(work).startswith("PartyError: this connection belongs to the process that made it")
+        assert in_child(near.close) == "None"
+        near.send(Note("of the parent"))
+        assert far.receive(Note, 5.0) == Note("of the parent")
+        assert near.receive(Note, 5.0) == Note("for the parent")
 
 
 THREADS = """

@@ -1,6 +1,7 @@
 """integrity="mac": whatever a holder alters is found, and no value is returned."""
 
 import random
+from contextlib import suppress
 
 import pytest
 import torch
@@ -10,9 +11,9 @@ import pysmpc as sy
 from pysmpc.demo import main as demo
 from pysmpc.demo.settings import Settings
 from pysmpc.demo.training import SecretSide
-from pysmpc.errors import IntegrityError
+from pysmpc.errors import ChannelError, IntegrityError
 from pysmpc.protocols.mac import opening
-from pysmpc.protocols.suite import authenticated_default
+from pysmpc.protocols.suite import authenticated_default, default
 from pysmpc.runtime import threads
 from pysmpc.runtime.session import virtual_session
 from pysmpc.shares import Share
@@ -250,6 +251,156 @@ def test_over_links():
         sessions[1].party.channel._links[0].send = altered
         with pytest.raises(IntegrityError):
             threads.run(sessions, lambda s: program(s, s is sessions[0]))  # noqa: B023
+
+
+# --- after a check has failed -----------------------------------------------------------
+
+
+def further(session, owner):
+    """Operations of every kind that a session may be asked for, those of another suite of it among them."""
+    suite, party = session.suite, session.party
+    x = suite.share(party, torch.arange(6) * SCALE if owner else None, (6,), SCALE)
+    plain = session.under(default)
+    other = plain.suite.share(party, torch.arange(6) if owner else None, (6,))
+
+    def shared(of):
+        return of.suite.share(party, torch.arange(6) if owner else None, (6,))
+
+    return {
+        "share": lambda: shared(session),
+        "reveal": lambda: suite.reveal(party, x),
+        "disclose": lambda: suite.disclose(party, x, True),
+        "mul": lambda: suite.mul(party, x, x),
+        "matmul": lambda: suite.matmul(party, Share(x.body, (2, 3)), Share(x.body, (3, 2))),
+        "truncate": lambda: suite.truncate(party, x, SCALE),
+        "negative": lambda: suite.negative(party, x),
+        "relu": lambda: suite.relu(party, x),
+        "refresh": lambda: suite.refresh(party, x),
+        "check": lambda: opening.check(party),
+        "share without codes": lambda: shared(plain),
+        "mul without codes": lambda: plain.suite.mul(party, other, other),
+        "reveal without codes": lambda: plain.suite.reveal(party, other),
+        "ask": lambda: party.dealer.ask(other.words(), "convert", 0, lambda keys, asked, out: None),
+    }
+
+
+class Sent:
+    """Counts what a party of `threads.sessions` sends: over its links, its feeds and its desk."""
+
+    def __init__(self, session):
+        self.messages = 0
+        for end, names in (*((link, ["send"]) for link in session.links), (session.desk, ["ask"])):
+            self._count(end, names)
+        for dealer in (session.party.dealer, session.party.owner):
+            self._count(dealer._feed, ["send"])
+
+    def _count(self, end, names):
+        for name in names:
+            honest = getattr(end, name)
+
+            def sent(*args, honest=honest, **kwargs):
+                self.messages += 1
+                return honest(*args, **kwargs)
+
+            setattr(end, name, sent)
+
+
+@pytest.mark.parametrize("cause", ["mask", "truncate", "compare", "reveal", "check"])
+def test_nothing_is_sent_after_a_failed_check(cause):
+    """Whatever is asked for: it raises, and no round, question, input or opening leaves the party."""
+    sessions = threads.sessions(["a", "b", "c"], suite=authenticated_default)
+    counts = [Sent(session) for session in sessions]
+    for link in sessions[1].links:
+        honest, altered = link.send, []
+
+        def altering(said, words, honest=honest, altered=altered):
+            if said == cause and not altered:
+                altered.append(said)
+                words = words.clone()
+                words[-1] ^= 1 << random.randrange(63)
+            honest(said, words)
+
+        link.send = altering
+    caught = []
+
+    def work(session):
+        owner = session is sessions[0]
+        operations = further(session, owner)
+        if session.party.ranks in ((), (1,)):  # the provider sees no opening; the one who deviates may find nothing
+            with suppress(ChannelError, IntegrityError):
+                program(session, owner)
+            return
+        with pytest.raises(IntegrityError):
+            RETURNED.append(program(session, owner))
+        count = counts[sessions.index(session)]
+        before, stats = count.messages, session.stats.copy()
+        assert before > 0
+        for name, operation in operations.items():
+            with pytest.raises(IntegrityError, match="this session ended when"):
+                RETURNED.append(operation())
+            assert (count.messages, session.stats) == (before, stats), name
+        caught.append(session)
+        for link in session.links:
+            link.fail(IntegrityError("ended"))  # as closed connections tell on a network
+
+    threads.run(sessions, work)
+    assert len(caught) == 2
+    assert not RETURNED
+
+
+def test_no_operation_on_tensors_after_a_failed_check():
+    parties = sy.virtual("alice", "bob", integrity="mac")
+    x = sy.encrypt(torch.randn(5), parties)
+    other = sy.virtual("alice", "bob")
+    plain = parties.session.under(default)
+    y = sy.encrypt(torch.randn(5), sy.api.Parties(plain))
+    altering(parties.session, 2, 1, 40)
+    with pytest.raises(IntegrityError):
+        sy.decrypt(x * x)
+    before = parties.stats.copy()
+    for work in (
+        lambda: x * x,
+        lambda: x + 1,
+        lambda: x[:2],
+        lambda: y * y,
+        lambda: sy.decrypt(x),
+        lambda: sy.decrypt(y),
+        lambda: sy.encrypt(torch.randn(5), parties),
+        lambda: sy.encrypt(torch.randn(5), sy.api.Parties(plain)),
+        lambda: sy.api.refresh(y),
+    ):
+        with pytest.raises(IntegrityError, match="ended"):
+            work()
+    assert parties.stats == before
+    assert torch.equal(sy.decrypt(sy.encrypt(torch.ones(2), other)), torch.ones(2))
+
+
+@pytest.mark.parametrize("error", [ChannelError, KeyboardInterrupt])
+@pytest.mark.parametrize("step", range(5))
+def test_a_check_that_is_not_completed_is_no_check(step, error):
+    """What was altered before is not forgotten when the error is caught and the program goes on."""
+    session = new()
+    suite, party = session.suite, session.party
+    x = suite.share(party, torch.arange(10), (10,))
+    altering(session, random.randrange(10), 0, 3)
+    tapped, rounds = party.channel.gather, []
+
+    def interrupted(message, cause, shapes=None):
+        if cause == "check":
+            rounds.append(cause)
+            if len(rounds) == step + 1:
+                raise error("in the midst of a check")
+        return tapped(message, cause, shapes)
+
+    party.channel.gather = interrupted
+    y = suite.mul(party, x, x)
+    with pytest.raises(error):
+        RETURNED.append(suite.reveal(party, y))
+    for _ in range(2):
+        with pytest.raises(IntegrityError, match="ended when a check was not completed"):
+            RETURNED.append(suite.reveal(party, y))
+    assert not RETURNED
+    assert len(rounds) == step + 1
 
 
 def test_training_is_as_without():

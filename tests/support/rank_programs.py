@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from dataclasses import astuple
 from datetime import timedelta
@@ -189,6 +190,24 @@ def asks():
     spread = party.dealer.broadcast(3, lambda keys, out: out.fill_(7))
     results.append(None if spread is None else spread.tolist())
     return results, astuple(parties.stats)
+
+
+def second_thread():
+    """What a thread is told that computes beside the program, which goes on."""
+    parties = sy.distributed("alice", "bob", timeout=20)
+    x, told = sy.encrypt(torch.full((3,), 3.0), parties), []
+
+    def work():
+        try:
+            told.append(repr(x * x))
+        except sy.errors.PartyError as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    opened = sy.decrypt(x * x)
+    return told[0], None if opened.is_meta else opened.tolist()
 
 
 def only_one_opens():

@@ -38,7 +38,6 @@ class State:
     ones: torch.Tensor  # [rows]: 1 for the leading holder, who adds public numbers
     waiting: list[Any] = field(default_factory=list)
     opened: int = 0
-    broken: str = ""
 
     @property
     def factors(self) -> torch.Tensor:

@@ -75,8 +75,7 @@ class Opening:
 
 def _begin(party: Party) -> State:
     own = state(party)
-    if own.broken:
-        raise IntegrityError(f"this session ended when {own.broken}; start a new one")
+    party.end.check()
     if sum(o.n for o in own.waiting) > MOST:
         check(party)
     return own
@@ -139,12 +138,19 @@ def _padding(packed: torch.Tensor, n: int) -> torch.Tensor:
 
 def check(party: Party) -> None:
     """Raise IntegrityError unless all that waits was opened as it was shared.  Five rounds, or none."""
+    party.end.check()
     own = state(party)
-    waiting, own.waiting = own.waiting, []
-    found = _fault(party, own, waiting) if waiting else ""
+    if not own.waiting:
+        return
+    try:
+        found = _fault(party, own, own.waiting)
+    except BaseException:  # whoever goes on after an error would have results that nobody found right
+        party.end.reason = party.end.reason or "a check was not completed"
+        raise
+    own.waiting = []
     if found:
-        own.broken = f"{found} was found altered"
-        raise IntegrityError(f"{own.broken}: a holder deviated from the protocol, and no result is returned")
+        party.end.reason = f"{found} was found altered"
+        raise IntegrityError(f"{party.end.reason}: a holder deviated from the protocol, and no result is returned")
 
 
 def check_cost(holders: int) -> Cost:

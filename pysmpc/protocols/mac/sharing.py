@@ -96,7 +96,8 @@ def disclose(party: Party, x: Share, permitted: bool) -> tuple[torch.Tensor, Cal
     # 5. at the owner
     def received(rows: torch.Tensor) -> torch.Tensor:
         if bool((rows != rows[0]).any()):
-            raise IntegrityError("the holders sent different words of one opening; no result is returned")
+            party.end.reason = "the holders sent different words of one opening"
+            raise IntegrityError(f"{party.end.reason}; no result is returned")
         return rows[0] - notary.total(stream, n)
 
     return opened, received
