@@ -72,6 +72,7 @@ log = logging.getLogger("pysmpc.worker")
 
 UNPACKED = 1 << 22  # bytes of one batch of operations; as objects, some 35 times as many
 ACK_EVERY = 64
+FAREWELL = 1.0  # seconds for a driver to read why its connection ends
 BACKLOG = 4096  # operations that may wait; a driver keeps to far fewer
 MOVED = 1_000_000  # nanoseconds of computing that count as having moved
 
@@ -110,6 +111,8 @@ class Attendance:
     def __init__(self, worker: Host, stream: Stream, may_compute: bool) -> None:
         self.worker = worker
         self.driver = stream.peer
+        self._dismissed = ""
+        self._used: dict[str, Store] = {}  # the data that the session has shared from, by name
         self.gone = threading.Event()
         self._stream = stream
         self._may_compute = may_compute
@@ -156,12 +159,31 @@ class Attendance:
             if self._runner is not None:
                 self._runner.join()
             self._cancel.close()
+            reason = self._dismissed or reason
             log.info("driver gone", extra={"peer": self.driver, "reason": reason, "operations": self.done + 1})
             self.gone.set()
 
     def leave(self) -> None:
         """End it from this side."""
         self._control.end()
+
+    def revoked(self) -> str | None:
+        """Why it must end, if the driver or another party of its session is revoked by now."""
+        engagement, tls = self._engagement, self.worker.tls
+        streams = [self._stream, *(engagement.streams if engagement is not None else [])]
+        return next((reason for each in streams if (reason := tls.revoked(each.peer, each.serial))), None)
+
+    def dismiss(self, reason: str) -> None:
+        """End it at once: nothing more of the driver's is taken or done."""
+        if self._dismissed:
+            return
+        self._dismissed = reason
+        log.warning("dismissed", extra={"peer": self.driver, "reason": reason})
+        self._control.post(Failed(self.done + 1, RefusedError.__name__, reason))
+        self._cancel.set()
+        timer = threading.Timer(FAREWELL, self._control.end)  # to close at once may destroy what was just sent
+        timer.daemon = True
+        timer.start()
 
     def _beat(self) -> Beat:
         """Whether anything moved since the last one, and no more of how long what takes: that may depend on data."""
@@ -193,6 +215,8 @@ class Attendance:
     def _on_frame(self, kind: int, body: memoryview) -> None:
         if self._expelled and kind != MESSAGE:
             return  # what was under way when the session ended; it will leave once it has heard why
+        if self._dismissed:
+            return
         if self._coming and kind != WORDS:
             raise ChannelError(f"{self.driver} left a tensor unfinished")
         if kind == MESSAGE:
@@ -342,6 +366,8 @@ class Attendance:
             self._cancel.is_set,
         )
         there = self._engagement
+        if (reason := self.revoked()) is not None:  # since its connections were made
+            raise RefusedError(reason)
         self._held = Held(config.name, config.limits)
         if self.worker.openings.asks(self.driver):
             self._history = History(self.driver)
@@ -442,6 +468,8 @@ class Attendance:
         """Why the driver may not see a value, or nothing.  The provider, who has no part of it, is not asked."""
         assert self._replay is not None
         assert self._setup is not None
+        if self._dismissed:
+            return self._dismissed
         if self.worker.config.role != "holder":
             return ""
         origin = self._replay.origin(operation.ref)
@@ -461,9 +489,10 @@ class Attendance:
         if operation.owner != self.worker.config.name:
             return
         try:
-            entry = self.worker.data[operation.data]
+            store = self.worker.data  # permission and values of one reading of the files
+            entry = store[operation.data]
             self.worker.openings.get(self.driver, operation.data, entry.data.get, tuple(operation.shape))
-            found = self._items(operation, buffers)
+            found = self._items(store, operation, buffers)
         except (GetNotPermittedError, ObjectNotFoundError, RemoteError) as error:
             self._control.post(Denied(number, type(error).__name__, str(error)))
             return
@@ -491,10 +520,10 @@ class Attendance:
 
     # --- own data ---
 
-    def _items(self, operation: Load | Fetch, buffers: Iterator[torch.Tensor]) -> Items:
+    def _items(self, store: Store, operation: Load | Fetch, buffers: Iterator[torch.Tensor]) -> Items:
         assert self._replay is not None
         steps = [[decode(value, self._replay.cell, buffers) for value in step] for step in operation.steps]
-        found = self.worker.data.items(operation.data, steps)
+        found = store.items(operation.data, steps)
         if list(found.values.shape) != operation.shape:
             raise RemoteError(
                 f"{operation.data} has shape {list(found.values.shape)} after these steps, not {operation.shape}"
@@ -509,13 +538,14 @@ class Attendance:
         """
         if operation.owner != self.worker.config.name:
             return None, Origin(frozenset([operation.owner]))
-        assert self._replay is not None
-        found = self._items(operation, self._buffers)
+        store = self._used.get(operation.data, self.worker.data)
+        found = self._items(store, operation, self._buffers)
+        self._used[operation.data] = store
         unit = Precision(operation.base, operation.digits) if found.values.is_floating_point() else INTEGER
         if unit.scale != operation.scale:
             raise RemoteError(f"{operation.data} is encoded at scale {unit.scale}, not {operation.scale}")
         shape = tuple(found.values.shape)
-        rows = loaded(shape, found.items, self.worker.data[operation.data].table)
+        rows = loaded(shape, found.items, store[operation.data].table)
         words, saturated = saturating(found.values, unit, self._replay.limit(operation.suite))
         self._note("shared", operation, found.saturated + saturated)
         return words, Origin(frozenset([operation.owner]), rows, (shape, dense_strides(shape)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import functools
 import json
 import logging
@@ -45,14 +46,33 @@ def add_arguments(verbs: Any) -> None:
 
     about = "Make a private authority, and certificates of it."
     certs = verbs.add_parser("certs", help=about, description=about)
-    kinds = certs.add_subparsers(dest="action", required=True, metavar="{init,issue}")
+    kinds = certs.add_subparsers(dest="action", required=True, metavar="{init,issue,renew}")
     init = kinds.add_parser("init", help="make an authority in a folder")
     init.add_argument("folder", type=Path)
     init.add_argument("--days", type=int, default=3650)
-    issue = kinds.add_parser("issue", help="certificates and keys for names, by the authority of a folder")
-    issue.add_argument("folder", type=Path)
+    about = "certificates and keys for names, by the authority of a folder"
+    issue = kinds.add_parser("issue", help=about, description=about)
+    about = "replace certificates in the folder of their authority by new ones for the same names, each with a new key"
+    renew = kinds.add_parser(
+        "renew",
+        help=about,
+        description=f"{about[0].upper()}{about[1:]}. They may have expired. Run it where the authority's key is, then "
+        "bring NAME.pem and NAME.key to NAME alone, in the place of the old files, and reload the worker (SIGHUP, or "
+        "systemctl reload). What is replaced stays valid until it expires: if its key may be known to others, list "
+        "the serial number that is printed under `revoked` in every party's file.",
+    )
+    for kind in (issue, renew):
+        kind.add_argument("folder", type=Path, help="with ca.pem and ca.key, which `pysmpc certs init` made")
+        kind.add_argument("--days", type=int, help="until they expire (default: 397 or as the authority; ca: 3650)")
     issue.add_argument("names", nargs="+", metavar="NAME")
-    issue.add_argument("--days", type=int, default=397)
+    renew.add_argument(
+        "names", nargs="+", metavar="NAME", help="of a party; or ca, for the authority's certificate and the same key"
+    )
+    renew.add_argument(
+        "--keep-key",
+        action="store_true",
+        help="a new certificate for the key of the old one: NAME.key need not be here, and stays as it is at NAME",
+    )
 
     about = "Sessions, memory, openings and traffic: of a worker (its file), or of all (a driver's file)."
     status = verbs.add_parser("status", help=about, description=about)
@@ -89,9 +109,42 @@ def _certs(arguments: argparse.Namespace) -> int:
         )
         return 0
     for name in arguments.names:
-        files = certificates.issue(arguments.folder, name, arguments.days)
-        print(f"{files.certificate}, {files.key}: for {name} alone")
+        if arguments.action == "issue":
+            files = certificates.issue(arguments.folder, name, arguments.days)
+            print(f"{files.certificate}, {files.key}: for {name} alone, {_until(files)}")
+        else:
+            renewed = certificates.renew(arguments.folder, name, arguments.days, arguments.keep_key)
+            print(_renewed(name, renewed, arguments.keep_key))
     return 0
+
+
+def _until(files: Any) -> str:
+    """When a certificate ends, and why that is early if it is."""
+    from pysmpc.runtime import certificates
+
+    own, authority = certificates.validity(files)[:2]
+    early = ", when the authority's own certificate ends" if own.ends == authority.ends else ""
+    return f"until {own.ends:%Y-%m-%d}{early}"
+
+
+def _renewed(name: str, renewed: Any, keep_key: bool) -> str:
+    """What was renewed, and what is left to do."""
+    from pysmpc.runtime import certificates
+
+    files, ended = renewed.files, f"{renewed.ended:%Y-%m-%d}"
+    if name == certificates.AUTHORITY:
+        [authority] = certificates.authorities(files.authority)
+        return (
+            f"{files.authority}: for every party, until {authority.ends:%Y-%m-%d}; "
+            "what the authority signed before stays valid"
+        )
+    if keep_key:
+        return f"{files.certificate}: for {name}, whose key stays the same, {_until(files)}"
+    if renewed.ended <= datetime.datetime.now(datetime.timezone.utc):
+        before = f"the certificate before expired on {ended}"
+    else:
+        before = f'the certificate before is valid until {ended}: revoked = ["{renewed.serial}"] refuses it'
+    return f"{files.certificate}, {files.key}: for {name} alone, {_until(files)}; {before}"
 
 
 # --- worker -------------------------------------------------------------------------
@@ -134,24 +187,46 @@ def _config(arguments: argparse.Namespace) -> Any:
 
 
 def _worker(arguments: argparse.Namespace) -> int:
+    early: list[int] = []  # a signal that comes while the worker is being made counts once it is there
+    if not arguments.check:
+        signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
     from pysmpc.remote.worker import Worker
 
     config = _config(arguments)
     if arguments.check:
-        worker = Worker(config)
-        worker.close()
-        print(f"{config.name}: certificate, key, authority, {len(worker.data)} data, rules and address are in order")
-        print(_limits(config.limits.shown(), worker.openings.numbers_today()))
-        return 0
+        return _check(Worker(config))
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines())
     logging.getLogger("pysmpc").addHandler(handler)
     logging.getLogger("pysmpc").setLevel(logging.INFO)
-    worker = Worker(config)
+    worker = Worker(config, source=lambda: _config(arguments))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
+    signal.signal(signal.SIGHUP, lambda *_: worker.ask_reload())
+    if early:
+        worker.ask_reload()
     worker.serve()
     return 0
+
+
+def _check(worker: Any) -> int:
+    """Say what a worker would start with; 1 if its certificates let nobody connect."""
+    from pysmpc.runtime import certificates
+
+    worker.close()
+    notices = certificates.notices(worker.validity)
+    _print_notices(notices)
+    if any(level >= logging.ERROR for level, _ in notices):
+        return 1
+    config = worker.config
+    print(f"{config.name}: certificate, key, authority, {len(worker.data)} data, rules and address are in order")
+    print(_limits(config.limits.shown(), worker.openings.numbers_today()))
+    return 0
+
+
+def _print_notices(notices: list[tuple[int, str]]) -> None:
+    for level, text in notices:
+        print(f"{logging.getLevelName(level).lower()}: {text}", file=sys.stderr)
 
 
 class Lines(logging.Formatter):
@@ -173,24 +248,28 @@ class Lines(logging.Formatter):
 def _status(arguments: argparse.Namespace) -> int:
     from pysmpc.remote.config import DriverConfig, WorkerConfig, parse, read
     from pysmpc.remote.driver import ask
+    from pysmpc.runtime import certificates
     from pysmpc.runtime.tls import Tls, address
 
     values, folder = read(arguments.config)
     places: dict[str, str]
+    party: DriverConfig | WorkerConfig
     if "workers" in values:
         driver = parse(values, DriverConfig, folder)
-        identity, places = driver.identity, driver.workers
+        party, places = driver, driver.workers
     else:
         worker = parse(values, WorkerConfig, folder)
         host, port = address(worker.listen)
-        identity, places = worker.identity, {worker.name: f"{'127.0.0.1' if host in ('', '0.0.0.0') else host}:{port}"}
-    tls, failures, reports = Tls(identity), 0, []
+        party, places = worker, {worker.name: f"{'127.0.0.1' if host in ('', '0.0.0.0') else host}:{port}"}
+    tls, failures, reports = Tls(party.identity, party.revoked), 0, []
     for name, where in places.items():
         try:
             reports.append(ask(tls, name, where))
         except PysmpcError as error:
             failures += 1
             reports.append({"name": name, "error": str(error)})
+    if failures or "workers" in values:  # else the worker's own report has them
+        _print_notices(certificates.notices(certificates.validity(party.identity)))
     if arguments.json:
         print(json.dumps(reports, indent=1))
     else:
@@ -208,6 +287,7 @@ def summary(report: dict[str, Any]) -> str:
         f"{report['data']} data, {report['openings']} openings, {report['refused']} refused",
         _limits(report["limits"], report["numbers_today"]),
     ]
+    lines += [f"  {level}: {text}" for level, text in report.get("certificates", ())]
     for each in report["sessions"]:
         lines.append(
             f"  for {each['driver']}: {each['operations']} operations, {each['values']} values of "

@@ -13,7 +13,7 @@ import msgspec
 from pysmpc.errors import ConfigurationError
 from pysmpc.remote.limits import Limits, decode
 from pysmpc.runtime.certificates import check_name
-from pysmpc.runtime.tls import Identity, address
+from pysmpc.runtime.tls import SERIAL, Identity, address, revocation
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -78,12 +78,16 @@ class Data(Bounds, forbid_unknown_fields=True, frozen=True, kw_only=True):
 
 
 class _Party(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What every party's file says."""
+    """What every party's file says.
+
+    revoked: parties (by name), and certificates ("serial:" and the number), that it has no more connections with.
+    """
 
     name: str
     certificate: str = ""
     key: str = ""
     ca: str = ""
+    revoked: list[str] = []
 
     @property
     def identity(self) -> Identity:
@@ -96,6 +100,11 @@ class _Party(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         self.certificate = str(folder / (self.certificate or f"{self.name}.pem"))
         self.key = str(folder / (self.key or f"{self.name}.key"))
         self.ca = str(folder / (self.ca or "ca.pem"))
+        for entry in self.revoked:
+            if not revocation(entry).startswith(SERIAL):
+                check_name(entry)
+        if self.name in self.revoked:
+            raise ConfigurationError(f"revoked names {self.name!r}, whose file this is")
 
 
 class WorkerConfig(_Party, kw_only=True):

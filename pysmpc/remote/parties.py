@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from typing import Any
@@ -12,10 +13,13 @@ from pysmpc.remote.config import DriverConfig, load
 from pysmpc.remote.driver import Link
 from pysmpc.remote.pointers import PrivateDataLoader, RemoteHolder
 from pysmpc.remote.recorder import Recorder
+from pysmpc.runtime import certificates
 from pysmpc.runtime.establish import driver_session
 from pysmpc.runtime.tls import Tls
 
 __all__ = ["PrivateDataLoader", "RemoteParties", "connect"]
+
+log = logging.getLogger("pysmpc.driver")
 
 
 class RemoteParties(Parties):
@@ -29,7 +33,10 @@ class RemoteParties(Parties):
         session, outgoing, keys = driver_session(config.name, config.holders, config.provider)
         super().__init__(session)
         self.config = config
-        self._tls = tls or Tls(config.identity)
+        self._tls = tls or Tls(config.identity, config.revoked)
+        if tls is None:
+            for level, text in certificates.notices(certificates.validity(config.identity)):
+                log.log(level, text)
         self.link = Link(self._tls, config.holders, config.provider, config.workers)
         self.link.end = session.party.end
         self.recorder = Recorder(session, self.link.send, self.link.opened, outgoing, config.name)

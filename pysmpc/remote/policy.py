@@ -126,6 +126,15 @@ class Openings:
             approved["approved_by"] = by
         return None
 
+    def reload(self, config: WorkerConfig) -> None:
+        """Rules for what is asked from now on.  `state` stays as it was.
+
+        The rules first: a request that is judged in between, by the old rights and the new rules, is permitted
+        nothing that neither file permits.
+        """
+        self._rules = config.rules
+        self._config = config
+
     def get(self, driver: str, name: str, permitted: list[str], shape: tuple[int, ...]) -> None:
         """Consent to fetching data in the clear, or GetNotPermittedError; logged either way."""
         reason = None

@@ -2,25 +2,28 @@
 
 One thread accepts connections.  Each driver's connection has a thread that reads and
 writes, and each session one that runs its operations; nothing else is shared between
-sessions but the data and the rules.
+sessions but the data and the rules.  These, certificates and lists can be read again
+while sessions run (`Worker.reload`): all of them, or none if anything is wrong with one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import resource
 import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from pysmpc import ring
-from pysmpc.errors import ConfigurationError, RefusedError
+from pysmpc.errors import ConfigurationError, PysmpcError, RefusedError
 from pysmpc.remote.attendance import Attendance
 from pysmpc.remote.config import WorkerConfig
 from pysmpc.remote.data import Store
@@ -35,17 +38,19 @@ from pysmpc.runtime.wire import Stream
 log = logging.getLogger("pysmpc.worker")
 
 GUESTS = 64  # connections at a time that have not said who they are
+REMIND = 24 * 3600.0  # seconds between two lines of the log about a certificate that expires
+FIXED = ("name", "role", "listen", "state", "checkpoints", "threads")  # fields that take a restart to change
 
 
 class Worker:
-    """Serves until `stop`.  tls: from the configuration, unless a test brings another."""
+    """Serves until `stop`.
 
-    def __init__(self, config: WorkerConfig, tls: Any = None) -> None:
+    tls: from the configuration, unless a test brings another.  source: reads the configuration again, for `reload`.
+    """
+
+    def __init__(self, config: WorkerConfig, tls: Any = None, source: Callable[[], WorkerConfig] | None = None) -> None:
         self.config = config
-        self.tls = tls or Tls(config.identity)
-        if (named := certificates.name_in(config.certificate)) != config.name:
-            raise ConfigurationError(f"{config.certificate} is for {named}, not for {config.name}")
-        self.data = Store(config.data)
+        self.tls, self.validity, self.data = _read(config, tls)
         self.openings = Openings(config)
         self.sessions = Sessions(config.name)
         self.shelf = Shelf(config.name, config.checkpoints, config.limits.disk)
@@ -55,6 +60,11 @@ class Worker:
         self._lock = threading.Lock()
         self._guests = threading.Semaphore(GUESTS)
         self._stop = Cancel()
+        self._source = source
+        self._reloading = threading.Lock()
+        self._reload_wake, self._reload_waker = os.pipe()
+        os.set_blocking(self._reload_waker, False)
+        self._reminded = -math.inf
         ring.keep_memory()
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -72,10 +82,16 @@ class Worker:
         poller = select.poll()
         poller.register(self._socket, select.POLLIN)
         poller.register(self._stop.wake, select.POLLIN)
+        poller.register(self._reload_wake, select.POLLIN)
         try:
             while not self._stop.is_set():
                 self.meeting.sweep()
+                if time.monotonic() - self._reminded > REMIND:
+                    self._remind()
                 for descriptor, _ in poller.poll(5000):
+                    if descriptor == self._reload_wake:
+                        os.read(self._reload_wake, 1 << 12)
+                        threading.Thread(target=self.reload, name="reload", daemon=True).start()
                     if descriptor == self._socket.fileno() and self._guests.acquire(timeout=0.1):
                         plain, where = self._socket.accept()
                         threading.Thread(target=self._greet, args=(plain, where), daemon=True).start()
@@ -89,18 +105,67 @@ class Worker:
             for attendance in there:
                 attendance.gone.wait(5)
             self.openings.close()
-            self._stop.close()
+            self._close_wakes()
             log.info("stopped", extra={"worker": self.config.name})
 
     def close(self) -> None:
         """Instead of serving."""
         self._socket.close()
         self.openings.close()
+        self._close_wakes()
+
+    def _close_wakes(self) -> None:
         self._stop.close()
+        for end in (self._reload_wake, self._reload_waker):
+            os.close(end)
 
     def stop(self) -> None:
         """Let `serve` return; from any thread or signal handler."""
         self._stop.set()
+
+    def ask_reload(self) -> None:
+        """Let `serve` have everything read again; from any signal handler.  It goes on accepting meanwhile."""
+        if not self._stop.is_set():
+            with contextlib.suppress(BlockingIOError):  # full: it is awake anyway
+                os.write(self._reload_waker, b"x")
+
+    def reload(self) -> bool:
+        """Read configuration, rules, data, certificates and lists again, and end what is revoked by now.
+
+        True if they are in force from now on.  False where anything is wrong with them: the log says what, and
+        everything stays as it was.  Sessions go on: rules and rights hold from the next request, data that a session
+        has shared before stay those for it, connections keep the certificates they were made with.
+        """
+        with self._reloading:
+            try:
+                if self._source is None:
+                    raise ConfigurationError("this worker was started without a file to read again")
+                config = self._source()
+                if changed := [name for name in FIXED if getattr(config, name) != getattr(self.config, name)]:
+                    raise ConfigurationError(f"restart the worker to change {', '.join(changed)}")
+                found = _read(config)
+            except Exception as error:
+                expected = isinstance(error, PysmpcError)
+                reason = str(error) if expected else f"{type(error).__name__}: {error}"
+                log.error("not reloaded", extra={"worker": self.config.name, "reason": reason})
+                return False
+            self.config = config
+            self.tls, self.validity, self.data = found
+            self.openings.reload(config)
+            log.info("reloaded", extra={"worker": config.name, "data": len(self.data), "revoked": config.revoked})
+            self._remind()
+            with self._lock:
+                there = list(self.attendances.values())
+            for attendance in there:
+                if (revoked := attendance.revoked()) is not None:
+                    attendance.dismiss(revoked)
+            return True
+
+    def _remind(self) -> None:
+        """Log what is to be said of certificates that expire."""
+        self._reminded = time.monotonic()
+        for level, text in certificates.notices(self.validity):
+            log.log(level, "certificate", extra={"worker": self.config.name, "reason": text})
 
     def permit(self, name: str, hello: Hello) -> str | None:
         """Why a certified name may not connect in a role; None if it may."""
@@ -136,7 +201,8 @@ class Worker:
 
         try:
             stream, hello = accept(self.tls, plain, permit)
-            log.info("connected", extra={"peer": stream.peer, "role": hello.role, "from": where[0]})
+            facts = {"peer": stream.peer, "role": hello.role, "from": where[0], "certificate": stream.serial}
+            log.info("connected", extra=facts)
             if hello.role in (DRIVER, STATUS):
                 self._guests.release()
                 guest = False
@@ -158,6 +224,8 @@ class Worker:
         with self._lock:
             self.attendances[id(attendance)] = attendance
         try:
+            if (reason := attendance.revoked()) is not None:  # since it was accepted
+                attendance.dismiss(reason)
             attendance.serve()
         finally:
             with self._lock:
@@ -177,8 +245,19 @@ class Worker:
             "refused": self.openings.refused,
             "limits": self.config.limits.shown(),
             "numbers_today": self.openings.numbers_today(),
+            "certificates": [
+                [logging.getLevelName(level).lower(), text] for level, text in certificates.notices(self.validity)
+            ],
             "sessions": [figures for each in there if (figures := each.figures())],
         }
+
+
+def _read(config: WorkerConfig, tls: Any = None) -> tuple[Any, list[certificates.Validity], Store]:
+    """What the files that a configuration names come to, or ConfigurationError."""
+    tls = tls or Tls(config.identity, config.revoked)
+    if (named := certificates.name_in(config.certificate)) != config.name:
+        raise ConfigurationError(f"{config.certificate} is for {named}, not for {config.name}")
+    return tls, certificates.validity(config.identity), Store(config.data)
 
 
 def _memory() -> int:

@@ -10,9 +10,10 @@ nobody counts as connected before the hello was answered.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,6 +23,7 @@ from pysmpc.runtime.wire import VERSION, Stream
 
 HANDSHAKE = 8.0  # seconds
 DRIVER, PEER, STATUS = "driver", "peer", "status"
+SERIAL = "serial:"  # in a list of revoked certificates, before the serial number
 
 
 class Identity(NamedTuple):
@@ -51,12 +53,17 @@ class Refused(msgspec.Struct, tag=True, array_like=True, forbid_unknown_fields=T
 
 
 class Tls:
-    """What one party needs to dial and to accept."""
+    """What one party needs to dial and to accept.
 
-    def __init__(self, identity: Identity) -> None:
+    revoked: names, and serial numbers of certificates ("serial:4F2A..."), that are refused in either direction.
+    """
+
+    def __init__(self, identity: Identity, revoked: Iterable[str] = ()) -> None:
+        self._revoked = frozenset(map(revocation, revoked))
         self._server = self._context(ssl.PROTOCOL_TLS_SERVER, identity)
         self._server.num_tickets = 0
         self._client = self._context(ssl.PROTOCOL_TLS_CLIENT, identity)
+        check_private(identity.key)
 
     @staticmethod
     def _context(protocol: int, identity: Identity) -> ssl.SSLContext:
@@ -74,17 +81,62 @@ class Tls:
         return context
 
     def client(self, sock: socket.socket, name: str) -> socket.socket:
-        """Over a connection that was dialled."""
-        return self._client.wrap_socket(sock, server_hostname=name, suppress_ragged_eofs=False)
+        """Over a connection that was dialled.  RefusedError for a certificate that is revoked."""
+        wrapped = self._client.wrap_socket(sock, server_hostname=name, suppress_ragged_eofs=False)
+        self._admit(wrapped)
+        return wrapped
 
     def server(self, sock: socket.socket) -> tuple[socket.socket, str]:
-        """Over a connection that was accepted; and the name in the certificate."""
+        """Over a connection that was accepted; and the name in the certificate.  RefusedError as for `client`."""
         wrapped = self._server.wrap_socket(sock, server_side=True, suppress_ragged_eofs=False)
+        return wrapped, self._admit(wrapped)
+
+    def _admit(self, wrapped: ssl.SSLSocket) -> str:
+        """The name in the other side's certificate; the connection is closed where that is refused."""
         try:
-            return wrapped, certified_name(wrapped.getpeercert() or {})
+            name = certified_name(wrapped.getpeercert() or {})
+            if (reason := self.revoked(name, serial_of(wrapped))) is not None:
+                raise RefusedError(reason)
         except RefusedError:
             wrapped.close()
             raise
+        return name
+
+    def revoked(self, name: str, serial: str) -> str | None:
+        """The reason to refuse a certificate that is on the list, by its name or serial number; None if it is not."""
+        for entry in (name, SERIAL + serial):
+            if entry in self._revoked:
+                return f"{name} is revoked: the list `revoked` has {entry!r} (its certificate: {SERIAL}{serial})"
+        return None
+
+
+def check_private(key: str | os.PathLike[str]) -> None:
+    """ConfigurationError for a file of a private key that others than its owner can use."""
+    try:
+        mode = os.stat(key).st_mode & 0o777
+    except OSError as error:
+        raise ConfigurationError(f"{key}: {error.strerror}; make keys with `pysmpc certs`") from None
+    if mode & 0o077:
+        raise ConfigurationError(
+            f"{key} is a private key, and its mode {mode:04o} is for more than its owner: chmod 600 {key}; "
+            "where others may have read it, replace it"
+        )
+
+
+def revocation(entry: str) -> str:
+    """An entry of a list of revoked certificates in its usual form: names as they are, numbers like `serial_of`."""
+    if not entry.startswith(SERIAL):
+        return entry
+    digits = entry.removeprefix(SERIAL).replace(":", "")
+    if not digits or set(digits) - set("0123456789abcdefABCDEF"):
+        raise ConfigurationError(f"revoked: {entry!r} is no serial number; write {SERIAL} and hexadecimal digits")
+    return SERIAL + format(int(digits, 16), "X")
+
+
+def serial_of(sock: socket.socket) -> str:
+    """The serial number of the other side's certificate in hexadecimal digits; nothing where there is none."""
+    certificate = (sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None) or {}
+    return format(int(str(certificate.get("serialNumber", "0")), 16), "X") if certificate else ""
 
 
 def certified_name(certificate: Mapping[str, Any]) -> str:
@@ -121,7 +173,7 @@ def dial(tls: Tls, name: str, where: str, role: str, session: str = "", patience
     except OSError as error:
         plain.close()
         raise RefusedError(f"no secure connection to {name} at {where}: {error}") from None
-    stream = Stream(sock, name)
+    stream = Stream(sock, name, serial=serial_of(sock))
     try:
         stream.send(Hello(VERSION, role, session))
         answer = stream.receive(Welcome | Refused, patience)
@@ -149,7 +201,7 @@ def accept(tls: Tls, plain: socket.socket, permit: Permit, patience: float = HAN
     try:
         plain.settimeout(patience)
         sock, name = tls.server(plain)
-        stream = Stream(sock, name)
+        stream = Stream(sock, name, serial=serial_of(sock))
         hello: Hello = stream.receive(Hello, patience)
         reason = permit(name, hello)
         if hello.version != VERSION:

@@ -58,15 +58,19 @@ def joined(parts: Sequence[Buffer]) -> list[memoryview]:
 
 
 class Stream:
-    """One end of a connection to `peer`.  wake: a file that, once readable, ends every wait."""
+    """One end of a connection to `peer`.
 
-    def __init__(self, sock: socket.socket, peer: str, wake: int | None = None) -> None:
+    wake: a file that, once readable, ends every wait.  serial: the number of the peer's certificate.
+    """
+
+    def __init__(self, sock: socket.socket, peer: str, wake: int | None = None, serial: str = "") -> None:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.sock = sock
         self._receive: _Read = sock.read if isinstance(sock, ssl.SSLSocket) else _plainly(sock)  # type: ignore[assignment]
         self.peer = peer
+        self.serial = serial
         self.wake = wake
         self.process = Process("this connection")
         self.sent = 0

@@ -1,17 +1,21 @@
 """pysmpc certs, worker --check, status and approve: what they say, and how they fail."""
 
 import json
+import logging
+import signal
 import stat
 
 import numpy as np
 import pytest
 import torch
+from networks import copied, expired
 from remotes import Office, Workers
 
 import pysmpc as sy
 from pysmpc import cli
 from pysmpc.errors import OpenNotPermittedError
 from pysmpc.remote.local import toml
+from pysmpc.runtime import certificates
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +47,101 @@ def test_certificates(tmp_path, capsys):
     assert "exists" in fails(capsys, "certs", "issue", folder, "alice")
     assert "no name" in fails(capsys, "certs", "issue", folder, "Al ice")
     assert "certs init" in fails(capsys, "certs", "issue", str(tmp_path), "alice")
+
+
+def test_renewal(tmp_path, capsys):
+    folder = tmp_path / "pki"
+    certificates.initialise(folder)
+    for name in ("alice", "bob"):
+        certificates.issue(folder, name)
+    serials = [each.serial for name in ("alice", "bob") for each in validity(folder, name)[:1]]
+    assert cli.main(["certs", "renew", str(folder), "alice", "bob", "--days", "90"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for line, name, serial in zip(lines, ("alice", "bob"), serials, strict=True):
+        assert f"{name}.pem, " in line
+        assert f"for {name} alone, until {validity(folder, name)[0].ends:%Y-%m-%d}; " in line
+        assert f'revoked = ["{serial}"]' in line
+        assert stat.S_IMODE((folder / f"{name}.key").stat().st_mode) == 0o600
+    key = (folder / "alice.key").read_bytes()
+    assert cli.main(["certs", "renew", str(folder), "alice", "--keep-key"]) == 0
+    assert "whose key stays the same" in capsys.readouterr().out
+    assert (folder / "alice.key").read_bytes() == key
+    expired(folder, "alice")
+    assert cli.main(["certs", "renew", str(folder), "alice"]) == 0
+    out = capsys.readouterr().out
+    assert "the certificate before expired on" in out
+    assert "revoked" not in out
+
+    assert cli.main(["certs", "renew", str(folder), "ca", "--days", "40"]) == 0
+    assert "what the authority signed before stays valid" in capsys.readouterr().out
+    assert cli.main(["certs", "renew", str(folder), "alice"]) == 0
+    assert "when the authority's own certificate ends" in capsys.readouterr().out
+    assert "certs renew" in fails(capsys, "certs", "renew", str(folder), "alice", "--days", "41")
+    assert "certs issue" in fails(capsys, "certs", "renew", str(folder), "zoe")
+    (folder / "ca.key").unlink()
+    assert "ca.key is missing" in fails(capsys, "certs", "renew", str(folder), "alice")
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["certs", "renew", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for words in ("may have expired", "where the authority's key is", "SIGHUP", "--keep-key", "revoked"):
+        assert words in text
+
+
+def validity(folder, name):
+    return certificates.validity(certificates.identity(folder, name))
+
+
+def test_what_check_and_status_say_of_certificates(office, tmp_path, capsys):
+    other = copied(office, tmp_path / "pki")
+    check = ["worker", "--config", config(other), "--check"]
+    certificates.renew(other.folder, "alice", days=20)
+    assert cli.main(check) == 0
+    shown = capsys.readouterr()
+    assert "in order" in shown.out
+    assert shown.err.startswith("warning: the certificate of alice (alice.pem) expires on ")
+    certificates.renew(other.folder, "ca", days=10)
+    with Workers(other.folder) as workers:
+        everybody = other.folder / "parties.toml"
+        everybody.write_text(toml({"name": "scientist", "holders": ["alice", "bob"], "workers": workers.addresses}))
+        assert cli.main(["status", "--config", str(everybody)]) == 0
+        shown = capsys.readouterr()
+        assert "  warning: the certificate of alice (alice.pem) expires on " in shown.out
+        assert shown.out.count("  warning: the authority's certificate (ca.pem) expires on ") == 3
+        assert shown.err.startswith("warning: the authority's certificate (ca.pem) expires on ")
+        alice = config(other, listen=workers.addresses["alice"])
+        assert cli.main(["status", "--config", alice]) == 0
+        shown = capsys.readouterr()
+        assert shown.out.count("warning: ") == 2
+        assert shown.err == ""
+        expired(other.folder, "alice")
+        assert cli.main(["status", "--config", alice]) == 1
+        assert "error: the certificate of alice (alice.pem) expired on " in capsys.readouterr().err
+    assert cli.main(["worker", "--config", config(other), "--check"]) == 1
+    shown = capsys.readouterr()
+    assert "error: the certificate of alice (alice.pem) expired on " in shown.err
+    assert "in order" not in shown.out
+
+
+@pytest.fixture
+def as_a_process(monkeypatch):
+    """A worker that starts changes signals and logging of its process; undone afterwards."""
+    logger = logging.getLogger("pysmpc")
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(logger, "handlers", list(logger.handlers))
+    level = logger.level
+    yield
+    logger.setLevel(level)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("as_a_process")
+def test_a_key_that_others_can_read(office, tmp_path, capsys):
+    other = copied(office, tmp_path / "pki")
+    (other.folder / "alice.key").chmod(0o644)
+    for more in ((), ("--check",)):
+        assert f"chmod 600 {other.folder / 'alice.key'}" in fails(capsys, "worker", "--config", config(other), *more)
+    assert "chmod 600" in fails(capsys, "status", "--config", config(other))
 
 
 def test_check(office, tmp_path, capsys):
@@ -82,6 +181,9 @@ def test_check(office, tmp_path, capsys):
         ({"data": {"x": {"path": "missing.npy"}}}, "missing.npy"),
         ({"certificate": "bob.pem"}, "certificate"),
         ({"ca": "missing.pem"}, "missing.pem"),
+        ({"revoked": ["Bob"]}, "no name"),
+        ({"revoked": ["alice"]}, "whose file this is"),
+        ({"revoked": ["serial:alice"]}, "no serial number"),
         ({"name": "nobody"}, "nobody.pem"),
         ({"name": "alice", "certificate": "bob.pem", "key": "bob.key"}, "is for bob"),
     ],
@@ -100,6 +202,7 @@ def test_data_out_of_their_bounds(office, tmp_path, capsys):
         assert says in said
 
 
+@pytest.mark.usefixtures("as_a_process")
 def test_files_that_are_no_configuration(tmp_path, capsys):
     (tmp_path / "x.toml").write_text("name = ")
     assert "x.toml" in fails(capsys, "worker", "--config", str(tmp_path / "x.toml"))

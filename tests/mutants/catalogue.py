@@ -35,6 +35,7 @@ REPEATED = f"{REMOTE}/test_steps.py"
 ROWS = f"{REMOTE}/test_rows.py"
 APPROVALS, LIMITED = f"{REMOTE}/test_approvals.py", f"{REMOTE}/test_limits.py"
 VALUES = f"{REMOTE}/test_values.py"
+RELOAD = f"{REMOTE}/test_reload.py"
 POLICY, INTRUDERS, FAULTS = f"{REMOTE}/test_policy.py", f"{REMOTE}/test_intruders.py", f"{REMOTE}/test_faults.py"
 
 
@@ -448,6 +449,10 @@ MUTANTS = [
     *remote(
         "worker",
         ("a peer of any name", "if name not in config.peers:", "if False:", INTRUDERS),
+        ("half of a bad file is taken", "config = self._source()\n", "config = self.config = self._source()\n", RELOAD),
+        ("the role changes while it runs", 'FIXED = ("name", "role", ', 'FIXED = ("name", ', RELOAD),
+        ("whoever is revoked may stay", "if (revoked := attendance.revoked()) is not None:", "if False:", RELOAD),
+        ("rules of yesterday", "self.openings.reload(config)", "pass", RELOAD),
         ("whoever is certified drives", "if \"compute\" not in config.drivers.get(name, ()):", "if False:", INTRUDERS),
     ),
     *remote(
@@ -457,6 +462,8 @@ MUTANTS = [
         ("what saturates is not noted", "found.saturated + saturated)", "0)", VALUES),
         ("a value out of range is an error", "saturating(found.values, unit, self._replay.limit(operation.suite))", "(__import__(\"pysmpc\").fixedpoint.encode(found.values, unit), 0)", VALUES),
         ("the credit is ignored", "if self._received - self.done > BACKLOG:", "if False:", f"{FAULTS}::test_a_driver_that_does_not_wait"),
+        ("sessions with a revoked party", "*(engagement.streams if engagement is not None else [])", "", RELOAD),
+        ("consent of yesterday to data in the clear", "store = self.worker.data  # permission", "store = self._used.get(operation.data, self.worker.data)  # permission", RELOAD),
         ("a provider of the driver's choice", "if setup.provider not in (config.name, *config.providers) or set(setup.holders) & set(config.providers):", "if False:", INTRUDERS),
     ),
     *runtime(
@@ -468,6 +475,13 @@ MUTANTS = [
         "tls",
         ("old versions of TLS", "context.minimum_version = ssl.TLSVersion.TLSv1_3", "context.minimum_version = ssl.TLSVersion.TLSv1_2", f"{RUNTIME}/test_tls.py"),
         ("the peer's name is not pinned", "return context\n\n    def client", "context.check_hostname = False\n        return context\n\n    def client", f"{RUNTIME}/test_tls.py"),
+        ("revoked by name only", "for entry in (name, SERIAL + serial):", "for entry in (name,):", f"{RUNTIME}/test_tls.py"),
+        ("a key that a group can read", "if mode & 0o077:", "if mode & 0o007:", f"{RUNTIME}/test_tls.py"),
+    ),
+    *runtime(
+        "certificates",
+        ("valid for longer than the authority", "min(ends, last)", "ends", f"{RUNTIME}/test_tls.py"),
+        ("whatever certificate is renewed", "found.verify_directly_issued_by(self.certificate)", "pass", f"{RUNTIME}/test_tls.py"),
     ),
     *runtime(
         "links",

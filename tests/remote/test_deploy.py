@@ -25,3 +25,8 @@ def test_units_and_images_run_the_command_that_exists():
         assert "/opt/pysmpc/bin/pysmpc" in text
         assert "worker" in text
         assert "--config" in text
+
+
+def test_the_unit_can_reload():
+    lines = (DEPLOY / "pysmpc-worker@.service").read_text().splitlines()
+    assert "ExecReload=/bin/kill -HUP $MAINPID" in lines

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import shutil
 import socket
 import ssl
 import threading
@@ -107,7 +108,7 @@ def test_another_authority_and_an_expired_certificate(workers, office, tmp_path,
     intrude(workers, files._replace(authority=str(office.folder / "ca.pem")))
     # expired, by the right authority
     for name in ("ca.pem", "ca.key"):
-        (tmp_path / name).write_bytes((office.folder / name).read_bytes())
+        shutil.copy(office.folder / name, tmp_path / name)  # with its mode
     certificates.issue(tmp_path, "scientist")
     intrude(workers, expired(tmp_path, "scientist"))
     reasons = refusals(2)

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import shutil
 import socket
 import threading
 
@@ -29,13 +30,13 @@ def close_all():
 class Office:
     """An authority in a folder, and the certificates of everybody in NAMES."""
 
-    def __init__(self, folder):
-        self.folder = certificates.initialise(folder)
+    def __init__(self, folder, days=certificates.AUTHORITY_DAYS):
+        self.folder = certificates.initialise(folder, days)
         for name in NAMES:
             certificates.issue(folder, name)
 
-    def tls(self, name):
-        return tls.Tls(certificates.identity(self.folder, name))
+    def tls(self, name, revoked=()):
+        return tls.Tls(certificates.identity(self.folder, name), revoked)
 
 
 def expired(folder, name):
@@ -44,6 +45,14 @@ def expired(folder, name):
     (folder / f"{name}.key").unlink()
     long_ago = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=30)
     return certificates.issue(folder, name, days=1, since=long_ago)
+
+
+def copied(office, folder):
+    """The same authority and certificates in another folder, to be changed."""
+    shutil.copytree(office.folder, folder)
+    other = Office.__new__(Office)
+    other.folder = folder
+    return other
 
 
 class Listener:

@@ -1,5 +1,6 @@
 """Workers of a test in threads of its process: real connections, real configurations, quick to start."""
 
+import functools
 import importlib.util
 import threading
 from pathlib import Path
@@ -24,7 +25,7 @@ class Workers:
     def __init__(self, folder, holders=("alice", "bob"), provider="crypto_provider", options=None):
         self.folder, self.holders, self.provider = folder, list(holders), provider
         options = options or {}
-        self.workers = {}
+        self.workers, self.values = {}, {}
         for name in (*holders, provider):
             values = {
                 "name": name,
@@ -36,13 +37,25 @@ class Workers:
                 **options.get("", {}),
                 **options.get(name, {}),
             }
-            self.workers[name] = Worker(parse(values, WorkerConfig, folder))
+            self.values[name] = values
+            self.workers[name] = Worker(parse(values, WorkerConfig, folder), source=functools.partial(self._read, name))
         for name, worker in self.workers.items():
             others = {other: w.address for other, w in self.workers.items() if other != name}
             worker.config.peers = {**others, **worker.config.peers}
         self._threads = [threading.Thread(target=w.serve, daemon=True) for w in self.workers.values()]
         for thread in self._threads:
             thread.start()
+
+    def _read(self, name):
+        """What `Worker.reload` reads in the place of a file."""
+        others = {other: w.address for other, w in self.workers.items() if other != name}
+        values = self.values[name]
+        return parse({**values, "peers": {**others, **values.get("peers", {})}}, WorkerConfig, self.folder)
+
+    def reload(self, name, /, **changes):
+        """Change a worker's configuration and let it read that."""
+        self.values[name] = {**self.values[name], **changes}
+        return self.workers[name].reload()
 
     @property
     def addresses(self):
