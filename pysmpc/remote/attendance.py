@@ -538,6 +538,7 @@ class Attendance:
         """
         if operation.owner != self.worker.config.name:
             return None, Origin(frozenset([operation.owner]))
+        assert self._replay is not None
         store = self._used.get(operation.data, self.worker.data)
         found = self._items(store, operation, self._buffers)
         self._used[operation.data] = store
