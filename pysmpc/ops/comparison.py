@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
@@ -205,8 +207,22 @@ def _signs(x: SecretTensor) -> Share:
     return share
 
 
-def _in_backward() -> bool:
-    return bool(torch._C._current_graph_task_id() != -1)
+_told = threading.local()
+
+
+def in_backward() -> bool:
+    """Whether autograd asks, here or at the driver whose operation this is."""
+    return getattr(_told, "backward", False) or bool(torch._C._current_graph_task_id() != -1)
+
+
+@contextmanager
+def asked(backward: bool) -> Iterator[None]:
+    """While a worker runs an operation, for which autograd asked at the driver, or did not."""
+    _told.backward = backward
+    try:
+        yield
+    finally:
+        _told.backward = False
 
 
 def equal(x: Any, y: Any) -> SecretTensor:
@@ -215,7 +231,7 @@ def equal(x: Any, y: Any) -> SecretTensor:
     Where the backward pass of an extremum asks for its place, that is known, and is one
     place: the gradient goes to the first of equals.
     """
-    if isinstance(x, SecretTensor) and isinstance(y, SecretTensor) and _in_backward():
+    if isinstance(x, SecretTensor) and isinstance(y, SecretTensor) and in_backward():
         found = x.window().place_of(y.cell.body)
         if found is not None:
             return result(Share(found, x.shape), x.session, INTEGER, torch.bool)

@@ -72,7 +72,9 @@ class Public:
     def constant(self) -> Fraction | None:
         """The value, where it is the same everywhere by construction."""
         v = self.values
-        if v.numel() == 1 or (v.numel() and not any(v.stride())):
+        if v.numel() == 1 or (
+            v.numel() and not any(step for n, step in zip(v.shape, v.stride(), strict=True) if n > 1)
+        ):
             return Fraction(int(v.as_strided((), ())), self.scale)
         return None
 

@@ -82,7 +82,7 @@ Value = None | bool | int | float | str | Ref | Plain | Fixed | Dtype | Seq | Op
 class Call(Message, tag=10):
     """An aten operation of the table.  outs: slots of its results, -1 for those that need none.
 
-    failed: it raised at the driver, and does so everywhere.
+    failed: it raised at the driver, and does so everywhere.  backward: autograd asked for it.
     """
 
     name: str
@@ -90,6 +90,7 @@ class Call(Message, tag=10):
     kwargs: dict[str, Value]
     outs: list[int]
     failed: bool = False
+    backward: bool = False
 
 
 class Input(Message, tag=11):

@@ -22,6 +22,7 @@ import torch
 from pysmpc.errors import PartyError, PysmpcError
 from pysmpc.fixedpoint import Precision
 from pysmpc.ops import views
+from pysmpc.ops.comparison import in_backward
 from pysmpc.prg import KeySet
 from pysmpc.protocols import sharing
 from pysmpc.remote.arguments import NAMES, encode, leaves, reference, results
@@ -180,7 +181,7 @@ class Recorder:
                 out = SecretTensor.__torch_dispatch__(func, (), args, kwargs)
             except Exception:
                 # it may have come far enough to use streams: everybody goes as far
-                self._send(Call(str(func), sent_args, sent_kwargs, [], True), buffers, None)
+                self._send(Call(str(func), sent_args, sent_kwargs, [], True, in_backward()), buffers, None)
                 raise
             except BaseException as error:
                 self.broken = PysmpcError(f"{func} was interrupted ({type(error).__name__}); connect again")
@@ -188,7 +189,7 @@ class Recorder:
             finally:
                 self._depth -= 1
             outs = [self._slot_of_result(x) for x in results(out)]
-            self._send(Call(str(func), sent_args, sent_kwargs, outs), buffers, None)
+            self._send(Call(str(func), sent_args, sent_kwargs, outs, False, in_backward()), buffers, None)
             return out
 
     def share(

@@ -18,6 +18,7 @@ import pysmpc.ops  # noqa: F401  (fills the table of operations)
 from pysmpc import api
 from pysmpc.errors import ChannelError, IntegrityError, RemoteError
 from pysmpc.fixedpoint import LIMIT, Precision
+from pysmpc.ops.comparison import asked
 from pysmpc.prg import KeySet
 from pysmpc.protocols import exact
 from pysmpc.protocols.interfaces import Dealer
@@ -205,7 +206,8 @@ class Replay:
             for cell in written:  # however far it comes
                 self.wrote(cell, combined(origins))
         try:
-            out = HANDLERS[func](*args, **kwargs)
+            with asked(call.backward):
+                out = HANDLERS[func](*args, **kwargs)
         except Exception as error:
             if call.failed and not isinstance(error, ChannelError | IntegrityError):
                 return

@@ -92,6 +92,28 @@ def test_a_convolutional_network(workers, parties):
     check_agreement(workers, parties)
 
 
+LOSSES = {
+    "the largest": lambda out: (out * out).max(),
+    "the largest of each row": lambda out: out.max(1).values.sum(),
+    "a row once more": lambda out: (out * out).mean() + ((out[:1] - 1) ** 2).mean(),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_of_losses(workers, parties, name):
+    """A worker runs the operations of a backward pass without autograd, and comes to what the driver comes to."""
+    model, x = nn.Linear(5, 3), torch.randn(8, 5)
+
+    def program(p):
+        net = sy.encrypt(model, p)
+        loss = LOSSES[name](net(sy.encrypt(x, p)))
+        loss.backward()
+        return sy.decrypt(loss), sy.decrypt(net.weight.grad)
+
+    everywhere(parties, program, atol=64 * ULP)
+    check_agreement(workers, parties)
+
+
 X = torch.linspace(-3, 3, 24).reshape(4, 6)
 LARGE = torch.randint(0, 4, (1000,))  # too long to travel inside an operation
 PROGRAMS = {
