@@ -166,7 +166,8 @@ def scatter(zeros: Any, dim: int, positions: Any, grad: Any) -> SecretTensor:
     Secret positions are known by the one-hot rows found on the way forward.
     """
     origin = positions.cell.body.origin if isinstance(positions, SecretTensor) else None
-    blank = zeros.cell.body.zeros if isinstance(zeros, SecretTensor) else not bool(zeros.any())
+    public = zeros.window().words() if isinstance(zeros, SecretTensor) and zeros.session.plain else zeros
+    blank = zeros.cell.body.zeros if isinstance(public, SecretTensor) else not bool(public.any())
     dim = dim % max(zeros.dim(), 1)
     shape = list(zeros.shape) or [1]
     width = shape.pop(dim)
