@@ -28,6 +28,8 @@ static u64 a[ROOM], b[ROOM], c[ROOM], d[ROOM], e[ROOM], out[ROOM], out2[ROOM], o
 static const psm_kernels *chosen;
 static uint8_t key[16];
 static psm_aes_key keys[HOLDERS];
+static psm_epochs epochs; /* one more than are kept expanded */
+static uint8_t epoch_keys[PSM_RECENT + 1][16];
 static int failed;
 
 /* for rounds.c and product.c; the targets for AVX-512, which Valgrind cannot run, are not linked */
@@ -40,9 +42,15 @@ static void fresh(void) {
     for (size_t i = 0; i < 5; i++)
         for (size_t j = 0; j < ROOM; j++) arrays[i][j] = (j + i) * 0x9E3779B97F4A7C15 ^ j << 17;
     memset(keys, 0x5A, sizeof keys);
+    epochs = (psm_epochs){PSM_RECENT + 1, PSM_RECENT + 1, epoch_keys[0], {{{0}, NULL}}};
+    for (int i = 0; i < PSM_RECENT; i++) SECRET(epochs.recent[i].bytes);
     memset(key, 0xA5, sizeof key);
     memset(out, 0, sizeof out), memset(out2, 0, sizeof out2), memset(out3, 0, sizeof out3);
-    SECRET(a), SECRET(b), SECRET(c), SECRET(d), SECRET(e), SECRET(keys), SECRET(key);
+    SECRET(a), SECRET(b), SECRET(c), SECRET(d), SECRET(e), SECRET(epoch_keys), SECRET(key);
+    for (int i = 0; i < HOLDERS; i++) {
+        keys[i].epochs = NULL;
+        SECRET(keys[i].bytes);
+    }
 }
 
 /* whether anything in memory depends on a secret */
@@ -83,6 +91,8 @@ static void streams(const psm_kernels *k, size_t n) {
     CHECK(prg_add, keys, 7, 3, a, out, n);
     CHECK(prg_sub, keys, 7, 2, a, out, n);
     CHECK(prg_xor, keys, 7, 2, a, out, n);
+    psm_aes_key root = {{0}, &epochs};
+    for (u64 epoch = 0; epoch <= PSM_RECENT; epoch += PSM_RECENT) CHECK(prg_fill, &root, epoch << PSM_EPOCH, 3, out, n);
 }
 
 static void arithmetic(const psm_kernels *k, size_t n) {
