@@ -7,15 +7,12 @@ the session runs the operations, in order.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import math
 import queue
 import threading
 import time
-import zlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -23,19 +20,18 @@ from pysmpc.errors import ChannelError, CheckpointError, OpenNotPermittedError, 
 from pysmpc.federated.errors import GetNotPermittedError, ObjectNotFoundError
 from pysmpc.fixedpoint import INTEGER, Precision, saturating
 from pysmpc.remote.approvals import Requests
-from pysmpc.remote.arguments import buffers_of, decode, digest_of, dtype_of, size_of
+from pysmpc.remote.arguments import decode, dtype_of
 from pysmpc.remote.config import WorkerConfig
 from pysmpc.remote.data import Items, Store
 from pysmpc.remote.held import Held, too_much
 from pysmpc.remote.history import History, Lineage
+from pysmpc.remote.intake import Due, Intake
 from pysmpc.remote.messages import (
     WITHHELD,
     Ack,
     Ask,
-    Batch,
     Beat,
     Bye,
-    Call,
     Denied,
     Down,
     Failed,
@@ -47,7 +43,6 @@ from pysmpc.remote.messages import (
     Load,
     Open,
     Opened,
-    Operation,
     Ready,
     Recall,
     Report,
@@ -65,15 +60,13 @@ from pysmpc.remote.shelf import Shelf, Shelving
 from pysmpc.runtime import establish
 from pysmpc.runtime.control import Cancel, Control
 from pysmpc.runtime.tls import Tls
-from pysmpc.runtime.wire import MESSAGE, PACKED, WORDS, Gather, Stream, tensor_frames, unpack
+from pysmpc.runtime.wire import MESSAGE, PACKED, WORDS, Stream, tensor_frames, unpack
 from pysmpc.shares import dense_strides
 
 log = logging.getLogger("pysmpc.worker")
 
-UNPACKED = 1 << 22  # bytes of one batch of operations; as objects, some 35 times as many
 ACK_EVERY = 64
 FAREWELL = 1.0  # seconds for a driver to read why its connection ends
-BACKLOG = 4096  # operations that may wait; a driver keeps to far fewer
 MOVED = 1_000_000  # nanoseconds of computing that count as having moved
 
 
@@ -89,20 +82,6 @@ class Host(Protocol):
 
     def report(self) -> dict[str, Any]:
         """For the status."""
-
-
-class Due(NamedTuple):
-    """An operation that is to be done.
-
-    told: SHA-256 of the batch that it begins.  opens: whether something is opened in that.  last: whether it ends one.
-    """
-
-    number: int
-    operation: Operation
-    buffers: list[torch.Tensor]
-    told: bytes
-    opens: bool
-    last: bool
 
 
 class Attendance:
@@ -121,9 +100,6 @@ class Attendance:
         self._queue: queue.SimpleQueue[Due | None] = queue.SimpleQueue()
         self._ahead: Due | None = None  # what was taken from the queue early
         self._opened = -1  # the operation that was last done early
-        self._inflate = zlib.decompressobj()
-        self._coming: list[tuple[Due, list[_Coming]]] = []
-        self._received = -1
         self._setup: Setup | None = None
         self._runner: threading.Thread | None = None
         self._engagement: establish.Engagement | None = None
@@ -133,7 +109,7 @@ class Attendance:
         self._history: History | None = None  # kept where the owner wants to be asked
         self._held: Held | None = None
         self._expelled = False
-        self._announced_bytes = self._used_bytes = 0  # of tensors that come after operations
+        self._intake: Intake | None = None
         self._started = time.monotonic()
         self._clock: int | None = None  # of the session's thread: the time that it computed
         self._last = True  # whether the operation that is being done is the last of its batch
@@ -206,7 +182,6 @@ class Attendance:
         """End the session, and say why; from the thread of the connection."""
         if not self._cancel.is_set():
             self._expelled = True
-            self._coming.clear()
             log.warning("session failed", extra={"peer": self.driver, "reason": reason})
             self._control.post(Failed(self.done + 1, "RemoteError", reason))
             self._cancel.set()
@@ -217,18 +192,29 @@ class Attendance:
             return  # what was under way when the session ended; it will leave once it has heard why
         if self._dismissed:
             return
-        if self._coming and kind != WORDS:
+        if self._intake is not None and self._intake.unfinished and kind != WORDS and not self._expelled:
             raise ChannelError(f"{self.driver} left a tensor unfinished")
         if kind == MESSAGE:
             self._on_message(unpack(body, Down, self.driver))
         elif kind == PACKED:
             self._on_batch(body)
-        elif self._coming:
-            current = next(each.gather for each in self._coming[0][1] if each.gather.left)
-            current.add(body)
-            self._deliver()
+        elif self._intake is not None and self._intake.unfinished:
+            self._intake.words(body)
         else:
             raise ChannelError(f"{self.driver} sent a tensor that nothing asked for")
+
+    def _on_batch(self, body: memoryview) -> None:
+        if self._setup is None:
+            raise ChannelError(f"{self.driver} sent operations before a session")
+        if self._intake is None:
+            holders, me = self._setup.holders, self.worker.config.name
+            self._intake = Intake(self.driver, me, holders, self._queue)
+        self._intake.batch(body, self.done)
+        config = self.worker.config
+        if reason := too_much(self.driver, config.name, config.limits, self._intake.bytes):
+            self._expel(reason)
+            return
+        self._intake.deliver()
 
     def _on_message(self, message: Any) -> None:
         if isinstance(message, Ask):
@@ -249,66 +235,6 @@ class Attendance:
             self._started = time.monotonic()
             self._runner = threading.Thread(target=self._run, name=f"session of {self.driver}", daemon=True)
             self._runner.start()
-
-    def _on_batch(self, body: memoryview) -> None:
-        if self._setup is None:
-            raise ChannelError(f"{self.driver} sent operations before a session")
-        try:
-            plain = self._inflate.decompress(body, UNPACKED)
-        except zlib.error as error:
-            raise ChannelError(f"{self.driver} sent a batch that is damaged: {error}") from None
-        if self._inflate.unconsumed_tail or self._inflate.unused_data:
-            raise ChannelError(f"{self.driver} sent a batch of more than {UNPACKED} bytes")
-        batch: Batch = unpack(plain, Batch, self.driver)
-        if batch.first != self._received + 1:
-            raise ChannelError(f"{self.driver} sent operation {batch.first} after {self._received}")
-        told, last = hashlib.sha256(plain).digest(), len(batch.operations) - 1
-        opens = any(isinstance(operation, Open) for operation in batch.operations)
-        for place, operation in enumerate(batch.operations):
-            self._received += 1
-            due = Due(self._received, operation, [], b"" if place else told, opens, place == last)
-            parts = list(self._announced(operation))
-            self._coming.append((due, parts))
-            self._announced_bytes += sum(each.gather.left for each in parts)
-        if self._received - self.done > BACKLOG:
-            raise ChannelError(f"{self.driver} does not wait for its operations to be done")
-        config, coming = self.worker.config, self._announced_bytes - self._used_bytes
-        if reason := too_much(self.driver, config.name, config.limits, coming):
-            self._expel(reason)
-            return
-        self._deliver()
-
-    def _announced(self, operation: Operation) -> Iterator[_Coming]:
-        """The buffers that follow an operation."""
-        assert self._setup is not None
-        holders = self._setup.holders
-        if isinstance(operation, Input) and self.worker.config.name in (
-            holders if operation.everyone else holders[-1:]
-        ):
-            size = 8 * math.prod(max(n, 0) for n in operation.shape)
-            yield _Coming(Gather(size, self.driver), torch.int64, None)
-        values: list[Any] = []
-        if isinstance(operation, Call):
-            values = [*operation.args, *operation.kwargs.values()]
-        elif isinstance(operation, Load | Fetch):
-            values = [value for step in operation.steps for value in step]
-        for value in values:
-            for plain in buffers_of(value):
-                yield _Coming(Gather(size_of(plain), self.driver), dtype_of(plain.dtype), plain.digest)
-
-    def _deliver(self) -> None:
-        """Hand over the operations whose buffers are complete."""
-        while self._coming:
-            due, coming = self._coming[0]
-            if any(each.gather.left for each in coming):
-                return
-            del self._coming[0]
-            for each in coming:
-                tensor = each.gather.tensor(each.dtype)
-                if each.digest is not None and digest_of(tensor) != each.digest:
-                    raise ChannelError(f"{self.driver} sent another tensor than the one it announced")
-                due.buffers.append(tensor)
-            self._queue.put(due)
 
     # --- the thread of the session ---
 
@@ -417,7 +343,8 @@ class Attendance:
             self._buffers = given
             self._replay.run(operation, given)
         self.done = number
-        self._used_bytes += sum(x.nbytes for x in buffers)
+        assert self._intake is not None
+        self._intake.used += sum(x.nbytes for x in buffers)
         if number % ACK_EVERY == ACK_EVERY - 1 or buffers or (not self._ahead and self._queue.empty()):
             self._control.post(Ack(number))
 
@@ -574,14 +501,6 @@ class Attendance:
             "sent_bytes": sent,
             "received_bytes": received,
         }
-
-
-class _Coming(NamedTuple):
-    """A buffer on its way.  digest: of what it must be, where it is public."""
-
-    gather: Gather
-    dtype: torch.dtype
-    digest: bytes | None
 
 
 def _own_clock() -> int | None:

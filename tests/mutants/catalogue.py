@@ -456,12 +456,15 @@ MUTANTS = [
         ("whoever is certified drives", "if \"compute\" not in config.drivers.get(name, ()):", "if False:", INTRUDERS),
     ),
     *remote(
-        "attendance",
+        "intake",
         ("operations out of order", "if batch.first != self._received + 1:", "if False:", f"{FAULTS}::test_operations_out_of_order"),
+        ("the credit is ignored", "if self._received - done > BACKLOG:", "if False:", f"{FAULTS}::test_a_driver_that_does_not_wait"),
+    ),
+    *remote(
+        "attendance",
         ("a heartbeat tells how long something was computed", "return Beat(self.done, self._moves)", "return Beat(self.done, sum(moved))", VALUES),
         ("what saturates is not noted", "found.saturated + saturated)", "0)", VALUES),
         ("a value out of range is an error", "saturating(found.values, unit, self._replay.limit(operation.suite))", "(__import__(\"pysmpc\").fixedpoint.encode(found.values, unit), 0)", VALUES),
-        ("the credit is ignored", "if self._received - self.done > BACKLOG:", "if False:", f"{FAULTS}::test_a_driver_that_does_not_wait"),
         ("sessions with a revoked party", "*(engagement.streams if engagement is not None else [])", "", RELOAD),
         ("consent of yesterday to data in the clear", "store = self.worker.data  # permission", "store = self._used.get(operation.data, self.worker.data)  # permission", RELOAD),
         ("a provider of the driver's choice", "if setup.provider not in (config.name, *config.providers) or set(setup.holders) & set(config.providers):", "if False:", INTRUDERS),

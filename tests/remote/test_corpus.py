@@ -14,7 +14,7 @@ from remotes import Workers
 
 import pysmpc as sy
 from pysmpc.errors import ChannelError
-from pysmpc.remote import attendance, messages, policy
+from pysmpc.remote import intake, messages, policy
 from pysmpc.remote.messages import Batch, Call, Seq
 from pysmpc.runtime import control, tls
 from pysmpc.runtime.wire import MESSAGE, framed, pack
@@ -143,9 +143,9 @@ def test_the_model_of_owners(liars):
 def test_a_batch_of_nothing_takes_little_memory(item, bounded):
     """As many arguments as the limit of a batch lets through."""
     size = len(pack([item])) - 1
-    count = (attendance.UNPACKED - 100) // size
+    count = (intake.UNPACKED - 100) // size
     body = pack(Batch(0, [Call("aten.cat.default", [item] * count, {}, [])]))
-    assert len(body) <= attendance.UNPACKED
+    assert len(body) <= intake.UNPACKED
     attending = parsers.Attending()
     try:
         packer = parsers.zlib.compressobj(1)

@@ -18,7 +18,7 @@ from remotes import Workers
 
 import pysmpc as sy
 from pysmpc.errors import ChannelError, CheckpointError, PysmpcError, RemoteError, WorkerLost
-from pysmpc.remote import attendance, driver
+from pysmpc.remote import driver, intake
 from pysmpc.remote.local import LocalWorkers
 from pysmpc.remote.messages import Batch, Call, Drop, Dtype, Plain, Ref, Seq, Setup
 from pysmpc.runtime import establish, tls
@@ -471,7 +471,7 @@ def test_operations_out_of_order(workers, caplog):
 
 def test_a_driver_that_does_not_wait(workers, monkeypatch):
     """A worker keeps no more operations than may wait."""
-    monkeypatch.setattr(attendance, "BACKLOG", 8)
+    monkeypatch.setattr(intake, "BACKLOG", 8)
     parties = workers.connect()
     x = sy.encrypt(torch.ones(4), parties)
     with contextlib.suppress(ChannelError):
