@@ -108,7 +108,7 @@ def test_streams_are_of_the_epoch():
 
 def test_a_session_has_so_many_batches(monkeypatch):
     monkeypatch.setattr(module, "EPOCHS", 3)
-    transcript, keys = told(fresh_key(), FACTS, b"1", b"2")
+    transcript, _ = told(fresh_key(), FACTS, b"1", b"2")
     with pytest.raises(ChannelError, match="as many as a session can have; connect again"):
         transcript.follow(b"3")
     assert transcript.base == 2 << EPOCH_BITS

@@ -1,4 +1,4 @@
-"""A driver and bob who work together: bob sends what is expected of him, takes whatever comes, and tells the driver all.
+"""A driver and bob who work together: bob sends what is expected of him, takes whatever comes, and tells all.
 
 alice and the provider follow their programs.  What bob sends has the digest of whoever reads it, so that
 nothing but alice's keys and her waiting for the provider is between her values and the two.
