@@ -32,9 +32,10 @@ class Anything(bytes):
         return False
 
 
-def attendance(scene, name):
-    """The session that is going on at a worker."""
-    [found] = [each for each in scene.workers.workers[name].attendances.values() if each._engagement is not None]
+def attendance(scene, client, name):
+    """The client's session at a worker; another may still be coming to its end."""
+    there = list(scene.workers.workers[name].attendances.values())
+    [found] = [each for each in there if each._setup is not None and each._setup.session == client.session]
     return found
 
 
@@ -47,7 +48,7 @@ class Bob:
 
     def __init__(self, scene, client):
         client.wait()
-        found = attendance(scene, "bob")
+        found = attendance(scene, client, "bob")
         self.engagement, self.replay = found._engagement, found._replay
         self.party = self.engagement.session.party
         self.corrections, self.seen, self.streams = [], {}, []
@@ -167,7 +168,7 @@ def test_a_checkpoint_whose_parts_are_said_to_be_of_one_program(scene):
         pooled.update({slot: bob.replay.cell(slot).body.words[0].clone() for slot in (0, 1)})
         saved(client, name, {"": {"w": MINE}, "bob": {"w": HERS}})
         pooled["told"] = torch.frombuffer(
-            bytearray(attendance(scene, "alice")._engagement.transcript.digest), dtype=torch.int64
+            bytearray(attendance(scene, client, "alice")._engagement.transcript.digest), dtype=torch.int64
         )
 
     def attack(client):
@@ -185,9 +186,9 @@ def test_a_checkpoint_whose_parts_are_said_to_be_of_one_program(scene):
         unread((share + pooled[0]).double() / UNIT, scene.x, "alice's rows, from a checkpoint", 2.0**-10)
 
 
-def pairs(scene, holders):
+def pairs(scene, client):
     """Of every key that two parties have and the driver has not: (what it is for, one's set, the other's, its rows)."""
-    at = {name: attendance(scene, name)._engagement for name in (*holders, PROVIDER)}
+    holders, at = client.holders, {name: attendance(scene, client, name)._engagement for name in client.names}
     dealer = at[PROVIDER].session.party.dealer._everyone
     for rank, name in enumerate(holders):
         mine, party = at[name], at[name].session.party
@@ -215,7 +216,7 @@ def test_every_key_follows(scene, holders):
         for place, name in enumerate(client.names):  # each is told another thing
             client.tell(*[call("neg.default", ref(0, SHAPE), out=2 + i) for i in range(place + 1)], only=[name])
         assert not client.wait()
-        kinds = list(pairs(scene, holders))
+        kinds = list(pairs(scene, client))
         for what, one, row, other, place in kinds:
             for epoch in (0, 1):
                 assert words(one, row, epoch) == words(other, place, epoch), what

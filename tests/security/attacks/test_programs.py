@@ -176,7 +176,7 @@ def test_a_driver_who_works_together_with_bob(scene, witness):
         client.wait()
         if "truncate" not in seen:
             return None
-        bits, own = corrections[0][-256:], party.dealer.keys.draw(MATERIAL, 256)[0]
+        bits, own = corrections[0][-256:], party.dealer.keys.draw(session.transcript.base + MATERIAL, 256)[0]
         return (seen["truncate"][0] - (1 << 62) + bits - own).double() / UNIT
 
     unread(run(scene.workers, attack), scene.x, "alice's rows, together with bob")
