@@ -281,9 +281,9 @@ class Replay:
         value = window(operation.ref, self.cell(operation.ref.slot))
         share, suite, party = value.window(), value.session.suite, value.session.party
         words = share.words()
-        permitted = permits()
         # 1. the provider's program
         self._confirmed()
+        permitted = permits()
         if suite.disclose is not None:
             masked, _ = suite.disclose(party, share, permitted)
             return masked, []

@@ -7,6 +7,7 @@ consent to opening them is asked as before, since every value keeps its owners.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import re
@@ -47,7 +48,7 @@ def check_run(run: str) -> str:
 class Part:
     """One checkpoint's shares at this worker, read and checked, on their way to slots.
 
-    transcript: the digest of that of the session in which they were saved.
+    transcript: where in which program they were saved.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class Shelf:
     ) -> None:
         """Keep this worker's shares of values.  CheckpointError where the disk does not take them.
 
-        transcript: the digest of the session's, which tells what was saved in this from any other checkpoint.
+        transcript: 32 bytes that tell what was saved from all that is saved at other places of programs.
         """
         place = self._place(driver, run)
         words: dict[str, torch.Tensor] = {}
@@ -193,6 +194,7 @@ class Shelving:
         self._holders = holders
         self._replay = replay
         self._part: Part | None = None
+        self._saves = 0
 
     def do(self, operation: Keep | Recall) -> bool:
         """Write this worker's shares of values, or read them; whether there was something to do."""
@@ -209,7 +211,9 @@ class Shelving:
         if isinstance(operation, Recall):
             self._part = self._shelf.read(*facts)
         else:
-            self._shelf.write(*facts, self._transcript.digest, values)
+            self._saves += 1  # two of a batch have one digest
+            which = hashlib.sha256(self._transcript.digest + self._saves.to_bytes(8, "little")).digest()
+            self._shelf.write(*facts, which, values)
         return True
 
     def restore(self, operation: Restore) -> None:

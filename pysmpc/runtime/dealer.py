@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 
 from pysmpc.errors import ChannelError
-from pysmpc.prg import KeySet
+from pysmpc.prg import EPOCH_BITS, KeySet
 from pysmpc.protocols.interfaces import QUESTIONS, End, Where
 from pysmpc.runtime import ledger
 from pysmpc.runtime.forks import Process
@@ -134,6 +134,8 @@ class SeedDealer:
         self.check()
         with self._lock:
             base = self._transcript.base
+            if (self._next_stream + count) >> EPOCH_BITS:
+                raise ChannelError("a session has used all of its stream numbers; make a new one")
             if self._noted is not None and (not self._noted or self._noted[-1][1] != base):
                 self._noted.append((int(self._next_stream), base))
             first = self._next_stream + base

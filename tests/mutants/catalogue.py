@@ -38,6 +38,10 @@ VALUES = f"{REMOTE}/test_values.py"
 RELOAD = f"{REMOTE}/test_reload.py"
 POLICY, INTRUDERS, FAULTS = f"{REMOTE}/test_policy.py", f"{REMOTE}/test_intruders.py", f"{REMOTE}/test_faults.py"
 
+EPOCHS, TRANSCRIPT = f"{KERNELS}/test_epochs.py", f"{RUNTIME}/test_transcript.py"
+ATTACKS = "tests/security/attacks"
+COLLUSION = f"{ATTACKS}/test_collusion.py"
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -421,6 +425,8 @@ MUTANTS = [
         ("a failed check passes for an error of the program", "not isinstance(error, ChannelError | IntegrityError)", "not isinstance(error, ChannelError)", f"{REMOTE}/test_integrity.py"),
         ("what is written into a value forgets", "if func._schema.is_mutable:", "if False:", POLICY),
         ("a value has two slots", "if hasattr(cell, \"provenance\"):", "if False:", POLICY),
+        ("whoever does not consent is ignored", "strict=bool(mine)) if word != 1]", "strict=bool(mine)) if False]", f"{ATTACKS}/test_consent.py"),
+        ("the provider is not asked for its program", "        self._confirmed()\n", "        pass\n", COLLUSION),
         ("what is only read is tainted", "if x.cell in cells}.values())", "if x.cell in cells}.values()) and cells", POLICY),
     ),
     *remote(
@@ -456,12 +462,19 @@ MUTANTS = [
         ("whoever is certified drives", "if \"compute\" not in config.drivers.get(name, ()):", "if False:", INTRUDERS),
     ),
     *remote(
+        "shelf",
+        ("parts of different checkpoints", "if any(not torch.equal(theirs, mine) for theirs in self._replay.told(mine)):", "if any(False for _ in self._replay.told(mine)):", f"{ATTACKS}/test_slots.py"),
+    ),
+    *remote(
         "intake",
+        ("public tensors of any content", "if each.digest is not None and digest_of(tensor) != each.digest:", "if False:", f"{ATTACKS}/test_programs.py"),
         ("operations out of order", "if batch.first != self._received + 1:", "if False:", f"{FAULTS}::test_operations_out_of_order"),
         ("the credit is ignored", "if self._received - done > BACKLOG:", "if False:", f"{FAULTS}::test_a_driver_that_does_not_wait"),
     ),
     *remote(
         "attendance",
+        ("what a batch says is not followed", "            self._engagement.transcript.follow(due.told)\n", "            self._engagement.transcript.follow(b\"\")\n", f"{ATTACKS}/test_programs.py"),
+        ("the provider says nothing of what it was told", "                self._engagement.confirm()\n", "                pass\n", f"{ATTACKS}/test_honest.py"),
         ("a heartbeat tells how long something was computed", "return Beat(self.done, self._moves)", "return Beat(self.done, sum(moved))", VALUES),
         ("what saturates is not noted", "found.saturated + saturated)", "0)", VALUES),
         ("a value out of range is an error", "saturating(found.values, unit, self._replay.limit(operation.suite))", "(__import__(\"pysmpc\").fixedpoint.encode(found.values, unit), 0)", VALUES),
@@ -481,6 +494,35 @@ MUTANTS = [
         ("revoked by name only", "for entry in (name, SERIAL + serial):", "for entry in (name,):", f"{RUNTIME}/test_tls.py"),
         ("a key that a group can read", "if mode & 0o077:", "if mode & 0o007:", f"{RUNTIME}/test_tls.py"),
     ),
+    *core(
+        "prg.inc.h",
+        ("the key of the epoch after", "return &epochs->recent[epoch % PSM_RECENT];", "return &epochs->recent[(epoch + 1) % PSM_RECENT];", EPOCHS),
+        ("the key of an epoch that is no longer among the last", "if (epochs->count - epoch <= PSM_RECENT)", "if (epochs->count - epoch <= PSM_RECENT + 1)", EPOCHS),
+        ("words of an epoch to come", "if (epoch >= epochs->count)", "if (epoch > epochs->count)", EPOCHS),
+        ("every epoch has the key that it follows from", "    if (epochs == NULL)\n        return key;", "    if (epochs == NULL || epoch)\n        return key;", EPOCHS),
+    ),
+    *core(
+        "epochs.c",
+        ("keys follow from half of a digest", "block[i] ^= digest[16 + i];", "block[i] ^= digest[i];", EPOCHS),
+        ("keys are lost as the table grows", "        memcpy(keys, epochs->keys, 16 * epochs->room);\n", "", EPOCHS),
+    ),
+    *runtime(
+        "transcript",
+        ("keys do not follow", "            each.follow(self.digest)\n", "            pass\n", f"{TRANSCRIPT} {COLLUSION}"),
+        ("keys follow from what is told last", "self.digest = _hash(self.digest, told)", "self.digest = _hash(told)", TRANSCRIPT),
+        ("parts run together", "        found.update(len(part).to_bytes(8, \"little\"))\n", "", TRANSCRIPT),
+        ("numbers of the first epoch", "return max(self._epochs - 1, 0) << EPOCH_BITS", "return 0", f"{TRANSCRIPT} {COLLUSION}"),
+        ("the epochs of another session", "        self.digest = _hash(*(fact.encode() for fact in facts))\n", "        self.digest = _hash()\n", TRANSCRIPT),
+        ("more epochs than there are numbers for", "if self._epochs == EPOCHS:", "if False:", TRANSCRIPT),
+    ),
+    *runtime(
+        "establish",
+        ("the ring's keys do not follow", "noted, ring_own, ring_next]", "noted]", COLLUSION),
+        ("an owner's keys do not follow", "followers = [*sharing.values(), everyone, own, ", "followers = [", COLLUSION),
+        ("the provider's keys do not follow", "keys=[dealing, *notaries.values()])", "keys=[*notaries.values()])", COLLUSION),
+        ("the keys of authenticated inputs do not follow", "keys=[dealing, *notaries.values()])", "keys=[dealing])", COLLUSION),
+        ("the provider's word is not awaited", "            self.feed.confirmed()\n", "            pass\n", COLLUSION),
+    ),
     *runtime(
         "certificates",
         ("valid for longer than the authority", "min(ends, last)", "ends", f"{RUNTIME}/test_tls.py"),
@@ -489,9 +531,23 @@ MUTANTS = [
     *runtime(
         "links",
         ("a round may be replayed", "waiting = message.begin(self._round, self._transcript.digest)", "waiting = message.begin(0, self._transcript.digest)", f"{RUNTIME}/test_links.py"),
+        ("a round without the digest", "waiting = message.begin(self._round, self._transcript.digest)", "waiting = message.begin(self._round, bytes(32))", TRANSCRIPT),
+        ("corrections of another program", "            if digest != self._transcript.digest:\n                found = told_otherwise", "            if False:\n                found = told_otherwise", TRANSCRIPT),
+        ("questions of another program", "            if digest != self._transcript.digest:\n                raise told_otherwise(stream.peer)", "            if False:\n                raise told_otherwise(stream.peer)", TRANSCRIPT),
+        ("inputs of another program", "        if digest != self._transcript.digest:\n            raise told_otherwise(self._stream.peer)", "        if False:\n            raise told_otherwise(self._stream.peer)", TRANSCRIPT),
+        ("whatever the provider says is what this party was told", "            if found == self._transcript.digest:\n", "            if isinstance(found, bytes):\n", TRANSCRIPT),
+        ("one confirmation is for all that comes", "        if self._agreed == self._transcript.digest:\n", "        if self._agreed:\n", TRANSCRIPT),
         ("corrections in another's place", "wanted[0] == self._arrived and ", "", f"{RUNTIME}/test_links.py"),
         ("a feed goes on after what was not due", "self._error = found\n", "pass\n", f"{RUNTIME}/test_links.py"),
     ),
+    *[
+        Mutant(what, "pysmpc/tape.py", old, new, f"tests/steps/test_tape.py {REPEATED}::test_recordings_over_several_batches")
+        for what, old, new in (
+            ("a recording is within one batch", "        if epochs:\n", "        if False:\n"),
+            ("streams of the recording's epochs", "found = first + (stream - self.first) % (1 << EPOCH_BITS)", "found = first + stream - self.first"),
+            ("the batch before", "bisect.bisect(epochs, number", "bisect.bisect_left(epochs, number"),
+        )
+    ],
     *steps(
         ("a repetition under the masks of the recording", "tape", "return self.moved(int(x), first, epochs)", "return int(x)"),
         ("memory of two values is exchanged", "repeats", "if whole and start in made and end.is_contiguous():", "if whole and end is not self.words:"),

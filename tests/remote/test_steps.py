@@ -610,6 +610,41 @@ def test_a_check_with_another_value_beside_the_arguments(eve):
     eve.ends("held against one of other operations or values")
 
 
+PLACES = [(), (0,), (0, 1, 2)]
+
+
+@pytest.mark.parametrize("check", PLACES)
+@pytest.mark.parametrize("first", PLACES)
+def test_recordings_over_several_batches(eve, first, check):
+    """Masks are drawn under the keys of the batch; a repetition, and a recording it is held against, have others."""
+    value, argument = torch.tensor([0.5, -0.75]), torch.tensor([-0.5, 1.25])
+    kept = [sy.encrypt(each, eve.parties) for each in (value, *[argument] * 4)]
+    beside, *arguments = (reference(each).slot for each in kept)
+    calls = [("mul.Tensor", [10, beside], 14), ("mul.Tensor", [14, 10], 15), ("mul.Tensor", [15, 14], 11)]
+
+    def program(places):
+        for place, call in enumerate(calls):
+            yield call
+            if place in places:
+                yield eve.parties.wait
+
+    def there(slot):
+        eve.parties.wait()
+        cells = [replay.cell(slot) for replay in eve.replays]
+        words = sum(cell._body.words[0] for cell in cells if cell._body.rows)  # mod 2^64
+        return (words.double() / cells[0]._scale).float()
+
+    expected = value**2 * argument**3
+    for number, places in enumerate((first, check)):
+        eve.record(program(places), argument=arguments[number], step=1 + number, check=1 if number else -1)
+        assert torch.allclose(there(12), expected, atol=2.0**-10)
+        eve.send(messages.Drop([10, 11, 12, 14, 15]))
+    for each in arguments[2:]:
+        eve.repeat(argument=each)
+        assert torch.allclose(there(13), expected, atol=2.0**-10)
+        eve.send(messages.Drop([13]))
+
+
 def test_a_number_twice_and_too_many(eve):
     for step in range(1, steps_there.LIMIT + 1):
         eve.record(SUM, step=step)

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pysmpc.arena import Arena
-from pysmpc.tape import Tape
+from pysmpc.prg import EPOCH_BITS
+from pysmpc.tape import Fresh, Given, Tape
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 11), st.integers(0, 11)), min_size=1, max_size=20))
@@ -61,6 +62,50 @@ def test_what_is_read_early_is_what_it_is_at_the_end(copies, wanted):
     touching = [place for place, pair in enumerate(copies) if wanted in pair]
     assert place == (touching[-1] + 1 if touching else 0)
     assert len(done) == len(copies) + 1
+
+
+EPOCH = 1 << EPOCH_BITS
+
+
+@given(
+    st.integers(0, 9),
+    st.integers(0, 2**30),
+    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 99)), min_size=1, max_size=5),
+    st.integers(0, 99),
+    st.integers(0, 2**30),
+    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 99)), min_size=5, max_size=5),
+)
+def test_streams_are_where_a_run_has_them(epoch, number, spans, later, other, others):
+    """Within one epoch; or, held against another recording, where that drew the same ones, over epochs of its own.
+
+    spans, others: how many epochs begin, and how many numbers are drawn then, of one recording and of the other.
+    """
+
+    def recording(epoch, number, spans):
+        first, found, epochs = (epoch << EPOCH_BITS) + number, [], []
+        for begun, count in spans:
+            epoch += begun
+            epochs.append((number, epoch << EPOCH_BITS))
+            found += [(epoch << EPOCH_BITS) + number + i for i in range(count)]
+            number += count
+        return first, found, epochs
+
+    first, streams, _ = recording(epoch, number, spans)
+    theirs_first, theirs, epochs = recording(epoch + later, other, others)
+    tape, seen = Tape(first), []
+    for stream in streams:
+        tape.note(lambda *args: seen.append(args), Fresh(stream), (stream, Fresh(stream)), stream)
+    tape.note(lambda *args: seen.append(args), Given(5, 0), first)
+    start = ((epoch + later) << EPOCH_BITS) + other
+    assert tape.run(start, [77])
+    moved = [start + i for i in range(len(streams))]
+    assert seen.pop() == (77, first)
+    assert seen == [(there, (stream, there), stream) for there, stream in zip(moved, streams, strict=True)]
+    seen.clear()
+    assert tape.run(theirs_first, [77], [], epochs)
+    n = min(len(streams), len(theirs))
+    assert [args[0] for args in seen[:n]] == [args[1][1] for args in seen[:n]] == theirs[:n]
+    assert all(args[2] == stream for args, stream in zip(seen[:n], streams[:n], strict=True))
 
 
 def _then(call, done):

@@ -13,6 +13,10 @@ import torch
 from client import PROVIDER, UNIT, call, combined, load, ref, refresh, run
 from verdicts import kept, unread
 
+from pysmpc.remote.arguments import digest_of
+from pysmpc.remote.messages import Plain
+from pysmpc.runtime.wire import tensor_frames
+
 SHAPE = [64, 4]
 ORDER = ("bob", "alice")
 MATERIAL = 16  # streams of one truncation
@@ -172,7 +176,7 @@ def test_a_driver_who_works_together_with_bob(scene, witness):
         client.wait()
         if "truncate" not in seen:
             return None
-        bits, own = corrections[0][-256:], party.dealer.keys.draw(MATERIAL, 256)[0]
+        bits, own = corrections[0][-256:], party.dealer.keys.draw(session.transcript.base + MATERIAL, 256)[0]
         return (seen["truncate"][0] - (1 << 62) + bits - own).double() / UNIT
 
     unread(run(scene.workers, attack), scene.x, "alice's rows, together with bob")
@@ -206,6 +210,24 @@ def test_one_constant_differs_at_the_provider(scene, witness):
 
     kept(run(scene.workers, attack), "a value whose masks the provider dealt for another divisor")
     witness.names("scientist")
+
+
+@pytest.mark.parametrize("who", ["alice", "bob"])
+def test_a_tensor_differs_at_one(scene, witness, who):
+    """The operations are the same, and what follows them at one worker is not what they announce."""
+
+    def attack(client):
+        client.own(0, SHAPE, 1.0)
+        told = torch.rand(SHAPE)
+        other = told + 1.0
+        public = Plain(dtype="float32", shape=SHAPE, size=SHAPE, data=None, digest=digest_of(told))
+        for name in client.names:
+            frames = tensor_frames(other if name == who else told)
+            client._queued[name].append((call("add.Tensor", ref(0, SHAPE), public, out=1), frames))
+        return client.open(ref(1, SHAPE))
+
+    kept(run(scene.workers, attack), f"a sum of which {who} has another part")
+    witness.names("scientist", "sent another tensor than the one it announced")
 
 
 @pytest.mark.parametrize("who", ["bob", PROVIDER])
