@@ -97,10 +97,16 @@ class Witness:
     def names(self, driver, *words):
         """The log says that this driver was refused, and why (soon: a session may still be ending)."""
         until = time.monotonic() + 3.0
-        while not (reasons := self._reasons(driver, words)) and time.monotonic() < until:
+        while not (said := self._said(driver, words))[1] and time.monotonic() < until:
             time.sleep(0.02)
+        reasons, fitting = said
         assert reasons, f"nothing in the log names {driver}"
-        assert not words or any(word in reason for word in words for reason in reasons), reasons
+        assert fitting, reasons
+
+    def _said(self, driver, words):
+        """Why this driver was refused, and whether that has one of the words, if there are any."""
+        reasons = self._reasons(driver, words)
+        return reasons, any(word in reason for word in words for reason in reasons) if words else bool(reasons)
 
     def _reasons(self, driver, words):
         """Why this driver was refused: openings, sessions that failed, connections that ended with one of the words."""

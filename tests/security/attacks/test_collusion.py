@@ -4,6 +4,7 @@ alice and the provider follow their programs.  What bob sends has the digest of 
 nothing but alice's keys and her waiting for the provider is between her values and the two.
 """
 
+import hashlib
 from types import SimpleNamespace
 
 import pytest
@@ -167,9 +168,9 @@ def test_a_checkpoint_whose_parts_are_said_to_be_of_one_program(scene):
         bob = Bob(scene, client)
         pooled.update({slot: bob.replay.cell(slot).body.words[0].clone() for slot in (0, 1)})
         saved(client, name, {"": {"w": MINE}, "bob": {"w": HERS}})
-        pooled["told"] = torch.frombuffer(
-            bytearray(attendance(scene, client, "alice")._engagement.transcript.digest), dtype=torch.int64
-        )
+        digest = attendance(scene, client, "alice")._engagement.transcript.digest
+        first = hashlib.sha256(digest + (1).to_bytes(8, "little")).digest()  # save of her session
+        pooled["told"] = torch.frombuffer(bytearray(first), dtype=torch.int64)
 
     def attack(client):
         bob = Bob(scene, client)
