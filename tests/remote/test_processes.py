@@ -17,7 +17,9 @@ def test_the_demo():
     """Data that their owners load; results of one process; counts of one process; little through the driver."""
     outcome = remote.run(Settings(epochs=3), verbose=False)
     here, there = outcome.local_stats, outcome.remote_stats
-    assert (here.rounds, here.sent, here.dealt) == (there.rounds, there.sent, there.dealt)
+    consent = there.rounds - here.rounds  # a round of one word for each opening
+    assert 0 < consent < 100
+    assert (here.sent + 8 * consent, here.dealt) == (there.sent, there.dealt)
     parameters = 784 * 128 + 128 + 128 * 64 + 64 + 64 * 10 + 10
     assert there.shared == 8 * parameters
     assert outcome.traffic < remote.DRIVER_LIMIT
