@@ -264,12 +264,12 @@ def test_threads_of_one_driver(workers):
     """One trains, one shares and opens, one asks how the workers are: each as if it were alone."""
     with workers.connect() as parties:
         model = sy.encrypt(torch.nn.Linear(4, 2), parties)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.125)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.015625)
         step = sy.TrainStep(model, optimizer, lambda out, target: ((out - target) ** 2).sum())
         batches = [(torch.randn(3, 4), torch.randn(3, 2)) for _ in range(12)]
         plain = torch.nn.Linear(4, 2)
         plain.load_state_dict(sy.decrypt(model).state_dict())
-        reference = torch.optim.SGD(plain.parameters(), lr=0.125)
+        reference = torch.optim.SGD(plain.parameters(), lr=0.015625)
         over, errors = threading.Event(), []
 
         def guarded(work):
