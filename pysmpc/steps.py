@@ -23,7 +23,6 @@ import torch
 
 from pysmpc.repeats import Recording, kind
 from pysmpc.runtime import ledger
-from pysmpc.runtime.channel import Local
 from pysmpc.runtime.session import Session
 from pysmpc.tensor import WATCHERS, Cell, SecretTensor, flush, lock_of
 
@@ -180,7 +179,8 @@ _NEVER = "a step is not the same each time: it uses random or changing public va
 
 def _unfit(session: Session) -> str | None:
     channel, dealer = session.party.channel, session.party.dealer
-    if session.plain or dealer.dealt_ahead or (type(channel) is not Local and session.recorder is None):
+    elsewhere = session.party.rows < session.party.holders
+    if session.plain or dealer.dealt_ahead or (elsewhere and session.recorder is None):
         return "steps are repeated by a driver of workers, or where all parties are in this process"
     if not session.suite.repeatable:
         return "what integrity='mac' checks is kept from call to call"

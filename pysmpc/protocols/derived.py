@@ -16,9 +16,7 @@ from pysmpc.protocols.signatures import (
     Binary,
     Larger,
     ReLU,
-    ScaleBy,
     Truncate,
-    TruncateAll,
     Unary,
     Update,
     UpdateAll,
@@ -65,8 +63,9 @@ def truncate(suite: Suite) -> Truncate:
     return truncate
 
 
-def updates_by(scale_by: ScaleBy, add: Binary, truncate_all: TruncateAll) -> UpdateAll:
+def update_all(suite: Suite) -> UpdateAll:
     """Updates in the rounds of one truncation, the factors first."""
+    scale_by, add, truncate_all = suite.scale_by, suite.add, suite.truncate_all
 
     @opens_as(scale_by, add, truncate_all)
     def update_all(party: Party, updates: Sequence[Update]) -> list[Share]:
@@ -78,11 +77,6 @@ def updates_by(scale_by: ScaleBy, add: Binary, truncate_all: TruncateAll) -> Upd
         ]
 
     return update_all
-
-
-def update_all(suite: Suite) -> UpdateAll:
-    """Updates by the suite's own truncation."""
-    return updates_by(suite.scale_by, suite.add, suite.truncate_all)
 
 
 def larger_by(relu: ReLU, add: Binary, sub: Binary) -> Larger:

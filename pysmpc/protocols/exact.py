@@ -17,10 +17,10 @@ from functools import lru_cache
 import torch
 
 from pysmpc.fixedpoint import LIMIT
+from pysmpc.protocols import derived as makers
 from pysmpc.protocols.comparison import negative_cost, relu_cost, select_cost
-from pysmpc.protocols.derived import updates_by
 from pysmpc.protocols.interfaces import LOCAL, Cost, Party, opens
-from pysmpc.protocols.operations import Bounded, Suite
+from pysmpc.protocols.operations import Bounded, Suite, derived
 from pysmpc.protocols.truncation import truncate_cost
 from pysmpc.shares import Bit, Share
 
@@ -179,7 +179,7 @@ def nearest(base: Suite) -> Suite:
         bounded=bounded,
         truncate=truncate,
         truncate_all=truncate_all,
-        update_all=updates_by(base.scale_by, base.add, truncate_all),
+        update_all=derived(makers.update_all),
         relu=relu,
         select=select,
     )

@@ -47,13 +47,16 @@ F = TypeVar("F")
 
 @dataclass(frozen=True, eq=False)
 class Derived:
-    """The default of an operation: what makes it of a suite's other operations."""
+    """In the place of an operation: what makes it of a suite's other operations."""
 
     maker: Callable[[Suite], Any]
 
 
 def derived(maker: Callable[[Suite], F]) -> F:
-    """A field's default that `maker` makes of the suite, whenever one is built without its own."""
+    """An operation that `maker` makes of the suite's others, as a field's default or where a suite is built.
+
+    It is made when the suite is: what it needs stands above it in `Suite`.
+    """
     return Derived(maker)  # type: ignore[return-value]
 
 
@@ -87,7 +90,8 @@ class Suite:
     A field with `derived(...)` has a default, made of the suite's other operations; a backend
     that does better passes its own.  `dataclasses.replace(suite, name=..., mul=...)` is
     another suite that differs in what is passed; what was derived is made again, of the
-    operations of the new one.  A suite is equal to itself alone.
+    operations of the new one, and `update_all=derived(makers.update_all)` gives up an operation
+    of the old one's own.  A suite is equal to itself alone.
     """
 
     #: By which users, messages and errors name it; no two suites have the same.
@@ -193,13 +197,12 @@ class Suite:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            default: object = each.default
-            if isinstance(default, Derived):
-                given, maker = getattr(self, each.name), default.maker
-                if given is default or getattr(given, "derived", None) is maker:
-                    made = maker(self)
-                    made.derived = maker
-                    object.__setattr__(self, each.name, made)
+            given = getattr(self, each.name)
+            maker = given.maker if isinstance(given, Derived) else getattr(given, "derived_by", None)
+            if maker is not None:
+                made = maker(self)
+                made.derived_by = maker
+                object.__setattr__(self, each.name, made)
         if self.bounded is not None and self.bounded.negative is not self.negative:
             raise ValueError(
                 f"the bounded comparisons of '{self.name}' are of another suite's `negative`; pass bounded= with its "

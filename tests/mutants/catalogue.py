@@ -23,6 +23,7 @@ VIEWS = "tests/security/test_views.py"
 INTEGRITY = "tests/security/test_integrity.py"
 TWO_THREADS = "tests/security/test_threads.py"
 MAC = f"{PROTOCOLS}/test_mac.py"
+SUITE = f"{PROTOCOLS}/test_suite.py"
 WIDE = f"{KERNELS}/test_wide.py"
 KEYS = f"{VIEWS}::test_keys_are_distinct_and_uniform"
 LEDGER = "tests/security/test_ledger.py"
@@ -114,6 +115,11 @@ MUTANTS = [
         ("bit of the wrong stream", "by > 1 else None, bit.stream\n", "by > 1 else None, bit.stream + 1\n", COMPARISON),
         ("every party adds one", "words[party.lead] += 1", "words += 1", COMPARISON),
         ("wrong state", "corrections, opened, state, n, nodes)", "corrections, opened, state.flip(1), n, nodes)", COMPARISON),
+    ),
+    *protocol(
+        "operations",
+        ("what was derived stays of the old operations", 'else getattr(given, "derived_by", None)', "else None", SUITE),
+        ("bounded comparisons of another suite", "self.bounded.negative is not self.negative", "False", SUITE),
     ),
     *protocol(
         "division",
