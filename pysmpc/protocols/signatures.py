@@ -66,9 +66,7 @@ class MulPublic(Protocol):
 
 
 class MatmulPublic(Protocol):
-    def __call__(
-        self, party: Party, x: Share, values: torch.Tensor, scale: int = 1, left: bool = True, /
-    ) -> Share:  # fmt: skip
+    def __call__(self, party: Party, x: Share, values: torch.Tensor, scale: int = 1, left: bool = True, /) -> Share:
         """values: int64 matrices of that scale.  left: x is the left factor."""
 
 

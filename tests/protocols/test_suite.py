@@ -19,7 +19,7 @@ from pysmpc.protocols.operations import Bounded, Derived, Suite, derived
 from pysmpc.protocols.short import short
 from pysmpc.protocols.suite import authenticated, authenticated_default, default, plaintext, snn, suites
 from pysmpc.protocols.variants import variant_named
-from pysmpc.runtime.offline import dry_session
+from pysmpc.runtime.offline import StoreDealer, dry_session
 from pysmpc.runtime.session import plain_session, virtual_session
 
 PAGE = (Path(__file__).parents[2] / "docs" / "adding-a-protocol.md").read_text()
@@ -267,6 +267,7 @@ def test_a_bit_of_other_protocols_has_no_codes(rng):
 
 def test_dealers_say_whether_they_dealt_ahead():
     assert dry_session(["a", "b"]).party.dealer.dealt_ahead
+    assert StoreDealer.dealt_ahead
     assert not virtual_session(["a", "b"]).party.dealer.dealt_ahead
 
 

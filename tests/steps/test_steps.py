@@ -387,6 +387,25 @@ def test_checked_steps_run_as_written():
     assert "mac" in step.reason
 
 
+def test_steps_on_what_was_dealt_ahead_run_as_written(tmp_path):
+    """What was dealt serves once: a program that is noted, or served from disk, repeats nothing."""
+    weights = nn.Linear(3, 2)
+
+    def program(parties):
+        model = sy.encrypt(copy.deepcopy(weights), parties)
+        x, y = sy.encrypt(torch.ones(4, 3), parties), sy.encrypt(torch.zeros(4, 2), parties)
+        step = sy.TrainStep(model, torch.optim.SGD(model.parameters(), lr=0.05), squares)
+        losses = [sy.decrypt(step(x, y)) for _ in range(6)]
+        assert "repeated by a driver" in step.reason
+        return losses
+
+    with sy.record("alice", "bob") as plan:
+        program(plan.parties)
+    plan.deal(tmp_path)
+    losses = program(sy.virtual("alice", "bob", material=tmp_path))
+    assert losses[-1] < losses[0]
+
+
 def test_parties_of_their_own():
     [party, *_] = threaded.sessions(["alice", "bob"])
     assert sy.steps._unfit(party) is not None
