@@ -156,6 +156,26 @@ def decompose(x: torch.Tensor) -> torch.Tensor:
     return out
 
 
+# --- functions in integers, the same words on every machine ----------------------
+
+
+TURNS_BITS = 30  # scale of cosines and sines
+
+
+def turns(phase: torch.Tensor, count: int) -> torch.Tensor:
+    """[n] -> [2 * count, n]: rows 2 k - 2 and 2 k - 1 are cos and sin of k times an angle, 1 <= k <= count.
+
+    A phase is a fraction of a turn, as a word: the angle is 2 pi phase / 2^64.  Results are integers at scale
+    2^TURNS_BITS, off by less than 2^-29.5 for every multiple (src/c/turns.inc.h), and the same bits on every
+    target.  Nothing branches on a phase or indexes by one, so that the phase may be secret.
+    """
+    use_torch_threads()
+    n = phase.numel()
+    out = empty(2 * count, n)
+    _ring.turns(_address(phase, n), count, out.data_ptr(), n)
+    return out
+
+
 # --- matrix products -------------------------------------------------------------
 
 

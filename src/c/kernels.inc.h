@@ -19,6 +19,7 @@
 #include "fss.inc.h"
 #include "fss_bits.inc.h"
 #include "wide.inc.h"
+#include "turns.inc.h"
 
 #define PSM_KERNELS(NAME) \
     { \
@@ -80,4 +81,5 @@
         .wide_sums = psm_wide_sums, \
         .wide_leaves = psm_wide_leaves, \
         .wide_join = psm_wide_join, \
+        .turns = psm_turns, \
     }

@@ -237,6 +237,16 @@ static void psm_flat_rows_sum(const u64 *x, size_t rows, u64 *out, size_t n) {
     STEP(rows_sum_task, 1, .in = x, .base = rows, .out = out);
 }
 
+TASK(turns_task) {
+    PART;
+    s->k->turns(s->in, s->base, s->out, s->n, p.first, p.last);
+}
+
+static void psm_flat_turns(const u64 *phase, size_t count, u64 *out, size_t n) {
+    const psm_holders *h = &nobody;
+    STEP(turns_task, 1, .grain = FINE, .in = phase, .base = count, .out = out);
+}
+
 /* Sizes of compare.inc.h for `nodes` nodes, in rows of packed words.  Corrections are those of
  * chunks (not where another comparison's are `known`), nodes and root, one after the other. */
 static size_t deal_rows(int part_index, size_t nodes) {
@@ -374,6 +384,7 @@ const psm_steps psm_steps_table = {
     .sub = psm_flat_sub,
     .scale = psm_flat_scale,
     .rows_sum = psm_flat_rows_sum,
+    .turns = psm_flat_turns,
     .compare_message = psm_compare_message,
     .compare_corrections = psm_compare_corrections,
     .compare_state = psm_compare_state,
