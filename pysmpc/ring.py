@@ -127,6 +127,16 @@ def rows_xor(x: torch.Tensor) -> torch.Tensor:
     return out
 
 
+def weighted(factors: torch.Tensor, words: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """[K, n] and [rows, K, n] -> [rows, n]: the sum over K of factors * words; written to `out` if there is one."""
+    use_torch_threads()
+    rows, count, n = words.shape
+    if out is None:
+        out = empty(rows, n)
+    _ring.weighted(_address(factors, count, n), _address(words), rows, count, _address(out, rows, n), n)
+    return out
+
+
 # --- bits ----------------------------------------------------------------------
 
 

@@ -43,6 +43,7 @@
         .scale = psm_scale, \
         .rows_sum = psm_rows_sum, \
         .rows_xor = psm_rows_xor, \
+        .weighted = psm_weighted, \
         .beaver_mul = psm_beaver_mul, \
         .beaver_square = psm_beaver_square, \
         .pack_bits = psm_pack_bits, \

@@ -237,6 +237,16 @@ static void psm_flat_rows_sum(const u64 *x, size_t rows, u64 *out, size_t n) {
     STEP(rows_sum_task, 1, .in = x, .base = rows, .out = out);
 }
 
+TASK(weighted_task) {
+    PART;
+    s->k->weighted(s->in, s->in2 + p.row * s->base * s->n, s->base, s->out + p.row * s->n, s->n, p.first, p.last);
+}
+
+static void psm_flat_weighted(const u64 *factors, const u64 *words, size_t rows, size_t count, u64 *out, size_t n) {
+    const psm_holders *h = &nobody;
+    STEP(weighted_task, rows, .grain = FINE, .in = factors, .in2 = words, .base = count, .out = out);
+}
+
 TASK(turns_task) {
     PART;
     s->k->turns(s->in, s->base, s->out, s->n, p.first, p.last);
@@ -384,6 +394,7 @@ const psm_steps psm_steps_table = {
     .sub = psm_flat_sub,
     .scale = psm_flat_scale,
     .rows_sum = psm_flat_rows_sum,
+    .weighted = psm_flat_weighted,
     .turns = psm_flat_turns,
     .compare_message = psm_compare_message,
     .compare_corrections = psm_compare_corrections,

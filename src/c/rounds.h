@@ -47,6 +47,8 @@ typedef struct {
     void (*scale)(const u64 *x, u64 factor, u64 *out, size_t n);
     void (*rows_sum)(const u64 *x, size_t rows, u64 *out, size_t n);
 
+    /* out[row][i] = sum over k < count of factors[k][i] * words[row][k][i] */
+    void (*weighted)(const u64 *factors, const u64 *words, size_t rows, size_t count, u64 *out, size_t n);
     /* as in turns.inc.h; out [2 count, n] */
     void (*turns)(const u64 *phase, size_t count, u64 *out, size_t n);
 
