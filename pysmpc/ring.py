@@ -186,6 +186,22 @@ def turns(phase: torch.Tensor, count: int) -> torch.Tensor:
     return out
 
 
+EXPONENT_BITS = 32  # scale of what `powers_of_e` takes
+POWER_BITS = 40  # and of what it returns
+
+
+def powers_of_e(x: torch.Tensor) -> torch.Tensor:
+    """[n] -> [n]: e^(x / 2^EXPONENT_BITS) at scale 2^POWER_BITS, for |x| <= 2^EXPONENT_BITS.
+
+    Integers off by less than 2^-40.8 (src/c/powers.inc.h), the same bits on every target; of any other x the
+    result is some word.  Nothing branches on x or indexes by it, so that x may be secret.
+    """
+    use_torch_threads()
+    out = torch.empty_like(x)
+    _ring.powers_of_e(_address(x), out.data_ptr(), x.numel())
+    return out
+
+
 # --- matrix products -------------------------------------------------------------
 
 

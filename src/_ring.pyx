@@ -252,6 +252,11 @@ def turns(size_t phase, size_t count, size_t out, size_t n):
         steps.turns(<const u64 *>phase, count, <u64 *>out, n)
 
 
+def powers_of_e(size_t x, size_t out, size_t n):
+    with nogil:
+        steps.powers_of_e(<const u64 *>x, <u64 *>out, n)
+
+
 def pack_bits(size_t x, size_t out, size_t n):
     with nogil:
         K.pack_bits(<const u64 *>x, <u64 *>out, n)

@@ -20,6 +20,7 @@
 #include "fss_bits.inc.h"
 #include "wide.inc.h"
 #include "turns.inc.h"
+#include "powers.inc.h"
 
 #define PSM_KERNELS(NAME) \
     { \
@@ -83,4 +84,5 @@
         .wide_leaves = psm_wide_leaves, \
         .wide_join = psm_wide_join, \
         .turns = psm_turns, \
+        .powers_of_e = psm_powers_of_e, \
     }

@@ -257,6 +257,16 @@ static void psm_flat_turns(const u64 *phase, size_t count, u64 *out, size_t n) {
     STEP(turns_task, 1, .grain = FINE, .in = phase, .base = count, .out = out);
 }
 
+TASK(powers_of_e_task) {
+    PART;
+    s->k->powers_of_e(s->in, s->out, p.first, p.last);
+}
+
+static void psm_flat_powers_of_e(const u64 *x, u64 *out, size_t n) {
+    const psm_holders *h = &nobody;
+    STEP(powers_of_e_task, 1, .grain = FINE, .in = x, .out = out);
+}
+
 /* Sizes of compare.inc.h for `nodes` nodes, in rows of packed words.  Corrections are those of
  * chunks (not where another comparison's are `known`), nodes and root, one after the other. */
 static size_t deal_rows(int part_index, size_t nodes) {
@@ -396,6 +406,7 @@ const psm_steps psm_steps_table = {
     .rows_sum = psm_flat_rows_sum,
     .weighted = psm_flat_weighted,
     .turns = psm_flat_turns,
+    .powers_of_e = psm_flat_powers_of_e,
     .compare_message = psm_compare_message,
     .compare_corrections = psm_compare_corrections,
     .compare_state = psm_compare_state,
