@@ -22,7 +22,7 @@ from pysmpc.errors import EncodingError, PartyError
 from pysmpc.fixedpoint import INTEGER, Precision, decode, encode
 from pysmpc.protocols import exact
 from pysmpc.protocols.short import short
-from pysmpc.protocols.suite import authenticated_default, default, suite_named
+from pysmpc.protocols.suite import authenticated, suite_named
 from pysmpc.runtime.offline import StoreDealer
 from pysmpc.runtime.session import Session, plain_session, virtual_session
 from pysmpc.runtime.stats import Stats
@@ -74,13 +74,8 @@ def _variant(
         session = session.under(suite_named(protocol))
     if integrity not in (None, "mac"):
         raise ValueError(f"integrity is None (no check) or 'mac', not {integrity!r}")
-    if integrity == "mac" and session.suite.lanes == 1:
-        if session.suite is not default:
-            raise NotImplementedError(
-                f"integrity='mac' is for the default protocol, not for '{session.suite.name}'; leave protocol out, and "
-                "ask for rounding together with integrity"
-            )
-        session = session.under(authenticated_default)
+    if integrity == "mac":
+        session = session.under(authenticated(session.suite))
     if rounding in (None, "probabilistic"):
         return session
     if rounding != "nearest":

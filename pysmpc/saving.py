@@ -243,7 +243,7 @@ def _session(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> Sessi
     found = next((v.session for v in _tensors(model).values() if isinstance(v, SecretTensor)), None)
     if found is None or found.plain:
         raise PartyError("this model has no secret parameters; encrypt it first: model = sy.encrypt(model, parties)")
-    if found.suite.lanes > 1:
+    if not found.suite.storable:
         raise NotImplementedError(
             'checkpoints of secrets under integrity="mac" are not available: their codes are of a key that ends with '
             "the session; save what sy.decrypt gives, or leave integrity out"

@@ -24,7 +24,6 @@ import torch
 from pysmpc.repeats import Recording, kind
 from pysmpc.runtime import ledger
 from pysmpc.runtime.channel import Local
-from pysmpc.runtime.dealer import SeedDealer
 from pysmpc.runtime.session import Session
 from pysmpc.tensor import WATCHERS, Cell, SecretTensor, flush, lock_of
 
@@ -181,11 +180,11 @@ _NEVER = "a step is not the same each time: it uses random or changing public va
 
 def _unfit(session: Session) -> str | None:
     channel, dealer = session.party.channel, session.party.dealer
-    if session.plain or type(dealer) is not SeedDealer or (type(channel) is not Local and session.recorder is None):
+    if session.plain or dealer.dealt_ahead or (type(channel) is not Local and session.recorder is None):
         return "steps are repeated by a driver of workers, or where all parties are in this process"
-    if session.suite.lanes != 1:
+    if not session.suite.repeatable:
         return "what integrity='mac' checks is kept from call to call"
-    if getattr(channel, "observer", None) is not None or dealer.observer is not None:
+    if getattr(channel, "observer", None) is not None or getattr(dealer, "observer", None) is not None:
         return "somebody observes the messages"
     return None
 

@@ -55,7 +55,7 @@ def _operand(x: Any, session: Any, unit: Any) -> Share | Public:
     if plain is None:
         return window(x)
     values = plain.values.contiguous()
-    if session.suite.lanes > 1:  # words that no public number may multiply: the suite's own product does
+    if not session.suite.additive:  # no public number may multiply its words: the suite's own product does
         shared: Share = session.suite.public(session.party, values, plain.scale)
         return shared
     return Public(values, plain.scale, plain.unit)

@@ -10,15 +10,14 @@ the selection.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
 
 from pysmpc import ring
 from pysmpc.prg import KeySet
-from pysmpc.protocols.interfaces import Cost, Party, opening, opens
-from pysmpc.protocols.sharing import add, sub
+from pysmpc.protocols.interfaces import Cost, Party, opening, opens, opens_as
+from pysmpc.protocols.signatures import NarrowNegative, NarrowZero, Negative
 from pysmpc.protocols.truncation import MATERIAL, RHO, RHO_SHARES, divisor
 from pysmpc.shares import Bit, Share
 
@@ -76,10 +75,10 @@ def _deal_products(bit: Bit, stream: int, keys: KeySet, out: torch.Tensor) -> No
     keys.take(stream, torch.mul(rho[:n], rho[n:], out=out))
 
 
-def zero_by(negative: Callable[..., Bit]) -> Callable[..., Share]:
+def zero_by(negative: Negative | NarrowNegative) -> NarrowZero:
     """The test for zero by a protocol for signs."""
 
-    @opens(*negative.__dict__["opens"], asks=negative.__dict__["asks"])
+    @opens_as(negative)
     def zero(party: Party, x: Share, *options: int) -> Share:
         """The bits x = 0 as shares of 0 and 1, for every x; rounds of one batch of signs.
 
@@ -152,25 +151,6 @@ def relu(party: Party, x: Share, by: int = 1, bits: int = 64) -> Share:
     result = Share.of(out, x.shape, x.scale // by)
     result.body.sign = bit
     return result
-
-
-def larger_by(relu: Callable[..., Share]) -> Callable[[Party, Share, Share], tuple[Share, Bit]]:
-    """The larger of two by a protocol for ReLUs."""
-
-    @opens(*relu.__dict__["opens"], asks=relu.__dict__["asks"])
-    def larger(party: Party, x: Share, y: Share) -> tuple[Share, Bit]:
-        """The larger of x and y, of equal shape and scale, and the bits y > x; rounds of a ReLU.
-
-        x + max(y - x, 0): the opening for the sign serves the choice.
-        """
-        above = relu(party, sub(party, y, x))
-        assert above.body.sign is not None
-        return add(party, x, above), above.body.sign
-
-    return larger
-
-
-larger = larger_by(relu)
 
 
 @opens("select")

@@ -79,6 +79,15 @@ def opens(*causes: str, asks: tuple[str, ...] = ()) -> Callable[[F], F]:
     return declare
 
 
+def opens_as(*parts: Callable[..., Any]) -> Callable[[F], F]:
+    """Declare what the protocols declare that a protocol is made of."""
+    for part in parts:
+        if not callable(part):
+            raise TypeError(f"{part!r} is no protocol: an operation is derived of what stands before it in the suite")
+    causes, asks = (dict.fromkeys(each for p in parts for each in getattr(p, what, ())) for what in ("opens", "asks"))
+    return opens(*causes, asks=tuple(asks))
+
+
 def opening(holders: int, words: int) -> Cost:
     """One round in which each holder sends `words` ring words to every other."""
     return Cost(1, 8 * words * (holders - 1))
@@ -152,6 +161,7 @@ class Dealer(Protocol):
     keys: KeySet  # of the hosted holders
     where: Where | None  # set by the session
     end: End  # the same
+    dealt_ahead: bool  # serves one program, once: its corrections are on disk, or only noted to be dealt later
 
     def streams(self, count: int = 1) -> int:
         """The first of `count` stream numbers that nobody used before."""

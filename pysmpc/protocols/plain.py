@@ -17,8 +17,10 @@ from pysmpc.protocols.interfaces import Party
 from pysmpc.shares import Bit, Share
 
 
-def share(party: Party, values: torch.Tensor, shape: Sequence[int], scale: int = 1) -> Share:
+def share(party: Party, values: torch.Tensor | None, shape: Sequence[int], scale: int = 1) -> Share:
     """The values themselves."""
+    if values is None:
+        raise ValueError("the owner of an input must pass its values")
     return Share.of(values.reshape(1, -1).contiguous(), shape, scale)
 
 

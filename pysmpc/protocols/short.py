@@ -7,58 +7,45 @@ not fit gets a wrong sign, not an error: nobody sees it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
-from pysmpc.protocols import comparison
-from pysmpc.protocols.interfaces import Party, opens
-from pysmpc.protocols.suite import Suite, default
+from pysmpc.protocols.comparison import zero_by
+from pysmpc.protocols.derived import larger_by
+from pysmpc.protocols.interfaces import Party, opens_as
+from pysmpc.protocols.operations import Narrow, Suite
 from pysmpc.shares import Bit, Share
 
+#: What `compare_bits` may be and still saves something.
+WIDTHS = range(2, 64)
 
-@dataclass(frozen=True)
-class Narrow:
-    """Protocols for values in (-2^(bits - 1), 2^(bits - 1)), in steps of their nominal scale.
 
-    finer: by how much the scale of a value is finer than the nominal one, for which there
-    is room in addition.
-    """
-
-    bits: int
-    negative: Callable[..., Bit]
-    zero: Callable[..., Share]
-    relu: Callable[..., Share]
-    larger: Callable[..., tuple[Share, Bit]]
+def name_of(suite: Suite, bits: int) -> str:
+    """The name of the suite with comparisons of so many bits."""
+    return f"{suite.name}, {bits} bits"
 
 
 @lru_cache(maxsize=256)
 def short(suite: Suite, bits: int) -> Suite:
     """The suite with comparisons of `bits` bits, 2 to 64; NotImplementedError where it has none."""
-    if suite is not default and suite.base is not default:
+    if suite.bounded is None:
         raise NotImplementedError(
             f"compare_bits is for the default protocol, not for '{suite.name}'; leave out one of the two"
         )
+    bounded = suite.bounded
 
-    @opens(*comparison.negative.__dict__["opens"])
+    @opens_as(bounded.negative)
     def negative(party: Party, x: Share, finer: int = 1) -> Bit:
         """The bits x < 0."""
-        return comparison.negative(party, x, _bits(finer))
+        return bounded.negative(party, x, _bits(finer))
 
-    @opens(*suite.relu.__dict__["opens"])
+    @opens_as(bounded.relu)
     def relu(party: Party, x: Share, by: int = 1) -> Share:
         """max(x, 0) / by, rounded as the suite does it."""
-        if suite is default:
-            return comparison.relu(party, x, by, _bits(by))
-        out = comparison.relu(party, x, 1, _bits(by))
-        if by == 1:
-            return out
-        rounded: Share = suite.truncate(party, out, by)
-        rounded.body.sign = out.body.sign
-        return rounded
+        return bounded.relu(party, x, by, _bits(by))
 
     def _bits(finer: int) -> int:
         return bits + (finer - 1).bit_length()
 
-    narrow = Narrow(bits, negative, comparison.zero_by(negative), relu, comparison.larger_by(relu))
-    return replace(suite, name=f"{suite.name}, {bits} bits", narrow=narrow)
+    narrow = Narrow(bits, negative, zero_by(negative), relu, larger_by(relu, suite.add, suite.sub))
+    return replace(suite, name=name_of(suite, bits), narrow=narrow, bounded=None)

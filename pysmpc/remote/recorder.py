@@ -24,7 +24,6 @@ from pysmpc.fixedpoint import Precision
 from pysmpc.ops import views
 from pysmpc.ops.comparison import in_backward
 from pysmpc.prg import KeySet
-from pysmpc.protocols import sharing
 from pysmpc.remote.arguments import NAMES, encode, leaves, reference, results
 from pysmpc.remote.messages import (
     Call,
@@ -157,7 +156,7 @@ class Recorder:
     def _check(self, session: Session | None = None) -> None:
         if self.broken is not None:
             raise self.broken
-        if session is not None and session.suite.reveal is not sharing.reveal and session.suite.disclose is None:
+        if session is not None and not session.suite.additive and session.suite.disclose is None:
             raise NotImplementedError(
                 f"protocol '{session.suite.name}' opens values in a way of its own, which workers of other machines do "
                 "not know yet; use another protocol, or sy.virtual"
@@ -213,7 +212,7 @@ class Recorder:
             share = session.suite.share(session.party, words, tuple(shape), scale)
             out = SecretTensor.of(share, session, unit, dtype)
             slot = self._slot(out.cell)
-            everyone = session.suite.lanes > 1
+            everyone = session.suite.inputs_to_all
             facts = scale, unit.base, unit.digits, NAMES[dtype], everyone
             self._send(Input(session.suite.name, slot, list(share.shape), *facts), (), self._words.receive(0), everyone)
             return out

@@ -48,7 +48,7 @@ class Session:
         party.channel.where = party.dealer.where = where
         party.channel.end = party.dealer.end = party.owner.end = party.end
         self.lock = SessionLock(party.end)
-        self.plain = suite is plaintext
+        self.plain = suite.plaintext
         self.recorder: Any = None  # where the shares are at workers of other machines: pysmpc.remote.recorder
         self.tensor: Any = None  # the type of its tensors, if not SecretTensor
         self.waiting: list[Any] = []  # updates that pysmpc.tensor.flush will apply
@@ -69,7 +69,7 @@ class Session:
             suite.check(len(self.holders))
             other = copy.copy(self)
             other.suite = suite
-            other.plain = suite is plaintext
+            other.plain = suite.plaintext
             other.waiting = []
             self._variants[suite] = other
         return self._variants[suite]

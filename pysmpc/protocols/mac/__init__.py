@@ -18,6 +18,4 @@ mask under that key, the owner sends the difference to every holder, who cannot 
 from pysmpc.protocols.mac import comparison, products, selection, sharing, truncation
 from pysmpc.protocols.mac.dealt import LANES
 
-MODULES = (sharing, products, truncation, comparison, selection)
-
-__all__ = ["LANES", "MODULES"]
+__all__ = ["LANES", "comparison", "products", "selection", "sharing", "truncation"]
