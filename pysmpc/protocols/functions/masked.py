@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -69,6 +69,23 @@ class Dealt:
 
 
 Words = Callable[[torch.Tensor], torch.Tensor]
+
+
+class MaskOpen(Protocol):
+    def __call__(self, party: Party, x: Share, /) -> Masked:
+        """x in the order of its elements: the opening runs parallel to x.words()."""
+
+
+class DealWords(Protocol):
+    def __call__(self, party: Party, x: Masked, planes: int, words: Words, /) -> Any:
+        """words: of m elements of r, [planes, m].  Returns what `combine` takes."""
+
+
+class Combine(Protocol):
+    def __call__(
+        self, party: Party, x: Masked, dealt: Any, factors: Words, constant: int = 0, scale: int = 1, /
+    ) -> Share:
+        """factors: of m elements of c, [planes, m].  constant: public, added to each.  scale: of the result."""
 
 
 @opens("function")

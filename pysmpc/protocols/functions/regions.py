@@ -7,9 +7,9 @@ comparisons use the same dealt products of bits of r.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -17,9 +17,15 @@ from pysmpc import ring
 from pysmpc.prg import KeySet
 from pysmpc.protocols import comparison
 from pysmpc.protocols.functions.masked import Masked
-from pysmpc.protocols.interfaces import Cost, Party, opening, opens
+from pysmpc.protocols.interfaces import Cost, Party, opening, opens, opens_as
+from pysmpc.protocols.signatures import Binary, Negative, Public
 from pysmpc.protocols.truncation import MATERIAL, RHO, RHO_SHARES
 from pysmpc.shares import Bit, Share
+
+if TYPE_CHECKING:
+    from pysmpc.protocols.operations import Suite
+
+RegionsOf = Callable[[Party, Masked, Share, "int | None", "int | None"], "Regions"]
 
 
 @opens("compare")
@@ -85,7 +91,7 @@ def threshold_bits(
     return out
 
 
-def _dealing(base: int, n: int, circuit: int, known: bool) -> Any:
+def _dealing(base: int, n: int, circuit: int, known: bool) -> Callable[[KeySet, torch.Tensor], None]:
     def deal(keys: KeySet, out: torch.Tensor) -> None:
         ring.compare_deal(keys, base, n, out[:circuit], known=known)
         if out.numel() > circuit:
@@ -108,104 +114,118 @@ def threshold_bits_cost(holders: int, n: int, thresholds: int, results: int, aga
     return cost + Cost(dealt=8 * n * results)
 
 
-@dataclass(eq=False)
-class Regions:
-    """Bits of an opened value: inside lo <= x < hi, and above x >= hi; by the default's comparisons."""
+class Regions(Protocol):
+    """Where the elements of an opened value x lie: inside lo <= x < hi, or above: x >= hi."""
 
-    suite: Any
-    party: Party
+    def choose(self, suite: Suite, party: Party, value: Share, by: int) -> Share:
+        """inside * value / by, rounded as the suite does it."""
+
+    def is_above(self, suite: Suite, party: Party) -> Share:
+        """Whether x >= hi, as 0 and 1."""
+
+    def above_times(self, suite: Suite, party: Party, x: Share) -> Share:
+        """above * x, for the x that was opened."""
+
+
+@dataclass(eq=False)
+class OpenedRegions:
+    """By comparisons of the opening itself; bits of which the dealer knows the masks."""
+
     x: Masked
     inside: Bit
     above: Bit | None
 
-    def choose(self, value: Share, by: int) -> Share:
-        """inside * value / by.  One round."""
-        out: Share = self.suite.select(self.party, self.inside, value, by)
-        return out
+    def choose(self, suite: Suite, party: Party, value: Share, by: int) -> Share:
+        """One round."""
+        return suite.select(party, self.inside, value, by)
 
-    def is_above(self) -> Share:
-        """Whether x >= hi, as 0 and 1.  No message."""
+    def is_above(self, suite: Suite, party: Party) -> Share:
+        """No message."""
         assert self.above is not None
-        return comparison.bit_share(self.party, self.above, self.x.shape)
+        return comparison.bit_share(party, self.above, self.x.shape)
 
-    def above_times(self, x: Share) -> Share:
-        """above * x, for the x that was opened.  No message: linear in c and the dealt product of r and a bit."""
-        assert self.above is not None and self.above.stream is not None
-        if "above" not in self.x.known:
-            keys, n, base, rho = self.party.dealer.keys, self.x.n, self.x.base, self.above.stream
-            dealt = self.party.dealer.corrections(
-                n, lambda keys, out: ring.select_deal(keys, base, rho, None, out)
+    def above_times(self, suite: Suite, party: Party, x: Share) -> Share:
+        """No message: linear in c and the dealt product of r and a bit."""
+        bit, base = self.above, self.x.base
+        assert bit is not None and bit.stream is not None
+        if "above" not in self.x.known:  # once: the stream of the dealt product is used for one value
+            keys, stream = party.dealer.keys, bit.stream
+            dealt = party.dealer.corrections(
+                self.x.n, lambda keys, out: ring.select_deal(keys, base, stream, None, out)
             )
-            bit = self.above
-            self.x.known["above"] = ring.select_finish(keys, base, None, bit.flip, self.x.c, bit.beta, bit.rho, dealt)
-        return Share.of(self.x.known["above"], x.shape, x.scale)
+            words = ring.select_finish(keys, base, None, bit.flip, self.x.c, bit.beta, bit.rho, dealt)
+            self.x.known["above"] = Share.of(words, x.shape, x.scale)
+        found: Share = self.x.known["above"]
+        return found
 
 
-def regions(suite: Any, party: Party, opened: Masked, x: Share, lo: int | None, hi: int | None) -> Any:
-    """The regions of an opened x for public ends in its integers; None for an end that is not there.  Three rounds."""
+@opens("compare")
+def regions(party: Party, opened: Masked, x: Share, lo: int | None, hi: int | None) -> Regions:
+    """The regions for public ends in integers of x, of which one may be missing.  Three rounds."""
     ends = [t for t in (lo, hi) if t is not None]
-    groups = [[0, 1], [1]] if len(ends) == 2 else [[0]]
-    bits = threshold_bits(party, opened, ends, groups)
+    bits = threshold_bits(party, opened, ends, [[0, 1], [1]] if len(ends) == 2 else [[0]])
     if len(ends) == 2:
-        return Regions(suite, party, opened, bits[0], bits[1].flipped())
-    if hi is None:
-        return Regions(suite, party, opened, bits[0].flipped(), None)
-    return Regions(suite, party, opened, bits[0], bits[0].flipped())
+        return OpenedRegions(opened, bits[0], bits[1].flipped())
+    return OpenedRegions(opened, bits[0], bits[0].flipped()) if lo is None else OpenedRegions(opened, bits[0].flipped(), None)
 
 
 def regions_cost(holders: int, n: int, ends: int = 2) -> Cost:
-    """Of one end or two."""
+    """Of one end or two; `above_times` takes 8 bytes more an element from the dealer."""
     return threshold_bits_cost(holders, n, ends, ends)
 
 
 @dataclass(eq=False)
-class CompareRegions:
-    """The same from comparisons that open differences of their own, for every suite."""
+class ComparedRegions:
+    """By the suite's own comparisons, which open differences of their own: for every suite.
 
-    suite: Any
-    party: Party
+    below: x < end, of the elements of one end after the other's.
+    """
+
     x: Share
-    below: Bit  # x < end, for both ends after one another
-    lo: bool
-    hi: bool
+    below: Bit
+    ends: tuple[bool, bool]
 
-    def _halves(self, both: Share) -> tuple[Share | None, Share | None]:
-        n = self.x.numel
-        parts = [Share(both.body, self.x.shape, both.scale, None, i * n) for i in range(self.lo + self.hi)]
-        first = parts.pop(0) if self.lo else None
-        return first, parts.pop(0) if self.hi else None
-
-    def choose(self, value: Share, by: int) -> Share:
-        """inside * value / by.  Rounds of a selection: for two ends, of twice the elements."""
-        suite, party, words = self.suite, self.party, value.words()
-        both = Share.of(torch.cat([words] * (self.lo + self.hi), 1), ((self.lo + self.hi) * value.numel,), value.scale)
-        if self.lo and self.hi:
-            low, high = self._halves(suite.select(party, self.below, both, by))
-            assert low is not None and high is not None
-            out: Share = suite.sub(party, high, low)
-            return out
-        bit = self.below.flipped() if self.lo else self.below
-        out = suite.select(party, bit, both, by)
-        return Share(out.body, self.x.shape, out.scale)
-
-    def is_above(self) -> Share:
-        """Whether x >= hi, as 0 and 1."""
-        n = (self.lo + self.hi) * self.x.numel
-        _, high = self._halves(self.suite.bit_share(self.party, self.below.flipped(), (n,)))
-        assert high is not None
-        return Share.of(high.words(), self.x.shape)
-
-    def above_times(self, x: Share) -> Share:
-        """above * x, by a product."""
-        out: Share = self.suite.mul(self.party, self.is_above(), x)
+    def _parts(self, both: Share) -> list[Share | None]:
+        """Of either end, where there is one."""
+        n, at, out = self.x.numel, 0, []
+        for there in self.ends:
+            out.append(Share.of(Share(both.body, (n,), both.scale, None, at).words(), self.x.shape, both.scale) if there else None)
+            at += n * there
         return out
 
+    def choose(self, suite: Suite, party: Party, value: Share, by: int) -> Share:
+        """Rounds of a selection, of as many elements for each end."""
+        words, count = value.words(), sum(self.ends)
+        both = Share.of(torch.cat([words] * count, 1), (count * value.numel,), value.scale)
+        bit = self.below.flipped() if self.ends == (True, False) else self.below
+        low, high = self._parts(suite.select(party, bit, both, by))
+        if low is not None and high is not None:
+            return suite.sub(party, high, low)
+        out = high if low is None else low
+        assert out is not None
+        return out
 
-def compare_regions(suite: Any, party: Party, opened: Masked, x: Share, lo: int | None, hi: int | None) -> Any:
-    """The regions by the suite's own comparisons.  Rounds of one comparison."""
-    shifted = [
-        suite.sub(party, x.at(1), suite.public(party, torch.tensor([t]))).words() for t in (lo, hi) if t is not None
-    ]
-    words = torch.cat(shifted, 1)
-    bit = suite.negative(party, Share.of(words, (len(shifted) * x.numel,)))
-    return CompareRegions(suite, party, x, bit, lo is not None, hi is not None)
+    def is_above(self, suite: Suite, party: Party) -> Share:
+        """Rounds of `bit_share`."""
+        bits = suite.bit_share(party, self.below.flipped(), (sum(self.ends) * self.x.numel,))
+        high = self._parts(bits)[1]
+        assert high is not None
+        return high
+
+    def above_times(self, suite: Suite, party: Party, x: Share) -> Share:
+        """A product."""
+        return suite.mul(party, self.is_above(suite, party), x)
+
+
+def regions_by(negative: Negative, sub: Binary, public: Public) -> RegionsOf:
+    """The regions by a suite's own comparison."""
+
+    @opens_as(negative, sub, public)
+    def regions(party: Party, opened: Masked, x: Share, lo: int | None, hi: int | None) -> Regions:
+        """The regions for public ends in integers of x.  Rounds of one comparison, of twice the elements for two."""
+        ends = [t for t in (lo, hi) if t is not None]
+        shifted = [sub(party, x.at(1), public(party, torch.tensor([t]))).words() for t in ends]
+        bit = negative(party, Share.of(torch.cat(shifted, 1), (len(ends) * x.numel,)))
+        return ComparedRegions(x, bit, (lo is not None, hi is not None))
+
+    return regions

@@ -60,12 +60,12 @@ def smooth(
     lo, hi = ends(fit, x.scale, stretch)
     # 2. regions
     if (lo, hi) not in found.regions:
-        found.regions[lo, hi] = suite.regions(suite, party, found.masked, flat, lo, hi)
+        found.regions[lo, hi] = suite.regions(party, found.masked, flat, lo, hi)
     where = found.regions[lo, hi]
     # 3. the sum
     value = evaluate(suite, party, found.masked, flat, fit, stretch)
     # 4. choose
-    out = where.choose(value, by)
+    out = where.choose(suite, party, value, by)
     out = Share(out.body, x.shape, scale)
     # 5. asymptotes
     return _asymptotes(suite, party, out, where, flat, fit, scale, stretch)
@@ -78,10 +78,10 @@ def _asymptotes(
     if above == "x":
         if stretch != 1:
             raise ValueError(f"{fit.name}: a function that grows like x takes x itself, not a multiple of it")
-        part = where.above_times(x)
+        part = where.above_times(suite, party, x)
         out = suite.add(party, out, _rescaled(suite, party, part, scale))
     elif above:
-        part = suite.scale_by(party, where.is_above(), round(Fraction(above) * scale))
+        part = suite.scale_by(party, where.is_above(suite, party), round(Fraction(above) * scale))
         out = suite.add(party, out, Share(part.body, out.shape, scale))
     if below == "x":
         raise ValueError(f"{fit.name}: nothing here grows like x below")
