@@ -360,26 +360,48 @@ def truncate_local(z: torch.Tensor, bits: int, lead: bool, out: torch.Tensor) ->
 NODES = 4  # of a comparison of whole words; one for every 16 bits of what is known to be shorter
 
 
-def compare_sizes(n: int, nodes: int = NODES) -> tuple[int, int, int, int, int]:
-    """Words of state, of each of three messages of one holder, and of corrections; one node has two messages."""
-    return _beaver.compare_sizes(n, nodes)
+def compare_sizes(n: int, nodes: int = NODES, known: bool = False) -> tuple[int, int, int, int, int]:
+    """Words of state, of each of three messages of one holder, and of corrections; one node has two messages.
+
+    known: of a comparison that uses the monomials of r that were dealt for another of the same opening.
+    """
+    return _beaver.compare_sizes(n, nodes, known)
 
 
-def compare_deal(keys: KeySet, base: int, n: int, out: torch.Tensor, nodes: int = NODES) -> None:
-    """Dealer: corrections for the sign bits of n elements."""
+def compare_deal(keys: KeySet, base: int, n: int, out: torch.Tensor, nodes: int = NODES, known: bool = False) -> None:
+    """Dealer: corrections for the sign bits of n elements; known: without the monomials of r."""
     use_torch_threads()
-    _beaver.compare_deal(keys.native, base, nodes, _address(out, compare_sizes(n, nodes)[4]), n)
+    _beaver.compare_deal(keys.native, base, nodes, _address(out, compare_sizes(n, nodes, known)[4]), n, known)
 
 
 def compare_chunks(
-    keys: KeySet, base: int, corrections: torch.Tensor | None, c: torch.Tensor, offset: int, nodes: int = NODES
+    keys: KeySet,
+    base: int,
+    corrections: torch.Tensor | None,
+    c: torch.Tensor,
+    offset: int,
+    nodes: int = NODES,
+    known: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Holders, round 1: (state, message) from the opened c."""
+    """Holders, round 1: (state, message) from the opened c.
+
+    known: base of the comparison whose monomials of r these are, if another's; it had as many nodes, and
+    the corrections are those of that one, too.
+    """
     n = c.shape[1]
     sizes = compare_sizes(n, nodes)
     state, message = empty(keys.rows, sizes[0]), empty(keys.rows, sizes[1])
     _beaver.compare_chunks(
-        keys.native, base, nodes, _optional(corrections), _address(c), offset, state.data_ptr(), message.data_ptr(), n
+        keys.native,
+        base,
+        nodes,
+        _optional(corrections),
+        _address(c),
+        _word(offset),
+        state.data_ptr(),
+        message.data_ptr(),
+        n,
+        base if known is None else known,
     )
     return state, message
 
@@ -392,8 +414,12 @@ def compare_nodes(
     state: torch.Tensor,
     n: int,
     nodes: int = NODES,
+    known: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Holders, round 2: (sign so far, message); of one node, the message is the sign bit under rho."""
+    """Holders, round 2: (sign so far, message); of one node, the message is the sign bit under rho.
+
+    known: the corrections were dealt without the monomials of r.
+    """
     sign, message = empty(keys.rows, packed_words(n)), empty(keys.rows, compare_sizes(n, nodes)[2])
     _beaver.compare_nodes(
         keys.native,
@@ -405,6 +431,7 @@ def compare_nodes(
         sign.data_ptr(),
         message.data_ptr(),
         n,
+        known,
     )
     return sign, message
 
@@ -417,11 +444,12 @@ def compare_root(
     sign: torch.Tensor,
     n: int,
     nodes: int = NODES,
+    known: bool = False,
 ) -> torch.Tensor:
-    """Holders, round 3: the sign bit under rho."""
+    """Holders, round 3: the sign bit under rho; known: as of the nodes."""
     message = empty(keys.rows, compare_sizes(n, nodes)[3])
     _beaver.compare_root(
-        keys.native, base, nodes, _optional(corrections), _address(opened), _address(sign), message.data_ptr(), n
+        keys.native, base, nodes, _optional(corrections), _address(opened), _address(sign), message.data_ptr(), n, known
     )
     return message
 

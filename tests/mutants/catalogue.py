@@ -113,7 +113,9 @@ MUTANTS = [
         ("dropped correction", "keys.draw(base + RHO_SHARES, n, words)", "keys.draw(base + RHO_SHARES, n)", COMPARISON),
         ("bit of the wrong stream", "by > 1 else None, bit.stream\n", "by > 1 else None, bit.stream + 1\n", COMPARISON),
         ("every party adds one", "words[party.lead] += 1", "words += 1", COMPARISON),
-        ("wrong state", "corrections, opened, state, n, nodes)", "corrections, opened, state.flip(1), n, nodes)", COMPARISON),
+        ("wrong state", "corrections, opened, state, n, nodes", "corrections, opened, state.flip(1), n, nodes", COMPARISON),
+        ("products of the masks of another sign", "_deal(keys, stream, n, nodes, words, True)", "_deal(keys, base, n, nodes, words, True)", f"{PROTOCOLS}/test_thresholds.py"),
+        ("masks of several signs overlap", "*(party.dealer.streams(MATERIAL) for _", "*(party.dealer.streams(2) for _", f"{PROTOCOLS}/test_thresholds.py"),
     ),
     *protocol(
         "division",
