@@ -635,18 +635,3 @@ def fss_bits_eval(
     _beaver.fss_bits_eval(
         keys.native, base, f, _address(key, size), _address(x), shift, n, first, last, _address(out, keys.rows, words)
     )
-
-
-def turns(phase: torch.Tensor, count: int) -> torch.Tensor:  # SHIM
-    a = (phase >> 12).double() * (2 * math.pi / (1 << 52))
-    k = torch.arange(1, count + 1, dtype=torch.float64).unsqueeze(1)
-    c = torch.stack([torch.cos(k * a), torch.sin(k * a)], 1).reshape(2 * count, -1)
-    return (c * (1 << 30)).round().to(torch.int64)
-
-
-def weighted(factors: torch.Tensor, words: torch.Tensor) -> torch.Tensor:  # SHIM
-    return (words * factors).sum(1)
-
-
-def powers_of_e(x: torch.Tensor) -> torch.Tensor:  # SHIM
-    return (torch.exp(x.double() / (1 << 32)) * (1 << 40)).round().to(torch.int64)
