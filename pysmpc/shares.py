@@ -54,7 +54,7 @@ class Body:
 
     __slots__ = (
         "words", "n", "serial", "mask", "opened", "bit", "sign", "origin", "one_hot", "zeros", "compacted", "shape",
-        "binary", "divisor", "masked", "__weakref__",
+        "binary", "divisor", "masked", "functions", "__weakref__",
     )  # fmt: skip
 
     def __init__(self, words: torch.Tensor) -> None:
@@ -69,6 +69,7 @@ class Body:
         self.sign: Bit | None = None  # the bits of value > 0, where a ReLU found them
         self.binary: torch.Tensor | None = None  # binary shares [rows, n], where they were made
         self.divisor: Any = None  # what divisions by these values share (pysmpc.protocols.division)
+        self.functions: Any = None  # openings for nonlinear functions (pysmpc.protocols.functions.smooth)
         self.zeros = False  # public zeros, until something else is written
         self.one_hot = False  # bits of which just one is set
         # an extremum (or its positions): the window it was taken from, and one-hot bits of where

@@ -49,6 +49,7 @@ CAUSES = {
     "truncate": "a dividend under a dealt mask",
     "compare": "a compared value, or bits of the circuit, under dealt masks",
     "relu": "the input of a ReLU under a dealt mask",
+    "function": "the argument of a nonlinear function under a dealt mask",
     "select": "a value to select under a dealt mask, and the bit under a dealt bit where it was not",
     "bits": "a value, or bits of it, under dealt masks",
     "check": "digests, a coin, and random sums of openings under dealt masks",

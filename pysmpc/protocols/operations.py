@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 from pysmpc.errors import PartyError
 from pysmpc.protocols import derived as makers
+from pysmpc.protocols.functions.masked import Combine, DealWords, MaskOpen
+from pysmpc.protocols.functions.regions import RegionsOf, ThresholdsOf
 from pysmpc.protocols.signatures import (
     Binary,
     BitShare,
@@ -183,6 +185,19 @@ class Suite:
     larger: Larger = derived(makers.larger)
     #: bit * x / by.
     select: Select
+
+    # --- nonlinear functions (pysmpc.protocols.functions) --------------------------------
+
+    #: Open c = x + r under a uniform r that the dealer knows.
+    mask_open: MaskOpen
+    #: Shares of words that the dealer computes from r.
+    deal_words: DealWords
+    #: Their sum with public factors that follow from c, and a public constant.
+    combine: Combine
+    #: Below, in or above an interval, for an x that was opened so.
+    regions: RegionsOf = derived(makers.regions)
+    #: The bits x >= end for several public ends.
+    thresholds: ThresholdsOf = derived(makers.thresholds)
 
     # --- logic ---------------------------------------------------------------------------
 

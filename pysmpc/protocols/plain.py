@@ -13,6 +13,7 @@ import torch
 
 from pysmpc import ring
 from pysmpc.layout import Layout
+from pysmpc.protocols.functions.masked import Masked, Words
 from pysmpc.protocols.interfaces import Party
 from pysmpc.shares import Bit, Share
 
@@ -187,3 +188,19 @@ def bitwise_and_public(party: Party, x: Share, mask: torch.Tensor) -> Share:
 def shift_right_each(party: Party, x: Share, bits: torch.Tensor) -> Share:
     """x >> bits."""
     return _share(_values(x) >> bits, 1)
+
+
+def mask_open(party: Party, x: Share) -> Masked:
+    """x itself, under a mask of 0."""
+    return Masked(-1, x.words(), x.shape)
+
+
+def deal_words(party: Party, x: Masked, planes: int, words: Words) -> torch.Tensor:
+    """The words of a mask of 0."""
+    return words(torch.zeros(x.n, dtype=torch.int64))
+
+
+def combine(party: Party, x: Masked, dealt: torch.Tensor, factors: Words, constant: int = 0, scale: int = 1) -> Share:
+    """The sum of factors times words, and the constant."""
+    total = (factors(x.c[0]) * dealt).sum(0) + ring.wrap(constant)
+    return Share.of(total.reshape(1, -1), x.shape, scale)

@@ -19,6 +19,7 @@ from pysmpc.protocols import (
     sharing,
     truncation,
 )
+from pysmpc.protocols.functions import masked, regions
 from pysmpc.protocols.operations import Bounded, Suite
 
 __all__ = [
@@ -62,6 +63,11 @@ default = Suite(
     bit_share=comparison.bit_share,
     relu=comparison.relu,
     select=comparison.select,
+    mask_open=masked.mask_open,
+    deal_words=masked.deal_words,
+    combine=masked.combine,
+    regions=regions.regions,
+    thresholds=regions.thresholds,
     logical_and=boolean.logical_and,
     logical_xor=boolean.logical_xor,
     bitwise_and=boolean.bitwise_and,
@@ -79,6 +85,8 @@ function_secret_sharing = replace(
     bit_share=fss.bit_share,
     relu=fss.relu,
     select=fss.select,
+    regions=Suite.regions,
+    thresholds=Suite.thresholds,
 )
 
 #: Equality is the default's.
@@ -89,6 +97,8 @@ snn = replace(
     bounded=None,
     negative=securenn_signs.negative,
     relu=securenn_signs.relu,
+    regions=Suite.regions,
+    thresholds=Suite.thresholds,
 )
 
 #: What integrity="mac" is.
@@ -121,6 +131,9 @@ authenticated_default = Suite(
     bit_share=mac.comparison.bit_share,
     relu=mac.selection.relu,
     select=mac.selection.select,
+    mask_open=mac.functions.mask_open,
+    deal_words=mac.functions.deal_words,
+    combine=mac.functions.combine,
     logical_and=mac.selection.logical_and,
     logical_xor=mac.selection.logical_xor,
     bitwise_and=mac.selection.no_bits,
@@ -159,6 +172,9 @@ plaintext = Suite(
     relu=plain.relu,
     larger=plain.larger,
     select=plain.select,
+    mask_open=plain.mask_open,
+    deal_words=plain.deal_words,
+    combine=plain.combine,
     logical_and=plain.logical_and,
     logical_xor=plain.logical_xor,
     bitwise_and=plain.bitwise_and,
