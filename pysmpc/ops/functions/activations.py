@@ -96,9 +96,9 @@ def softplus(x: SecretTensor, beta: Any = 1, threshold: Any = 20) -> SecretTenso
 
 @implements(aten.softplus_backward.default)
 def softplus_backward(grad: Any, x: SecretTensor, beta: Any, threshold: Any) -> SecretTensor:
-    """grad * sigmoid(beta x), and grad where beta x > threshold, from the opening and the dealt words of the forward pass.
+    """grad * sigmoid(beta x), and grad where beta x > threshold: one round and a product.
 
-    One round and a product.
+    The opening and the dealt words are those of the forward pass.
     """
     options = _stretched(beta, threshold)
     if beta < 0:

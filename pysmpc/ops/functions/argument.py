@@ -11,7 +11,7 @@ import torch
 from pysmpc.ops.arithmetic import mul, with_unit
 from pysmpc.ops.core import result
 from pysmpc.protocols.functions.characters import BITS, Fit
-from pysmpc.protocols.functions.smooth import note_source, smooth
+from pysmpc.protocols.functions.smooth import finest, note_source, smooth
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
 
@@ -33,17 +33,19 @@ def argument(x: SecretTensor, name: str, integers: bool = True, finest: int = FI
 
 def applied(x: SecretTensor, fit: Fit, **options: Any) -> Share:
     """fit(x) at the nominal scale of x, on its whole domain."""
-    if fit.slope:
-        _refine(x, Fraction(options.get("stretch", 1)))
-    session = x.session
-    return smooth(session.suite, session.party, x.window(), fit, x.unit.scale, **options)
-
-
-def _refine(x: SecretTensor, stretch: Fraction) -> None:
-    """Settle x where its scale leaves too few bits for the public factor of x."""
-    slope = stretch * (1 << BITS - 1) / x.cell.scale
-    if slope.denominator != 1 and slope < 1 << SLOPE:
+    session, stretch = x.session, Fraction(options.get("stretch", 1)) * bool(fit.slope)
+    if not _exact(x.cell.scale, stretch):
         x.cell.settle()
+    share = finest(x.window())
+    if not _exact(share.scale, stretch):
+        share = x.window()
+    return smooth(session.suite, session.party, share, fit, x.unit.scale, **options)
+
+
+def _exact(scale: int, stretch: Fraction) -> bool:
+    """Whether integers of a scale leave enough bits for the public factor of x."""
+    slope = stretch * (1 << BITS - 1) / scale
+    return slope.denominator == 1 or slope >= 1 << SLOPE
 
 
 def function(x: SecretTensor, name: str, fit: Fit, more: Callable[[SecretTensor], SecretTensor] | None = None) -> Any:
@@ -52,7 +54,7 @@ def function(x: SecretTensor, name: str, fit: Fit, more: Callable[[SecretTensor]
     out = made(x, applied(x, fit))
     if more is not None:
         out = more(out)
-    note_source(out.window(), name, x.window())
+    note_source(out.window(), name, finest(x.window()))
     return out
 
 

@@ -152,7 +152,8 @@ class OpenedRegions:
         opened again, by a selection: two products under one stream would give their difference away.
         """
         bit, base = self.above, self.x.base
-        assert bit is not None and bit.stream is not None
+        assert bit is not None
+        assert bit.stream is not None
         if self.times is None:
             if self.x.multiplied:
                 self.times = suite.select(party, bit, x, 1)
@@ -174,7 +175,8 @@ def regions(party: Party, opened: Masked, x: Share, lo: int | None, hi: int | No
     bits = threshold_bits(party, opened, ends, [[0, 1], [1]] if len(ends) == 2 else [[0]])
     if len(ends) == 2:
         return OpenedRegions(opened, bits[0], bits[1].flipped())
-    return OpenedRegions(opened, bits[0], bits[0].flipped()) if lo is None else OpenedRegions(opened, bits[0].flipped(), None)
+    not_below = bits[0].flipped()
+    return OpenedRegions(opened, not_below, None) if hi is None else OpenedRegions(opened, bits[0], not_below)
 
 
 def regions_cost(holders: int, n: int, ends: int = 2) -> Cost:

@@ -9,11 +9,15 @@ from typing import Any
 
 import torch
 
+from pysmpc import ring
 from pysmpc.errors import EncodingError
 from pysmpc.fixedpoint import LIMIT
-from pysmpc.protocols.functions.characters import BITS, Fit, ends, evaluate
+from pysmpc.protocols.comparison import select_cost
+from pysmpc.protocols.functions.characters import BITS, Fit, ends, evaluate, evaluate_cost
 from pysmpc.protocols.functions.masked import Masked
-from pysmpc.protocols.interfaces import Party
+from pysmpc.protocols.functions.regions import regions_cost
+from pysmpc.protocols.interfaces import Cost, Party, opening
+from pysmpc.protocols.truncation import divisor
 from pysmpc.shares import Body, Share, dense_strides
 
 #: Elements of openings that a body remembers, in multiples of its own.
@@ -35,11 +39,29 @@ class Known:
 
     openings: the latest, by the elements of the body that were opened, in which order.
     source: where the body is the result of a function: its name, the layout of the result and
-    the argument, whose opening serves the derivative.  A body is never written, so neither is ever stale.
+    the argument, whose opening serves the derivative.  finer: the whole value as it was before it was
+    truncated, where that was opened.  A body is never written, so none of this is ever stale.
     """
 
     openings: dict[object, Opened] = field(default_factory=dict)
     source: tuple[str, object, Share] | None = None
+    finer: Share | None = None
+
+    def truncated(self, whole: Share) -> Known | None:
+        """What is known of a body that `whole` was truncated to, as far as it serves functions of that."""
+        return Known(finer=whole if self.openings else self.finer) if self.openings or self.finer else None
+
+    def undo(self) -> Callable[[], None]:
+        """What makes this forget all that is learned from now on."""
+        parts: list[Any] = [self, *self.openings.values(), *(each.masked for each in self.openings.values())]
+        parts += [where for each in self.openings.values() for where in each.regions.values()]
+        kept = [{k: dict(v) if isinstance(v, dict) else v for k, v in vars(part).items()} for part in parts]
+
+        def forget() -> None:
+            for part, values in zip(parts, kept, strict=True):
+                vars(part).update(values)
+
+        return forget
 
 
 def known_of(body: Body) -> Known:
@@ -60,6 +82,20 @@ def source_of(out: Share, name: str) -> Share | None:
     if known is None or known.source is None or known.source[:2] != (name, out.layout):
         return None
     return known.source[2]
+
+
+def is_argument(x: Share) -> bool:
+    """Whether some of x's body was opened for a function."""
+    known: Known | None = x.body.functions
+    return known is not None and bool(known.openings or known.finer)
+
+
+def finest(x: Share) -> Share:
+    """x, or the same elements before they were truncated, where those were opened for a function."""
+    known: Known | None = x.body.functions
+    if known is None or known.finer is None:
+        return x
+    return Share(known.finer.body, x.shape, known.finer.scale, x.strides, x.offset)
 
 
 def distinct(x: Share) -> tuple[Share, Callable[[Share], Share]]:
@@ -118,7 +154,7 @@ def smooth(
     over: Fraction = Fraction(1),
     until: Fraction | None = None,
 ) -> Share:
-    """fit(stretch x) / over at `scale`, on the whole domain.  Five rounds with the default suite, of which four serve x.
+    """fit(stretch x) / over at `scale`, on the whole domain.  Five rounds by default, of which four serve x.
 
     1. Open c = x + r.
     2. The bits x < lo and x < hi: three rounds.
@@ -169,7 +205,9 @@ def _asymptotes(
     suite: Any, party: Party, out: Share, where: Any, x: Share, fit: Fit, scale: int, stretch: Fraction, over: Fraction
 ) -> Share:
     if stretch <= 0 or fit.below:
-        raise ValueError(f"{fit.name}: fits are 0 below, and stretched by positive factors; add the constant afterwards")
+        raise ValueError(
+            f"{fit.name}: fits are 0 below, and stretched by positive factors; add the constant afterwards"
+        )
     if fit.above == "x":
         if stretch != over:
             raise ValueError(f"{fit.name}: what grows like x takes x itself, or is divided by the factor of x")
@@ -179,6 +217,24 @@ def _asymptotes(
         part = suite.scale_by(party, where.is_above(suite, party), round(Fraction(fit.above) / over * scale))
         return suite.add(party, out, Share(part.body, out.shape, scale))  # type: ignore[no-any-return]
     return out
+
+
+def function_cost(holders: int, n: int, fit: Fit, finer: bool = False) -> Cost:
+    """Of `smooth` with the default suite; finer: for an argument of finer scale, by a power of two.
+
+    24.5 bytes an element and peer, and from the dealer 101 and 16 for each of the terms.
+    """
+    cost = evaluate_cost(holders, n, fit.terms) + regions_cost(holders, n) + derivative_cost(holders, n)
+    if fit.above == "x":
+        cost += Cost(dealt=8 * n)
+        if finer:
+            cost += opening(holders, n) + Cost(dealt=8 * ring.truncate_words(divisor(1 << 16), n))
+    return cost
+
+
+def derivative_cost(holders: int, n: int) -> Cost:
+    """Of another function of the same argument, ends, period and terms: one round, 32 bytes an element dealt."""
+    return select_cost(holders, n, True)
 
 
 def minus_x(suite: Any, party: Party, x: Share, fit: Fit, scale: int) -> Share:
