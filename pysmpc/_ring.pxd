@@ -43,6 +43,9 @@ cdef extern from "rounds.h" nogil:
         void (*sub)(const u64 *x, const u64 *y, u64 *out, size_t n) noexcept nogil
         void (*scale)(const u64 *x, u64 factor, u64 *out, size_t n) noexcept nogil
         void (*rows_sum)(const u64 *x, size_t rows, u64 *out, size_t n) noexcept nogil
+        void (*weighted)(const u64 *factors, const u64 *words, size_t rows, size_t count, u64 *out, size_t n) noexcept nogil
+        void (*turns)(const u64 *phase, size_t count, u64 *out, size_t n) noexcept nogil
+        void (*powers_of_e)(const u64 *x, u64 *out, size_t n) noexcept nogil
         size_t (*compare_message)(int nodes, int round, size_t n) noexcept nogil
         size_t (*compare_corrections)(int nodes, int part, size_t n) noexcept nogil
         size_t (*compare_state)(int nodes, size_t n) noexcept nogil

@@ -127,6 +127,16 @@ def rows_xor(x: torch.Tensor) -> torch.Tensor:
     return out
 
 
+def weighted(factors: torch.Tensor, words: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """[K, n] and [rows, K, n] -> [rows, n]: the sum over K of factors * words; written to `out` if there is one."""
+    use_torch_threads()
+    rows, count, n = words.shape
+    if out is None:
+        out = empty(rows, n)
+    _ring.weighted(_address(factors, count, n), _address(words), rows, count, _address(out, rows, n), n)
+    return out
+
+
 # --- bits ----------------------------------------------------------------------
 
 
@@ -153,6 +163,42 @@ def decompose(x: torch.Tensor) -> torch.Tensor:
     """[n] -> [64 * ceil(n / 64)] bit planes, tile by tile."""
     out = empty(64 * packed_words(x.numel()))
     _ring.decompose(_address(x), out.data_ptr(), x.numel())
+    return out
+
+
+# --- functions in integers, the same words on every machine ----------------------
+
+
+TURNS_BITS = 30  # scale of cosines and sines
+
+
+def turns(phase: torch.Tensor, count: int) -> torch.Tensor:
+    """[n] -> [2 * count, n]: rows 2 k - 2 and 2 k - 1 are cos and sin of k times an angle, 1 <= k <= count.
+
+    A phase is a fraction of a turn, as a word: the angle is 2 pi phase / 2^64.  Results are integers at scale
+    2^TURNS_BITS, off by less than 2^-29.5 for every multiple (src/c/turns.inc.h), and the same bits on every
+    target.  Nothing branches on a phase or indexes by one, so that the phase may be secret.
+    """
+    use_torch_threads()
+    n = phase.numel()
+    out = empty(2 * count, n)
+    _ring.turns(_address(phase, n), count, out.data_ptr(), n)
+    return out
+
+
+EXPONENT_BITS = 32  # scale of what `powers_of_e` takes
+POWER_BITS = 40  # and of what it returns
+
+
+def powers_of_e(x: torch.Tensor) -> torch.Tensor:
+    """[n] -> [n]: e^(x / 2^EXPONENT_BITS) at scale 2^POWER_BITS, for |x| <= 2^EXPONENT_BITS.
+
+    Integers off by less than 2^-40.8 (src/c/powers.inc.h), the same bits on every target; of any other x the
+    result is some word.  Nothing branches on x or indexes by it, so that x may be secret.
+    """
+    use_torch_threads()
+    out = torch.empty_like(x)
+    _ring.powers_of_e(_address(x), out.data_ptr(), x.numel())
     return out
 
 
@@ -589,18 +635,3 @@ def fss_bits_eval(
     _beaver.fss_bits_eval(
         keys.native, base, f, _address(key, size), _address(x), shift, n, first, last, _address(out, keys.rows, words)
     )
-
-
-def turns(phase: torch.Tensor, count: int) -> torch.Tensor:  # SHIM
-    a = (phase >> 12).double() * (2 * math.pi / (1 << 52))
-    k = torch.arange(1, count + 1, dtype=torch.float64).unsqueeze(1)
-    c = torch.stack([torch.cos(k * a), torch.sin(k * a)], 1).reshape(2 * count, -1)
-    return (c * (1 << 30)).round().to(torch.int64)
-
-
-def weighted(factors: torch.Tensor, words: torch.Tensor) -> torch.Tensor:  # SHIM
-    return (words * factors).sum(1)
-
-
-def powers_of_e(x: torch.Tensor) -> torch.Tensor:  # SHIM
-    return (torch.exp(x.double() / (1 << 32)) * (1 << 40)).round().to(torch.int64)

@@ -93,10 +93,10 @@ FITS: dict[str, tuple[Function, float, float, float, int, float, float, float | 
     "GELU_TANH_DERIVATIVE": (_gelu_tanh_derivative, -5, 5, 14, 10, 0, 0, 1),
     "MISH": (_mish, -14.5, 14.5, 34, 24, 0.5, 0, "x"),
     "MISH_DERIVATIVE": (_mish_derivative, -14.5, 14.5, 34, 24, 0, 0, 1),
-    "LOG": (np.log, 1, 4, 7.5, 8, 0, 0, 0),
-    "RSQRT": (lambda x: x**-0.5, 1, 4, 7.5, 8, 0, 0, 0),
-    "SQRT": (np.sqrt, 1, 4, 7.5, 8, 0, 0, 0),
-    "RECIPROCAL": (lambda x: 1 / x, 1, 4, 7.5, 8, 0, 0, 0),
+    "LOG": (np.log, 1, 4, 8, 8, 0, 0, 0),
+    "RSQRT": (lambda x: x**-0.5, 1, 4, 8, 8, 0, 0, 0),
+    "SQRT": (np.sqrt, 1, 4, 8, 8, 0, 0, 0),
+    "RECIPROCAL": (lambda x: 1 / x, 1, 4, 8, 8, 0, 0, 0),
 }
 
 

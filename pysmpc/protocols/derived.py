@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pysmpc.protocols.functions.regions import RegionsOf, regions_by
+from pysmpc.protocols.functions.regions import RegionsOf, ThresholdsOf, regions_by, thresholds_by
 from pysmpc.protocols.interfaces import Party, opens_as
 from pysmpc.protocols.signatures import (
     Binary,
@@ -110,3 +110,8 @@ def larger(suite: Suite) -> Larger:
 def regions(suite: Suite) -> RegionsOf:
     """Where values lie, by the suite's own comparison."""
     return regions_by(suite.negative, suite.bit_share, suite.sub, suite.public)
+
+
+def thresholds(suite: Suite) -> ThresholdsOf:
+    """Which public ends values reach, by the suite's own comparison."""
+    return thresholds_by(suite.negative, suite.bit_share, suite.sub, suite.public)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pysmpc.errors import PartyError
 from pysmpc.protocols import derived as makers
 from pysmpc.protocols.functions.masked import Combine, DealWords, MaskOpen
-from pysmpc.protocols.functions.regions import RegionsOf
+from pysmpc.protocols.functions.regions import RegionsOf, ThresholdsOf
 from pysmpc.protocols.signatures import (
     Binary,
     BitShare,
@@ -192,6 +192,8 @@ class Suite:
     combine: Combine
     #: Below, in or above an interval, for an x that was opened so.
     regions: RegionsOf = derived(makers.regions)
+    #: The bits x >= end for several public ends.
+    thresholds: ThresholdsOf = derived(makers.thresholds)
 
     # --- logic ---------------------------------------------------------------------------
 

@@ -67,6 +67,7 @@ default = Suite(
     deal_words=masked.deal_words,
     combine=masked.combine,
     regions=regions.regions,
+    thresholds=regions.thresholds,
     logical_and=boolean.logical_and,
     logical_xor=boolean.logical_xor,
     bitwise_and=boolean.bitwise_and,
@@ -85,6 +86,7 @@ function_secret_sharing = replace(
     relu=fss.relu,
     select=fss.select,
     regions=Suite.regions,
+    thresholds=Suite.thresholds,
 )
 
 #: Equality is the default's.
@@ -96,6 +98,7 @@ snn = replace(
     negative=securenn_signs.negative,
     relu=securenn_signs.relu,
     regions=Suite.regions,
+    thresholds=Suite.thresholds,
 )
 
 #: What integrity="mac" is.

@@ -98,6 +98,9 @@ typedef struct psm_kernels {
     void (*scale)(const u64 *x, u64 k, u64 *out, size_t n);
     void (*rows_sum)(const u64 *x, size_t rows, u64 *out, size_t n);
     void (*rows_xor)(const u64 *x, size_t rows, u64 *out, size_t n);
+    /* [begin, end) elements of n */
+    void (*weighted)(const u64 *factors, const u64 *words, size_t count, u64 *out, size_t n, size_t begin,
+                     size_t end);
     void (*beaver_mul)(const u64 *d, const u64 *y, const u64 *a, const u64 *e, u64 *z, size_t n);
     void (*beaver_square)(const u64 *d, const u64 *x, const u64 *a, u64 *z, size_t n);
 
@@ -193,6 +196,10 @@ typedef struct psm_kernels {
     void (*wide_leaves)(const u64 *c, const u64 *dealt, u64 factor, u64 *out, size_t n, size_t begin, size_t end);
     void (*wide_join)(const u64 *x, const u64 *masks, const u64 *opened, const u64 *dealt, u64 *out, size_t n,
                       size_t begin, size_t end);
+
+    /* --- turns.inc.h, powers.inc.h; [begin, end) elements of n ----------------- */
+    void (*turns)(const u64 *phase, size_t count, u64 *out, size_t n, size_t begin, size_t end);
+    void (*powers_of_e)(const u64 *x, u64 *out, size_t begin, size_t end);
 } psm_kernels;
 
 #endif

@@ -237,6 +237,36 @@ static void psm_flat_rows_sum(const u64 *x, size_t rows, u64 *out, size_t n) {
     STEP(rows_sum_task, 1, .in = x, .base = rows, .out = out);
 }
 
+TASK(weighted_task) {
+    PART;
+    s->k->weighted(s->in, s->in2 + p.row * s->base * s->n, s->base, s->out + p.row * s->n, s->n, p.first, p.last);
+}
+
+static void psm_flat_weighted(const u64 *factors, const u64 *words, size_t rows, size_t count, u64 *out, size_t n) {
+    const psm_holders *h = &nobody;
+    STEP(weighted_task, rows, .grain = FINE, .in = factors, .in2 = words, .base = count, .out = out);
+}
+
+TASK(turns_task) {
+    PART;
+    s->k->turns(s->in, s->base, s->out, s->n, p.first, p.last);
+}
+
+static void psm_flat_turns(const u64 *phase, size_t count, u64 *out, size_t n) {
+    const psm_holders *h = &nobody;
+    STEP(turns_task, 1, .grain = FINE, .in = phase, .base = count, .out = out);
+}
+
+TASK(powers_of_e_task) {
+    PART;
+    s->k->powers_of_e(s->in, s->out, p.first, p.last);
+}
+
+static void psm_flat_powers_of_e(const u64 *x, u64 *out, size_t n) {
+    const psm_holders *h = &nobody;
+    STEP(powers_of_e_task, 1, .grain = FINE, .in = x, .out = out);
+}
+
 /* Sizes of compare.inc.h for `nodes` nodes, in rows of packed words.  Corrections are those of
  * chunks (not where another comparison's are `known`), nodes and root, one after the other. */
 static size_t deal_rows(int part_index, size_t nodes) {
@@ -374,6 +404,9 @@ const psm_steps psm_steps_table = {
     .sub = psm_flat_sub,
     .scale = psm_flat_scale,
     .rows_sum = psm_flat_rows_sum,
+    .weighted = psm_flat_weighted,
+    .turns = psm_flat_turns,
+    .powers_of_e = psm_flat_powers_of_e,
     .compare_message = psm_compare_message,
     .compare_corrections = psm_compare_corrections,
     .compare_state = psm_compare_state,

@@ -47,6 +47,13 @@ typedef struct {
     void (*scale)(const u64 *x, u64 factor, u64 *out, size_t n);
     void (*rows_sum)(const u64 *x, size_t rows, u64 *out, size_t n);
 
+    /* out[row][i] = sum over k < count of factors[k][i] * words[row][k][i] */
+    void (*weighted)(const u64 *factors, const u64 *words, size_t rows, size_t count, u64 *out, size_t n);
+    /* as in turns.inc.h; out [2 count, n] */
+    void (*turns)(const u64 *phase, size_t count, u64 *out, size_t n);
+    /* as in powers.inc.h */
+    void (*powers_of_e)(const u64 *x, u64 *out, size_t n);
+
     /* words of one holder's message in each round of a comparison, and of the
      * corrections it needs, for n elements.  With `known` the chunk monomials are those of another
      * comparison, and corrections begin with those of the nodes; compare_chunks is given the base

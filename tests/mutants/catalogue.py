@@ -257,6 +257,18 @@ MUTANTS = [
         "arith.inc.h",
         ("a sum for a product", "z[i] += d[i] * y[i] + a[i] * e[i];", "z[i] += d[i] * y[i] + (a[i] + e[i]);", PRODUCTS),
         ("wrong sign", "z[i] += d[i] * (x[i] + a[i]);", "z[i] += d[i] * (x[i] - a[i]);", PRODUCTS),
+        ("a factor of the element before", "sum[i] += f[i] * x[i];", "sum[i] += f[i ? i - 1 : 0] * x[i];", f"{KERNELS}/test_arithmetic.py"),
+    ),
+    *core(
+        "turns.inc.h",
+        ("sines of the wrong half", ">> 2) ^ below) - below;", ">> 2) ^ 0) - 0;", f"{KERNELS}/test_turns.py"),
+        ("a coefficient a step off", "136187638", "136187639", f"{KERNELS}/test_turns.py"),
+        ("the quarter turn before", "0 - (t >> 62 & 1)", "0 - (t >> 61 & 1)", f"{KERNELS}/test_turns.py"),
+    ),
+    *core(
+        "powers.inc.h",
+        ("rounded down", "out[i] = (sum + ((u64)1 << 19)) >> 20;", "out[i] = sum >> 20;", f"{KERNELS}/test_powers.py"),
+        ("an unsigned exponent", "(int64_t)(x[i] << 30)", "(int64_t)(x[i] << 31 >> 1)", f"{KERNELS}/test_powers.py"),
     ),
     *core(
         "bits.inc.h",

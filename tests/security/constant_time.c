@@ -103,11 +103,14 @@ static void arithmetic(const psm_kernels *k, size_t n) {
     CHECK(scale, a, 12345, out, n);
     CHECK(rows_sum, a, HOLDERS, out, n);
     CHECK(rows_xor, a, HOLDERS, out, n);
+    CHECK(weighted, a, b, 5, out, n, 0, n);
     CHECK(beaver_mul, a, b, c, d, out, n);
     CHECK(beaver_square, a, b, c, out, n);
     CHECK(pack_bits, a, out, n);
     CHECK(unpack_bits, a, out, n);
     CHECK(decompose, a, out, n);
+    CHECK(turns, a, 9, out, n, 0, n);
+    CHECK(powers_of_e, a, out, 0, n);
 }
 
 static void products(const psm_kernels *k, size_t m, size_t n, size_t depth) {

@@ -16,7 +16,7 @@ import torch
 from pysmpc import ring
 from pysmpc.prg import KeySet
 from pysmpc.protocols import comparison
-from pysmpc.protocols.functions.masked import Masked
+from pysmpc.protocols.functions.masked import Masked, mask_open
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens, opens_as
 from pysmpc.protocols.signatures import Binary, BitShare, Negative, Public
 from pysmpc.protocols.truncation import MATERIAL, RHO, RHO_SHARES
@@ -197,7 +197,8 @@ class ComparedRegions:
     def choose(self, suite: Suite, party: Party, value: Share, by: int) -> Share:
         """A product and a truncation; two selections would differ by what each of them rounds."""
         flat = Share(self.inside.body, value.shape)
-        return suite.truncate(party, suite.mul(party, flat, value), by)
+        out = suite.mul(party, flat, value)
+        return out if by == 1 else suite.truncate(party, out, by)
 
     def is_above(self, suite: Suite, party: Party) -> Share:
         """No message."""
@@ -225,3 +226,38 @@ def regions_by(negative: Negative, bit_share: BitShare, sub: Binary, public: Pub
         return ComparedRegions(sub(party, below[1], below[0]) if lo is not None else below[0], not_below)
 
     return regions
+
+
+class ThresholdsOf(Protocol):
+    def __call__(self, party: Party, x: Share, ends: Sequence[int], /) -> Share:
+        """x of one dimension [n]; public integers `ends`.  The bits x >= end as 0 and 1, [ends, n]."""
+
+
+@opens("function", "compare")
+def thresholds(party: Party, x: Share, ends: Sequence[int]) -> Share:
+    """The bits x >= end of one opening.  Four rounds; 8 bytes an element and peer, and 4.2 for each end.
+
+    From the dealer 49 bytes an element for the first end, 20 for each other.
+    """
+    bits = threshold_bits(party, mask_open(party, x), ends)
+    words = [comparison.bit_share(party, bit.flipped(), x.shape).body.words for bit in bits]
+    return Share.of(torch.cat(words, 1), (len(ends), x.numel))
+
+
+def thresholds_cost(holders: int, n: int, ends: int) -> Cost:
+    """With the opening of x."""
+    return opening(holders, n) + threshold_bits_cost(holders, n, ends, ends)
+
+
+def thresholds_by(negative: Negative, bit_share: BitShare, sub: Binary, public: Public) -> ThresholdsOf:
+    """The same by a suite's own comparison, which opens a difference for each end."""
+
+    @opens_as(negative, bit_share, sub, public)
+    def thresholds(party: Party, x: Share, ends: Sequence[int]) -> Share:
+        """The bits x >= end.  Rounds of one comparison and of `bit_share`."""
+        n = x.numel
+        rest = sub(party, x.at(1), public(party, torch.tensor(ends, dtype=torch.int64).reshape(-1, 1)))
+        bit = negative(party, Share.of(rest.words(), (len(ends) * n,))).flipped()
+        return Share(bit_share(party, bit, (len(ends) * n,)).body, (len(ends), n))
+
+    return thresholds
