@@ -361,6 +361,7 @@ class Seen:
         self._own = {*inputs, *(state.cell for state in states)}
         self._mine = {id(cell.body) for cell in self._own}
         self._others: dict[int, tuple[Cell, Body, dict[str, Any]]] = {}
+        self._undo: list[Callable[[], None]] = []  # the same, of what openings for functions know
 
     def __call__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         self.look(func, args, kwargs)
@@ -377,6 +378,8 @@ class Seen:
                 if not known and cell.body.serial < self._limit:
                     facts = {name: getattr(cell.body, name) for name in _SLOTS}
                     facts["compacted"] = dict(cell.body.compacted)
+                    if cell.body.functions is not None:
+                        self._undo.append(cell.body.functions.undo())
                     self._others[id(cell)] = cell, cell.body, facts
         if func._schema.is_mutable:
             self.written |= self._inputs & {x.cell for x in changed(func, args, kwargs)}
@@ -390,6 +393,8 @@ class Seen:
                 self.refused = "a step changes a secret that is neither a parameter nor state of the optimizer"
             for name, value in facts.items():
                 setattr(body, name, value)
+        for forget in self._undo:
+            forget()
         return [(cell, body) for cell, body, _ in self._others.values()]
 
 

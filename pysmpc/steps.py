@@ -68,7 +68,8 @@ class TrainStep:
         if self.reason is not None:
             return self._plainly(x, y)
         flush(x.session)
-        if any(isinstance(p, SecretTensor) and p.cell.body.opened is not None for p in self._parameters()):
+        bodies = [p.cell.body for p in self._parameters() if isinstance(p, SecretTensor)]
+        if any(body.opened is not None or body.functions is not None for body in bodies):
             self.reason = "a parameter was opened under its mask since the last step, as by an evaluation: that serves"
             return self._plainly(x, y)
         key = kind(x), kind(y)

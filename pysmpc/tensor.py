@@ -84,6 +84,8 @@ class Cell:
         if self.scale > self.unit.scale * headroom:
             whole = Share(self.body, (self.body.n,), self.scale)
             out = self.session.suite.truncate(self.session.party, whole, self.scale // self.unit.scale)
+            if whole.body.functions is not None:
+                out.body.functions = whole.body.functions.truncated(whole)
             self.replace(out.body, self.unit.scale)
 
 

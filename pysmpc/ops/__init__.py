@@ -3,13 +3,26 @@
 Importing this package fills the table that `SecretTensor` dispatches through.
 """
 
-from pysmpc.ops import arithmetic, comparison, convolution, extrema, integers, linear, logic, movement, pooling, views
+from pysmpc.ops import (
+    arithmetic,
+    comparison,
+    convolution,
+    extrema,
+    functions,
+    integers,
+    linear,
+    logic,
+    movement,
+    pooling,
+    views,
+)
 
 __all__ = [
     "arithmetic",
     "comparison",
     "convolution",
     "extrema",
+    "functions",
     "integers",
     "linear",
     "logic",

@@ -35,6 +35,7 @@ from pysmpc.ops.core import (
     write,
 )
 from pysmpc.protocols import division
+from pysmpc.protocols.functions.smooth import finest, is_argument, note_source, source_of
 from pysmpc.shares import Bit, Share, broadcast
 from pysmpc.tensor import Cell, SecretTensor
 
@@ -144,7 +145,11 @@ def neg(x: Any) -> Any:
     """-x."""
     if not isinstance(x, SecretTensor):
         return -x
-    return like(x, x.session.suite.neg(x.session.party, x.window()))
+    out = like(x, x.session.suite.neg(x.session.party, x.window()))
+    square = source_of(x.window(), "square")
+    if square is not None:
+        note_source(out.window(), "minus square", square)
+    return out
 
 
 implements(aten.positive.default)(lambda x: x)
@@ -282,6 +287,8 @@ def pow_scalar(x: SecretTensor, exponent: Any) -> Any:
         return same_value(x, x.cell.scale)
     half = pow_scalar(x, n // 2)
     out = mul(half, half)
+    if n == 2 and is_argument(x.window()):
+        note_source(out.window(), "square", finest(x.window()))
     return mul(out, x) if n % 2 else out
 
 

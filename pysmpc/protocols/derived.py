@@ -103,7 +103,7 @@ def larger(suite: Suite) -> Larger:
 
 def regions(suite: Suite) -> RegionsOf:
     """Where values lie, by the suite's own comparison."""
-    return regions_by(suite.negative, suite.sub, suite.public)
+    return regions_by(suite.negative, suite.bit_share, suite.sub, suite.public)
 
 
 def thresholds(suite: Suite) -> ThresholdsOf:

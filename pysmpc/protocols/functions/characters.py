@@ -67,7 +67,10 @@ def turns(x: torch.Tensor, step: int, terms: int) -> torch.Tensor:
 
 
 def _factors(coefficients: torch.Tensor, shift: int, found: torch.Tensor) -> torch.Tensor:
-    """Of the dealt cosines a cos + b sin, of the dealt sines a sin - b cos, at 2^24; found: cosines, then sines of c."""
+    """Of the dealt cosines a cos + b sin, of the dealt sines a sin - b cos, at 2^24.
+
+    found: cosines, then sines of c.
+    """
     a, b = coefficients[0].unsqueeze(1), coefficients[1].unsqueeze(1)
     cosine, sine = found.view(2, len(coefficients[0]), -1)
     half = 1 << (shift - 1)
@@ -115,7 +118,7 @@ def ends(fit: Fit, scale: int, stretch: Fraction) -> tuple[int, int]:
     return -(-lo.numerator // lo.denominator), hi.numerator // hi.denominator
 
 
-def smooth_cost(holders: int, n: int, terms: int) -> Cost:
+def evaluate_cost(holders: int, n: int, terms: int) -> Cost:
     """What `evaluate` needs, with the opening."""
     return mask_open_cost(holders, n) + deal_words_cost(holders, n, 2 * terms)
 

@@ -36,6 +36,7 @@ class Masked:
     c: torch.Tensor
     shape: tuple[int, ...]
     compared: bool = False
+    multiplied: bool = False  # whether the stream of products of r with a bit was used
     chunks: torch.Tensor | None = None
     known: dict[object, Any] = field(default_factory=dict)  # words already dealt, by what they are for
 

@@ -134,6 +134,7 @@ class OpenedRegions:
     x: Masked
     inside: Bit
     above: Bit | None
+    times: Share | None = None  # above * x, once it was asked for
 
     def choose(self, suite: Suite, party: Party, value: Share, by: int) -> Share:
         """One round."""
@@ -145,18 +146,26 @@ class OpenedRegions:
         return comparison.bit_share(party, self.above, self.x.shape)
 
     def above_times(self, suite: Suite, party: Party, x: Share) -> Share:
-        """No message: linear in c and the dealt product of r and a bit."""
+        """No message: linear in c and the dealt product of r and a bit.
+
+        One stream is there for that product.  Where another bit of the same opening has used it, x is
+        opened again, by a selection: two products under one stream would give their difference away.
+        """
         bit, base = self.above, self.x.base
-        assert bit is not None and bit.stream is not None
-        if "above" not in self.x.known:  # once: the stream of the dealt product is used for one value
-            keys, stream = party.dealer.keys, bit.stream
-            dealt = party.dealer.corrections(
-                self.x.n, lambda keys, out: ring.select_deal(keys, base, stream, None, out)
-            )
-            words = ring.select_finish(keys, base, None, bit.flip, self.x.c, bit.beta, bit.rho, dealt)
-            self.x.known["above"] = Share.of(words, x.shape, x.scale)
-        found: Share = self.x.known["above"]
-        return found
+        assert bit is not None
+        assert bit.stream is not None
+        if self.times is None:
+            if self.x.multiplied:
+                self.times = suite.select(party, bit, x, 1)
+            else:
+                self.x.multiplied = True
+                keys, stream = party.dealer.keys, bit.stream
+                dealt = party.dealer.corrections(
+                    self.x.n, lambda keys, out: ring.select_deal(keys, base, stream, None, out)
+                )
+                words = ring.select_finish(keys, base, None, bit.flip, self.x.c, bit.beta, bit.rho, dealt)
+                self.times = Share.of(words, x.shape, x.scale)
+        return Share(self.times.body, x.shape, x.scale)
 
 
 @opens("compare")
@@ -166,7 +175,8 @@ def regions(party: Party, opened: Masked, x: Share, lo: int | None, hi: int | No
     bits = threshold_bits(party, opened, ends, [[0, 1], [1]] if len(ends) == 2 else [[0]])
     if len(ends) == 2:
         return OpenedRegions(opened, bits[0], bits[1].flipped())
-    return OpenedRegions(opened, bits[0], bits[0].flipped()) if lo is None else OpenedRegions(opened, bits[0].flipped(), None)
+    not_below = bits[0].flipped()
+    return OpenedRegions(opened, not_below, None) if hi is None else OpenedRegions(opened, bits[0], not_below)
 
 
 def regions_cost(holders: int, n: int, ends: int = 2) -> Cost:
@@ -178,55 +188,42 @@ def regions_cost(holders: int, n: int, ends: int = 2) -> Cost:
 class ComparedRegions:
     """By the suite's own comparisons, which open differences of their own: for every suite.
 
-    below: x < end, of the elements of one end after the other's.
+    inside, above: shares of 0 and 1.
     """
 
-    x: Share
-    below: Bit
-    ends: tuple[bool, bool]
-
-    def _parts(self, both: Share) -> list[Share | None]:
-        """Of either end, where there is one."""
-        n, at, out = self.x.numel, 0, []
-        for there in self.ends:
-            out.append(Share.of(Share(both.body, (n,), both.scale, None, at).words(), self.x.shape, both.scale) if there else None)
-            at += n * there
-        return out
+    inside: Share
+    above: Share | None
 
     def choose(self, suite: Suite, party: Party, value: Share, by: int) -> Share:
-        """Rounds of a selection, of as many elements for each end."""
-        words, count = value.words(), sum(self.ends)
-        both = Share.of(torch.cat([words] * count, 1), (count * value.numel,), value.scale)
-        bit = self.below.flipped() if self.ends == (True, False) else self.below
-        low, high = self._parts(suite.select(party, bit, both, by))
-        if low is not None and high is not None:
-            return suite.sub(party, high, low)
-        out = high if low is None else low
-        assert out is not None
-        return out
+        """A product and a truncation; two selections would differ by what each of them rounds."""
+        flat = Share(self.inside.body, value.shape)
+        out = suite.mul(party, flat, value)
+        return out if by == 1 else suite.truncate(party, out, by)
 
     def is_above(self, suite: Suite, party: Party) -> Share:
-        """Rounds of `bit_share`."""
-        bits = suite.bit_share(party, self.below.flipped(), (sum(self.ends) * self.x.numel,))
-        high = self._parts(bits)[1]
-        assert high is not None
-        return high
+        """No message."""
+        assert self.above is not None
+        return self.above
 
     def above_times(self, suite: Suite, party: Party, x: Share) -> Share:
         """A product."""
-        return suite.mul(party, self.is_above(suite, party), x)
+        return suite.mul(party, Share(self.is_above(suite, party).body, x.shape), x)
 
 
-def regions_by(negative: Negative, sub: Binary, public: Public) -> RegionsOf:
+def regions_by(negative: Negative, bit_share: BitShare, sub: Binary, public: Public) -> RegionsOf:
     """The regions by a suite's own comparison."""
 
-    @opens_as(negative, sub, public)
+    @opens_as(negative, bit_share, sub, public)
     def regions(party: Party, opened: Masked, x: Share, lo: int | None, hi: int | None) -> Regions:
         """The regions for public ends in integers of x.  Rounds of one comparison, of twice the elements for two."""
-        ends = [t for t in (lo, hi) if t is not None]
+        ends, n = [t for t in (lo, hi) if t is not None], x.numel
         shifted = [sub(party, x.at(1), public(party, torch.tensor([t]))).words() for t in ends]
-        bit = negative(party, Share.of(torch.cat(shifted, 1), (len(ends) * x.numel,)))
-        return ComparedRegions(x, bit, (lo is not None, hi is not None))
+        bits = bit_share(party, negative(party, Share.of(torch.cat(shifted, 1), (len(ends) * n,))), (len(ends) * n,))
+        below = [Share.of(Share(bits.body, (n,), 1, None, i * n).words(), x.shape) for i in range(len(ends))]
+        not_below = sub(party, public(party, torch.ones(x.shape, dtype=torch.int64)), below[-1])
+        if hi is None:
+            return ComparedRegions(not_below, None)
+        return ComparedRegions(sub(party, below[1], below[0]) if lo is not None else below[0], not_below)
 
     return regions
 
