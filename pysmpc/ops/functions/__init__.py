@@ -4,6 +4,6 @@ Importing this package registers them.  Bounds of errors are in steps of a resul
 bits and hold for every argument below 2^46 steps; an argument may be as fine as a product leaves it.
 """
 
-from pysmpc.ops.functions import activations, periodic, sigmoidal
+from pysmpc.ops.functions import activations, exponentials, periodic, sigmoidal, softmaxes
 
-__all__ = ["activations", "periodic", "sigmoidal"]
+__all__ = ["activations", "exponentials", "periodic", "sigmoidal", "softmaxes"]

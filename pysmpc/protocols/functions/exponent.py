@@ -16,12 +16,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from math import exp
 
 import torch
 
 from pysmpc import ring
+from pysmpc.errors import EncodingError
 from pysmpc.protocols.functions.masked import Masked
+from pysmpc.protocols.functions.smooth import distinct, opened
 from pysmpc.protocols.interfaces import Party
 from pysmpc.protocols.operations import Suite
 from pysmpc.shares import Share
@@ -68,12 +69,16 @@ FALLING = Window(-30, 4, 24, 24)
 QUOTIENT = Window(-62, 5, 24, 24)
 
 
-@lru_cache(maxsize=8)
-def _table(window: Window) -> tuple[torch.Tensor, torch.Tensor]:
-    """Integers (mantissas, shifts): e^(lo + 2 i) at the scale of the factors is mantissa 2^(29 - shift)."""
+@lru_cache(maxsize=64)
+def _table(window: Window, more: Fraction) -> tuple[torch.Tensor, torch.Tensor]:
+    """Integers (mantissas, shifts): e^(lo + more + 2 i) at the scale of the factors is mantissa 2^(29 - shift).
+
+    more: less than a step of the argument.
+    """
     mantissas, shifts = [], []
+    little = 1 + more + more**2 / 2 + more**3 / 6  # e^more
     for i in range(1 << window.segments):
-        power = _power_of_e(window.lo + SEGMENT * i)
+        power = _power_of_e(window.lo + SEGMENT * i) * little
         size = _magnitude(power)
         shift = 2 * TABLE_BITS - size - window.factor
         small = shift > 62  # such a factor is less than half a step of the factors
@@ -109,18 +114,18 @@ def _split(y: torch.Tensor, segments: int) -> tuple[torch.Tensor, torch.Tensor]:
     return hi, lo - (1 << 32)
 
 
-def _step(window: Window, scale: int) -> int:
-    return round(Fraction(1 << 64) / (window.length * scale))
-
-
-def exponential(suite: Suite, party: Party, opened: Masked, scale: int, window: Window) -> Share:
-    """e^x at window.bits where x is in the window, some number elsewhere.  No message.
+def exponential(
+    suite: Suite, party: Party, masked: Masked, scale: int, window: Window, stretch: Fraction = Fraction(1)
+) -> Share:
+    """e^(stretch x) at window.bits where stretch x is in the window, some number elsewhere.  No message.
 
     scale: of the x that was opened.  128 or 256 bytes an element from the dealer (4 or 5 bits of segments).
     """
-    step, planes = _step(window, scale), 1 << window.segments
+    step, planes = round((1 << 64) * stretch / (window.length * scale)), 1 << window.segments
+    if not step:
+        raise EncodingError(f"e^x of a secret of scale {scale} is out of range: use fewer fractional bits")
     numbers = torch.arange(planes).unsqueeze(1)
-    start = window.lo * scale
+    start = round(window.lo * scale / stretch)
 
     def words(r: torch.Tensor) -> torch.Tensor:
         hi, left = _split(r * ring.wrap(step), window.segments)
@@ -128,7 +133,7 @@ def exponential(suite: Suite, party: Party, opened: Masked, scale: int, window: 
         power = (ring.powers_of_e(-left) + (1 << (shift - 1))) >> shift
         return (numbers == hi) * power
 
-    mantissas, shifts = _table(window)
+    mantissas, shifts = _table(window, start * stretch / scale - window.lo)
 
     def factors(c: torch.Tensor) -> torch.Tensor:
         hi, left = _split((c - start) * ring.wrap(step), window.segments)
@@ -137,12 +142,39 @@ def exponential(suite: Suite, party: Party, opened: Masked, scale: int, window: 
         shift = shifts[at]
         return (mantissas[at] * power + (1 << (shift - 1))) >> shift
 
-    key = ("exponential", step, window)
-    if key not in opened.known:
-        opened.known[key] = suite.deal_words(party, opened, planes, words)
-    return suite.combine(party, opened, opened.known[key], factors, 0, 1 << window.bits)
+    key = ("powers of e", step, window)
+    if key not in masked.known:
+        masked.known[key] = suite.deal_words(party, masked, planes, words)
+    return suite.combine(party, masked, masked.known[key], factors, 0, 1 << window.bits)
 
 
-def top(window: Window) -> float:
-    """The largest result."""
-    return exp(window.hi)
+def power(
+    suite: Suite, party: Party, x: Share, scale: int, stretch: Fraction = Fraction(1), bounded: bool = False
+) -> Share:
+    """e^(stretch x) at `scale`: 0 below -12, e^18 from 18 on.  Five rounds; two where it is between (bounded).
+
+    1. Open c = x + r.
+    2. The bits stretch x < -12 and stretch x < 18: three rounds.
+    3. The powers: linear in dealt words.
+    4. inside * power / by: one round.
+    5. Add e^18 times the bit of what is above.
+    """
+    core, back = distinct(x)
+    # 1. open
+    found = opened(suite, party, core)
+    flat, window = found.x.at(x.scale), GENERAL
+    by = round(Fraction(1 << window.bits) / scale)
+    # 3. powers
+    value = exponential(suite, party, found.masked, x.scale, window, stretch)
+    if bounded:
+        return back(suite.truncate(party, value, by).at(scale))
+    # 2. regions
+    lo, hi = (int(end * x.scale // stretch) for end in (window.lo, window.hi))
+    if (lo, hi) not in found.regions:
+        found.regions[lo, hi] = suite.regions(party, found.masked, flat, lo, hi)
+    where = found.regions[lo, hi]
+    # 4. choose
+    out = where.choose(suite, party, value, by).at(scale)
+    # 5. what is above
+    part = suite.scale_by(party, where.is_above(suite, party), round(_power_of_e(window.hi) * scale))
+    return back(suite.add(party, out, Share(part.body, out.shape, scale)))

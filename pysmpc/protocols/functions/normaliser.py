@@ -89,7 +89,7 @@ def _of_v(suite: Suite, party: Party, normal: Normal, fit: Fit) -> Share:
 
 
 @lru_cache(maxsize=64)
-def _logarithm(x: int) -> Fraction:
+def natural_logarithm(x: int) -> Fraction:
     """log x to 2^-60 and better, from log 2 = sum 1 / (k 2^k): floating point may differ from machine to machine."""
     two = sum((Fraction(1, k << k) for k in range(1, 90)), Fraction(0))
     size = x.bit_length()
@@ -114,8 +114,8 @@ def logarithm(suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP
     out = _of_v(suite, party, normal, fits.LOG)
     # 3. the power
     one = Fraction(1 << BITS)
-    offset = _logarithm(x.scale)
-    power = normal.sum(suite, party, lambda j: round((j * _logarithm(4) - offset) * one))
+    offset = natural_logarithm(x.scale)
+    power = normal.sum(suite, party, lambda j: round((j * natural_logarithm(4) - offset) * one))
     out = suite.add(party, out, power.at(1 << BITS))
     return Share(out.body, x.shape, 1 << BITS)
 
@@ -167,7 +167,7 @@ def _divided(suite: Suite, party: Party, x: Share, by: int, shape: tuple[int, ..
     return Share(out.body, shape, scale)
 
 
-def reciprocal(suite: Suite, party: Party, x: Share, scale: int) -> Share:
+def reciprocal_fast(suite: Suite, party: Party, x: Share, scale: int) -> Share:
     """1 / x at `scale` for x of scale s, relative error 2^-23 and a step; 1 / 0 is 0.  Nine rounds.
 
     `pysmpc.protocols.division` is exact, in 39 rounds.
