@@ -21,6 +21,7 @@ class _Rows:
     """x less its largest along a dimension, as rows [rows, N]; and the way back."""
 
     def __init__(self, x: SecretTensor, dim: int) -> None:
+        x = x.detach()  # torch differentiates what is done with x, not this
         self.largest = torch.amax(x, dim, keepdim=True)
         z = sub(x, self.largest).movedim(dim, -1)
         self.moved, self.dim, self.x = tuple(z.shape), dim, x
