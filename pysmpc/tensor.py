@@ -20,6 +20,7 @@ import torch
 
 from pysmpc.errors import RevealError
 from pysmpc.fixedpoint import Precision
+from pysmpc.modes import active, undisturbed, without_modes
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Body, Share
 
@@ -114,6 +115,7 @@ def lock_of(operands: Iterable[Any]) -> AbstractContextManager[None]:
 def locked(function: Wrapped) -> Wrapped:
     """A function that computes with the session of its arguments: one thread at a time."""
 
+    @undisturbed
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         with lock_of(args):
@@ -126,6 +128,7 @@ def watched(name: str) -> Callable[[Wrapped], Wrapped]:
     """Tell the watchers of a function that is no operation of torch, too; it has the session's lock, as those have."""
 
     def wrap(function: Wrapped) -> Wrapped:
+        @undisturbed
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             with lock_of(args):
@@ -234,6 +237,13 @@ class SecretTensor(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        if active():
+            with without_modes():
+                return cls._dispatched(func, args, kwargs)
+        return cls._dispatched(func, args, kwargs)
+
+    @classmethod
+    def _dispatched(cls, func: Any, args: Any, kwargs: Any) -> Any:
         handler = HANDLERS.get(func)
         if handler is None:
             # below autograd (inference mode, a handler's own calls) composites arrive whole

@@ -3,10 +3,23 @@
 Importing this package fills the table that `SecretTensor` dispatches through.
 """
 
-from pysmpc.ops import arithmetic, comparison, convolution, extrema, integers, linear, logic, movement, pooling, views
+from pysmpc.ops import (
+    arithmetic,
+    arrays,
+    comparison,
+    convolution,
+    extrema,
+    integers,
+    linear,
+    logic,
+    movement,
+    pooling,
+    views,
+)
 
 __all__ = [
     "arithmetic",
+    "arrays",
     "comparison",
     "convolution",
     "extrema",
