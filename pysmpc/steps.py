@@ -15,6 +15,7 @@ it simply runs as it is written.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from typing import Any
@@ -57,6 +58,12 @@ class TrainStep:
         self._settings: Any = None
         self._never: str | None = None
         self._checked: set[Any] = set()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TrainStep:
+        """A step of a copy of the model, with a copy of the optimizer over it; it records anew."""
+        out = memo[id(self)] = object.__new__(type(self))
+        out.__init__(*(copy.deepcopy(x, memo) for x in (self.model, self.optimizer, self.loss)))  # type: ignore[misc]
+        return out
 
     def __call__(self, x: Any, y: Any) -> torch.Tensor:
         """Zero the gradients, go forward, backward, and update."""

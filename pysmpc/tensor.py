@@ -11,6 +11,7 @@ replaced, never written, so what an in-place operation invalidates goes with it.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -87,6 +88,11 @@ class Cell:
             out = self.session.suite.truncate(self.session.party, whole, self.scale // self.unit.scale)
             self.replace(out.body, self.unit.scale)
 
+
+#: Attributes that a copy of a secret does not take from it.
+_OWN = ("cell", "_is_param", "pysmpc_id")
+
+_memory: Any = torch._C.TensorBase.__dict__["data"]
 
 Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 
@@ -324,26 +330,40 @@ class SecretTensor(torch.Tensor):
 
     @data.setter
     def data(self, value: Any) -> None:
-        same = isinstance(value, SecretTensor) and (value.shape, value.dtype) == (self.shape, self.dtype)
-        if not same or not (self.window().dense and value.window().dense):
-            raise NotImplementedError(
-                f"x.data of {tuple(self.shape)}, {self.dtype} takes secrets of that shape and dtype; "
-                "write values to it with x.data.copy_(y)"
+        if type(value.detach() if isinstance(value, SecretTensor) else value) is not type(self.detach()):
+            what = type(value).__name__ if not isinstance(value, SecretTensor) else "secret of other machines' workers"
+            raise RevealError(
+                f"x.data of a secret takes a secret of the same kind of parties, not a {what}: encrypt the value, or write "
+                "it with x.data.copy_(y), which makes shares of public values"
             )
+        _memory.__set__(self, value)  # sizes, strides, offset and dtype
         self.cell = value.cell
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise RevealError("a secret cannot be pickled: its shares belong to different parties; decrypt it first")
 
+    def __copy__(self) -> SecretTensor:
+        """Another tensor on the same value, outside the graph, as torch's copy of a tensor is."""
+        out = self._leaf(self.detach())
+        vars(out).update({name: kept for name, kept in vars(self).items() if name not in _OWN})
+        return out
+
     def __deepcopy__(self, memo: dict[int, Any]) -> SecretTensor:
         if not self.is_leaf:
             raise RuntimeError("only leaf tensors can be deep-copied; use detach() first")
-        out = self.detach().clone()
+        out = memo[id(self)] = self._leaf(self.detach().clone())
+        if self.grad is not None:
+            out.grad = copy.deepcopy(self.grad, memo)
+        others = {name: kept for name, kept in vars(self).items() if name not in _OWN}
+        vars(out).update(copy.deepcopy(others, memo))
+        return out
+
+    def _leaf(self, value: SecretTensor) -> SecretTensor:
+        """A value as a leaf like this one: a parameter where this is one."""
         if getattr(self, "_is_param", False):
-            out = cast(SecretTensor, torch.nn.Parameter(out, self.requires_grad))
+            out = cast(SecretTensor, torch.nn.Parameter(value, self.requires_grad))
         else:
-            out.requires_grad_(self.requires_grad)
-        memo[id(self)] = out
+            out = value.requires_grad_(self.requires_grad)
         return out
 
     def reveal(self) -> torch.Tensor:

@@ -96,6 +96,11 @@ class Session:
         if owner is not None and owner not in self.holders:
             raise PartyError(f"'{owner}' cannot own an input here: the holders are {', '.join(self.holders)}")
 
+    @property
+    def hosted(self) -> tuple[str, ...]:
+        """The holders whose shares are in this process."""
+        return tuple(self.holders[i] for i in self.party.ranks)
+
     def note(self, *facts: object) -> None:
         """Processes of their own compare what they note; one process has nobody to compare with."""
 
