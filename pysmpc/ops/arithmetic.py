@@ -17,6 +17,7 @@ from pysmpc.ops.core import (
     aligned_public,
     aten,
     deferred,
+    factor,
     finer,
     float_unit,
     implements,
@@ -174,11 +175,12 @@ def mul(x: Any, y: Any) -> SecretTensor:
     dtype = promoted(x, y)
     if not isinstance(x, SecretTensor) or x.session is not session:
         x, y = y, x
-    operand = _public_or_number(y, session, x.unit)
-    if isinstance(operand, Fraction):
-        return times(with_unit(x, dtype), operand)
+    if is_number(y):
+        return times(with_unit(x, dtype), number(y))
+    operand, power = factor(y, session, x.unit)
     if operand is not None:
-        return _with_public(x, operand, dtype)
+        out = _with_public(x, operand, dtype)
+        return out if power == 1 else times(out, power)
     unit = finer(x.unit, y.unit)
     for bits, other in ((x, y), (y, x)):
         bit = _bit(bits)

@@ -12,12 +12,12 @@ from pysmpc.ops.arithmetic import add, mul, number, square, sub, with_unit
 from pysmpc.ops.core import (
     aten,
     dims,
+    factor,
     finer,
     implements,
     in_place,
     like,
     promoted,
-    public,
     result,
     session_of,
     times,
@@ -37,10 +37,11 @@ def _product(x: Any, y: Any) -> SecretTensor:
     left = isinstance(x, SecretTensor) and x.session is session
     secret, other = (x, y) if left else (y, x)
     secret = with_unit(secret, dtype)
-    plain = public(other, session, secret.unit)
+    plain, power = factor(other, session, secret.unit)
     if plain is not None:
-        out = suite.matmul_public(party, window(secret), plain.values, plain.scale, left)
-        return result(out, session, finer(secret.unit, plain.unit), dtype)
+        share = suite.matmul_public(party, window(secret), plain.values, plain.scale, left)
+        product = result(share, session, finer(secret.unit, plain.unit), dtype)
+        return product if power == 1 else times(product, power)
     out = suite.matmul(party, window(x), window(y))
     return result(out, session, finer(x.unit, y.unit), dtype)
 
