@@ -53,7 +53,7 @@ def encode(values: torch.Tensor, precision: Precision) -> torch.Tensor:
     Raises EncodingError for NaN, infinity, magnitudes of 2**62 and above, and tensors that are
     sparse or not in this machine's memory.
     """
-    _check_memory(values)
+    check_memory(values)
     if values.dtype == torch.bool:
         return values.to(torch.int64) * precision.scale
     if values.is_complex():
@@ -84,11 +84,12 @@ def check_layout(values: torch.Tensor) -> None:
     raise EncodingError(f"this tensor ({what}) cannot be encoded: {way}")
 
 
-def _check_memory(values: torch.Tensor) -> None:
+def check_memory(values: torch.Tensor) -> None:
+    """Raise EncodingError for a tensor whose elements are not an array in this machine's memory."""
     check_layout(values)
     if values.device.type != "cpu":
-        what = "has no values" if values.is_meta else f"is on {values.device}, and shares are on the CPU: use x.cpu()"
-        raise EncodingError(f"a tensor that is to be encoded {what}")
+        way = "it has no values" if values.is_meta else "shares are on the CPU: use x.cpu()"
+        raise EncodingError(f"a public tensor on the device {values.device} cannot meet a secret: {way}")
 
 
 def _steps(values: torch.Tensor, precision: Precision) -> torch.Tensor:
@@ -183,6 +184,7 @@ _CLOSE = 0.25
 
 def tensor_in_steps(values: torch.Tensor, scale: int) -> tuple[torch.Tensor, torch.Tensor]:
     """`number_in_steps` of every element of a finite tensor, as int64."""
+    check_memory(values)
     if values.is_complex():
         raise EncodingError("complex values cannot be compared with a secret")
     if not values.is_floating_point():

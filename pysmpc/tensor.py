@@ -330,17 +330,20 @@ class SecretTensor(torch.Tensor):
 
     @data.setter
     def data(self, value: Any) -> None:
-        if type(value.detach() if isinstance(value, SecretTensor) else value) is not type(self.detach()):
-            what = type(value).__name__ if not isinstance(value, SecretTensor) else "secret of other machines' workers"
-            raise RevealError(
-                f"x.data of a secret takes a secret of the same kind of parties, not a {what}: encrypt the value, or write "
-                "it with x.data.copy_(y), which makes shares of public values"
+        if type(value) is not type(self):
+            what = "a secret at workers of other machines" if isinstance(value, SecretTensor) else "a plain tensor"
+            raise NotImplementedError(
+                f"x.data takes a secret of the same kind of parties, not {what}; encrypt it, or write its values with "
+                "x.data.copy_(y)"
             )
         _memory.__set__(self, value)  # sizes, strides, offset and dtype
         self.cell = value.cell
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        raise RevealError("a secret cannot be pickled: its shares belong to different parties; decrypt it first")
+        raise RevealError(
+            "a secret cannot be pickled: its shares belong to different parties; keep a model with sy.save, or decrypt the "
+            "value first"
+        )
 
     def __copy__(self) -> SecretTensor:
         """Another tensor on the same value, outside the graph, as torch's copy of a tensor is."""

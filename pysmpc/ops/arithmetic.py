@@ -24,6 +24,7 @@ from pysmpc.ops.core import (
     in_place,
     is_number,
     like,
+    plain_target,
     promoted,
     public,
     rescale,
@@ -302,7 +303,7 @@ def lerp(x: Any, end: Any, weight: Any) -> SecretTensor:
 def _added_in_place(sign: int) -> Any:
     def handler(x: Any, y: Any, *, alpha: Any = 1) -> Any:
         if not isinstance(x, SecretTensor):
-            raise TypeError("a secret cannot be added to a plain tensor in place; use the out-of-place form")
+            raise plain_target("adding in place")
         if not isinstance(y, SecretTensor) or not deferred(x, y, number(sign * alpha)):
             write(x, add(x, y, alpha=sign * alpha))
         return x

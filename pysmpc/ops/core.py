@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from pysmpc.errors import EncodingError, SessionMismatchError
-from pysmpc.fixedpoint import BINARY16, INTEGER, LIMIT, Precision, encode, rational
+from pysmpc.fixedpoint import BINARY16, INTEGER, LIMIT, Precision, check_memory, encode, rational
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Body, Share
 from pysmpc.tensor import HANDLERS, Cell, Handler, SecretTensor
@@ -47,14 +47,21 @@ def implements(*overloads: Any) -> Callable[[Handler], Handler]:
     return register
 
 
+def plain_target(what: str) -> TypeError:
+    """The error for a plain tensor that is to be changed by a secret, as when an optimizer steps a public model."""
+    return TypeError(
+        f"{what} would write a secret into a plain tensor; use the out-of-place form, or encrypt the target. In an "
+        "optimizer's step: gradients of a public model on secret data are secret, so encrypt the model before making "
+        "the optimizer, or open them by name, p.grad = sy.decrypt(p.grad)"
+    )
+
+
 def in_place(overload: Any, functional: Handler) -> None:
     """Register the in-place form of a handler: compute, then write to the first argument."""
 
     def handler(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(self, SecretTensor):
-            raise TypeError(
-                f"{overload} would write a secret into a plain tensor; use the out-of-place form, or encrypt the target"
-            )
+            raise plain_target(str(overload))
         write(self, functional(self, *args, **kwargs))
         return self
 
@@ -149,6 +156,7 @@ def magnified(x: Any, unit: Precision) -> tuple[Any, Fraction]:
     """A public factor, and what is to be multiplied in the end: a power of two where its elements were small."""
     if isinstance(x, SecretTensor) or not x.is_floating_point() or not x.numel():
         return x, Fraction(1)
+    check_memory(x)
     scale = BINARY16.scale if unit.scale == 1 else unit.scale
     largest = float(x.detach().abs().max())
     if not 0 < largest * scale < COARSE:
@@ -423,9 +431,17 @@ def moved(x: SecretTensor, move: Callable[[torch.Tensor], torch.Tensor]) -> Secr
 
 def dims(dim: Any, ndim: int) -> list[int]:
     """Dimensions as a sorted list; None and () mean all."""
-    if not ndim:
-        return []
     if dim is None or (isinstance(dim, Sequence) and not len(dim)):
         return list(range(ndim))
-    listed = list(dim) if isinstance(dim, Sequence) else [dim]
-    return sorted(d % ndim for d in listed)
+    listed = sorted(axis(d, ndim) for d in (dim if isinstance(dim, Sequence) else [dim]))
+    if len(set(listed)) < len(listed):
+        raise RuntimeError(f"a dimension appears twice in {list(dim)}")
+    return listed if ndim else []
+
+
+def axis(dim: int, ndim: int) -> int:
+    """A dimension counted from the first; a scalar has one, as in torch.  IndexError where it is out of range."""
+    span = max(ndim, 1)
+    if not -span <= dim < span:
+        raise IndexError(f"Dimension out of range (expected to be in range of [{-span}, {span - 1}], but got {dim})")
+    return dim % span

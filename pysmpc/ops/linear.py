@@ -11,6 +11,7 @@ import torch
 from pysmpc.ops.arithmetic import add, mul, number, square, sub, with_unit
 from pysmpc.ops.core import (
     aten,
+    axis,
     dims,
     factor,
     finer,
@@ -120,8 +121,8 @@ def sum_dim(x: SecretTensor, dim: Any = None, keepdim: bool = False, *, dtype: A
 
 def _count(shape: Sequence[int], dim: Any) -> int:
     n = 1
-    for axis in dims(dim, len(shape)):
-        n *= shape[axis]
+    for each in dims(dim, len(shape)):
+        n *= shape[each]
     return n
 
 
@@ -167,7 +168,8 @@ def cumsum(x: SecretTensor, dim: int, *, dtype: torch.dtype | None = None) -> Se
     x = with_unit(x, wanted)
     share = x.window()
     words = share.window(share.body.words)
-    out = words.cumsum(dim % max(x.dim(), 1) + 1) if x.dim() else words
+    along = axis(dim, x.dim())
+    out = words.cumsum(along + 1) if x.dim() else words
     return like(x, Share.of(out.contiguous().reshape(out.shape[0], x.numel()), x.shape, share.scale))
 
 
