@@ -10,9 +10,12 @@ from pysmpc.errors import EncodingError
 ENCODINGS = [{}, {"precision_fractional": 3}, {"frac_bits": 24}]
 
 
-@pytest.fixture(params=["probabilistic", "nearest"])
+SETTINGS = [{}, {"rounding": "nearest"}, {"integrity": "mac"}, {"protocol": "fss"}, {"protocol": "snn"}]
+
+
+@pytest.fixture(params=SETTINGS, ids=str)
 def parties(request):
-    return sy.virtual("alice", "bob", rounding=request.param)
+    return sy.virtual("alice", "bob", **request.param)
 
 
 def close(found, right, relative, absolute=0.0):
