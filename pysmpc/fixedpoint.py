@@ -80,7 +80,10 @@ def check_layout(values: torch.Tensor) -> None:
         what, way = "quantized", "use its values, x.dequantize()"
     else:
         sparse = "sparse, " if "sparse" in str(values.layout) else ""
-        what, way = f"{sparse}{values.layout}", "make it dense first, x.to_dense(); which elements are stored would be public"
+        what, way = (
+            f"{sparse}{values.layout}",
+            "make it dense first, x.to_dense(); which elements are stored would be public",
+        )
     raise EncodingError(f"this tensor ({what}) cannot be encoded: {way}")
 
 

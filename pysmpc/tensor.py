@@ -341,8 +341,8 @@ class SecretTensor(torch.Tensor):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise RevealError(
-            "a secret cannot be pickled: its shares belong to different parties; keep a model with sy.save, or decrypt the "
-            "value first"
+            "a secret cannot be pickled: its shares belong to different parties; keep a model with sy.save, or decrypt "
+            "the value first"
         )
 
     def __copy__(self) -> SecretTensor:

@@ -107,7 +107,9 @@ class VirtualWorker:
         return self  # another handle on the same worker
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise PartyError(f"worker {self.id} cannot be pickled: it is part of this process; make it anew where it is needed")
+        raise PartyError(
+            f"worker {self.id} cannot be pickled: it is part of this process; make it anew where it is needed"
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, VirtualWorker) and other.id == self.id

@@ -317,7 +317,7 @@ def _by_scale(held: int, factor: Fraction) -> tuple[int, int] | None:
 
 
 def _shrinking(held: int, unit: Precision, factor: Fraction) -> tuple[int, int] | None:
-    """(divisor, scale after): a factor so tiny that no scale takes it up, as a truncation to the finest that there is."""
+    """(divisor, scale after) of a factor so tiny that no scale takes it up: a truncation to the finest there is."""
     scale = unit.scale << LIMIT.bit_length() - 4 - unit.scale.bit_length()
     while round(held / (abs(factor) * scale)) < 1 << SIGNIFICANT:
         scale //= 2

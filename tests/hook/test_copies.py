@@ -118,7 +118,12 @@ def test_what_another_process_would_be_given_is_refused(parties):
 
 @pytest.mark.parametrize(
     "window",
-    [lambda v: v[:8].view(2, 4), lambda v: v[2:].view(2, 4), lambda v: v[:8].view(4, 2).t(), lambda v: v[1:2].expand(2, 4)],
+    [
+        lambda v: v[:8].view(2, 4),
+        lambda v: v[2:].view(2, 4),
+        lambda v: v[:8].view(4, 2).t(),
+        lambda v: v[1:2].expand(2, 4),
+    ],
     ids=["from the start", "from within", "turned", "expanded"],
 )
 def test_data_takes_a_window(parties, window):

@@ -122,7 +122,14 @@ def test_arrays_of_something_else(parties, values):
 
 @pytest.mark.parametrize(
     "values",
-    [real(3), real(2, 3).T, np.array([1, 2, 3]), np.array([True, False]), np.array([1, 2], dtype=object), real(4)[::-2]],
+    [
+        real(3),
+        real(2, 3).T,
+        np.array([1, 2, 3]),
+        np.array([True, False]),
+        np.array([1, 2], dtype=object),
+        real(4)[::-2],
+    ],
     ids=str,
 )
 def test_columns_are_encrypted(parties, values):
