@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import torch
 
+from pysmpc.modes import undisturbed
 from pysmpc.runtime.dealer import SeedDealer
 from pysmpc.runtime.session import Session
 from pysmpc.runtime.stats import Stats
@@ -221,6 +222,7 @@ class Recording:
     written: which of its arguments it changes in place; such a step is refused.
     """
 
+    @undisturbed
     def __init__(
         self,
         session: Session,
@@ -266,6 +268,7 @@ class Recording:
         found = self._tape.refused or self.seen.refused or ("a state changes its scale or size" if changed else None)
         self.refused = self.refused or found
 
+    @undisturbed
     def end(self, result: SecretTensor) -> None:
         """All of the step has run, and this came of it."""
         self._result = _Result(result)
@@ -274,12 +277,14 @@ class Recording:
         for state in self.states:
             state.ended(made)
 
+    @undisturbed
     def first(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
         """What came of the recording itself, given to its arguments; the result.  Once, after `recorded`."""
         self._result.came(self._result.source)
         self._give(arguments, lambda stream: stream)
         return self._finish()
 
+    @undisturbed
     def pack(self) -> None:
         """Use memory anew within the step, and none that others refer to.  Once, after `first`."""
         moved = [pair for mine in self.inputs for pair in mine.leave()]
@@ -294,6 +299,7 @@ class Recording:
                 return False
         return all(not cell.pending and cell._body is body for cell, body in self._others)
 
+    @undisturbed
     def again(
         self, arguments: Sequence[SecretTensor], told: Callable[[SecretTensor], None] | None = None
     ) -> SecretTensor:
@@ -316,6 +322,7 @@ class Recording:
             state.take(self._turn)
         self._tape.run(first, given, turned=bool(self._turn))
 
+    @undisturbed
     def confirms(self, other: Recording) -> bool:
         """Whether a repetition with what another, as it was written, ran on would have sent, and come to, the same.
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from pysmpc.errors import CheckpointError, PartyError, SessionMismatchError
 from pysmpc.fixedpoint import Precision
+from pysmpc.modes import undisturbed
 from pysmpc.runtime import checkpoint
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Share
@@ -27,6 +28,7 @@ OFFERED = 4  # checkpoints of each party that are considered
 DTYPES = {str(d): d for d in (torch.float32, torch.float64, torch.int64, torch.bool)}
 
 
+@undisturbed
 def save(model: nn.Module, optimizer: torch.optim.Optimizer | None, folder: str | Path, **public: Any) -> None:
     """Write a model's and an optimizer's secrets, each holder's shares to a folder of its own.
 
@@ -83,6 +85,7 @@ def save(model: nn.Module, optimizer: torch.optim.Optimizer | None, folder: str 
         checkpoint.keep_only(place, name)
 
 
+@undisturbed
 def load(model: nn.Module, optimizer: torch.optim.Optimizer | None, folder: str | Path) -> dict[str, Any]:
     """Give a model and an optimizer the state that `save` wrote; returns what was kept as `public`.
 

@@ -15,8 +15,9 @@ it simply runs as it is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+import copy
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ import torch
 from pysmpc.repeats import Recording, kind
 from pysmpc.runtime import ledger
 from pysmpc.runtime.session import Session
+from pysmpc.surroundings import snapshot
 from pysmpc.tensor import WATCHERS, Cell, SecretTensor, flush, lock_of
 
 WARM = 2  # calls before a step is recorded: optimizers make their state in the first
@@ -38,10 +40,11 @@ class TrainStep:
     Rounds and bytes are those of the same lines in a loop; the time is less, by the Python
     that they take.  `repeats` tells whether the last call was a repetition, `reason` why not.
 
-    What Python decides must stay as it was when the step was recorded.  Settings of the optimizer,
-    numbers among the attributes of modules, and numbers that `loss` refers to by name are
-    compared at each call; where a step depends on anything else, such as a number in a list or
-    in an object of your own, make a new TrainStep when that changes.
+    What Python decides must stay as it was when the step was recorded.  The attributes, buffers and
+    hooks of modules, the settings, state and hooks of the optimizer, and what `loss` refers to are
+    compared at each call, also within lists and objects of your own (`pysmpc.surroundings`), and a step
+    that has changed is recorded anew.  Where a step depends on anything else, such as a file or the
+    time, do not use TrainStep.
     """
 
     def __init__(
@@ -55,6 +58,12 @@ class TrainStep:
         self._settings: Any = None
         self._never: str | None = None
         self._checked: set[Any] = set()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TrainStep:
+        """A step of a copy of the model, with a copy of the optimizer over it; it records anew."""
+        out = memo[id(self)] = object.__new__(type(self))
+        out.__init__(*(copy.deepcopy(x, memo) for x in (self.model, self.optimizer, self.loss)))  # type: ignore[misc]
+        return out
 
     def __call__(self, x: Any, y: Any) -> torch.Tensor:
         """Zero the gradients, go forward, backward, and update."""
@@ -128,9 +137,7 @@ class TrainStep:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def _now(self) -> Any:
-        groups = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
-        cells = [(id(p), id(getattr(p, "cell", None)), p.requires_grad) for p in self._parameters()]
-        return groups, cells, [_numbers(vars(module)) for module in self.model.modules()], _numbers_of(self.loss)
+        return snapshot(self._parameters(), self.model, self.optimizer, self.loss)
 
     # --- recording, checking ---
 
@@ -188,22 +195,3 @@ def _unfit(session: Session) -> str | None:
     if getattr(channel, "observer", None) is not None or getattr(dealer, "observer", None) is not None:
         return "somebody observes the messages"
     return None
-
-
-_NUMBERS = (int, float, str, type(None))
-
-
-def _numbers(names: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in names.items() if isinstance(value, _NUMBERS)}
-
-
-def _numbers_of(function: Any) -> list[Any]:
-    """Public numbers that a function refers to by name, or a module has among its attributes."""
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return [_numbers(vars(each)) for each in getattr(function, "modules", lambda: [])()]
-    found = {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        with suppress(ValueError):  # not bound yet
-            found[name] = cell.cell_contents
-    return [_numbers(found), function.__defaults__]

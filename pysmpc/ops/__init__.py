@@ -5,6 +5,7 @@ Importing this package fills the table that `SecretTensor` dispatches through.
 
 from pysmpc.ops import (
     arithmetic,
+    arrays,
     comparison,
     convolution,
     extrema,
@@ -19,6 +20,7 @@ from pysmpc.ops import (
 
 __all__ = [
     "arithmetic",
+    "arrays",
     "comparison",
     "convolution",
     "extrema",

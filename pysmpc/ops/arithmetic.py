@@ -17,12 +17,14 @@ from pysmpc.ops.core import (
     aligned_public,
     aten,
     deferred,
+    factor,
     finer,
     float_unit,
     implements,
     in_place,
     is_number,
     like,
+    plain_target,
     promoted,
     public,
     rescale,
@@ -179,11 +181,12 @@ def mul(x: Any, y: Any) -> SecretTensor:
     dtype = promoted(x, y)
     if not isinstance(x, SecretTensor) or x.session is not session:
         x, y = y, x
-    operand = _public_or_number(y, session, x.unit)
-    if isinstance(operand, Fraction):
-        return times(with_unit(x, dtype), operand)
+    if is_number(y):
+        return times(with_unit(x, dtype), number(y))
+    operand, power = factor(y, session, x.unit)
     if operand is not None:
-        return _with_public(x, operand, dtype)
+        out = _with_public(x, operand, dtype)
+        return out if power == 1 else times(out, power)
     unit = finer(x.unit, y.unit)
     for bits, other in ((x, y), (y, x)):
         bit = _bit(bits)
@@ -307,7 +310,7 @@ def lerp(x: Any, end: Any, weight: Any) -> SecretTensor:
 def _added_in_place(sign: int) -> Any:
     def handler(x: Any, y: Any, *, alpha: Any = 1) -> Any:
         if not isinstance(x, SecretTensor):
-            raise TypeError("a secret cannot be added to a plain tensor in place; use the out-of-place form")
+            raise plain_target("adding in place")
         if not isinstance(y, SecretTensor) or not deferred(x, y, number(sign * alpha)):
             write(x, add(x, y, alpha=sign * alpha))
         return x

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from pysmpc.errors import EncodingError
-from pysmpc.fixedpoint import INTEGER, fraction_in_steps, number_in_steps, tensor_in_steps
+from pysmpc.fixedpoint import INTEGER, check_memory, fraction_in_steps, number_in_steps, tensor_in_steps
 from pysmpc.ops.arithmetic import add, choose, mul, neg, number, sub, with_unit
 from pysmpc.ops.core import (
     aten,
@@ -79,6 +79,7 @@ def _in_steps(y: Any, scale: int) -> _Limits:
     if isinstance(y, SecretTensor):  # fixed point that was not shared
         share = y.window()
         return *fraction_in_steps(share.window(share.body.words)[0], Fraction(scale, share.scale), scale), None
+    check_memory(y)
     if y.is_floating_point() and not bool((finite := y.isfinite()).all()):
         return *tensor_in_steps(torch.where(finite, y, 0), scale), torch.where(finite, 0, y.double())
     return *tensor_in_steps(y, scale), None

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import torch
 
 from pysmpc import ring
 from pysmpc.ops.arithmetic import add, with_unit
-from pysmpc.ops.core import Public, aten, finer, implements, promoted, public, result, session_of, window
+from pysmpc.ops.core import (
+    Public,
+    aten,
+    finer,
+    implements,
+    magnified,
+    promoted,
+    public,
+    result,
+    session_of,
+    times,
+    window,
+)
 from pysmpc.ops.linear import sum_dim
 from pysmpc.protocols import convolution as geometry
 from pysmpc.protocols.convolution import Geometry
@@ -32,22 +45,24 @@ def _geometry(
     )  # fmt: skip
 
 
-def _contract(x: Any, left: Any, y: Any, right: Any, g: Geometry) -> tuple[torch.Tensor, int, Any]:
-    """(words [rows, size], scale, unit) of the product of two layouts, one operand maybe public."""
+def _contract(x: Any, left: Any, y: Any, right: Any, g: Geometry) -> tuple[torch.Tensor, int, Any, Fraction]:
+    """(words [rows, size], scale, unit, factor that is still due) of the product of two layouts, one maybe public."""
     session = session_of(x, y)
     hidden = x if isinstance(x, SecretTensor) and x.session is session else y
+    (x, first_power), (y, second_power) = (magnified(t, hidden.unit) for t in (x, y))
+    power = first_power * second_power
     a, b = (_operand(t, session, hidden.unit) for t in (x, y))
     unit = finer(*(t.unit if isinstance(t, SecretTensor | Public) else hidden.unit for t in (x, y)))
     scale = a.scale * b.scale
     if isinstance(a, Share) and isinstance(b, Share):
         words = session.suite.contract(session.party, a, left(g, *geometry.of(a)), b, right(g, *geometry.of(b)))
-        return words, scale, unit
+        return words, scale, unit, power
     first, second = left(g, *_place(a)), right(g, *_place(b))
     rows = hidden.cell.body.rows
     out = ring.empty(rows, first.batch, first.height, second.width)
     for row in range(rows):
         ring.matmul(first.take(_words(a, row)), second.take(_words(b, row)), out[row])
-    return out.reshape(rows, first.batch * first.height * second.width), scale, unit
+    return out.reshape(rows, first.batch * first.height * second.width), scale, unit, power
 
 
 def _operand(x: Any, session: Any, unit: Any) -> Share | Public:
@@ -59,6 +74,10 @@ def _operand(x: Any, session: Any, unit: Any) -> Share | Public:
         shared: Share = session.suite.public(session.party, values, plain.scale)
         return shared
     return Public(values, plain.scale, plain.unit)
+
+
+def _due(x: SecretTensor, power: Fraction) -> SecretTensor:
+    return x if power == 1 else times(x, power)
 
 
 def _place(x: Share | Public) -> tuple[tuple[int, ...], tuple[int, ...], int]:
@@ -101,9 +120,9 @@ def convolution(
         raise RuntimeError(f"a kernel of {g.kernel} does not fit an image of {g.image}")
     dtype = promoted(x, weight)
     x, weight = (with_unit(t, dtype) if isinstance(t, SecretTensor) else t for t in (x, weight))
-    words, scale, unit = _contract(weight, geometry.filters, x, geometry.windows, g)
+    words, scale, unit, power = _contract(weight, geometry.filters, x, geometry.windows, g)
     share = _batch_last(words, x.shape[0], weight.shape[0], g.out, scale)
-    out = result(share, session_of(x, weight), unit, dtype)
+    out = _due(result(share, session_of(x, weight), unit, dtype), power)
     return out if bias is None else add(out, bias.view(-1, *[1] * len(g.image)))
 
 
@@ -126,12 +145,12 @@ def convolution_backward(
     dtype = promoted(grad, x, weight)
     for_x = for_weight = for_bias = None
     if output_mask[0]:
-        words, scale, unit = _contract(weight, geometry.channels, grad, geometry.reversed_windows, g)
+        words, scale, unit, power = _contract(weight, geometry.channels, grad, geometry.reversed_windows, g)
         share = _batch_last(words, x.shape[0], x.shape[1], g.image, scale)
-        for_x = result(share, session_of(grad, weight), unit, dtype)
+        for_x = _due(result(share, session_of(grad, weight), unit, dtype), power)
     if output_mask[1]:
-        words, scale, unit = _contract(grad, geometry.outputs, x, geometry.windows_turned, g)
-        for_weight = result(Share.of(words, weight.shape, scale), session_of(grad, x), unit, dtype)
+        words, scale, unit, power = _contract(grad, geometry.outputs, x, geometry.windows_turned, g)
+        for_weight = _due(result(Share.of(words, weight.shape, scale), session_of(grad, x), unit, dtype), power)
     if output_mask[2]:
         axes = [0, *range(2, grad.dim())]
         for_bias = sum_dim(grad, axes) if isinstance(grad, SecretTensor) else grad.sum(axes)

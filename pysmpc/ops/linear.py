@@ -11,13 +11,14 @@ import torch
 from pysmpc.ops.arithmetic import add, mul, number, square, sub, with_unit
 from pysmpc.ops.core import (
     aten,
+    axis,
     dims,
+    factor,
     finer,
     implements,
     in_place,
     like,
     promoted,
-    public,
     result,
     session_of,
     times,
@@ -37,10 +38,11 @@ def _product(x: Any, y: Any) -> SecretTensor:
     left = isinstance(x, SecretTensor) and x.session is session
     secret, other = (x, y) if left else (y, x)
     secret = with_unit(secret, dtype)
-    plain = public(other, session, secret.unit)
+    plain, power = factor(other, session, secret.unit)
     if plain is not None:
-        out = suite.matmul_public(party, window(secret), plain.values, plain.scale, left)
-        return result(out, session, finer(secret.unit, plain.unit), dtype)
+        share = suite.matmul_public(party, window(secret), plain.values, plain.scale, left)
+        product = result(share, session, finer(secret.unit, plain.unit), dtype)
+        return product if power == 1 else times(product, power)
     out = suite.matmul(party, window(x), window(y))
     return result(out, session, finer(x.unit, y.unit), dtype)
 
@@ -119,8 +121,8 @@ def sum_dim(x: SecretTensor, dim: Any = None, keepdim: bool = False, *, dtype: A
 
 def _count(shape: Sequence[int], dim: Any) -> int:
     n = 1
-    for axis in dims(dim, len(shape)):
-        n *= shape[axis]
+    for each in dims(dim, len(shape)):
+        n *= shape[each]
     return n
 
 
@@ -166,7 +168,8 @@ def cumsum(x: SecretTensor, dim: int, *, dtype: torch.dtype | None = None) -> Se
     x = with_unit(x, wanted)
     share = x.window()
     words = share.window(share.body.words)
-    out = words.cumsum(dim % max(x.dim(), 1) + 1) if x.dim() else words
+    along = axis(dim, x.dim())
+    out = words.cumsum(along + 1) if x.dim() else words
     return like(x, Share.of(out.contiguous().reshape(out.shape[0], x.numel()), x.shape, share.scale))
 
 

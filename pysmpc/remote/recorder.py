@@ -21,6 +21,7 @@ import torch
 
 from pysmpc.errors import PartyError, PysmpcError
 from pysmpc.fixedpoint import Precision
+from pysmpc.modes import without_modes
 from pysmpc.ops import views
 from pysmpc.ops.comparison import in_backward
 from pysmpc.prg import KeySet
@@ -66,6 +67,11 @@ class RecordedTensor(SecretTensor):
         recorder = None if func in _SILENT else _recorder_of(args)
         if recorder is None or recorder.busy or func not in HANDLERS:
             return super().__torch_dispatch__(func, types, args, kwargs)
+        with without_modes():
+            return cls._recorded(recorder, func, args, kwargs)
+
+    @staticmethod
+    def _recorded(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
         if WATCHERS:
             return run_watched(func, lambda *args, **kwargs: recorder.call(func, args, kwargs), args, kwargs or {})
         return recorder.call(func, args, kwargs or {})

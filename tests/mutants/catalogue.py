@@ -16,6 +16,7 @@ DIVISION = f"{PROTOCOLS}/test_division.py"
 MASKING = f"{PROTOCOLS}/test_masking.py"
 EXACT = f"{PROTOCOLS}/test_exact.py"
 THRESHOLDS = "tests/ops/test_thresholds.py"
+FACTORS = "tests/ops/test_factors.py"
 STORE = f"{RUNTIME}/test_store.py"
 THREADS = f"{RUNTIME}/test_threads.py"
 SESSION = f"{RUNTIME}/test_session.py"
@@ -578,6 +579,7 @@ MUTANTS = [
         ("what is kept changes later", "repeats", "        self._keep(1 - turn)\n", ""),
         ("every run reads the same memory", "repeats", "turned=bool(self._turn)", "turned=False"),
         ("parameters written in between are not seen", "repeats", "if body is not self._lent_of(turn):", "if self._lent_of(turn) is None:"),
+        ("state of the optimizer is not compared", "surroundings", "    if isinstance(value, dict | Mapping):\n", "    if isinstance(value, dict | Mapping) and not isinstance(next(iter(value), None), torch.Tensor):\n"),
         ("settings are not compared", "steps", "if settings != self._settings:", "if self._settings is None:"),
         ("a result is read before it is there", "tape", "place = refer[-1] + 1 if refer else 0", "place = refer[-1] if refer else 0"),
         ("a recording that was not checked", "steps", "or before.confirms(new)", "or True"),
@@ -611,6 +613,17 @@ MUTANTS = [
         ("what does not fit waits for the next beat", "            if done and not self._outbox:\n", "            if done or True:\n", f"{RUNTIME}/test_control.py"),
         ("a connection is used by two threads", "        if self._turn.acquire(blocking=False):\n            try:\n", "        if True:\n            try:\n                self._turn.acquire(blocking=False)\n", f"{RUNTIME}/test_control.py"),
     ),
+    *[
+        Mutant(what, f"pysmpc/{name}.py", old, new, tests)
+        for what, name, old, new, tests in (
+            ("shares are made on the caller's device", "modes", "return torch._C.DisableTorchFunction() if torch._C._len_torch_function_stack() else _NONE", "return _NONE", "tests/ops/test_modes.py"),
+            ("a tiny factor is rounded at the nominal scale", "ops/core", "        if (short := _by_scale(held, factor)) is not None:\n", "        if (short := None) is not None:\n", FACTORS),
+            ("small public factors keep few digits", "ops/core", "    if not 0 < largest * scale < COARSE:\n", "    if True:\n", FACTORS),
+            ("a dimension is taken for another one", "ops/core", "    if not -span <= dim < span:\n", "    if False:\n", "tests/ops/test_movement.py"),
+            ("a truth value is the number", "ops/movement", "    if wanted == torch.bool != x.dtype:\n", "    if wanted == torch.bool and x.dtype.is_floating_point:\n", "tests/ops/test_movement.py"),
+            ("a deep copy has no gradient", "tensor", "        if self.grad is not None:\n", "        if False:\n", "tests/hook/test_copies.py"),
+        )
+    ],
     *remote(
         "recorder",
         ("recordings are never forgotten", "                weakref.finalize(new, self._over.append, number)\n", "                pass\n", REPEATED),

@@ -603,3 +603,69 @@ def test_arguments_of_other_parties():
     others = sy.virtual("alice", "bob")
     with pytest.raises((ValueError, RuntimeError, sy.errors.PysmpcError)):
         step(*(sy.encrypt(torch.ones(shape), others) for shape in ((4, 6), (4, 3))))
+
+
+class Settings:
+    """What a user keeps beside a model, where a step looks at it."""
+
+    def __init__(self):
+        self.weight = 1.0
+
+    def loss(self, out, target):
+        return squares(out, target) * self.weight
+
+
+class Surrounded(nn.Module):
+    """A layer beside a public tensor, an integer buffer, a list and an object."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.public, self.on, self.settings = mlp(), torch.ones(6), [True], Settings()
+        self.register_buffer("times", torch.tensor(1))
+
+    def forward(self, x):
+        out = self.inner(x * self.public.repeat(x.shape[1] // 6 + 1)[: x.shape[1]]) * self.times
+        return out * (1.0 if self.on[0] else 0.5) * self.settings.weight
+
+
+def _halve(optimizer, *_):
+    with torch.no_grad():
+        for p in optimizer.param_groups[0]["params"]:
+            p.mul_(0.5)
+
+
+def _first(model):
+    return next(model.parameters())
+
+
+CHANGES = {
+    "state of the optimizer": lambda each: each.optimizer.state.clear(),
+    "a hook of the optimizer": lambda each: each.optimizer.register_step_post_hook(_halve),
+    "a hook of a gradient": lambda each: _first(each.model).register_hook(lambda grad: grad * 2),
+    "a hook after a gradient": lambda each: _first(each.model).register_post_accumulate_grad_hook(lambda p: None),
+    "a hook of a module": lambda each: each.model.register_forward_hook(lambda module, args, out: out * 2),
+    "a public tensor": lambda each: setattr(each.model, "public", torch.full((6,), 2.0)),
+    "a public tensor in place": lambda each: each.model.public.data.fill_(2.0),
+    "a buffer": lambda each: each.model.times.fill_(2),
+    "a list": lambda each: each.model.on.__setitem__(0, False),
+    "an object": lambda each: setattr(each.model.settings, "weight", 0.5),
+    "the object of the loss": lambda each: setattr(each.settings, "weight", 0.5),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_of_what_is_around_a_step_is_followed(twins, name):
+    momentum = {"optimizer": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.5)}
+    ours, theirs = twins(Surrounded(), batches(2, 6), **momentum)
+    ours.settings, theirs.settings = Settings(), Settings()
+    step = sy.TrainStep(ours.model, ours.optimizer, ours.settings.loss)
+    for turn in range(16):
+        if turn == 8:
+            assert step.repeats
+            for each in (ours, theirs):
+                CHANGES[name](each)
+        step(*ours.batches[turn % 2])
+        loop(theirs.model, theirs.optimizer, theirs.settings.loss, *theirs.batches[turn % 2])
+        assert_equal(ours, theirs)
+        assert turn != 8 or not step.repeats
+    assert step.repeats, step.reason
