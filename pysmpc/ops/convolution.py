@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from pysmpc import ring
-from pysmpc.ops.arithmetic import add, with_unit
+from pysmpc.ops.arithmetic import add
 from pysmpc.ops.core import Public, aten, finer, implements, promoted, public, result, session_of, window
 from pysmpc.ops.linear import sum_dim
+from pysmpc.ops.operands import sides, with_unit
 from pysmpc.protocols import convolution as geometry
 from pysmpc.protocols.convolution import Geometry
 from pysmpc.shares import Body, Share, dense_strides
@@ -34,8 +35,7 @@ def _geometry(
 
 def _contract(x: Any, left: Any, y: Any, right: Any, g: Geometry) -> tuple[torch.Tensor, int, Any]:
     """(words [rows, size], scale, unit) of the product of two layouts, one operand maybe public."""
-    session = session_of(x, y)
-    hidden = x if isinstance(x, SecretTensor) and x.session is session else y
+    session, _, hidden, _, _ = sides(x, y)
     a, b = (_operand(t, session, hidden.unit) for t in (x, y))
     unit = finer(*(t.unit if isinstance(t, SecretTensor | Public) else hidden.unit for t in (x, y)))
     scale = a.scale * b.scale

@@ -8,21 +8,9 @@ from typing import Any
 
 import torch
 
-from pysmpc.ops.arithmetic import add, mul, number, square, sub, with_unit
-from pysmpc.ops.core import (
-    aten,
-    dims,
-    finer,
-    implements,
-    in_place,
-    like,
-    promoted,
-    public,
-    result,
-    session_of,
-    times,
-    window,
-)
+from pysmpc.ops.arithmetic import add, mul, square, sub
+from pysmpc.ops.core import Public, aten, dims, implements, like, result, times, window
+from pysmpc.ops.operands import number, pair, with_unit
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
 
@@ -31,18 +19,15 @@ def _product(x: Any, y: Any) -> SecretTensor:
     """x @ y of matrices or batches of them, at least one secret."""
     if x.shape[-1] != y.shape[-2]:
         raise RuntimeError(f"shapes {tuple(x.shape)} and {tuple(y.shape)} cannot be multiplied")
-    session = session_of(x, y)
+    operands = pair(x, y)
+    session, dtype, secret, other, left = operands
     suite, party = session.suite, session.party
-    dtype = promoted(x, y)
-    left = isinstance(x, SecretTensor) and x.session is session
-    secret, other = (x, y) if left else (y, x)
-    secret = with_unit(secret, dtype)
-    plain = public(other, session, secret.unit)
-    if plain is not None:
-        out = suite.matmul_public(party, window(secret), plain.values, plain.scale, left)
-        return result(out, session, finer(secret.unit, plain.unit), dtype)
-    out = suite.matmul(party, window(x), window(y))
-    return result(out, session, finer(x.unit, y.unit), dtype)
+    if isinstance(other, Public):
+        out = suite.matmul_public(party, window(secret), other.values, other.scale, left)
+    else:
+        assert isinstance(other, SecretTensor)
+        out = suite.matmul(party, window(secret), window(other))
+    return result(out, session, operands.unit, dtype)
 
 
 implements(aten.mm.default, aten.bmm.default)(_product)
@@ -80,9 +65,6 @@ def addmv(bias: Any, x: Any, y: Any, *, beta: Any = 1, alpha: Any = 1) -> Secret
         return add(bias * beta, torch.mv(x, y) * alpha)
     out = mv(x, y) * alpha
     return out if beta == 0 else add(out, bias * beta)
-
-
-in_place(aten.addmm_.default, addmm)
 
 
 def _summed(x: SecretTensor, dim: Any, keepdim: bool, dtype: torch.dtype) -> SecretTensor:
