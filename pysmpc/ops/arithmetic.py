@@ -36,9 +36,8 @@ from pysmpc.shares import Bit, Share, broadcast
 from pysmpc.tensor import SecretTensor
 
 
-def add_number(x: SecretTensor, value: Fraction, dtype: torch.dtype) -> SecretTensor:
+def add_number(x: SecretTensor, value: Fraction) -> SecretTensor:
     """x + value, the number rounded at the scale of x."""
-    x = with_unit(x, dtype)
     session = x.session
     scale = x.cell.scale
     share = x.window()
@@ -59,7 +58,7 @@ def _sum(x: Any, y: Any, sign: int) -> SecretTensor:
     if not first and sign < 0:
         secret, sign = neg(secret), 1
     if isinstance(other, Number):
-        return add_number(secret, sign * other, dtype)
+        return add_number(secret, other if sign > 0 else -other)
     if isinstance(other, Public):
         a, values = aligned_public(secret, other)
         b = suite.public(party, values.expand(broadcast(a.shape, values.shape)).contiguous(), a.scale)

@@ -90,11 +90,14 @@ def pair(x: Any, y: Any) -> Pair:
     Raises SessionMismatchError where they are held by different parties, and EncodingError
     for a public operand that the ring cannot hold.
     """
-    if isinstance(x, SecretTensor) and isinstance(y, SecretTensor):
-        session = x.cell.session
-        if y.cell.session is session:
-            kind = x.dtype
-            return Pair(session, kind if y.dtype is kind else promoted(x, y), x, y, True)
+    if isinstance(x, SecretTensor):  # the common cases, briefly
+        session, kind = x.cell.session, x.dtype
+        if isinstance(y, SecretTensor):
+            if y.cell.session is session:
+                return Pair(session, kind if y.dtype is kind else promoted(x, y), x, y, True)
+        elif not isinstance(y, torch.Tensor):
+            dtype = kind if kind.is_floating_point else promoted(x, y)
+            return Pair(session, dtype, with_unit(x, dtype), number(y), True)
     session = session_of(x, y)
     dtype = promoted(x, y)
     if isinstance(x, SecretTensor) and x.cell.session is session:
@@ -129,8 +132,9 @@ def _number(value: Any) -> Number:
 
 def with_unit(x: Secret, dtype: torch.dtype) -> Secret:
     """x as a tensor of dtype: an integer secret becomes fixed point where needed."""
-    unit = float_unit(x.unit, dtype)
-    if unit is x.unit and dtype == x.dtype:
+    cell = x.cell
+    unit = cell.unit
+    if dtype is x.dtype and (unit.scale != 1 or not dtype.is_floating_point):
         return x
-    cell = Cell(x.cell.body, x.cell.scale, unit, x.session)
+    cell = Cell(cell.body, cell.scale, float_unit(unit, dtype), cell.session)
     return SecretTensor(cell, x.size(), x.stride(), x.storage_offset(), dtype)

@@ -1,0 +1,42 @@
+"""Every line of the table of operations (tests/support/op_cases.py), in every way to run it."""
+
+import pytest
+from op_cases import CASES, COSTED
+from op_checks import RUNS, SUITES, THREE, check_run, operands, parties
+
+EVERYWHERE = [*RUNS, THREE, *SUITES]
+
+
+def values(case):
+    return {"low": case.low, "high": case.high, "values": case.values}
+
+
+@pytest.mark.parametrize("run", EVERYWHERE, ids=lambda run: run.name)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_value_and_gradient(case, run):
+    """Torch's, within the steps that the line allows; every shape where the suite is the default, the first elsewhere."""
+    if run.name in case.not_under:
+        pytest.skip(f"the table says that {case.name} is not for {run.name}")
+    checks = {name: getattr(case, name) for name in ("steps", "grad_steps", "rtol", "grad")}
+    for shape in case.shapes if run in RUNS else case.shapes[:1]:
+        check_run(case.fn, shape, run, **values(case), **checks)
+
+
+@pytest.mark.parametrize("run", [RUNS[0], THREE], ids=["two-holders", "three-holders"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_rounds_and_bytes(case, run):
+    """What the line declares, for each other holder."""
+    given = operands(case.counted, **values(case))
+    secrets, _ = run.operands(given)
+    stats = parties(run.holders).stats
+    before = stats.copy()
+    case.fn(*secrets)
+    spent = stats - before
+    sent = case.sent * given[0].numel() * (run.holders - 1)
+    assert (spent.rounds, spent.sent) == (case.rounds, sent), (
+        f"{case.name} took {spent.rounds} rounds and {spent.sent / given[0].numel() / (run.holders - 1)} bytes an element"
+    )
+
+
+def test_names_are_told_apart():
+    assert len({case.name for case in CASES}) == len(CASES)
