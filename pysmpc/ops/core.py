@@ -380,6 +380,12 @@ def write(target: SecretTensor, value: Any) -> None:
         raise NotImplementedError(
             f"a value of {value.dtype} cannot be written to a secret of {target.dtype}: rounding needs a protocol"
         )
+    if target.dtype == torch.bool and value.dtype != torch.bool:
+        if isinstance(value, SecretTensor):
+            raise NotImplementedError(
+                f"a value of {value.dtype} cannot be written to a secret of torch.bool; compare it with 0 first: x != 0"
+            )
+        value = value.to(torch.bool)
     if not isinstance(value, SecretTensor) or value.session is not session:
         encoded = public(value, session, cell.unit)
         assert encoded is not None

@@ -9,14 +9,16 @@ runs each line against torch in float64, values and gradients, as two holders do
 decimal encoding, on windows of larger tensors, and under every suite; and holds the rounds and bytes to the last byte.
 A new operation is a line of this table.  What a line may say, all of it optional but the name and the function:
 
-    shapes      of one operand, or lists of shapes for several; the first is run everywhere, the others by two holders
-    low, high   where the operands are, uniform                 values      a function of a shape that makes them instead
-    steps       error allowed, in steps of the encoding         rtol        and relative to the result
-    grad_steps  of gradients; as steps, where it is left out    grad        False: no gradients are checked
-    rounds      that the function takes on fresh secrets of two holders; 0, where it is left out: no message
+    shapes      of one operand, or lists of shapes for several; runs other than those by two holders take the first
+    low, high   bounds of the operands, which are uniform between them
+    values      a function that makes an operand of a shape, in place of these
+    steps       error allowed, in steps of the encoding; rtol: and relative to the result
+    grad_steps  error allowed of gradients; as steps, where it is left out
+    grad        False: gradients are not checked
+    rounds      that the function takes on fresh secrets of two holders; left out: none, no message
     sent        bytes that a holder sends another meanwhile, an element of the first operand
-    costed      the shapes for which rounds and bytes are counted: (64,) for each operand, where it is left out
-    not_under   names of the runs that are not for this function, with the reason beside the line
+    costed      the shapes for which rounds and bytes are counted; left out: (64,) for each operand
+    refused     names of the runs that must refuse the function (NotImplementedError)
 
 A function may return several results, each of which is compared.
 """
@@ -52,7 +54,7 @@ class Case:
     rounds: int = 0
     sent: float = 0.0
     costed: Any = None
-    not_under: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
     def __str__(self):
         return self.name.replace(" ", "_")
@@ -296,8 +298,8 @@ COMPARISON = [
          rounds=7, sent=36.25),
     Case("where of plain", lambda x: torch.where(x > 0, torch.tensor(1.0), torch.tensor(-1.0)) * x, [(3,)], steps=2,
          rounds=5, sent=28.25),
-    Case("where, outer", lambda x, y: torch.where(x[:, None] > y, x[:, None], y), [[(3,), (2,)]], steps=2, costed=[(8,), (8,)],
-         rounds=5, sent=162),
+    Case("where, outer", lambda x, y: torch.where(x[:, None] > y, x[:, None], y), [[(3,), (2,)]], steps=2,
+         costed=[(8,), (8,)], rounds=5, sent=162),
     Case("by a comparison", lambda x: x * (x > 0), [(9,), (2, 5)], steps=2, rounds=5, sent=20.25),
     Case("masked_fill", lambda x: x.masked_fill(x < 0, 0.5), [(9,), (2, 5)], steps=2, rounds=5, sent=20.25),
     Case("truths as numbers", lambda x: (x > 0).to(x.dtype) * 2 - 1 + x * 0, [(9,)], steps=2, rounds=4, sent=12.25),
@@ -323,9 +325,10 @@ LOGIC = [
     Case("not", each(operator.invert, torch.logical_not), SEVERAL, **TRUTHS),
     Case("logic of comparisons", lambda x: (x > 0) & (x < 1) | ~(x > -1) ^ (x == 0), [(9,)], **COARSE,
          rounds=19, sent=61.875),
-    *(Case(f"{fn.__name__} of integers", fn, [[(7, 9), (9,)], [(), ()]], **WHOLE, rounds=9, sent=232) for fn in BITWISE),
+    *(Case(f"{fn.__name__} of integers", fn, [[(7, 9), (9,)], [(), ()]], **WHOLE, rounds=9, sent=232, refused=("mac",))
+      for fn in BITWISE),
     *(Case(f"{fn.__name__} of integers, numbers", compared(fn, 0, 1, -1, 0xFF, -8), [(7,)], **WHOLE, rounds=17,
-           sent=184) for fn in BITWISE),
+           sent=184, refused=("mac",)) for fn in BITWISE),
     Case("bits of integers", operator.invert, [(7,)], **WHOLE),
     Case("logical_not of integers", torch.logical_not, [(7,)], **WHOLE, rounds=4, sent=24.5),
     Case("any", each(torch.any, lambda x: x.any(0), lambda x: x.any(-1, keepdim=True)), [(4, 3)], **TRUTHS,
@@ -348,6 +351,8 @@ EXTREMA = [
     Case("places of maxima", lambda x: (x.max(0).indices, x.max(0, keepdim=True).indices), LINES, **APART,
          rounds=58, sent=74.5),
     Case("places of minima", lambda x: (x.min(0).indices, x.min(0, keepdim=True).indices), LINES, **APART,
+         rounds=58, sent=74.5),
+    Case("places, no gradient", lambda x: (x.max(0).indices, x.min(-1).indices), LINES, **APART, grad=False,
          rounds=58, sent=74.5),
     Case("argmax", lambda x: (x.argmax(), x.argmax(-1), x.argmax(0, keepdim=True)), LINES, **APART, grad=False,
          rounds=87, sent=111.75),
