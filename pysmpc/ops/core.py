@@ -363,11 +363,16 @@ def _check_assignable(target: SecretTensor, value: Any) -> None:
 
 
 def _check_shape(target: SecretTensor, value: Any) -> None:
-    shape = tuple(target.shape)
-    if tuple(value.shape) != shape and broadcast(value.shape, shape) != shape:
-        raise RuntimeError(
-            f"output with shape {list(shape)} doesn't match the broadcast shape {list(broadcast(value.shape, shape))}"
-        )
+    """RuntimeError where a value does not fill a target of this shape."""
+    given, shape = tuple(value.shape), tuple(target.shape)
+    if given == shape:
+        return
+    try:
+        whole = broadcast(given, shape)
+    except ValueError:
+        whole = given
+    if whole != shape:
+        raise RuntimeError(f"output with shape {list(shape)} doesn't match the broadcast shape {list(whole)}")
 
 
 def write(target: SecretTensor, value: Any) -> None:

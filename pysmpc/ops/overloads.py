@@ -8,61 +8,79 @@ from what the functional form does (`pysmpc.ops.core.implements`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 
-_Arguments = list[tuple[str, str]]
+
+class _Form(NamedTuple):
+    """An overload: names and types of its arguments, and apart from those the names of tensors for its results."""
+
+    overload: Any
+    arguments: list[tuple[str, str]]
+    targets: list[str]
 
 
-def _arguments(overload: Any) -> _Arguments:
-    """Names and types, without the tensors that the caller gives for results."""
-    return [(arg.name, str(arg.type)) for arg in overload._schema.arguments if not arg.is_out]
+@cache
+def _forms(name: str) -> dict[str, _Form]:
+    """The overloads of an operation of aten, by their names."""
+    packet = getattr(torch.ops.aten, name, None)
+    found = {}
+    for each in () if packet is None else packet.overloads():
+        overload = getattr(packet, each)
+        arguments: list[tuple[str, str]] = []
+        targets: list[str] = []
+        for arg in overload._schema.arguments:
+            if arg.is_out:
+                targets.append(arg.name)
+            else:
+                arguments.append((arg.name, str(arg.type)))
+        found[each] = _Form(overload, arguments, targets)
+    return found
 
 
-def _overloads(packet: Any) -> Iterator[Any]:
-    for name in packet.overloads():
-        yield getattr(packet, name)
+def _siblings(overload: Any) -> tuple[_Form, Iterable[_Form]]:
+    """An overload of aten, and all that there are of its operation."""
+    found = _forms(overload.overloadpacket.__name__)
+    return found[overload._overloadname], found.values()
 
 
 def functional(overload: Any) -> bool:
-    """Whether an operation makes values of its own: it neither writes to an argument nor returns a view of one."""
+    """Whether an operation of aten makes values of its own: it writes to no argument and returns no view of one."""
     schema = overload._schema
-    return not schema.is_mutable and all(arg.alias_info is None for arg in schema.arguments)
+    if overload.namespace != "aten" or schema.is_mutable:
+        return False
+    return all(arg.alias_info is None for arg in schema.arguments)
 
 
 def with_numbers(overload: Any) -> Iterator[Any]:
     """Forms that take a number where this one takes a tensor."""
-    mine = _arguments(overload)
-    for found in _overloads(overload.overloadpacket):
-        theirs = _arguments(found)
-        same = len(theirs) == len(mine) and all(
-            b in (a, (a[0], a[1].replace("Tensor", "number"))) for a, b in zip(mine, theirs, strict=True)
-        )
-        if same and theirs != mine and functional(found):
-            yield found
+    mine, others = _siblings(overload)
+    wanted = [((name, kind), (name, kind.replace("Tensor", "number"))) for name, kind in mine.arguments]
+    for each in others:
+        theirs = each.arguments
+        same = len(theirs) == len(wanted) and all(given in both for given, both in zip(theirs, wanted, strict=True))
+        if same and theirs != mine.arguments and not each.targets and functional(each.overload):
+            yield each.overload
 
 
 def with_targets(overload: Any) -> Iterator[tuple[Any, list[str]]]:
     """Forms that write to tensors of the caller's, with the names of those."""
-    mine = _arguments(overload)
-    for found in _overloads(overload.overloadpacket):
-        targets = [arg.name for arg in found._schema.arguments if arg.is_out]
-        if targets and _arguments(found) == mine:
-            yield found, targets
+    mine, others = _siblings(overload)
+    for each in others:
+        if each.targets and each.arguments == mine.arguments:
+            yield each.overload, each.targets
 
 
 def in_place(overload: Any) -> Iterator[Any]:
     """Forms that write to their first argument."""
+    mine, _ = _siblings(overload)
     name = overload.overloadpacket.__name__
-    packet = getattr(torch.ops.aten, f"__i{name[2:]}" if name.startswith("__") else f"{name}_", None)
-    if packet is None or overload.namespace != "aten":
-        return
-    mine = _arguments(overload)
-    for found in _overloads(packet):
-        if found._schema.is_mutable and _arguments(found) == mine:
-            yield found
+    for each in _forms(f"__i{name[2:]}" if name.startswith("__") else f"{name}_").values():
+        if each.arguments == mine.arguments and each.overload._schema.is_mutable:
+            yield each.overload
 
 
 def surplus(form: Any, overload: Any) -> tuple[int, list[str]]:

@@ -34,8 +34,11 @@ def test_rounds_and_bytes(case, run):
     before = stats.copy()
     case.fn(*secrets)
     spent = stats - before
+    dealt = spent.dealt / given[0].numel()
     sent = spent.sent / given[0].numel() / (run.holders - 1)
-    assert (spent.rounds, sent) == (case.rounds, case.sent), f"{case.name} took rounds={spent.rounds}, sent={sent}"
+    took = f"{case.name} took rounds={spent.rounds}, sent={sent}, dealt={dealt}"
+    assert (spent.rounds, sent) == (case.rounds, case.sent), took
+    assert case.dealt in (None, dealt), took
 
 
 def test_names_are_told_apart():

@@ -17,6 +17,7 @@ A new operation is a line of this table.  What a line may say, all of it optiona
     grad        False: gradients are not checked
     rounds      that the function takes on fresh secrets of two holders; left out: none, no message
     sent        bytes that a holder sends another meanwhile, an element of the first operand
+    dealt       bytes that the provider deals, an element of the first operand; left out: anything
     costed      the shapes for which rounds and bytes are counted; left out: (64,) for each operand
     refused     names of the runs that must refuse the function (NotImplementedError)
 
@@ -53,6 +54,7 @@ class Case:
     grad: bool = True
     rounds: int = 0
     sent: float = 0.0
+    dealt: float | None = None
     costed: Any = None
     refused: tuple[str, ...] = ()
 
@@ -175,7 +177,7 @@ POWER = {"low": -1.5, "high": 1.5, "steps": 12, "grad_steps": 40}
 ARITHMETIC = [
     Case("add", torch.add, PAIRS),
     Case("sub", torch.sub, PAIRS),
-    Case("mul", torch.mul, PAIRS, rounds=1, sent=16),
+    Case("mul", torch.mul, PAIRS, rounds=1, sent=16, dealt=8),
     Case("add alpha", lambda x, y: torch.add(x, y, alpha=3), PAIRS),
     Case("sub alpha", lambda x, y: torch.sub(x, y, alpha=0.5), PAIRS),
     Case("rsub alpha", lambda x: torch.rsub(x, 1.5, alpha=2)),
@@ -201,7 +203,7 @@ ARITHMETIC = [
     Case("pow -1", powers(-1), low=1, high=4, steps=4, grad_steps=16, rounds=39, sent=1040),
     Case("pow -2", powers(-2), low=1, high=4, steps=16, grad_steps=64, rounds=40, sent=1048),
     Case("neg", each(torch.neg, operator.neg, operator.pos)),
-    Case("square", torch.square, rounds=1, sent=8),
+    Case("square", torch.square, rounds=1, sent=8, dealt=8),
     Case("addcmul", lambda x, y, z: torch.addcmul(x, y, z, value=0.5), [[(3,)] * 3, [(2, 3), (3,), (2, 1)]], steps=2,
          rounds=1, sent=16),
     Case("lerp", lambda x, y: torch.lerp(x, y, 0.25), [[(3,), (3,)], [(2, 3), (2, 3)]], steps=2),
@@ -264,7 +266,7 @@ COMPARISON = [
       for fn in ORDER),
     *(Case(f"{fn.__name__} plain", compared(fn, GRID), [(3,), (4, 3)], **COARSE, costed=COLUMNS, rounds=8, sent=49)
       for fn in SAME),
-    Case("relu", F.relu, [(9,), (2, 5), (0,), (), (65,)], rounds=4, sent=12.25),
+    Case("relu", F.relu, [(9,), (2, 5), (0,), (), (65,)], rounds=4, sent=12.25, dealt=57.125),
     Case("relu of zeros", torch.relu, [(9,)], values=coarse, rounds=4, sent=12.25),  # the slope there is 0
     Case("relu of a product", lambda x: F.relu(x * x - 1), [(9,), (2, 5)], steps=2, grad_steps=4, rounds=5, sent=20.25),
     Case("relu transposed", lambda x: (F.relu(x).t(), F.relu(x.t()) * 2), [(3, 4)], steps=2, costed=(8, 8),
