@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from pysmpc import ring
-from pysmpc.ops.arithmetic import add, with_unit
+from pysmpc.ops.arithmetic import add
 from pysmpc.ops.core import (
     Public,
     aten,
@@ -24,6 +24,7 @@ from pysmpc.ops.core import (
     window,
 )
 from pysmpc.ops.linear import sum_dim
+from pysmpc.ops.operands import sides, with_unit
 from pysmpc.protocols import convolution as geometry
 from pysmpc.protocols.convolution import Geometry
 from pysmpc.shares import Body, Share, dense_strides
@@ -47,8 +48,7 @@ def _geometry(
 
 def _contract(x: Any, left: Any, y: Any, right: Any, g: Geometry) -> tuple[torch.Tensor, int, Any, Fraction]:
     """(words [rows, size], scale, unit, factor that is still due) of the product of two layouts, one maybe public."""
-    session = session_of(x, y)
-    hidden = x if isinstance(x, SecretTensor) and x.session is session else y
+    session, _, hidden, _, _ = sides(x, y)
     (x, first_power), (y, second_power) = (magnified(t, hidden.unit) for t in (x, y))
     power = first_power * second_power
     a, b = (_operand(t, session, hidden.unit) for t in (x, y))

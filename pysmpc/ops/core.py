@@ -20,11 +20,13 @@ from numbers import Number
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from pysmpc.errors import EncodingError, SessionMismatchError
 from pysmpc.fixedpoint import BINARY16, INTEGER, LIMIT, Precision, check_memory, encode, rational
+from pysmpc.ops import overloads as forms
 from pysmpc.runtime.session import Session
-from pysmpc.shares import Body, Share
+from pysmpc.shares import Body, Share, broadcast
 from pysmpc.tensor import HANDLERS, Cell, Handler, SecretTensor
 
 aten = torch.ops.aten
@@ -36,12 +38,21 @@ SIGNIFICANT = 24  # bits of a public factor
 COARSE = 1 << 8  # steps, of a public factor below which its encoding keeps too few digits
 
 
+_DERIVED: set[Any] = set()  # overloads whose handler follows from that of another
+
+
 def implements(*overloads: Any) -> Callable[[Handler], Handler]:
-    """Register a handler for aten overloads."""
+    """Register a handler for aten overloads, and for their other forms: with numbers for operands, in place, `out=`.
+
+    A form that is registered by itself, before or after, has the handler that it was given.
+    """
 
     def register(handler: Handler) -> Handler:
         for overload in overloads:
             HANDLERS[overload] = handler
+            _DERIVED.discard(overload)
+        for overload in overloads:
+            _derive(overload, handler)
         return handler
 
     return register
@@ -57,15 +68,83 @@ def plain_target(what: str) -> TypeError:
 
 
 def in_place(overload: Any, functional: Handler) -> None:
-    """Register the in-place form of a handler: compute, then write to the first argument."""
+    """Register the in-place form of a handler: compute, then write to the first argument.
 
+    For what torch's schemas do not tell; `implements` finds the others by itself.
+    """
+    HANDLERS[overload] = _in_place(overload, functional)
+    _DERIVED.discard(overload)
+
+
+def _derive(overload: Any, handler: Handler) -> None:
+    if not forms.functional(overload):
+        return
+
+    def register(form: Any, derived: Handler) -> bool:
+        if form in HANDLERS and form not in _DERIVED:
+            return False
+        HANDLERS[form] = derived
+        _DERIVED.add(form)
+        return True
+
+    for form in forms.with_numbers(overload):
+        number_too = _placed(form, overload, handler)
+        if register(form, number_too):
+            _derive(form, number_too)
+    for form in forms.in_place(overload):
+        register(form, _in_place(form, handler))
+    for form, targets in forms.with_targets(overload):
+        register(form, _into(form, overload, handler, targets))
+
+
+def _placed(form: Any, overload: Any, handler: Handler) -> Handler:
+    """The handler of an overload for a form in which more arguments come by their place."""
+    n, names = forms.surplus(form, overload)
+    if not names:
+        return handler
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return handler(*args[:n], **dict(zip(names, args[n:], strict=False)), **kwargs)
+
+    return call
+
+
+def _in_place(overload: Any, functional: Handler) -> Handler:
     def handler(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(self, SecretTensor):
             raise plain_target(str(overload))
-        write(self, functional(self, *args, **kwargs))
+        assign(self, functional(self, *args, **kwargs))
         return self
 
-    HANDLERS[overload] = handler
+    return handler
+
+
+def _into(overload: Any, plain: Any, functional: Handler, names: Sequence[str]) -> Handler:
+    """The form of a handler that writes its results to tensors which the caller gives under these names."""
+
+    def handler(*args: Any, **kwargs: Any) -> Any:
+        targets = [kwargs.pop(name) for name in names]
+        for name, target in zip(names, targets, strict=True):
+            if not isinstance(target, SecretTensor):
+                raise TypeError(
+                    f"{overload} would write a secret into a plain tensor; leave {name}= out and use the result, or "
+                    "encrypt the target"
+                )
+        secret = any(isinstance(x, SecretTensor) for x in tree_leaves((args, kwargs)))
+        found = (functional if secret else plain)(*args, **kwargs)
+        values = found if isinstance(found, tuple) else (found,)
+        for name, target, value in zip(names, targets, values, strict=True):
+            if target.shape != value.shape:
+                raise RuntimeError(
+                    f"{overload} has a result of shape {tuple(value.shape)}, and {name}= is a secret of shape "
+                    f"{tuple(target.shape)}, which it keeps; give one of the result's shape"
+                )
+            _check_assignable(target, value)
+        for target, value in zip(targets, values, strict=True):
+            write(target, value)
+        return targets[0] if len(targets) == 1 else tuple(targets)
+
+    return handler
 
 
 @dataclass(frozen=True)
@@ -360,8 +439,42 @@ def aligned_public(x: SecretTensor, values: Public) -> tuple[Share, torch.Tensor
     return rescale(x.session, x.window(), scale), values.values * (scale // values.scale)
 
 
+def assign(target: SecretTensor, value: Any) -> None:
+    """Give `target` the result of an operation, where torch's rules for dtypes and shapes allow it."""
+    _check_assignable(target, value)
+    write(target, value)
+
+
+def _check_assignable(target: SecretTensor, value: Any) -> None:
+    if not torch.can_cast(value.dtype, target.dtype):
+        raise RuntimeError(
+            f"result type {value.dtype} can't be cast to the desired output type {target.dtype}; use the "
+            "out-of-place form"
+        )
+    _check_shape(target, value)
+    if isinstance(value, SecretTensor) and value.session is not target.session and not value.session.plain:
+        session_of(target, value)  # raises: the message says why
+        raise SessionMismatchError(
+            f"a secret held by {value.session!r} cannot be written to a public value; use the out-of-place form"
+        )
+
+
+def _check_shape(target: SecretTensor, value: Any) -> None:
+    """RuntimeError where a value does not fill a target of this shape."""
+    given, shape = tuple(value.shape), tuple(target.shape)
+    if given == shape:
+        return
+    try:
+        whole = broadcast(given, shape)
+    except ValueError:
+        whole = given
+    if whole != shape:
+        raise RuntimeError(f"output with shape {list(shape)} doesn't match the broadcast shape {list(whole)}")
+
+
 def write(target: SecretTensor, value: Any) -> None:
     """Give `target` a new value; what else shares its cell sees it, too."""
+    _check_shape(target, value)
     cell = target.cell
     session = cell.session
     scale = 1 if target.dtype == torch.bool else cell.unit.scale  # truth values keep the unit of what was compared
@@ -369,6 +482,12 @@ def write(target: SecretTensor, value: Any) -> None:
         raise NotImplementedError(
             f"a value of {value.dtype} cannot be written to a secret of {target.dtype}: rounding needs a protocol"
         )
+    if target.dtype == torch.bool and value.dtype != torch.bool:
+        if isinstance(value, SecretTensor):
+            raise NotImplementedError(
+                f"a value of {value.dtype} cannot be written to a secret of torch.bool; compare it with 0 first: x != 0"
+            )
+        value = value.to(torch.bool)
     if not isinstance(value, SecretTensor) or value.session is not session:
         encoded = public(value, session, cell.unit)
         assert encoded is not None
@@ -407,6 +526,7 @@ def deferred(target: SecretTensor, x: Any, factor: Fraction) -> bool:
         or x.session is not cell.session
         or x.shape != target.shape
         or x.unit != target.unit
+        or not torch.can_cast(x.dtype, target.dtype)
         or not target.whole
         or factor == 0
     ):

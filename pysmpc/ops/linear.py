@@ -8,22 +8,9 @@ from typing import Any
 
 import torch
 
-from pysmpc.ops.arithmetic import add, mul, number, square, sub, with_unit
-from pysmpc.ops.core import (
-    aten,
-    axis,
-    dims,
-    factor,
-    finer,
-    implements,
-    in_place,
-    like,
-    promoted,
-    result,
-    session_of,
-    times,
-    window,
-)
+from pysmpc.ops.arithmetic import add, mul, square, sub
+from pysmpc.ops.core import aten, axis, dims, factor, finer, implements, like, result, times, window
+from pysmpc.ops.operands import number, sides, with_unit
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
 
@@ -32,11 +19,8 @@ def _product(x: Any, y: Any) -> SecretTensor:
     """x @ y of matrices or batches of them, at least one secret."""
     if x.shape[-1] != y.shape[-2]:
         raise RuntimeError(f"shapes {tuple(x.shape)} and {tuple(y.shape)} cannot be multiplied")
-    session = session_of(x, y)
+    session, dtype, secret, other, left = sides(x, y)
     suite, party = session.suite, session.party
-    dtype = promoted(x, y)
-    left = isinstance(x, SecretTensor) and x.session is session
-    secret, other = (x, y) if left else (y, x)
     secret = with_unit(secret, dtype)
     plain, power = factor(other, session, secret.unit)
     if plain is not None:
@@ -82,9 +66,6 @@ def addmv(bias: Any, x: Any, y: Any, *, beta: Any = 1, alpha: Any = 1) -> Secret
         return add(bias * beta, torch.mv(x, y) * alpha)
     out = mv(x, y) * alpha
     return out if beta == 0 else add(out, bias * beta)
-
-
-in_place(aten.addmm_.default, addmm)
 
 
 def _summed(x: SecretTensor, dim: Any, keepdim: bool, dtype: torch.dtype) -> SecretTensor:

@@ -296,10 +296,6 @@ def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> S
     return scatter_add(x, dim, index.view(wide).expand(source.shape), source if alpha == 1 else source * alpha)
 
 
-in_place(aten.scatter_add_.default, scatter_add)
-in_place(aten.index_add_.default, index_add)
-
-
 @implements(aten.index_put.default)
 def index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = False) -> SecretTensor:
     """x with public positions replaced by (or added to) values."""
@@ -316,7 +312,6 @@ def index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = Fa
     return like(x, moved(x, change).window(), dtype)
 
 
-in_place(aten.index_put_.default, index_put)
 in_place(aten._index_put_impl_.default, lambda x, i, v, accumulate=False, unsafe=False: index_put(x, i, v, accumulate))
 
 
@@ -335,9 +330,6 @@ def masked_fill(x: SecretTensor, mask: Any, value: Any) -> Any:
     if not x.dtype.is_floating_point and value != int(value):
         raise RuntimeError(f"{value} cannot be converted to {x.dtype}")
     return torch.where(mask, torch.tensor(value, dtype=x.dtype), x)
-
-
-in_place(aten.masked_fill_.Scalar, masked_fill)
 
 
 def constant(x: SecretTensor, value: Any, shape: Sequence[int], secret: bool, dtype: torch.dtype) -> SecretTensor:
@@ -431,4 +423,4 @@ def _filled(x: SecretTensor, value: Any) -> SecretTensor:
 
 in_place(aten.zero_.default, lambda x: _filled(x, 0))
 in_place(aten.fill_.Scalar, _filled)
-in_place(aten.fill_.Tensor, lambda x, value: value)
+implements(aten.fill_.Tensor)(copy_)

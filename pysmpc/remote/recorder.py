@@ -64,7 +64,7 @@ class RecordedTensor(SecretTensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        recorder = None if func in _SILENT else _recorder_of(args)
+        recorder = None if func in _SILENT else _recorder_of([*args, *kwargs.values()] if kwargs else args)
         if recorder is None or recorder.busy or func not in HANDLERS:
             return super().__torch_dispatch__(func, types, args, kwargs)
         with without_modes():

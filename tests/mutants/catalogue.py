@@ -17,6 +17,7 @@ MASKING = f"{PROTOCOLS}/test_masking.py"
 EXACT = f"{PROTOCOLS}/test_exact.py"
 THRESHOLDS = "tests/ops/test_thresholds.py"
 FACTORS = "tests/ops/test_factors.py"
+CASES, FORMS = "tests/ops/test_cases.py", "tests/ops/test_forms.py"
 STORE = f"{RUNTIME}/test_store.py"
 THREADS = f"{RUNTIME}/test_threads.py"
 SESSION = f"{RUNTIME}/test_session.py"
@@ -132,6 +133,14 @@ MUTANTS = [
     Mutant("thresholds rounded one way", "pysmpc/ops/comparison.py", "limit = above if first else below", "limit = below", THRESHOLDS),
     Mutant("equal to the step below", "pysmpc/ops/comparison.py", "torch.as_tensor(below != above)", "torch.as_tensor(below != below)", THRESHOLDS),
     Mutant("NaN is in order", "pysmpc/ops/comparison.py", "torch.where(strange.isnan(), unordered, infinite)", "infinite", THRESHOLDS),
+    Mutant("a public minuend is subtracted", "pysmpc/ops/arithmetic.py", "if not first and sign < 0:", "if False:", CASES),
+    Mutant("out= of any shape", "pysmpc/ops/core.py", "if target.shape != value.shape:", "if False:", FORMS),
+    Mutant("writes of any dtype", "pysmpc/ops/core.py", "if not torch.can_cast(value.dtype, target.dtype):", "if False:", FORMS),
+    Mutant("updates of any dtype", "pysmpc/ops/core.py", "        or not torch.can_cast(x.dtype, target.dtype)\n", "", FORMS),
+    Mutant("writes of any size", "pysmpc/ops/core.py", "    if whole != shape:\n", "    if False:\n", FORMS),
+    Mutant("numbers as truth values", "pysmpc/ops/core.py", "target.dtype == torch.bool and value.dtype != torch.bool", "False", FORMS),
+    Mutant("a form's own handler is lost", "pysmpc/ops/core.py", "if form in HANDLERS and form not in _DERIVED:", "if False:", FORMS),
+    Mutant("workers not told of a target", "pysmpc/remote/recorder.py", "[*args, *kwargs.values()] if kwargs else args", "args", "tests/remote/test_programs.py"),
     Mutant("a product that was rounded decides", "pysmpc/fixedpoint.py", "unsure.nonzero().tolist()", "()", THRESHOLDS),
     Mutant("any threshold is taken", "pysmpc/fixedpoint.py", "if bool((steps.abs() >= LIMIT).any()):", "if False:", THRESHOLDS),
     *protocol(

@@ -92,6 +92,26 @@ def test_a_convolutional_network(workers, parties):
     check_agreement(workers, parties)
 
 
+def test_results_in_tensors_of_the_callers(workers, parties):
+    """Workers write what the driver writes, also where the target is the only secret."""
+    a, b = torch.randn(4, 3), torch.randn(4, 3)
+
+    def program(p):
+        x, y, out = (sy.encrypt(v, p) for v in (a, b, torch.zeros(4, 3)))
+        torch.mul(x, y, out=out)
+        product = sy.decrypt(out)
+        torch.add(torch.ones(3), 1, out=out[1])
+        largest, place = sy.encrypt(torch.zeros(3), p), sy.encrypt(torch.zeros(3, dtype=torch.int64), p)
+        torch.max(x, 0, out=(largest, place))
+        y.lt_(0)
+        return product, *(sy.decrypt(v) for v in (out, largest, place, y))
+
+    found = everywhere(parties, program)
+    assert torch.equal(found[1][1], torch.full((3,), 2.0))
+    assert torch.equal(found[3], a.argmax(0))
+    check_agreement(workers, parties)
+
+
 LOSSES = {
     "the largest": lambda out: (out * out).max(),
     "the largest of each row": lambda out: out.max(1).values.sum(),

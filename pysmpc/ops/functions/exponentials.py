@@ -54,7 +54,7 @@ def exp2(x: SecretTensor) -> SecretTensor:
 def expm1(x: SecretTensor) -> SecretTensor:
     """e^x - 1, as `exp`; the error is absolute."""
     x = argument(x, "expm1")
-    return add_number(_power(x), Fraction(-1), x.dtype)
+    return add_number(_power(x), Fraction(-1))
 
 
 def _logarithm(x: SecretTensor, scale: int) -> SecretTensor:
@@ -102,7 +102,7 @@ def log10(x: SecretTensor) -> SecretTensor:
 def log1p(x: SecretTensor) -> SecretTensor:
     """log(1 + x), as `log`: the error is absolute."""
     x = argument(x, "log1p")
-    return log(add_number(x, Fraction(1), x.dtype))
+    return log(add_number(x, Fraction(1)))
 
 
 def _of(x: SecretTensor, name: str, protocol: Any) -> SecretTensor:

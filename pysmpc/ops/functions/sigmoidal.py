@@ -49,7 +49,7 @@ def sigmoid_backward(grad: Any, out: SecretTensor) -> SecretTensor:
 @implements(aten.tanh.default)
 def tanh(x: SecretTensor) -> SecretTensor:
     """(e^x - e^-x) / (e^x + e^-x) to 1.5 steps: 2^-15.4.  Five rounds; 24.5 bytes an element and peer, 389 dealt."""
-    out: SecretTensor = function(x, "tanh", fits.TANH_PLUS_ONE, lambda y: add_number(y, Fraction(-1), y.dtype))
+    out: SecretTensor = function(x, "tanh", fits.TANH_PLUS_ONE, lambda y: add_number(y, Fraction(-1)))
     return out
 
 
@@ -60,14 +60,14 @@ def tanh_backward(grad: Any, out: SecretTensor) -> SecretTensor:
     1 - t^2 where `out` is not the very result of `tanh`.
     """
     found = _slope(grad, out, "tanh", fits.TANH_DERIVATIVE)
-    return mul(grad, add_number(neg(square(out)), Fraction(1), out.dtype)) if found is None else found
+    return mul(grad, add_number(neg(square(out)), Fraction(1))) if found is None else found
 
 
 @implements(aten.erf.default)
 def erf(x: SecretTensor) -> SecretTensor:
     """The error function to 1.2 steps: 2^-15.7.  Five rounds; 24.5 bytes an element and peer, 277 dealt."""
     x = argument(x, "erf")
-    return add_number(made(x, applied(x, fits.ERF_PLUS_ONE)), Fraction(-1), x.dtype)
+    return add_number(made(x, applied(x, fits.ERF_PLUS_ONE)), Fraction(-1))
 
 
 def bell(x: SecretTensor) -> SecretTensor | None:
@@ -87,7 +87,7 @@ def bell(x: SecretTensor) -> SecretTensor | None:
 def erfc(x: SecretTensor) -> SecretTensor:
     """1 - erf(x), as `erf`; the error is absolute."""
     x = argument(x, "erfc")
-    return add_number(neg(made(x, applied(x, fits.ERF_PLUS_ONE))), Fraction(2), x.dtype)
+    return add_number(neg(made(x, applied(x, fits.ERF_PLUS_ONE))), Fraction(2))
 
 
 @implements(aten.log_sigmoid_forward.default)
@@ -103,7 +103,7 @@ def log_sigmoid_forward(x: SecretTensor) -> tuple[SecretTensor, torch.Tensor]:
 def log_sigmoid_backward(grad: Any, x: SecretTensor, buffer: Any) -> SecretTensor:
     """grad * (1 - sigmoid(x)), from the opening and the dealt words of the forward pass: one round and a product."""
     x = argument(x, "logsigmoid", integers=False)
-    rest = add_number(neg(made(x, applied(x, fits.SIGMOID))), Fraction(1), x.dtype)
+    rest = add_number(neg(made(x, applied(x, fits.SIGMOID))), Fraction(1))
     return mul(grad, rest)
 
 

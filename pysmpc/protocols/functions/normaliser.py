@@ -120,9 +120,7 @@ def logarithm(suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP
     return Share(out.body, x.shape, 1 << BITS)
 
 
-def _times_power(
-    suite: Suite, party: Party, normal: Normal, fit: Fit, bits: int, power: Callable[[int], int]
-) -> Share:
+def _times_power(suite: Suite, party: Party, normal: Normal, fit: Fit, bits: int, power: Callable[[int], int]) -> Share:
     """fit(v 4^-top) at 2^bits, times power(j).  Three rounds: v, a truncation, a product."""
     suite = suite.probabilistic
     mantissa = suite.truncate(party, _of_v(suite, party, normal, fit), 1 << (BITS - bits)).at(1)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-
 from pysmpc.errors import EncodingError
 from pysmpc.protocols.functions.characters import BITS
 from pysmpc.protocols.functions.exponent import FALLING, QUOTIENT, Window, exponential
