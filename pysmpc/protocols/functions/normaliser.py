@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 
@@ -46,7 +47,7 @@ class Normal:
 def _by_bits(suite: Suite, party: Party, reached: Share, low: int, value: Callable[[int], int]) -> Share:
     count, n = reached.shape
     values = [value(low + i) for i in range(count)]
-    steps = torch.tensor([0, *(b - a for a, b in zip(values, values[1:], strict=False))]).reshape(-1, 1)
+    steps = torch.tensor([0, *(b - a for a, b in pairwise(values))]).reshape(-1, 1)
     weighted = suite.mul_public(party, reached, steps)
     words = weighted.window(weighted.body.words).sum(1)
     out = Share.of(words, (n,))
@@ -132,7 +133,7 @@ def _root_of_scale(s: int, bits: int) -> int:
 
 
 def inverse_root(suite: Suite, party: Party, x: Share, scale: int) -> Share:
-    """x^(-1/2) at `scale` for positive x of scale s, relative error 2^-23; below one step, as of one step.  Nine rounds.
+    """x^(-1/2) at `scale` for positive x of scale s, relative error 2^-23; less counts as one step.  Nine rounds.
 
     1. Normalise: five rounds.
     2. v^(-1/2) of the mantissa, at 26 bits: two rounds.
@@ -147,7 +148,7 @@ def inverse_root(suite: Suite, party: Party, x: Share, scale: int) -> Share:
 
 
 def root(suite: Suite, party: Party, x: Share, scale: int) -> Share:
-    """x^(1/2) at `scale` for x of scale s, relative error 2^-23; 0 and less as one step.  Nine rounds, as `inverse_root`."""
+    """x^(1/2) at `scale` for x of scale s, relative error 2^-23; 0 and less count as one step.  Nine rounds."""
     s = x.scale
     normal = normalise(suite, party, x)
     out = _times_power(suite, party, normal, fits.SQRT, ROOT_BITS, lambda j: 1 << j)
@@ -205,7 +206,7 @@ def reciprocal_fast(suite: Suite, party: Party, x: Share, scale: int) -> Share:
 
 def _sum_of_steps(suite: Suite, party: Party, reached: Share, values: Sequence[int]) -> Share:
     """values[j] of the largest j that was reached, with its sign; 0 for none."""
-    count, n = reached.shape
-    steps = torch.tensor([b - a for a, b in zip([0, *values], values, strict=False)]).reshape(-1, 1)
+    n = reached.shape[1]
+    steps = torch.tensor([b - a for a, b in pairwise([0, *values])]).reshape(-1, 1)
     weighted = suite.mul_public(party, reached, steps)
     return Share.of(weighted.window(weighted.body.words).sum(1), (n,))
