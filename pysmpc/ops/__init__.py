@@ -3,17 +3,42 @@
 Importing this package fills the table that `SecretTensor` dispatches through.
 """
 
-from pysmpc.ops import arithmetic, comparison, convolution, extrema, integers, linear, logic, movement, pooling, views
+from pysmpc.ops import (
+    arithmetic,
+    comparison,
+    contractions,
+    convolution,
+    decompositions,
+    extrema,
+    integers,
+    linear,
+    logic,
+    losses,
+    movement,
+    piecewise,
+    placing,
+    pooling,
+    powers,
+    resampling,
+    views,
+)
 
 __all__ = [
     "arithmetic",
     "comparison",
+    "contractions",
     "convolution",
+    "decompositions",
     "extrema",
     "integers",
     "linear",
     "logic",
+    "losses",
     "movement",
+    "piecewise",
+    "placing",
     "pooling",
+    "powers",
+    "resampling",
     "views",
 ]

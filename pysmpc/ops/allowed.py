@@ -1,0 +1,11 @@
+import torch
+NEVER = frozenset("""
+softmax log_softmax _softmax _log_softmax _safe_softmax _softmax_backward_data _log_softmax_backward_data gelu gelu_backward silu silu_backward
+sigmoid sigmoid_backward tanh tanh_backward softplus softplus_backward log_sigmoid_forward log_sigmoid_backward
+native_layer_norm native_layer_norm_backward native_batch_norm native_batch_norm_backward
+native_group_norm native_group_norm_backward _native_batch_norm_legit _native_batch_norm_legit_functional _native_batch_norm_legit_no_training
+_batch_norm_with_update _batch_norm_with_update_functional _batch_norm_no_update batch_norm_backward cudnn_batch_norm
+cudnn_batch_norm_backward miopen_batch_norm_backward convolution convolution_backward item
+max_pool2d_with_indices max_pool3d_with_indices max_pool2d_with_indices_backward
+""".split()) - {"softmax","log_softmax"}
+ALLOWED = frozenset(str(f) for f in torch._decomp.decomposition_table if isinstance(f, torch._ops.OpOverload) and not f._schema.is_mutable)

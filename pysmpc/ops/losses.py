@@ -1,0 +1,41 @@
+"""Losses of public classes: margins of several classes, whose gradients torch does not decompose."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import torch
+
+from pysmpc.errors import RevealError
+from pysmpc.ops.arithmetic import mul
+from pysmpc.ops.core import aten, implements, times
+from pysmpc.tensor import SecretTensor
+
+
+def _over_examples(x: SecretTensor, grad: Any, reduction: int) -> Any:
+    """A loss's gradient, by example: [n, 1], or one number for all."""
+    if reduction == 0:
+        return grad.reshape(-1, 1) if x.dim() > 1 else grad
+    return grad / x.shape[0] if reduction == 1 and x.dim() > 1 else grad
+
+
+@implements(aten.multi_margin_loss_backward.default)
+def multi_margin_loss_backward(
+    grad: Any, x: SecretTensor, target: Any, p: Any, margin: Any, weight: Any = None, reduction: int = 1
+) -> SecretTensor:
+    """Of max(0, margin - x[target] + x[i])^p over the number of classes, for public classes and p = 1 or 2."""
+    if isinstance(target, SecretTensor):
+        raise RevealError("multi_margin_loss takes public classes; a secret class would show which element is read")
+    rows = x.reshape(-1, x.shape[-1])
+    classes = target.reshape(-1, 1)
+    own = torch.zeros(rows.shape, dtype=torch.int64).scatter(1, classes, 1)
+    gap = rows - rows.gather(1, classes) + margin
+    part = mul((gap > 0).to(torch.int64), 1 - own)
+    slope: Any = part if p == 1 else times(mul(torch.relu(gap), 1 - own), Fraction(2))
+    if weight is not None:
+        slope = mul(slope, weight[classes]) if not isinstance(weight, SecretTensor) else slope * weight.index_select(
+            0, classes.reshape(-1)).unsqueeze(1)  # fmt: skip
+    slope = times(slope.to(x.dtype), Fraction(1, x.shape[-1]))
+    slope = slope - mul(slope.sum(1, keepdim=True), own)
+    return mul(slope, _over_examples(x, grad, reduction)).reshape(x.shape)

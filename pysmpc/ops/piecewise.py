@@ -1,0 +1,59 @@
+"""Functions made of a few straight pieces, beyond those that torch's decompositions reach."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from pysmpc.ops.arithmetic import mul, sub
+from pysmpc.ops.comparison import absolute, less, maximum, minimum
+from pysmpc.ops.core import aten, implements, is_number
+from pysmpc.ops.logic import logical_or
+from pysmpc.ops.movement import clone
+from pysmpc.tensor import SecretTensor
+
+
+@implements(aten.hardshrink_backward.default, aten.softshrink_backward.default)
+def shrink_backward(grad: Any, x: SecretTensor, lambd: Any) -> SecretTensor:
+    """grad where |x| > lambd; the two bounds in one batch of comparisons, and two products."""
+    outside = torch.stack([less(x, -lambd), less(lambd, x)])
+    return mul(logical_or(outside[0], outside[1]), grad)
+
+
+def _without_nan(y: Any) -> None:
+    if isinstance(y, torch.Tensor) and not isinstance(y, SecretTensor) and bool(y.isnan().any()):
+        raise NotImplementedError("fmax and fmin of a secret and NaN are not implemented; a secret is never NaN")
+
+
+@implements(aten.fmax.default)
+def fmax(x: Any, y: Any) -> SecretTensor:
+    """The larger of two: as `maximum`, as no secret is NaN."""
+    _without_nan(x)
+    _without_nan(y)
+    return maximum(x, y)
+
+
+@implements(aten.fmin.default)
+def fmin(x: Any, y: Any) -> SecretTensor:
+    """The smaller of two: as `minimum`, as no secret is NaN."""
+    _without_nan(x)
+    _without_nan(y)
+    return minimum(x, y)
+
+
+@implements(aten.nan_to_num.default)
+def nan_to_num(x: SecretTensor, nan: Any = None, posinf: Any = None, neginf: Any = None) -> SecretTensor:
+    """x itself: no secret is NaN or infinite."""
+    return clone(x)
+
+
+@implements(aten.copysign.Tensor, aten.copysign.Scalar)
+def copysign(x: Any, y: Any) -> SecretTensor:
+    """|x| with the sign of y."""
+    size = absolute(x) if isinstance(x, SecretTensor) else x.abs()
+    if isinstance(y, SecretTensor):
+        return mul(size, sub(1, mul(less(y, 0).to(torch.int64), 2)))
+    sign = math.copysign(1, y) if is_number(y) else torch.copysign(torch.ones(()), y)
+    return mul(size, int(sign) if is_number(y) else sign.to(torch.int64))
