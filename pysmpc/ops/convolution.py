@@ -164,11 +164,17 @@ def _transposed(
     shape = (x.shape[0], weight.shape[1] * groups, *space)
     g = _geometry(shape, weight.shape, stride, padding, dilation, groups)
     dtype = promoted(x, weight)
-    x, weight = (with_unit(t, dtype) if isinstance(t, SecretTensor) else t for t in (x, weight))
+    x, weight = (with_unit(t, dtype) if isinstance(t, SecretTensor) else t for t in (_widened(x, g), weight))
     words, scale, unit = _contract(weight, geometry.channels, x, geometry.reversed_windows, g)
     share = _batch_last(words, shape[0], shape[1], g.image, scale)
     out = result(share, session_of(x, weight), unit, dtype)
     return out if bias is None else add(out, bias.view(-1, *[1] * n))
+
+
+def _widened(x: Any, g: Geometry) -> Any:
+    """x with zeros where an output padding of a stride or more makes room for what is not there."""
+    more = [out - size for out, size in zip(g.out, x.shape[2:], strict=True)]
+    return torch.nn.functional.pad(x, [v for n in reversed(more) for v in (0, n)]) if any(more) else x
 
 
 def _transposed_backward(
@@ -181,7 +187,8 @@ def _transposed_backward(
         words, scale, unit = _contract(weight, geometry.filters, grad, geometry.windows, g)
         share = _batch_last(words, x.shape[0], x.shape[1], g.out, scale)
         for_x = result(share, session_of(grad, weight), unit, dtype)
+        for_x = for_x[(slice(None), slice(None), *(slice(0, n) for n in x.shape[2:]))]
     if output_mask[1]:
-        words, scale, unit = _contract(x, geometry.outputs, grad, geometry.windows_turned, g)
+        words, scale, unit = _contract(_widened(x, g), geometry.outputs, grad, geometry.windows_turned, g)
         for_weight = result(Share.of(words, weight.shape, scale), session_of(grad, x), unit, dtype)
     return for_x, for_weight, _over_images(grad) if output_mask[2] else None

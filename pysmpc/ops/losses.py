@@ -27,7 +27,7 @@ def multi_margin_loss_backward(
     """Of max(0, margin - x[target] + x[i])^p over the number of classes, for public classes and p = 1 or 2."""
     if isinstance(target, SecretTensor):
         raise RevealError("multi_margin_loss takes public classes; a secret class would show which element is read")
-    rows = x.reshape(-1, x.shape[-1])
+    rows = x.reshape(-1, x.shape[-1]) if x.dim() else x.reshape(1, 1)
     classes = target.reshape(-1, 1)
     own = torch.zeros(rows.shape, dtype=torch.int64).scatter(1, classes, 1)
     gap = rows - rows.gather(1, classes) + margin
@@ -36,6 +36,25 @@ def multi_margin_loss_backward(
     if weight is not None:
         slope = mul(slope, weight[classes]) if not isinstance(weight, SecretTensor) else slope * weight.index_select(
             0, classes.reshape(-1)).unsqueeze(1)  # fmt: skip
-    slope = times(slope.to(x.dtype), Fraction(1, x.shape[-1]))
+    slope = times(slope.to(x.dtype), Fraction(1, rows.shape[-1]))
     slope = slope - mul(slope.sum(1, keepdim=True), own)
+    return mul(slope, _over_examples(x, grad, reduction)).reshape(x.shape)
+
+
+@implements(aten.multilabel_margin_loss_backward.default)
+def multilabel_margin_loss_backward(
+    grad: Any, x: SecretTensor, target: Any, reduction: int, is_target: Any
+) -> SecretTensor:
+    """Of the sum of max(0, 1 - x[j] + x[i]) over labels j and others i, over the number of classes."""
+    if isinstance(target, SecretTensor):
+        raise RevealError("multilabel_margin_loss takes public labels; secret ones would show which elements are read")
+    rows = x.reshape(-1, x.shape[-1]) if x.dim() else x.reshape(1, 1)
+    labels = target.reshape(rows.shape)
+    known = (labels >= 0).to(torch.int64).cumprod(1)  # up to the first -1
+    classes = labels * known
+    own = torch.zeros(rows.shape, dtype=torch.int64).scatter_reduce(1, classes, known, "amax")
+    gap = rows.unsqueeze(1) - rows.gather(1, classes).unsqueeze(2) + 1  # [n, labels, classes]
+    active = mul((gap > 0).to(torch.int64), known.unsqueeze(2) * (1 - own).unsqueeze(1))
+    to_labels = torch.scatter_add(torch.zeros(rows.shape, dtype=torch.int64), 1, classes, active.sum(2))
+    slope = times((active.sum(1) - to_labels).to(x.dtype), Fraction(1, rows.shape[-1]))
     return mul(slope, _over_examples(x, grad, reduction)).reshape(x.shape)

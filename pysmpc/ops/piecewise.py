@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import torch
 
-from pysmpc.ops.arithmetic import mul, sub
-from pysmpc.ops.comparison import absolute, less, maximum, minimum
-from pysmpc.ops.core import aten, implements, is_number
+from pysmpc.ops.arithmetic import add, mul, sub, with_unit
+from pysmpc.ops.comparison import absolute, equal, less, maximum, minimum
+from pysmpc.ops.core import aten, implements, is_number, times
+from pysmpc.ops.integers import floor
 from pysmpc.ops.logic import logical_or
 from pysmpc.ops.movement import clone
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor import SecretTensor, not_implemented
 
 
 @implements(aten.hardshrink_backward.default, aten.softshrink_backward.default)
@@ -57,3 +59,40 @@ def copysign(x: Any, y: Any) -> SecretTensor:
         return mul(size, sub(1, mul(less(y, 0).to(torch.int64), 2)))
     sign = math.copysign(1, y) if is_number(y) else torch.copysign(torch.ones(()), y)
     return mul(size, int(sign) if is_number(y) else sign.to(torch.int64))
+
+
+@implements(aten.round.default)
+def round_(x: SecretTensor) -> SecretTensor:
+    """The nearest integer, of two as near the even one; as `floor`, 16 rounds."""
+    if not x.dtype.is_floating_point:
+        return clone(x)
+    raised = add(x, Fraction(1, 2))
+    below = floor(raised)
+    odd = sub(below, mul(floor(times(below, Fraction(1, 2))), 2))
+    tie = equal(raised, below)
+    return sub(below, mul(odd, tie.to(torch.int64))).to(x.dtype)
+
+
+@implements(aten.round.decimals)
+def round_decimals(x: SecretTensor, *, decimals: int) -> SecretTensor:
+    """The nearest multiple of 10^-decimals, as `round_`."""
+    by = Fraction(10) ** decimals
+    return times(round_(times(x, by)), 1 / by)
+
+
+@implements(aten.angle.default)
+def angle(x: SecretTensor) -> SecretTensor:
+    """0, and pi where x is negative."""
+    if not x.dtype.is_floating_point:
+        x = with_unit(x, torch.get_default_dtype())
+    return mul(less(x, 0).to(x.dtype), math.pi)
+
+
+@implements(aten.rrelu_with_noise.default)
+def rrelu_with_noise(
+    x: SecretTensor, noise: Any, lower: Any = 0.125, upper: Any = 1 / 3, training: bool = False, generator: Any = None
+) -> Any:
+    """Outside of training a leaky ReLU; in training refused, as everybody would know what was drawn."""
+    if training:
+        raise not_implemented(aten.rrelu_with_noise.default, "it draws random slopes in training")
+    return torch.nn.functional.leaky_relu(x, (float(lower) + float(upper)) / 2)

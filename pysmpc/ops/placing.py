@@ -6,7 +6,8 @@ numbers, and every holder moves its words accordingly.  No message, nothing roun
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -14,10 +15,14 @@ import torch
 
 from pysmpc.errors import RevealError
 from pysmpc.ops.arithmetic import mul
+from pysmpc.ops.comparison import maximum, minimum
 from pysmpc.ops.core import aten, implements, result, times
-from pysmpc.ops.movement import one_scale, scatter_add
+from pysmpc.ops.movement import cat, one_scale, scatter_add
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
+
+#: A common multiple of counts up to this is divided out exactly.
+EXACT = 1 << 14
 
 
 def check_public(*positions: Any) -> None:
@@ -128,47 +133,116 @@ for _overload in (
     _scattered(_overload)
 
 
-# --- sums and means at public positions ----------------------------------------------
+@implements(aten.masked_scatter_backward.default)
+def masked_scatter_backward(grad: SecretTensor, mask: Any, sizes: Sequence[int]) -> SecretTensor:
+    """The gradient of the source of `masked_scatter`: what went to where the mask is set, zeros for the rest."""
+    chosen = masked_select(grad, mask)
+    if not chosen.numel():
+        return grad.new_zeros(tuple(sizes))
+    rest = math.prod(sizes) - chosen.numel()
+    return cat([chosen, torch.zeros(rest, dtype=grad.dtype)]).reshape(tuple(sizes)) if rest else chosen.reshape(
+        tuple(sizes))  # fmt: skip
 
 
-def _over_counts(x: SecretTensor, counts: torch.Tensor) -> SecretTensor:
-    """x over public whole numbers."""
-    return mul(x, 1 / counts.double()) if counts.numel() > 1 else times(x, Fraction(1, int(counts)))
+# --- sums, means, products and extrema at public positions -----------------------------
+
+
+def _turns(dim: int, index: torch.Tensor, shape: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """What to do one after another where several elements go to one position: [(source numbers, whether there is one)].
+
+    Each is of the target's shape, and names at most one element of the source for each position.
+    """
+    target = torch.arange(math.prod(shape)).reshape(tuple(shape))
+    at = target[tuple(slice(0, n) if i != dim else slice(None) for i, n in enumerate(index.shape))].gather(dim, index)
+    flat = at.reshape(-1)
+    order = flat.argsort(stable=True)
+    ordered = flat[order]
+    first = torch.searchsorted(ordered, ordered)  # where the run of equals begins
+    turn = torch.empty_like(flat)
+    turn[order] = torch.arange(flat.numel()) - first
+    found = []
+    for k in range(int(turn.max()) + 1 if flat.numel() else 0):
+        mine = (turn == k).nonzero().reshape(-1)
+        source = torch.zeros(math.prod(shape), dtype=torch.int64).scatter(0, flat[mine], mine)
+        there = torch.zeros(math.prod(shape), dtype=torch.bool).scatter(0, flat[mine], True)
+        found.append((source.reshape(tuple(shape)), there.reshape(tuple(shape))))
+    return found
+
+
+_JOIN: dict[str, Callable[[Any, Any], Any]] = {"prod": mul, "amax": maximum, "amin": minimum}
 
 
 def _gathered(x: Any, dim: int, index: torch.Tensor, src: Any, reduce: str, include_self: bool) -> SecretTensor:
     check_public(index)
-    if reduce not in ("sum", "mean"):
-        raise NotImplementedError(f"reduction '{reduce}' to positions is not implemented for secret tensors; 'sum' and "
-                                  "'mean' are")  # fmt: skip
+    if not x.dim():
+        return _gathered(x.reshape(1), 0, index.reshape(-1), src.reshape(-1), reduce, include_self).reshape(())
+    dim %= x.dim()
+    if src.shape != index.shape:
+        src = src[tuple(slice(0, n) for n in index.shape)]
     counts = torch.zeros(x.shape, dtype=torch.int64)
     counts = counts.scatter_add(dim, index, torch.ones(index.shape, dtype=torch.int64))
-    if not include_self:
-        x = mul(x, (counts == 0).to(torch.int64)) if isinstance(x, SecretTensor) else x * (counts == 0)
-    shape = tuple(index.shape)
-    out = scatter_add(x, dim, index, src[tuple(slice(0, n) for n in shape)] if src.shape != index.shape else src)
-    if reduce == "sum":
-        return out
-    return _over_counts(out, (counts + 1 if include_self else counts).clamp(min=1))
+    if reduce in ("sum", "mean"):
+        if not include_self:
+            x = mul(x, (counts == 0).to(torch.int64)) if isinstance(x, SecretTensor) else x * (counts == 0)
+        out = scatter_add(x, dim, index, src)
+        return out if reduce == "sum" else mean_of(out, (counts + 1 if include_self else counts).clamp(min=1))
+    started = include_self
+    for numbers, there in _turns(dim, index, x.shape):
+        given = rearranged(lambda a, b, n=numbers, t=there: torch.where(t, b.reshape(-1)[n], a), x, src)  # type: ignore[misc]
+        if not started:
+            x, started = given, True
+        elif reduce == "prod":
+            one = torch.ones((), dtype=src.dtype)
+            if isinstance(src, SecretTensor):
+                factor: Any = rearranged(lambda a, b, n=numbers, t=there: torch.where(t, b.reshape(-1)[n], a), one, src)  # type: ignore[misc]
+            else:
+                factor = torch.where(there, src.reshape(-1)[numbers], one)
+            x = mul(x, factor)
+        else:
+            x = _JOIN[reduce](x, given)
+    return x if isinstance(x, SecretTensor) else rearranged(lambda a, b: a.clone(), x, src)
+
+
+def mean_of(total: SecretTensor, counts: torch.Tensor) -> SecretTensor:
+    """A sum over public whole numbers, exactly where they have a small common multiple."""
+    whole = math.lcm(*counts.unique().tolist()) if counts.numel() else 1
+    if whole > EXACT:
+        return mul(total, 1 / counts.double())
+    return times(mul(total, whole // counts) if bool((counts != whole).any()) else total, Fraction(1, whole))
 
 
 @implements(aten.scatter_reduce.two)
 def scatter_reduce(
     x: Any, dim: int, index: Any, src: Any, reduce: str, *, include_self: bool = True
 ) -> SecretTensor:
-    """x with elements of src added, or averaged, at public positions along a dimension."""
+    """x with elements of src joined to what is at public positions along a dimension.
+
+    Sums and means take no message.  Of products, the smallest and the largest, what goes to one position is joined one
+    after another.
+    """
     return _gathered(x, dim, index, src, reduce, include_self)
+
+
+@implements(aten.scatter.reduce)
+def scatter_joined(x: Any, dim: int, index: Any, src: Any, *, reduce: str) -> SecretTensor:
+    """`scatter_reduce` under older names of the reductions."""
+    return _gathered(x, dim, index, src, {"add": "sum", "multiply": "prod"}[reduce], True)
+
+
+@implements(aten.scatter.value_reduce)
+def scatter_value_joined(x: SecretTensor, dim: int, index: Any, value: Any, *, reduce: str) -> SecretTensor:
+    """The same with one public number."""
+    check_public(index)
+    return scatter_joined(x, dim, index, _value(x, value).expand(index.shape), reduce=reduce)
 
 
 @implements(aten.index_reduce.default)
 def index_reduce(x: Any, dim: int, index: Any, source: Any, reduce: str, *, include_self: bool = True) -> SecretTensor:
-    """x with rows of source averaged at public positions along a dimension."""
+    """x with rows of source joined to those at public positions along a dimension, as `scatter_reduce`."""
     check_public(index)
     if not source.dim():
-        source, index = source.reshape(1), index.reshape(1)
+        source = source.reshape(1)
     wide: list[int] = [1] * source.dim()
     wide[dim] = -1
-    spread = index.view(wide).expand(source.shape)
-    shaped = x.reshape(1) if not x.dim() else x
-    return _gathered(shaped, dim, spread, source, reduce, include_self).reshape(x.shape)
-
+    spread = index.reshape(wide).expand(source.shape)
+    return _gathered(x, dim, spread, source, reduce, include_self)

@@ -15,13 +15,10 @@ from typing import Any
 
 import torch
 
-from pysmpc.ops.arithmetic import mul
 from pysmpc.ops.core import aten, implements, moved, times
 from pysmpc.ops.linear import matrix_product
+from pysmpc.ops.placing import EXACT, mean_of
 from pysmpc.tensor import SecretTensor
-
-#: Common denominators of public weights up to this are divided out exactly.
-DENOMINATOR = 1 << 14
 
 # --- moves along a dimension: an index of each result, and back ------------------------
 
@@ -93,10 +90,10 @@ def _whole(weights: tuple[tuple[float, ...], ...]) -> tuple[torch.Tensor, int]:
     known: dict[float, Fraction] = {}
     denominator = 1
     for value in {w for row in weights for w in row}:
-        near = Fraction(value).limit_denominator(DENOMINATOR)
+        near = Fraction(value).limit_denominator(EXACT)
         known[value] = near
         denominator = math.lcm(denominator, near.denominator)
-        if abs(float(near) - value) > 1e-12 or denominator > DENOMINATOR:
+        if abs(float(near) - value) > 1e-12 or denominator > EXACT:
             return torch.tensor(weights, dtype=torch.float64), 0
     rows = [[int(known[w] * denominator) for w in row] for row in weights]
     return torch.tensor(rows, dtype=torch.int64).reshape(len(weights), -1), denominator
@@ -125,8 +122,9 @@ def _linear(n: int, size: int, align: Any, scale: Any) -> torch.Tensor:
 
 def _planar(function: Any) -> _Weights:
     def weights(n: int, size: int, align: Any, scale: Any) -> torch.Tensor:
-        unit = torch.eye(n, dtype=torch.float64).reshape(1, n, n, 1)
-        found: torch.Tensor = function(unit, [size, 1], align, scale, None).reshape(n, size)
+        # of several columns alike: torch's antialiased functions are wrong for one
+        unit = torch.eye(n, dtype=torch.float64).reshape(1, n, n, 1).repeat(1, 1, 1, 4)
+        found: torch.Tensor = function(unit, [size, 4], align, scale, None)[0, :, :, 0]
         return found
 
     return weights
@@ -222,12 +220,7 @@ def _divided(x: SecretTensor, counts: Sequence[torch.Tensor]) -> SecretTensor:
     whole = torch.ones((), dtype=torch.int64)
     for each in counts:
         whole = whole.unsqueeze(-1) * each
-    denominator = math.lcm(*whole.unique().tolist())
-    if denominator > DENOMINATOR:
-        return mul(x, 1 / whole.double())
-    if bool((whole != denominator).any()):
-        x = mul(x, denominator // whole)
-    return times(x, Fraction(1, denominator))
+    return mean_of(x, whole)
 
 
 def averages(x: SecretTensor, windows: Sequence[Sequence[range]], counts: Sequence[torch.Tensor]) -> SecretTensor:
