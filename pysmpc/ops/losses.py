@@ -10,6 +10,7 @@ import torch
 from pysmpc.errors import RevealError
 from pysmpc.ops.arithmetic import mul
 from pysmpc.ops.core import aten, implements, times
+from pysmpc.ops.linear import REDUCTIONS
 from pysmpc.tensor import SecretTensor
 
 
@@ -41,20 +42,43 @@ def multi_margin_loss_backward(
     return mul(slope, _over_examples(x, grad, reduction)).reshape(x.shape)
 
 
+def _labels(rows: SecretTensor, target: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(classes [n, labels], 1 for those that count, 1 for the classes that are labels): public labels, up to the first -1."""
+    if isinstance(target, SecretTensor):
+        raise RevealError("multilabel_margin_loss takes public labels; secret ones would show which elements are read")
+    labels = target.reshape(rows.shape)
+    known = (labels >= 0).to(torch.int64).cumprod(1)
+    classes = labels * known
+    return classes, known, torch.zeros(rows.shape, dtype=torch.int64).scatter_reduce(1, classes, known, "amax")
+
+
+def _gaps(rows: SecretTensor, classes: torch.Tensor) -> Any:
+    """1 - x[label] + x[class], [n, labels, classes]."""
+    return rows.unsqueeze(1) - rows.gather(1, classes).unsqueeze(2) + 1
+
+
+@implements(aten.multilabel_margin_loss_forward.default)
+def multilabel_margin_loss_forward(x: SecretTensor, target: Any, reduction: int) -> tuple[SecretTensor, torch.Tensor]:
+    """The sum of max(0, 1 - x[j] + x[i]) over labels j and others i, over the number of classes; one ReLU.
+
+    Labels are public.  (Torch's own decomposition also counts what follows the first -1.)
+    """
+    rows = x.reshape(-1, x.shape[-1]) if x.dim() else x.reshape(1, 1)
+    classes, known, own = _labels(rows, target)
+    part = mul(torch.relu(_gaps(rows, classes)), known.unsqueeze(2) * (1 - own).unsqueeze(1))
+    losses = times(part.sum((1, 2)), Fraction(1, rows.shape[-1]))
+    out = REDUCTIONS[reduction](losses if x.dim() > 1 or reduction else losses.reshape(()))
+    return out, own.to(x.dtype).reshape(target.shape)
+
+
 @implements(aten.multilabel_margin_loss_backward.default)
 def multilabel_margin_loss_backward(
     grad: Any, x: SecretTensor, target: Any, reduction: int, is_target: Any
 ) -> SecretTensor:
-    """Of the sum of max(0, 1 - x[j] + x[i]) over labels j and others i, over the number of classes."""
-    if isinstance(target, SecretTensor):
-        raise RevealError("multilabel_margin_loss takes public labels; secret ones would show which elements are read")
+    """The gradient of `multilabel_margin_loss_forward`; one comparison."""
     rows = x.reshape(-1, x.shape[-1]) if x.dim() else x.reshape(1, 1)
-    labels = target.reshape(rows.shape)
-    known = (labels >= 0).to(torch.int64).cumprod(1)  # up to the first -1
-    classes = labels * known
-    own = torch.zeros(rows.shape, dtype=torch.int64).scatter_reduce(1, classes, known, "amax")
-    gap = rows.unsqueeze(1) - rows.gather(1, classes).unsqueeze(2) + 1  # [n, labels, classes]
-    active = mul((gap > 0).to(torch.int64), known.unsqueeze(2) * (1 - own).unsqueeze(1))
+    classes, known, own = _labels(rows, target)
+    active = mul((_gaps(rows, classes) > 0).to(torch.int64), known.unsqueeze(2) * (1 - own).unsqueeze(1))
     to_labels = torch.scatter_add(torch.zeros(rows.shape, dtype=torch.int64), 1, classes, active.sum(2))
     slope = times((active.sum(1) - to_labels).to(x.dtype), Fraction(1, rows.shape[-1]))
     return mul(slope, _over_examples(x, grad, reduction)).reshape(x.shape)

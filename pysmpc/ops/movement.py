@@ -137,6 +137,8 @@ def index(x: SecretTensor, indices: Sequence[Any]) -> SecretTensor:
 def index_select(x: SecretTensor, dim: int, index: Any) -> SecretTensor:
     """Public rows of x."""
     _plain_index(index)
+    if not x.dim():
+        return index_select(x.reshape(1), 0, index).reshape(())
     return moved(x, lambda words: words.index_select(dim % x.dim() + 1, index))
 
 
@@ -144,6 +146,8 @@ def index_select(x: SecretTensor, dim: int, index: Any) -> SecretTensor:
 def gather(x: SecretTensor, dim: int, index: Any, *, sparse_grad: bool = False) -> SecretTensor:
     """Elements at public positions."""
     _plain_index(index)
+    if not x.dim():
+        return gather(x.reshape(1), 0, index.reshape(-1)).reshape(index.shape)
     return moved(
         x, lambda words: words.gather(dim % x.dim() + 1, index.unsqueeze(0).expand(words.shape[0], *index.shape))
     )
@@ -228,6 +232,9 @@ def diagonal_backward(grad: SecretTensor, sizes: Sequence[int], offset: int, dim
 def unfold_backward(grad: SecretTensor, sizes: Sequence[int], dim: int, size: int, step: int) -> SecretTensor:
     """Gradient of sliding windows: sums where they overlap."""
 
+    if not sizes:
+        return grad.reshape(())
+
     def place(words: torch.Tensor) -> torch.Tensor:
         out = _zeros(grad, sizes)
         axis = dim % len(sizes) + 1
@@ -242,6 +249,8 @@ def unfold_backward(grad: SecretTensor, sizes: Sequence[int], dim: int, size: in
 def scatter_add(x: Any, dim: int, index: Any, values: Any) -> SecretTensor:
     """x with values added at public positions along dim: the gradient of gather."""
     _plain_index(index)
+    if not x.dim():
+        return scatter_add(x.reshape(1), 0, index.reshape(-1), values.reshape(-1)).reshape(())
     (x, values), dtype = one_scale([x, values])
     own = values.window()
     words = own.window(own.body.words).movedim(0, -1).unsqueeze(0)
@@ -260,6 +269,8 @@ def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> S
     wide = [1] * source.dim()
     if wide:
         wide[dim] = -1
+    if not index.dim():
+        index = index.reshape(1)
     return scatter_add(x, dim, index.view(wide).expand(source.shape), source if alpha == 1 else source * alpha)
 
 

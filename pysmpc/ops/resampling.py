@@ -103,7 +103,7 @@ def weighted(x: SecretTensor, dim: int, weights: torch.Tensor) -> SecretTensor:
     """Public weights [out, in] applied along a dimension."""
     values, denominator = _whole(tuple(map(tuple, weights.tolist())))
     last = x.movedim(dim, -1)
-    out = matrix_product(last.reshape(1, -1, last.shape[-1]), values.t().unsqueeze(0))
+    out = matrix_product(last.reshape(1, math.prod(last.shape[:-1]), last.shape[-1]), values.t().unsqueeze(0))
     out = out.reshape(*last.shape[:-1], weights.shape[0]).movedim(-1, dim)
     return times(out, Fraction(1, denominator)) if denominator > 1 else out
 
