@@ -2,12 +2,13 @@
 
 What happens to an operation, in this order:
 1. its own handler (`pysmpc.tensor`);
-2. NEVER: refused by name, as torch's formula would be wrong, or open and compute much more than needed;
-3. random operations: refused, as everybody would know what was drawn;
-4. loops over lists of tensors (`_foreach_*`), and in-place forms: by the operation that they are made of;
-5. `torch._decomp.decomposition_table`, for the operations of ALLOWED;
-6. the composition that torch itself makes of it above autograd, where there is one;
-7. refused by name.
+2. random operations: refused, as everybody would know what was drawn;
+3. compositions of this package (COMPOSED);
+4. NEVER: refused by name, as torch's formula would be wrong, or open and compute much more than needed;
+5. loops over lists of tensors (`_foreach_*`), and in-place forms: by the operation that they are made of;
+6. `torch._decomp.decomposition_table`, for the operations of ALLOWED;
+7. the composition that torch itself makes of it above autograd, where there is one;
+8. refused by name.
 
 What is sent to workers of other machines are the operations with handlers that come of it.  The whole is rehearsed on
 empty shares first (`pysmpc.ops.rehearsal`), so that it is refused before anything was computed or sent; whatever is
@@ -34,6 +35,20 @@ from pysmpc.tensor import FALLBACKS, HANDLERS, SecretTensor, lock_of, not_implem
 prims = torch.ops.prims
 
 Way = Callable[..., Any]
+
+
+#: Made of other operations by a function of this package, in place of torch's.
+COMPOSED: dict[Any, Way] = {}
+
+
+def composes(*overloads: Any) -> Callable[[Way], Way]:
+    """Register a function that calls operations with handlers, and nothing else, on secrets."""
+
+    def register(way: Way) -> Way:
+        COMPOSED.update(dict.fromkeys(overloads, way))
+        return way
+
+    return register
 
 
 class _State(threading.local):
@@ -121,7 +136,9 @@ def way_of(func: Any) -> Way | None:
     if not isinstance(func, OpOverload):
         return None
     name = str(func)
-    if name in NEVER or func._opname in NEVER:
+    if func in COMPOSED:
+        return COMPOSED[func]
+    if func._opname in NEVER:
         return None
     if func in PRIMS:
         return PRIMS[func]
@@ -137,6 +154,10 @@ def way_of(func: Any) -> Way | None:
     return None
 
 
+def _rehearses(func: Any) -> bool:
+    return func in COMPOSED or str(func) in ALLOWED or func._opname.startswith("_foreach_")
+
+
 def decomposed(func: Any, args: Any, kwargs: Any) -> Any:
     """An operation without a handler, made of others; NotImplemented where there is no way."""
     way = way_of(func)
@@ -145,7 +166,7 @@ def decomposed(func: Any, args: Any, kwargs: Any) -> Any:
     if torch.Tag.nondeterministic_seeded in func.tags and not _is_out_of_training(func, args, kwargs):
         return NotImplemented
     lock = lock_of([*args, *kwargs.values()])
-    if _state.inside or (str(func) not in ALLOWED and getattr(lock, "held", True)):
+    if _state.inside or (not _rehearses(func) and getattr(lock, "held", True)):
         return way(*args, **kwargs)  # part of something else: a composition's, or a handler's own
     with lock:
         _state.inside = True

@@ -10,6 +10,7 @@ import torch
 from pysmpc.errors import RevealError
 from pysmpc.ops.arithmetic import mul
 from pysmpc.ops.core import aten, implements, times
+from pysmpc.ops.decompositions import composes
 from pysmpc.ops.linear import REDUCTIONS
 from pysmpc.tensor import SecretTensor
 
@@ -82,3 +83,16 @@ def multilabel_margin_loss_backward(
     to_labels = torch.scatter_add(torch.zeros(rows.shape, dtype=torch.int64), 1, classes, active.sum(2))
     slope = times((active.sum(1) - to_labels).to(x.dtype), Fraction(1, rows.shape[-1]))
     return mul(slope, _over_examples(x, grad, reduction)).reshape(x.shape)
+
+
+@composes(aten.soft_margin_loss.default)
+def soft_margin_loss(x: Any, target: Any, reduction: int = 1) -> Any:
+    """log(1 + exp(-x target)), as softplus, which no large value overflows."""
+    return REDUCTIONS[reduction](torch.nn.functional.softplus(-(x * target)))
+
+
+@composes(aten.soft_margin_loss_backward.default)
+def soft_margin_loss_backward(grad: Any, x: Any, target: Any, reduction: int) -> Any:
+    """-target sigmoid(-x target), over the number of elements for a mean."""
+    slope = torch.sigmoid(-(x * target)) * -target
+    return (slope / x.numel() if reduction == 1 else slope) * grad

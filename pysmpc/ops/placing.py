@@ -174,6 +174,11 @@ _JOIN: dict[str, Callable[[Any, Any], Any]] = {"prod": mul, "amax": maximum, "am
 
 def _gathered(x: Any, dim: int, index: torch.Tensor, src: Any, reduce: str, include_self: bool) -> SecretTensor:
     check_public(index)
+    if reduce == "prod" and torch.is_grad_enabled() and any(t.requires_grad for t in (x, src)):
+        raise NotImplementedError(
+            "the gradient of products at positions is not implemented for secret tensors: torch divides the product by "
+            "each of its factors, which loses what was rounded; detach the operands, or use torch.prod along a dimension"
+        )
     if not x.dim():
         return _gathered(x.reshape(1), 0, index.reshape(-1), src.reshape(-1), reduce, include_self).reshape(())
     dim %= x.dim()

@@ -345,7 +345,7 @@ def avg_pool2d_backward(
     part = times(grad, Fraction(1, divisor_override or math.prod(g.kernel)))
     share = part.window()
     words = places.ordered(share.window(share.body.words))
-    parts = words.reshape(-1, 1, 1, places.n).expand(-1, *g.kernel, -1)
+    parts = words.reshape(words.shape[0], 1, 1, places.n).expand(-1, *g.kernel, -1)
     return like(part, _spread(x, g, parts, share.scale))
 
 

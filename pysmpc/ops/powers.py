@@ -31,7 +31,7 @@ def prod_dim(x: SecretTensor, dim: int, keepdim: bool = False, *, dtype: torch.d
         return x.clone()
     last = x.movedim(dim, -1)
     if last.shape[-1] == 0:
-        return torch.ones(last.shape[:-1], dtype=x.dtype) + x.new_zeros(last.shape[:-1])
+        last = x.new_ones((*last.shape[:-1], 1))
     while last.shape[-1] > 1:
         half = last.shape[-1] // 2
         pairs = mul(last[..., : 2 * half : 2], last[..., 1 : 2 * half : 2])

@@ -45,7 +45,8 @@ def _kind(x: Any, places: dict[int, int]) -> Any:
         cell, session = x.cell, x.cell.session
         same = tuple(places.setdefault(id(each), len(places)) for each in (cell, session))
         layout = tuple(x.shape), x.stride(), x.storage_offset(), cell._body.n
-        return same, len(session.holders), session.suite.name, layout, cell.scale, cell.unit, x.dtype
+        facts = layout, cell.scale, cell.unit, x.dtype, x.requires_grad
+        return same, len(session.holders), session.suite.name, facts
     if isinstance(x, torch.Tensor):
         return tuple(x.shape), x.dtype
     return type(x), x
@@ -76,7 +77,7 @@ def rehearse(func: Any, args: Any, kwargs: Any, run: Run) -> None:
             body = Body(torch.empty((0, cell.body.n), dtype=torch.int64))
             body.zeros = cell.body.zeros
             cells[id(cell)] = Cell(body, cell.scale, cell.unit, sessions[id(cell.session)])
-        return SecretTensor(cells[id(cell)], x.size(), x.stride(), x.storage_offset(), x.dtype)
+        return SecretTensor(cells[id(cell)], x.size(), x.stride(), x.storage_offset(), x.dtype, x.requires_grad)
 
     shadows = tree_map(shadow, (args, kwargs))
     run(func, *shadows)
