@@ -26,7 +26,7 @@ from pysmpc.shares import Body, Share
 Handler = Callable[..., Any]
 HANDLERS: dict[Any, Handler] = {}
 
-#: Asked in order for an operation that has no handler: fallback(func, args, kwargs) returns its result, or NotImplemented.
+#: Asked in order for an operation without a handler: fallback(func, args, kwargs) is its result, or NotImplemented.
 FALLBACKS: list[Callable[[Any, Any, Any], Any]] = []
 
 #: Told of every operation before it is carried out: watcher(func, args, kwargs) may return what to call after it.
@@ -344,8 +344,8 @@ class SecretTensor(torch.Tensor):
 def not_implemented(func: Any, why: str = "") -> NotImplementedError:
     """How an operation is refused.  why: a clause that says more."""
     return NotImplementedError(
-        f"{func} is not implemented for secret tensors{why and ': '}{why}; rewrite it with supported operations, or open "
-        "the value first with sy.decrypt(x) if it may be known"
+        f"{func} is not implemented for secret tensors{why and ': '}{why}; rewrite it with supported operations, or "
+        "open the value first with sy.decrypt(x) if it may be known"
     )
 
 

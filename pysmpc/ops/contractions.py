@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from pysmpc.ops.arithmetic import add, mul, number
 from pysmpc.ops.core import aten, implements, times
 from pysmpc.ops.linear import matrix_product, mean_dim, sum_dim, var

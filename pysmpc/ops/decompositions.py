@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
 from torch._decomp import decomposition_table
 from torch._ops import OpOverload
 
-from pysmpc.errors import PysmpcError
+from pysmpc.errors import EncodingError, RevealError
 from pysmpc.ops.allowed import ALLOWED, NEVER
 from pysmpc.ops.core import aten
 from pysmpc.ops.rehearsal import rehearse
@@ -82,7 +82,7 @@ def _is_out_of_training(func: Any, args: Any, kwargs: Any) -> bool:
     return False
 
 
-@lru_cache(maxsize=None)
+@cache
 def _functional(func: Any) -> Any:
     """The out-of-place form of an in-place operation; None for others."""
     name = func._opname
@@ -130,7 +130,7 @@ def _loop(func: Any) -> Way | None:
     return way
 
 
-@lru_cache(maxsize=None)
+@cache
 def way_of(func: Any) -> Way | None:
     """How an operation is made of others, if it may be."""
     if not isinstance(func, OpOverload):
@@ -198,6 +198,12 @@ def _rehearsed(func: Any, args: Any, kwargs: Any) -> Any:
     return handler(*args, **kwargs)
 
 
+#: Kinds of errors that are about the operation, and made of nothing but a text.
+_OF_A_TEXT = frozenset(
+    (EncodingError, RevealError, RuntimeError, ValueError, TypeError, ZeroDivisionError, OverflowError, IndexError)
+)
+
+
 def _named(func: Any, error: Exception) -> Exception:
     """The same error, which says in which operation it was met."""
     text = str(error)
@@ -205,13 +211,7 @@ def _named(func: Any, error: Exception) -> Exception:
         return error
     if isinstance(error, NotImplementedError):
         return not_implemented(func, f"it is made of others, of which one says '{text.partition('; rewrite it')[0]}'")
-    if isinstance(error, PysmpcError | RuntimeError | ValueError | TypeError | ArithmeticError | LookupError):
-        try:
-            return type(error)(f"{text} (within {func})")
-        except TypeError:  # made of something else than a text
-            pass
-    error.add_note(f"within {func}")
-    return error
+    return type(error)(f"{text} (within {func})") if type(error) in _OF_A_TEXT else error
 
 
 FALLBACKS.append(decomposed)

@@ -44,7 +44,7 @@ def multi_margin_loss_backward(
 
 
 def _labels(rows: SecretTensor, target: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(classes [n, labels], 1 for those that count, 1 for the classes that are labels): public labels, up to the first -1."""
+    """(classes [n, labels], 1 for those that count, 1 for the classes that are labels), up to the first -1."""
     if isinstance(target, SecretTensor):
         raise RevealError("multilabel_margin_loss takes public labels; secret ones would show which elements are read")
     labels = target.reshape(rows.shape)

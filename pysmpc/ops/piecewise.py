@@ -57,8 +57,9 @@ def copysign(x: Any, y: Any) -> SecretTensor:
     size = absolute(x) if isinstance(x, SecretTensor) else x.abs()
     if isinstance(y, SecretTensor):
         return mul(size, sub(1, mul(less(y, 0).to(torch.int64), 2)))
-    sign = math.copysign(1, y) if is_number(y) else torch.copysign(torch.ones(()), y)
-    return mul(size, int(sign) if is_number(y) else sign.to(torch.int64))
+    if is_number(y):
+        return mul(size, int(math.copysign(1, y)))
+    return mul(size, torch.copysign(torch.ones(()), y).to(torch.int64))
 
 
 @implements(aten.round.default)

@@ -134,7 +134,7 @@ for _overload in (
 
 
 @implements(aten.masked_scatter_backward.default)
-def masked_scatter_backward(grad: SecretTensor, mask: Any, sizes: Sequence[int]) -> SecretTensor:
+def masked_scatter_backward(grad: SecretTensor, mask: Any, sizes: Sequence[int]) -> Any:
     """The gradient of the source of `masked_scatter`: what went to where the mask is set, zeros for the rest."""
     chosen = masked_select(grad, mask)
     if not chosen.numel():
@@ -177,7 +177,7 @@ def _gathered(x: Any, dim: int, index: torch.Tensor, src: Any, reduce: str, incl
     if reduce == "prod" and torch.is_grad_enabled() and any(t.requires_grad for t in (x, src)):
         raise NotImplementedError(
             "the gradient of products at positions is not implemented for secret tensors: torch divides the product by "
-            "each of its factors, which loses what was rounded; detach the operands, or use torch.prod along a dimension"
+            "each of its factors, which loses what was rounded; detach them, or use torch.prod along a dimension"
         )
     if not x.dim():
         return _gathered(x.reshape(1), 0, index.reshape(-1), src.reshape(-1), reduce, include_self).reshape(())
@@ -193,13 +193,13 @@ def _gathered(x: Any, dim: int, index: torch.Tensor, src: Any, reduce: str, incl
         return out if reduce == "sum" else mean_of(out, (counts + 1 if include_self else counts).clamp(min=1))
     started = include_self
     for numbers, there in _turns(dim, index, x.shape):
-        given = rearranged(lambda a, b, n=numbers, t=there: torch.where(t, b.reshape(-1)[n], a), x, src)  # type: ignore[misc]
+        given = rearranged(lambda a, b, n=numbers, t=there: torch.where(t, b.reshape(-1)[n], a), x, src)
         if not started:
             x, started = given, True
         elif reduce == "prod":
             one = torch.ones((), dtype=src.dtype)
             if isinstance(src, SecretTensor):
-                factor: Any = rearranged(lambda a, b, n=numbers, t=there: torch.where(t, b.reshape(-1)[n], a), one, src)  # type: ignore[misc]
+                factor: Any = rearranged(lambda a, b, n=numbers, t=there: torch.where(t, b.reshape(-1)[n], a), one, src)
             else:
                 factor = torch.where(there, src.reshape(-1)[numbers], one)
             x = mul(x, factor)
@@ -217,9 +217,7 @@ def mean_of(total: SecretTensor, counts: torch.Tensor) -> SecretTensor:
 
 
 @implements(aten.scatter_reduce.two)
-def scatter_reduce(
-    x: Any, dim: int, index: Any, src: Any, reduce: str, *, include_self: bool = True
-) -> SecretTensor:
+def scatter_reduce(x: Any, dim: int, index: Any, src: Any, reduce: str, *, include_self: bool = True) -> SecretTensor:
     """x with elements of src joined to what is at public positions along a dimension.
 
     Sums and means take no message.  Of products, the smallest and the largest, what goes to one position is joined one

@@ -384,13 +384,16 @@ def _flat_planes(x: SecretTensor, n: int) -> torch.Tensor:
     return words.reshape(words.shape[0], math.prod(x.shape[:-n]), math.prod(x.shape[-n:]))
 
 
-def _largest(x: SecretTensor, n: int, table: torch.Tensor, out: tuple[int, ...]) -> tuple[SecretTensor, SecretTensor]:
+def _largest(
+    x: SecretTensor, dims: int, table: torch.Tensor, out: tuple[int, ...]
+) -> tuple[SecretTensor, SecretTensor]:
     x.cell.settle()
     session = x.session
-    k, lead = table.shape[0], math.prod(x.shape[:-n])
-    shape = (*x.shape[:-n], *out)
-    words = _flat_planes(x, n)[:, :, table].transpose(1, 2).contiguous()  # [rows, k, planes, windows]
-    level = Share.of(words.reshape(words.shape[0], -1), (k, math.prod(shape)), x.cell.scale)
+    k, lead = table.shape[0], math.prod(x.shape[:-dims])
+    shape = (*x.shape[:-dims], *out)
+    words = _flat_planes(x, dims)[:, :, table].transpose(1, 2).contiguous()  # [rows, k, planes, windows]
+    n = math.prod(shape)
+    level = Share.of(words.reshape(words.shape[0], k * n), (k, n), x.cell.scale)
     bits = []
     while level.shape[0] > 1:
         first, second, rest = halves(level)
@@ -398,8 +401,8 @@ def _largest(x: SecretTensor, n: int, table: torch.Tensor, out: tuple[int, ...])
         bits.append(bit)
         level = _joined(chosen, rest, level.shape[1])
     values = like(x, Share.of(level.words(), shape, level.scale))
-    tags = table.unsqueeze(1).expand(k, lead, -1).reshape(k, -1)
-    body = Positions(session, Levels(k, tags.shape[1], bits), tags, words.shape[0], table)
+    tags = table.unsqueeze(1).expand(k, lead, -1).reshape(k, n)
+    body = Positions(session, Levels(k, n, bits), tags, words.shape[0], table)
     return values, result(Share(body, shape, 1), session, INTEGER, torch.int64)
 
 

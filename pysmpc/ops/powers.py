@@ -29,7 +29,7 @@ def prod_dim(x: SecretTensor, dim: int, keepdim: bool = False, *, dtype: torch.d
     x = _wanted(x, dtype, "a product")
     if x.dim() == 0:
         return x.clone()
-    last = x.movedim(dim, -1)
+    last: Any = x.movedim(dim, -1)
     if last.shape[-1] == 0:
         last = x.new_ones((*last.shape[:-1], 1))
     while last.shape[-1] > 1:

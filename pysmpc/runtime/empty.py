@@ -1,4 +1,4 @@
-"""Sessions that hold nothing: the same program runs on empty shares, and says what shapes, scales and errors come of it."""
+"""Sessions that hold nothing: a program that runs on empty shares says what shapes, scales and errors come of it."""
 
 from __future__ import annotations
 

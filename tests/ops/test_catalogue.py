@@ -79,8 +79,8 @@ def test_a_check_fails_for_what_is_lost():
 
 def test_the_lists_are_of_operations_that_torch_decomposes():
     known = {str(func) for func in torch._decomp.decomposition_table}
-    assert ALLOWED <= known
-    assert WAITING <= ALLOWED
+    assert not ALLOWED - known
+    assert not WAITING - ALLOWED
     names = {name.split(".")[1] for name in ALLOWED}
     assert not names & NEVER
 
@@ -99,7 +99,7 @@ def test_every_decomposition_that_is_allowed_is_proved(monkeypatch):
     for info in operations():
         if TABLE["operations"][name_of(info)]["state"] not in ("refused", "not asked"):
             used.clear()
-            if {o.state for o in outcomes(info, 12)} & {RIGHT}:
+            if {o.state for o in outcomes(info, 60, seconds=5)} & {RIGHT}:
                 proved |= used
     assert ALLOWED - proved <= WAITING
 

@@ -1,4 +1,4 @@
-"""Shrinking, signs, rounding, products, norms, distances, losses of classes, pools of every form, transposed convolution."""
+"""Shrinking, signs, rounding, products, norms, distances, losses of classes, pools, transposed convolution."""
 
 import pytest
 import torch
@@ -61,7 +61,9 @@ def test_distances():
 def test_margins_of_classes(reduction):
     classes = torch.tensor([2, 0, 1])
     check_op(lambda x: F.multi_margin_loss(x, classes, reduction=reduction), shapes=[(3, 4)], steps=4, grad_steps=6)
-    check_op(lambda x: F.multi_margin_loss(x, classes, p=2, reduction=reduction), shapes=[(3, 4)], steps=60, grad_steps=40)
+    check_op(
+        lambda x: F.multi_margin_loss(x, classes, p=2, reduction=reduction), shapes=[(3, 4)], steps=60, grad_steps=40
+    )
     labels = torch.tensor([[3, 0, -1, 1], [0, -1, 2, 3], [-1, 0, 0, 0]])
     check_op(lambda x: F.multilabel_margin_loss(x, labels, reduction=reduction), shapes=[(3, 4)], steps=4, grad_steps=6)
 

@@ -7,6 +7,11 @@ from torch.nn import functional as F
 
 from pysmpc.errors import RevealError
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:index_reduce"),
+    pytest.mark.filterwarnings("ignore:The reduce argument of torch.scatter"),
+]
+
 INDEX = torch.tensor([[0, 2, 0], [1, 1, 2]])
 MASK = torch.tensor([[True, False, True], [False, True, False]])
 PLACED = {

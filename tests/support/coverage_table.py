@@ -64,7 +64,7 @@ def _bits(off):
     return 16 if off <= 2.0**-16 else -math.ceil(math.log2(off))
 
 
-def variant(info, n=None, log=None, seconds=60.0):
+def variant(info, n=None, seconds=20.0):
     """The entry of an operation of the catalogue: of its first n samples, as many as there is time for."""
     return entry(op_sweep.outcomes(info, n, seconds=seconds))
 
@@ -91,7 +91,7 @@ def counts(table):
 
 _INTRODUCTION = """# What of torch works on secrets
 
-<!-- Written by tools/coverage.py (make coverage); do not edit. -->
+<!-- Written by tools/coverage_page.py (make coverage); do not edit. -->
 
 Every operation, layer, loss and optimizer below was run on secret tensors and held against torch in
 float64 on the same values, as the encoding of 16 fractional bits has them. Anything that is not

@@ -27,16 +27,15 @@ def image(n, channels=2, size=6):
     return (2, channels, *[size] * n)
 
 
+ELEMENTWISE = """
+CELU ELU GELU Hardshrink Hardsigmoid Hardswish Hardtanh Identity LeakyReLU LogSigmoid Mish PReLU ReLU ReLU6 RReLU SELU
+SiLU Sigmoid Softplus Softshrink Softsign Tanh Tanhshrink Dropout AlphaDropout Flatten
+"""
+
+
 def _specs():
     rows = (3, 5)
-    found = {
-        name: ((), [rows])
-        for name in (
-            "CELU ELU GELU Hardshrink Hardsigmoid Hardswish Hardtanh Identity LeakyReLU LogSigmoid Mish PReLU ReLU ReLU6 "
-            "RReLU SELU SiLU Sigmoid Softplus Softshrink Softsign Tanh Tanhshrink Dropout AlphaDropout "
-            "Flatten PairwiseDistance CosineSimilarity"
-        ).split()
-    }
+    found = {name: ((), [rows]) for name in ELEMENTWISE.split()}
     found |= {"PairwiseDistance": ((), [rows, rows]), "CosineSimilarity": ((), [rows, rows])}
     found |= {name: ((1,), [rows]) for name in ("Softmax", "LogSoftmax", "Softmin")}
     found |= {
@@ -47,7 +46,8 @@ def _specs():
         "SyncBatchNorm": ((2,), [image(2)]), "Embedding": ((7, 4), [torch.tensor([[0, 3], [6, 3]])]),
         "EmbeddingBag": ((7, 4), [torch.tensor([[0, 3], [6, 3]])]),
         "AdaptiveLogSoftmaxWithLoss": ((5, 8, [4]), [rows, torch.tensor([1, 6, 3])]),
-        "PixelShuffle": ((2,), [image(2, 4)]), "PixelUnshuffle": ((2,), [image(2)]), "ChannelShuffle": ((2,), [image(2, 4)]),
+        "PixelShuffle": ((2,), [image(2, 4)]), "PixelUnshuffle": ((2,), [image(2)]),
+        "ChannelShuffle": ((2,), [image(2, 4)]),
         "Fold": (((4, 4), 2), [(1, 8, 9)]), "Unfold": ((2,), [image(2)]), "Upsample": ((None, 2), [image(2)]),
         "UpsamplingBilinear2d": ((None, 2), [image(2)]), "UpsamplingNearest2d": ((None, 2), [image(2)]),
         "FractionalMaxPool2d": ((2, 3), [image(2)]), "FractionalMaxPool3d": ((2, 3), [image(3, 1, 4)]),

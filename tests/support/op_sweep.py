@@ -24,6 +24,8 @@ from torch.utils._pytree import tree_leaves, tree_map  # noqa: E402
 import pysmpc as sy  # noqa: E402
 from pysmpc.errors import EncodingError, PysmpcError  # noqa: E402
 from pysmpc.fixedpoint import BINARY16  # noqa: E402
+from pysmpc.runtime.empty import empty_session  # noqa: E402
+from pysmpc.shares import Share  # noqa: E402
 
 gc.freeze()  # a hundred thousand objects of the catalogue, which are here to stay
 
@@ -48,7 +50,7 @@ class Wrong(AssertionError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a sample.  why: of a refusal.  values, gradients: by what they were off, absolutely or relatively."""
+    """What became of a sample.  why: of a refusal.  values, gradients: by what they were off."""
 
     state: str
     why: str = ""
@@ -160,7 +162,8 @@ def outcome(info, sample, gradients=True, all_secret=False):
 
 
 def _finite(results):
-    return all(bool(x.isfinite().all()) for x in flat(results) if isinstance(x, torch.Tensor) and x.layout == torch.strided)
+    dense = [x for x in flat(results) if isinstance(x, torch.Tensor) and x.layout == torch.strided]
+    return all(bool(x.isfinite().all()) for x in dense)
 
 
 def refuses(error):
@@ -235,6 +238,25 @@ def _off(name, found, expected, tolerance):
     return worst
 
 
+def check_without_shares(info, sample):
+    """A driver of workers holds no shares: what is right must run on none, too, forward and backward."""
+    session = empty_session(parties().session)
+
+    def empty(x):
+        if not _real(x):
+            return x
+        share = Share.of(torch.empty((0, x.numel()), dtype=torch.int64), tuple(x.shape), BINARY16.scale)
+        return _leaf(sy.SecretTensor.of(share, session, BINARY16, x.dtype))
+
+    try:
+        found = info.op(tree_map(empty, sample.input), *sample.args, **sample.kwargs)
+        total = [x.sum() for x in flat(found) if isinstance(x, torch.Tensor) and x.requires_grad]
+        if total:
+            sum(total[1:], total[0]).backward()
+    except Exception as error:
+        raise Wrong(f"{info.name} is right, but raises where there are no shares: {error}") from error
+
+
 def outcomes(info, n=None, gradients_of=None, seconds=60.0):
     """Outcomes of the first n samples, as many as there is time for; gradients of the first so many (all).
 
@@ -244,6 +266,8 @@ def outcomes(info, n=None, gradients_of=None, seconds=60.0):
     for k, sample in enumerate(samples(info, n)):
         with_gradients = gradients_of is None or k < gradients_of
         found.append(outcome(info, sample, with_gradients))
+        if k == 0 and found[0].state == RIGHT:
+            check_without_shares(info, sample)
         if with_gradients and any(_real(x) for x in tree_leaves((sample.args, sample.kwargs))):
             outcome(info, sample, True, all_secret=True)
         if time.monotonic() > end:

@@ -1,7 +1,7 @@
 """What of torch works on secrets: runs the sweeps, and writes tests/ops/coverage.json and docs/coverage.md.
 
-    python tools/coverage.py            all of it, some minutes
-    python tools/coverage.py --render   only the page, of the table as it is
+python tools/coverage_page.py            all of it, some minutes
+python tools/coverage_page.py --render   only the page, of the table as it is
 """
 
 import sys
