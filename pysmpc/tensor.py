@@ -28,6 +28,9 @@ from pysmpc.shares import Body, Share
 Handler = Callable[..., Any]
 HANDLERS: dict[Any, Handler] = {}
 
+#: Asked in order for an operation without a handler: fallback(func, args, kwargs) is its result, or NotImplemented.
+FALLBACKS: list[Callable[[Any, Any, Any], Any]] = []
+
 #: Told of every operation before it is carried out: watcher(func, args, kwargs) may return what to call after it.
 WATCHERS: list[Callable[[Any, Any, Any], Callable[[], object] | None]] = []
 
@@ -254,14 +257,11 @@ class SecretTensor(torch.Tensor):
     def _dispatched(cls, func: Any, args: Any, kwargs: Any) -> Any:
         handler = HANDLERS.get(func)
         if handler is None:
-            # below autograd (inference mode, a handler's own calls) composites arrive whole
-            out = func.decompose(*args, **(kwargs or {}))
-            if out is not NotImplemented:
-                return out
-            raise NotImplementedError(
-                f"{func} is not implemented for secret tensors; rewrite it with supported operations, or open "
-                "the value first with sy.decrypt(x) if it may be known"
-            )
+            for fallback in FALLBACKS:
+                out = fallback(func, args, kwargs or {})
+                if out is not NotImplemented:
+                    return out
+            raise not_implemented(func)
         lock = lock_of(args)
         with lock_of(kwargs.values()) if kwargs and lock is _NO_LOCK else lock:
             if WATCHERS:
@@ -374,6 +374,14 @@ class SecretTensor(torch.Tensor):
     def reveal(self) -> torch.Tensor:
         """Open the value to the caller, as a plain tensor of this dtype.  One round."""
         raise NotImplementedError  # set by pysmpc.api, which knows how to decode
+
+
+def not_implemented(func: Any, why: str = "") -> NotImplementedError:
+    """How an operation is refused.  why: a clause that says more."""
+    return NotImplementedError(
+        f"{func} is not implemented for secret tensors{why and ': '}{why}; rewrite it with supported operations, or "
+        "open the value first with sy.decrypt(x) if it may be known"
+    )
 
 
 def run_watched(func: Any, handler: Handler, args: Any, kwargs: Any) -> Any:

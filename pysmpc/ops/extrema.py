@@ -19,6 +19,7 @@ from pysmpc.ops.comparison import comparing, truth
 from pysmpc.ops.core import aten, implements, like, result
 from pysmpc.ops.linear import sum_dim
 from pysmpc.ops.movement import cat, clone
+from pysmpc.ops.placing import scatter_public
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
 
@@ -161,10 +162,12 @@ _extremum(aten.amin.default, min_dim)
 
 @implements(aten.scatter.src)
 def scatter(zeros: Any, dim: int, positions: Any, grad: Any) -> SecretTensor:
-    """The gradient of an extremum along a dimension: grad where it stood.
+    """Elements at public positions; of secret ones, the gradient of an extremum along a dimension: grad where it stood.
 
     Secret positions are known by the one-hot rows found on the way forward.
     """
+    if not isinstance(positions, SecretTensor):
+        return scatter_public(zeros, dim, positions, grad)
     origin = positions.cell.body.origin if isinstance(positions, SecretTensor) else None
     public = zeros.window().words() if isinstance(zeros, SecretTensor) and zeros.session.plain else zeros
     blank = zeros.cell.body.zeros if isinstance(public, SecretTensor) else not bool(public.any())

@@ -15,7 +15,7 @@ from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
 
 
-def _product(x: Any, y: Any) -> SecretTensor:
+def matrix_product(x: Any, y: Any) -> SecretTensor:
     """x @ y of matrices or batches of them, at least one secret."""
     if x.shape[-1] != y.shape[-2]:
         raise RuntimeError(f"shapes {tuple(x.shape)} and {tuple(y.shape)} cannot be multiplied")
@@ -31,19 +31,19 @@ def _product(x: Any, y: Any) -> SecretTensor:
     return result(out, session, finer(x.unit, y.unit), dtype)
 
 
-implements(aten.mm.default, aten.bmm.default)(_product)
+implements(aten.mm.default, aten.bmm.default)(matrix_product)
 
 
 @implements(aten.mv.default)
 def mv(x: Any, y: Any) -> SecretTensor:
     """Matrix times vector."""
-    return _product(x, y.unsqueeze(1)).squeeze(1)
+    return matrix_product(x, y.unsqueeze(1)).squeeze(1)
 
 
 @implements(aten.dot.default, aten.vdot.default)
 def dot(x: Any, y: Any) -> SecretTensor:
     """Inner product of vectors."""
-    return _product(x.unsqueeze(0), y.unsqueeze(1)).view(())
+    return matrix_product(x.unsqueeze(0), y.unsqueeze(1)).view(())
 
 
 @implements(aten.addmm.default, aten.baddbmm.default)
@@ -51,7 +51,7 @@ def addmm(bias: Any, x: Any, y: Any, *, beta: Any = 1, alpha: Any = 1) -> Secret
     """beta * bias + alpha * x @ y."""
     if not isinstance(x, SecretTensor) and not isinstance(y, SecretTensor):
         return add(bias * beta, torch.matmul(x, y) * alpha)
-    out = _product(x, y)
+    out = matrix_product(x, y)
     if alpha != 1:
         out = times(out, number(alpha))
     if beta == 0:

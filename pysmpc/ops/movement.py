@@ -293,6 +293,8 @@ def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> S
     wide = [1] * source.dim()
     if wide:
         wide[along] = -1
+    if not index.dim():
+        index = index.reshape(1)
     return scatter_add(x, dim, index.view(wide).expand(source.shape), source if alpha == 1 else source * alpha)
 
 
