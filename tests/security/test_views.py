@@ -31,7 +31,7 @@ from pysmpc.runtime.session import virtual_session
 # What a holder computes from its shares and public numbers adds nothing to its view.
 COMPUTED = {"public", "mul_public", "matmul_public"}
 HIDING = [name for name in CASES if name not in COMPUTED | {"reveal"}]
-LARGE = {"reciprocal"}  # 33 comparisons an element, and some 70 messages
+LARGE = {"reciprocal", "silu"}  # 33 comparisons an element, and some 70 messages; 40 dealt words
 
 
 def told_apart(protocol, holders, n, suite=default, pairs=True, words=True):
