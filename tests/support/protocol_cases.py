@@ -87,8 +87,7 @@ def dealt(suite, party, x):
 
 def words_of(party, words):
     """What each holder has of dealt words."""
-    rows = party.rows
-    return [torch.cat([each.reshape(rows, -1) for _, each in words.pieces(party.dealer.keys)], 1)]
+    return [torch.cat([each.flatten(1) for _, each in words.pieces(party.dealer.keys)], 1)]
 
 
 def combined(suite, party, x):
