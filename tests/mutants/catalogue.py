@@ -16,6 +16,7 @@ DIVISION = f"{PROTOCOLS}/test_division.py"
 MASKING = f"{PROTOCOLS}/test_masking.py"
 EXACT = f"{PROTOCOLS}/test_exact.py"
 THRESHOLDS = "tests/ops/test_thresholds.py"
+DECOMPOSED = "tests/ops/test_decompositions.py"
 STORE = f"{RUNTIME}/test_store.py"
 THREADS = f"{RUNTIME}/test_threads.py"
 SESSION = f"{RUNTIME}/test_session.py"
@@ -122,6 +123,10 @@ MUTANTS = [
     ),
     Mutant("thresholds rounded one way", "pysmpc/ops/comparison.py", "limit = above if first else below", "limit = below", THRESHOLDS),
     Mutant("equal to the step below", "pysmpc/ops/comparison.py", "torch.as_tensor(below != above)", "torch.as_tensor(below != below)", THRESHOLDS),
+    Mutant("a composition is not rehearsed", "pysmpc/ops/decompositions.py", "rehearse(whole, args, kwargs, _rehearsed)", "pass", DECOMPOSED),
+    Mutant("errors of a composition name its part alone", "pysmpc/ops/decompositions.py", "named = _named(func, error)", "named = error", DECOMPOSED),
+    Mutant("a last window outside of the image", "pysmpc/ops/resampling.py", "out -= 1", "out -= 0", "tests/ops/test_resampling.py"),
+    Mutant("a join at a position forgets the others", "pysmpc/ops/placing.py", "range(int(turn.max()) + 1 if flat.numel() else 0)", "range(1 if flat.numel() else 0)", "tests/ops/test_placing.py"),
     Mutant("NaN is in order", "pysmpc/ops/comparison.py", "torch.where(strange.isnan(), unordered, infinite)", "infinite", THRESHOLDS),
     Mutant("a product that was rounded decides", "pysmpc/fixedpoint.py", "unsure.nonzero().tolist()", "()", THRESHOLDS),
     Mutant("any threshold is taken", "pysmpc/fixedpoint.py", "if bool((steps.abs() >= LIMIT).any()):", "if False:", THRESHOLDS),
