@@ -1,6 +1,7 @@
 """What of torch works on secrets: runs the sweeps, and writes tests/ops/coverage.json and docs/coverage.md.
 
 python tools/coverage_page.py            all of it, some minutes
+python tools/coverage_page.py NAME...    only these operations, layers or optimizers
 python tools/coverage_page.py --render   only the page, of the table as it is
 """
 
@@ -13,7 +14,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 import coverage_table  # noqa: E402
 
 if __name__ == "__main__":
-    table = coverage_table.load() if "--render" in sys.argv else coverage_table.measured(log=print)
+    table = coverage_table.load() if "--render" in sys.argv else coverage_table.measured(sys.argv[1:], print)
     coverage_table.TABLE.write_text(coverage_table.dumped(table))
     coverage_table.PAGE.write_text(coverage_table.page(table))
     print(*coverage_table.counts(table).items(), sep="\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pysmpc.ops.arithmetic import add, mul, number
+from pysmpc.ops.arithmetic import add, mul, number, sub
 from pysmpc.ops.core import aten, implements, times
 from pysmpc.ops.linear import matrix_product, mean_dim, sum_dim, var
 from pysmpc.tensor import SecretTensor
@@ -22,6 +22,12 @@ def addbmm(bias: Any, x: Any, y: Any, *, beta: Any = 1, alpha: Any = 1) -> Secre
     else:
         out = wide @ tall * alpha
     return out if beta == 0 else add(out, bias if beta == 1 else bias * beta)
+
+
+@implements(aten.lerp.Tensor)
+def lerp(x: Any, end: Any, weight: Any) -> SecretTensor:
+    """x + weight * (end - x); one product."""
+    return add(x, mul(sub(end, x) if _any(end, x) else end - x, weight))
 
 
 @implements(aten._trilinear.default)

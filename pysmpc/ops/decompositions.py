@@ -18,7 +18,8 @@ raised names the operation that was called.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -56,6 +57,16 @@ class _State(threading.local):
 
 
 _state = _State()
+
+
+@contextmanager
+def rehearsed() -> Iterator[None]:
+    """While a worker runs an operation that its driver has run on empty shares: nothing of it is tried again."""
+    before, _state.inside = _state.inside, True
+    try:
+        yield
+    finally:
+        _state.inside = before
 
 
 def convert_element_type(x: Any, dtype: torch.dtype) -> Any:

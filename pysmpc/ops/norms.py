@@ -80,6 +80,12 @@ def cdist(x: Any, y: Any, p: float, compute_mode: Any) -> Any:
     return _norm(_difference(x, y), p)
 
 
+@composes(aten._euclidean_dist.default)
+def euclidean_dist(x: Any, y: Any) -> Any:
+    """`cdist` for p = 2, which torch asks for by this name where there are many rows."""
+    return _norm(_difference(x, y), 2)
+
+
 @composes(aten._cdist_backward.default)
 def cdist_backward(grad: Any, x: Any, y: Any, p: float, distances: Any) -> Any:
     """The gradient with respect to the rows of the first."""

@@ -228,7 +228,8 @@ def scatter_reduce(x: Any, dim: int, index: Any, src: Any, reduce: str, *, inclu
 
 @implements(aten.scatter.reduce)
 def scatter_joined(x: Any, dim: int, index: Any, src: Any, *, reduce: str) -> SecretTensor:
-    """`scatter_reduce` under older names of the reductions."""
+    """`scatter_reduce` under older names of the reductions; torch has no derivative of it."""
+    x, src = (t.detach() if isinstance(t, SecretTensor) else t for t in (x, src))
     return _gathered(x, dim, index, src, {"add": "sum", "multiply": "prod"}[reduce], True)
 
 

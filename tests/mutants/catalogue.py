@@ -20,6 +20,7 @@ SMOOTH = "tests/ops/test_functions.py"
 THRESHOLDS = "tests/ops/test_thresholds.py"
 FACTORS = "tests/ops/test_factors.py"
 CASES, FORMS = "tests/ops/test_cases.py", "tests/ops/test_forms.py"
+DECOMPOSED = "tests/ops/test_decompositions.py"
 STORE = f"{RUNTIME}/test_store.py"
 THREADS = f"{RUNTIME}/test_threads.py"
 SESSION = f"{RUNTIME}/test_session.py"
@@ -134,6 +135,10 @@ MUTANTS = [
     ),
     Mutant("thresholds rounded one way", "pysmpc/ops/comparison.py", "limit = above if first else below", "limit = below", THRESHOLDS),
     Mutant("equal to the step below", "pysmpc/ops/comparison.py", "torch.as_tensor(below != above)", "torch.as_tensor(below != below)", THRESHOLDS),
+    Mutant("a composition is not rehearsed", "pysmpc/ops/decompositions.py", "rehearse(whole, args, kwargs, _rehearsed)", "pass", DECOMPOSED),
+    Mutant("errors of a composition name its part alone", "pysmpc/ops/decompositions.py", "named = _named(func, error)", "named = error", DECOMPOSED),
+    Mutant("a last window outside of the image", "pysmpc/ops/resampling.py", "out -= 1", "out -= 0", "tests/ops/test_resampling.py"),
+    Mutant("a join at a position forgets the others", "pysmpc/ops/placing.py", "range(int(turn.max()) + 1 if flat.numel() else 0)", "range(1 if flat.numel() else 0)", "tests/ops/test_placing.py"),
     Mutant("NaN is in order", "pysmpc/ops/comparison.py", "torch.where(strange.isnan(), unordered, infinite)", "infinite", THRESHOLDS),
     Mutant("a public minuend is subtracted", "pysmpc/ops/arithmetic.py", "if not first and sign < 0:", "if False:", CASES),
     Mutant("out= of any shape", "pysmpc/ops/core.py", "if target.shape != value.shape:", "if False:", FORMS),

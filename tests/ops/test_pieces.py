@@ -109,3 +109,29 @@ def test_contractions():
     check_op(torch.addbmm, shapes=[[(3, 2), (4, 3, 5), (4, 5, 2)]], steps=60, grad_steps=60)
     check_op(F.bilinear, shapes=[[(3, 2), (3, 4), (5, 2, 4)]], steps=60, grad_steps=60)
     check_op(lambda x: torch.var_mean(x, 0), shapes=[(5, 2)], steps=6, grad_steps=8)
+
+
+IMAGE = torch.linspace(-3, 3, 24).reshape(1, 2, 3, 4) * torch.tensor([1.0, -1]).reshape(1, 2, 1, 1)
+EVERYWHERE = {
+    "largest": lambda x: F.adaptive_max_pool2d(x, 2),
+    "resized": lambda x: F.interpolate(x, size=(2, 5), mode="bilinear"),
+    "padded": lambda x: F.pad(x, (1, 2, 1, 1), mode="reflect"),
+    "averages": lambda x: F.avg_pool2d(x, 2, ceil_mode=True),
+    "transposed": lambda x: F.conv_transpose2d(x, torch.full((2, 1, 2, 2), 0.5)),
+    "joined": lambda x: x.scatter_reduce(3, torch.tensor([0, 1, 0, 3]).expand(1, 2, 3, 4), x.flip(3), "amax"),
+    "products": lambda x: x.prod(3),
+    "rounded": torch.round,
+    "distances": lambda x: torch.cdist(x[0], x[0].flip(1), p=1.0),
+}
+
+
+@pytest.mark.parametrize("options", [{"integrity": "mac"}, {"protocol": "fss"}, {"rounding": "nearest"}])
+@pytest.mark.parametrize("name", EVERYWHERE)
+def test_every_suite(name, options):
+    secret = sy.encrypt(IMAGE, parties(), **options).requires_grad_(True)
+    twin = sy.decrypt(secret).double().requires_grad_(True)
+    found, expected = EVERYWHERE[name](secret), EVERYWHERE[name](twin.float() if name == "transposed" else twin)
+    assert torch.allclose(plain(found), expected.double().detach(), atol=2**-11)
+    found.sum().backward()
+    expected.sum().backward()
+    assert torch.allclose(plain(secret.grad), twin.grad, atol=2**-9)

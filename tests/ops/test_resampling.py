@@ -42,6 +42,7 @@ POOLED = [
     (F.avg_pool1d, (2, 7), (3,), {"stride": 2, "padding": 1, "count_include_pad": False}),
     (F.avg_pool2d, (1, 5, 6), (3,), {"stride": 2, "ceil_mode": True}),
     (F.avg_pool2d, (1, 5, 6), (2,), {"padding": 1, "divisor_override": 3}),
+    (F.avg_pool2d, (1, 5, 5), (2,), {"stride": 3, "padding": 1, "ceil_mode": True}),
     (F.avg_pool3d, (1, 2, 4, 5, 4), (2,), {"stride": (2, 3, 1), "padding": 1}),
     (F.avg_pool3d, (1, 4, 4, 4), (3,), {"ceil_mode": True, "count_include_pad": False, "padding": 1}),
     (F.adaptive_avg_pool1d, (2, 7), (3,), {}),

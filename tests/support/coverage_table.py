@@ -8,6 +8,7 @@ or "not asked" (no sample has a real tensor that a secret can be).
 import json
 import math
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import module_sweep
@@ -72,17 +73,23 @@ def variant(info, n=None, seconds=8.0):
         return {"state": "WRONG", "why": str(error)}
 
 
-def measured(n=None, log=lambda line: None):
-    """The whole table, by the sweeps."""
-    table = {"operations": {}, "layers": {}, "optimizers": {}}
-    for info in op_sweep.operations():
-        table["operations"][op_sweep.name_of(info)] = found = variant(info, n)
-        log(f"{op_sweep.name_of(info)}: {found}")
-    for name in module_sweep.layers():
-        table["layers"][name] = entry([module_sweep.layer_outcome(name)])
-    for name in module_sweep.optimizers():
-        table["optimizers"][name] = entry([module_sweep.optimizer_outcome(name)])
+def measured(only=(), log=lambda line: None):
+    """The whole table, by the sweeps; only: of these names, beside what is committed."""
+    table = load() if only else {"operations": {}, "layers": {}, "optimizers": {}}
+    runs = [("operations", op_sweep.name_of(info), partial(variant, info)) for info in op_sweep.operations()]
+    runs += [("layers", name, partial(_one, module_sweep.layer_outcome, name)) for name in module_sweep.layers()]
+    runs += [
+        ("optimizers", name, partial(_one, module_sweep.optimizer_outcome, name)) for name in module_sweep.optimizers()
+    ]
+    for kind, name, run in runs:
+        if not only or name in only:
+            table[kind][name] = run()
+            log(f"{name}: {table[kind][name]}")
     return table
+
+
+def _one(outcome, name):
+    return entry([outcome(name)])
 
 
 def counts(table):
@@ -108,8 +115,9 @@ listed as working raises an error that names it; nothing is wrong in silence.
 * **refused**: raises before anything is computed, and says why.
 * **not asked**: torch's samples have no real tensor that could be a secret.
 
-The first argument is secret, others are public. Results beyond 2^14 are not compared. The table behind this page is `tests/ops/coverage.json`; the tests
-fail where an operation that works there is refused or wrong.
+The first argument is secret, others are public. Results beyond 2^14 are not compared. The table
+behind this page is `tests/ops/coverage.json`; the tests fail where an operation that works there is
+refused or wrong.
 """
 
 

@@ -105,6 +105,11 @@ def _leaf(x):
     return x.detach().requires_grad_(True)
 
 
+def _apart(x):
+    """Values that are no small divisors: torch's derivative squares those, and a square is rounded to a step."""
+    return torch.where((x != 0) & (x.abs() < 0.125), torch.tensor(0.125, dtype=x.dtype).copysign(x), x)
+
+
 def secrets_of(sample, all_secret):
     """(input, args, kwargs) with secrets for the real tensors of the input, or for all of them."""
     hidden = tree_map(_hidden, sample.input)
@@ -269,6 +274,7 @@ def outcomes(info, n=None, gradients_of=None, seconds=60.0):
         if k == 0 and found[0].state == RIGHT:
             check_without_shares(info, sample)
         if with_gradients and any(_real(x) for x in tree_leaves((sample.args, sample.kwargs))):
+            sample.args, sample.kwargs = _mapped(_apart, sample)[1:]
             outcome(info, sample, True, all_secret=True)
         if time.monotonic() > end:
             break
