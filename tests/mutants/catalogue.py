@@ -165,7 +165,7 @@ MUTANTS = [
     ),
     *protocol(
         "functions/smooth",
-        ("the derivative of another result", "known.source[:2] != (name, out.layout)", "known.source[0] != name", SMOOTH),
+        ("the derivative of another result", "known.source[:2] != (name, (out.layout, out.scale))", "known.source[0] != name", SMOOTH),
         ("ends of another scale", "x.scale, stretch)\n    if until", "1 << 16, stretch)\n    if until", SMOOTH),
         ("an early threshold is not seen", "if until is not None and until / stretch * x.scale < hi:", "if False:", SMOOTH),
         ("a recording keeps what it learned", "vars(part).update(values)", "pass", STEPS),

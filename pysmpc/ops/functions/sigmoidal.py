@@ -92,7 +92,11 @@ def erfc(x: SecretTensor) -> SecretTensor:
 
 @implements(aten.log_sigmoid_forward.default)
 def log_sigmoid_forward(x: SecretTensor) -> tuple[SecretTensor, torch.Tensor]:
-    """log(1 / (1 + e^-x)) = x - softplus(x) to 1.3 steps, and an empty buffer: `softplus` says the rest."""
+    """log(1 / (1 + e^-x)) = x - softplus(x) to 1.3 steps, and an empty buffer, which torch's derivative would need.
+
+    Five rounds; 24.5 bytes an element and peer, 397 dealt.  Of an x that is finer than the result, six rounds and
+    2.3 steps: x and the sum are rounded apart.
+    """
     x = argument(x, "logsigmoid", integers=False)
     session = x.session
     share = minus_x(session.suite, session.party, finest(x.window()), fits.SOFTPLUS, x.unit.scale)

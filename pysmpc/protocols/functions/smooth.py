@@ -38,7 +38,7 @@ class Known:
     """What is known of a body for the sake of nonlinear functions (`Body.functions`).
 
     openings: the latest, by the elements of the body that were opened, in which order.
-    source: where the body is the result of a function: its name, the layout of the result and
+    source: where the body is the result of a function: its name, layout and scale of the result and
     the argument, whose opening serves the derivative.  finer: the whole value as it was before it was
     truncated, where that was opened.  A body is never written, so none of this is ever stale.
     """
@@ -73,13 +73,13 @@ def known_of(body: Body) -> Known:
 
 def note_source(out: Share, name: str, x: Share) -> None:
     """Note that `out`, a share with a body of its own, is the function `name` of x."""
-    known_of(out.body).source = name, out.layout, x
+    known_of(out.body).source = name, (out.layout, out.scale), x
 
 
 def source_of(out: Share, name: str) -> Share | None:
     """The x of which `out` is the function `name`, if it is the whole result of it."""
     known: Known | None = out.body.functions
-    if known is None or known.source is None or known.source[:2] != (name, out.layout):
+    if known is None or known.source is None or known.source[:2] != (name, (out.layout, out.scale)):
         return None
     return known.source[2]
 
@@ -212,10 +212,10 @@ def _asymptotes(
         if stretch != over:
             raise ValueError(f"{fit.name}: what grows like x takes x itself, or is divided by the factor of x")
         part = rescaled(suite, party, where.above_times(suite, party, x), scale)
-        return suite.add(party, out, part)  # type: ignore[no-any-return]
+        return suite.add(party, out, part)
     if fit.above:
         part = suite.scale_by(party, where.is_above(suite, party), round(Fraction(fit.above) / over * scale))
-        return suite.add(party, out, Share(part.body, out.shape, scale))  # type: ignore[no-any-return]
+        return suite.add(party, out, Share(part.body, out.shape, scale))
     return out
 
 
