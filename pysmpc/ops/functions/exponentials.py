@@ -14,12 +14,13 @@ import torch
 
 from pysmpc.errors import EncodingError
 from pysmpc.ops.arithmetic import add_number, mul, number, pow_scalar
+from pysmpc.ops.arithmetic import reciprocal as exact_reciprocal
 from pysmpc.ops.core import aten, implements, times
 from pysmpc.ops.functions.argument import argument, made
 from pysmpc.ops.functions.sigmoidal import bell
 from pysmpc.protocols.functions.characters import BITS
-from pysmpc.protocols.functions.exponent import power
-from pysmpc.protocols.functions.normaliser import inverse_root, logarithm, reciprocal_fast, root
+from pysmpc.protocols.functions.exponent import has_room, power
+from pysmpc.protocols.functions.normaliser import inverse_root, logarithm, reciprocal_fast, reciprocal_has_room, root
 from pysmpc.protocols.functions.normaliser import natural_logarithm as exact_log
 from pysmpc.protocols.functions.smooth import finest
 from pysmpc.shares import Share
@@ -30,7 +31,12 @@ FINE = 30  # bits of a logarithm that is multiplied before it is used
 
 def _power(x: SecretTensor, stretch: Fraction = Fraction(1)) -> SecretTensor:
     session = x.session
-    return made(x, power(session.suite, session.party, finest(x.window()), x.unit.scale, stretch))
+    if not has_room(x.cell.scale, stretch):
+        x.cell.settle()
+    share = finest(x.window())
+    if not has_room(share.scale, stretch):
+        share = x.window()
+    return made(x, power(session.suite, session.party, share, x.unit.scale, stretch))
 
 
 @implements(aten.exp.default)
@@ -130,9 +136,15 @@ def rsqrt(x: SecretTensor) -> SecretTensor:
 def reciprocal(x: SecretTensor) -> SecretTensor:
     """1 / x to a step and 2^-16 of it; 0 for 0.  Nine rounds; 200 bytes an element and peer, about 880 dealt.
 
-    `/` is exact, in 39 rounds.
+    `/` is exact, in 39 rounds; so is this for more than 20 fractional bits.
     """
-    return _of(x, "reciprocal", reciprocal_fast)
+    x = argument(x, "reciprocal")
+    scale = x.unit.scale
+    if not reciprocal_has_room(x.cell.scale, scale):
+        x.cell.settle()
+    if not reciprocal_has_room(x.cell.scale, scale):  # no room for what is approximate: the exact one has
+        return exact_reciprocal(x)
+    return made(x, reciprocal_fast(x.session.suite, x.session.party, x.window(), scale))
 
 
 @implements(aten.pow.Tensor_Scalar)

@@ -12,6 +12,7 @@ from pysmpc.ops.core import aten, dims, implements, result
 from pysmpc.ops.functions.argument import argument
 from pysmpc.ops.functions.exponentials import exp
 from pysmpc.protocols.functions import softmax as protocols
+from pysmpc.protocols.functions.exponent import FALLING, has_room
 from pysmpc.protocols.functions.smooth import note_source, source_of
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
@@ -21,6 +22,8 @@ class _Rows:
     """x less its largest along a dimension, as rows [rows, N]; and the way back."""
 
     def __init__(self, x: SecretTensor, dim: int) -> None:
+        if not has_room(x.cell.scale, window=FALLING):
+            x.cell.settle()
         x = x.detach()  # torch differentiates what is done with x, not this
         self.largest = torch.amax(x, dim, keepdim=True)
         z = sub(x, self.largest).movedim(dim, -1)

@@ -21,6 +21,7 @@ import torch
 
 from pysmpc import ring
 from pysmpc.errors import EncodingError
+from pysmpc.fixedpoint import LIMIT
 from pysmpc.protocols.functions.masked import Masked
 from pysmpc.protocols.functions.smooth import distinct, opened
 from pysmpc.protocols.interfaces import Party
@@ -65,8 +66,9 @@ class Window:
 GENERAL = Window(-12, 4, 18, 17)
 #: e^x of x <= 0, for sums of up to 2^13 of them.
 FALLING = Window(-30, 4, 24, 24)
-#: The same for x that is a logarithm of such a quotient.
-QUOTIENT = Window(-62, 5, 24, 24)
+#: The same for x that is a logarithm of such a quotient, which may come out a little above 0.
+QUOTIENT = Window(-60, 5, 24, 24)
+STEP_BITS = 24  # of the public factor of x, whose rounding moves a power by 30 / 2^24 of it at most
 
 
 @lru_cache(maxsize=64)
@@ -114,6 +116,31 @@ def _split(y: torch.Tensor, segments: int) -> tuple[torch.Tensor, torch.Tensor]:
     return hi, lo - (1 << 32)
 
 
+def step_of(window: Window, scale: int, stretch: Fraction = Fraction(1)) -> int:
+    """The integer by which integers of x are multiplied so that 2^64 is the whole window.
+
+    Rounded down: what is in the window stays there.
+    """
+    return (1 << 64) * stretch // (window.length * scale)
+
+
+def start_of(window: Window, scale: int, stretch: Fraction = Fraction(1)) -> int:
+    """The first integer of x in the window."""
+    return round(window.lo * scale / stretch)
+
+
+def ends_of(window: Window, scale: int, stretch: Fraction = Fraction(1)) -> tuple[int, int]:
+    """Where powers are right, in integers of x: from the first to below the second."""
+    return start_of(window, scale, stretch), int(window.hi * scale // stretch)
+
+
+def has_room(scale: int, stretch: Fraction = Fraction(1), window: Window = GENERAL) -> bool:
+    """Whether x of a scale has a public factor of enough bits, and ends in the range of comparisons."""
+    exact = ((1 << 64) * stretch / (window.length * scale)).denominator == 1
+    step = step_of(window, scale, stretch)
+    return step > 0 and (exact or step >> STEP_BITS > 0) and window.length * scale / stretch < LIMIT
+
+
 def exponential(
     suite: Suite, party: Party, masked: Masked, scale: int, window: Window, stretch: Fraction = Fraction(1)
 ) -> Share:
@@ -121,11 +148,12 @@ def exponential(
 
     scale: of the x that was opened.  128 or 256 bytes an element from the dealer (4 or 5 bits of segments).
     """
-    step, planes = round((1 << 64) * stretch / (window.length * scale)), 1 << window.segments
-    if not step:
-        raise EncodingError(f"e^x of a secret of scale {scale} is out of range: use fewer fractional bits")
+    if not has_room(scale, stretch, window):
+        factor = "" if stretch == 1 else f"the factor {float(stretch):.3g} of an exponent is too small, or "
+        raise EncodingError(f"{factor}a scale of {scale} is too fine for powers: use fewer fractional bits")
+    step, planes = step_of(window, scale, stretch), 1 << window.segments
     numbers = torch.arange(planes).unsqueeze(1)
-    start = round(window.lo * scale / stretch)
+    start = start_of(window, scale, stretch)
 
     def words(r: torch.Tensor) -> torch.Tensor:
         hi, left = _split(r * ring.wrap(step), window.segments)
@@ -164,12 +192,14 @@ def power(
     found = opened(suite, party, core)
     flat, window = found.x.at(x.scale), GENERAL
     by = round(Fraction(1 << window.bits) / scale)
+    if by < 2:
+        raise EncodingError(f"e^x has no results of scale {scale}: use at most {window.bits - 1} fractional bits")
     # 3. powers
     value = exponential(suite, party, found.masked, x.scale, window, stretch)
     if bounded:
         return back(suite.truncate(party, value, by).at(scale))
     # 2. regions
-    lo, hi = (int(end * x.scale // stretch) for end in (window.lo, window.hi))
+    lo, hi = ends_of(window, x.scale, stretch)
     if (lo, hi) not in found.regions:
         found.regions[lo, hi] = suite.regions(party, found.masked, flat, lo, hi)
     where = found.regions[lo, hi]

@@ -7,7 +7,6 @@ e^(z - log S), from one more opening: no quotient, and no second maximum.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 from pysmpc.errors import EncodingError
@@ -36,7 +35,7 @@ def _window(n: int) -> Window:
     more = max(0, (n - 1).bit_length() - 2 * spare + 1)
     more += more % 2  # the scale of S stays a power of 4
     if more >= FALLING.factor - 8:
-        raise EncodingError(f"softmax over {n} values has no room for their sum; at most 2**28 are possible")
+        raise EncodingError(f"softmax over {n} values has no room for their sum; at most 2**27 are possible")
     return replace(FALLING, factor=FALLING.factor - more)
 
 
@@ -62,7 +61,7 @@ def quotients(suite: Suite, party: Party, z: Share, bounded: bool = False) -> Qu
     words = powers.words().reshape(-1, rows, n).sum(2)
     total = Share.of(words.contiguous(), (rows, 1), 1 << window.bits)
     low = window.bits // 2
-    log_sum = logarithm(suite, party, total, low, low + math.ceil((n - 1).bit_length() / 2) if n > 1 else low)
+    log_sum = logarithm(suite, party, total, low, low + (n - 1).bit_length() // 2)
     return Quotients(z, inside, log_sum)
 
 
