@@ -147,6 +147,11 @@ def reciprocal(x: SecretTensor) -> SecretTensor:
     return made(x, reciprocal_fast(x.session.suite, x.session.party, x.window(), scale))
 
 
+def _refuse_integers(dtype: torch.dtype, what: str) -> None:
+    if not dtype.is_floating_point:
+        raise NotImplementedError(f"an integer to a {what} is not implemented; write x.float() for its real value")
+
+
 @implements(aten.pow.Tensor_Scalar)
 def power_of_secret(x: SecretTensor, exponent: Any) -> Any:
     """x ** p: for integers p by repeated squaring, for others of x > 0.
@@ -158,6 +163,7 @@ def power_of_secret(x: SecretTensor, exponent: Any) -> Any:
     if p.denominator == 1 and p >= 0:
         return pow_scalar(x, exponent)
     if p.denominator == 1:
+        _refuse_integers(x.dtype, "negative power")
         return pow_scalar(reciprocal(x), -exponent)
     if p in (Fraction(1, 2), Fraction(-1, 2)):
         return sqrt(x) if p > 0 else rsqrt(x)
@@ -170,6 +176,7 @@ def power_of_number(base: Any, x: SecretTensor) -> SecretTensor:
     b = number(base)
     if b <= 0:
         raise EncodingError(f"{base} to a secret power is not a real number everywhere; the base has to be positive")
+    _refuse_integers(torch.result_type(base, x), "secret integer power")
     x = argument(x, "pow")
     if b == 1:
         return torch.ones_like(x)  # type: ignore[return-value]
@@ -182,11 +189,27 @@ def power_of_number(base: Any, x: SecretTensor) -> SecretTensor:
 @implements(aten.pow.Tensor_Tensor)
 def power_of_tensors(x: Any, y: Any) -> SecretTensor:
     """x ** y elementwise, x > 0: e^(y log x); x of less than one step counts as one step."""
+    dtype = torch.result_type(x, y)
+    _refuse_integers(dtype, "power of several integers")
     if not isinstance(x, SecretTensor):
-        if bool((x <= 0).any()):
+        if not bool((x > 0).all()):
             raise EncodingError("a public base of a secret power has to be positive")
-        return exp(mul(y, torch.log(x.double())))
+        return exp(mul(y, _public_logarithm(x))).to(dtype)
     fine = _fine(argument(x, "pow"))
-    if not isinstance(y, SecretTensor):
-        return exp(mul(fine, y.double()))
-    return exp(mul(fine, y))
+    return exp(mul(fine, y if isinstance(y, SecretTensor) else y.double())).to(dtype)
+
+
+LOG_2, ROOT_HALF = 0.6931471805599453, 0.7071067811865476
+TERMS = 11  # of the series of atanh, up to 0.172
+
+
+def _public_logarithm(x: torch.Tensor) -> torch.Tensor:
+    """log x in float64, the same on every machine: single operations that IEEE 754 rounds, and none of libm's."""
+    mantissa, power = torch.frexp(x.double())
+    t = (mantissa - ROOT_HALF) / (mantissa + ROOT_HALF)
+    square, total = t * t, torch.zeros_like(t)
+    for k in reversed(range(TERMS)):
+        total = total * square
+        total = total + 1 / (2 * k + 1)
+    total = total * t
+    return (power.double() - 0.5) * LOG_2 + 2 * total

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from pysmpc.errors import EncodingError
 from pysmpc.ops.arithmetic import add, mul, sub
 from pysmpc.ops.core import aten, dims, implements, result
 from pysmpc.ops.functions.argument import argument
@@ -107,14 +108,21 @@ def log_softmax_backward(grad: Any, out: SecretTensor, dim: int, input_dtype: An
 @implements(aten.logsumexp.default)
 def logsumexp(x: SecretTensor, dim: Any, keepdim: bool = False) -> Any:
     """log of the sum of e^x over dimensions, to 1.1 steps.  Rounds of a maximum, and 12."""
+    if x.dim() == 0:
+        return logsumexp(x.reshape(1), 0).reshape(())
     x = argument(x, "logsumexp")
     over = dims(dim, x.dim())
     rest = [d for d in range(x.dim()) if d not in over]
-    rows = _Rows(x.permute(*rest, *over).reshape(*(x.shape[d] for d in rest), -1), len(rest))
+    sizes = [x.shape[d] for d in rest]
+    if not x.numel():
+        if all(sizes):
+            raise EncodingError("logsumexp over no values is minus infinity, which no secret is")
+        return torch.zeros_like(x).sum(over, keepdim)
+    rows = _Rows(x.permute(*rest, *over).reshape(*sizes, -1), len(rest))
     session = x.session
     q = protocols.quotients(session.suite, session.party, rows.z)
     log_sum = rows.back(protocols.log_of_sum(session.suite, session.party, q, rows.z.scale))
-    out = add(log_sum, rows.largest).reshape([x.shape[d] for d in rest])
+    out = add(log_sum, rows.largest).reshape(sizes)
     if keepdim:
         for d in over:
             out = out.unsqueeze(d)
