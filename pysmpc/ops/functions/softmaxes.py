@@ -63,9 +63,10 @@ def _softmax(x: SecretTensor, dim: int, logarithm: bool) -> Any:
 
 @implements(aten._softmax.default)
 def softmax(x: SecretTensor, dim: int, half_to_float: bool = False) -> Any:
-    """e^(x - log sum e^x) to 1.5 steps, for every x.
+    """e^(x - log sum e^x) to 1.2 steps, for every x and rows of up to 2^13 values.
 
-    Rounds of a maximum, and 13; 41 bytes an element and peer and about 200 a row, 498 and about 100 dealt.
+    Rounds of a maximum, and 13.  Beside the maximum 36.3 bytes an element and peer, 473 dealt; for a row of ten
+    45 more, 225 dealt.
     """
     return _softmax(x, dim, False)
 
@@ -75,7 +76,7 @@ implements(aten._safe_softmax.default)(lambda x, dim, dtype=None: softmax(x, dim
 
 @implements(aten._log_softmax.default)
 def log_softmax(x: SecretTensor, dim: int, half_to_float: bool = False) -> Any:
-    """x - log sum e^x to 1.1 steps, for every x.  Rounds of a maximum, and 12."""
+    """x - log sum e^x to 1.2 steps, for every x.  Rounds of a maximum, and 12."""
     return _softmax(x, dim, True)
 
 
@@ -107,7 +108,7 @@ def log_softmax_backward(grad: Any, out: SecretTensor, dim: int, input_dtype: An
 
 @implements(aten.logsumexp.default)
 def logsumexp(x: SecretTensor, dim: Any, keepdim: bool = False) -> Any:
-    """log of the sum of e^x over dimensions, to 1.1 steps.  Rounds of a maximum, and 12."""
+    """log of the sum of e^x over dimensions, to 1.2 steps.  Rounds of a maximum, and 12."""
     if x.dim() == 0:
         return logsumexp(x.reshape(1), 0).reshape(())
     x = argument(x, "logsumexp")

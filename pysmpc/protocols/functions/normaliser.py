@@ -19,9 +19,12 @@ import torch
 
 from pysmpc.errors import EncodingError
 from pysmpc.protocols.functions import fits
-from pysmpc.protocols.functions.characters import BITS, Fit, evaluate
-from pysmpc.protocols.interfaces import Party
+from pysmpc.protocols.functions.characters import BITS, Fit, evaluate, evaluate_cost
+from pysmpc.protocols.functions.regions import thresholds_cost
+from pysmpc.protocols.interfaces import Cost, Party
 from pysmpc.protocols.operations import Suite
+from pysmpc.protocols.products import product_cost
+from pysmpc.protocols.truncation import truncate_cost
 from pysmpc.shares import Share
 
 TOP = 30  # 4^(TOP + 1) is the end of what truncation takes
@@ -85,6 +88,11 @@ def normalise(suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP
     return Normal(v, reached, low, top)
 
 
+def normalise_cost(holders: int, n: int, low: int = 0, top: int = TOP) -> Cost:
+    """With the default suite: x and p are opened for the product."""
+    return thresholds_cost(holders, n, top - low + 1) + product_cost(holders, 2 * n, n)
+
+
 def _of_v(suite: Suite, party: Party, normal: Normal, fit: Fit) -> Share:
     """fit(v 4^-top) at 2^54.  One round."""
     v = normal.v.at(4**normal.top)
@@ -123,6 +131,11 @@ def logarithm(suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP
     return Share(out.body, x.shape, 1 << BITS)
 
 
+def logarithm_cost(holders: int, n: int, low: int = 0, top: int = TOP) -> Cost:
+    """Of `logarithm` with the default suite."""
+    return normalise_cost(holders, n, low, top) + evaluate_cost(holders, n, fits.LOG.terms)
+
+
 def _times_power(suite: Suite, party: Party, normal: Normal, fit: Fit, bits: int, power: Callable[[int], int]) -> Share:
     """fit(v 4^-top) at 2^bits, times power(j).  Three rounds: v, a truncation, a product."""
     suite = suite.probabilistic
@@ -157,6 +170,12 @@ def root(suite: Suite, party: Party, x: Share, scale: int) -> Share:
     # out = x^(1/2) sqrt(s) 2^ROOT_BITS
     by = _nearest(Fraction((1 << ROOT_BITS) * _root_of_scale(s, 20), scale << 20))
     return _divided(suite, party, out, by, x.shape, scale)
+
+
+def root_cost(holders: int, n: int, fit: Fit = fits.SQRT, by: int = 2) -> Cost:
+    """Of `root` and, with another fit, of `inverse_root`, with the default suite; by: the last divisor, at binary scales a power of two."""
+    mantissa = evaluate_cost(holders, n, fit.terms) + truncate_cost(holders, n, 1 << (BITS - ROOT_BITS))
+    return normalise_cost(holders, n) + mantissa + product_cost(holders, 2 * n, n) + truncate_cost(holders, n, by)
 
 
 def _nearest(x: Fraction) -> int:
@@ -220,6 +239,15 @@ def reciprocal_fast(suite: Suite, party: Party, x: Share, scale: int) -> Share:
     # 4. out = x^-1 2^mantissa_bits 4^top / s
     out = inner.mul(party, mantissa, power)
     return _divided(suite, party, out, _nearest(Fraction((1 << mantissa_bits) * 4**top, s * scale)), x.shape, scale)
+
+
+def reciprocal_fast_cost(holders: int, n: int, s: int = 1 << 16, scale: int = 1 << 16) -> Cost:
+    """Of `reciprocal_fast` with the default suite, at scales that are powers of two; p is opened once."""
+    top = _top_of_reciprocal(s, scale)
+    thresholds = thresholds_cost(holders, n, 2 * (top + 2))
+    products = product_cost(holders, 2 * n, n) + product_cost(holders, n, n)
+    truncations = truncate_cost(holders, n, 2) * 2
+    return thresholds + products + evaluate_cost(holders, n, fits.RECIPROCAL.terms) + truncations
 
 
 def _sum_of_steps(suite: Suite, party: Party, reached: Share, values: Sequence[int]) -> Share:
