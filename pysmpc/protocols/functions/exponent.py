@@ -13,6 +13,7 @@ below the end.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -21,9 +22,12 @@ import torch
 
 from pysmpc import ring
 from pysmpc.errors import EncodingError
-from pysmpc.protocols.functions.masked import Masked
+from pysmpc.fixedpoint import LIMIT
+from pysmpc.protocols.comparison import select_cost
+from pysmpc.protocols.functions.masked import Masked, deal_words_cost, mask_open_cost
+from pysmpc.protocols.functions.regions import regions_cost
 from pysmpc.protocols.functions.smooth import distinct, opened
-from pysmpc.protocols.interfaces import Party
+from pysmpc.protocols.interfaces import Cost, Party
 from pysmpc.protocols.operations import Suite
 from pysmpc.shares import Share
 
@@ -65,39 +69,42 @@ class Window:
 GENERAL = Window(-12, 4, 18, 17)
 #: e^x of x <= 0, for sums of up to 2^13 of them.
 FALLING = Window(-30, 4, 24, 24)
-#: The same for x that is a logarithm of such a quotient.
-QUOTIENT = Window(-62, 5, 24, 24)
+#: The same for x that is a logarithm of such a quotient, which may come out a little above 0.
+QUOTIENT = Window(-60, 5, 24, 24)
+STEP_BITS = 24  # of the public factor of x, whose rounding moves a power by 30 / 2^24 of it at most
 
 
 @lru_cache(maxsize=64)
 def _table(window: Window, more: Fraction) -> tuple[torch.Tensor, torch.Tensor]:
     """Integers (mantissas, shifts): e^(lo + more + 2 i) at the scale of the factors is mantissa 2^(29 - shift).
 
-    more: less than a step of the argument.
+    more: less than a step of the argument, which may be a whole one.
     """
     mantissas, shifts = [], []
-    little = 1 + more + more**2 / 2 + more**3 / 6  # e^more
     for i in range(1 << window.segments):
-        power = _power_of_e(window.lo + SEGMENT * i) * little
+        power = _power_of_e(window.lo + SEGMENT * i) * _series(more)
         size = _magnitude(power)
         shift = 2 * TABLE_BITS - size - window.factor
         small = shift > 62  # such a factor is less than half a step of the factors
         mantissas.append(0 if small else round(power * Fraction(2) ** (TABLE_BITS - size)))
-        shifts.append(min(shift, 62))
+        shifts.append(max(1, min(shift, 62)))  # of what is beyond the window any number will do
     return torch.tensor(mantissas), torch.tensor(shifts)
+
+
+def _series(x: Fraction) -> Fraction:
+    """e^x for x >= 0 to 2^-100 of it, by its series: floating point may differ from machine to machine."""
+    total, term, k = Fraction(0), Fraction(1), 0
+    while term > Fraction(1, 1 << 120):
+        total += term
+        k += 1
+        term = Fraction(round(term * x / k * (1 << 160)), 1 << 160)
+    return total
 
 
 @lru_cache(maxsize=256)
 def _power_of_e(n: int) -> Fraction:
-    """e^n to 2^-80, by its series: floating point may differ from machine to machine."""
-    total, term, k = Fraction(0), Fraction(1), 0
-    one = Fraction(1, 1 << 120)
-    while term > one:
-        total += term
-        k += 1
-        term = Fraction(round(term / k * (1 << 160)), 1 << 160)
-    power = total ** abs(n)
-    power = Fraction(round(power * (1 << 160)), 1 << 160)
+    """e^n to 2^-80 of it."""
+    power = _series(Fraction(abs(n)))
     return power if n >= 0 else 1 / power
 
 
@@ -114,6 +121,31 @@ def _split(y: torch.Tensor, segments: int) -> tuple[torch.Tensor, torch.Tensor]:
     return hi, lo - (1 << 32)
 
 
+def step_of(window: Window, scale: int, stretch: Fraction = Fraction(1)) -> int:
+    """The integer by which integers of x are multiplied so that 2^64 is the whole window.
+
+    Rounded down: what is in the window stays there.
+    """
+    return (1 << 64) * stretch // (window.length * scale)
+
+
+def start_of(window: Window, scale: int, stretch: Fraction = Fraction(1)) -> int:
+    """The first integer of x in the window."""
+    return math.ceil(window.lo * scale / stretch)
+
+
+def ends_of(window: Window, scale: int, stretch: Fraction = Fraction(1)) -> tuple[int, int]:
+    """Where powers are right, in integers of x: from the first to below the second."""
+    return start_of(window, scale, stretch), math.ceil(window.hi * scale / stretch)
+
+
+def has_room(scale: int, stretch: Fraction = Fraction(1), window: Window = GENERAL) -> bool:
+    """Whether x of a scale has a public factor of enough bits, and ends in the range of comparisons."""
+    exact = ((1 << 64) * stretch / (window.length * scale)).denominator == 1
+    step = step_of(window, scale, stretch)
+    return step > 0 and (exact or step >> STEP_BITS > 0) and window.length * scale / stretch < LIMIT
+
+
 def exponential(
     suite: Suite, party: Party, masked: Masked, scale: int, window: Window, stretch: Fraction = Fraction(1)
 ) -> Share:
@@ -121,11 +153,12 @@ def exponential(
 
     scale: of the x that was opened.  128 or 256 bytes an element from the dealer (4 or 5 bits of segments).
     """
-    step, planes = round((1 << 64) * stretch / (window.length * scale)), 1 << window.segments
-    if not step:
-        raise EncodingError(f"e^x of a secret of scale {scale} is out of range: use fewer fractional bits")
+    if not has_room(scale, stretch, window):
+        factor = "" if stretch == 1 else f"the factor {float(stretch):.3g} of an exponent is too small, or "
+        raise EncodingError(f"{factor}a scale of {scale} is too fine for powers: use fewer fractional bits")
+    step, planes = step_of(window, scale, stretch), 1 << window.segments
     numbers = torch.arange(planes).unsqueeze(1)
-    start = round(window.lo * scale / stretch)
+    start = start_of(window, scale, stretch)
 
     def words(r: torch.Tensor) -> torch.Tensor:
         hi, left = _split(r * ring.wrap(step), window.segments)
@@ -148,6 +181,11 @@ def exponential(
     return suite.combine(party, masked, masked.known[key], factors, 0, 1 << window.bits)
 
 
+def exponential_cost(holders: int, n: int, window: Window = GENERAL) -> Cost:
+    """Of what the dealer shares, without the opening."""
+    return deal_words_cost(holders, n, 1 << window.segments)
+
+
 def power(
     suite: Suite, party: Party, x: Share, scale: int, stretch: Fraction = Fraction(1), bounded: bool = False
 ) -> Share:
@@ -164,12 +202,14 @@ def power(
     found = opened(suite, party, core)
     flat, window = found.x.at(x.scale), GENERAL
     by = round(Fraction(1 << window.bits) / scale)
+    if by < 2:
+        raise EncodingError(f"e^x has no results of scale {scale}: use at most {window.bits - 1} fractional bits")
     # 3. powers
     value = exponential(suite, party, found.masked, x.scale, window, stretch)
     if bounded:
         return back(suite.truncate(party, value, by).at(scale))
     # 2. regions
-    lo, hi = (int(end * x.scale // stretch) for end in (window.lo, window.hi))
+    lo, hi = ends_of(window, x.scale, stretch)
     if (lo, hi) not in found.regions:
         found.regions[lo, hi] = suite.regions(party, found.masked, flat, lo, hi)
     where = found.regions[lo, hi]
@@ -178,3 +218,13 @@ def power(
     # 5. what is above
     part = suite.scale_by(party, where.is_above(suite, party), round(_power_of_e(window.hi) * scale))
     return back(suite.add(party, out, Share(part.body, out.shape, scale)))
+
+
+def power_cost(holders: int, n: int) -> Cost:
+    """Of `power` with the default suite, and not bounded: 24.5 bytes an element and peer, 229 dealt."""
+    return (
+        mask_open_cost(holders, n)
+        + regions_cost(holders, n)
+        + exponential_cost(holders, n)
+        + select_cost(holders, n, True)
+    )

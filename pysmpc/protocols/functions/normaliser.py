@@ -17,14 +17,19 @@ from itertools import pairwise
 
 import torch
 
+from pysmpc.errors import EncodingError
 from pysmpc.protocols.functions import fits
-from pysmpc.protocols.functions.characters import BITS, Fit, evaluate
-from pysmpc.protocols.interfaces import Party
+from pysmpc.protocols.functions.characters import BITS, Fit, evaluate, evaluate_cost
+from pysmpc.protocols.functions.regions import thresholds_cost
+from pysmpc.protocols.interfaces import Cost, Party
 from pysmpc.protocols.operations import Suite
+from pysmpc.protocols.products import product_cost
+from pysmpc.protocols.truncation import truncate_cost
 from pysmpc.shares import Share
 
 TOP = 30  # 4^(TOP + 1) is the end of what truncation takes
 ROOT_BITS = 26  # of a power of v, before it is multiplied by a power of two
+RECIPROCAL_BITS = 20  # the same, where the powers of two leave no more
 
 
 @dataclass(eq=False)
@@ -83,6 +88,11 @@ def normalise(suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP
     return Normal(v, reached, low, top)
 
 
+def normalise_cost(holders: int, n: int, low: int = 0, top: int = TOP) -> Cost:
+    """With the default suite: x and p are opened for the product."""
+    return thresholds_cost(holders, n, top - low + 1) + product_cost(holders, 2 * n, n)
+
+
 def _of_v(suite: Suite, party: Party, normal: Normal, fit: Fit) -> Share:
     """fit(v 4^-top) at 2^54.  One round."""
     v = normal.v.at(4**normal.top)
@@ -121,6 +131,11 @@ def logarithm(suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP
     return Share(out.body, x.shape, 1 << BITS)
 
 
+def logarithm_cost(holders: int, n: int, low: int = 0, top: int = TOP) -> Cost:
+    """Of `logarithm` with the default suite."""
+    return normalise_cost(holders, n, low, top) + evaluate_cost(holders, n, fits.LOG.terms)
+
+
 def _times_power(suite: Suite, party: Party, normal: Normal, fit: Fit, bits: int, power: Callable[[int], int]) -> Share:
     """fit(v 4^-top) at 2^bits, times power(j).  Three rounds: v, a truncation, a product."""
     suite = suite.probabilistic
@@ -157,30 +172,51 @@ def root(suite: Suite, party: Party, x: Share, scale: int) -> Share:
     return _divided(suite, party, out, by, x.shape, scale)
 
 
+def root_cost(holders: int, n: int, fit: Fit = fits.SQRT, by: int = 2) -> Cost:
+    """Of `root` and, with another fit, of `inverse_root`, with the default suite; by: the last divisor, at binary scales a power of two."""
+    mantissa = evaluate_cost(holders, n, fit.terms) + truncate_cost(holders, n, 1 << (BITS - ROOT_BITS))
+    return normalise_cost(holders, n) + mantissa + product_cost(holders, 2 * n, n) + truncate_cost(holders, n, by)
+
+
 def _nearest(x: Fraction) -> int:
     return round(x)
 
 
 def _divided(suite: Suite, party: Party, x: Share, by: int, shape: tuple[int, ...], scale: int) -> Share:
+    if by < 2:
+        raise EncodingError(f"a scale of {scale} is too fine for this function's results: use fewer fractional bits")
     out = suite.truncate(party, x.at(1), by)
     return Share(out.body, shape, scale)
 
 
+def _top_of_reciprocal(s: int, scale: int) -> int:
+    """From 4^(top + 1) integers of scale s on, 1 / x is at most half a step of a result at `scale`."""
+    return ((2 * s * scale - 1).bit_length() + 1) // 2 - 1
+
+
+def reciprocal_has_room(s: int, scale: int) -> bool:
+    """Whether `reciprocal_fast` has as many bits as it says."""
+    return 2 * _top_of_reciprocal(s, scale) + RECIPROCAL_BITS <= 2 * TOP
+
+
 def reciprocal_fast(suite: Suite, party: Party, x: Share, scale: int) -> Share:
-    """1 / x at `scale` for x of scale s, relative error 2^-23 and a step; 1 / 0 is 0.  Nine rounds.
+    """1 / x at `scale` for x of scale s, relative error 2^-18 and a step; 1 / 0 is 0.  Nine rounds.
 
     `pysmpc.protocols.division` is exact, in 39 rounds.
 
     1. The bits x >= 4^j and x <= -4^j, for j = 0 .. top + 1, of one opening: four rounds.  From
-       4^(top + 1) on, the result is less than half a step.
+       4^(top + 1) on, the result is at most half a step.
     2. The power p = 4^(top - j) with the sign of x, and v = x p; 4^top where x is 0: one round.
-    3. 1 / v of the mantissa, at 26 bits: two rounds.
+    3. 1 / v of the mantissa, at 20 to 26 bits: two rounds.
     4. Times p, and s 4^-top as a public divisor: two rounds.
     """
     inner = suite.probabilistic
     flat = Share.of(x.words(), (x.numel,))
     n, s = flat.numel, x.scale
-    top = min(TOP // 2, math.ceil(((2 * s * scale).bit_length()) / 2))
+    if not reciprocal_has_room(s, scale):
+        raise EncodingError(f"1 / x of a secret of scale {s} at scale {scale} has no room: use fewer fractional bits")
+    top = _top_of_reciprocal(s, scale)
+    mantissa_bits = min(ROOT_BITS, 2 * TOP - 2 * top)
     # 1. bits
     levels = [4**j for j in range(top + 2)]
     bits = inner.thresholds(party, flat, [*levels, *(1 - end for end in levels)])
@@ -198,10 +234,20 @@ def reciprocal_fast(suite: Suite, party: Party, x: Share, scale: int) -> Share:
     v = inner.add(party, inner.mul(party, flat, power), inner.scale_by(party, nothing, 4**top))
     normal = Normal(v, reached, 0, top)
     # 3. mantissa
-    mantissa = inner.truncate(party, _of_v(inner, party, normal, fits.RECIPROCAL), 1 << (BITS - ROOT_BITS)).at(1)
-    # 4. out = x^-1 2^ROOT_BITS 4^top / s
+    by = 1 << (BITS - mantissa_bits)
+    mantissa = inner.truncate(party, _of_v(inner, party, normal, fits.RECIPROCAL), by).at(1)
+    # 4. out = x^-1 2^mantissa_bits 4^top / s
     out = inner.mul(party, mantissa, power)
-    return _divided(suite, party, out, _nearest(Fraction((1 << ROOT_BITS) * 4**top, s * scale)), x.shape, scale)
+    return _divided(suite, party, out, _nearest(Fraction((1 << mantissa_bits) * 4**top, s * scale)), x.shape, scale)
+
+
+def reciprocal_fast_cost(holders: int, n: int, s: int = 1 << 16, scale: int = 1 << 16) -> Cost:
+    """Of `reciprocal_fast` with the default suite, at scales that are powers of two; p is opened once."""
+    top = _top_of_reciprocal(s, scale)
+    thresholds = thresholds_cost(holders, n, 2 * (top + 2))
+    products = product_cost(holders, 2 * n, n) + product_cost(holders, n, n)
+    truncations = truncate_cost(holders, n, 2) * 2
+    return thresholds + products + evaluate_cost(holders, n, fits.RECIPROCAL.terms) + truncations
 
 
 def _sum_of_steps(suite: Suite, party: Party, reached: Share, values: Sequence[int]) -> Share:

@@ -7,17 +7,18 @@ e^(z - log S), from one more opening: no quotient, and no second maximum.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 from pysmpc.errors import EncodingError
+from pysmpc.protocols.comparison import select_cost
 from pysmpc.protocols.functions.characters import BITS
-from pysmpc.protocols.functions.exponent import FALLING, QUOTIENT, Window, exponential
-from pysmpc.protocols.functions.masked import Masked
-from pysmpc.protocols.functions.normaliser import TOP, logarithm
-from pysmpc.protocols.functions.regions import Regions
-from pysmpc.protocols.interfaces import Party
+from pysmpc.protocols.functions.exponent import FALLING, QUOTIENT, Window, exponential, exponential_cost
+from pysmpc.protocols.functions.masked import Masked, mask_open_cost
+from pysmpc.protocols.functions.normaliser import TOP, logarithm, logarithm_cost
+from pysmpc.protocols.functions.regions import Regions, regions_cost
+from pysmpc.protocols.interfaces import Cost, Party
 from pysmpc.protocols.operations import Suite
+from pysmpc.protocols.truncation import truncate_cost
 from pysmpc.shares import Share
 
 
@@ -36,8 +37,14 @@ def _window(n: int) -> Window:
     more = max(0, (n - 1).bit_length() - 2 * spare + 1)
     more += more % 2  # the scale of S stays a power of 4
     if more >= FALLING.factor - 8:
-        raise EncodingError(f"softmax over {n} values has no room for their sum; at most 2**28 are possible")
+        raise EncodingError(f"softmax over {n} values has no room for their sum; at most 2**27 are possible")
     return replace(FALLING, factor=FALLING.factor - more)
+
+
+def _levels(n: int) -> tuple[int, int]:
+    """Powers of four that the sum of n powers may reach, from 1 on."""
+    low = _window(n).bits // 2
+    return low, low + (n - 1).bit_length() // 2
 
 
 def quotients(suite: Suite, party: Party, z: Share, bounded: bool = False) -> Quotients:
@@ -61,9 +68,19 @@ def quotients(suite: Suite, party: Party, z: Share, bounded: bool = False) -> Qu
     # 3. log of their sum
     words = powers.words().reshape(-1, rows, n).sum(2)
     total = Share.of(words.contiguous(), (rows, 1), 1 << window.bits)
-    low = window.bits // 2
-    log_sum = logarithm(suite, party, total, low, low + math.ceil((n - 1).bit_length() / 2) if n > 1 else low)
+    log_sum = logarithm(suite, party, total, *_levels(n))
     return Quotients(z, inside, log_sum)
+
+
+def quotients_cost(holders: int, rows: int, n: int) -> Cost:
+    """With the default suite, not bounded."""
+    of_elements = (
+        mask_open_cost(holders, rows * n)
+        + regions_cost(holders, rows * n, 1)
+        + exponential_cost(holders, rows * n, _window(n))
+        + select_cost(holders, rows * n, False)
+    )
+    return of_elements + logarithm_cost(holders, rows, *_levels(n))
 
 
 def softmax(suite: Suite, party: Party, q: Quotients, scale: int) -> Share:
@@ -84,6 +101,12 @@ def softmax(suite: Suite, party: Party, q: Quotients, scale: int) -> Share:
     return Share(out.body, z.shape, scale)
 
 
+def softmax_cost(holders: int, rows: int, n: int) -> Cost:
+    """Of `softmax` alone, with the default suite."""
+    total = rows * n
+    return mask_open_cost(holders, total) + exponential_cost(holders, total, QUOTIENT) + select_cost(holders, total, True)
+
+
 def _refined(suite: Suite, party: Party, z: Share) -> Share:
     """z at 2^54 from a scale that does not divide it: the factor is rounded, an error of 2^-44 of z at most."""
     return suite.scale_by(party, z, round((1 << BITS) / z.scale))
@@ -98,3 +121,8 @@ def log_of_sum(suite: Suite, party: Party, q: Quotients, scale: int) -> Share:
     """log S [rows, 1] at a scale.  One round."""
     out = suite.truncate(party, q.log_sum, round((1 << BITS) / scale))
     return Share(out.body, q.log_sum.shape, scale)
+
+
+def log_of_sum_cost(holders: int, rows: int, scale: int) -> Cost:
+    """Of `log_of_sum` and of `log_softmax`, with the default suite."""
+    return truncate_cost(holders, rows, round((1 << BITS) / scale))
