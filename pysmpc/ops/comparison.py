@@ -26,6 +26,7 @@ from pysmpc.ops.core import (
 )
 from pysmpc.ops.movement import cat, one_scale
 from pysmpc.ops.operands import number, sides, with_unit
+from pysmpc.protocols.functions.smooth import is_root
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Bit, Share, broadcast, strides_in
 from pysmpc.tensor import SecretTensor
@@ -381,6 +382,11 @@ def minimum(x: Any, y: Any) -> SecretTensor:
     return sub(x, relu(_difference(x, y)))
 
 
+def _is_root_above(x: SecretTensor, bound: Any) -> bool:
+    """Whether x is a square root, and a bound encodes to what no square root is less than."""
+    return bool(x.dtype.is_floating_point and bound * 2 * x.unit.scale < 1 and is_root(x.window()))
+
+
 def _bounded(x: SecretTensor, bound: Any, sharp: Any) -> SecretTensor:
     if not isinstance(bound, torch.Tensor):
         bound = torch.tensor(bound, dtype=torch.int64 if isinstance(bound, int) else torch.float64)
@@ -389,9 +395,12 @@ def _bounded(x: SecretTensor, bound: Any, sharp: Any) -> SecretTensor:
 
 @implements(aten.clamp.Tensor)
 def clamp(x: SecretTensor, min: Any = None, max: Any = None) -> SecretTensor:
-    """x within bounds, as `maximum` and `minimum`; an infinite one bounds nothing."""
+    """x within bounds, as `maximum` and `minimum`; an infinite one bounds nothing.
+
+    Nor does a bound from below that is less than half a step, where x is a square root.
+    """
     out = x
-    if min is not None and not (is_number(min) and min == -math.inf):
+    if min is not None and not (is_number(min) and (min == -math.inf or _is_root_above(x, min))):
         out = _bounded(out, min, maximum)
     if max is not None and not (is_number(max) and max == math.inf):
         out = _bounded(out, max, minimum)

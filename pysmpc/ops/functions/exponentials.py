@@ -14,14 +14,14 @@ import torch
 
 from pysmpc.errors import EncodingError
 from pysmpc.ops.arithmetic import add_number, mul, number, pow_scalar
-from pysmpc.ops.core import aten, implements, times
+from pysmpc.ops.core import FACTOR, aten, implements, times
 from pysmpc.ops.functions.argument import argument, made
 from pysmpc.ops.functions.sigmoidal import bell
 from pysmpc.protocols.functions.characters import BITS
 from pysmpc.protocols.functions.exponent import power
 from pysmpc.protocols.functions.normaliser import inverse_root, logarithm, reciprocal_fast, root
 from pysmpc.protocols.functions.normaliser import natural_logarithm as exact_log
-from pysmpc.protocols.functions.smooth import finest
+from pysmpc.protocols.functions.smooth import finest, note_sum
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
 
@@ -60,7 +60,7 @@ def expm1(x: SecretTensor) -> SecretTensor:
 def _logarithm(x: SecretTensor, scale: int) -> SecretTensor:
     """log x at a scale."""
     session = x.session
-    fine = logarithm(session.suite, session.party, finest(x.window()))
+    fine = logarithm(session.suite, session.party, finest(x.window()), slope=x.unit.scale * FACTOR)
     out = session.suite.truncate(session.party, fine, round(Fraction(1 << BITS) / scale))
     return made(x, Share(out.body, x.shape, scale, out.strides, out.offset))
 
@@ -102,7 +102,9 @@ def log10(x: SecretTensor) -> SecretTensor:
 def log1p(x: SecretTensor) -> SecretTensor:
     """log(1 + x), as `log`: the error is absolute."""
     x = argument(x, "log1p")
-    return log(add_number(x, Fraction(1)))
+    more = add_number(x, Fraction(1))
+    note_sum(x.window(), Fraction(1), more.window())
+    return log(more)
 
 
 def _of(x: SecretTensor, name: str, protocol: Any) -> SecretTensor:
