@@ -36,6 +36,7 @@ from pysmpc.ops.operands import number as number
 from pysmpc.ops.operands import with_unit as with_unit
 from pysmpc.protocols import division
 from pysmpc.protocols.functions.smooth import (
+    copied_from,
     distinct,
     finest,
     inverse_of,
@@ -236,7 +237,7 @@ def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
 
 def known_inverse(y: SecretTensor) -> tuple[SecretTensor, Fraction] | None:
     """A secret z and a public number k with 1 / y = k z, where a function has opened what gives them."""
-    core, back = distinct(y.window())
+    core, back = distinct(copied_from(y.window()))
     found = inverse_of(core)
     if found is None:
         return None

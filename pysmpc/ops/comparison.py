@@ -384,7 +384,9 @@ def minimum(x: Any, y: Any) -> SecretTensor:
 
 def _is_root_above(x: SecretTensor, bound: Any) -> bool:
     """Whether x is a square root, and a bound encodes to what no square root is less than."""
-    return bool(x.dtype.is_floating_point and bound * 2 * x.unit.scale < 1 and is_root(x.window()))
+    if isinstance(bound, SecretTensor) or not (is_number(bound) or bound.dim() == 0):
+        return False
+    return bool(x.dtype.is_floating_point and float(bound) * 2 * x.unit.scale < 1 and is_root(x.window()))
 
 
 def _bounded(x: SecretTensor, bound: Any, sharp: Any) -> SecretTensor:
@@ -400,7 +402,7 @@ def clamp(x: SecretTensor, min: Any = None, max: Any = None) -> SecretTensor:
     Nor does a bound from below that is less than half a step, where x is a square root.
     """
     out = x
-    if min is not None and not (is_number(min) and (min == -math.inf or _is_root_above(x, min))):
+    if min is not None and not (is_number(min) and min == -math.inf) and not _is_root_above(x, min):
         out = _bounded(out, min, maximum)
     if max is not None and not (is_number(max) and max == math.inf):
         out = _bounded(out, max, minimum)

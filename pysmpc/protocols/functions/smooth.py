@@ -42,7 +42,7 @@ class Known:
     the argument, whose opening serves the derivative.  finer: the whole value as it was before it was
     truncated, where that was opened.  inverses: by elements, how 1 / x follows from what a logarithm or
     a root has opened.  multiple: the share of which the body is a public multiple, and the factor, for shares
-    that have such an inverse.  sums: x plus a public number, where that sum was the argument of a function.
+    that have such an inverse.  copied: what it is a copy of, for the same.  sums: x plus a public number, where that sum was the argument of a function.
     A body is never written, so none of this is ever stale.
     """
 
@@ -51,6 +51,7 @@ class Known:
     finer: Share | None = None
     inverses: dict[object, Any] = field(default_factory=dict)
     multiple: tuple[Share, Fraction] | None = None
+    copied: Share | None = None
     sums: dict[object, Share] = field(default_factory=dict)
 
     def truncated(self, whole: Share) -> Known | None:
@@ -124,7 +125,7 @@ def inverse_of(x: Share) -> tuple[Any, Fraction] | None:
 
 def is_root(x: Share) -> bool:
     """Whether x consists of square roots, none of which is negative."""
-    core, _ = distinct(x)
+    core, _ = distinct(copied_from(x))
     found = inverse_of(core)
     return found is not None and bool(found[0].of_root) and found[1] > 0
 
@@ -136,6 +137,27 @@ def note_multiple(out: Share, x: Share, factor: Fraction) -> None:
         return
     if out.layout == x.layout:
         known_of(out.body).multiple = Share(x.body, (x.body.n,), x.scale), factor * out.scale
+
+
+def note_copy(out: Share, x: Share) -> None:
+    """Note that `out` has the elements of x in their order, for the sake of quotients."""
+    known: Known | None = x.body.functions
+    if known is not None and (known.inverses or known.multiple):
+        known_of(out.body).copied = x
+
+
+def copied_from(x: Share) -> Share:
+    """What x is a copy of, where x has an inverse for that reason; x elsewhere."""
+    known: Known | None = x.body.functions
+    if known is None or known.copied is None or not x.dense:
+        return x
+    whole = known.copied
+    spans = [(size, step) for size, step in zip(whole.shape, whole.strides, strict=True) if size != 1]
+    if [size for size, _ in spans] != [size for size in x.shape if size != 1]:
+        return x
+    steps = iter(spans)
+    strides = [next(steps)[1] if size != 1 else 0 for size in x.shape]
+    return Share(whole.body, x.shape, x.scale, strides, whole.offset)
 
 
 def note_sum(x: Share, value: Fraction, out: Share) -> None:
