@@ -496,6 +496,8 @@ def write(target: SecretTensor, value: Any) -> None:
         return
     else:
         share = value.window()
+    if share.scale == cell.scale != 1 and target.whole and target.dtype != torch.bool:
+        scale = cell.scale  # as fine as it was: nothing is lost of it
     if share.scale != scale:
         share = rescale(session, share, scale)
     here = target.window()
