@@ -24,7 +24,7 @@ from pysmpc.ops.arithmetic import add, mul, number, square, sub
 from pysmpc.ops.core import FACTOR, assign, aten, implements, plain_target, rescale, result
 from pysmpc.ops.linear import mean_dim, sum_dim
 from pysmpc.protocols.functions.normaliser import inverse_root
-from pysmpc.protocols.functions.smooth import constant, note_source, source_of
+from pysmpc.protocols.functions.smooth import constant, known_of, note_source, source_of
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
 
@@ -65,9 +65,9 @@ def inverse_deviation(squares: SecretTensor, n: int, eps: float) -> SecretTensor
     session, unit = squares.session, squares.unit
     share = squares.window()
     share = share.at(share.scale * n)
-    word = max(1, round(number(eps) * share.scale))
+    word = round(number(eps) * share.scale) or 1
     more = constant(session.suite, session.party, share.shape, Fraction(word, share.scale), share.scale)
-    low = (word.bit_length() - 1) // 2
+    low = (max(1, word).bit_length() - 1) // 2
     total = session.suite.add(session.party, share, more)
     out = inverse_root(session.suite, session.party, total, unit.scale * FACTOR, low)
     return result(out, session, unit, squares.dtype)
@@ -197,8 +197,11 @@ def _given(mean: Any, variance: Any, eps: float, shape: Sequence[int]) -> tuple[
     share = variance.window()
     if share.scale < 1 << VARIANCE_BITS:
         share = rescale(session, share, variance.unit.scale * max(1, (1 << VARIANCE_BITS) // variance.unit.scale))
-    fine = result(share, session, variance.unit, variance.dtype)
-    return mean.reshape(shape), inverse_deviation(fine, 1, eps).reshape(shape)
+    known = known_of(variance.window().body).kept
+    key = "inverse deviation", variance.window().layout, eps
+    if key not in known:
+        known[key] = inverse_deviation(result(share, session, variance.unit, variance.dtype), 1, eps)
+    return mean.reshape(shape), known[key].reshape(shape)
 
 
 def _check_running(x: Any, *running: Any) -> None:
@@ -230,7 +233,7 @@ def batch_norm(
     if not training:
         mean, inverse = _given(running_mean, running_var, eps, place)
         normal = _product(_total(x, -mean), inverse)
-        return _affine(_settled(normal), weight, bias, place), mean.reshape(-1), inverse.reshape(-1)
+        return _affine(_settled(normal), weight, bias, place), torch.empty(0), torch.empty(0)
     _check_running(x, running_mean, running_var)
     s = _statistics(x, over, eps)
     out = _affine(s.normal, weight, bias, place)
@@ -270,7 +273,7 @@ def group_norm(
     """x normalised over groups of channels, times weight plus bias, which are of channels."""
     place = [1, channels] + [1] * (x.dim() - 2)
     if not x.numel():
-        empty = x.reshape(n, groups, -1).sum(2)
+        empty = x.sum().expand(n, groups)
         return x.clone(), empty, empty.clone()
     s = _statistics(x.reshape(n, groups, -1), [2], eps)
     out = _affine(s.normal.reshape(x.shape), weight, bias, place)

@@ -43,6 +43,7 @@ class Known:
     truncated, where that was opened.  inverses: by elements, how 1 / x follows from what a logarithm or
     a root has opened.  multiple: the share of which the body is a public multiple, and the factor, for shares
     that have such an inverse.  copied: what it is a copy of, for the same.  sums: x plus a public number, where that sum was the argument of a function.
+    kept: functions of the body that are asked for again and again.
     A body is never written, so none of this is ever stale.
     """
 
@@ -53,6 +54,7 @@ class Known:
     multiple: tuple[Share, Fraction] | None = None
     copied: Share | None = None
     sums: dict[object, Share] = field(default_factory=dict)
+    kept: dict[object, Any] = field(default_factory=dict)
 
     def truncated(self, whole: Share) -> Known | None:
         """What is known of a body that `whole` was truncated to, as far as it serves functions of that."""
