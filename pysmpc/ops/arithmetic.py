@@ -10,6 +10,7 @@ import torch
 from pysmpc.errors import EncodingError
 from pysmpc.fixedpoint import LIMIT
 from pysmpc.ops.core import (
+    FACTOR,
     UPDATE,
     Public,
     aligned,
@@ -34,7 +35,17 @@ from pysmpc.ops.operands import Number, operand, pair, sides
 from pysmpc.ops.operands import number as number
 from pysmpc.ops.operands import with_unit as with_unit
 from pysmpc.protocols import division
-from pysmpc.protocols.functions.smooth import finest, is_argument, note_source, source_of
+from pysmpc.protocols.functions.smooth import (
+    copied_from,
+    distinct,
+    finest,
+    inverse_of,
+    is_argument,
+    note_multiple,
+    note_source,
+    source_of,
+    sum_of,
+)
 from pysmpc.shares import Bit, Share, broadcast
 from pysmpc.tensor import SecretTensor
 
@@ -44,6 +55,9 @@ def add_number(x: SecretTensor, value: Fraction) -> SecretTensor:
     session = x.session
     scale = x.cell.scale
     share = x.window()
+    found = sum_of(share, value)
+    if found is not None:
+        return like(x, found)
     if scale < x.unit.scale and value.denominator != 1:
         share = session.suite.scale_by(session.party, share, x.unit.scale // scale).at(x.unit.scale)
         scale = x.unit.scale
@@ -120,11 +134,19 @@ def _bit(x: SecretTensor) -> Bit | None:
     return x.cell.body.bit if x.cell.scale == 1 and x.window().dense else None
 
 
+def _multiple(x: SecretTensor, factor: Fraction) -> SecretTensor:
+    """factor * x, of which quotients know what they know of x."""
+    share = x.window()
+    out = times(x, factor)
+    note_multiple(out.window(), share, factor)
+    return out
+
+
 def _with_public(x: SecretTensor, y: Public, dtype: torch.dtype) -> SecretTensor:
     constant = y.constant
     if constant is not None:
         shape = broadcast(x.shape, y.values.shape)
-        return times(x if shape == tuple(x.shape) else x.expand(shape), constant)
+        return _multiple(x if shape == tuple(x.shape) else x.expand(shape), constant)
     share = window(x)
     out = x.session.suite.mul_public(x.session.party, share, y.values, y.scale)
     return result(out, x.session, finer(x.unit, y.unit), dtype)
@@ -135,7 +157,7 @@ def mul(x: Any, y: Any) -> SecretTensor:
     """x * y; one round where an operand has not been opened under its mask."""
     session, dtype, x, y, _ = sides(x, y)
     if not isinstance(y, torch.Tensor):
-        return times(with_unit(x, dtype), number(y))
+        return _multiple(with_unit(x, dtype), number(y))
     operand, power = factor(y, session, x.unit)
     if operand is not None:
         out = _with_public(with_unit(x, dtype), operand, dtype)
@@ -160,7 +182,12 @@ def choose(bit: Bit, share: Share, other: SecretTensor) -> Share:
 
 @implements(aten.div.Tensor)
 def div(x: Any, y: Any) -> SecretTensor:
-    """x / y: by a public number a change of scale; by a secret a reciprocal."""
+    """x / y: by a public number a change of scale; by a secret the exact quotient, in 39 rounds.
+
+    Where y is known to be a square root (a norm, a standard deviation), the argument of a logarithm, or a public
+    multiple of one, as in their derivatives, its inverse comes from what they opened: four rounds, to a step, 2^-17
+    of the quotient and 2^-25 of x.
+    """
     _, dtype, secret, _, first = sides(x, y)
     if not dtype.is_floating_point:
         dtype = torch.get_default_dtype()
@@ -185,6 +212,11 @@ def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     """x / y for a secret y, to the nearest step; see pysmpc.protocols.division."""
     session = y.session
     y = with_unit(y, dtype)
+    found = known_inverse(y)
+    if found is not None:
+        inverse, factor = found
+        out = mul(x, inverse).to(dtype)
+        return out if factor == 1 else times(out, factor)
     unit = y.unit
     if isinstance(x, SecretTensor) and x.session is session:
         x = with_unit(x, dtype)
@@ -201,6 +233,17 @@ def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     divisor = rescale(session, window(y, 1), unit.scale)
     out = division.divide(session.suite, session.party, dividend.expand(shape), divisor.expand(shape), unit.scale)
     return result(out, session, unit, dtype)
+
+
+def known_inverse(y: SecretTensor) -> tuple[SecretTensor, Fraction] | None:
+    """A secret z and a public number k with 1 / y = k z, where a function has opened what gives them."""
+    core, back = distinct(copied_from(y.window()))
+    found = inverse_of(core)
+    if found is None:
+        return None
+    inverse, factor = found
+    share = back(Share(inverse.at(y.session.party, y.unit.scale * FACTOR).body, core.shape, y.unit.scale * FACTOR))
+    return result(share, y.session, y.unit, y.dtype), 1 / factor
 
 
 @implements(aten.reciprocal.default)

@@ -26,6 +26,7 @@ from pysmpc.ops.core import (
 )
 from pysmpc.ops.movement import cat, one_scale
 from pysmpc.ops.operands import number, sides, with_unit
+from pysmpc.protocols.functions.smooth import is_root
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Bit, Share, broadcast, strides_in
 from pysmpc.tensor import SecretTensor
@@ -381,6 +382,13 @@ def minimum(x: Any, y: Any) -> SecretTensor:
     return sub(x, relu(_difference(x, y)))
 
 
+def _is_root_above(x: SecretTensor, bound: Any) -> bool:
+    """Whether x is a square root, and a bound encodes to what no square root is less than."""
+    if isinstance(bound, SecretTensor) or not (is_number(bound) or bound.dim() == 0):
+        return False
+    return bool(x.dtype.is_floating_point and float(bound) * 2 * x.unit.scale < 1 and is_root(x.window()))
+
+
 def _bounded(x: SecretTensor, bound: Any, sharp: Any) -> SecretTensor:
     if not isinstance(bound, torch.Tensor):
         bound = torch.tensor(bound, dtype=torch.int64 if isinstance(bound, int) else torch.float64)
@@ -391,9 +399,12 @@ def _bounded(x: SecretTensor, bound: Any, sharp: Any) -> SecretTensor:
 def clamp(x: SecretTensor, min: Any = None, max: Any = None) -> SecretTensor:
     """x within bounds, as `maximum` and `minimum`; an infinite one bounds nothing.
 
-    A lower bound above 0 that is less than a step is a step, as what is bounded so will be divided by.
+    A lower bound above 0 that is less than a step is a step, as what is bounded so will be divided by; where x is a
+    square root, one of less than half a step bounds nothing.
     """
     out = x
+    if min is not None and _is_root_above(x, min):
+        min = None
     if is_number(min) and x.dtype.is_floating_point and 0 < min < 1 / x.unit.scale:
         min = (1 + 2.0**-20) / x.unit.scale
     if min is not None and not (is_number(min) and min == -math.inf):

@@ -380,7 +380,8 @@ def _plan(scale: int, unit: Precision, factor: Fraction, bits: int) -> tuple[boo
 
 def _cancelled(held: int, unit: Precision, factor: Fraction, bits: int) -> tuple[bool, int, Fraction] | None:
     """A plan that divides the scale by what a factor has in common with its excess over the nominal one."""
-    common = math.gcd(held // unit.scale, factor.numerator) if held % unit.scale == 0 else 1
+    short = factor.denominator.bit_length() <= SIGNIFICANT  # what is left of others would be a scale without room
+    common = math.gcd(held // unit.scale, factor.numerator) if short and held % unit.scale == 0 else 1
     if common == 1:
         return None
     settle, p, q = _plan(held // common, unit, factor / common, bits)
@@ -496,6 +497,8 @@ def write(target: SecretTensor, value: Any) -> None:
         return
     else:
         share = value.window()
+    if share.scale == cell.scale != 1 and target.whole and target.dtype != torch.bool:
+        scale = cell.scale  # as fine as it was: nothing is lost of it
     if share.scale != scale:
         share = rescale(session, share, scale)
     here = target.window()

@@ -28,6 +28,7 @@ from pysmpc.ops.core import (
     session_of,
     write,
 )
+from pysmpc.protocols.functions.smooth import note_copy
 from pysmpc.runtime.session import plain_session
 from pysmpc.shares import Share
 from pysmpc.tensor import HANDLERS, Cell, SecretTensor
@@ -40,7 +41,9 @@ def clone(x: SecretTensor, *, memory_format: Any = None) -> SecretTensor:
         return SecretTensor(
             Cell(x.cell.body, x.cell.scale, x.cell.unit, x.cell.session), x.size(), x.stride(), 0, x.dtype
         )
-    return moved(x, lambda words: words)
+    out = moved(x, lambda words: words)
+    note_copy(out.window(), x.window())
+    return out
 
 
 @implements(aten._to_copy.default)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from pysmpc.ops.arithmetic import known_inverse
 from pysmpc.ops.core import aten
 from pysmpc.ops.decompositions import composes
 from pysmpc.tensor import SecretTensor, not_implemented
@@ -70,6 +71,8 @@ def _slope(d: Any, p: float, norm: Any) -> Any:
         return d.sign()
     if p == 2:
         wide = norm.unsqueeze(-1)
+        if isinstance(wide, SecretTensor) and known_inverse(wide) is not None:
+            return d / wide  # the inverse of 0 is finite, and d is 0 there
         return torch.where(wide == 0, torch.zeros((), dtype=d.dtype), d / (wide + (wide == 0).to(d.dtype)))
     raise not_implemented(aten._cdist_backward.default, f"gradients are for p = 0, 1 and 2, not for p = {p}")
 

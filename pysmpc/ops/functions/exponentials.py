@@ -15,14 +15,14 @@ import torch
 from pysmpc.errors import EncodingError
 from pysmpc.ops.arithmetic import add_number, mul, number, pow_scalar
 from pysmpc.ops.arithmetic import reciprocal as exact_reciprocal
-from pysmpc.ops.core import aten, implements, rescale, times
+from pysmpc.ops.core import FACTOR, aten, implements, rescale, times
 from pysmpc.ops.functions.argument import argument, made
 from pysmpc.ops.functions.sigmoidal import bell
 from pysmpc.protocols.functions.characters import BITS
 from pysmpc.protocols.functions.exponent import has_room, power
 from pysmpc.protocols.functions.normaliser import inverse_root, logarithm, reciprocal_fast, reciprocal_has_room, root
 from pysmpc.protocols.functions.normaliser import natural_logarithm as exact_log
-from pysmpc.protocols.functions.smooth import finest
+from pysmpc.protocols.functions.smooth import finest, note_sum
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
 
@@ -72,7 +72,7 @@ def _stepped(x: SecretTensor) -> Share:
 def _logarithm(x: SecretTensor, scale: int) -> SecretTensor:
     """log x at a scale."""
     session = x.session
-    fine = logarithm(session.suite, session.party, _stepped(x))
+    fine = logarithm(session.suite, session.party, _stepped(x), slope=x.unit.scale * FACTOR)
     out = session.suite.truncate(session.party, fine, round(Fraction(1 << BITS) / scale))
     return made(x, Share(out.body, x.shape, scale, out.strides, out.offset))
 
@@ -114,18 +114,20 @@ def log10(x: SecretTensor) -> SecretTensor:
 def log1p(x: SecretTensor) -> SecretTensor:
     """log(1 + x), as `log`: the error is absolute."""
     x = argument(x, "log1p")
-    return log(add_number(x, Fraction(1)))
+    more = add_number(x, Fraction(1))
+    note_sum(x.window(), Fraction(1), more.window())
+    return log(more)
 
 
-def _of(x: SecretTensor, name: str, protocol: Any) -> SecretTensor:
+def _of(x: SecretTensor, name: str, protocol: Any, finer: int = 1) -> SecretTensor:
     x = argument(x, name)
     session = x.session
-    return made(x, protocol(session.suite, session.party, _stepped(x), x.unit.scale))
+    return made(x, protocol(session.suite, session.party, _stepped(x), x.unit.scale * finer))
 
 
 @implements(aten.sqrt.default)
 def sqrt(x: SecretTensor) -> SecretTensor:
-    """The square root of x of one step or more, to 1.1 steps and 2^-21 of it; what is less counts as one step.
+    """The square root of x of one step or more, to 1.1 steps and 2^-21 of it; 0 of what is less.
 
     Nine rounds; 196 bytes an element and peer, 819 dealt.
     """
@@ -134,8 +136,8 @@ def sqrt(x: SecretTensor) -> SecretTensor:
 
 @implements(aten.rsqrt.default)
 def rsqrt(x: SecretTensor) -> SecretTensor:
-    """x^(-1/2), as `sqrt`."""
-    return _of(x, "rsqrt", inverse_root)
+    """x^(-1/2) to 2^-16 of it, and 2^-8 of a step where it is multiplied before it is settled; else as `sqrt`."""
+    return _of(x, "rsqrt", inverse_root, FACTOR)
 
 
 @implements(aten.reciprocal.default)

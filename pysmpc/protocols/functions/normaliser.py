@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
@@ -20,7 +20,9 @@ import torch
 from pysmpc.errors import EncodingError
 from pysmpc.protocols.functions import fits
 from pysmpc.protocols.functions.characters import BITS, Fit, evaluate, evaluate_cost
+from pysmpc.protocols.functions.masked import Masked
 from pysmpc.protocols.functions.regions import thresholds_cost
+from pysmpc.protocols.functions.smooth import distinct, note_inverse
 from pysmpc.protocols.interfaces import Cost, Party
 from pysmpc.protocols.operations import Suite
 from pysmpc.protocols.products import product_cost
@@ -28,8 +30,35 @@ from pysmpc.protocols.truncation import truncate_cost
 from pysmpc.shares import Share
 
 TOP = 30  # 4^(TOP + 1) is the end of what truncation takes
+PRODUCT_BITS = 60  # of a power of v times a power of two, before it is truncated
 ROOT_BITS = 26  # of a power of v, before it is multiplied by a power of two
 RECIPROCAL_BITS = 20  # the same, where the powers of two leave no more
+
+
+@dataclass(eq=False)
+class Inverse:
+    """What gives 1 / y for a y [n] of which v is open: fit(v) 2^54 * power / ratio.
+
+    bits: of the largest power.  scale: of the y that is meant.  of_root: whether y is a square root.
+    """
+
+    suite: Suite
+    v: Share
+    opened: Masked
+    fit: Fit
+    power: Share
+    bits: int
+    ratio: Fraction
+    scale: int
+    of_root: bool = False
+    found: dict[int, Share] = field(default_factory=dict)
+
+    def at(self, party: Party, scale: int) -> Share:
+        """1 / y [n] at a scale, to 2^-17 of it and a step.  Three rounds, the first time."""
+        if scale not in self.found:
+            fine = evaluate(self.suite, party, self.opened, self.v, self.fit)
+            self.found[scale] = _shrunk(self.suite, self.suite, party, fine, self.power, self.ratio / scale, self.bits)
+        return Share(self.found[scale].body, self.found[scale].shape, scale)
 
 
 @dataclass(eq=False)
@@ -43,6 +72,13 @@ class Normal:
     reached: Share
     low: int
     top: int
+    masked: Masked | None = None  # v, once it is open
+
+    def opened(self, suite: Suite, party: Party) -> Masked:
+        """v under a mask.  One round, the first time."""
+        if self.masked is None:
+            self.masked = suite.mask_open(party, self.v)
+        return self.masked
 
     def sum(self, suite: Suite, party: Party, value: Callable[[int], int]) -> Share:
         """value(j) for the largest j with x >= 4^j, value(low) below: linear in the bits.  No message."""
@@ -95,8 +131,7 @@ def normalise_cost(holders: int, n: int, low: int = 0, top: int = TOP) -> Cost:
 
 def _of_v(suite: Suite, party: Party, normal: Normal, fit: Fit) -> Share:
     """fit(v 4^-top) at 2^54.  One round."""
-    v = normal.v.at(4**normal.top)
-    return evaluate(suite, party, suite.mask_open(party, v), v, fit)
+    return evaluate(suite, party, normal.opened(suite, party), normal.v.at(4**normal.top), fit)
 
 
 @lru_cache(maxsize=64)
@@ -112,15 +147,18 @@ def natural_logarithm(x: int) -> Fraction:
     return total + size * two
 
 
-def logarithm(suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP) -> Share:
+def logarithm(suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP, slope: int = 0) -> Share:
     """log x at scale 2^54 for x of scale s at least 4^low / s; below, the logarithm of that.  Six rounds.
 
     1. Normalise: five rounds.
     2. log of v 4^-top, from one opening.
     3. Add j log 4 - log s.
+
+    slope: a scale at which 1 / x is to be had from the same opening (`Inverse`), where it has room.
     """
     # 1. normalise
-    normal = normalise(suite, party, x, low, top)
+    core, back = distinct(x)
+    normal = normalise(suite, party, core, low, top)
     # 2. of the mantissa
     out = _of_v(suite, party, normal, fits.LOG)
     # 3. the power
@@ -128,7 +166,15 @@ def logarithm(suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP
     offset = natural_logarithm(x.scale)
     power = normal.sum(suite, party, lambda j: round((j * natural_logarithm(4) - offset) * one))
     out = suite.add(party, out, power.at(1 << BITS))
-    return Share(out.body, x.shape, 1 << BITS)
+    # for the derivative
+    last = math.ceil((2 * x.scale * slope).bit_length() / 2)
+    if slope and 2 * last <= PRODUCT_BITS - 16:
+        inner = suite.probabilistic
+        slopes = normal.sum(inner, party, lambda j: 4 ** (last - j) if j <= last else 0)
+        ratio = Fraction((1 << BITS) * 4**last, x.scale)
+        opened, v = normal.opened(inner, party), normal.v.at(4**top)
+        note_inverse(core, Inverse(inner, v, opened, fits.RECIPROCAL, slopes, 2 * last, ratio, x.scale))
+    return back(Share(out.body, core.shape, 1 << BITS))
 
 
 def logarithm_cost(holders: int, n: int, low: int = 0, top: int = TOP) -> Cost:
@@ -136,40 +182,56 @@ def logarithm_cost(holders: int, n: int, low: int = 0, top: int = TOP) -> Cost:
     return normalise_cost(holders, n, low, top) + evaluate_cost(holders, n, fits.LOG.terms)
 
 
-def _times_power(suite: Suite, party: Party, normal: Normal, fit: Fit, bits: int, power: Callable[[int], int]) -> Share:
-    """fit(v 4^-top) at 2^bits, times power(j).  Three rounds: v, a truncation, a product."""
-    suite = suite.probabilistic
-    mantissa = suite.truncate(party, _of_v(suite, party, normal, fit), 1 << (BITS - bits)).at(1)
-    return suite.mul(party, mantissa, normal.sum(suite, party, power))
+def _shrunk(
+    suite: Suite, last: Suite, party: Party, fine: Share, power: Share, ratio: Fraction, bits: int = TOP
+) -> Share:
+    """fine * power / ratio for a fine at 2^54 and powers up to 2^bits.  Three rounds: to shorten, multiply, shorten.
+
+    The divisor of the first truncation takes up what is no power of two.  last: the suite of the second one.
+    """
+    least = 1 << max(BITS - ROOT_BITS, BITS + bits - PRODUCT_BITS)
+    power_of_two = 1 << max(0, (ratio / least).__floor__().bit_length() - 1)
+    mantissa = suite.truncate(party, fine.at(1), round(ratio / power_of_two)).at(1)
+    out = suite.mul(party, Share(mantissa.body, power.shape), power)
+    return last.truncate(party, out.at(1), power_of_two) if power_of_two > 1 else out
 
 
-def _root_of_scale(s: int, bits: int) -> int:
-    return math.isqrt(s << (2 * bits))
+def _root_of_scale(s: int) -> Fraction:
+    """The square root of a public number, to 2^-40."""
+    return Fraction(math.isqrt(s << 80), 1 << 40)
 
 
-def inverse_root(suite: Suite, party: Party, x: Share, scale: int) -> Share:
-    """x^(-1/2) at `scale` for positive x of scale s, relative error 2^-23; less counts as one step.  Nine rounds.
+def inverse_root(suite: Suite, party: Party, x: Share, scale: int, low: int = 0) -> Share:
+    """x^(-1/2) at `scale` for x of scale s, relative error 2^-22; less than 4^low / s counts as that.  Nine rounds.
 
     1. Normalise: five rounds.
     2. v^(-1/2) of the mantissa, at 26 bits: two rounds.
     3. Times 2^(top - j), which is one round, and sqrt(s) 2^-top as a public divisor: one round.
     """
-    s = x.scale
-    normal = normalise(suite, party, x)
-    out = _times_power(suite, party, normal, fits.RSQRT, ROOT_BITS, lambda j: 1 << (TOP - j))
-    # out = x^(-1/2) 2^(ROOT_BITS + TOP) / sqrt(s)
-    by = _nearest(Fraction((1 << (ROOT_BITS + TOP)) << 20, _root_of_scale(s, 20) * scale))
-    return _divided(suite, party, out, by, x.shape, scale)
+    core, back = distinct(x)
+    inner = suite.probabilistic
+    normal = normalise(inner, party, core, low)
+    power = normal.sum(inner, party, lambda j: 1 << (TOP - j))
+    ratio = (1 << (BITS + TOP)) / _root_of_scale(x.scale) / scale
+    out = _shrunk(inner, suite, party, _of_v(inner, party, normal, fits.RSQRT), power, ratio)
+    return back(Share(out.body, core.shape, scale))
 
 
 def root(suite: Suite, party: Party, x: Share, scale: int) -> Share:
-    """x^(1/2) at `scale` for x of scale s, relative error 2^-23; 0 and less count as one step.  Nine rounds."""
-    s = x.scale
-    normal = normalise(suite, party, x)
-    out = _times_power(suite, party, normal, fits.SQRT, ROOT_BITS, lambda j: 1 << j)
-    # out = x^(1/2) sqrt(s) 2^ROOT_BITS
-    by = _nearest(Fraction((1 << ROOT_BITS) * _root_of_scale(s, 20), scale << 20))
-    return _divided(suite, party, out, by, x.shape, scale)
+    """x^(1/2) at `scale` for x of scale s, relative error 2^-22; 0 and less give 0.  Nine rounds.
+
+    Its inverse comes from the same opening (`Inverse`); that of 0 is that of the root of a step of x.
+    """
+    core, back = distinct(x)
+    inner, s = suite.probabilistic, _root_of_scale(x.scale)
+    normal = normalise(inner, party, core)
+    power = _sum_of_steps(inner, party, normal.reached, [1 << j for j in range(TOP + 1)])
+    out = _shrunk(inner, suite, party, _of_v(inner, party, normal, fits.SQRT), power, (1 << BITS) * s / scale)
+    out = Share(out.body, core.shape, scale)
+    slopes, ratio = normal.sum(inner, party, lambda j: 1 << (TOP - j)), (1 << (BITS + TOP)) / s
+    opened, v = normal.opened(inner, party), normal.v.at(4**TOP)
+    note_inverse(out, Inverse(inner, v, opened, fits.RSQRT, slopes, TOP, ratio, scale, True))
+    return back(out)
 
 
 def root_cost(holders: int, n: int, fit: Fit = fits.SQRT, by: int = 2) -> Cost:

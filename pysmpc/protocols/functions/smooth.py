@@ -40,21 +40,32 @@ class Known:
     openings: the latest, by the elements of the body that were opened, in which order.
     source: where the body is the result of a function: its name, layout and scale of the result and
     the argument, whose opening serves the derivative.  finer: the whole value as it was before it was
-    truncated, where that was opened.  A body is never written, so none of this is ever stale.
+    truncated, where that was opened.  inverses: by elements, how 1 / x follows from what a logarithm or
+    a root has opened.  multiple: the share of which the body is a public multiple, and the factor, for shares
+    that have such an inverse.  copied: what it is a copy of, for the same.  sums: x plus a public number, where that sum was the argument of a function.
+    kept: functions of the body that are asked for again and again.
+    A body is never written, so none of this is ever stale.
     """
 
     openings: dict[object, Opened] = field(default_factory=dict)
     source: tuple[str, object, Share] | None = None
     finer: Share | None = None
+    inverses: dict[object, Any] = field(default_factory=dict)
+    multiple: tuple[Share, Fraction] | None = None
+    copied: Share | None = None
+    sums: dict[object, Share] = field(default_factory=dict)
+    kept: dict[object, Any] = field(default_factory=dict)
 
     def truncated(self, whole: Share) -> Known | None:
         """What is known of a body that `whole` was truncated to, as far as it serves functions of that."""
-        return Known(finer=whole if self.openings else self.finer) if self.openings or self.finer else None
+        finer = whole if self.openings or self.inverses else self.finer
+        return None if finer is None else Known(finer=finer)
 
     def undo(self) -> Callable[[], None]:
         """What makes this forget all that is learned from now on."""
         parts: list[Any] = [self, *self.openings.values(), *(each.masked for each in self.openings.values())]
         parts += [where for each in self.openings.values() for where in each.regions.values()]
+        parts += [part for each in self.inverses.values() for part in (each, each.opened)]
         kept = [{k: dict(v) if isinstance(v, dict) else v for k, v in vars(part).items()} for part in parts]
 
         def forget() -> None:
@@ -90,6 +101,78 @@ def is_argument(x: Share) -> bool:
     return known is not None and bool(known.openings or known.finer)
 
 
+def note_inverse(x: Share, found: Any) -> None:
+    """Note how 1 / x follows from what is open (`normaliser.Inverse`)."""
+    known_of(x.body).inverses[elements(x)] = found
+
+
+def inverse_of(x: Share) -> tuple[Any, Fraction] | None:
+    """How 1 / y follows from what is open, and the public number k with x = k y, where that is known."""
+    known: Known | None = x.body.functions
+    if known is None:
+        return None
+    if known.finer is not None:
+        found = inverse_of(finest(x))
+        if found is not None:
+            return found
+    found = known.inverses.get(elements(x))
+    if found is not None:
+        return found, Fraction(found.scale, x.scale)
+    if known.multiple is None:
+        return None
+    whole, factor = known.multiple  # the body's words are factor * the other's, at the scale that is noted there
+    found = inverse_of(Share(whole.body, x.shape, whole.scale, x.strides, x.offset))
+    return None if found is None else (found[0], found[1] * factor / x.scale)
+
+
+def is_root(x: Share) -> bool:
+    """Whether x consists of square roots, none of which is negative."""
+    core, _ = distinct(copied_from(x))
+    found = inverse_of(core)
+    return found is not None and bool(found[0].of_root) and found[1] > 0
+
+
+def note_multiple(out: Share, x: Share, factor: Fraction) -> None:
+    """Note that `out` is factor * x, for the sake of quotients."""
+    known: Known | None = x.body.functions
+    if known is None or not (known.inverses or known.multiple) or out.body is x.body or not factor:
+        return
+    if out.layout == x.layout:
+        known_of(out.body).multiple = Share(x.body, (x.body.n,), x.scale), factor * out.scale
+
+
+def note_copy(out: Share, x: Share) -> None:
+    """Note that `out` has the elements of x in their order, for the sake of quotients."""
+    known: Known | None = x.body.functions
+    if known is not None and (known.inverses or known.multiple):
+        known_of(out.body).copied = x
+
+
+def copied_from(x: Share) -> Share:
+    """What x is a copy of, where x has an inverse for that reason; x elsewhere."""
+    known: Known | None = x.body.functions
+    if known is None or known.copied is None or not x.dense:
+        return x
+    whole = known.copied
+    spans = [(size, step) for size, step in zip(whole.shape, whole.strides, strict=True) if size != 1]
+    if [size for size, _ in spans] != [size for size in x.shape if size != 1]:
+        return x
+    steps = iter(spans)
+    strides = [next(steps)[1] if size != 1 else 0 for size in x.shape]
+    return Share(whole.body, x.shape, x.scale, strides, whole.offset)
+
+
+def note_sum(x: Share, value: Fraction, out: Share) -> None:
+    """Note that `out` is x + value, so that it is not made anew."""
+    known_of(x.body).sums[x.layout, x.scale, value] = out
+
+
+def sum_of(x: Share, value: Fraction) -> Share | None:
+    """x + value, if it was the argument of a function."""
+    known: Known | None = x.body.functions
+    return None if known is None else known.sums.get((x.layout, x.scale, value))
+
+
 def finest(x: Share) -> Share:
     """x, or the same elements before they were truncated, where those were opened for a function."""
     known: Known | None = x.body.functions
@@ -116,7 +199,7 @@ def distinct(x: Share) -> tuple[Share, Callable[[Share], Share]]:
     return core, lambda out: Share(out.body, x.shape, out.scale, strides)
 
 
-def _elements(x: Share) -> tuple[object, ...]:
+def elements(x: Share) -> tuple[object, ...]:
     """Which elements of the body in which order, whatever the shape: sizes and steps, adjacent ones merged."""
     merged: list[tuple[int, int]] = []
     for size, step in zip(x.shape, x.strides, strict=True):
@@ -131,7 +214,7 @@ def _elements(x: Share) -> tuple[object, ...]:
 
 def opened(suite: Any, party: Party, x: Share) -> Opened:
     """x under a mask that the dealer knows; remembered with x's body."""
-    openings, key = known_of(x.body).openings, _elements(x)
+    openings, key = known_of(x.body).openings, elements(x)
     found = openings.get(key)
     if found is None:
         # the words in order: the opening runs parallel to them
