@@ -73,8 +73,13 @@ def _factors(coefficients: torch.Tensor, shift: int, found: torch.Tensor) -> tor
     """
     a, b = coefficients[0].unsqueeze(1), coefficients[1].unsqueeze(1)
     cosine, sine = found.view(2, len(coefficients[0]), -1)
-    half = 1 << (shift - 1)
-    return torch.cat([(a * cosine + b * sine + half) >> shift, (a * sine - b * cosine + half) >> shift])
+    if not a.any():  # an odd function, but for a constant
+        out = torch.cat([b * sine, -b * cosine])
+    elif not b.any():
+        out = torch.cat([a * cosine, a * sine])
+    else:
+        out = torch.cat([(a * cosine).addcmul_(b, sine), (a * sine).addcmul_(b, cosine, value=-1)])
+    return out.add_(1 << (shift - 1)).bitwise_right_shift_(shift)
 
 
 def integers(fit: Fit) -> tuple[torch.Tensor, int]:

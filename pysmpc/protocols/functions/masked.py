@@ -20,7 +20,7 @@ from pysmpc.protocols.interfaces import Cost, Party, opening, opens
 from pysmpc.protocols.truncation import MATERIAL
 from pysmpc.shares import Share
 
-PIECE = 1 << 14  # elements whose words are drawn and combined at a time: they stay in cache
+PIECE = 1 << 11  # elements whose words are drawn and combined at a time: they stay in cache
 
 
 @dataclass(eq=False)
