@@ -394,7 +394,12 @@ class OnlyIntegers(TorchDispatchMode):
 
 
 def test_logarithms_of_public_bases_are_exact_enough():
-    x = torch.cat([2.0 ** (200 * torch.rand(2000, dtype=torch.float64) - 100), torch.tensor([1e-300, 1.0, 0.5], dtype=torch.float64)])
+    x = torch.cat(
+        [
+            2.0 ** (200 * torch.rand(2000, dtype=torch.float64) - 100),
+            torch.tensor([1e-300, 1.0, 0.5], dtype=torch.float64),
+        ]
+    )
     found = exponentials._public_logarithm(x)
     assert float((found - x.log()).abs().max()) < 2.0**-44
     assert float((found - x.log())[(x > 0.25) & (x < 4)].abs().max()) < 2.0**-51

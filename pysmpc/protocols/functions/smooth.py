@@ -42,7 +42,8 @@ class Known:
     the argument, whose opening serves the derivative.  finer: the whole value as it was before it was
     truncated, where that was opened.  inverses: by elements, how 1 / x follows from what a logarithm or
     a root has opened.  multiple: the share of which the body is a public multiple, and the factor, for shares
-    that have such an inverse.  copied: what it is a copy of, for the same.  sums: x plus a public number, where that sum was the argument of a function.
+    that have such an inverse.  copied: what it is a copy of, for the same.  sums: x plus a public number,
+    where that sum was the argument of a function.
     kept: functions of the body that are asked for again and again.
     A body is never written, so none of this is ever stale.
     """
