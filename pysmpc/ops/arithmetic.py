@@ -158,10 +158,11 @@ def mul(x: Any, y: Any) -> SecretTensor:
     session, dtype, x, y, _ = sides(x, y)
     if not isinstance(y, torch.Tensor):
         return _multiple(with_unit(x, dtype), number(y))
-    operand, power = factor(y, session, x.unit)
-    if operand is not None:
-        out = _with_public(with_unit(x, dtype), operand, dtype)
+    plain, power = factor(y, session, x.unit)
+    if plain is not None:
+        out = _with_public(with_unit(x, dtype), plain, dtype)
         return out if power == 1 else times(out, power)
+    assert isinstance(y, SecretTensor)  # what is not public
     unit = finer(x.unit, y.unit)
     for bits, other in ((x, y), (y, x)):
         bit = _bit(bits)

@@ -184,9 +184,9 @@ def _transposed(
     g = _geometry(shape, weight.shape, stride, padding, dilation, groups)
     dtype = promoted(x, weight)
     x, weight = (with_unit(t, dtype) if isinstance(t, SecretTensor) else t for t in (_widened(x, g), weight))
-    words, scale, unit = _contract(weight, geometry.channels, x, geometry.reversed_windows, g)
+    words, scale, unit, power = _contract(weight, geometry.channels, x, geometry.reversed_windows, g)
     share = _batch_last(words, shape[0], shape[1], g.image, scale)
-    out = result(share, session_of(x, weight), unit, dtype)
+    out = _due(result(share, session_of(x, weight), unit, dtype), power)
     return out if bias is None else add(out, bias.view(-1, *[1] * n))
 
 
@@ -203,11 +203,11 @@ def _transposed_backward(
     dtype = promoted(grad, x, weight)
     for_x = for_weight = None
     if output_mask[0]:
-        words, scale, unit = _contract(weight, geometry.filters, grad, geometry.windows, g)
+        words, scale, unit, power = _contract(weight, geometry.filters, grad, geometry.windows, g)
         share = _batch_last(words, x.shape[0], x.shape[1], g.out, scale)
-        for_x = result(share, session_of(grad, weight), unit, dtype)
+        for_x = _due(result(share, session_of(grad, weight), unit, dtype), power)
         for_x = for_x[(slice(None), slice(None), *(slice(0, n) for n in x.shape[2:]))]
     if output_mask[1]:
-        words, scale, unit = _contract(_widened(x, g), geometry.outputs, grad, geometry.windows_turned, g)
-        for_weight = result(Share.of(words, weight.shape, scale), session_of(grad, x), unit, dtype)
+        words, scale, unit, power = _contract(_widened(x, g), geometry.outputs, grad, geometry.windows_turned, g)
+        for_weight = _due(result(Share.of(words, weight.shape, scale), session_of(grad, x), unit, dtype), power)
     return for_x, for_weight, _over_images(grad) if output_mask[2] else None

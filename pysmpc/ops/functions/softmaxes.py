@@ -22,21 +22,21 @@ from pysmpc.tensor import SecretTensor
 class _Rows:
     """x less its largest along a dimension, as rows [rows, N]; and the way back."""
 
-    def __init__(self, x: SecretTensor, dim: int) -> None:
+    def __init__(self, x: Any, dim: int) -> None:
         if not has_room(x.cell.scale, window=FALLING):
             x.cell.settle()
         x = x.detach()  # torch differentiates what is done with x, not this
         self.largest = torch.amax(x, dim, keepdim=True)
-        z = sub(x, self.largest).movedim(dim, -1)
+        z: Any = sub(x, self.largest).movedim(dim, -1)
         self.moved, self.dim, self.x = tuple(z.shape), dim, x
-        share = z.window()  # type: ignore[attr-defined]
+        share = z.window()
         n = self.moved[-1]
         self.z = Share.of(share.words(), (math.prod(self.moved[:-1]), n), share.scale)
 
-    def back(self, out: Share) -> SecretTensor:
+    def back(self, out: Share) -> Any:
         """A result for each element, in x's order."""
         shaped = Share(out.body, self.moved[:-1] + out.shape[-1:], out.scale)
-        return result(shaped, self.x.session, self.x.unit, self.x.dtype).movedim(-1, self.dim)  # type: ignore[return-value]
+        return result(shaped, self.x.session, self.x.unit, self.x.dtype).movedim(-1, self.dim)
 
 
 def _dimension(x: SecretTensor, dim: int) -> int:

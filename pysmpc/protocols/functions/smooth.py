@@ -49,7 +49,7 @@ class Known:
     """
 
     openings: dict[object, Opened] = field(default_factory=dict)
-    source: tuple[str, object, Share] | None = None
+    source: tuple[str, object, Any] | None = None
     finer: Share | None = None
     inverses: dict[object, Any] = field(default_factory=dict)
     multiple: tuple[Share, Fraction] | None = None
@@ -83,12 +83,12 @@ def known_of(body: Body) -> Known:
     return found
 
 
-def note_source(out: Share, name: str, x: Share) -> None:
-    """Note that `out`, a share with a body of its own, is the function `name` of x."""
+def note_source(out: Share, name: str, x: Any) -> None:
+    """Note that `out`, a share with a body of its own, is the function `name` of x, or what serves its derivative."""
     known_of(out.body).source = name, (out.layout, out.scale), x
 
 
-def source_of(out: Share, name: str) -> Share | None:
+def source_of(out: Share, name: str) -> Any:
     """The x of which `out` is the function `name`, if it is the whole result of it."""
     known: Known | None = out.body.functions
     if known is None or known.source is None or known.source[:2] != (name, (out.layout, out.scale)):
