@@ -34,8 +34,8 @@ def test_tiny_numbers(parties, encoding):
     values = (torch.rand(5).double() + 0.5) * 1e4
     x = sy.encrypt(values, parties, **encoding)
     for factor in (1e-7, 1e-8, -1e-8, tiny(7, 12), -tiny(7, 12)):
-        close(x * factor, values * factor, 2e-4)
-        close(x * torch.tensor(factor, dtype=torch.float64), values * factor, 2e-4)
+        close(x * factor, values * factor, 2.0**-12 + 2.0**-16)
+        close(x * torch.tensor(factor, dtype=torch.float64), values * factor, 2.0**-12 + 2.0**-16)
     for divisor in (1e8, 10**8, -1e9, torch.tensor(1e8)):
         close(x / divisor, values / divisor, 2e-6)
     close(x.sum() * 1e-7, values.sum() * 1e-7, 2e-6)

@@ -67,8 +67,8 @@ def test_a_positional_argument_raises():
 @pytest.mark.parametrize(
     ("suite", "own"),
     [
-        ("fss", {"negative", "zero", "bit_share", "relu", "select", "larger"}),
-        ("snn", {"negative", "relu", "larger"}),
+        ("fss", {"negative", "zero", "bit_share", "relu", "select", "larger", "regions", "thresholds"}),
+        ("snn", {"negative", "relu", "larger", "regions", "thresholds"}),
     ],
 )
 def test_a_backend_has_what_it_registered_and_nothing_else(suite, own):

@@ -1,6 +1,7 @@
 """`sy.TrainStep` beside the same lines in a loop: with the same keys, every word must be the same."""
 
 import copy
+import itertools
 import os
 
 import pytest
@@ -343,11 +344,10 @@ def test_what_a_recording_learns_of_a_constant_is_forgotten():
     t = training()
     kept = sy.encrypt(torch.linspace(-3, 3, 12).reshape(4, 3), t.parties)
     v = sy.decrypt(kept).double()
-    calls = []
+    calls = itertools.count(1)
 
     def weighted(out, target):
-        calls.append(1)
-        function = torch.sigmoid if len(calls) <= 2 else nn.functional.gelu
+        function = torch.sigmoid if next(calls) <= 2 else nn.functional.gelu
         return ((out - target) ** 2).sum() / 4 + function(kept).sum()
 
     step = sy.TrainStep(t.model, t.optimizer, weighted)

@@ -7,7 +7,6 @@ Source: powers of e from the digits of one opening, logarithms of a secret broug
 from __future__ import annotations
 
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -69,11 +68,11 @@ def _stepped(x: SecretTensor) -> Share:
     return rescale(x.session, share, x.unit.scale) if share.scale < x.unit.scale else share
 
 
-def _logarithm(x: SecretTensor, scale: int) -> SecretTensor:
-    """log x at a scale."""
+def _logarithm(x: SecretTensor, scale: int, over: Fraction = Fraction(1)) -> SecretTensor:
+    """log x / over at a scale."""
     session = x.session
     fine = logarithm(session.suite, session.party, _stepped(x), slope=x.unit.scale * FACTOR)
-    out = session.suite.truncate(session.party, fine, round(Fraction(1 << BITS) / scale))
+    out = session.suite.truncate(session.party, fine, round((1 << BITS) * over / scale))
     return made(x, Share(out.body, x.shape, scale, out.strides, out.offset))
 
 
@@ -93,21 +92,18 @@ def log(x: SecretTensor) -> SecretTensor:
     return _logarithm(x, x.unit.scale)
 
 
-@lru_cache(maxsize=4)
-def _over_log(base: int) -> Fraction:
-    return 1 / exact_log(base)
-
-
 @implements(aten.log2.default)
 def log2(x: SecretTensor) -> SecretTensor:
     """The logarithm to base 2, as `log`."""
-    return times(_fine(argument(x, "log2")), _over_log(2))
+    x = argument(x, "log2")
+    return _logarithm(x, x.unit.scale, exact_log(2))
 
 
 @implements(aten.log10.default)
 def log10(x: SecretTensor) -> SecretTensor:
     """The logarithm to base 10, as `log`."""
-    return times(_fine(argument(x, "log10")), _over_log(10))
+    x = argument(x, "log10")
+    return _logarithm(x, x.unit.scale, exact_log(10))
 
 
 @implements(aten.log1p.default)
