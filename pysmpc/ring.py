@@ -365,10 +365,17 @@ def compare_sizes(n: int, nodes: int = NODES) -> tuple[int, int, int, int, int]:
     return _beaver.compare_sizes(n, nodes)
 
 
-def compare_deal(keys: KeySet, base: int, n: int, out: torch.Tensor, nodes: int = NODES) -> None:
-    """Dealer: corrections for the sign bits of n elements."""
+def compare_deal(
+    keys: KeySet, base: int, n: int, out: torch.Tensor, nodes: int = NODES, masks: torch.Tensor | None = None
+) -> None:
+    """Dealer: corrections for the sign bits of n elements.
+
+    masks [n]: under which they are opened, where that is not what the stream `base` shares.
+    """
     use_torch_threads()
-    _beaver.compare_deal(keys.native, base, nodes, _address(out, compare_sizes(n, nodes)[4]), n)
+    _beaver.compare_deal(
+        keys.native, base, nodes, _address(out, compare_sizes(n, nodes)[4]), n, _optional(masks, n)
+    )
 
 
 def compare_chunks(

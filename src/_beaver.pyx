@@ -60,9 +60,9 @@ def compare_sizes(size_t n, int nodes) -> tuple[int, int, int, int, int]:
     )
 
 
-def compare_deal(Keys keys, u64 base, int nodes, size_t corrections, size_t n):
+def compare_deal(Keys keys, u64 base, int nodes, size_t corrections, size_t n, size_t masks=0):
     with nogil:
-        steps.compare_deal(&keys.h, base, nodes, <u64 *>corrections, n)
+        steps.compare_deal(&keys.h, base, nodes, <const u64 *>masks, <u64 *>corrections, n)
 
 
 def compare_chunks(Keys keys, u64 base, int nodes, size_t corrections, size_t c, u64 offset, size_t state, size_t message, size_t n):

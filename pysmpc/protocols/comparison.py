@@ -35,10 +35,10 @@ def _deal(keys: KeySet, base: int, n: int, nodes: int, out: torch.Tensor) -> Non
     ring.bit_deal(keys, base + RHO, base + RHO_SHARES, out[circuit:])
 
 
-def _sign_bit(
+def circuit(
     party: Party, base: int, corrections: torch.Tensor | None, c: torch.Tensor, offset: int, nodes: int
-) -> Bit:
-    """The bit c - offset - r < 0, from the opened c.  Three rounds, two for one node."""
+) -> torch.Tensor:
+    """The bits c - offset - r < 0 under those of stream base + RHO, packed.  Three rounds, two for one node."""
     keys, n = party.dealer.keys, c.shape[1]
     # 1. inputs of the nodes, under masks
     state, message = ring.compare_chunks(keys, base, corrections, c, offset, nodes)
@@ -50,8 +50,17 @@ def _sign_bit(
     if nodes > 1:
         message = ring.compare_root(keys, base, corrections, beta, sign, n, nodes)
         [beta] = party.channel.open_xor([message], "compare")
-    circuit = ring.compare_sizes(n, nodes)[4]
-    words = None if corrections is None else corrections[circuit : circuit + n]
+    return beta
+
+
+def _sign_bit(
+    party: Party, base: int, corrections: torch.Tensor | None, c: torch.Tensor, offset: int, nodes: int
+) -> Bit:
+    """The bit c - offset - r < 0, from the opened c.  Rounds of the circuit."""
+    keys, n = party.dealer.keys, c.shape[1]
+    beta = circuit(party, base, corrections, c, offset, nodes)
+    at = ring.compare_sizes(n, nodes)[4]
+    words = None if corrections is None else corrections[at : at + n]
     return Bit(beta, keys.draw(base + RHO_SHARES, n, words), base + RHO)
 
 
@@ -190,18 +199,19 @@ def select(party: Party, bit: Bit, x: Share, by: int = 1) -> Share:
     return Share.of(out, x.shape, x.scale // by)
 
 
-def _circuit_cost(holders: int, n: int, bits: int) -> Cost:
+def circuit_cost(holders: int, n: int, bits: int = 64) -> Cost:
+    """Of the circuit for n elements, without their opening and shares of their bits."""
     nodes = nodes_of(bits)
     _, first, second, third, dealt = ring.compare_sizes(n, nodes)
     rounds = opening(holders, first) + opening(holders, second)
     if nodes > 1:
         rounds += opening(holders, third)
-    return rounds + Cost(dealt=8 * (dealt + n))
+    return rounds + Cost(dealt=8 * dealt)
 
 
 def negative_cost(holders: int, n: int, bits: int = 64) -> Cost:
     """Signs of n elements: 12.4 bytes an element and peer, 49 from the dealer; of 32 bits 10.5 and 29."""
-    return opening(holders, n) + _circuit_cost(holders, n, bits)
+    return opening(holders, n) + circuit_cost(holders, n, bits) + Cost(dealt=8 * n)
 
 
 def zero_cost(holders: int, n: int) -> Cost:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
-from pysmpc.protocols import comparison
+from pysmpc.protocols import comparison, maxima
 from pysmpc.protocols.interfaces import Party, opens
 from pysmpc.protocols.suite import Suite, default
 from pysmpc.shares import Bit, Share
@@ -30,6 +30,7 @@ class Narrow:
     zero: Callable[..., Share]
     relu: Callable[..., Share]
     larger: Callable[..., tuple[Share, Bit]]
+    largest: Callable[..., tuple[Share, Share]]
 
 
 @lru_cache(maxsize=256)
@@ -57,8 +58,10 @@ def short(suite: Suite, bits: int) -> Suite:
         rounded.body.sign = out.body.sign
         return rounded
 
+    largest = opens(*maxima.largest.__dict__["opens"])(partial(maxima.largest, bits=bits))
+
     def _bits(finer: int) -> int:
         return bits + (finer - 1).bit_length()
 
-    narrow = Narrow(bits, negative, comparison.zero_by(negative), relu, comparison.larger_by(relu))
+    narrow = Narrow(bits, negative, comparison.zero_by(negative), relu, comparison.larger_by(relu), largest)
     return replace(suite, name=f"{suite.name}, {bits} bits", narrow=narrow)

@@ -14,8 +14,10 @@ from pysmpc.errors import PartyError
 from pysmpc.protocols import (
     boolean,
     comparison,
+    counts,
     fss,
     mac,
+    maxima,
     plain,
     products,
     securenn,
@@ -35,7 +37,9 @@ class Suite:
     base: the suite of which this one differs in rounding alone.  narrow: what users' own comparisons
     are made with, where their values are known to be short (pysmpc.protocols.short).  lanes: words that a holder
     has of an element; of several, none may be multiplied by itself.  disclose: how a value is
-    opened to the owner of inputs alone, where not by the holders' shares.
+    opened to the owner of inputs alone, where not by the holders' shares.  largest: the largest of
+    groups of four, where that is not found by a tree of `larger`.  count_reciprocals: of small whole
+    numbers, where those are not found by division.
     """
 
     name: str
@@ -68,6 +72,8 @@ class Suite:
     bitwise_and: Protocol
     bitwise_and_public: Protocol
     shift_right_each: Protocol
+    largest: Protocol | None = None
+    count_reciprocals: Protocol | None = None
     disclose: Protocol | None = None
     base: Suite | None = None
     lanes: int = 1
@@ -91,10 +97,12 @@ def _collect(name: str, *modules: Any, holders: int | None = None, lanes: int = 
     return Suite(name=name, holders=holders, lanes=lanes, **found)
 
 
-default = _collect("default", sharing, products, truncation, comparison)
-function_secret_sharing = _collect("fss", sharing, products, truncation, comparison, fss, holders=2)
+default = _collect("default", sharing, products, truncation, comparison, maxima, counts)
+function_secret_sharing = _collect("fss", sharing, products, truncation, comparison, counts, fss, holders=2)
 plaintext = _collect("plaintext", plain)
-snn = _collect("snn", sharing, products, truncation, comparison, securenn_signs, holders=securenn.HOLDERS)
+snn = _collect(
+    "snn", sharing, products, truncation, comparison, counts, securenn_signs, holders=securenn.HOLDERS
+)
 
 #: What integrity="mac" is.
 authenticated_default = _collect("mac", *mac.MODULES, lanes=mac.LANES)

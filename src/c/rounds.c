@@ -263,12 +263,13 @@ static size_t psm_compare_state(int nodes, size_t n) { return (size_t)(nodes + 1
 TASK(compare_deal_task) {
     PART;
     u64 *node = s->out + deal_rows(0, (size_t)s->nodes) * s->words;
-    s->k->compare_deal(s->h->keys, s->h->count, s->base, s->nodes, s->n, p.begin, p.end, s->out, node,
+    s->k->compare_deal(s->h->keys, s->h->count, s->base, s->nodes, s->in, s->n, p.begin, p.end, s->out, node,
                        node + deal_rows(1, (size_t)s->nodes) * s->words);
 }
 
-static void psm_step_compare_deal(const psm_holders *h, u64 base, int nodes, u64 *corrections, size_t n) {
-    STEP(compare_deal_task, 1, .grain = FINE, .base = base, .nodes = nodes, .out = corrections);
+static void psm_step_compare_deal(const psm_holders *h, u64 base, int nodes, const u64 *masks, u64 *corrections,
+                                  size_t n) {
+    STEP(compare_deal_task, 1, .grain = FINE, .base = base, .nodes = nodes, .in = masks, .out = corrections);
 }
 
 TASK(compare_chunks_task) {
