@@ -19,10 +19,13 @@ from pysmpc.fixedpoint import INTEGER, LIMIT
 from pysmpc.ops.comparison import comparing
 from pysmpc.ops.convolution import each
 from pysmpc.ops.core import aten, implements, like, public, result, times
-from pysmpc.ops.tournament import Positions, by_groups, by_pairs, halves, tournament
+from pysmpc.ops.tournament import Positions, by_pairs, halves, tournament
 from pysmpc.protocols.convolution import Geometry
 from pysmpc.shares import Body, Share, memory_order, strides_in
 from pysmpc.tensor import SecretTensor
+
+
+FEW = 1 << 13  # beyond them half the rounds are not worth twice the processor time, and 1.5 times the bytes
 
 
 def _geometry(x: Any, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> Geometry:
@@ -107,7 +110,8 @@ def max_pool2d_with_indices(
 ) -> tuple[SecretTensor, SecretTensor]:
     """Largest of each window, and where in the plane it stood.
 
-    Rounds of a comparison for each level of the tree.  Positions cost nothing until they are read.
+    Rounds of a comparison for each level of the tree, which is by groups of four where the windows
+    have FEW elements in all, and by pairs where they have more.  Positions cost nothing until they are read.
     """
     if any(d != 1 for d in dilation):
         raise NotImplementedError("max pooling with dilation is not implemented for secret tensors")
@@ -122,10 +126,10 @@ def max_pool2d_with_indices(
     session = x.session
     places = _Places.of(padded.window(), g)
     k, n = math.prod(g.kernel), places.n
-    if k > 1 and not by_groups(comparing(session), k, n):
-        largest, levels = by_pairs(session, k, *places.pairs())
-    else:
+    if k == 1 or (k * n <= FEW and comparing(session).largest is not None):
         largest, levels, _ = tournament(session, Share.of(places.share.words(), (k, n), x.cell.scale))
+    else:
+        largest, levels = by_pairs(session, k, *places.pairs())
     values = like(x, Share(largest.body, places.shape, largest.scale, places.strides))
     body = Positions(session, levels, _tags(places, g, x.shape[-1]), largest.body.rows)
     where = Share(body, places.shape, 1, places.strides)

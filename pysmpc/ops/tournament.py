@@ -19,9 +19,6 @@ from pysmpc.protocols.maxima import blocks
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Bit, Body, Share
 
-#: Elements compared in a level from which the larger of two takes less time than the largest of four.
-WIDE = 1 << 62
-
 
 def halves(x: Share) -> tuple[Share, Share, Share | None]:
     """Rows 0, 2, ... and rows 1, 3, ... of a dense [k, n], and the last of an odd number."""
@@ -30,11 +27,12 @@ def halves(x: Share) -> tuple[Share, Share, Share | None]:
     return first, second, Share(x.body, (1, n), x.scale, (n, 1), (k - 1) * n) if k % 2 else None
 
 
-def _joined(chosen: Share, rest: Share | None, n: int) -> Share:
+def _joined(chosen: Share, rest: Share | None, k: int, n: int) -> Share:
+    """The [k, n] that are left."""
     words = chosen.words()
     if rest is not None:
         words = torch.cat([words, rest.words()], 1)
-    return Share.of(words, (words.shape[1] // n if n else chosen.shape[0], n), chosen.scale)
+    return Share.of(words, (k, n), chosen.scale)
 
 
 @dataclass(frozen=True)
@@ -110,15 +108,15 @@ class Levels:
         """The tag [n] of where the largest stood, of public integers [k, n].  A round a level but the first."""
         climb = Climb(session, self.n, tags)
         for level in self.levels:
-            climb.finish()
             climb.step(level)
-        return climb.finish()
+        return climb.top()
 
 
 class Climb:
     """A tag of each candidate that is left, from level to level.
 
-    A product that a level asks for is done by `finish`; what it multiplies (`waiting`) may have been opened before.
+    The product that a level asks for is made when the next needs it; what it multiplies (`waiting`) may be opened
+    before that.
     """
 
     def __init__(self, session: Session, n: int, tags: torch.Tensor) -> None:
@@ -129,6 +127,7 @@ class Climb:
 
     def step(self, level: Groups | Pairs) -> None:
         """One level up.  Of the first level, whose tags are public, no product is asked for."""
+        self._multiply()
         if isinstance(level, Pairs):
             self._pairs(level)
             return
@@ -161,66 +160,67 @@ class Climb:
             at = suite.public(party, self._tags)
             self._tags = None
         else:
-            at = self.finish()
-            at = Share(at.body, (level.k, self._n))
-            step = None
+            assert self._at is not None
+            at, step = self._at, None
         first, second, rest = halves(at)
         if step is None:
             step = suite.select(party, level.bit, suite.sub(party, second, first))
-        self._at = _joined(suite.add(party, first, step.at(1)), rest, self._n)
+        self._at = _joined(suite.add(party, first, step.at(1)), rest, (level.k + 1) // 2, self._n)
 
-    def finish(self) -> Share:
-        """The tags that there are now, [candidates, n]; a round, unless what is multiplied has been opened."""
+    def _multiply(self) -> None:
+        """A round, unless what is multiplied has been opened."""
         suite, party = self._session.suite, self._session.party
-        if self._tags is not None:
-            self._at, self._tags = suite.public(party, self._tags), None
-        assert self._at is not None
         if self.waiting:
+            assert self._at is not None
             self._at = suite.add(party, self._at, self._sum(suite.mul(party, *self.waiting)))
             self.waiting = ()
-        return self._at
+
+    def top(self) -> Share:
+        """The tag [n] of the one that is left."""
+        self._multiply()
+        if self._tags is not None:  # there was but one
+            return self._session.suite.public(self._session.party, self._tags[0].contiguous())
+        assert self._at is not None
+        return Share(self._at.body, (self._n,))
 
 
-def tournament(session: Session, x: Share, tags: torch.Tensor | None = None) -> tuple[Share, Levels, Share | None]:
-    """The largest [n] of the candidates x [k, n], how it was found, and (of public tags [k, n]) the tag of where it stood.
+def tournament(
+    session: Session, x: Share, tags: torch.Tensor | None = None, groups: bool = True
+) -> tuple[Share, Levels, Share | None]:
+    """The largest [n] of candidates x [k, n], how it was found, and (of public tags [k, n]) the tag of where it stood.
 
-    4 ceil(log4 k) rounds by default (the last level, where two are left, by a ReLU).  Tags take one more from
-    the second level on: what their products need is opened in the first rounds of later levels.
+    4 ceil(log4 k) rounds by default; where two are left, by a ReLU.  Tags take one more if there
+    are two levels or more: what their products need is opened in the first rounds of later levels.
+    groups: by groups of four, if the suite has them; else by pairs.
     """
     protocols, party = comparing(session), session.party
+    groups = groups and protocols.largest is not None
     k, n = x.shape
     found = Levels(n)
     climb = None if tags is None else Climb(session, n, tags)
     level: Groups | Pairs
     while k > 1:
-        if by_groups(protocols, k, n) or (climb is not None and climb.waiting):
+        if groups and (k > 2 or (climb is not None and climb.waiting)):
             beside = climb.waiting if climb is not None else ()
             x, won = protocols.largest(party, x, beside)
             level = Groups(k, won)
         else:
             first, second, rest = halves(x)
             chosen, bit = protocols.larger(party, first, second)
-            x, level = _joined(chosen, rest, n), Pairs(k, bit)
+            x, level = _joined(chosen, rest, (k + 1) // 2, n), Pairs(k, bit)
         found.levels.append(level)
         k = x.shape[0]
         if climb is not None:
-            if climb.waiting:
-                climb.finish()
             climb.step(level)
-    return Share(x.body, (n,), x.scale), found, None if climb is None else climb.finish()
+    return Share(x.body, (n,), x.scale), found, None if climb is None else climb.top()
 
 
 def by_pairs(session: Session, k: int, first: Share, second: Share, rest: Share | None) -> tuple[Share, Levels]:
-    """As `tournament` of k candidates whose first level is by pairs, of which these are the two, and what is left."""
+    """As `tournament` by pairs; of the first level, the candidates are here: first and second of each pair, the rest."""
     n = first.numel // (k // 2)
     chosen, bit = comparing(session).larger(session.party, first, second)
-    value, found, _ = tournament(session, _joined(chosen, rest, n))
+    value, found, _ = tournament(session, _joined(chosen, rest, (k + 1) // 2, n), groups=False)
     return value, Levels(n, [Pairs(k, bit), *found.levels])
-
-
-def by_groups(protocols: Any, k: int, n: int) -> bool:
-    """Whether a level of k candidates in n columns is by groups."""
-    return protocols.largest is not None and k > 2 and k * n < WIDE
 
 
 class Positions(Body):

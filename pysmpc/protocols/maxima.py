@@ -11,6 +11,7 @@ bit, and its product with x_i - x_0, are dealt words that are picked by a public
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,25 +43,25 @@ class Block:
         """Which candidates of a group are compared."""
         return list(combinations(range(self.size), 2))
 
-    @property
-    def entries(self) -> int:
-        """Patterns of the bits of one candidate's pairs."""
-        return 1 << (self.size - 1)
-
     def of(self, words: torch.Tensor) -> torch.Tensor:
         """[rows, k, n] -> [rows, size, count, n]: the first candidate of each group, the second, ..."""
         rows, _, n = words.shape
         here = words[:, self.first : self.first + self.count * self.size]
         return here.reshape(rows, self.count, self.size, n).transpose(1, 2)
 
-    def differences(self, words: torch.Tensor) -> torch.Tensor:
-        """x_i - x_j of the pairs of [rows, k, n]: [rows, pairs * count * n]."""
-        x = self.of(words)
-        return torch.stack([x[:, i] - x[:, j] for i, j in self.pairs], 1).reshape(words.shape[0], self.numel(x))
+    def compared(self, n: int) -> int:
+        """Pairs, of n columns."""
+        return len(self.pairs) * self.count * n
 
-    def numel(self, x: torch.Tensor) -> int:
-        """Elements compared, of x [rows, ..., n]."""
-        return len(self.pairs) * self.count * x.shape[-1]
+    def table(self, n: int) -> tuple[int, ...]:
+        """The shape of what is dealt: [one-hot or times r_i - r_0, entry, candidate, group, n]."""
+        return 2, 1 << (self.size - 1), self.size - 1, self.count, n
+
+    def differences(self, words: torch.Tensor) -> torch.Tensor:
+        """x_i - x_j of the pairs of [rows, k, n]: [rows, compared]."""
+        x = self.of(words)
+        found = torch.stack([x[:, i] - x[:, j] for i, j in self.pairs], 1)
+        return found.reshape(words.shape[0], self.compared(words.shape[2]))
 
     def patterns(self, bits: torch.Tensor) -> torch.Tensor:
         """[rows, pairs, count, n] bits -> [rows, size - 1, count, n]: those of each candidate but the first, as a number.
@@ -71,9 +72,9 @@ class Block:
         found = []
         for i in range(1, self.size):
             others = [place[min(i, j), max(i, j)] for j in range(self.size) if j != i]
-            number = bits[:, others[0]].clone()
-            for t, at in enumerate(others[1:], 1):
-                number += bits[:, at] << t
+            number = bits[:, others[-1]]
+            for at in reversed(others[:-1]):
+                number = torch.add(bits[:, at], number, alpha=2)
             found.append(number)
         return torch.stack(found, 1)
 
@@ -82,9 +83,12 @@ class Block:
         return torch.tensor([(1 << i) - 1 for i in range(1, self.size)]).view(-1, 1, 1)
 
 
+Part = tuple[Block, torch.Tensor, torch.Tensor]
+
+
 @lru_cache(maxsize=1024)
 def blocks(k: int) -> tuple[Block, ...]:
-    """The groups of k candidates: as few as there can be, of sizes that differ by one at most, the larger first."""
+    """The groups of k >= 2 candidates: as few as there can be, of sizes that differ by one at most, the larger first."""
     groups = -(-k // GROUP)
     size, more = divmod(k, groups)
     found = Block(0, more, size + 1), Block(more * (size + 1), groups - more, size)
@@ -92,48 +96,47 @@ def blocks(k: int) -> tuple[Block, ...]:
 
 
 def _table_words(k: int, n: int) -> int:
-    return sum(2 * (b.entries - 1) * (b.size - 1) * b.count * n for b in blocks(k))
+    return sum(math.prod(block.table(n)) for block in blocks(k))
 
 
 def _compared(k: int, n: int) -> int:
-    return sum(len(b.pairs) * b.count * n for b in blocks(k))
+    return sum(block.compared(n) for block in blocks(k))
+
+
+def _by_block(k: int, n: int, bits: torch.Tensor, tables: torch.Tensor) -> list[Part]:
+    """Of each block of [rows, k, n]: its bits [rows, pairs, count, n] and its table [rows, *table]."""
+    parts = blocks(k)
+    cut = bits.split([block.compared(n) for block in parts], 1)
+    dealt = tables.split([math.prod(block.table(n)) for block in parts], 1)
+    return [
+        (
+            block,
+            mine.reshape(mine.shape[0], len(block.pairs), block.count, n),
+            table.view(table.shape[0], *block.table(n)),
+        )
+        for block, mine, table in zip(parts, cut, dealt, strict=True)
+    ]
 
 
 def _deal(keys: KeySet, base: int, stream: int, k: int, n: int, nodes: int, out: torch.Tensor) -> None:
-    """Dealer: the circuits, and the tables of each block, [one-hot or times r_i - r_0, entry, candidate, group, n]."""
+    """Dealer: the circuits, and the tables of each block."""
     r = keys.total(base, k * n).view(1, k, n)
     compared = _compared(k, n)
     at = ring.compare_sizes(compared, nodes)[4]
-    differences = torch.cat([b.differences(r) for b in blocks(k)], 1)[0]
+    differences = torch.cat([block.differences(r) for block in blocks(k)], 1)[0]
     ring.compare_deal(keys, base, compared, out[:at], nodes, differences)
     rho = ring.unpack_bits(ring.rows_xor(keys.draw(base + RHO, ring.packed_words(compared)))[0], compared)
-    tables, first = out[at:], 0
-    for block, bits in _by_block(k, rho.view(1, compared), n):
-        where = block.patterns(bits) ^ block.winning()
-        x = block.of(r)
-        shape = (2, block.entries - 1, block.size - 1, block.count, n)
-        size = 2 * (block.entries - 1) * (block.size - 1) * block.count * n
-        table = tables[first : first + size].view(shape)
-        table[0] = where == torch.arange(block.entries - 1).view(-1, 1, 1, 1)
-        torch.mul(table[0], x[:, 1:] - x[:, :1], out=table[1])
-        first += size
-    keys.take(stream, tables)
-
-
-def _by_block(k: int, bits: torch.Tensor, n: int) -> list[tuple[Block, torch.Tensor]]:
-    """Bits [rows, compared] as [rows, pairs, count, n] of each block."""
-    found, at = [], 0
-    for block in blocks(k):
-        size = len(block.pairs) * block.count * n
-        here = bits[:, at : at + size].reshape(bits.shape[0], len(block.pairs), block.count, n)
-        found.append((block, here))
-        at += size
-    return found
+    for block, bits, table in _by_block(k, n, rho.view(1, compared), out[at:].unsqueeze(0)):
+        one_hot, products = table[0]
+        x, where = block.of(r), block.patterns(bits) ^ block.winning()
+        torch.eq(where, torch.arange(one_hot.shape[0]).view(-1, 1, 1, 1), out=one_hot)
+        torch.mul(one_hot, x[:, 1:] - x[:, :1], out=products)
+    keys.take(stream, out[at:])
 
 
 @opens("compare")
 def largest(party: Party, x: Share, beside: Sequence[Share] = (), bits: int = 64) -> tuple[Share, Share]:
-    """The largest of each group of the k candidates x [k, n] as [groups, n], and which of them it is.
+    """The largest of each group of the k >= 2 candidates x [k, n] as [groups, n], and which of them it is.
 
     Which: bits [groups, size - 1, n], of the candidates of a group (`blocks`) but its first; zeros for
     candidates that a smaller group has not.  For any two candidates less than 2^(bits - 1) apart.
@@ -142,7 +145,7 @@ def largest(party: Party, x: Share, beside: Sequence[Share] = (), bits: int = 64
     2. The signs of x_i - x_j for every pair of a group: three rounds, two for up to 16 bits.
     3. Pick what was dealt for these signs.
     Four rounds, three for up to 16 bits.  Of four candidates 57.5 bytes to each other holder (three
-    selections of the larger of two: 36.75) and 583 from the dealer (171).
+    selections of the larger of two: 36.75) and 631 from the dealer (171).
 
     beside: secrets that are opened under masks in the first round, for products later on.
     """
@@ -169,41 +172,40 @@ def largest(party: Party, x: Share, beside: Sequence[Share] = (), bits: int = 64
     public = ring.unpack_bits(beta[0], compared).view(1, compared) if beta.shape[0] else ring.empty(0, compared)
     # 3. pick
     dealt = keys.draw(stream, _table_words(k, n), None if corrections is None else corrections[at:])
-    r = keys.draw(base, k * n).view(party.rows, k, n)
-    found, first = [], 0
-    for block, signs in _by_block(k, public, n):
-        size = 2 * (block.entries - 1) * (block.size - 1) * block.count * n
-        found.append(_picked(party, block, signs, block.of(c), block.of(r), dealt[:, first : first + size]))
-        first += size
-    most = blocks(k)[0].size
-    values = torch.cat([value for value, _ in found], 1)
-    wins = [torch.nn.functional.pad(won, (0, 0, 0, most - 1 - won.shape[2])) for _, won in found]
-    won = torch.cat(wins, 1)
-    groups = values.shape[1]
+    shares = words.view(party.rows, k, n)
+    found = [
+        _picked(block, signs, table, block.of(c), block.of(shares))
+        for block, signs, table in _by_block(k, n, public, dealt)
+    ]
+    values, wins = (torch.cat(each, 1) for each in zip(*_alike(found), strict=True))
+    groups, others = wins.shape[1:3]
     return (
         Share.of(values.reshape(party.rows, groups * n), (groups, n), x.scale),
-        Share.of(won.reshape(party.rows, groups * (most - 1) * n), (groups, most - 1, n)),
+        Share.of(wins.reshape(party.rows, groups * others * n), (groups, others, n)),
     )
 
 
 def _picked(
-    party: Party, block: Block, signs: torch.Tensor, c: torch.Tensor, r: torch.Tensor, dealt: torch.Tensor
+    block: Block, signs: torch.Tensor, table: torch.Tensor, c: torch.Tensor, x: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Largest [rows, count, n] and bits [rows, count, size - 1, n] of a block."""
-    rows, n = party.rows, c.shape[-1]
-    part = (block.size - 1, block.count, n)
-    table = dealt.view(rows, 2, block.entries - 1, *part)
-    # the last entry: a one-hot vector adds up to 1, and times r_i - r_0 to that
-    last = torch.stack([torch.zeros_like(r[:, 1:]), r[:, 1:] - r[:, :1]], 1) - table.sum(2)
-    if party.lead is not None:
-        last[party.lead, 0] += 1
-    table = torch.cat([table, last.unsqueeze(2)], 2)
-    place = block.patterns(signs).view(signs.shape[0], 1, 1, *part).expand(rows, 2, 1, *part)
+    """Largest [rows, count, n] and bits [rows, count, size - 1, n] of a block; c and x [rows, size, count, n]."""
+    rows, _, _, *part = table.shape
+    place = block.patterns(signs).unsqueeze(1).unsqueeze(1).expand(rows, 2, 1, *part)
     won, owed = table.gather(2, place).squeeze(2).unbind(1)
-    value = (won * (c[:, 1:] - c[:, :1]) - owed).sum(1) - r[:, 0]
-    if party.lead is not None:
-        value[party.lead] += c[0, 0]
+    # x_0, and the bits times x_i - x_0
+    value = x[:, 0] - owed.sum(1)
+    for i in range(1, block.size):
+        value.addcmul_(won[:, i - 1], c[:, i] - c[:, 0])
     return value, won.transpose(1, 2)
+
+
+def _alike(found: list[tuple[torch.Tensor, torch.Tensor]]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The same with zeros for the candidates that smaller groups have not."""
+    most = found[0][1].shape[2]
+    return [
+        (value, won if won.shape[2] == most else torch.nn.functional.pad(won, (0, 0, 0, most - won.shape[2])))
+        for value, won in found
+    ]
 
 
 def largest_cost(holders: int, k: int, n: int, bits: int = 64) -> Cost:

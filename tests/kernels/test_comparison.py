@@ -54,17 +54,21 @@ def combined(messages):
     return out
 
 
-def run(holders, c, offset, rng, width=4):
-    """All rounds from the opened c for values of 16 * width bits; the bits that come out, checked on the way."""
+def run(holders, c, offset, rng, width=4, masks=None):
+    """All rounds from the opened c for values of 16 * width bits; the bits that come out, checked on the way.
+
+    masks: under which they are opened, where that is not a stream of its own.
+    """
     n = len(c)
     words = packed_words(n)
     keys = [fresh_key() for _ in range(holders)]
     each = [holder(keys, i) for i in range(holders)]
     state_size, *message_sizes, dealt = _beaver.compare_sizes(n, width)
     corrections = Guarded([0] * dealt, 1)
-    _beaver.compare_deal(KeySet(keys).native, BASE, width, corrections.address, n)
+    given = None if masks is None else Guarded(masks, 5)
+    _beaver.compare_deal(KeySet(keys).native, BASE, width, corrections.address, n, given.address if given else 0)
     mine = [corrections.address if i == holders - 1 else 0 for i in range(holders)]
-    r = total(keys, BASE, n)
+    r = total(keys, BASE, n) if masks is None else masks
     opened_c = Guarded(c, 3)
     lowest, up = 4 - width, 64 - 16 * width  # the bits that count are at the top
     shifted = [(v - offset << up) & WORD for v in c]
@@ -140,6 +144,16 @@ def test_holders(holders, offset, rng):
     c = next(samples(rng, 70))[1]
     r, bits = run(holders, c, offset, rng)
     assert bits == [(a - offset - b & WORD) >> 63 for a, b in zip(c, r, strict=True)]
+
+
+@pytest.mark.parametrize("width", [1, 4])
+@pytest.mark.parametrize("n", [*LENGTHS, *TILES[:3]])
+def test_masks_that_are_given(n, width, rng):
+    """As of a difference of two values that are open under masks of their own."""
+    for (_, c), (_, masks) in zip(samples(rng, n), samples(rng, n), strict=True):
+        r, bits = run(3, c, 0, rng, width, masks)
+        assert r == masks
+        assert bits == [(a - b) >> 16 * width - 1 & 1 for a, b in zip(c, masks, strict=True)]
 
 
 @pytest.mark.parametrize("width", [1, 2, 3])
