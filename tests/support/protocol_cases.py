@@ -65,15 +65,15 @@ def updates(suite, party, x, y):
 
 
 def largest(suite, party, x, y):
-    """Of groups of five candidates, beside another secret; of suites that have that."""
-    if suite.largest is not None:
-        suite.largest(party, Share(x.body, (5, x.numel // 5), x.scale), (y,))
+    """Of groups of four candidates, beside another secret; of suites that have that."""
+    if suite.largest is None:
+        return []
+    return suite.largest(party, Share(x.body, (8, x.numel // 8), x.scale), (y,))
 
 
 def reciprocals(suite, party, x):
     """Of numbers that need not be counts, which is nobody's business; of suites that have that."""
-    if suite.count_reciprocals is not None:
-        suite.count_reciprocals(party, x, 10)
+    return [] if suite.count_reciprocals is None else suite.count_reciprocals(party, x, 10)
 
 
 def signed(run):
