@@ -373,9 +373,7 @@ def compare_deal(
     masks [n]: under which they are opened, where that is not what the stream `base` shares.
     """
     use_torch_threads()
-    _beaver.compare_deal(
-        keys.native, base, nodes, _address(out, compare_sizes(n, nodes)[4]), n, _optional(masks, n)
-    )
+    _beaver.compare_deal(keys.native, base, nodes, _address(out, compare_sizes(n, nodes)[4]), n, _optional(masks, n))
 
 
 def compare_chunks(

@@ -63,8 +63,8 @@ class Body:
     """Immutable ring elements [rows, n] of the hosted holders."""
 
     __slots__ = (
-        "words", "n", "serial", "mask", "opened", "bit", "sign", "origin", "ties", "most", "zeros", "compacted", "shape",
-        "binary", "divisor", "masked", "__weakref__",
+        "words", "n", "serial", "mask", "opened", "bit", "sign", "origin", "ties", "most", "zeros", "compacted",
+        "shape", "binary", "divisor", "masked", "__weakref__",
     )  # fmt: skip
 
     def __init__(self, words: torch.Tensor) -> None:

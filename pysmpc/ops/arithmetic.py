@@ -234,8 +234,9 @@ def _shared_out(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     session, suite, party = y.session, y.session.suite, y.session.party
     unit = float_unit(x.unit if isinstance(x, SecretTensor) else y.unit, dtype)
     share = Share(y.cell.body, y.shape, 1)
+    assert suite.count_reciprocals is not None
     inverse = suite.count_reciprocals(party, share, y.cell.body.most)
-    known = public(x, session, unit) if isinstance(x, torch.Tensor) else public(torch.tensor(x, dtype=torch.float64), session, unit)
+    known = public(x if isinstance(x, torch.Tensor) else torch.tensor(x, dtype=torch.float64), session, unit)
     if known is not None:
         part = suite.mul_public(party, inverse, known.values, known.scale)
     else:

@@ -113,9 +113,10 @@ def sum_dim(x: SecretTensor, dim: Any = None, keepdim: bool = False, *, dtype: A
     wanted = _sum_dtype(x, dtype)
     out = _summed(with_unit(x, wanted), dim, keepdim, wanted)
     ties = x.cell.body.ties
-    counts = ties is not None and x.cell.scale == 1 and x.window().dense and ties[0] == tuple(x.shape)
-    if counts and set(ties[1]) <= set(dims(dim, x.dim())):
-        out.cell.body.most = _count(x.shape, dim)
+    if ties is not None and x.cell.scale == 1 and x.window().dense:
+        shape, along = ties
+        if shape == tuple(x.shape) and set(along) <= set(dims(dim, x.dim())):
+            out.cell.body.most = _count(x.shape, dim)
     return out
 
 

@@ -24,7 +24,6 @@ from pysmpc.protocols.convolution import Geometry
 from pysmpc.shares import Body, Share, memory_order, strides_in
 from pysmpc.tensor import SecretTensor
 
-
 FEW = 1 << 13  # beyond them half the rounds are not worth twice the processor time, and 1.5 times the bytes
 
 

@@ -216,7 +216,7 @@ def tournament(
 
 
 def by_pairs(session: Session, k: int, first: Share, second: Share, rest: Share | None) -> tuple[Share, Levels]:
-    """As `tournament` by pairs; of the first level, the candidates are here: first and second of each pair, the rest."""
+    """As `tournament` by pairs, from the first and the second of each pair of the k candidates, and the rest."""
     n = first.numel // (k // 2)
     chosen, bit = comparing(session).larger(session.party, first, second)
     value, found, _ = tournament(session, _joined(chosen, rest, (k + 1) // 2, n), groups=False)

@@ -64,9 +64,9 @@ class Block:
         return found.reshape(words.shape[0], self.compared(words.shape[2]))
 
     def patterns(self, bits: torch.Tensor) -> torch.Tensor:
-        """[rows, pairs, count, n] bits -> [rows, size - 1, count, n]: those of each candidate but the first, as a number.
+        """[rows, pairs, count, n] bits -> [rows, size - 1, count, n], a number for each candidate but the first.
 
-        Its pair with the t-th of the others is bit t.
+        Bit t of it is that of its pair with the t-th of the others.
         """
         place = {pair: at for at, pair in enumerate(self.pairs)}
         found = []
@@ -88,7 +88,7 @@ Part = tuple[Block, torch.Tensor, torch.Tensor]
 
 @lru_cache(maxsize=1024)
 def blocks(k: int) -> tuple[Block, ...]:
-    """The groups of k >= 2 candidates: as few as there can be, of sizes that differ by one at most, the larger first."""
+    """The groups of k >= 2 candidates: as few as can be, of sizes that differ by one at most, the larger first."""
     groups = -(-k // GROUP)
     size, more = divmod(k, groups)
     found = Block(0, more, size + 1), Block(more * (size + 1), groups - more, size)
@@ -162,8 +162,8 @@ def largest(party: Party, x: Share, beside: Sequence[Share] = (), bits: int = 64
     message = ring.truncate_mask(keys, base, 0, words)
     fresh = unopened(beside)
     shapes = [x.shape, *(body.shape for body in fresh)]
-    c, *others = party.channel.open([message, *masked(party, fresh)], "compare", shapes)
-    for body, opened in zip(fresh, others, strict=True):
+    c, *factors = party.channel.open([message, *masked(party, fresh)], "compare", shapes)
+    for body, opened in zip(fresh, factors, strict=True):
         body.opened = opened
     c = c.view(c.shape[0], k, n)
     # 2. signs of all pairs
@@ -177,11 +177,11 @@ def largest(party: Party, x: Share, beside: Sequence[Share] = (), bits: int = 64
         _picked(block, signs, table, block.of(c), block.of(shares))
         for block, signs, table in _by_block(k, n, public, dealt)
     ]
-    values, wins = (torch.cat(each, 1) for each in zip(*_alike(found), strict=True))
-    groups, others = wins.shape[1:3]
+    values, won = (torch.cat(each, 1) for each in zip(*_alike(found), strict=True))
+    groups, others = won.shape[1:3]
     return (
         Share.of(values.reshape(party.rows, groups * n), (groups, n), x.scale),
-        Share.of(wins.reshape(party.rows, groups * others * n), (groups, others, n)),
+        Share.of(won.reshape(party.rows, groups * others * n), (groups, others, n)),
     )
 
 

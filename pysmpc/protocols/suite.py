@@ -100,9 +100,7 @@ def _collect(name: str, *modules: Any, holders: int | None = None, lanes: int = 
 default = _collect("default", sharing, products, truncation, comparison, maxima, counts)
 function_secret_sharing = _collect("fss", sharing, products, truncation, comparison, counts, fss, holders=2)
 plaintext = _collect("plaintext", plain)
-snn = _collect(
-    "snn", sharing, products, truncation, comparison, counts, securenn_signs, holders=securenn.HOLDERS
-)
+snn = _collect("snn", sharing, products, truncation, comparison, counts, securenn_signs, holders=securenn.HOLDERS)
 
 #: What integrity="mac" is.
 authenticated_default = _collect("mac", *mac.MODULES, lanes=mac.LANES)

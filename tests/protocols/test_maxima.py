@@ -26,7 +26,7 @@ def groups(x):
 
 
 def expected(x):
-    """Largest of each group, and the bits of all candidates of a group but its first; zeros where a group is smaller."""
+    """Largest of each group, and the bits of its candidates but the first; zeros where a group is smaller."""
     most = max(map(len, groups(x)))
     bits = torch.zeros(len(groups(x)), most, x.shape[1], dtype=torch.int64)
     for found, group in zip(bits, groups(x), strict=True):
