@@ -20,6 +20,9 @@ from pysmpc.runtime.session import Session
 from pysmpc.shares import Bit, Body, Share
 
 
+MANY = 1 << 18  # elements of a level beyond which bytes cost more than the rounds that groups save
+
+
 def halves(x: Share) -> tuple[Share, Share, Share | None]:
     """Rows 0, 2, ... and rows 1, 3, ... of a dense [k, n], and the last of an odd number."""
     k, n = x.shape
@@ -189,9 +192,9 @@ def tournament(
 ) -> tuple[Share, Levels, Share | None]:
     """The largest [n] of candidates x [k, n], how it was found, and (of public tags [k, n]) the tag of where it stood.
 
-    4 ceil(log4 k) rounds by default; where two are left, by a ReLU.  Tags take one more if there
-    are two levels or more: what their products need is opened in the first rounds of later levels.
-    groups: by groups of four, if the suite has them; else by pairs.
+    4 ceil(log4 k) rounds by default, where k n <= MANY; where two are left, by a ReLU.  Tags take one more if
+    there are two levels or more: what their products need is opened in the first rounds of later levels.
+    groups: by groups of four, if the suite has them; else by pairs, as levels of more than MANY elements are.
     """
     protocols, party = comparing(session), session.party
     groups = groups and protocols.largest is not None
@@ -200,7 +203,7 @@ def tournament(
     climb = None if tags is None else Climb(session, n, tags)
     level: Groups | Pairs
     while k > 1:
-        if groups and (k > 2 or (climb is not None and climb.waiting)):
+        if groups and k * n <= MANY and (k > 2 or (climb is not None and climb.waiting)):
             beside = climb.waiting if climb is not None else ()
             x, won = protocols.largest(party, x, beside)
             level = Groups(k, won)

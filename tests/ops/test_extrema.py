@@ -8,6 +8,7 @@ import torch
 from op_checks import check_op, encrypted, parties
 
 import pysmpc as sy
+from pysmpc.ops import tournament
 from pysmpc.protocols.comparison import negative_cost, relu_cost, select_cost
 from pysmpc.protocols.counts import count_reciprocals_cost
 from pysmpc.protocols.interfaces import LOCAL
@@ -113,7 +114,7 @@ SHARING = {
 @pytest.mark.parametrize("name", SHARING)
 def test_equals_share_a_gradient(name):
     """As in torch: max(dim) gives it to the place that it tells, all others to every one of the equals."""
-    check_op(SHARING[name], [(4, 3), (6, 7), (2, 1)], values=few, steps=2, grad_steps=6)
+    check_op(SHARING[name], [(4, 3), (6, 7), (2, 1)], values=few, steps=2, grad_steps=12)
 
 
 WAYS = [
@@ -164,6 +165,20 @@ def test_rounds_and_bytes(k, n):
     found = x.max(1)
     assert spent(lambda: found.values.backward(torch.ones(n))).rounds == levels
     assert spent(lambda: found.indices.reveal()).rounds == levels
+
+
+@pytest.mark.parametrize("many", [0, 4, 30, 60])
+def test_levels_of_many_are_by_pairs(many, monkeypatch):
+    """Values, positions and gradients are what they are, whatever the levels are by."""
+    monkeypatch.setattr(tournament, "MANY", many)
+    rows = torch.randint(0, 6, (3, 19)).double()
+    x = encrypted(rows).requires_grad_()
+    assert torch.equal(sy.decrypt(x.argmax(1)), rows.argmax(1))
+    found = x.max(1)
+    assert torch.equal(sy.decrypt(found.values).double(), rows.max(1).values)
+    assert torch.equal(sy.decrypt(found.indices), rows.max(1).indices)
+    found.values.backward(torch.ones(3))
+    assert torch.equal(sy.decrypt(x.grad).long(), torch.nn.functional.one_hot(rows.argmax(1), 19))
 
 
 @pytest.mark.parametrize("secret", [False, True], ids=["public", "secret"])
