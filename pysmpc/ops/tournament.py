@@ -19,7 +19,6 @@ from pysmpc.protocols.maxima import blocks
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Bit, Body, Share
 
-
 MANY = 1 << 18  # elements of a level beyond which bytes cost more than the rounds that groups save
 
 
