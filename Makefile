@@ -12,7 +12,7 @@ export PIP_CONSTRAINT := $(abspath $(CONSTRAINTS))
 export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo demo-remote demo-hosts test lint type bench bench-count curves wheel asan constant-time mutants venv clean
+.PHONY: demo demo-remote demo-hosts test lint type bench bench-count curves coverage wheel asan constant-time mutants venv clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -42,6 +42,9 @@ bench-count: $(READY)
 
 curves: $(READY)
 	$(BIN)/python bench/curves.py $(ARGS)
+
+coverage: $(READY)
+	$(BIN)/python tools/coverage_page.py $(ARGS)
 
 wheel: $(READY)
 	BIN=$(BIN) tools/wheel

@@ -23,16 +23,44 @@ def truncate_mask(
 def truncate_finish(
     keys: Keys, base: int, d: Divisor, c: int, corrections: int, out: int, n: int, x: int = 0, halves: int = 0
 ) -> None: ...
-def compare_sizes(n: int, nodes: int) -> tuple[int, int, int, int, int]: ...
-def compare_deal(keys: Keys, base: int, nodes: int, corrections: int, n: int, masks: int = 0) -> None: ...
+def compare_sizes(n: int, nodes: int, known: bool = False) -> tuple[int, int, int, int, int]: ...
+def compare_deal(
+    keys: Keys, base: int, nodes: int, corrections: int, n: int, known: bool = False, masks: int = 0
+) -> None: ...
 def compare_chunks(
-    keys: Keys, base: int, nodes: int, corrections: int, c: int, offset: int, state: int, message: int, n: int
+    keys: Keys,
+    base: int,
+    nodes: int,
+    corrections: int,
+    c: int,
+    offset: int,
+    state: int,
+    message: int,
+    n: int,
+    known: int | None = None,
 ) -> None: ...
 def compare_nodes(
-    keys: Keys, base: int, nodes: int, corrections: int, opened: int, state: int, sign: int, message: int, n: int
+    keys: Keys,
+    base: int,
+    nodes: int,
+    corrections: int,
+    opened: int,
+    state: int,
+    sign: int,
+    message: int,
+    n: int,
+    known: bool = False,
 ) -> None: ...
 def compare_root(
-    keys: Keys, base: int, nodes: int, corrections: int, opened: int, sign: int, message: int, n: int
+    keys: Keys,
+    base: int,
+    nodes: int,
+    corrections: int,
+    opened: int,
+    sign: int,
+    message: int,
+    n: int,
+    known: bool = False,
 ) -> None: ...
 def bit_deal(keys: Keys, rho: int, stream: int, corrections: int, n: int) -> None: ...
 def bit_share(keys: Keys, beta: int, rho: int, out: int, n: int) -> None: ...

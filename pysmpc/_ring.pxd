@@ -43,13 +43,16 @@ cdef extern from "rounds.h" nogil:
         void (*sub)(const u64 *x, const u64 *y, u64 *out, size_t n) noexcept nogil
         void (*scale)(const u64 *x, u64 factor, u64 *out, size_t n) noexcept nogil
         void (*rows_sum)(const u64 *x, size_t rows, u64 *out, size_t n) noexcept nogil
+        void (*weighted)(const u64 *factors, const u64 *words, size_t rows, size_t count, u64 *out, size_t n) noexcept nogil
+        void (*turns)(const u64 *phase, size_t count, u64 *out, size_t n) noexcept nogil
+        void (*powers_of_e)(const u64 *x, u64 *out, size_t n) noexcept nogil
         size_t (*compare_message)(int nodes, int round, size_t n) noexcept nogil
         size_t (*compare_corrections)(int nodes, int part, size_t n) noexcept nogil
         size_t (*compare_state)(int nodes, size_t n) noexcept nogil
-        void (*compare_deal)(const psm_holders *h, u64 base, int nodes, const u64 *masks, u64 *corrections, size_t n) noexcept nogil
-        void (*compare_chunks)(const psm_holders *h, u64 base, int nodes, const u64 *corrections, const u64 *c, u64 offset, u64 *state, u64 *message, size_t n) noexcept nogil
-        void (*compare_nodes)(const psm_holders *h, u64 base, int nodes, const u64 *corrections, const u64 *opened, const u64 *state, u64 *sign, u64 *message, size_t n) noexcept nogil
-        void (*compare_root)(const psm_holders *h, u64 base, int nodes, const u64 *corrections, const u64 *opened, const u64 *sign, u64 *message, size_t n) noexcept nogil
+        void (*compare_deal)(const psm_holders *h, u64 base, int nodes, int known, const u64 *masks, u64 *corrections, size_t n) noexcept nogil
+        void (*compare_chunks)(const psm_holders *h, u64 base, u64 known, int nodes, const u64 *corrections, const u64 *c, u64 offset, u64 *state, u64 *message, size_t n) noexcept nogil
+        void (*compare_nodes)(const psm_holders *h, u64 base, int nodes, int known, const u64 *corrections, const u64 *opened, const u64 *state, u64 *sign, u64 *message, size_t n) noexcept nogil
+        void (*compare_root)(const psm_holders *h, u64 base, int nodes, int known, const u64 *corrections, const u64 *opened, const u64 *sign, u64 *message, size_t n) noexcept nogil
         void (*bit_deal)(const psm_holders *h, u64 rho, u64 stream, u64 *corrections, size_t n) noexcept nogil
         void (*bit_share)(const psm_holders *h, const u64 *beta, const u64 *rho, u64 *out, size_t n) noexcept nogil
         void (*select_deal)(const psm_holders *h, u64 base, u64 rho, const psm_divisor *d, u64 *corrections, size_t n) noexcept nogil

@@ -12,17 +12,18 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 import pysmpc.ops  # noqa: F401  (fills the table of operations)
 from pysmpc import guards
 from pysmpc.errors import EncodingError, PartyError
-from pysmpc.fixedpoint import INTEGER, Precision, decode, encode
+from pysmpc.fixedpoint import INTEGER, Precision, check_layout, decode, encode
+from pysmpc.modes import undisturbed
+from pysmpc.ops.arrays import is_array, plain
 from pysmpc.protocols import exact
 from pysmpc.protocols.short import short
-from pysmpc.protocols.suite import authenticated_default, default, suite_named
+from pysmpc.protocols.suite import authenticated, suite_named
 from pysmpc.runtime.offline import StoreDealer
 from pysmpc.runtime.session import Session, plain_session, virtual_session
 from pysmpc.runtime.stats import Stats
@@ -74,13 +75,8 @@ def _variant(
         session = session.under(suite_named(protocol))
     if integrity not in (None, "mac"):
         raise ValueError(f"integrity is None (no check) or 'mac', not {integrity!r}")
-    if integrity == "mac" and session.suite.lanes == 1:
-        if session.suite is not default:
-            raise NotImplementedError(
-                f"integrity='mac' is for the default protocol, not for '{session.suite.name}'; leave protocol out, and "
-                "ask for rounding together with integrity"
-            )
-        session = session.under(authenticated_default)
+    if integrity == "mac":
+        session = session.under(authenticated(session.suite))
     if rounding in (None, "probabilistic"):
         return session
     if rounding != "nearest":
@@ -137,7 +133,17 @@ class Parties:
         return Holder(self.session, name)
 
     def __repr__(self) -> str:
-        return f"Parties({', '.join(self.names)}; crypto provider {self.provider})"
+        number = self.session.serial
+        return f"Parties({', '.join(self.names)}; crypto provider {self.provider}; session number {number})"
+
+    def __copy__(self) -> Parties:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parties:
+        return self  # the same parties: a copy of a trainer or a configuration goes on with them
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.session.__reduce_ex__(protocol)  # raises, and says why
 
 
 class Holder:
@@ -147,6 +153,7 @@ class Holder:
         self.id = name
         self._session = session
 
+    @undisturbed
     def shares(self) -> list[torch.Tensor]:
         """Its shares, oldest first: uniform words that say nothing by themselves."""
         return [words for _, _, words in self._session.live(self.id)]
@@ -155,6 +162,7 @@ class Holder:
         return f"Holder({self.id})"
 
 
+@undisturbed
 def virtual(
     *names: str,
     provider: str = "crypto_provider",
@@ -201,12 +209,10 @@ def _precision(frac_bits: int | None, base: int, precision_fractional: int | Non
 
 def _tensor(value: Any) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
-        return value.detach()
-    if isinstance(value, np.ndarray | np.generic):
-        array = np.asarray(value)
-        if array.dtype.kind not in "biuf":
-            raise EncodingError(f"NumPy arrays of {array.dtype} cannot be encrypted; numbers and booleans can")
-        return torch.from_numpy(np.array(array, copy=True))
+        check_layout(value)
+        return value.detach() if value.is_meta else value.detach().cpu()
+    if is_array(value):
+        return plain(value, "cannot be encrypted")
     if isinstance(value, bool | int | float | list | tuple):
         try:
             return torch.tensor(value)
@@ -215,7 +221,7 @@ def _tensor(value: Any) -> torch.Tensor:
                 f"this {type(value).__name__} is not a number or a regular nest of numbers: {error}"
             ) from None
     raise EncodingError(
-        f"a {type(value).__name__} cannot be encrypted; tensors, arrays, numbers, lists and modules can"
+        f"a {type(value).__name__} cannot be encrypted; tensors, arrays, columns, numbers, lists and modules can"
     )
 
 
@@ -256,6 +262,7 @@ def _share_tensor(
     return SecretTensor.of(share, session, unit, dtype)
 
 
+@undisturbed
 def encrypt(
     value: Any,
     parties: Parties,
@@ -284,7 +291,8 @@ def encrypt(
     process of its own (`sy.distributed`), the others pass anything of the same type,
     shape and dtype, such as torch.empty(shape, device="meta"): its content is not looked at.
 
-    Raises EncodingError for NaN, infinity and magnitudes that the ring cannot hold.
+    Raises EncodingError for NaN, infinity and magnitudes that the ring cannot hold, for sparse
+    tensors, and for what is secret already.
     """
     if not isinstance(parties, Parties):
         raise PartyError(
@@ -293,19 +301,38 @@ def encrypt(
     precision = _precision(frac_bits, base, precision_fractional)
     session = _variant(parties.session, rounding, protocol, integrity, compare_bits)
     if isinstance(value, nn.Module):
+        _check_public(value)
         module = copy.deepcopy(value)
-        _replace(module, lambda t: _share_tensor(_tensor(t), session, precision, owner), requires_grad)
+        _replace(module, lambda t: _shared(t, session, precision, owner), requires_grad)
         return module
-    if isinstance(value, SecretTensor):
-        if value.session is not plain_session:
-            raise EncodingError("this tensor is secret already; to move it to other holders, decrypt it first")
-        secret = share_public(value, session, owner)
+    if isinstance(value, torch.Tensor):
+        secret = _shared(value, session, precision, owner)
     elif hasattr(value, "encrypted"):  # a pointer to data of a worker of another machine, who shares them herself
         secret = value.encrypted(session, precision)
     else:
         secret = _share_tensor(_tensor(value), session, precision, owner)
     wanted = value.requires_grad if requires_grad is None and isinstance(value, torch.Tensor) else bool(requires_grad)
     return secret.requires_grad_() if wanted else secret
+
+
+def _shared(value: torch.Tensor, session: Session, precision: Precision, owner: str | None) -> SecretTensor:
+    """A public tensor as a secret; EncodingError where it is one."""
+    if not isinstance(value, SecretTensor):
+        return _share_tensor(_tensor(value), session, precision, owner)
+    if value.session is not plain_session:
+        raise EncodingError("this tensor is secret already; to move it to other holders, decrypt it first")
+    return share_public(value.detach(), session, owner)
+
+
+def _check_public(module: nn.Module) -> None:
+    """Raise EncodingError, naming it, where a parameter or buffer of a module is secret."""
+    for kind, named in ("parameter", module.named_parameters()), ("buffer", module.named_buffers()):
+        for name, tensor in named:
+            if isinstance(tensor, SecretTensor) and tensor.session is not plain_session:
+                raise EncodingError(
+                    f"this module is secret already, its {kind} '{name}' for one; to move it to other holders, decrypt "
+                    "it first: sy.encrypt(sy.decrypt(module), parties)"
+                )
 
 
 def _replace(module: nn.Module, change: Any, requires_grad: bool | None = None) -> nn.Module:
@@ -393,6 +420,7 @@ def decrypt(value: Any) -> Any:
 # --- the documents' verbs, as functions ---------------------------------------------
 
 
+@undisturbed
 def fix_precision(value: torch.Tensor, precision_fractional: int = 3, base: int = 10) -> SecretTensor:
     """A public fixed-precision tensor: integers under a scale, not shared yet.
 
@@ -407,6 +435,7 @@ def fix_precision(value: torch.Tensor, precision_fractional: int = 3, base: int 
     return out.requires_grad_(value.requires_grad)
 
 
+@undisturbed
 def float_precision(value: SecretTensor) -> torch.Tensor:
     """The real values of a public fixed-precision tensor."""
     if not isinstance(value, SecretTensor):

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 
 from pysmpc.api import Parties, _variant
+from pysmpc.modes import undisturbed
 from pysmpc.runtime.distributed import DistributedSession, Program, join
 from pysmpc.tensor import WATCHERS, SecretTensor
 
 
+@undisturbed
 def distributed(
     *names: str,
     provider: str = "crypto_provider",

@@ -50,8 +50,10 @@ BINARY16 = Precision(2, 16)
 def encode(values: torch.Tensor, precision: Precision) -> torch.Tensor:
     """Integers of `values` under precision.scale, as contiguous int64.
 
-    Raises EncodingError for NaN, infinity, and magnitudes of 2**62 and above.
+    Raises EncodingError for NaN, infinity, magnitudes of 2**62 and above, and tensors that are
+    sparse or not in this machine's memory.
     """
+    check_memory(values)
     if values.dtype == torch.bool:
         return values.to(torch.int64) * precision.scale
     if values.is_complex():
@@ -66,6 +68,31 @@ def encode(values: torch.Tensor, precision: Precision) -> torch.Tensor:
     if bool((rounded.abs() >= LIMIT).any()):
         raise _out_of_range(precision.scale)
     return rounded.to(torch.int64).contiguous()
+
+
+def check_layout(values: torch.Tensor) -> None:
+    """Raise EncodingError for a tensor that is not a plain array of its elements, such as a sparse one."""
+    if values.layout is torch.strided and not values.is_nested and not values.is_quantized:
+        return
+    if values.is_nested:
+        what, way = "nested", "pad it first, x.to_padded_tensor(0.0)"
+    elif values.is_quantized:
+        what, way = "quantized", "use its values, x.dequantize()"
+    else:
+        sparse = "sparse, " if "sparse" in str(values.layout) else ""
+        what, way = (
+            f"{sparse}{values.layout}",
+            "make it dense first, x.to_dense(); which elements are stored would be public",
+        )
+    raise EncodingError(f"this tensor ({what}) cannot be encoded: {way}")
+
+
+def check_memory(values: torch.Tensor) -> None:
+    """Raise EncodingError for a tensor whose elements are not an array in this machine's memory."""
+    check_layout(values)
+    if values.device.type != "cpu":
+        way = "it has no values" if values.is_meta else "shares are on the CPU: use x.cpu()"
+        raise EncodingError(f"a public tensor on the device {values.device} cannot meet a secret: {way}")
 
 
 def _steps(values: torch.Tensor, precision: Precision) -> torch.Tensor:

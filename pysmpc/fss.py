@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import torch
 
 from pysmpc import ring
+from pysmpc.modes import undisturbed
 from pysmpc.prg import KeySet, fresh_key
 
 
@@ -64,6 +65,7 @@ class _Functions:
         """Bytes of a key an element; 32 more for all elements of a key."""
         return 8 * self._f.key_words
 
+    @undisturbed
     def keygen(self, alpha: torch.Tensor, beta: torch.Tensor | int = 1) -> tuple[Key, Key]:
         """Keys of the functions with these alpha [*shape] and beta: an integer, or [*shape], or [*shape, words].
 
@@ -82,6 +84,7 @@ class _Functions:
         first, second = (Key(seed, corrections, tuple(alpha.shape)) for seed in seeds)
         return first, second
 
+    @undisturbed
     def eval(self, party: int, key: Key, x: torch.Tensor) -> torch.Tensor:
         """Party 0's or 1's shares of the values at x [*shape]: of that shape, [*shape, words] for words > 1.
 

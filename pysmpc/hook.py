@@ -154,6 +154,9 @@ class TorchHook:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> TorchHook:
+        return self  # there is one
+
     def _add(self) -> None:
         for cls, names in ADDED:
             taken = [name for name in names if hasattr(cls, name)]

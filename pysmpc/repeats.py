@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import torch
 
+from pysmpc.modes import undisturbed
 from pysmpc.runtime.dealer import SeedDealer
 from pysmpc.runtime.session import Session
 from pysmpc.runtime.stats import Stats
@@ -221,6 +222,7 @@ class Recording:
     written: which of its arguments it changes in place; such a step is refused.
     """
 
+    @undisturbed
     def __init__(
         self,
         session: Session,
@@ -266,6 +268,7 @@ class Recording:
         found = self._tape.refused or self.seen.refused or ("a state changes its scale or size" if changed else None)
         self.refused = self.refused or found
 
+    @undisturbed
     def end(self, result: SecretTensor) -> None:
         """All of the step has run, and this came of it."""
         self._result = _Result(result)
@@ -274,12 +277,14 @@ class Recording:
         for state in self.states:
             state.ended(made)
 
+    @undisturbed
     def first(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
         """What came of the recording itself, given to its arguments; the result.  Once, after `recorded`."""
         self._result.came(self._result.source)
         self._give(arguments, lambda stream: stream)
         return self._finish()
 
+    @undisturbed
     def pack(self) -> None:
         """Use memory anew within the step, and none that others refer to.  Once, after `first`."""
         moved = [pair for mine in self.inputs for pair in mine.leave()]
@@ -294,6 +299,7 @@ class Recording:
                 return False
         return all(not cell.pending and cell._body is body for cell, body in self._others)
 
+    @undisturbed
     def again(
         self, arguments: Sequence[SecretTensor], told: Callable[[SecretTensor], None] | None = None
     ) -> SecretTensor:
@@ -316,6 +322,7 @@ class Recording:
             state.take(self._turn)
         self._tape.run(first, given, turned=bool(self._turn))
 
+    @undisturbed
     def confirms(self, other: Recording) -> bool:
         """Whether a repetition with what another, as it was written, ran on would have sent, and come to, the same.
 
@@ -361,6 +368,7 @@ class Seen:
         self._own = {*inputs, *(state.cell for state in states)}
         self._mine = {id(cell.body) for cell in self._own}
         self._others: dict[int, tuple[Cell, Body, dict[str, Any]]] = {}
+        self._undo: list[Callable[[], None]] = []  # the same, of what openings for functions know
 
     def __call__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         self.look(func, args, kwargs)
@@ -371,12 +379,14 @@ class Seen:
         for x in torch.utils._pytree.tree_leaves((args, kwargs)):
             if isinstance(x, SecretTensor) and not x.session.plain:
                 cell = x.cell
-                if x.session.suite.lanes != 1:
+                if not x.session.suite.repeatable:
                     self.refused = "what integrity='mac' checks is kept from call to call"
                 known = cell in self._own or id(cell) in self._others or id(cell.body) in self._mine
                 if not known and cell.body.serial < self._limit:
                     facts = {name: getattr(cell.body, name) for name in _SLOTS}
                     facts["compacted"] = dict(cell.body.compacted)
+                    if cell.body.functions is not None:
+                        self._undo.append(cell.body.functions.undo())
                     self._others[id(cell)] = cell, cell.body, facts
         if func._schema.is_mutable:
             self.written |= self._inputs & {x.cell for x in changed(func, args, kwargs)}
@@ -390,6 +400,8 @@ class Seen:
                 self.refused = "a step changes a secret that is neither a parameter nor state of the optimizer"
             for name, value in facts.items():
                 setattr(body, name, value)
+        for forget in self._undo:
+            forget()
         return [(cell, body) for cell, body, _ in self._others.values()]
 
 

@@ -127,6 +127,16 @@ def rows_xor(x: torch.Tensor) -> torch.Tensor:
     return out
 
 
+def weighted(factors: torch.Tensor, words: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """[K, n] and [rows, K, n] -> [rows, n]: the sum over K of factors * words; written to `out` if there is one."""
+    use_torch_threads()
+    rows, count, n = words.shape
+    if out is None:
+        out = empty(rows, n)
+    _ring.weighted(_address(factors, count, n), _address(words), rows, count, _address(out, rows, n), n)
+    return out
+
+
 # --- bits ----------------------------------------------------------------------
 
 
@@ -153,6 +163,42 @@ def decompose(x: torch.Tensor) -> torch.Tensor:
     """[n] -> [64 * ceil(n / 64)] bit planes, tile by tile."""
     out = empty(64 * packed_words(x.numel()))
     _ring.decompose(_address(x), out.data_ptr(), x.numel())
+    return out
+
+
+# --- functions in integers, the same words on every machine ----------------------
+
+
+TURNS_BITS = 30  # scale of cosines and sines
+
+
+def turns(phase: torch.Tensor, count: int) -> torch.Tensor:
+    """[n] -> [2 * count, n]: rows 2 k - 2 and 2 k - 1 are cos and sin of k times an angle, 1 <= k <= count.
+
+    A phase is a fraction of a turn, as a word: the angle is 2 pi phase / 2^64.  Results are integers at scale
+    2^TURNS_BITS, off by less than 2^-29.5 for every multiple (src/c/turns.inc.h), and the same bits on every
+    target.  Nothing branches on a phase or indexes by one, so that the phase may be secret.
+    """
+    use_torch_threads()
+    n = phase.numel()
+    out = empty(2 * count, n)
+    _ring.turns(_address(phase, n), count, out.data_ptr(), n)
+    return out
+
+
+EXPONENT_BITS = 32  # scale of what `powers_of_e` takes
+POWER_BITS = 40  # and of what it returns
+
+
+def powers_of_e(x: torch.Tensor) -> torch.Tensor:
+    """[n] -> [n]: e^(x / 2^EXPONENT_BITS) at scale 2^POWER_BITS, for |x| <= 2^EXPONENT_BITS.
+
+    Integers off by less than 2^-40.8 (src/c/powers.inc.h), the same bits on every target; of any other x the
+    result is some word.  Nothing branches on x or indexes by it, so that x may be secret.
+    """
+    use_torch_threads()
+    out = torch.empty_like(x)
+    _ring.powers_of_e(_address(x), out.data_ptr(), x.numel())
     return out
 
 
@@ -360,31 +406,60 @@ def truncate_local(z: torch.Tensor, bits: int, lead: bool, out: torch.Tensor) ->
 NODES = 4  # of a comparison of whole words; one for every 16 bits of what is known to be shorter
 
 
-def compare_sizes(n: int, nodes: int = NODES) -> tuple[int, int, int, int, int]:
-    """Words of state, of each of three messages of one holder, and of corrections; one node has two messages."""
-    return _beaver.compare_sizes(n, nodes)
+def compare_sizes(n: int, nodes: int = NODES, known: bool = False) -> tuple[int, int, int, int, int]:
+    """Words of state, of each of three messages of one holder, and of corrections; one node has two messages.
+
+    known: of a comparison that uses the monomials of r that were dealt for another of the same opening.
+    """
+    return _beaver.compare_sizes(n, nodes, known)
 
 
 def compare_deal(
-    keys: KeySet, base: int, n: int, out: torch.Tensor, nodes: int = NODES, masks: torch.Tensor | None = None
+    keys: KeySet,
+    base: int,
+    n: int,
+    out: torch.Tensor,
+    nodes: int = NODES,
+    known: bool = False,
+    masks: torch.Tensor | None = None,
 ) -> None:
-    """Dealer: corrections for the sign bits of n elements.
+    """Dealer: corrections for the sign bits of n elements; known: without the monomials of r.
 
     masks [n]: under which they are opened, where that is not what the stream `base` shares.
     """
     use_torch_threads()
-    _beaver.compare_deal(keys.native, base, nodes, _address(out, compare_sizes(n, nodes)[4]), n, _optional(masks, n))
+    words = compare_sizes(n, nodes, known)[4]
+    _beaver.compare_deal(keys.native, base, nodes, _address(out, words), n, known, _optional(masks, n))
 
 
 def compare_chunks(
-    keys: KeySet, base: int, corrections: torch.Tensor | None, c: torch.Tensor, offset: int, nodes: int = NODES
+    keys: KeySet,
+    base: int,
+    corrections: torch.Tensor | None,
+    c: torch.Tensor,
+    offset: int,
+    nodes: int = NODES,
+    known: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Holders, round 1: (state, message) from the opened c."""
+    """Holders, round 1: (state, message) from the opened c.
+
+    known: base of the comparison whose monomials of r these are, if another's; it had as many nodes, and
+    the corrections are those of that one, too.
+    """
     n = c.shape[1]
     sizes = compare_sizes(n, nodes)
     state, message = empty(keys.rows, sizes[0]), empty(keys.rows, sizes[1])
     _beaver.compare_chunks(
-        keys.native, base, nodes, _optional(corrections), _address(c), offset, state.data_ptr(), message.data_ptr(), n
+        keys.native,
+        base,
+        nodes,
+        _optional(corrections),
+        _address(c),
+        _word(offset),
+        state.data_ptr(),
+        message.data_ptr(),
+        n,
+        base if known is None else known,
     )
     return state, message
 
@@ -397,8 +472,12 @@ def compare_nodes(
     state: torch.Tensor,
     n: int,
     nodes: int = NODES,
+    known: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Holders, round 2: (sign so far, message); of one node, the message is the sign bit under rho."""
+    """Holders, round 2: (sign so far, message); of one node, the message is the sign bit under rho.
+
+    known: the corrections were dealt without the monomials of r.
+    """
     sign, message = empty(keys.rows, packed_words(n)), empty(keys.rows, compare_sizes(n, nodes)[2])
     _beaver.compare_nodes(
         keys.native,
@@ -410,6 +489,7 @@ def compare_nodes(
         sign.data_ptr(),
         message.data_ptr(),
         n,
+        known,
     )
     return sign, message
 
@@ -422,11 +502,12 @@ def compare_root(
     sign: torch.Tensor,
     n: int,
     nodes: int = NODES,
+    known: bool = False,
 ) -> torch.Tensor:
-    """Holders, round 3: the sign bit under rho."""
+    """Holders, round 3: the sign bit under rho; known: as of the nodes."""
     message = empty(keys.rows, compare_sizes(n, nodes)[3])
     _beaver.compare_root(
-        keys.native, base, nodes, _optional(corrections), _address(opened), _address(sign), message.data_ptr(), n
+        keys.native, base, nodes, _optional(corrections), _address(opened), _address(sign), message.data_ptr(), n, known
     )
     return message
 

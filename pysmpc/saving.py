@@ -18,6 +18,7 @@ from torch import nn
 
 from pysmpc.errors import CheckpointError, PartyError, SessionMismatchError
 from pysmpc.fixedpoint import Precision
+from pysmpc.modes import undisturbed
 from pysmpc.runtime import checkpoint
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Share
@@ -27,6 +28,7 @@ OFFERED = 4  # checkpoints of each party that are considered
 DTYPES = {str(d): d for d in (torch.float32, torch.float64, torch.int64, torch.bool)}
 
 
+@undisturbed
 def save(model: nn.Module, optimizer: torch.optim.Optimizer | None, folder: str | Path, **public: Any) -> None:
     """Write a model's and an optimizer's secrets, each holder's shares to a folder of its own.
 
@@ -83,6 +85,7 @@ def save(model: nn.Module, optimizer: torch.optim.Optimizer | None, folder: str 
         checkpoint.keep_only(place, name)
 
 
+@undisturbed
 def load(model: nn.Module, optimizer: torch.optim.Optimizer | None, folder: str | Path) -> dict[str, Any]:
     """Give a model and an optimizer the state that `save` wrote; returns what was kept as `public`.
 
@@ -243,7 +246,7 @@ def _session(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> Sessi
     found = next((v.session for v in _tensors(model).values() if isinstance(v, SecretTensor)), None)
     if found is None or found.plain:
         raise PartyError("this model has no secret parameters; encrypt it first: model = sy.encrypt(model, parties)")
-    if found.suite.lanes > 1:
+    if not found.suite.storable:
         raise NotImplementedError(
             'checkpoints of secrets under integrity="mac" are not available: their codes are of a key that ends with '
             "the session; save what sy.decrypt gives, or leave integrity out"

@@ -20,6 +20,7 @@ import torch
 from pysmpc.api import Parties
 from pysmpc.errors import EncodingError, PartyError, SessionMismatchError
 from pysmpc.fixedpoint import INTEGER
+from pysmpc.modes import undisturbed
 from pysmpc.ops.core import finer, rescale, result
 from pysmpc.protocols import comparison, products
 from pysmpc.protocols import securenn as steps
@@ -50,6 +51,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def _locked(function: Function) -> Function:
     """A function that computes with the session of its arguments: one thread at a time."""
 
+    @undisturbed
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         of = next(x for x in (*args, *kwargs.values()) if hasattr(x, "session"))

@@ -15,17 +15,17 @@ it simply runs as it is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+import copy
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 
 from pysmpc.repeats import Recording, kind
 from pysmpc.runtime import ledger
-from pysmpc.runtime.channel import Local
-from pysmpc.runtime.dealer import SeedDealer
 from pysmpc.runtime.session import Session
+from pysmpc.surroundings import snapshot
 from pysmpc.tensor import WATCHERS, Cell, SecretTensor, flush, lock_of
 
 WARM = 2  # calls before a step is recorded: optimizers make their state in the first
@@ -40,10 +40,11 @@ class TrainStep:
     Rounds and bytes are those of the same lines in a loop; the time is less, by the Python
     that they take.  `repeats` tells whether the last call was a repetition, `reason` why not.
 
-    What Python decides must stay as it was when the step was recorded.  Settings of the optimizer,
-    numbers among the attributes of modules, and numbers that `loss` refers to by name are
-    compared at each call; where a step depends on anything else, such as a number in a list or
-    in an object of your own, make a new TrainStep when that changes.
+    What Python decides must stay as it was when the step was recorded.  The attributes, buffers and
+    hooks of modules, the settings, state and hooks of the optimizer, and what `loss` refers to are
+    compared at each call, also within lists and objects of your own (`pysmpc.surroundings`), and a step
+    that has changed is recorded anew.  Where a step depends on anything else, such as a file or the
+    time, do not use TrainStep.
     """
 
     def __init__(
@@ -58,6 +59,12 @@ class TrainStep:
         self._never: str | None = None
         self._checked: set[Any] = set()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> TrainStep:
+        """A step of a copy of the model, with a copy of the optimizer over it; it records anew."""
+        out = memo[id(self)] = object.__new__(type(self))
+        out.__init__(*(copy.deepcopy(x, memo) for x in (self.model, self.optimizer, self.loss)))  # type: ignore[misc]
+        return out
+
     def __call__(self, x: Any, y: Any) -> torch.Tensor:
         """Zero the gradients, go forward, backward, and update."""
         with lock_of((x, y)):  # of all of it: another thread's numbers are none of the step's
@@ -70,7 +77,8 @@ class TrainStep:
         if self.reason is not None:
             return self._plainly(x, y)
         flush(x.session)
-        if any(isinstance(p, SecretTensor) and p.cell.body.opened is not None for p in self._parameters()):
+        bodies = [p.cell.body for p in self._parameters() if isinstance(p, SecretTensor)]
+        if any(body.opened is not None or body.functions is not None for body in bodies):
             self.reason = "a parameter was opened under its mask since the last step, as by an evaluation: that serves"
             return self._plainly(x, y)
         key = kind(x), kind(y)
@@ -129,9 +137,7 @@ class TrainStep:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def _now(self) -> Any:
-        groups = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
-        cells = [(id(p), id(getattr(p, "cell", None)), p.requires_grad) for p in self._parameters()]
-        return groups, cells, [_numbers(vars(module)) for module in self.model.modules()], _numbers_of(self.loss)
+        return snapshot(self._parameters(), self.model, self.optimizer, self.loss)
 
     # --- recording, checking ---
 
@@ -181,29 +187,11 @@ _NEVER = "a step is not the same each time: it uses random or changing public va
 
 def _unfit(session: Session) -> str | None:
     channel, dealer = session.party.channel, session.party.dealer
-    if session.plain or type(dealer) is not SeedDealer or (type(channel) is not Local and session.recorder is None):
+    elsewhere = session.party.rows < session.party.holders
+    if session.plain or dealer.dealt_ahead or (elsewhere and session.recorder is None):
         return "steps are repeated by a driver of workers, or where all parties are in this process"
-    if session.suite.lanes != 1:
+    if not session.suite.repeatable:
         return "what integrity='mac' checks is kept from call to call"
-    if getattr(channel, "observer", None) is not None or dealer.observer is not None:
+    if getattr(channel, "observer", None) is not None or getattr(dealer, "observer", None) is not None:
         return "somebody observes the messages"
     return None
-
-
-_NUMBERS = (int, float, str, type(None))
-
-
-def _numbers(names: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in names.items() if isinstance(value, _NUMBERS)}
-
-
-def _numbers_of(function: Any) -> list[Any]:
-    """Public numbers that a function refers to by name, or a module has among its attributes."""
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return [_numbers(vars(each)) for each in getattr(function, "modules", lambda: [])()]
-    found = {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        with suppress(ValueError):  # not bound yet
-            found[name] = cell.cell_contents
-    return [_numbers(found), function.__defaults__]

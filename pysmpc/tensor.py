@@ -11,6 +11,7 @@ replaced, never written, so what an in-place operation invalidates goes with it.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -20,11 +21,15 @@ import torch
 
 from pysmpc.errors import RevealError
 from pysmpc.fixedpoint import Precision
+from pysmpc.modes import active, undisturbed, without_modes
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Body, Share
 
 Handler = Callable[..., Any]
 HANDLERS: dict[Any, Handler] = {}
+
+#: Asked in order for an operation without a handler: fallback(func, args, kwargs) is its result, or NotImplemented.
+FALLBACKS: list[Callable[[Any, Any, Any], Any]] = []
 
 #: Told of every operation before it is carried out: watcher(func, args, kwargs) may return what to call after it.
 WATCHERS: list[Callable[[Any, Any, Any], Callable[[], object] | None]] = []
@@ -84,8 +89,15 @@ class Cell:
         if self.scale > self.unit.scale * headroom:
             whole = Share(self.body, (self.body.n,), self.scale)
             out = self.session.suite.truncate(self.session.party, whole, self.scale // self.unit.scale)
+            if whole.body.functions is not None:
+                out.body.functions = whole.body.functions.truncated(whole)
             self.replace(out.body, self.unit.scale)
 
+
+#: Attributes that a copy of a secret does not take from it.
+_OWN = ("cell", "_is_param", "pysmpc_id")
+
+_memory: Any = torch._C.TensorBase.__dict__["data"]
 
 Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 
@@ -114,6 +126,7 @@ def lock_of(operands: Iterable[Any]) -> AbstractContextManager[None]:
 def locked(function: Wrapped) -> Wrapped:
     """A function that computes with the session of its arguments: one thread at a time."""
 
+    @undisturbed
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         with lock_of(args):
@@ -126,6 +139,7 @@ def watched(name: str) -> Callable[[Wrapped], Wrapped]:
     """Tell the watchers of a function that is no operation of torch, too; it has the session's lock, as those have."""
 
     def wrap(function: Wrapped) -> Wrapped:
+        @undisturbed
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             with lock_of(args):
@@ -234,16 +248,20 @@ class SecretTensor(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        if active():
+            with without_modes():
+                return cls._dispatched(func, args, kwargs)
+        return cls._dispatched(func, args, kwargs)
+
+    @classmethod
+    def _dispatched(cls, func: Any, args: Any, kwargs: Any) -> Any:
         handler = HANDLERS.get(func)
         if handler is None:
-            # below autograd (inference mode, a handler's own calls) composites arrive whole
-            out = func.decompose(*args, **(kwargs or {}))
-            if out is not NotImplemented:
-                return out
-            raise NotImplementedError(
-                f"{func} is not implemented for secret tensors; rewrite it with supported operations, or open "
-                "the value first with sy.decrypt(x) if it may be known"
-            )
+            for fallback in FALLBACKS:
+                out = fallback(func, args, kwargs or {})
+                if out is not NotImplemented:
+                    return out
+            raise not_implemented(func)
         lock = lock_of(args)
         with lock_of(kwargs.values()) if kwargs and lock is _NO_LOCK else lock:
             if WATCHERS:
@@ -314,31 +332,56 @@ class SecretTensor(torch.Tensor):
 
     @data.setter
     def data(self, value: Any) -> None:
-        same = isinstance(value, SecretTensor) and (value.shape, value.dtype) == (self.shape, self.dtype)
-        if not same or not (self.window().dense and value.window().dense):
+        if type(value) is not type(self):
+            what = "a secret at workers of other machines" if isinstance(value, SecretTensor) else "a plain tensor"
             raise NotImplementedError(
-                f"x.data of {tuple(self.shape)}, {self.dtype} takes secrets of that shape and dtype; "
-                "write values to it with x.data.copy_(y)"
+                f"x.data takes a secret of the same kind of parties, not {what}; encrypt it, or write its values with "
+                "x.data.copy_(y)"
             )
+        _memory.__set__(self, value)  # sizes, strides, offset and dtype
         self.cell = value.cell
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        raise RevealError("a secret cannot be pickled: its shares belong to different parties; decrypt it first")
+        raise RevealError(
+            "a secret cannot be pickled: its shares belong to different parties; keep a model with sy.save, or decrypt "
+            "the value first"
+        )
+
+    def __copy__(self) -> SecretTensor:
+        """Another tensor on the same value, outside the graph, as torch's copy of a tensor is."""
+        out = self._leaf(self.detach())
+        vars(out).update({name: kept for name, kept in vars(self).items() if name not in _OWN})
+        return out
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SecretTensor:
         if not self.is_leaf:
             raise RuntimeError("only leaf tensors can be deep-copied; use detach() first")
-        out = self.detach().clone()
+        out = memo[id(self)] = self._leaf(self.detach().clone())
+        if self.grad is not None:
+            out.grad = copy.deepcopy(self.grad, memo)
+        others = {name: kept for name, kept in vars(self).items() if name not in _OWN}
+        vars(out).update(copy.deepcopy(others, memo))
+        return out
+
+    def _leaf(self, value: SecretTensor) -> SecretTensor:
+        """A value as a leaf like this one: a parameter where this is one."""
         if getattr(self, "_is_param", False):
-            out = cast(SecretTensor, torch.nn.Parameter(out, self.requires_grad))
+            out = cast(SecretTensor, torch.nn.Parameter(value, self.requires_grad))
         else:
-            out.requires_grad_(self.requires_grad)
-        memo[id(self)] = out
+            out = value.requires_grad_(self.requires_grad)
         return out
 
     def reveal(self) -> torch.Tensor:
         """Open the value to the caller, as a plain tensor of this dtype.  One round."""
         raise NotImplementedError  # set by pysmpc.api, which knows how to decode
+
+
+def not_implemented(func: Any, why: str = "") -> NotImplementedError:
+    """How an operation is refused.  why: a clause that says more."""
+    return NotImplementedError(
+        f"{func} is not implemented for secret tensors{why and ': '}{why}; rewrite it with supported operations, or "
+        "open the value first with sy.decrypt(x) if it may be known"
+    )
 
 
 def run_watched(func: Any, handler: Handler, args: Any, kwargs: Any) -> Any:

@@ -51,33 +51,38 @@ def truncate_finish(Keys keys, u64 base, Divisor d not None, size_t c, size_t co
         steps.truncate_finish(&keys.h, base, d.d, <const u64 *>c, halves, <const u64 *>corrections, <const u64 *>x, <u64 *>out, n)
 
 
-def compare_sizes(size_t n, int nodes) -> tuple[int, int, int, int, int]:
-    """Words of state, of the three messages of a holder, and of corrections, for values of 16 * nodes bits."""
+def compare_sizes(size_t n, int nodes, bint known=False) -> tuple[int, int, int, int, int]:
+    """Words of state, of the three messages of a holder, and of corrections, for values of 16 * nodes bits.
+
+    known: the chunk monomials are another comparison's, and not among the corrections.
+    """
+    cdef size_t chunks = 0 if known else steps.compare_corrections(nodes, 0, n)
     return (
         steps.compare_state(nodes, n),
         steps.compare_message(nodes, 0, n), steps.compare_message(nodes, 1, n), steps.compare_message(nodes, 2, n),
-        steps.compare_corrections(nodes, 0, n) + steps.compare_corrections(nodes, 1, n) + steps.compare_corrections(nodes, 2, n),
+        chunks + steps.compare_corrections(nodes, 1, n) + steps.compare_corrections(nodes, 2, n),
     )
 
 
-def compare_deal(Keys keys, u64 base, int nodes, size_t corrections, size_t n, size_t masks=0):
+def compare_deal(Keys keys, u64 base, int nodes, size_t corrections, size_t n, bint known=False, size_t masks=0):
     with nogil:
-        steps.compare_deal(&keys.h, base, nodes, <const u64 *>masks, <u64 *>corrections, n)
+        steps.compare_deal(&keys.h, base, nodes, known, <const u64 *>masks, <u64 *>corrections, n)
 
 
-def compare_chunks(Keys keys, u64 base, int nodes, size_t corrections, size_t c, u64 offset, size_t state, size_t message, size_t n):
+def compare_chunks(Keys keys, u64 base, int nodes, size_t corrections, size_t c, u64 offset, size_t state, size_t message, size_t n, known=None):
+    cdef u64 chunks = base if known is None else known
     with nogil:
-        steps.compare_chunks(&keys.h, base, nodes, <const u64 *>corrections, <const u64 *>c, offset, <u64 *>state, <u64 *>message, n)
+        steps.compare_chunks(&keys.h, base, chunks, nodes, <const u64 *>corrections, <const u64 *>c, offset, <u64 *>state, <u64 *>message, n)
 
 
-def compare_nodes(Keys keys, u64 base, int nodes, size_t corrections, size_t opened, size_t state, size_t sign, size_t message, size_t n):
+def compare_nodes(Keys keys, u64 base, int nodes, size_t corrections, size_t opened, size_t state, size_t sign, size_t message, size_t n, bint known=False):
     with nogil:
-        steps.compare_nodes(&keys.h, base, nodes, <const u64 *>corrections, <const u64 *>opened, <const u64 *>state, <u64 *>sign, <u64 *>message, n)
+        steps.compare_nodes(&keys.h, base, nodes, known, <const u64 *>corrections, <const u64 *>opened, <const u64 *>state, <u64 *>sign, <u64 *>message, n)
 
 
-def compare_root(Keys keys, u64 base, int nodes, size_t corrections, size_t opened, size_t sign, size_t message, size_t n):
+def compare_root(Keys keys, u64 base, int nodes, size_t corrections, size_t opened, size_t sign, size_t message, size_t n, bint known=False):
     with nogil:
-        steps.compare_root(&keys.h, base, nodes, <const u64 *>corrections, <const u64 *>opened, <const u64 *>sign, <u64 *>message, n)
+        steps.compare_root(&keys.h, base, nodes, known, <const u64 *>corrections, <const u64 *>opened, <const u64 *>sign, <u64 *>message, n)
 
 
 def bit_deal(Keys keys, u64 rho, u64 stream, size_t corrections, size_t n):

@@ -242,6 +242,21 @@ def rows_xor(size_t x, size_t rows, size_t out, size_t n):
         K.rows_xor(<const u64 *>x, rows, <u64 *>out, n)
 
 
+def weighted(size_t factors, size_t words, size_t rows, size_t count, size_t out, size_t n):
+    with nogil:
+        steps.weighted(<const u64 *>factors, <const u64 *>words, rows, count, <u64 *>out, n)
+
+
+def turns(size_t phase, size_t count, size_t out, size_t n):
+    with nogil:
+        steps.turns(<const u64 *>phase, count, <u64 *>out, n)
+
+
+def powers_of_e(size_t x, size_t out, size_t n):
+    with nogil:
+        steps.powers_of_e(<const u64 *>x, <u64 *>out, n)
+
+
 def pack_bits(size_t x, size_t out, size_t n):
     with nogil:
         K.pack_bits(<const u64 *>x, <u64 *>out, n)

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import torch
 
 from pysmpc import api
+from pysmpc.errors import PartyError
 from pysmpc.federated.errors import ObjectNotFoundError, WorkerNotFoundException, unsupported
 from pysmpc.shares import Body, next_serial
 
@@ -97,7 +98,18 @@ class VirtualWorker:
             self.load_data(data)
 
     def __repr__(self) -> str:
-        return f"<VirtualWorker id:{self.id} #objects:{self.objects_count()}>"
+        sessions = [session for session in api.session_of_name(self.id) if self.id not in session.hosted]
+        objects = len(self.store.entries) if sessions else self.objects_count()
+        where = " (and its shares, in a process of its own)" if sessions else ""
+        return f"<VirtualWorker id:{self.id} #objects:{objects}{where}>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> VirtualWorker:
+        return self  # another handle on the same worker
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise PartyError(
+            f"worker {self.id} cannot be pickled: it is part of this process; make it anew where it is needed"
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, VirtualWorker) and other.id == self.id
@@ -179,7 +191,7 @@ class VirtualWorker:
         for serial, body, _ in list(self._bodies()):
             if obj_id in (None, serial):
                 body.words = Cleared(self.id)  # type: ignore[assignment]
-                body.opened = body.bit = None
+                body.opened = body.bit = body.functions = None
                 for session in api.session_of_name(self.id):
                     session.forget(body)
 

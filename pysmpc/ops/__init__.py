@@ -3,17 +3,50 @@
 Importing this package fills the table that `SecretTensor` dispatches through.
 """
 
-from pysmpc.ops import arithmetic, comparison, convolution, extrema, integers, linear, logic, movement, pooling, views
+from pysmpc.ops import (
+    arithmetic,
+    arrays,
+    comparison,
+    contractions,
+    convolution,
+    decompositions,
+    extrema,
+    functions,
+    grids,
+    integers,
+    linear,
+    logic,
+    losses,
+    movement,
+    norms,
+    piecewise,
+    placing,
+    pooling,
+    powers,
+    resampling,
+    views,
+)
 
 __all__ = [
     "arithmetic",
+    "arrays",
     "comparison",
+    "contractions",
     "convolution",
+    "decompositions",
     "extrema",
+    "functions",
+    "grids",
     "integers",
     "linear",
     "logic",
+    "losses",
     "movement",
+    "norms",
+    "piecewise",
+    "placing",
     "pooling",
+    "powers",
+    "resampling",
     "views",
 ]

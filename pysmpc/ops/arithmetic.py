@@ -3,69 +3,46 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any
 
 import torch
 
 from pysmpc.errors import EncodingError
-from pysmpc.fixedpoint import BINARY16, LIMIT
+from pysmpc.fixedpoint import LIMIT
 from pysmpc.ops.core import (
     UPDATE,
     Public,
     aligned,
     aligned_public,
+    assign,
     aten,
     deferred,
+    factor,
     finer,
     float_unit,
     implements,
-    in_place,
-    is_number,
     like,
+    plain_target,
     promoted,
     public,
     rescale,
     result,
     same_value,
     same_window,
-    session_of,
     times,
     window,
-    write,
 )
+from pysmpc.ops.operands import Number, operand, pair, sides
+from pysmpc.ops.operands import number as number
+from pysmpc.ops.operands import with_unit as with_unit
 from pysmpc.protocols import counts, division
+from pysmpc.protocols.functions.smooth import finest, is_argument, note_source, source_of
 from pysmpc.shares import Bit, Share, broadcast
-from pysmpc.tensor import Cell, SecretTensor
+from pysmpc.tensor import SecretTensor
 
 
-def number(value: Any) -> Fraction:
-    """A Python number, exactly; NaN and infinity raise."""
-    return value if isinstance(value, Fraction) else _number(value)
-
-
-@lru_cache(maxsize=4096)
-def _number(value: Any) -> Fraction:
-    if isinstance(value, complex):
-        raise EncodingError("complex numbers cannot meet secrets")
-    try:
-        return Fraction(value)
-    except (ValueError, OverflowError):
-        raise EncodingError(f"{value} cannot be encoded") from None
-
-
-def with_unit(x: SecretTensor, dtype: torch.dtype) -> SecretTensor:
-    """x as a tensor of dtype: an integer secret becomes fixed point where needed."""
-    unit = float_unit(x.unit, dtype)
-    if unit is x.unit and dtype == x.dtype:
-        return x
-    cell = Cell(x.cell.body, x.cell.scale, unit, x.session)
-    return SecretTensor(cell, x.size(), x.stride(), x.storage_offset(), dtype)
-
-
-def add_number(x: SecretTensor, value: Fraction, dtype: torch.dtype) -> SecretTensor:
+def add_number(x: SecretTensor, value: Fraction) -> SecretTensor:
     """x + value, the number rounded at the scale of x."""
-    x = with_unit(x, dtype)
     session = x.session
     scale = x.cell.scale
     share = x.window()
@@ -79,39 +56,29 @@ def add_number(x: SecretTensor, value: Fraction, dtype: torch.dtype) -> SecretTe
     return like(x, session.suite.add(session.party, share, constant))
 
 
-def _public_or_number(y: Any, session: Any, unit: Any) -> Public | Fraction | None:
-    if is_number(y):
-        return number(y)
-    operand = public(y, session, unit)
-    return operand
-
-
 def _sum(x: Any, y: Any, sign: int) -> SecretTensor:
     """x + sign * y where at least one is a secret."""
-    session = session_of(x, y)
+    session, dtype, secret, other, first = pair(x, y)
     suite, party = session.suite, session.party
-    dtype = promoted(x, y)
-    if not isinstance(x, SecretTensor) or x.session is not session:
-        return _sum(y if sign > 0 else neg(y), x, 1)
-    operand = _public_or_number(y, session, x.unit)
-    if isinstance(operand, Fraction):
-        return add_number(x, sign * operand, dtype)
-    if operand is None:
-        assert isinstance(y, SecretTensor)
-        a, b = aligned(session, x, y)
-        out = (suite.add if sign > 0 else suite.sub)(party, a, b)
-        return result(out, session, finer(x.unit, y.unit), dtype)
-    x = with_unit(x, dtype)
-    a, values = aligned_public(x, operand)
-    shape = broadcast(a.shape, values.shape)
-    constant = suite.public(party, values.expand(shape).contiguous(), a.scale)
-    out = (suite.add if sign > 0 else suite.sub)(party, a, constant)
-    return result(out, session, finer(x.unit, operand.unit), dtype)
+    if not first and sign < 0:
+        secret, sign = neg(secret), 1
+    if isinstance(other, Number):
+        return add_number(secret, other if sign > 0 else -other)
+    if isinstance(other, Public):
+        a, values = aligned_public(secret, other)
+        b = suite.public(party, values.expand(broadcast(a.shape, values.shape)).contiguous(), a.scale)
+    else:
+        a, b = aligned(session, secret, other)
+    out = (suite.add if sign > 0 else suite.sub)(party, a, b)
+    return result(out, session, finer(secret.unit, other.unit), dtype)
 
 
-def _scaled_operand(y: Any, alpha: Any) -> Any:
+def _scaled_operand(y: Any, alpha: Any, x: Any) -> Any:
+    """alpha * y, beside x."""
     if alpha == 1:
         return y
+    if isinstance(alpha, float) and not promoted(x, y).is_floating_point:
+        raise RuntimeError("for integral operands, argument alpha must not be a floating point number")
     if isinstance(y, SecretTensor):
         return times(y, number(alpha), UPDATE)
     return y * alpha
@@ -120,23 +87,19 @@ def _scaled_operand(y: Any, alpha: Any) -> Any:
 @implements(aten.add.Tensor)
 def add(x: Any, y: Any, *, alpha: Any = 1) -> SecretTensor:
     """x + alpha * y."""
-    return _sum(x, _scaled_operand(y, alpha), 1)
+    return _sum(x, _scaled_operand(y, alpha, x), 1)
 
 
 @implements(aten.sub.Tensor)
 def sub(x: Any, y: Any, *, alpha: Any = 1) -> SecretTensor:
     """x - alpha * y."""
-    return _sum(x, _scaled_operand(y, alpha), -1)
+    return _sum(x, _scaled_operand(y, alpha, x), -1)
 
 
-@implements(aten.rsub.Scalar, aten.rsub.Tensor)
+@implements(aten.rsub.Tensor)
 def rsub(x: Any, y: Any, alpha: Any = 1) -> SecretTensor:
     """y - alpha * x."""
-    return _sum(neg(_scaled_operand(x, alpha)), y, 1)
-
-
-implements(aten.add.Scalar)(lambda x, y, alpha=1: add(x, y * alpha))
-implements(aten.sub.Scalar)(lambda x, y, alpha=1: sub(x, y * alpha))
+    return _sum(neg(_scaled_operand(x, alpha, y)), y, 1)
 
 
 @implements(aten.neg.default)
@@ -144,7 +107,11 @@ def neg(x: Any) -> Any:
     """-x."""
     if not isinstance(x, SecretTensor):
         return -x
-    return like(x, x.session.suite.neg(x.session.party, x.window()))
+    out = like(x, x.session.suite.neg(x.session.party, x.window()))
+    square = source_of(x.window(), "square")
+    if square is not None:
+        note_source(out.window(), "minus square", square)
+    return out
 
 
 implements(aten.positive.default)(lambda x: x)
@@ -159,26 +126,22 @@ def _with_public(x: SecretTensor, y: Public, dtype: torch.dtype) -> SecretTensor
     constant = y.constant
     if constant is not None:
         shape = broadcast(x.shape, y.values.shape)
-        wide = x if shape == tuple(x.shape) else x.expand(shape)
-        return times(with_unit(wide, dtype), constant)
-    x = with_unit(x, dtype)
+        return times(x if shape == tuple(x.shape) else x.expand(shape), constant)
     share = window(x)
     out = x.session.suite.mul_public(x.session.party, share, y.values, y.scale)
     return result(out, x.session, finer(x.unit, y.unit), dtype)
 
 
-@implements(aten.mul.Tensor, aten.mul.Scalar)
+@implements(aten.mul.Tensor)
 def mul(x: Any, y: Any) -> SecretTensor:
     """x * y; one round where an operand has not been opened under its mask."""
-    session = session_of(x, y)
-    dtype = promoted(x, y)
-    if not isinstance(x, SecretTensor) or x.session is not session:
-        x, y = y, x
-    operand = _public_or_number(y, session, x.unit)
-    if isinstance(operand, Fraction):
-        return times(with_unit(x, dtype), operand)
+    session, dtype, x, y, _ = sides(x, y)
+    if not isinstance(y, torch.Tensor):
+        return times(with_unit(x, dtype), number(y))
+    operand, power = factor(y, session, x.unit)
     if operand is not None:
-        return _with_public(x, operand, dtype)
+        out = _with_public(with_unit(x, dtype), operand, dtype)
+        return out if power == 1 else times(out, power)
     unit = finer(x.unit, y.unit)
     for bits, other in ((x, y), (y, x)):
         bit = _bit(bits)
@@ -197,32 +160,30 @@ def choose(bit: Bit, share: Share, other: SecretTensor) -> Share:
     return out
 
 
-@implements(aten.div.Tensor, aten.div.Scalar)
+@implements(aten.div.Tensor)
 def div(x: Any, y: Any) -> SecretTensor:
     """x / y: by a public number a change of scale; by a secret a reciprocal."""
-    session = session_of(x, y)
-    dtype = promoted(x, y)
+    _, dtype, secret, _, first = sides(x, y)
     if not dtype.is_floating_point:
         dtype = torch.get_default_dtype()
-    if is_number(y):
-        return divided(with_unit(x, dtype), number(y))
-    operand = public(y, session, x.unit if isinstance(x, SecretTensor) else BINARY16)
-    if operand is None:
-        counted = y.cell.body.most is not None and y.cell.scale == 1 and y.window().dense
-        if counted and session.suite.count_reciprocals is not None:
-            return _shared_out(x, y, dtype)
-        return quotient(x, y, dtype)
-    constant = operand.constant
-    shape = broadcast(x.shape, y.shape)
-    if constant is not None:
-        return divided(with_unit(x.expand(shape), dtype), constant)
+    by = operand(y, secret) if first else y
+    if isinstance(by, SecretTensor):
+        counted = by.cell.body.most is not None and by.cell.scale == 1 and by.window().dense
+        if counted and by.session.suite.count_reciprocals is not None:
+            return _shared_out(x, by, dtype)
+        return quotient(x, by, dtype)
+    x = with_unit(secret, dtype)
+    if isinstance(by, Number):
+        return divided(x, by)
+    if by.constant is not None:
+        return divided(x.expand(broadcast(x.shape, y.shape)), by.constant)
     if isinstance(y, SecretTensor):
-        inverse = operand.scale / operand.values.double()
+        inverse = by.scale / by.values.double()
     else:
         inverse = 1.0 / y.double()
     if bool((inverse.isinf()).any()):
         raise ZeroDivisionError("division of a secret by a public tensor that contains zero")
-    return mul(with_unit(x, dtype), inverse.to(torch.float64)).to(dtype)
+    return mul(x, inverse.to(torch.float64)).to(dtype)
 
 
 def _shared_out(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
@@ -234,8 +195,10 @@ def _shared_out(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     session, suite, party = y.session, y.session.suite, y.session.party
     unit = float_unit(x.unit if isinstance(x, SecretTensor) else y.unit, dtype)
     share = Share(y.cell.body, y.shape, 1)
+    most = y.cell.body.most
     assert suite.count_reciprocals is not None
-    inverse = suite.count_reciprocals(party, share, y.cell.body.most)
+    assert most is not None
+    inverse = suite.count_reciprocals(party, share, most)
     known = public(x if isinstance(x, torch.Tensor) else torch.tensor(x, dtype=torch.float64), session, unit)
     if known is not None:
         part = suite.mul_public(party, inverse, known.values, known.scale)
@@ -254,11 +217,11 @@ def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
         unit = finer(x.unit, unit)
         dividend = rescale(session, window(x, 1), unit.scale)
     else:
-        if is_number(x):
+        if not isinstance(x, torch.Tensor):
             x = torch.tensor(x, dtype=torch.float64)
-        operand = public(x.double() if not isinstance(x, SecretTensor) else x, session, unit)
-        assert operand is not None
-        plain = session.suite.public(session.party, operand.values.contiguous(), operand.scale)
+        top = operand(x if isinstance(x, SecretTensor) else x.double(), y)
+        assert isinstance(top, Public)
+        plain = session.suite.public(session.party, top.values.contiguous(), top.scale)
         dividend = rescale(session, plain, unit.scale)
     shape = broadcast(x.shape, y.shape)
     divisor = rescale(session, window(y, 1), unit.scale)
@@ -304,6 +267,8 @@ def pow_scalar(x: SecretTensor, exponent: Any) -> Any:
         return same_value(x, x.cell.scale)
     half = pow_scalar(x, n // 2)
     out = mul(half, half)
+    if n == 2 and is_argument(x.window()):
+        note_source(out.window(), "square", finest(x.window()))
     return mul(out, x) if n % 2 else out
 
 
@@ -322,9 +287,9 @@ def lerp(x: Any, end: Any, weight: Any) -> SecretTensor:
 def _added_in_place(sign: int) -> Any:
     def handler(x: Any, y: Any, *, alpha: Any = 1) -> Any:
         if not isinstance(x, SecretTensor):
-            raise TypeError("a secret cannot be added to a plain tensor in place; use the out-of-place form")
+            raise plain_target("adding in place")
         if not isinstance(y, SecretTensor) or not deferred(x, y, number(sign * alpha)):
-            write(x, add(x, y, alpha=sign * alpha))
+            assign(x, add(x, y, alpha=sign * alpha))
         return x
 
     return handler
@@ -332,17 +297,3 @@ def _added_in_place(sign: int) -> Any:
 
 implements(aten.add_.Tensor)(_added_in_place(1))
 implements(aten.sub_.Tensor)(_added_in_place(-1))
-
-for _overload, _functional in (
-    (aten.add_.Scalar, add),
-    (aten.sub_.Scalar, sub),
-    (aten.mul_.Tensor, mul),
-    (aten.mul_.Scalar, mul),
-    (aten.div_.Tensor, div),
-    (aten.div_.Scalar, div),
-    (aten.neg_.default, neg),
-    (aten.pow_.Scalar, pow_scalar),
-    (aten.addcmul_.default, addcmul),
-    (aten.lerp_.Scalar, lerp),
-):
-    in_place(_overload, _functional)

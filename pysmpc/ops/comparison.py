@@ -12,21 +12,20 @@ from typing import Any
 import torch
 
 from pysmpc.errors import EncodingError
-from pysmpc.fixedpoint import fraction_in_steps, number_in_steps, tensor_in_steps
-from pysmpc.ops.arithmetic import add, choose, mul, neg, number, sub, with_unit
+from pysmpc.fixedpoint import check_memory, fraction_in_steps, number_in_steps, tensor_in_steps
+from pysmpc.ops.arithmetic import add, choose, mul, neg, sub
 from pysmpc.ops.core import (
     aten,
     implements,
-    in_place,
     is_number,
     like,
     promoted,
     result,
     same_window,
-    session_of,
     times,
 )
 from pysmpc.ops.movement import cat, one_scale
+from pysmpc.ops.operands import number, sides, with_unit
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Bit, Share, broadcast, strides_in
 from pysmpc.tensor import SecretTensor
@@ -79,6 +78,7 @@ def _in_steps(y: Any, scale: int) -> _Limits:
     if isinstance(y, SecretTensor):  # fixed point that was not shared
         share = y.window()
         return *fraction_in_steps(share.window(share.body.words)[0], Fraction(scale, share.scale), scale), None
+    check_memory(y)
     if y.is_floating_point() and not bool((finite := y.isfinite()).all()):
         return *tensor_in_steps(torch.where(finite, y, 0), scale), torch.where(finite, 0, y.double())
     return *tensor_in_steps(y, scale), None
@@ -125,20 +125,19 @@ def _compared(
     which gaps are known (not 0): those are put in place of the others.  openly: what
     the protocol would find, where all are known: no message then.
     """
-    session = session_of(x, y)
-    first = isinstance(x, SecretTensor) and x.session is session
-    secret, other = (x, y) if first else (y, x)
-    if isinstance(other, SecretTensor) and other.session is session:
+    operands = sides(x, y)
+    if operands.both:
         return secretly(_difference(x, y))
+    session, _, secret, other, first = operands
     limit, known = choice(_limits(secret, other), first)
-    shape = tuple(secret.shape) if is_number(other) else broadcast(secret.shape, other.shape)
+    shape = operands.shape
     suite, party = session.suite, session.party
     if known is not None and not bool((known == 0).any()):
         return _constant(secret, openly(known).expand(shape))
     share = secret.window()
     words = limit.expand(shape).contiguous() if isinstance(limit, torch.Tensor) else torch.full(shape, limit)
-    operands = share, suite.public(party, words, share.scale)
-    gap = suite.sub(party, *(operands if first else operands[::-1]))
+    terms = share, suite.public(party, words, share.scale)
+    gap = suite.sub(party, *(terms if first else terms[::-1]))
     if known is not None and bool((known != 0).any()):
         here = known.expand(shape).contiguous()
         gap = suite.mul_public(party, gap, (here == 0).to(torch.int64))
@@ -188,10 +187,10 @@ def not_less(x: Any, y: Any) -> SecretTensor:
     return _compared(x, y, _ordered(-1), lambda d: truth(d, negative(d).flipped()), lambda gap: gap >= 0)
 
 
-implements(aten.lt.Tensor, aten.lt.Scalar)(less)
-implements(aten.ge.Tensor, aten.ge.Scalar)(not_less)
-implements(aten.gt.Tensor, aten.gt.Scalar)(lambda x, y: less(y, x))
-implements(aten.le.Tensor, aten.le.Scalar)(lambda x, y: not_less(y, x))
+implements(aten.lt.Tensor)(less)
+implements(aten.ge.Tensor)(not_less)
+implements(aten.gt.Tensor)(lambda x, y: less(y, x))
+implements(aten.le.Tensor)(lambda x, y: not_less(y, x))
 
 
 def both_signs(d: SecretTensor) -> tuple[SecretTensor, SecretTensor]:
@@ -258,8 +257,8 @@ def logical(x: SecretTensor) -> SecretTensor:
     return like(x, x.window(), torch.bool)
 
 
-implements(aten.eq.Tensor, aten.eq.Scalar)(equal)
-implements(aten.ne.Tensor, aten.ne.Scalar)(lambda x, y: logical_not(equal(x, y)))
+implements(aten.eq.Tensor)(equal)
+implements(aten.ne.Tensor)(lambda x, y: logical_not(equal(x, y)))
 
 
 @implements(aten.logical_not.default)
@@ -271,9 +270,6 @@ def logical_not(x: SecretTensor) -> SecretTensor:
     if bit is not None and x.window().dense:
         return truth(x, bit.flipped())
     return logical(1 - x.to(torch.int64))
-
-
-in_place(aten.logical_not_.default, logical_not)
 
 
 @implements(aten.isnan.default, aten.isinf.default)
@@ -298,9 +294,6 @@ def relu(x: SecretTensor) -> SecretTensor:
     flat, order = _in_order(x)
     out = comparing(cell.session).relu(cell.session.party, flat, by)
     return like(x, Share(out.body, x.shape, out.scale, strides_in(tuple(x.shape), order)))
-
-
-in_place(aten.relu_.default, relu)
 
 
 def _slope(x: SecretTensor) -> Bit | None:
@@ -403,10 +396,15 @@ def _bounded(x: SecretTensor, bound: Any, sharp: Any) -> SecretTensor:
     return sharp(x, bound)
 
 
-@implements(aten.clamp.default, aten.clamp.Tensor)
+@implements(aten.clamp.Tensor)
 def clamp(x: SecretTensor, min: Any = None, max: Any = None) -> SecretTensor:
-    """x within bounds, as `maximum` and `minimum`; an infinite one bounds nothing."""
+    """x within bounds, as `maximum` and `minimum`; an infinite one bounds nothing.
+
+    A lower bound above 0 that is less than a step is a step, as what is bounded so will be divided by.
+    """
     out = x
+    if is_number(min) and x.dtype.is_floating_point and 0 < min < 1 / x.unit.scale:
+        min = (1 + 2.0**-20) / x.unit.scale
     if min is not None and not (is_number(min) and min == -math.inf):
         out = _bounded(out, min, maximum)
     if max is not None and not (is_number(max) and max == math.inf):
@@ -414,12 +412,8 @@ def clamp(x: SecretTensor, min: Any = None, max: Any = None) -> SecretTensor:
     return like(out, out.window(), promoted(x, *(b for b in (min, max) if b is not None)))
 
 
-implements(aten.clamp_min.default)(lambda x, min: clamp(x, min=min))
-implements(aten.clamp_max.default)(lambda x, max: clamp(x, max=max))
-in_place(aten.clamp_.default, clamp)
-in_place(aten.clamp_min_.default, lambda x, min: clamp(x, min=min))
-in_place(aten.clamp_max_.default, lambda x, max: clamp(x, max=max))
-in_place(aten.abs_.default, absolute)
+implements(aten.clamp_min.Tensor)(lambda x, min: clamp(x, min=min))
+implements(aten.clamp_max.Tensor)(lambda x, max: clamp(x, max=max))
 
 
 @implements(aten.hardtanh.default)

@@ -20,11 +20,13 @@ from numbers import Number
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from pysmpc.errors import EncodingError, SessionMismatchError
-from pysmpc.fixedpoint import BINARY16, INTEGER, LIMIT, Precision, encode, rational
+from pysmpc.fixedpoint import BINARY16, INTEGER, LIMIT, Precision, check_memory, encode, rational
+from pysmpc.ops import overloads as forms
 from pysmpc.runtime.session import Session
-from pysmpc.shares import Body, Share
+from pysmpc.shares import Body, Share, broadcast
 from pysmpc.tensor import HANDLERS, Cell, Handler, SecretTensor
 
 aten = torch.ops.aten
@@ -33,31 +35,116 @@ FACTOR = 1 << 8
 ALIGN = 40
 UPDATE = 48  # bits, for the scaled gradient of an optimizer's update
 SIGNIFICANT = 24  # bits of a public factor
+COARSE = 1 << 8  # steps, of a public factor below which its encoding keeps too few digits
+
+
+_DERIVED: set[Any] = set()  # overloads whose handler follows from that of another
 
 
 def implements(*overloads: Any) -> Callable[[Handler], Handler]:
-    """Register a handler for aten overloads."""
+    """Register a handler for aten overloads, and for their other forms: with numbers for operands, in place, `out=`.
+
+    A form that is registered by itself, before or after, has the handler that it was given.
+    """
 
     def register(handler: Handler) -> Handler:
         for overload in overloads:
             HANDLERS[overload] = handler
+            _DERIVED.discard(overload)
+        for overload in overloads:
+            _derive(overload, handler)
         return handler
 
     return register
 
 
-def in_place(overload: Any, functional: Handler) -> None:
-    """Register the in-place form of a handler: compute, then write to the first argument."""
+def plain_target(what: str) -> TypeError:
+    """The error for a plain tensor that is to be changed by a secret, as when an optimizer steps a public model."""
+    return TypeError(
+        f"{what} would write a secret into a plain tensor; use the out-of-place form, or encrypt the target. In an "
+        "optimizer's step: gradients of a public model on secret data are secret, so encrypt the model before making "
+        "the optimizer, or open them by name, p.grad = sy.decrypt(p.grad)"
+    )
 
+
+def in_place(overload: Any, functional: Handler) -> None:
+    """Register the in-place form of a handler: compute, then write to the first argument.
+
+    For what torch's schemas do not tell; `implements` finds the others by itself.
+    """
+    HANDLERS[overload] = _in_place(overload, functional)
+    _DERIVED.discard(overload)
+
+
+def _derive(overload: Any, handler: Handler) -> None:
+    if not forms.functional(overload):
+        return
+
+    def register(form: Any, derived: Handler) -> bool:
+        if form in HANDLERS and form not in _DERIVED:
+            return False
+        HANDLERS[form] = derived
+        _DERIVED.add(form)
+        return True
+
+    for form in forms.with_numbers(overload):
+        number_too = _placed(form, overload, handler)
+        if register(form, number_too):
+            _derive(form, number_too)
+    for form in forms.in_place(overload):
+        register(form, _in_place(form, handler))
+    for form, targets in forms.with_targets(overload):
+        register(form, _into(form, overload, handler, targets))
+
+
+def _placed(form: Any, overload: Any, handler: Handler) -> Handler:
+    """The handler of an overload for a form in which more arguments come by their place."""
+    n, names = forms.surplus(form, overload)
+    if not names:
+        return handler
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return handler(*args[:n], **dict(zip(names, args[n:], strict=False)), **kwargs)
+
+    return call
+
+
+def _in_place(overload: Any, functional: Handler) -> Handler:
     def handler(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(self, SecretTensor):
-            raise TypeError(
-                f"{overload} would write a secret into a plain tensor; use the out-of-place form, or encrypt the target"
-            )
-        write(self, functional(self, *args, **kwargs))
+            raise plain_target(str(overload))
+        assign(self, functional(self, *args, **kwargs))
         return self
 
-    HANDLERS[overload] = handler
+    return handler
+
+
+def _into(overload: Any, plain: Any, functional: Handler, names: Sequence[str]) -> Handler:
+    """The form of a handler that writes its results to tensors which the caller gives under these names."""
+
+    def handler(*args: Any, **kwargs: Any) -> Any:
+        targets = [kwargs.pop(name) for name in names]
+        for name, target in zip(names, targets, strict=True):
+            if not isinstance(target, SecretTensor):
+                raise TypeError(
+                    f"{overload} would write a secret into a plain tensor; leave {name}= out and use the result, or "
+                    "encrypt the target"
+                )
+        secret = any(isinstance(x, SecretTensor) for x in tree_leaves((args, kwargs)))
+        found = (functional if secret else plain)(*args, **kwargs)
+        values = found if isinstance(found, tuple) else (found,)
+        for name, target, value in zip(names, targets, values, strict=True):
+            if target.shape != value.shape:
+                raise RuntimeError(
+                    f"{overload} has a result of shape {tuple(value.shape)}, and {name}= is a secret of shape "
+                    f"{tuple(target.shape)}, which it keeps; give one of the result's shape"
+                )
+            _check_assignable(target, value)
+        for target, value in zip(targets, values, strict=True):
+            write(target, value)
+        return targets[0] if len(targets) == 1 else tuple(targets)
+
+    return handler
 
 
 @dataclass(frozen=True)
@@ -67,10 +154,13 @@ class Public:
     values: torch.Tensor
     scale: int
     unit: Precision
+    exact: Fraction | None = None  # the value of a small constant, of which the encoding keeps too little
 
     @property
     def constant(self) -> Fraction | None:
         """The value, where it is the same everywhere by construction."""
+        if self.exact is not None:
+            return self.exact
         v = self.values
         if v.numel() == 1 or (
             v.numel() and not any(step for n, step in zip(v.shape, v.stride(), strict=True) if n > 1)
@@ -118,9 +208,48 @@ def public(x: Any, session: Session, unit: Precision) -> Public | None:
         return Public(encode(x, INTEGER), 1, INTEGER)
     if unit.scale == 1:
         unit = BINARY16
-    if x.numel() > 1 and not any(x.stride()):
-        return Public(encode(x.as_strided((1,), (1,)), unit).expand(x.shape), unit.scale, unit)
+    if x.numel() and not any(x.stride()):
+        values = encode(x.as_strided((), ()), unit)
+        small = abs(int(values)) < COARSE
+        exact = Fraction(float(x.as_strided((), ()))) if small else None
+        return Public(values.expand(x.shape), unit.scale, unit, exact)
     return Public(encode(x, unit), unit.scale, unit)
+
+
+def factor(x: Any, session: Session, unit: Precision) -> tuple[Public | None, Fraction]:
+    """`public` of a factor, and a power of two that is still to be multiplied.
+
+    Small factors are encoded larger, so that they keep their significant digits; large ones with no
+    more fractional bits than they have, so that there is room for the product.  Both depend on
+    what is public.
+    """
+    larger, power = magnified(x, unit)
+    out = public(larger, session, unit)
+    if out is not None and out.scale > 1 and int(out.values.abs().max() if x.numel() else 0) >= COARSE * out.scale:
+        bits = _common(out)
+        out = Public(out.values // bits, out.scale // bits, out.unit)
+    return out, power
+
+
+def magnified(x: Any, unit: Precision) -> tuple[Any, Fraction]:
+    """A public factor, and what is to be multiplied in the end: a power of two where its elements were small."""
+    if isinstance(x, SecretTensor) or not x.is_floating_point() or not x.numel():
+        return x, Fraction(1)
+    check_memory(x)
+    scale = BINARY16.scale if unit.scale == 1 else unit.scale
+    largest = float(x.detach().abs().max())
+    if not 0 < largest * scale < COARSE:
+        return x, Fraction(1)
+    power = math.frexp(largest)[1] + scale.bit_length() - BINARY16.scale.bit_length()  # 16 bits, and so room for x
+    return torch.ldexp(x.double(), torch.tensor(-power)), Fraction(2) ** power
+
+
+def _common(x: Public) -> int:
+    """The largest power of two that divides the scale and all integers."""
+    power = x.scale & -x.scale
+    while power > 1 and bool((x.values & (power - 1)).any()):
+        power >>= 1
+    return power
 
 
 def window(x: SecretTensor, headroom: int = FACTOR) -> Share:
@@ -208,7 +337,9 @@ def times(x: SecretTensor, factor: Fraction, bits: int = ALIGN) -> SecretTensor:
     settle, p, q = _plan(cell.scale, cell.unit, factor, bits)
     if settle:
         cell.settle()
-    out = same_value(x, cell.scale * q)
+    if p == 0:
+        return _shrunk(x, factor)
+    out = same_value(x, int(cell.scale * q))
     if p != 1:
         share = out.window()
         out = like(out, x.session.suite.scale_by(x.session.party, share, p).at(share.scale))
@@ -216,14 +347,20 @@ def times(x: SecretTensor, factor: Fraction, bits: int = ALIGN) -> SecretTensor:
 
 
 @lru_cache(maxsize=4096)
-def _plan(scale: int, unit: Precision, factor: Fraction, bits: int) -> tuple[bool, int, int]:
-    """(settle first, p, q): multiply the integers by p and the scale by q, factor ~ p / q."""
+def _plan(scale: int, unit: Precision, factor: Fraction, bits: int) -> tuple[bool, int, int | Fraction]:
+    """(settle first, p, q): multiply the integers by p and the scale by q, factor ~ p / q; p = 0: see `_shrunk`."""
     needed = 11 if bits == UPDATE else 20  # significant bits of an inexact factor
+    if factor.denominator > 1 and abs(factor - round(factor)) * 2**52 < abs(factor):
+        factor = Fraction(round(factor))  # the inverse of a float such as 1e-8
     for settle in (False, True):
         held = min(scale, unit.scale) if settle else scale
         room = bits + 1 - held.bit_length()
+        if (short := _by_scale(held, factor)) is not None:
+            return settle, *short
         whole = factor.denominator == 1 and abs(factor.numerator).bit_length() <= SIGNIFICANT
         if not whole and abs(factor.numerator).bit_length() > room and room < needed and not settle:
+            if (coarser := _cancelled(held, unit, factor, bits)) is not None:
+                return coarser
             continue
         near = factor if whole else rational(float(factor), unit.base, max(min(room, SIGNIFICANT), needed))
         if abs(factor.numerator).bit_length() <= room and factor.denominator.bit_length() <= SIGNIFICANT:
@@ -231,10 +368,49 @@ def _plan(scale: int, unit: Precision, factor: Fraction, bits: int) -> tuple[boo
         p, q = near.numerator, near.denominator
         if held * q < LIMIT >> 2 and held * abs(p) < LIMIT:
             return settle, p, q
+        if (coarser := _cancelled(held, unit, factor, bits)) is not None:
+            return coarser
+    if abs(factor) < 1 and _shrinking(held, unit, factor) is not None:
+        return True, 0, 1
     raise EncodingError(
         f"the factor {float(factor):.3g} is out of range for a secret whose integers have scale {scale}; "
         "rescale the data or use fewer fractional bits"
     )
+
+
+def _cancelled(held: int, unit: Precision, factor: Fraction, bits: int) -> tuple[bool, int, Fraction] | None:
+    """A plan that divides the scale by what a factor has in common with its excess over the nominal one."""
+    common = math.gcd(held // unit.scale, factor.numerator) if held % unit.scale == 0 else 1
+    if common == 1:
+        return None
+    settle, p, q = _plan(held // common, unit, factor / common, bits)
+    return None if settle else (False, p, Fraction(q, common))
+
+
+def _by_scale(held: int, factor: Fraction) -> tuple[int, int] | None:
+    """(p, q) of a tiny factor that the scale takes up: 1 / q is as near to it as its significant bits."""
+    if abs(factor) >= Fraction(1, 1 << SIGNIFICANT - 1):
+        return None
+    q = round(1 / abs(factor))
+    return (1 if factor > 0 else -1, q) if held * q < LIMIT >> 2 else None
+
+
+def _shrinking(held: int, unit: Precision, factor: Fraction) -> tuple[int, int] | None:
+    """(divisor, scale after) of a factor so tiny that no scale takes it up: a truncation to the finest there is."""
+    scale = unit.scale << LIMIT.bit_length() - 4 - unit.scale.bit_length()
+    while round(held / (abs(factor) * scale)) < 1 << SIGNIFICANT:
+        scale //= 2
+    by = round(held / (abs(factor) * scale))
+    return (by, scale) if by < LIMIT >> 1 else None
+
+
+def _shrunk(x: SecretTensor, factor: Fraction) -> SecretTensor:
+    """factor * x for a factor so small that most of x's digits are lost: one truncation."""
+    found = _shrinking(x.cell.scale, x.unit, factor)
+    assert found is not None
+    by, scale = found
+    out = x.session.suite.truncate(x.session.party, x.window(), by).at(scale)
+    return like(x, out if factor > 0 else x.session.suite.neg(x.session.party, out).at(scale))
 
 
 def aligned(session: Session, x: SecretTensor, y: SecretTensor) -> tuple[Share, Share]:
@@ -263,8 +439,42 @@ def aligned_public(x: SecretTensor, values: Public) -> tuple[Share, torch.Tensor
     return rescale(x.session, x.window(), scale), values.values * (scale // values.scale)
 
 
+def assign(target: SecretTensor, value: Any) -> None:
+    """Give `target` the result of an operation, where torch's rules for dtypes and shapes allow it."""
+    _check_assignable(target, value)
+    write(target, value)
+
+
+def _check_assignable(target: SecretTensor, value: Any) -> None:
+    if not torch.can_cast(value.dtype, target.dtype):
+        raise RuntimeError(
+            f"result type {value.dtype} can't be cast to the desired output type {target.dtype}; use the "
+            "out-of-place form"
+        )
+    _check_shape(target, value)
+    if isinstance(value, SecretTensor) and value.session is not target.session and not value.session.plain:
+        session_of(target, value)  # raises: the message says why
+        raise SessionMismatchError(
+            f"a secret held by {value.session!r} cannot be written to a public value; use the out-of-place form"
+        )
+
+
+def _check_shape(target: SecretTensor, value: Any) -> None:
+    """RuntimeError where a value does not fill a target of this shape."""
+    given, shape = tuple(value.shape), tuple(target.shape)
+    if given == shape:
+        return
+    try:
+        whole = broadcast(given, shape)
+    except ValueError:
+        whole = given
+    if whole != shape:
+        raise RuntimeError(f"output with shape {list(shape)} doesn't match the broadcast shape {list(whole)}")
+
+
 def write(target: SecretTensor, value: Any) -> None:
     """Give `target` a new value; what else shares its cell sees it, too."""
+    _check_shape(target, value)
     cell = target.cell
     session = cell.session
     scale = 1 if target.dtype == torch.bool else cell.unit.scale  # truth values keep the unit of what was compared
@@ -272,6 +482,12 @@ def write(target: SecretTensor, value: Any) -> None:
         raise NotImplementedError(
             f"a value of {value.dtype} cannot be written to a secret of {target.dtype}: rounding needs a protocol"
         )
+    if target.dtype == torch.bool and value.dtype != torch.bool:
+        if isinstance(value, SecretTensor):
+            raise NotImplementedError(
+                f"a value of {value.dtype} cannot be written to a secret of torch.bool; compare it with 0 first: x != 0"
+            )
+        value = value.to(torch.bool)
     if not isinstance(value, SecretTensor) or value.session is not session:
         encoded = public(value, session, cell.unit)
         assert encoded is not None
@@ -310,13 +526,14 @@ def deferred(target: SecretTensor, x: Any, factor: Fraction) -> bool:
         or x.session is not cell.session
         or x.shape != target.shape
         or x.unit != target.unit
+        or not torch.can_cast(x.dtype, target.dtype)
         or not target.whole
         or factor == 0
     ):
         return False
     settle, p, q = (False, 1, 1) if factor == 1 else _plan(x.cell.scale, x.unit, factor, UPDATE)
-    scale = (min(x.cell.scale, unit) if settle else x.cell.scale) * q
-    if scale <= unit or scale % unit:
+    scale = int((min(x.cell.scale, unit) if settle else x.cell.scale) * q)
+    if p == 0 or scale <= unit or scale % unit:
         return False
     if settle:
         x.cell.settle()
@@ -334,9 +551,17 @@ def moved(x: SecretTensor, move: Callable[[torch.Tensor], torch.Tensor]) -> Secr
 
 def dims(dim: Any, ndim: int) -> list[int]:
     """Dimensions as a sorted list; None and () mean all."""
-    if not ndim:
-        return []
     if dim is None or (isinstance(dim, Sequence) and not len(dim)):
         return list(range(ndim))
-    listed = list(dim) if isinstance(dim, Sequence) else [dim]
-    return sorted(d % ndim for d in listed)
+    listed = sorted(axis(d, ndim) for d in (dim if isinstance(dim, Sequence) else [dim]))
+    if len(set(listed)) < len(listed):
+        raise RuntimeError(f"a dimension appears twice in {list(dim)}")
+    return listed if ndim else []
+
+
+def axis(dim: int, ndim: int) -> int:
+    """A dimension counted from the first; a scalar has one, as in torch.  IndexError where it is out of range."""
+    span = max(ndim, 1)
+    if not -span <= dim < span:
+        raise IndexError(f"Dimension out of range (expected to be in range of [{-span}, {span - 1}], but got {dim})")
+    return dim % span

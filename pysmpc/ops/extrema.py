@@ -22,7 +22,8 @@ import torch
 
 from pysmpc.fixedpoint import BINARY16, INTEGER
 from pysmpc.ops.arithmetic import neg
-from pysmpc.ops.core import aten, dims, implements, like, public, result
+from pysmpc.ops.core import aten, axis, dims, implements, like, public, result
+from pysmpc.ops.placing import scatter_public
 from pysmpc.ops.tournament import Positions, tournament
 from pysmpc.shares import Extremum, Share
 from pysmpc.tensor import SecretTensor
@@ -110,11 +111,16 @@ implements(aten.amin.default)(lambda x, dim=(), keepdim=False: _extremum(x, dims
 
 @implements(aten.scatter.src)
 def scatter(zeros: Any, dim: int, positions: Any, grad: Any) -> SecretTensor:
-    """The gradient of an extremum along a dimension: grad where it stood.  A round a level of the tournament."""
-    body = positions.cell.body if isinstance(positions, SecretTensor) else None
+    """Elements at public positions; at secret ones, the gradient of an extremum along a dimension: grad where it stood.
+
+    Of secret positions, a round for each level of the tournament that found them.
+    """
+    if not isinstance(positions, SecretTensor):
+        return scatter_public(zeros, dim, positions, grad)
+    body = positions.cell.body
     public_zeros = zeros.window().words() if isinstance(zeros, SecretTensor) and zeros.session.plain else zeros
     blank = zeros.cell.body.zeros if isinstance(public_zeros, SecretTensor) else not bool(public_zeros.any())
-    dim = dim % max(zeros.dim(), 1)
+    dim = axis(dim, zeros.dim())
     rest = list(zeros.shape) or [1]
     width = rest.pop(dim)
     if (

@@ -16,9 +16,10 @@ import torch
 
 from pysmpc.errors import EncodingError
 from pysmpc.fixedpoint import LIMIT
-from pysmpc.ops.arithmetic import add, mul, neg, number, sub, with_unit
-from pysmpc.ops.core import aten, implements, in_place, is_number, like, promoted, public
+from pysmpc.ops.arithmetic import add, mul, neg, sub
+from pysmpc.ops.core import Public, aten, implements, is_number, like, promoted
 from pysmpc.ops.movement import clone, index_select
+from pysmpc.ops.operands import Number, operand, with_unit
 from pysmpc.protocols import exact
 from pysmpc.shares import Share, broadcast
 from pysmpc.tensor import SecretTensor
@@ -30,15 +31,16 @@ def _divisor(x: Any, y: Any) -> Fraction | torch.Tensor:
         raise NotImplementedError(
             "whole quotients, remainders and shifts by a secret are not implemented; x / y is, for real secrets"
         )
-    if is_number(y):
-        by: Fraction | torch.Tensor = number(y)
-    else:
-        operand = public(y, x.session, x.unit)
-        assert operand is not None
-        constant = operand.constant
-        by = constant if constant is not None else operand.values
-        if constant is None and (operand.scale != 1 or x.dtype.is_floating_point):
+    other = operand(y, x)
+    by: Fraction | torch.Tensor
+    if isinstance(other, Public):
+        constant = other.constant
+        if constant is None and (other.scale != 1 or x.dtype.is_floating_point):
             raise NotImplementedError("a secret is divided by tensors of integers, or by a number, to a whole result")
+        by = other.values if constant is None else constant
+    else:
+        assert isinstance(other, Number)
+        by = other
     if bool(by == 0) if isinstance(by, Fraction) else bool((by == 0).any()):
         raise ZeroDivisionError("division of a secret by zero")
     return by
@@ -100,7 +102,7 @@ def floor_divide(x: Any, y: Any) -> SecretTensor:
     return _floor(x, by, promoted(x, y))
 
 
-@implements(aten.div.Tensor_mode, aten.div.Scalar_mode)
+@implements(aten.div.Tensor_mode)
 def div_mode(x: Any, y: Any, *, rounding_mode: str | None = None) -> Any:
     """x / y with torch's rounding modes, for what `floor_divide` takes."""
     if rounding_mode is None:
@@ -114,13 +116,13 @@ def _rest(x: SecretTensor, y: Any, quotient: Any) -> SecretTensor:
     return sub(with_unit(x, dtype), mul(quotient(x, by, dtype), by))
 
 
-@implements(aten.remainder.Scalar, aten.remainder.Tensor)
+@implements(aten.remainder.Tensor)
 def remainder(x: Any, y: Any) -> SecretTensor:
     """x - y floor(x / y): of the sign of the divisor; for what `floor_divide` takes, five rounds."""
     return _rest(x, y, _floor)
 
 
-@implements(aten.fmod.Scalar, aten.fmod.Tensor)
+@implements(aten.fmod.Tensor)
 def fmod(x: Any, y: Any) -> SecretTensor:
     """x - y trunc(x / y): of the sign of x; for what `floor_divide` takes."""
     return _rest(x, y, _truncated)
@@ -163,8 +165,7 @@ def _bits(x: Any, y: Any) -> int | torch.Tensor:
     return int(found.reshape(-1)[0]) if found.numel() == 1 and found.dim() <= x.dim() else found
 
 
-@implements(aten.__lshift__.Scalar, aten.__lshift__.Tensor, aten.bitwise_left_shift.Tensor,
-            aten.bitwise_left_shift.Tensor_Scalar)  # fmt: skip
+@implements(aten.__lshift__.Tensor, aten.bitwise_left_shift.Tensor)
 def shift_left(x: Any, y: Any) -> SecretTensor:
     """x << y: what leaves the word is lost.  No message."""
     bits, dtype = _bits(x, y), promoted(x, y)
@@ -177,8 +178,7 @@ def shift_left(x: Any, y: Any) -> SecretTensor:
     return like(x, share, dtype)
 
 
-@implements(aten.__rshift__.Scalar, aten.__rshift__.Tensor, aten.bitwise_right_shift.Tensor,
-            aten.bitwise_right_shift.Tensor_Scalar)  # fmt: skip
+@implements(aten.__rshift__.Tensor, aten.bitwise_right_shift.Tensor)
 def shift_right(x: Any, y: Any) -> SecretTensor:
     """x >> y, which keeps the sign; nine rounds, eight for a y that differs between elements."""
     bits, dtype = _bits(x, y), promoted(x, y)
@@ -189,25 +189,3 @@ def shift_right(x: Any, y: Any) -> SecretTensor:
         return like(x, suite.shift_right_each(party, x.window().expand(shape), bits), dtype)
     bits = bits if 0 <= bits < width else width - 1  # as torch does: only the sign is left
     return like(x, exact.shift_right(suite, party, x.window(), bits), dtype)
-
-
-for _overload, _functional in (
-    (aten.floor_divide_.Tensor, floor_divide),
-    (aten.div_.Tensor_mode, div_mode),
-    (aten.remainder_.Scalar, remainder),
-    (aten.remainder_.Tensor, remainder),
-    (aten.fmod_.Scalar, fmod),
-    (aten.fmod_.Tensor, fmod),
-    (aten.__ilshift__.Scalar, shift_left),
-    (aten.__ilshift__.Tensor, shift_left),
-    (aten.__irshift__.Scalar, shift_right),
-    (aten.__irshift__.Tensor, shift_right),
-    (aten.bitwise_left_shift_.Tensor, shift_left),
-    (aten.bitwise_left_shift_.Tensor_Scalar, shift_left),
-    (aten.bitwise_right_shift_.Tensor, shift_right),
-    (aten.bitwise_right_shift_.Tensor_Scalar, shift_right),
-    (aten.floor_.default, floor),
-    (aten.ceil_.default, ceil),
-    (aten.trunc_.default, trunc),
-):
-    in_place(_overload, _functional)

@@ -8,56 +8,42 @@ from typing import Any
 
 import torch
 
-from pysmpc.ops.arithmetic import add, mul, number, square, sub, with_unit
-from pysmpc.ops.core import (
-    aten,
-    dims,
-    finer,
-    implements,
-    in_place,
-    like,
-    promoted,
-    public,
-    result,
-    session_of,
-    times,
-    window,
-)
+from pysmpc.ops.arithmetic import add, mul, square, sub
+from pysmpc.ops.core import aten, axis, dims, factor, finer, implements, like, result, times, window
+from pysmpc.ops.operands import number, sides, with_unit
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
 
 
-def _product(x: Any, y: Any) -> SecretTensor:
+def matrix_product(x: Any, y: Any) -> SecretTensor:
     """x @ y of matrices or batches of them, at least one secret."""
     if x.shape[-1] != y.shape[-2]:
         raise RuntimeError(f"shapes {tuple(x.shape)} and {tuple(y.shape)} cannot be multiplied")
-    session = session_of(x, y)
+    session, dtype, secret, other, left = sides(x, y)
     suite, party = session.suite, session.party
-    dtype = promoted(x, y)
-    left = isinstance(x, SecretTensor) and x.session is session
-    secret, other = (x, y) if left else (y, x)
     secret = with_unit(secret, dtype)
-    plain = public(other, session, secret.unit)
+    plain, power = factor(other, session, secret.unit)
     if plain is not None:
-        out = suite.matmul_public(party, window(secret), plain.values, plain.scale, left)
-        return result(out, session, finer(secret.unit, plain.unit), dtype)
+        share = suite.matmul_public(party, window(secret), plain.values, plain.scale, left)
+        product = result(share, session, finer(secret.unit, plain.unit), dtype)
+        return product if power == 1 else times(product, power)
     out = suite.matmul(party, window(x), window(y))
     return result(out, session, finer(x.unit, y.unit), dtype)
 
 
-implements(aten.mm.default, aten.bmm.default)(_product)
+implements(aten.mm.default, aten.bmm.default)(matrix_product)
 
 
 @implements(aten.mv.default)
 def mv(x: Any, y: Any) -> SecretTensor:
     """Matrix times vector."""
-    return _product(x, y.unsqueeze(1)).squeeze(1)
+    return matrix_product(x, y.unsqueeze(1)).squeeze(1)
 
 
 @implements(aten.dot.default, aten.vdot.default)
 def dot(x: Any, y: Any) -> SecretTensor:
     """Inner product of vectors."""
-    return _product(x.unsqueeze(0), y.unsqueeze(1)).view(())
+    return matrix_product(x.unsqueeze(0), y.unsqueeze(1)).view(())
 
 
 @implements(aten.addmm.default, aten.baddbmm.default)
@@ -65,7 +51,7 @@ def addmm(bias: Any, x: Any, y: Any, *, beta: Any = 1, alpha: Any = 1) -> Secret
     """beta * bias + alpha * x @ y."""
     if not isinstance(x, SecretTensor) and not isinstance(y, SecretTensor):
         return add(bias * beta, torch.matmul(x, y) * alpha)
-    out = _product(x, y)
+    out = matrix_product(x, y)
     if alpha != 1:
         out = times(out, number(alpha))
     if beta == 0:
@@ -80,9 +66,6 @@ def addmv(bias: Any, x: Any, y: Any, *, beta: Any = 1, alpha: Any = 1) -> Secret
         return add(bias * beta, torch.mv(x, y) * alpha)
     out = mv(x, y) * alpha
     return out if beta == 0 else add(out, bias * beta)
-
-
-in_place(aten.addmm_.default, addmm)
 
 
 def _summed(x: SecretTensor, dim: Any, keepdim: bool, dtype: torch.dtype) -> SecretTensor:
@@ -122,8 +105,8 @@ def sum_dim(x: SecretTensor, dim: Any = None, keepdim: bool = False, *, dtype: A
 
 def _count(shape: Sequence[int], dim: Any) -> int:
     n = 1
-    for axis in dims(dim, len(shape)):
-        n *= shape[axis]
+    for each in dims(dim, len(shape)):
+        n *= shape[each]
     return n
 
 
@@ -169,7 +152,8 @@ def cumsum(x: SecretTensor, dim: int, *, dtype: torch.dtype | None = None) -> Se
     x = with_unit(x, wanted)
     share = x.window()
     words = share.window(share.body.words)
-    out = words.cumsum(dim % max(x.dim(), 1) + 1) if x.dim() else words
+    along = axis(dim, x.dim())
+    out = words.cumsum(along + 1) if x.dim() else words
     return like(x, Share.of(out.contiguous().reshape(out.shape[0], x.numel()), x.shape, share.scale))
 
 

@@ -12,8 +12,9 @@ import torch
 
 from pysmpc.ops.arithmetic import add, mul, neg, sub
 from pysmpc.ops.comparison import equal, logical, logical_not, not_less
-from pysmpc.ops.core import aten, dims, implements, in_place, is_number, like, promoted, public, result, session_of
+from pysmpc.ops.core import Public, aten, dims, implements, is_number, like, promoted, result, session_of
 from pysmpc.ops.linear import sum_dim
+from pysmpc.ops.operands import operand, sides
 from pysmpc.shares import broadcast
 from pysmpc.tensor import SecretTensor
 
@@ -71,26 +72,23 @@ def logical_xor(x: Any, y: Any) -> SecretTensor:
 
 def _integers(x: Any, y: Any) -> tuple[Any, Any, torch.dtype]:
     """Operands of a bitwise operation on integers, the secret one first."""
-    dtype = promoted(x, y)
+    _, dtype, x, y, _ = sides(x, y)
     if dtype.is_floating_point:
         raise RuntimeError(f"operations on bits are for integers and booleans, not for {dtype}")
     x, y = (v if is_number(v) else v.to(dtype) for v in (x, y))
     for v in (x, y):
         if isinstance(v, SecretTensor):
             v.cell.settle()
-    return (x, y, dtype) if _secret(x) or not _secret(y) else (y, x, dtype)
+    return x, y, dtype
 
 
 def _and(x: Any, y: Any, dtype: torch.dtype) -> SecretTensor:
     """x & y of integers, x a secret."""
-    if _secret(x) and _secret(y):
-        return _between(x, y, "bitwise_and")
-    mask = torch.tensor(y) if is_number(y) else y
-    if isinstance(mask, SecretTensor):
-        operand = public(mask, x.session, x.unit)
-        assert operand is not None
-        mask = operand.values
-    mask = mask.to(torch.int64)
+    other = operand(torch.tensor(y) if is_number(y) else y, x)
+    if isinstance(other, SecretTensor):
+        return _between(x, other, "bitwise_and")
+    assert isinstance(other, Public)
+    mask = other.values
     shape = broadcast(x.shape, mask.shape)
     if mask.numel() != 1:
         mask = mask.expand(shape)
@@ -102,13 +100,13 @@ def _are_truths(x: Any, y: Any) -> bool:
     return promoted(x, y) == torch.bool
 
 
-@implements(aten.bitwise_and.Tensor, aten.bitwise_and.Scalar)
+@implements(aten.bitwise_and.Tensor)
 def bitwise_and(x: Any, y: Any) -> SecretTensor:
     """x & y."""
     return logical_and(x, y) if _are_truths(x, y) else _and(*_integers(x, y))
 
 
-@implements(aten.bitwise_or.Tensor, aten.bitwise_or.Scalar)
+@implements(aten.bitwise_or.Tensor)
 def bitwise_or(x: Any, y: Any) -> SecretTensor:
     """x | y = x + y - (x & y)."""
     if _are_truths(x, y):
@@ -117,7 +115,7 @@ def bitwise_or(x: Any, y: Any) -> SecretTensor:
     return sub(add(x, y), _and(x, y, dtype))
 
 
-@implements(aten.bitwise_xor.Tensor, aten.bitwise_xor.Scalar)
+@implements(aten.bitwise_xor.Tensor)
 def bitwise_xor(x: Any, y: Any) -> SecretTensor:
     """x ^ y = x + y - 2 (x & y)."""
     if _are_truths(x, y):
@@ -153,18 +151,3 @@ def any_(x: SecretTensor, dim: Any = None, keepdim: bool = False) -> SecretTenso
 def all_(x: SecretTensor, dim: Any = None, keepdim: bool = False) -> SecretTensor:
     """Whether all are true: a count and one comparison, four rounds."""
     return _counted(x, dim, keepdim, every=True)
-
-
-for _overload, _functional in (
-    (aten.logical_and_.default, logical_and),
-    (aten.logical_or_.default, logical_or),
-    (aten.logical_xor_.default, logical_xor),
-    (aten.bitwise_and_.Tensor, bitwise_and),
-    (aten.bitwise_and_.Scalar, bitwise_and),
-    (aten.bitwise_or_.Tensor, bitwise_or),
-    (aten.bitwise_or_.Scalar, bitwise_or),
-    (aten.bitwise_xor_.Tensor, bitwise_xor),
-    (aten.bitwise_xor_.Scalar, bitwise_xor),
-    (aten.bitwise_not_.default, bitwise_not),
-):
-    in_place(_overload, _functional)

@@ -14,6 +14,7 @@ from pysmpc.fixedpoint import INTEGER
 from pysmpc.ops.core import (
     ALIGN,
     aten,
+    axis,
     finer,
     float_unit,
     implements,
@@ -29,7 +30,7 @@ from pysmpc.ops.core import (
 )
 from pysmpc.runtime.session import plain_session
 from pysmpc.shares import Share
-from pysmpc.tensor import Cell, SecretTensor
+from pysmpc.tensor import HANDLERS, Cell, SecretTensor
 
 
 @implements(aten.clone.default)
@@ -53,10 +54,13 @@ def to_copy(
     non_blocking: bool = False,
     memory_format: Any = None,
 ) -> SecretTensor:
-    """Another dtype: real values stay fixed point, integers stay exact."""
+    """Another dtype: real values stay fixed point, integers stay exact; a truth value is whether x is not 0."""
     if device is not None and torch.device(device).type != "cpu":
         raise NotImplementedError(f"secret tensors live on the CPU, not on {device}")
     wanted = dtype or x.dtype
+    if wanted == torch.bool != x.dtype:
+        truth: SecretTensor = HANDLERS[aten.ne.Scalar](x, 0)
+        return truth
     if x.dtype.is_floating_point and not wanted.is_floating_point:
         raise NotImplementedError(f"a secret of {x.dtype} cannot become {wanted}: rounding needs a protocol")
     out = clone(x)
@@ -104,16 +108,19 @@ def _joined(tensors: Sequence[Any], join: Any) -> SecretTensor:
 @implements(aten.cat.default)
 def cat(tensors: Sequence[Any], dim: int = 0) -> SecretTensor:
     """Concatenation."""
-    ndim = max(x.dim() for x in tensors)
+    for i, x in enumerate(tensors):
+        if x.dim() == 0:
+            raise RuntimeError(f"zero-dimensional tensor (at position {i}) cannot be concatenated; use torch.stack")
+    along = axis(dim, max(x.dim() for x in tensors))
     used = [x for x in tensors if x.shape != (0,)] or list(tensors)
-    return _joined(used, lambda words: torch.cat(words, dim % ndim + 1))
+    return _joined(used, lambda words: torch.cat(words, along + 1))
 
 
 @implements(aten.stack.default)
 def stack(tensors: Sequence[Any], dim: int = 0) -> SecretTensor:
     """Stacking."""
-    ndim = tensors[0].dim() + 1
-    return _joined(tensors, lambda words: torch.stack(words, dim % ndim + 1))
+    along = axis(dim, tensors[0].dim() + 1)
+    return _joined(tensors, lambda words: torch.stack(words, along + 1))
 
 
 def _plain_index(index: Any) -> None:
@@ -137,22 +144,34 @@ def index(x: SecretTensor, indices: Sequence[Any]) -> SecretTensor:
 def index_select(x: SecretTensor, dim: int, index: Any) -> SecretTensor:
     """Public rows of x."""
     _plain_index(index)
-    return moved(x, lambda words: words.index_select(dim % x.dim() + 1, index))
+    along = axis(dim, x.dim())
+    if x.dim() == 0:  # one row of one element, of which there is one again
+        return index_select(x.view(1), 0, index).view(_lone(index, "index_select()"))
+    return moved(x, lambda words: words.index_select(along + 1, index))
 
 
 @implements(aten.gather.default)
 def gather(x: SecretTensor, dim: int, index: Any, *, sparse_grad: bool = False) -> SecretTensor:
     """Elements at public positions."""
     _plain_index(index)
-    return moved(
-        x, lambda words: words.gather(dim % x.dim() + 1, index.unsqueeze(0).expand(words.shape[0], *index.shape))
-    )
+    along = axis(dim, x.dim())
+    if x.dim() == 0:
+        return gather(x.view(1), 0, index.reshape(-1)).view(index.shape)
+    return moved(x, lambda words: words.gather(along + 1, index.unsqueeze(0).expand(words.shape[0], *index.shape)))
+
+
+def _lone(index: Any, what: str) -> tuple[int, ...]:
+    """The shape of a scalar; RuntimeError unless an index is of one element."""
+    if index.numel() != 1:
+        raise RuntimeError(f"{what} of a scalar takes an index of one element, not of {index.numel()}")
+    return ()
 
 
 @implements(aten.flip.default)
 def flip(x: SecretTensor, dims: Sequence[int]) -> SecretTensor:
     """Reversed along dims."""
-    return moved(x, lambda words: words.flip([d % x.dim() + 1 for d in dims]))
+    axes = [axis(d, x.dim()) + 1 for d in dims]
+    return moved(x, lambda words: words.flip(axes if x.dim() else []))
 
 
 @implements(aten.roll.default)
@@ -160,7 +179,10 @@ def roll(x: SecretTensor, shifts: Any, dims: Any = ()) -> SecretTensor:
     """Rotated along dims, or flat."""
     if not dims:
         return moved(x, lambda words: words.reshape(words.shape[0], x.numel()).roll(shifts, 1).reshape(words.shape))
-    return moved(x, lambda words: words.roll(shifts, [d % x.dim() + 1 for d in dims]))
+    if x.dim() == 0:
+        raise IndexError(f"dimension {dims[0]} was given, but a scalar has none to roll along")
+    axes = [axis(d, x.dim()) + 1 for d in dims]
+    return moved(x, lambda words: words.roll(shifts, axes))
 
 
 @implements(aten.repeat.default)
@@ -230,11 +252,13 @@ def unfold_backward(grad: SecretTensor, sizes: Sequence[int], dim: int, size: in
 
     def place(words: torch.Tensor) -> torch.Tensor:
         out = _zeros(grad, sizes)
-        axis = dim % len(sizes) + 1
-        for i in range(words.shape[axis]):
-            out.narrow(axis, i * step, size).add_(words.select(axis, i).movedim(-1, axis))
+        along = axis(dim, len(sizes)) + 1
+        for i in range(words.shape[along]):
+            out.narrow(along, i * step, size).add_(words.select(along, i).movedim(-1, along))
         return out
 
+    if not sizes:
+        return grad.view(())
     return moved(grad, place)
 
 
@@ -242,14 +266,20 @@ def unfold_backward(grad: SecretTensor, sizes: Sequence[int], dim: int, size: in
 def scatter_add(x: Any, dim: int, index: Any, values: Any) -> SecretTensor:
     """x with values added at public positions along dim: the gradient of gather."""
     _plain_index(index)
+    along = axis(dim, x.dim()) + 1
+    if x.dim() == 0 or values.dim() == 0 or index.dim() == 0:
+        if max(x.dim(), values.dim(), index.dim()) > 1:
+            raise RuntimeError(
+                f"Index tensor must have the same number of dimensions as self tensor: {index.dim()}, and {x.dim()}"
+            )
+        return scatter_add(x.view(-1), 0, index.view(-1), values.view(-1)).view(x.shape)
     (x, values), dtype = one_scale([x, values])
     own = values.window()
     words = own.window(own.body.words).movedim(0, -1).unsqueeze(0)
-    axis = dim % x.dim() + 1 if x.dim() else 0
 
     def change(target: torch.Tensor) -> torch.Tensor:
         spread = index.unsqueeze(0).unsqueeze(-1).expand(*index.unsqueeze(0).shape, words.shape[-1])
-        return target.movedim(0, -1).unsqueeze(0).scatter_add(axis, spread, words).squeeze(0).movedim(-1, 0)
+        return target.movedim(0, -1).unsqueeze(0).scatter_add(along, spread, words).squeeze(0).movedim(-1, 0)
 
     return like(x, moved(x, change).window(), dtype)
 
@@ -257,14 +287,15 @@ def scatter_add(x: Any, dim: int, index: Any, values: Any) -> SecretTensor:
 @implements(aten.index_add.default)
 def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> SecretTensor:
     """x with rows added at public positions along dim: the gradient of index_select."""
+    along = axis(dim, x.dim())
+    if source.dim() != x.dim():
+        raise RuntimeError(f"source tensor shape must match self tensor shape: {tuple(source.shape)}, {tuple(x.shape)}")
     wide = [1] * source.dim()
     if wide:
-        wide[dim] = -1
+        wide[along] = -1
+    if not index.dim():
+        index = index.reshape(1)
     return scatter_add(x, dim, index.view(wide).expand(source.shape), source if alpha == 1 else source * alpha)
-
-
-in_place(aten.scatter_add_.default, scatter_add)
-in_place(aten.index_add_.default, index_add)
 
 
 @implements(aten.index_put.default)
@@ -283,7 +314,6 @@ def index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = Fa
     return like(x, moved(x, change).window(), dtype)
 
 
-in_place(aten.index_put_.default, index_put)
 in_place(aten._index_put_impl_.default, lambda x, i, v, accumulate=False, unsafe=False: index_put(x, i, v, accumulate))
 
 
@@ -302,9 +332,6 @@ def masked_fill(x: SecretTensor, mask: Any, value: Any) -> Any:
     if not x.dtype.is_floating_point and value != int(value):
         raise RuntimeError(f"{value} cannot be converted to {x.dtype}")
     return torch.where(mask, torch.tensor(value, dtype=x.dtype), x)
-
-
-in_place(aten.masked_fill_.Scalar, masked_fill)
 
 
 def constant(x: SecretTensor, value: Any, shape: Sequence[int], secret: bool, dtype: torch.dtype) -> SecretTensor:
@@ -398,4 +425,4 @@ def _filled(x: SecretTensor, value: Any) -> SecretTensor:
 
 in_place(aten.zero_.default, lambda x: _filled(x, 0))
 in_place(aten.fill_.Scalar, _filled)
-in_place(aten.fill_.Tensor, lambda x, value: value)
+implements(aten.fill_.Tensor)(copy_)

@@ -19,7 +19,14 @@ from pysmpc.fixedpoint import INTEGER, LIMIT
 from pysmpc.ops.comparison import comparing
 from pysmpc.ops.convolution import each
 from pysmpc.ops.core import aten, implements, like, public, result, times
-from pysmpc.ops.tournament import Positions, by_pairs, halves, tournament
+from pysmpc.ops.resampling import (
+    adaptive_windows,
+    average_windows,
+    averages,
+    averages_backward,
+    fixed_windows,
+)
+from pysmpc.ops.tournament import Levels, Positions, by_pairs, halves, tournament
 from pysmpc.protocols.convolution import Geometry
 from pysmpc.shares import Body, Share, memory_order, strides_in
 from pysmpc.tensor import SecretTensor
@@ -28,8 +35,7 @@ FEW = 1 << 13  # beyond them half the rounds are not worth twice the processor t
 
 
 def _geometry(x: Any, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> Geometry:
-    if ceil_mode:
-        raise NotImplementedError("pooling with ceil_mode=True is not implemented for secret tensors")
+    assert not ceil_mode
     size = each(kernel, 2)
     return Geometry(tuple(x.shape[-2:]), size, each(stride or size, 2), each(padding, 2), (1, 1), 1)
 
@@ -112,8 +118,8 @@ def max_pool2d_with_indices(
     Rounds of a comparison for each level of the tree, which is by groups of four where the windows
     have FEW elements in all, and by pairs where they have more.  Positions cost nothing until they are read.
     """
-    if any(d != 1 for d in dilation):
-        raise NotImplementedError("max pooling with dilation is not implemented for secret tensors")
+    if ceil_mode or any(d != 1 for d in dilation):
+        return largest_of(x, 2, kernel_size, stride, padding, dilation, ceil_mode)
     g = _geometry(x, kernel_size, stride, padding, ceil_mode)
     x.cell.settle()
     ph, pw = g.padding
@@ -150,6 +156,8 @@ def max_pool2d_with_indices_backward(
     body = indices.cell.body
     if not isinstance(body, Positions):
         raise NotImplementedError("the gradient of max pooling needs the positions as max pooling returned them")
+    if body.table is not None:
+        return spread_back(grad, x, body.levels, body.table)
     g = _geometry(x, kernel_size, stride, padding, ceil_mode)
     session = indices.session
     known = public(grad, session, x.unit)
@@ -200,9 +208,10 @@ def avg_pool2d(
     divisor_override: int | None = None,
 ) -> SecretTensor:
     """Means of windows; no message."""
+    if ceil_mode or (any(padding) and not count_include_pad):
+        facts = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+        return averages(x, *average_windows(x.shape, 2, *facts))
     g = _geometry(x, kernel_size, stride, padding, ceil_mode)
-    if any(g.padding) and not count_include_pad:
-        raise NotImplementedError("average pooling with count_include_pad=False is not implemented for secrets")
     padded: Any = torch.nn.functional.pad(x, [g.padding[1]] * 2 + [g.padding[0]] * 2) if any(g.padding) else x
     places = _Places.of(padded.window(), g)
     whole = places.share.window(padded.cell.body.words)
@@ -226,10 +235,140 @@ def avg_pool2d_backward(
     divisor_override: int | None,
 ) -> SecretTensor:
     """Each window's gradient, spread evenly."""
+    if ceil_mode or (any(padding) and not count_include_pad):
+        facts = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+        return averages_backward(grad, x.shape, *average_windows(x.shape, 2, *facts))
     g = _geometry(x, kernel_size, stride, padding, ceil_mode)
     places = _Places.of(_blank(x, g), g)
     part = times(grad, Fraction(1, divisor_override or math.prod(g.kernel)))
     share = part.window()
     words = places.ordered(share.window(share.body.words))
-    parts = words.reshape(-1, 1, 1, places.n).expand(-1, *g.kernel, -1)
+    parts = words.reshape(words.shape[0], 1, 1, places.n).expand(-1, *g.kernel, -1)
     return like(part, _spread(x, g, parts, share.scale))
+
+
+# --- windows of any form: their elements are listed in a table --------------------------
+
+
+def _listed(windows: list[list[list[int]]], sizes: tuple[int, ...]) -> tuple[torch.Tensor, tuple[int, ...]]:
+    """[k, windows]: flat positions in an image of the elements of each window, and how many windows a dimension.
+
+    windows: by dimension, by window, positions along it.  Windows with fewer than k elements have one several times:
+    the first of equals is the same.
+    """
+    found = torch.zeros((1, 1), dtype=torch.int64)
+    for axis, size in zip(windows, sizes, strict=True):
+        longest = max(map(len, axis))
+        padded = torch.tensor([each + each[:1] * (longest - len(each)) for each in axis]).t()  # [k, out]
+        found = found.unsqueeze(1).unsqueeze(-1) * size + padded.unsqueeze(0).unsqueeze(-2)
+        found = found.reshape(found.shape[0] * longest, -1)
+    return found, tuple(map(len, windows))
+
+
+def _fixed(x: Any, n: int, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Any:
+    size = each(kernel, n)
+    steps, pads, gaps = each(stride or size, n), each(padding, n), each(dilation, n)
+    windows = []
+    for length, k, step, pad, gap in zip(x.shape[-n:], size, steps, pads, gaps, strict=True):
+        whole = fixed_windows(length, gap * (k - 1) + 1, step, pad, ceil_mode)
+        windows.append([[at for at in w[::gap] if 0 <= at < length] for w in whole])
+    return _listed(windows, tuple(x.shape[-n:]))
+
+
+def _flat_planes(x: SecretTensor, n: int) -> torch.Tensor:
+    """[rows, planes, elements] words."""
+    share = x.window()
+    words = share.window(share.body.words)
+    return words.reshape(words.shape[0], math.prod(x.shape[:-n]), math.prod(x.shape[-n:]))
+
+
+def _largest(
+    x: SecretTensor, dims: int, table: torch.Tensor, out: tuple[int, ...]
+) -> tuple[SecretTensor, SecretTensor]:
+    x.cell.settle()
+    session = x.session
+    k, lead = table.shape[0], math.prod(x.shape[:-dims])
+    shape = (*x.shape[:-dims], *out)
+    words = _flat_planes(x, dims)[:, :, table].transpose(1, 2).contiguous()  # [rows, k, planes, windows]
+    n = math.prod(shape)
+    candidates = Share.of(words.reshape(words.shape[0], k * n), (k, n), x.cell.scale)
+    largest, levels, _ = tournament(session, candidates, groups=k * n <= FEW)
+    values = like(x, Share.of(largest.words(), shape, largest.scale))
+    tags = table.unsqueeze(1).expand(k, lead, -1).reshape(k, n)
+    body = Positions(session, levels, tags, words.shape[0], table)
+    return values, result(Share(body, shape, 1), session, INTEGER, torch.int64)
+
+
+def largest_of(
+    x: SecretTensor, n: int, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> tuple[SecretTensor, SecretTensor]:
+    """Largest of each window of the last n dimensions, and where it stood, by a table."""
+    return _largest(x, n, *_fixed(x, n, kernel, stride, padding, dilation, ceil_mode))
+
+
+def spread_back(grad: Any, x: Any, levels: Levels, table: torch.Tensor) -> SecretTensor:
+    """Each window's gradient to where its largest stood, by the table."""
+    session = x.session
+    known = public(grad, session, x.unit)
+    if known is None:
+        share, unit = grad.window(), grad.unit
+    else:
+        share, unit = session.suite.public(session.party, known.values.contiguous(), known.scale), x.unit
+    top = Share.of(share.words(), (levels.n,), share.scale)
+    parts = levels.down(session, top)  # [rows, k, planes * windows]
+    rows, lead = parts.shape[0], levels.n // table.shape[1]
+    flat = parts.reshape(rows, table.shape[0], lead, table.shape[1]).transpose(1, 2).reshape(rows, lead, table.numel())
+    out = torch.zeros((rows, lead, x.numel() // max(lead, 1)), dtype=torch.int64)
+    out.index_add_(2, table.reshape(-1), flat)
+    return result(Share.of(out.reshape(rows, x.numel()), x.shape, share.scale), session, unit, grad.dtype)
+
+
+@implements(aten.max_pool3d_with_indices.default)
+def max_pool3d_with_indices(
+    x: SecretTensor,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = (0,),
+    dilation: Any = (1,),
+    ceil_mode: bool = False,
+) -> tuple[SecretTensor, SecretTensor]:
+    """As `max_pool2d_with_indices`."""
+    return largest_of(x, 3, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+def _spread_by(indices: Any, grad: Any, x: Any) -> SecretTensor:
+    body = indices.cell.body if isinstance(indices, SecretTensor) else None
+    if not isinstance(body, Positions) or body.table is None:
+        raise NotImplementedError("the gradient of max pooling needs the positions as max pooling returned them")
+    return spread_back(grad, x, body.levels, body.table)
+
+
+@implements(aten.max_pool3d_with_indices_backward.default)
+def max_pool3d_with_indices_backward(
+    grad: Any,
+    x: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    indices: SecretTensor,
+) -> SecretTensor:
+    """As `max_pool2d_with_indices_backward`."""
+    return _spread_by(indices, grad, x)
+
+
+def _adaptive_maximum(n: int) -> None:
+    @implements(getattr(aten, f"adaptive_max_pool{n}d").default)
+    def pool(x: SecretTensor, output_size: Any) -> tuple[SecretTensor, SecretTensor]:
+        sizes = x.shape[-n:]
+        windows = [list(map(list, adaptive_windows(size, out))) for size, out in zip(sizes, output_size, strict=True)]
+        return _largest(x, n, *_listed(windows, tuple(sizes)))
+
+    @implements(getattr(aten, f"adaptive_max_pool{n}d_backward").default)
+    def pool_backward(grad: Any, x: Any, indices: Any) -> SecretTensor:
+        return _spread_by(indices, grad, x)
+
+
+_adaptive_maximum(2)
+_adaptive_maximum(3)

@@ -231,10 +231,13 @@ class Positions(Body):
     Whether they are read follows from the program, so all processes agree.
     """
 
-    __slots__ = ("_found", "_rows", "_session", "_tags", "levels")
+    __slots__ = ("_found", "_rows", "_session", "_tags", "levels", "table")
 
-    def __init__(self, session: Session, levels: Levels, tags: torch.Tensor, rows: int) -> None:
-        self._session, self.levels, self._tags, self._rows = session, levels, tags, rows
+    def __init__(
+        self, session: Session, levels: Levels, tags: torch.Tensor, rows: int, table: torch.Tensor | None = None
+    ) -> None:
+        """table: of windows that are no regular views of an image, where their elements lie in it."""
+        self._session, self.levels, self._tags, self._rows, self.table = session, levels, tags, rows, table
         super().__init__(torch.empty((1, 1), dtype=torch.int64).expand(rows, levels.n))
         self._found: torch.Tensor | None = None
 

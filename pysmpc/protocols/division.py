@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 
@@ -24,6 +23,7 @@ from pysmpc.errors import EncodingError
 from pysmpc.protocols.comparison import negative_cost, select_cost
 from pysmpc.protocols.exact import floor_all, floor_cost
 from pysmpc.protocols.interfaces import Cost, Party, opens
+from pysmpc.protocols.operations import Suite
 from pysmpc.protocols.products import product_cost
 from pysmpc.protocols.truncation import truncate_cost
 from pysmpc.shares import Bit, Share
@@ -53,7 +53,7 @@ def check_scale(s: int) -> None:
         raise EncodingError(f"division by a secret needs a scale of at most 2**20, not {s}; use fewer fractional bits")
 
 
-def _table(suite: Any, party: Party, reached: Share, value: Callable[[int], int]) -> Share:
+def _table(suite: Suite, party: Party, reached: Share, value: Callable[[int], int]) -> Share:
     """value(k) for the highest power 2^k that was reached, 0 for none: linear in the bits."""
     values = [0, *(value(k) for k in range(TOP))]
     steps = torch.tensor([b - a for a, b in pairwise(values)]).reshape(-1, 1)
@@ -61,12 +61,12 @@ def _table(suite: Any, party: Party, reached: Share, value: Callable[[int], int]
     return Share.of(weighted.window(weighted.body.words).sum(1), (reached.shape[1],))
 
 
-def _truncate(suite: Any, party: Party, *dividends: tuple[Share, int]) -> list[Share]:
+def _truncate(suite: Suite, party: Party, *dividends: tuple[Share, int]) -> list[Share]:
     found: list[Share] = suite.truncate_all(party, [(z.at(1), by) for z, by in dividends])
     return found
 
 
-def prepare(suite: Any, party: Party, y: Share) -> Divisor:
+def prepare(suite: Suite, party: Party, y: Share) -> Divisor:
     """The sign and magnitude of y, and its reciprocal to 30 bits.  28 rounds.
 
     1. |Y|: four rounds for the sign, one to apply it.
@@ -75,7 +75,7 @@ def prepare(suite: Any, party: Party, y: Share) -> Divisor:
     4. w = 48/17 - 32/17 v; w = w (2 - v w), three times.
     5. g = 2^37 / |Y| from w and a coarser power, for the digits of the dividend.
     """
-    suite = suite.base or suite
+    suite = suite.probabilistic
     n = y.numel
     # 1. magnitude
     positive = suite.negative(party, y).flipped()
@@ -113,7 +113,7 @@ def prepare_cost(holders: int, n: int) -> Cost:
     return signs + truncations + products + product_cost(holders, 2 * n, n)
 
 
-def _prepared(suite: Any, party: Party, y: Share) -> Divisor:
+def _prepared(suite: Suite, party: Party, y: Share) -> Divisor:
     """As `prepare`; remembered for a y that is its whole body."""
     if not y.dense:
         return prepare(suite, party, Share.of(y.words(), (y.numel,)))
@@ -123,7 +123,7 @@ def _prepared(suite: Any, party: Party, y: Share) -> Divisor:
     return found
 
 
-def _digit(suite: Any, party: Party, d: Divisor, rho: Share | None, a: Share | int) -> tuple[Share, Share]:
+def _digit(suite: Suite, party: Party, d: Divisor, rho: Share | None, a: Share | int) -> tuple[Share, Share]:
     """(q, 2^23 rho + a G - q v) with q near (2^23 rho + a G) / v; four rounds, or two at the start."""
     a_g = suite.scale_by(party, d.g, a) if isinstance(a, int) else suite.mul(party, a, d.g)
     rest = suite.scale_by(party, d.power, a) if isinstance(a, int) else suite.mul(party, a, d.power)
@@ -140,7 +140,7 @@ def _fits(s: int) -> bool:
     return s >= 1 << (TOP - 2 * DIGIT)
 
 
-def _digits(suite: Any, party: Party, d: Divisor, x: Share) -> list[Share]:
+def _digits(suite: Suite, party: Party, d: Divisor, x: Share) -> list[Share]:
     """x, halved where the divisor is, as digits of 16, 23 and 23 bits.  Four rounds."""
     n = x.numel
     flat = Share.of(x.words(), (n,))
@@ -154,20 +154,20 @@ def _digits(suite: Any, party: Party, d: Divisor, x: Share) -> list[Share]:
     return [*digits, flat]
 
 
-def _last(suite: Any, party: Party, d: Divisor, rho: Share, s: int) -> Share:
+def _last(suite: Suite, party: Party, d: Divisor, rho: Share, s: int) -> Share:
     """s rho / v to the nearest integer; eight rounds."""
     [e] = _truncate(suite, party, (rho, 1 << (61 - HALF)))
     [f] = _truncate(suite, party, (suite.mul(party, e, d.w), 1 << 20))
     return floor_all(suite, party, [(suite.scale_by(party, f, s), 1 << (2 * HALF - 20))], add=True)[0]
 
 
-def _signed(suite: Any, party: Party, d: Divisor, q: Share, shape: Sequence[int], s: int) -> Share:
+def _signed(suite: Suite, party: Party, d: Divisor, q: Share, shape: Sequence[int], s: int) -> Share:
     out = suite.sub(party, suite.scale_by(party, suite.select(party, d.positive, q), 2), q)
     return Share(out.body, shape, s)
 
 
 @opens("compare", "select", "mask", "truncate")
-def divide(suite: Any, party: Party, x: Share, y: Share, s: int) -> Share:
+def divide(suite: Suite, party: Party, x: Share, y: Share, s: int) -> Share:
     """X s / Y at scale s, of one shape.  52 rounds, 24 where y was divided by before; two more below s = 2^16.
 
     1. The divisor's sign, power and reciprocal.
@@ -180,7 +180,7 @@ def divide(suite: Any, party: Party, x: Share, y: Share, s: int) -> Share:
     shape = x.shape
     # 1. divisor
     d = _prepared(suite, party, y)
-    suite = suite.base or suite
+    suite = suite.probabilistic
     # 2. dividend
     rho: Share | None = None
     digits = _digits(suite, party, d, x)
@@ -218,12 +218,12 @@ def _end_cost(holders: int, n: int) -> Cost:
 
 
 @opens("compare", "select", "mask", "truncate")
-def reciprocal(suite: Any, party: Party, y: Share, s: int) -> Share:
+def reciprocal(suite: Suite, party: Party, y: Share, s: int) -> Share:
     """s s / Y at scale s; 39 rounds.  As `divide`, of a dividend of one public digit."""
     check_scale(s)
     d = _prepared(suite, party, y)
     shape = y.shape
-    suite = suite.base or suite
+    suite = suite.probabilistic
     whole, rho = _digit(suite, party, d, None, s)
     q = suite.add(party, suite.scale_by(party, whole, s), _last(suite, party, d, rho, s))
     return _signed(suite, party, d, q, shape, s)

@@ -13,20 +13,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import torch
 
 from pysmpc.fixedpoint import LIMIT
+from pysmpc.protocols import derived as makers
 from pysmpc.protocols.comparison import negative_cost, relu_cost, select_cost
 from pysmpc.protocols.interfaces import LOCAL, Cost, Party, opens
-from pysmpc.protocols.suite import Suite
-from pysmpc.protocols.truncation import truncate_cost, updates_by
+from pysmpc.protocols.operations import Suite, derived
+from pysmpc.protocols.truncation import truncate_cost
 from pysmpc.shares import Bit, Share
 
 
-def _constant(suite: Any, party: Party, shape: tuple[int, ...], value: int, scale: int) -> Share:
-    out: Share = suite.public(party, torch.tensor([value]), scale)
+def _constant(suite: Suite, party: Party, shape: tuple[int, ...], value: int, scale: int) -> Share:
+    out = suite.public(party, torch.tensor([value]), scale)
     return Share(out.body, shape, scale, (0,) * len(shape))
 
 
@@ -36,7 +36,7 @@ def excess(by: int) -> int:
 
 
 @opens("truncate", "compare")
-def floor_all(suite: Any, party: Party, dividends: Sequence[tuple[Share, int]], add: bool = False) -> list[Share]:
+def floor_all(suite: Suite, party: Party, dividends: Sequence[tuple[Share, int]], add: bool = False) -> list[Share]:
     """floor(z / by) of each, -2^62 <= z < 2^62; or floor(z / by + 1/2) with `add`, |z| <= 2^62 - by; by >= 2.
 
     1. q = floor(z / by) or one more, by truncation: one round for all.  It takes numbers from
@@ -45,7 +45,7 @@ def floor_all(suite: Any, party: Party, dividends: Sequence[tuple[Share, int]], 
     2. The signs of z - q by, and of that plus `by` where e was added: four rounds for all.
     3. q less the signs.
     """
-    suite = suite.base or suite
+    suite = suite.probabilistic
     taken = []
     for z, by in dividends:
         more = by // 2 if add else excess(by)
@@ -75,7 +75,7 @@ def floor_all(suite: Any, party: Party, dividends: Sequence[tuple[Share, int]], 
     return out
 
 
-def floor(suite: Any, party: Party, z: Share, by: int) -> Share:
+def floor(suite: Suite, party: Party, z: Share, by: int) -> Share:
     """floor(z / by) for any by but zero; |z| < 2^62.  Five rounds, none for by = 1 or -1."""
     if by < 0:
         return floor(suite, party, suite.neg(party, z), -by)
@@ -83,7 +83,7 @@ def floor(suite: Any, party: Party, z: Share, by: int) -> Share:
 
 
 @opens("truncate", "compare")
-def shift_right(suite: Any, party: Party, x: Share, bits: int) -> Share:
+def shift_right(suite: Suite, party: Party, x: Share, bits: int) -> Share:
     """floor(x / 2^bits) for every x of the ring, 0 <= bits < 64.  Nine rounds; four for bits = 63.
 
     1. The sign: four rounds.  With it, y = x - 2^62, or x + 2^62 where x is negative, is in
@@ -128,7 +128,9 @@ def nearest_cost(holders: int, n: int, by: int = 3) -> Cost:
 
 @lru_cache(maxsize=64)
 def nearest(base: Suite) -> Suite:
-    """The suite with exact rounding."""
+    """The suite with exact rounding; itself where that is what it has."""
+    if base.exact_rounding:
+        return base
 
     @opens("truncate", "compare")
     def truncate_all(party: Party, dividends: Sequence[tuple[Share, int]]) -> list[Share]:
@@ -143,9 +145,11 @@ def nearest(base: Suite) -> Suite:
     @opens("relu", "compare", "truncate")
     def relu(party: Party, x: Share, by: int = 1) -> Share:
         """floor(max(x, 0) / by + 1/2), with the bits x > 0; four rounds, and five for the division."""
-        out: Share = base.relu(party, x)
-        if by == 1:
-            return out
+        out = base.relu(party, x)
+        return divided(party, out, by) if by > 1 else out
+
+    def divided(party: Party, out: Share, by: int) -> Share:
+        """What a ReLU found, divided; it keeps the bits."""
         rounded = truncate(party, out, by)
         rounded.body.sign = out.body.sign
         return rounded
@@ -153,18 +157,29 @@ def nearest(base: Suite) -> Suite:
     @opens("select", "compare", "truncate")
     def select(party: Party, bit: Bit, x: Share, by: int = 1) -> Share:
         """floor(bit * x / by + 1/2); one round, and five for the division."""
-        out: Share = base.select(party, bit, x)
+        out = base.select(party, bit, x)
         return truncate(party, out, by) if by > 1 else out
 
-    update_all = opens("truncate", "compare")(updates_by(base, truncate_all))
+    bounded = base.bounded
+    if bounded is not None:
+        short = bounded.relu
+
+        @opens("relu", "compare", "truncate")
+        def bounded_relu(party: Party, x: Share, by: int = 1, bits: int = 64) -> Share:
+            """As `relu`, of a value that fits in so many bits."""
+            out = short(party, x, 1, bits)
+            return divided(party, out, by) if by > 1 else out
+
+        bounded = replace(bounded, relu=bounded_relu)
     name = "nearest" if base.name == "default" else f"{base.name}, nearest"
     return replace(
         base,
         name=name,
         base=base,
+        bounded=bounded,
         truncate=truncate,
         truncate_all=truncate_all,
-        update_all=update_all,
+        update_all=derived(makers.update_all),
         relu=relu,
         select=select,
     )

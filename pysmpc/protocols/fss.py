@@ -238,9 +238,6 @@ def relu(party: Party, x: Share, by: int = 1) -> Share:
     return result
 
 
-larger = comparison.larger_by(relu)
-
-
 @opens("select")
 def select(party: Party, bit: Bit, x: Share, by: int = 1) -> Share:
     """bit * x / by, elementwise.  One round, in which x, and the bit where it was not, are opened under masks.

@@ -49,6 +49,7 @@ CAUSES = {
     "truncate": "a dividend under a dealt mask",
     "compare": "a compared value, factors that go with it, or bits of the circuit, under dealt masks",
     "relu": "the input of a ReLU under a dealt mask",
+    "function": "the argument of a nonlinear function under a dealt mask",
     "select": "a value to select under a dealt mask, and the bit under a dealt bit where it was not",
     "bits": "a value, or bits of it, under dealt masks",
     "check": "digests, a coin, and random sums of openings under dealt masks",
@@ -77,6 +78,15 @@ def opens(*causes: str, asks: tuple[str, ...] = ()) -> Callable[[F], F]:
         return protocol
 
     return declare
+
+
+def opens_as(*parts: Callable[..., Any]) -> Callable[[F], F]:
+    """Declare what the protocols declare that a protocol is made of."""
+    for part in parts:
+        if not callable(part):
+            raise TypeError(f"{part!r} is no protocol: an operation is derived of what stands before it in the suite")
+    causes, asks = (dict.fromkeys(each for p in parts for each in getattr(p, what, ())) for what in ("opens", "asks"))
+    return opens(*causes, asks=tuple(asks))
 
 
 def opening(holders: int, words: int) -> Cost:
@@ -152,6 +162,7 @@ class Dealer(Protocol):
     keys: KeySet  # of the hosted holders
     where: Where | None  # set by the session
     end: End  # the same
+    dealt_ahead: bool  # serves one program, once: its corrections are on disk, or only noted to be dealt later
 
     def streams(self, count: int = 1) -> int:
         """The first of `count` stream numbers that nobody used before."""

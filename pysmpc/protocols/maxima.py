@@ -124,7 +124,7 @@ def _deal(keys: KeySet, base: int, stream: int, k: int, n: int, nodes: int, out:
     compared = _compared(k, n)
     at = ring.compare_sizes(compared, nodes)[4]
     differences = torch.cat([block.differences(r) for block in blocks(k)], 1)[0]
-    ring.compare_deal(keys, base, compared, out[:at], nodes, differences)
+    ring.compare_deal(keys, base, compared, out[:at], nodes, masks=differences)
     rho = ring.unpack_bits(ring.rows_xor(keys.draw(base + RHO, ring.packed_words(compared)))[0], compared)
     for block, bits, table in _by_block(k, n, rho.view(1, compared), out[at:].unsqueeze(0)):
         one_hot, products = table[0]

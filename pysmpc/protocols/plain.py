@@ -14,12 +14,15 @@ import torch
 from pysmpc import ring
 from pysmpc.layout import Layout
 from pysmpc.protocols import counts
+from pysmpc.protocols.functions.masked import Masked, Words
 from pysmpc.protocols.interfaces import Party
 from pysmpc.shares import Bit, Share
 
 
-def share(party: Party, values: torch.Tensor, shape: Sequence[int], scale: int = 1) -> Share:
+def share(party: Party, values: torch.Tensor | None, shape: Sequence[int], scale: int = 1) -> Share:
     """The values themselves."""
+    if values is None:
+        raise ValueError("the owner of an input must pass its values")
     return Share.of(values.reshape(1, -1).contiguous(), shape, scale)
 
 
@@ -192,3 +195,19 @@ def bitwise_and_public(party: Party, x: Share, mask: torch.Tensor) -> Share:
 def shift_right_each(party: Party, x: Share, bits: torch.Tensor) -> Share:
     """x >> bits."""
     return _share(_values(x) >> bits, 1)
+
+
+def mask_open(party: Party, x: Share) -> Masked:
+    """x itself, under a mask of 0."""
+    return Masked(-1, x.words(), x.shape)
+
+
+def deal_words(party: Party, x: Masked, planes: int, words: Words) -> torch.Tensor:
+    """The words of a mask of 0."""
+    return words(torch.zeros(x.n, dtype=torch.int64))
+
+
+def combine(party: Party, x: Masked, dealt: torch.Tensor, factors: Words, constant: int = 0, scale: int = 1) -> Share:
+    """The sum of factors times words, and the constant."""
+    total = (factors(x.c[0]) * dealt).sum(0) + ring.wrap(constant)
+    return Share.of(total.reshape(1, -1), x.shape, scale)

@@ -14,7 +14,6 @@ import torch
 
 from pysmpc import residues, ring
 from pysmpc.prg import KeySet
-from pysmpc.protocols.comparison import larger_by
 from pysmpc.protocols.interfaces import Cost, Party, opens
 from pysmpc.protocols.securenn import (
     OWN_BITS,
@@ -97,9 +96,6 @@ def relu(party: Party, x: Share, by: int = 1) -> Share:
     result = Share.of(out, x.shape, x.scale // by)
     result.body.sign = bit
     return result
-
-
-larger = larger_by(relu)
 
 
 def negative_cost(holders: int, n: int) -> Cost:

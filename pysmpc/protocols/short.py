@@ -7,61 +7,62 @@ not fit gets a wrong sign, not an error: nobody sees it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
 
-from pysmpc.protocols import comparison, maxima
-from pysmpc.protocols.interfaces import Party, opens
-from pysmpc.protocols.suite import Suite, default
+from pysmpc.protocols.comparison import zero_by
+from pysmpc.protocols.derived import larger_by
+from pysmpc.protocols.interfaces import Party, opens_as
+from pysmpc.protocols.operations import Bounded, Narrow, Suite
+from pysmpc.protocols.signatures import Largest
 from pysmpc.shares import Bit, Share
 
+#: What `compare_bits` may be and still saves something.
+WIDTHS = range(2, 64)
 
-@dataclass(frozen=True)
-class Narrow:
-    """Protocols for values in (-2^(bits - 1), 2^(bits - 1)), in steps of their nominal scale.
 
-    finer: by how much the scale of a value is finer than the nominal one, for which there
-    is room in addition.
-    """
+def name_of(suite: Suite, bits: int) -> str:
+    """The name of the suite with comparisons of so many bits."""
+    return f"{suite.name}, {bits} bits"
 
-    bits: int
-    negative: Callable[..., Bit]
-    zero: Callable[..., Share]
-    relu: Callable[..., Share]
-    larger: Callable[..., tuple[Share, Bit]]
-    largest: Callable[..., tuple[Share, Share]]
+
+def _largest(bounded: Bounded, bits: int) -> Largest | None:
+    """Of groups of four candidates; None where the suite has none."""
+    whole = bounded.largest
+    if whole is None:
+        return None
+
+    @opens_as(whole)
+    def largest(party: Party, x: Share, beside: Sequence[Share] = ()) -> tuple[Share, Share]:
+        """The largest of each group, and which it is."""
+        return whole(party, x, beside, bits)
+
+    return largest
 
 
 @lru_cache(maxsize=256)
 def short(suite: Suite, bits: int) -> Suite:
     """The suite with comparisons of `bits` bits, 2 to 64; NotImplementedError where it has none."""
-    if suite is not default and suite.base is not default:
+    if suite.bounded is None:
         raise NotImplementedError(
             f"compare_bits is for the default protocol, not for '{suite.name}'; leave out one of the two"
         )
+    bounded = suite.bounded
 
-    @opens(*comparison.negative.__dict__["opens"])
+    @opens_as(bounded.negative)
     def negative(party: Party, x: Share, finer: int = 1) -> Bit:
         """The bits x < 0."""
-        return comparison.negative(party, x, _bits(finer))
+        return bounded.negative(party, x, _bits(finer))
 
-    @opens(*suite.relu.__dict__["opens"])
+    @opens_as(bounded.relu)
     def relu(party: Party, x: Share, by: int = 1) -> Share:
         """max(x, 0) / by, rounded as the suite does it."""
-        if suite is default:
-            return comparison.relu(party, x, by, _bits(by))
-        out = comparison.relu(party, x, 1, _bits(by))
-        if by == 1:
-            return out
-        rounded: Share = suite.truncate(party, out, by)
-        rounded.body.sign = out.body.sign
-        return rounded
-
-    largest = opens(*maxima.largest.__dict__["opens"])(partial(maxima.largest, bits=bits))
+        return bounded.relu(party, x, by, _bits(by))
 
     def _bits(finer: int) -> int:
         return bits + (finer - 1).bit_length()
 
-    narrow = Narrow(bits, negative, comparison.zero_by(negative), relu, comparison.larger_by(relu), largest)
-    return replace(suite, name=f"{suite.name}, {bits} bits", narrow=narrow)
+    larger = larger_by(relu, suite.add, suite.sub)
+    narrow = Narrow(bits, negative, zero_by(negative), relu, larger, _largest(bounded, bits))
+    return replace(suite, name=name_of(suite, bits), narrow=narrow, bounded=None)

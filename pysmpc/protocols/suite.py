@@ -1,16 +1,12 @@
-"""The set of protocols that a session uses, as one object.
+"""The suites there are: a table of operations for each.
 
-Operations call `session.suite.mul(session.party, x, y)` and the like; what a secret is
-made of, and what travels, is the suite's business.
+A table names every operation that a backend has of its own (`pysmpc.protocols.operations`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
-from pysmpc.errors import PartyError
 from pysmpc.protocols import (
     boolean,
     comparison,
@@ -25,88 +21,179 @@ from pysmpc.protocols import (
     sharing,
     truncation,
 )
+from pysmpc.protocols.functions import masked, regions
+from pysmpc.protocols.operations import Bounded, Suite
 
-Protocol = Callable[..., Any]
+__all__ = [
+    "Suite",
+    "authenticated",
+    "authenticated_default",
+    "default",
+    "function_secret_sharing",
+    "plaintext",
+    "snn",
+    "suite_named",
+    "suites",
+]
 
+default = Suite(
+    name="default",
+    additive=True,
+    storable=True,
+    repeatable=True,
+    inputs_to_all=False,
+    bounded=Bounded(comparison.negative, comparison.relu, maxima.largest),
+    share=sharing.share,
+    reveal=sharing.reveal,
+    public=sharing.public,
+    refresh=sharing.refresh,
+    add=sharing.add,
+    sub=sharing.sub,
+    scale_by=sharing.scale_by,
+    neg=sharing.neg,
+    mul_public=sharing.mul_public,
+    matmul_public=sharing.matmul_public,
+    mul=products.mul,
+    square=products.square,
+    matmul=products.matmul,
+    contract=products.contract,
+    truncate_all=truncation.truncate_all,
+    truncate=truncation.truncate,
+    update_all=truncation.update_all,
+    negative=comparison.negative,
+    zero=comparison.zero,
+    bit_share=comparison.bit_share,
+    relu=comparison.relu,
+    largest=maxima.largest,
+    count_reciprocals=counts.count_reciprocals,
+    select=comparison.select,
+    mask_open=masked.mask_open,
+    deal_words=masked.deal_words,
+    combine=masked.combine,
+    regions=regions.regions,
+    thresholds=regions.thresholds,
+    logical_and=boolean.logical_and,
+    logical_xor=boolean.logical_xor,
+    bitwise_and=boolean.bitwise_and,
+    bitwise_and_public=boolean.bitwise_and_public,
+    shift_right_each=boolean.shift_right_each,
+)
 
-@dataclass(frozen=True)
-class Suite:
-    """One implementation of every operation on shares.
+function_secret_sharing = replace(
+    default,
+    name="fss",
+    holders=2,
+    bounded=None,
+    negative=fss.negative,
+    zero=fss.zero,
+    bit_share=fss.bit_share,
+    relu=fss.relu,
+    largest=None,
+    select=fss.select,
+    regions=Suite.regions,
+    thresholds=Suite.thresholds,
+)
 
-    name: by which users ask for it.  holders: how many it is for, where not any number.
-    base: the suite of which this one differs in rounding alone.  narrow: what users' own comparisons
-    are made with, where their values are known to be short (pysmpc.protocols.short).  lanes: words that a holder
-    has of an element; of several, none may be multiplied by itself.  disclose: how a value is
-    opened to the owner of inputs alone, where not by the holders' shares.  largest: the largest of
-    groups of four, where that is not found by a tree of `larger`.  count_reciprocals: of small whole
-    numbers, where those are not found by division.
-    """
-
-    name: str
-    holders: int | None
-    share: Protocol
-    reveal: Protocol
-    public: Protocol
-    refresh: Protocol
-    add: Protocol
-    sub: Protocol
-    neg: Protocol
-    scale_by: Protocol
-    mul_public: Protocol
-    matmul_public: Protocol
-    mul: Protocol
-    square: Protocol
-    matmul: Protocol
-    contract: Protocol
-    truncate: Protocol
-    truncate_all: Protocol
-    update_all: Protocol
-    negative: Protocol
-    zero: Protocol
-    bit_share: Protocol
-    relu: Protocol
-    larger: Protocol
-    select: Protocol
-    logical_and: Protocol
-    logical_xor: Protocol
-    bitwise_and: Protocol
-    bitwise_and_public: Protocol
-    shift_right_each: Protocol
-    largest: Protocol | None = None
-    count_reciprocals: Protocol | None = None
-    disclose: Protocol | None = None
-    base: Suite | None = None
-    lanes: int = 1
-    narrow: Any = None
-
-    def check(self, holders: int) -> None:
-        """Raise PartyError where this is not for so many holders."""
-        if self.holders not in (None, holders):
-            raise PartyError(
-                f"protocol '{self.name}' is for {self.holders} holders, not {holders}; leave protocol out for the "
-                "default, which takes two or more"
-            )
-
-
-def _collect(name: str, *modules: Any, holders: int | None = None, lanes: int = 1) -> Suite:
-    """What the modules define under a field's name; later modules come before earlier ones."""
-    names = [
-        field for field in Suite.__dataclass_fields__ if field not in ("name", "holders", "base", "lanes", "narrow")
-    ]
-    found = {field: getattr(m, field) for field in names for m in (boolean, *modules) if hasattr(m, field)}
-    return Suite(name=name, holders=holders, lanes=lanes, **found)
-
-
-default = _collect("default", sharing, products, truncation, comparison, maxima, counts)
-function_secret_sharing = _collect("fss", sharing, products, truncation, comparison, counts, fss, holders=2)
-plaintext = _collect("plaintext", plain)
-snn = _collect("snn", sharing, products, truncation, comparison, counts, securenn_signs, holders=securenn.HOLDERS)
+#: Equality is the default's.
+snn = replace(
+    default,
+    name="snn",
+    holders=securenn.HOLDERS,
+    bounded=None,
+    negative=securenn_signs.negative,
+    relu=securenn_signs.relu,
+    largest=None,
+    regions=Suite.regions,
+    thresholds=Suite.thresholds,
+)
 
 #: What integrity="mac" is.
-authenticated_default = _collect("mac", *mac.MODULES, lanes=mac.LANES)
+authenticated_default = Suite(
+    name="mac",
+    lanes=mac.LANES,
+    additive=False,
+    storable=False,  # codes are of a key that ends with the session
+    repeatable=False,  # what is opened waits for a check
+    inputs_to_all=True,
+    authenticates="default",
+    share=mac.sharing.share,
+    reveal=mac.sharing.reveal,
+    disclose=mac.sharing.disclose,
+    public=mac.sharing.public,
+    refresh=mac.sharing.refresh,
+    add=mac.sharing.add,
+    sub=mac.sharing.sub,
+    scale_by=mac.sharing.scale_by,
+    neg=mac.sharing.neg,
+    mul_public=mac.sharing.mul_public,
+    matmul_public=mac.sharing.matmul_public,
+    mul=mac.products.mul,
+    matmul=mac.products.matmul,
+    contract=mac.products.contract,
+    truncate_all=mac.truncation.truncate_all,
+    truncate=mac.truncation.truncate,
+    negative=mac.comparison.negative,
+    zero=mac.comparison.zero,
+    bit_share=mac.comparison.bit_share,
+    relu=mac.selection.relu,
+    select=mac.selection.select,
+    mask_open=mac.functions.mask_open,
+    deal_words=mac.functions.deal_words,
+    combine=mac.functions.combine,
+    logical_and=mac.selection.logical_and,
+    logical_xor=mac.selection.logical_xor,
+    bitwise_and=mac.selection.no_bits,
+    bitwise_and_public=mac.selection.no_bits,
+    shift_right_each=mac.selection.no_bits,
+)
+
+#: The oracle, and public tensors.
+plaintext = Suite(
+    name="plaintext",
+    additive=True,
+    storable=True,
+    repeatable=True,
+    inputs_to_all=False,
+    plaintext=True,
+    share=plain.share,
+    reveal=plain.reveal,
+    public=plain.public,
+    refresh=plain.refresh,
+    add=plain.add,
+    sub=plain.sub,
+    scale_by=plain.scale_by,
+    neg=plain.neg,
+    mul_public=plain.mul_public,
+    matmul_public=plain.matmul_public,
+    mul=plain.mul,
+    square=plain.square,
+    matmul=plain.matmul,
+    contract=plain.contract,
+    truncate_all=plain.truncate_all,
+    truncate=plain.truncate,
+    update_all=plain.update_all,
+    negative=plain.negative,
+    zero=plain.zero,
+    bit_share=plain.bit_share,
+    relu=plain.relu,
+    larger=plain.larger,
+    count_reciprocals=plain.count_reciprocals,
+    select=plain.select,
+    mask_open=plain.mask_open,
+    deal_words=plain.deal_words,
+    combine=plain.combine,
+    logical_and=plain.logical_and,
+    logical_xor=plain.logical_xor,
+    bitwise_and=plain.bitwise_and,
+    bitwise_and_public=plain.bitwise_and_public,
+    shift_right_each=plain.shift_right_each,
+)
 
 #: By the names under which users ask for them.
 suites = {suite.name: suite for suite in (default, function_secret_sharing, snn)}
+
+#: By the names of the suites that they run under codes.
+_AUTHENTICATED = {suite.authenticates: suite for suite in (authenticated_default,)}
 
 
 def suite_named(name: str | None) -> Suite:
@@ -116,3 +203,15 @@ def suite_named(name: str | None) -> Suite:
     if name not in suites:
         raise ValueError(f"unknown protocol {name!r}; there are {', '.join(map(repr, suites))}")
     return suites[name]
+
+
+def authenticated(suite: Suite) -> Suite:
+    """The same protocols under codes; NotImplementedError where there are none."""
+    if suite.authenticated:
+        return suite
+    if suite.name not in _AUTHENTICATED:
+        raise NotImplementedError(
+            f"integrity='mac' is for the default protocol, not for '{suite.name}'; leave protocol out, and "
+            "ask for rounding together with integrity"
+        )
+    return _AUTHENTICATED[suite.name]

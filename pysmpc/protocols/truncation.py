@@ -9,9 +9,8 @@ derivation (compare Escudero, Ghosh, Keller, Rachuri, Scholl, CRYPTO 2020, secti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, partial
-from typing import Any
 
 import torch
 
@@ -20,6 +19,7 @@ from pysmpc.errors import PartyError
 from pysmpc.prg import KeySet
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens
 from pysmpc.protocols.products import Unfinished
+from pysmpc.protocols.signatures import Update
 from pysmpc.shares import Share
 
 # Streams of one piece of material: r, quotient, jump, rho quotient, rho jump, shares
@@ -72,9 +72,6 @@ def _deal(base: int, by: ring.Divisor, n: int, keys: KeySet, out: torch.Tensor) 
     ring.truncate_deal(keys, base, by, n, out)
 
 
-Update = tuple[Share, Share, int, int]
-
-
 @opens("truncate")
 def update_all(party: Party, updates: Sequence[Update]) -> list[Share]:
     """own + factor * z / by for each (own, z, factor, by), all in one round; own is whole and of z's elements.
@@ -123,21 +120,6 @@ def _deal_update(
     base: int, by: ring.Divisor, n: int, late: ring.Product | None, factor: int, keys: KeySet, out: torch.Tensor
 ) -> None:
     ring.truncate_deal(keys, base, by, n, out, late.masks(keys) if late else None, factor)
-
-
-def updates_by(suite: Any, truncate_all: Callable[..., list[Share]]) -> Callable[..., list[Share]]:
-    """update_all from a suite's own parts."""
-
-    def update_all(party: Party, updates: Sequence[Update]) -> list[Share]:
-        """own + factor * z / by for each, the factors first."""
-        dividends = [(suite.scale_by(party, z, factor), by) for _, z, factor, by in updates]
-        parts = truncate_all(party, dividends)
-        return [
-            suite.add(party, own, Share(part.body, own.shape, own.scale))
-            for (own, *_), part in zip(updates, parts, strict=True)
-        ]
-
-    return update_all
 
 
 def truncate_cost(holders: int, n: int, by: int = 3) -> Cost:

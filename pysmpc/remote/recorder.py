@@ -21,10 +21,10 @@ import torch
 
 from pysmpc.errors import PartyError, PysmpcError
 from pysmpc.fixedpoint import Precision
+from pysmpc.modes import without_modes
 from pysmpc.ops import views
 from pysmpc.ops.comparison import in_backward
 from pysmpc.prg import KeySet
-from pysmpc.protocols import sharing
 from pysmpc.remote.arguments import NAMES, encode, leaves, reference, results
 from pysmpc.remote.messages import (
     Call,
@@ -64,9 +64,14 @@ class RecordedTensor(SecretTensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        recorder = None if func in _SILENT else _recorder_of(args)
+        recorder = None if func in _SILENT else _recorder_of([*args, *kwargs.values()] if kwargs else args)
         if recorder is None or recorder.busy or func not in HANDLERS:
             return super().__torch_dispatch__(func, types, args, kwargs)
+        with without_modes():
+            return cls._recorded(recorder, func, args, kwargs)
+
+    @staticmethod
+    def _recorded(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
         if WATCHERS:
             return run_watched(func, lambda *args, **kwargs: recorder.call(func, args, kwargs), args, kwargs or {})
         return recorder.call(func, args, kwargs or {})
@@ -157,7 +162,7 @@ class Recorder:
     def _check(self, session: Session | None = None) -> None:
         if self.broken is not None:
             raise self.broken
-        if session is not None and session.suite.reveal is not sharing.reveal and session.suite.disclose is None:
+        if session is not None and not session.suite.additive and session.suite.disclose is None:
             raise NotImplementedError(
                 f"protocol '{session.suite.name}' opens values in a way of its own, which workers of other machines do "
                 "not know yet; use another protocol, or sy.virtual"
@@ -213,7 +218,7 @@ class Recorder:
             share = session.suite.share(session.party, words, tuple(shape), scale)
             out = SecretTensor.of(share, session, unit, dtype)
             slot = self._slot(out.cell)
-            everyone = session.suite.lanes > 1
+            everyone = session.suite.inputs_to_all
             facts = scale, unit.base, unit.digits, NAMES[dtype], everyone
             self._send(Input(session.suite.name, slot, list(share.shape), *facts), (), self._words.receive(0), everyone)
             return out

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,10 +19,8 @@ from pysmpc.errors import ChannelError, IntegrityError, RemoteError
 from pysmpc.fixedpoint import LIMIT, Precision
 from pysmpc.ops.comparison import asked
 from pysmpc.prg import KeySet
-from pysmpc.protocols import exact
 from pysmpc.protocols.interfaces import Dealer
-from pysmpc.protocols.short import short
-from pysmpc.protocols.suite import authenticated_default, default, suites
+from pysmpc.protocols.variants import variant_named
 from pysmpc.remote.arguments import decode, dtype_of, leaves, results, window
 from pysmpc.remote.held import Held
 from pysmpc.remote.messages import (
@@ -141,16 +138,10 @@ class Replay:
 
     def _under(self, suite: str) -> Session:
         """The session with the protocols of that name."""
-        cut = re.fullmatch(r"(.+), ([1-9][0-9]?) bits", suite)
-        if cut and 2 <= int(cut[2]) <= 63:
-            for found in (default, exact.nearest(default)):
-                if found.name == cut[1]:
-                    return self.session.under(short(found, int(cut[2])))
-        for base in (*suites.values(), authenticated_default):
-            for found in (base, exact.nearest(base)):
-                if found.name == suite:
-                    return self.session.under(found)
-        raise ChannelError(f"there are no protocols named {suite[:80]!r} here")
+        found = variant_named(suite)
+        if found is None:
+            raise ChannelError(f"there are no protocols named {suite[:80]!r} here")
+        return self.session.under(found)
 
     def limit(self, suite: str) -> int:
         """Integers below this in magnitude are what the protocols of that name compute with."""
@@ -232,7 +223,7 @@ class Replay:
             self._steps.came(step, cells, kept)
 
     def _input(self, operation: Input) -> None:
-        if operation.everyone != (self._under(operation.suite).suite.lanes > 1):
+        if operation.everyone != self._under(operation.suite).suite.inputs_to_all:
             raise ChannelError(f"inputs under '{operation.suite}' do not go to these holders")
         self._share(operation, self._driver, None, Origin(frozenset([self._driver])))
 

@@ -160,7 +160,7 @@ class Steps:
         if len(set(operation.states)) < len(cells):
             raise ChannelError("a step that changes a value twice")
         sessions = [x.session for x in arguments] + [cell.session for cell in cells]
-        if any(session is not sessions[0] or session.suite.lanes != 1 for session in sessions):
+        if any(session is not sessions[0] or not session.suite.repeatable for session in sessions):
             raise ChannelError("a step with values of several protocols, or with codes, is not recorded")
         new = Recording(arguments[0].session, arguments, cells, log=before is not None)
         for slot, mine, ref in zip(operation.slots, new.inputs, operation.inputs, strict=True):

@@ -92,6 +92,8 @@ class SeedDealer:
     observer: told all that the provider was asked, where it runs.  transcript: which its keys follow.
     """
 
+    dealt_ahead = False
+
     def __init__(
         self,
         keys: KeySet,

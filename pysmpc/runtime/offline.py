@@ -41,6 +41,8 @@ def kind_of(deal: Deal) -> str:
 class Recorder(SeedDealer):
     """Notes what a dealer is asked for."""
 
+    dealt_ahead = True
+
     def __init__(self, count: Callable[[int], None], holders: int) -> None:
         super().__init__(KeySet([]), None, False, LocalFeed(), count, holders=holders)
         self.requests: list[Request] = []
@@ -147,6 +149,8 @@ def deal(session: Session, directory: Path, runs: int = 1) -> list[Path]:
 
 class StoreDealer(SeedDealer):
     """Serves the holders hosted here from their stores, at the run that was taken."""
+
+    dealt_ahead = True
 
     def __init__(self, stores: Sequence[Store], count: Callable[[int], None]) -> None:
         header = stores[0].header

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -48,7 +47,7 @@ class Session:
         party.channel.where = party.dealer.where = where
         party.channel.end = party.dealer.end = party.owner.end = party.end
         self.lock = SessionLock(party.end)
-        self.plain = suite is plaintext
+        self.plain = suite.plaintext
         self.recorder: Any = None  # where the shares are at workers of other machines: pysmpc.remote.recorder
         self.tensor: Any = None  # the type of its tensors, if not SecretTensor
         self.waiting: list[Any] = []  # updates that pysmpc.tensor.flush will apply
@@ -58,7 +57,16 @@ class Session:
 
     def __repr__(self) -> str:
         how = "" if self.suite.name in ("default", "plaintext") else f"; {self.suite.name}"
-        return f"Session({', '.join(self.holders)}; provider {self.provider}{how})"
+        return f"Session({', '.join(self.holders)}; provider {self.provider}{how}; number {self.serial})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Session:
+        return self  # keys, counts and connections: a copy would draw the same masks again
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise PartyError(
+            f"{self!r} cannot be pickled: it holds keys and connections of this process; make parties anew where they "
+            "are needed (sy.virtual, sy.connect, sy.distributed)"
+        )
 
     def under(self, suite: Suite) -> Session:
         """The same parties, keys and counts with other protocols; the same object for the same suite.
@@ -67,9 +75,10 @@ class Session:
         """
         if suite not in self._variants:
             suite.check(len(self.holders))
-            other = copy.copy(self)
+            other = object.__new__(type(self))
+            vars(other).update(vars(self))
             other.suite = suite
-            other.plain = suite is plaintext
+            other.plain = suite.plaintext
             other.waiting = []
             self._variants[suite] = other
         return self._variants[suite]
@@ -86,6 +95,11 @@ class Session:
         """Raise PartyError unless the owner of an input is a holder, or not named."""
         if owner is not None and owner not in self.holders:
             raise PartyError(f"'{owner}' cannot own an input here: the holders are {', '.join(self.holders)}")
+
+    @property
+    def hosted(self) -> tuple[str, ...]:
+        """The holders whose shares are in this process."""
+        return tuple(self.holders[i] for i in self.party.ranks)
 
     def note(self, *facts: object) -> None:
         """Processes of their own compare what they note; one process has nobody to compare with."""

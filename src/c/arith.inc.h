@@ -47,6 +47,22 @@ static void psm_rows_xor(const u64 *x, size_t rows, u64 *out, size_t n) {
     }
 }
 
+enum { WEIGHTED_CHUNK = 256 };
+
+/* out[i] = sum over k of factors[k][i] * words[k][i], rows of n, for i from begin to end */
+static void psm_weighted(const u64 *factors, const u64 *words, size_t count, u64 *out, size_t n, size_t begin,
+                         size_t end) {
+    for (size_t at = begin; at < end; at += WEIGHTED_CHUNK) {
+        size_t m = end - at < WEIGHTED_CHUNK ? end - at : WEIGHTED_CHUNK;
+        u64 sum[WEIGHTED_CHUNK] = {0};
+        for (size_t k = 0; k < count; k++) {
+            const u64 *f = factors + k * n + at, *x = words + k * n + at;
+            for (size_t i = 0; i < m; i++) sum[i] += f[i] * x[i];
+        }
+        memcpy(out + at, sum, m * sizeof(u64));
+    }
+}
+
 /* z[i] += d[i] * y[i] + a[i] * e[i]: the product (d + a)(e + b) where y shares
  * e + b, a shares the mask and z holds the share of a * b on entry. */
 static void psm_beaver_mul(const u64 *d, const u64 *y, const u64 *a, const u64 *e, u64 *z, size_t n) {

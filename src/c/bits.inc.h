@@ -22,6 +22,24 @@ static inline void psm_store(u64 *p, const v8 *v, size_t w) {
     else for (size_t i = 0; i < w; i++) p[i] = (*v)[i];
 }
 
+/* The products of the lower halves; what vector units have an instruction for and compilers do not find. */
+static inline v8 psm_mul32(v8 x, v8 y) {
+#if defined __AVX512F__
+    return (v8)_mm512_mul_epu32((__m512i)x, (__m512i)y);
+#elif defined __AVX2__
+    __m256i a[2], b[2];
+    memcpy(a, &x, sizeof x), memcpy(b, &y, sizeof y);
+    for (int i = 0; i < 2; i++) a[i] = _mm256_mul_epu32(a[i], b[i]);
+    memcpy(&x, a, sizeof x);
+    return x;
+#else
+    return (x & 0xFFFFFFFF) * (y & 0xFFFFFFFF);
+#endif
+}
+
+/* The upper halves of those products. */
+static inline v8 psm_mul32_upper(v8 x, v8 y) { return psm_mul32(x, y) >> 32; }
+
 /* Words of the tile that begins at word `at` of `words`. */
 static inline size_t psm_width(size_t at, size_t words) {
     return words - at < PSM_LANES ? words - at : PSM_LANES;

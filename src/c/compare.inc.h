@@ -15,6 +15,11 @@
  * bits of as many are at the top: of the tree, the nodes below have nothing to say, and
  * nothing of them is dealt or sent.  One node needs no root.
  *
+ * Signs of x - t for several public t can share one c, and with it r: the monomials of r are
+ * then dealt once, for the first of them (`known` is its base), and the others are dealt those of
+ * their nodes and root alone.  Nothing of the chunks is opened but under masks of the nodes, and
+ * those, their products and rho are fresh for every sign.
+ *
  * Each stream or message is a sequence of tiles, each of `planes` rows of w words.
  * Streams of one comparison, from `base` (1 to 8 are those of truncate.inc.h and
  * select.inc.h, which may work on the same opening): r, chunk monomials, masks of the nodes,
@@ -145,39 +150,46 @@ static inline const u64 *material(const psm_aes_key *key, u64 stream, size_t at,
     return psm_dealt(key, stream, at * planes, planes * w, corrections, space);
 }
 
-/* The dealer's corrections for tiles [begin, end) words: chunks, nodes, root.
+/* The dealer's corrections for the chunks of a tile of w words, m elements.
  * masks: r, where it is not a stream of its own but (a difference of several), or NULL. */
+static void deal_chunks(const psm_aes_key *keys, size_t holders, u64 base, int nodes, const u64 *masks,
+                        size_t at, size_t m, size_t w, u64 *chunks) {
+    int first = NODES - nodes, shift = 16 * first;
+    u64 r[PSM_TILE], *out = chunks + at * CHUNK_PLANES(nodes);
+    v8 bits[64], p[16];
+    if (masks)
+        memcpy(r, masks + at * 64, m * sizeof(u64));
+    else
+        psm_streams_sum(keys, holders, base + S_R, at * 64, r, m);
+    psm_rows_load(r, m, w, bits);
+    for (int i = 0; i < 64; i++) bits[i] <<= shift;
+    psm_transpose(bits);
+    for (int j = 4 * first; j < CHUNKS; j++) {
+        int top = j == CHUNKS - 1;
+        v8 four[4] = {{0}};
+        for (int i = top; i < 4; i++) four[i] = bits[4 * j + i - top];
+        monomials(four, p);
+        for (int s = 1 + top; s < 16; s += 1 + top, out += w) psm_store(out, &p[s], w);
+    }
+    psm_store(out, &bits[63], w);
+    streams_xor(keys, holders - 1, base + S_CHUNKS, at * CHUNK_PLANES(nodes), chunks + at * CHUNK_PLANES(nodes),
+                CHUNK_PLANES(nodes) * w);
+}
+
+/* The dealer's corrections for tiles [begin, end) words: chunks (unless NULL), nodes, root. */
 static void psm_compare_deal(const psm_aes_key *keys, size_t holders, u64 base, int nodes, const u64 *masks,
                              size_t n, size_t begin, size_t end, u64 *chunks, u64 *node, u64 *root) {
-    int first = NODES - nodes, shift = 16 * first;
-    u64 r[PSM_TILE], buffer[(NODE_MASKS(NODES) + ROOT_MASKS) * PSM_LANES];
+    int first = NODES - nodes;
+    u64 buffer[(NODE_MASKS(NODES) + ROOT_MASKS) * PSM_LANES];
     for (size_t at = begin; at < end; at += PSM_LANES) {
         size_t w = psm_width(at, end), m = n - at * 64 < w * 64 ? n - at * 64 : w * 64;
-        v8 bits[64], p[16];
-        if (masks)
-            memcpy(r, masks + at * 64, m * sizeof(u64));
-        else
-            psm_streams_sum(keys, holders, base + S_R, at * 64, r, m);
-        psm_rows_load(r, m, w, bits);
-        for (int i = 0; i < 64; i++) bits[i] <<= shift;
-        psm_transpose(bits);
-        u64 *out = chunks + at * CHUNK_PLANES(nodes);
-        for (int j = 4 * first; j < CHUNKS; j++) {
-            int top = j == CHUNKS - 1;
-            v8 four[4] = {{0}};
-            for (int i = top; i < 4; i++) four[i] = bits[4 * j + i - top];
-            monomials(four, p);
-            for (int s = 1 + top; s < 16; s += 1 + top, out += w) psm_store(out, &p[s], w);
-        }
-        psm_store(out, &bits[63], w);
-        streams_xor(keys, holders - 1, base + S_CHUNKS, at * CHUNK_PLANES(nodes), chunks + at * CHUNK_PLANES(nodes),
-                    CHUNK_PLANES(nodes) * w);
+        if (chunks) deal_chunks(keys, holders, base, nodes, masks, at, m, w, chunks);
 
         node_bits mask;
         memset(buffer, 0, sizeof buffer);
         streams_xor(keys, holders, base + S_NODE_MASKS, at * NODE_MASKS(nodes), buffer, NODE_MASKS(nodes) * w);
         const u64 *in = buffer;
-        out = node + at * NODE_PLANES(nodes);
+        u64 *out = node + at * NODE_PLANES(nodes);
         for (int j = first; j < NODES; j++) {
             in = node_read(in, w, j > first, &mask);
             out = node_products(&mask, w, j > first, out);
@@ -195,10 +207,11 @@ static void psm_compare_deal(const psm_aes_key *keys, size_t holders, u64 base, 
     }
 }
 
-/* Round 1: from c - offset to the masked inputs of the nodes.  `state` keeps, a tile, lt of
+/* Round 1: from c - offset to the masked inputs of the nodes, with the chunk monomials (and
+ * `corrections`) of the comparison from `known`.  `state` keeps, a tile, lt of
  * the four top chunks and the share of c_63 ^ r_63. */
-static void psm_compare_chunks(const psm_aes_key *key, u64 base, int nodes, int lead, const u64 *corrections,
-                               const u64 *c, u64 offset, size_t n, size_t begin, size_t end,
+static void psm_compare_chunks(const psm_aes_key *key, u64 base, u64 known, int nodes, int lead,
+                               const u64 *corrections, const u64 *c, u64 offset, size_t n, size_t begin, size_t end,
                                u64 *state, u64 *message) {
     int first = NODES - nodes, shift = 16 * first;
     u64 space[CHUNK_PLANES(NODES) * PSM_LANES], masks[NODE_MASKS(NODES) * PSM_LANES];
@@ -209,7 +222,7 @@ static void psm_compare_chunks(const psm_aes_key *key, u64 base, int nodes, int 
         psm_rows_load(c + at * 64, m, w, bits);
         for (int i = 0; i < 64; i++) bits[i] = (bits[i] - offset) << shift;
         psm_transpose(bits);
-        const u64 *in = material(key, base + S_CHUNKS, at, CHUNK_PLANES(nodes), w, corrections, space);
+        const u64 *in = material(key, known + S_CHUNKS, at, CHUNK_PLANES(nodes), w, corrections, space);
         material(key, base + S_NODE_MASKS, at, NODE_MASKS(nodes), w, NULL, masks);
         for (int j = 4 * first; j < CHUNKS; j++) {
             int top = j == CHUNKS - 1;

@@ -19,6 +19,8 @@
 #include "fss.inc.h"
 #include "fss_bits.inc.h"
 #include "wide.inc.h"
+#include "turns.inc.h"
+#include "powers.inc.h"
 
 #define PSM_KERNELS(NAME) \
     { \
@@ -42,6 +44,7 @@
         .scale = psm_scale, \
         .rows_sum = psm_rows_sum, \
         .rows_xor = psm_rows_xor, \
+        .weighted = psm_weighted, \
         .beaver_mul = psm_beaver_mul, \
         .beaver_square = psm_beaver_square, \
         .pack_bits = psm_pack_bits, \
@@ -80,4 +83,6 @@
         .wide_sums = psm_wide_sums, \
         .wide_leaves = psm_wide_leaves, \
         .wide_join = psm_wide_join, \
+        .turns = psm_turns, \
+        .powers_of_e = psm_powers_of_e, \
     }

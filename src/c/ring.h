@@ -98,6 +98,9 @@ typedef struct psm_kernels {
     void (*scale)(const u64 *x, u64 k, u64 *out, size_t n);
     void (*rows_sum)(const u64 *x, size_t rows, u64 *out, size_t n);
     void (*rows_xor)(const u64 *x, size_t rows, u64 *out, size_t n);
+    /* [begin, end) elements of n */
+    void (*weighted)(const u64 *factors, const u64 *words, size_t count, u64 *out, size_t n, size_t begin,
+                     size_t end);
     void (*beaver_mul)(const u64 *d, const u64 *y, const u64 *a, const u64 *e, u64 *z, size_t n);
     void (*beaver_square)(const u64 *d, const u64 *x, const u64 *a, u64 *z, size_t n);
 
@@ -118,10 +121,11 @@ typedef struct psm_kernels {
     void (*truncate_local)(const u64 *z, unsigned f, int lead, u64 *out, size_t n);
 
     /* --- compare.inc.h; [begin, end) packed words -------------------------- */
+    /* chunks: NULL where those of another comparison are used.  masks: r, where it is not a stream of its own */
     void (*compare_deal)(const psm_aes_key *keys, size_t holders, u64 base, int nodes, const u64 *masks,
                          size_t n, size_t begin, size_t end, u64 *chunks, u64 *node, u64 *root);
-    void (*compare_chunks)(const psm_aes_key *key, u64 base, int nodes, int lead, const u64 *corrections,
-                           const u64 *c, u64 offset, size_t n, size_t begin, size_t end,
+    void (*compare_chunks)(const psm_aes_key *key, u64 base, u64 known, int nodes, int lead,
+                           const u64 *corrections, const u64 *c, u64 offset, size_t n, size_t begin, size_t end,
                            u64 *state, u64 *message);
     void (*compare_nodes)(const psm_aes_key *key, u64 base, int nodes, int lead, const u64 *corrections,
                           const u64 *opened, size_t begin, size_t end, const u64 *state, u64 *sign,
@@ -192,6 +196,10 @@ typedef struct psm_kernels {
     void (*wide_leaves)(const u64 *c, const u64 *dealt, u64 factor, u64 *out, size_t n, size_t begin, size_t end);
     void (*wide_join)(const u64 *x, const u64 *masks, const u64 *opened, const u64 *dealt, u64 *out, size_t n,
                       size_t begin, size_t end);
+
+    /* --- turns.inc.h, powers.inc.h; [begin, end) elements of n ----------------- */
+    void (*turns)(const u64 *phase, size_t count, u64 *out, size_t n, size_t begin, size_t end);
+    void (*powers_of_e)(const u64 *x, u64 *out, size_t begin, size_t end);
 } psm_kernels;
 
 #endif

@@ -29,7 +29,7 @@ typedef struct {
     const psm_holders *h;
     u64 base, other, offset, factor;
     const psm_divisor *d;
-    int flip, nodes;
+    int flip, nodes, known;
     unsigned halves;
     const u64 *in, *in2, *in3, *in4, *corrections;
     u64 *out, *out2;
@@ -237,7 +237,38 @@ static void psm_flat_rows_sum(const u64 *x, size_t rows, u64 *out, size_t n) {
     STEP(rows_sum_task, 1, .in = x, .base = rows, .out = out);
 }
 
-/* Sizes of compare.inc.h for `nodes` nodes, in rows of packed words. */
+TASK(weighted_task) {
+    PART;
+    s->k->weighted(s->in, s->in2 + p.row * s->base * s->n, s->base, s->out + p.row * s->n, s->n, p.first, p.last);
+}
+
+static void psm_flat_weighted(const u64 *factors, const u64 *words, size_t rows, size_t count, u64 *out, size_t n) {
+    const psm_holders *h = &nobody;
+    STEP(weighted_task, rows, .grain = FINE, .in = factors, .in2 = words, .base = count, .out = out);
+}
+
+TASK(turns_task) {
+    PART;
+    s->k->turns(s->in, s->base, s->out, s->n, p.first, p.last);
+}
+
+static void psm_flat_turns(const u64 *phase, size_t count, u64 *out, size_t n) {
+    const psm_holders *h = &nobody;
+    STEP(turns_task, 1, .grain = FINE, .in = phase, .base = count, .out = out);
+}
+
+TASK(powers_of_e_task) {
+    PART;
+    s->k->powers_of_e(s->in, s->out, p.first, p.last);
+}
+
+static void psm_flat_powers_of_e(const u64 *x, u64 *out, size_t n) {
+    const psm_holders *h = &nobody;
+    STEP(powers_of_e_task, 1, .grain = FINE, .in = x, .out = out);
+}
+
+/* Sizes of compare.inc.h for `nodes` nodes, in rows of packed words.  Corrections are those of
+ * chunks (not where another comparison's are `known`), nodes and root, one after the other. */
 static size_t deal_rows(int part_index, size_t nodes) {
     if (part_index == 0) return 15 * (4 * nodes - 1) + 8;
     if (part_index == 1) return 22 * nodes - 7;
@@ -260,59 +291,64 @@ static size_t psm_compare_corrections(int nodes, int part_index, size_t n) {
 
 static size_t psm_compare_state(int nodes, size_t n) { return (size_t)(nodes + 1) * ((n + 63) / 64); }
 
-TASK(compare_deal_task) {
-    PART;
-    u64 *node = s->out + deal_rows(0, (size_t)s->nodes) * s->words;
-    s->k->compare_deal(s->h->keys, s->h->count, s->base, s->nodes, s->in, s->n, p.begin, p.end, s->out, node,
-                       node + deal_rows(1, (size_t)s->nodes) * s->words);
+/* where the part of the corrections begins */
+static size_t deal_at(const step *s, int part_index) {
+    size_t rows = s->known ? 0 : deal_rows(0, (size_t)s->nodes);
+    if (part_index == 2) rows += deal_rows(1, (size_t)s->nodes);
+    return rows * s->words;
 }
 
-static void psm_step_compare_deal(const psm_holders *h, u64 base, int nodes, const u64 *masks, u64 *corrections,
-                                  size_t n) {
-    STEP(compare_deal_task, 1, .grain = FINE, .base = base, .nodes = nodes, .in = masks, .out = corrections);
+TASK(compare_deal_task) {
+    PART;
+    s->k->compare_deal(s->h->keys, s->h->count, s->base, s->nodes, s->in, s->n, p.begin, p.end,
+                       s->known ? NULL : s->out, s->out + deal_at(s, 1), s->out + deal_at(s, 2));
+}
+
+static void psm_step_compare_deal(const psm_holders *h, u64 base, int nodes, int known, const u64 *masks,
+                                  u64 *corrections, size_t n) {
+    STEP(compare_deal_task, 1, .grain = FINE, .base = base, .nodes = nodes, .known = known, .in = masks,
+         .out = corrections);
 }
 
 TASK(compare_chunks_task) {
     PART;
-    s->k->compare_chunks(p.key, s->base, s->nodes, p.lead, p.corrections, s->in, s->offset, s->n, p.begin,
-                         p.end, s->out + p.row * (size_t)(s->nodes + 1) * s->words,
+    s->k->compare_chunks(p.key, s->base, s->other, s->nodes, p.lead, p.corrections, s->in, s->offset, s->n,
+                         p.begin, p.end, s->out + p.row * (size_t)(s->nodes + 1) * s->words,
                          s->out2 + p.row * message_rows(0, (size_t)s->nodes) * s->words);
 }
 
-static void psm_step_compare_chunks(const psm_holders *h, u64 base, int nodes, const u64 *corrections,
+static void psm_step_compare_chunks(const psm_holders *h, u64 base, u64 known, int nodes, const u64 *corrections,
                                     const u64 *c, u64 offset, u64 *state, u64 *message, size_t n) {
-    STEP(compare_chunks_task, h->count, .grain = FINE, .base = base, .nodes = nodes,
+    STEP(compare_chunks_task, h->count, .grain = FINE, .base = base, .other = known, .nodes = nodes,
          .corrections = corrections, .in = c, .offset = offset, .out = state, .out2 = message);
 }
 
 TASK(compare_nodes_task) {
     PART;
     size_t nodes = (size_t)s->nodes;
-    const u64 *corrections = p.corrections ? p.corrections + deal_rows(0, nodes) * s->words : NULL;
+    const u64 *corrections = p.corrections ? p.corrections + deal_at(s, 1) : NULL;
     s->k->compare_nodes(p.key, s->base, s->nodes, p.lead, corrections, s->in, p.begin, p.end,
                         s->in2 + p.row * (nodes + 1) * s->words, s->out + p.row * s->words,
                         s->out2 + p.row * message_rows(1, nodes) * s->words);
 }
 
-static void psm_step_compare_nodes(const psm_holders *h, u64 base, int nodes, const u64 *corrections,
+static void psm_step_compare_nodes(const psm_holders *h, u64 base, int nodes, int known, const u64 *corrections,
                                    const u64 *opened, const u64 *state, u64 *sign, u64 *message, size_t n) {
-    STEP(compare_nodes_task, h->count, .grain = FINE, .base = base, .nodes = nodes,
+    STEP(compare_nodes_task, h->count, .grain = FINE, .base = base, .nodes = nodes, .known = known,
          .corrections = corrections, .in = opened, .in2 = state, .out = sign, .out2 = message);
 }
 
 TASK(compare_root_task) {
     PART;
-    size_t nodes = (size_t)s->nodes;
-    const u64 *corrections =
-        p.corrections ? p.corrections + (deal_rows(0, nodes) + deal_rows(1, nodes)) * s->words : NULL;
+    const u64 *corrections = p.corrections ? p.corrections + deal_at(s, 2) : NULL;
     s->k->compare_root(p.key, s->base, p.lead, corrections, s->in, p.begin, p.end,
                        s->in2 + p.row * s->words, s->out2 + p.row * s->words);
 }
 
-static void psm_step_compare_root(const psm_holders *h, u64 base, int nodes, const u64 *corrections,
+static void psm_step_compare_root(const psm_holders *h, u64 base, int nodes, int known, const u64 *corrections,
                                   const u64 *opened, const u64 *sign, u64 *message, size_t n) {
-    STEP(compare_root_task, h->count, .base = base, .nodes = nodes, .corrections = corrections, .in = opened,
-         .in2 = sign, .out2 = message);
+    STEP(compare_root_task, h->count, .base = base, .nodes = nodes, .known = known, .corrections = corrections,
+         .in = opened, .in2 = sign, .out2 = message);
 }
 
 TASK(bit_deal_task) {
@@ -370,6 +406,9 @@ const psm_steps psm_steps_table = {
     .sub = psm_flat_sub,
     .scale = psm_flat_scale,
     .rows_sum = psm_flat_rows_sum,
+    .weighted = psm_flat_weighted,
+    .turns = psm_flat_turns,
+    .powers_of_e = psm_flat_powers_of_e,
     .compare_message = psm_compare_message,
     .compare_corrections = psm_compare_corrections,
     .compare_state = psm_compare_state,

@@ -47,18 +47,28 @@ typedef struct {
     void (*scale)(const u64 *x, u64 factor, u64 *out, size_t n);
     void (*rows_sum)(const u64 *x, size_t rows, u64 *out, size_t n);
 
+    /* out[row][i] = sum over k < count of factors[k][i] * words[row][k][i] */
+    void (*weighted)(const u64 *factors, const u64 *words, size_t rows, size_t count, u64 *out, size_t n);
+    /* as in turns.inc.h; out [2 count, n] */
+    void (*turns)(const u64 *phase, size_t count, u64 *out, size_t n);
+    /* as in powers.inc.h */
+    void (*powers_of_e)(const u64 *x, u64 *out, size_t n);
+
     /* words of one holder's message in each round of a comparison, and of the
-     * corrections it needs, for n elements */
+     * corrections it needs, for n elements.  With `known` the chunk monomials are those of another
+     * comparison, and corrections begin with those of the nodes; compare_chunks is given the base
+     * and the corrections of that other one */
     size_t (*compare_message)(int nodes, int round, size_t n);
     size_t (*compare_corrections)(int nodes, int part, size_t n);
     size_t (*compare_state)(int nodes, size_t n);
 
-    void (*compare_deal)(const psm_holders *h, u64 base, int nodes, const u64 *masks, u64 *corrections, size_t n);
-    void (*compare_chunks)(const psm_holders *h, u64 base, int nodes, const u64 *corrections, const u64 *c,
-                             u64 offset, u64 *state, u64 *message, size_t n);
-    void (*compare_nodes)(const psm_holders *h, u64 base, int nodes, const u64 *corrections,
+    void (*compare_deal)(const psm_holders *h, u64 base, int nodes, int known, const u64 *masks,
+                         u64 *corrections, size_t n);
+    void (*compare_chunks)(const psm_holders *h, u64 base, u64 known, int nodes, const u64 *corrections,
+                             const u64 *c, u64 offset, u64 *state, u64 *message, size_t n);
+    void (*compare_nodes)(const psm_holders *h, u64 base, int nodes, int known, const u64 *corrections,
                             const u64 *opened, const u64 *state, u64 *sign, u64 *message, size_t n);
-    void (*compare_root)(const psm_holders *h, u64 base, int nodes, const u64 *corrections,
+    void (*compare_root)(const psm_holders *h, u64 base, int nodes, int known, const u64 *corrections,
                            const u64 *opened, const u64 *sign, u64 *message, size_t n);
 
     void (*bit_deal)(const psm_holders *h, u64 rho, u64 stream, u64 *corrections, size_t n);

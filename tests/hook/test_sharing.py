@@ -330,9 +330,15 @@ def test_data_is_the_value_outside_the_graph(alice, bob, secret):
     assert torch.equal(x.copy().get().float_precision(), torch.tensor([0.5, 0.25]))
     x.data = y
     assert torch.equal(x.copy().get().float_precision(), torch.tensor([3.0, 4.0]))
-    for other in (torch.ones(2), y.view(2, 1), y.double()):
-        with pytest.raises(NotImplementedError, match="copy_"):
-            x.data = other
+    with pytest.raises(NotImplementedError, match="copy_"):
+        x.data = torch.ones(2)
+    for other in (y.view(2, 1), y[1:], y.double()):  # as torch does: another shape, window or dtype
+        x.data = other
+        assert (x.shape, x.dtype, x.requires_grad) == (other.shape, other.dtype, True)
+        assert torch.equal(x.copy().get().float_precision(), other.copy().get().float_precision())
+    x.data = y
+    x.data.zero_()  # of which it is a view
+    assert y.get().float_precision().tolist() == [0.0, 0.0]
 
 
 def test_memory_of_a_secret_is_not_handed_out(secret):

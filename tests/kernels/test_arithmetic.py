@@ -61,6 +61,44 @@ def test_rows(rows, n, rng):
     assert source.values() == x
 
 
+@pytest.mark.parametrize("n", LENGTHS + TILES)
+@pytest.mark.parametrize(("rows", "count"), [(1, 1), (2, 3), (3, 8)])
+def test_weighted(rows, count, n, rng):
+    draws = {"random": lambda k: ints(rng, k), "ones": lambda k: [WORD] * k}
+    for kind in draws.values():
+        f, x = kind(count * n), kind(rows * count * n)
+        factors, words, out = Guarded(f, 1), Guarded(x, 3), Guarded([7] * (rows * n), 5)
+        _ring.weighted(factors.address, words.address, rows, count, out.address, n)
+        assert (factors.values(), words.values()) == (f, x)
+        assert out.values() == [
+            sum(f[k * n + i] * x[(row * count + k) * n + i] for k in range(count)) & WORD
+            for row in range(rows)
+            for i in range(n)
+        ]
+
+
+def test_weighted_tensors(threads, rng):
+    for rows, count, n in ((2, 5, 3 * 4096 + 77), (1, 40, 100), (0, 3, 5), (2, 0, 6), (3, 2, 0)):
+        factors, words = (
+            torch.from_numpy(rng.integers(-(1 << 63), 1 << 63, s)) for s in ((count, n), (rows, count, n))
+        )
+        expected = (factors * words).sum(1)
+        out = torch.zeros(rows, n, dtype=torch.int64)
+        for number in (1, 2, 3):
+            threads(number)
+            assert torch.equal(ring.weighted(factors, words), expected)
+            assert ring.weighted(factors, words, out) is out
+            assert torch.equal(out, expected)
+
+
+@pytest.mark.parametrize(
+    "shapes", [((2, 5), (3, 3, 5)), ((3, 4), (3, 3, 5)), ((3, 5), (3, 3, 5), (2, 5)), ((5, 3), (3, 3, 5))], ids=str
+)
+def test_weighted_refuses_other_shapes(shapes):
+    with pytest.raises(ValueError, match="expected ring elements of shape"):
+        ring.weighted(*(torch.zeros(shape, dtype=torch.int64) for shape in shapes))
+
+
 def test_no_rows_no_sum():
     assert ring.rows_sum(ring.empty(0, 5)).shape == (0, 5)
     assert ring.rows_xor(ring.empty(0, 5)).shape == (0, 5)

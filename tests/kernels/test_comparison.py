@@ -22,6 +22,7 @@ from pysmpc import _beaver
 from pysmpc.prg import KeySet, fresh_key
 
 BASE = 1 << 35
+KNOWN = BASE + 16
 S_NODE_MASKS, S_ROOT_MASKS, S_RHO = 10, 11, 14
 HALF = (1 << 63) - 1
 
@@ -54,21 +55,28 @@ def combined(messages):
     return out
 
 
-def run(holders, c, offset, rng, width=4, masks=None):
+def run(holders, c, offset, rng, width=4, shared=False, masks=None):
     """All rounds from the opened c for values of 16 * width bits; the bits that come out, checked on the way.
 
+    shared: the monomials of r are those of another comparison, from KNOWN.
     masks: under which they are opened, where that is not a stream of its own.
     """
     n = len(c)
     words = packed_words(n)
     keys = [fresh_key() for _ in range(holders)]
     each = [holder(keys, i) for i in range(holders)]
-    state_size, *message_sizes, dealt = _beaver.compare_sizes(n, width)
+    state_size, *message_sizes, dealt = _beaver.compare_sizes(n, width, shared)
     corrections = Guarded([0] * dealt, 1)
     given = None if masks is None else Guarded(masks, 5)
-    _beaver.compare_deal(KeySet(keys).native, BASE, width, corrections.address, n, given.address if given else 0)
+    address = given.address if given else 0
+    _beaver.compare_deal(KeySet(keys).native, BASE, width, corrections.address, n, shared, address)
     mine = [corrections.address if i == holders - 1 else 0 for i in range(holders)]
-    r = total(keys, BASE, n) if masks is None else masks
+    known, chunk_corrections = BASE, corrections
+    if shared:
+        known, chunk_corrections = KNOWN, Guarded([0] * _beaver.compare_sizes(n, width)[4], 1)
+        _beaver.compare_deal(KeySet(keys).native, KNOWN, width, chunk_corrections.address, n, False, address)
+    chunks_of = [chunk_corrections.address if i == holders - 1 else 0 for i in range(holders)]
+    r = total(keys, known, n) if masks is None else masks
     opened_c = Guarded(c, 3)
     lowest, up = 4 - width, 64 - 16 * width  # the bits that count are at the top
     shifted = [(v - offset << up) & WORD for v in c]
@@ -80,7 +88,16 @@ def run(holders, c, offset, rng, width=4, masks=None):
     for i in range(holders):
         state, message = Guarded([0] * state_size, 1), Guarded([0] * message_sizes[0], 1)
         _beaver.compare_chunks(
-            each[i].native, BASE, width, mine[i], opened_c.address, offset, state.address, message.address, n
+            each[i].native,
+            BASE,
+            width,
+            chunks_of[i],
+            opened_c.address,
+            offset,
+            state.address,
+            message.address,
+            n,
+            known,
         )
         states.append(state)
         messages.append(message.values())
@@ -109,7 +126,16 @@ def run(holders, c, offset, rng, width=4, masks=None):
     for i in range(holders):
         sign, message = Guarded([0] * words, 1), Guarded([0] * message_sizes[1], 1)
         _beaver.compare_nodes(
-            each[i].native, BASE, width, mine[i], opened.address, states[i].address, sign.address, message.address, n
+            each[i].native,
+            BASE,
+            width,
+            mine[i],
+            opened.address,
+            states[i].address,
+            sign.address,
+            message.address,
+            n,
+            shared,
         )
         signs.append(sign)
         messages.append(message.values())
@@ -125,7 +151,9 @@ def run(holders, c, offset, rng, width=4, masks=None):
     opened, messages = Guarded(second, 1), []
     for i in range(holders):
         message = Guarded([0] * message_sizes[2], 1)
-        _beaver.compare_root(each[i].native, BASE, width, mine[i], opened.address, signs[i].address, message.address, n)
+        _beaver.compare_root(
+            each[i].native, BASE, width, mine[i], opened.address, signs[i].address, message.address, n, shared
+        )
         messages.append(message.values())
     masks = total_xor(keys, BASE + S_RHO, words)
     return r, unpack([a ^ b for a, b in zip(combined(messages), masks, strict=True)], n)
@@ -148,10 +176,11 @@ def test_holders(holders, offset, rng):
 
 @pytest.mark.parametrize("width", [1, 4])
 @pytest.mark.parametrize("n", [*LENGTHS, *TILES[:3]])
-def test_masks_that_are_given(n, width, rng):
+@pytest.mark.parametrize("shared", [False, True])
+def test_masks_that_are_given(n, width, shared, rng):
     """As of a difference of two values that are open under masks of their own."""
     for (_, c), (_, masks) in zip(samples(rng, n), samples(rng, n), strict=True):
-        r, bits = run(3, c, 0, rng, width, masks)
+        r, bits = run(3, c, 0, rng, width, shared, masks)
         assert r == masks
         assert bits == [(a - b) >> 16 * width - 1 & 1 for a, b in zip(c, masks, strict=True)]
 
@@ -163,6 +192,16 @@ def test_short_values(n, width, rng):
     offset = int(rng.integers(0, WORD, endpoint=True, dtype="uint64"))
     for holders, (_, c) in zip((2, 1, 3), samples(rng, n), strict=False):
         r, bits = run(holders, c, offset, rng, width)
+        assert bits == [(a - offset - b) >> 16 * width - 1 & 1 for a, b in zip(c, r, strict=True)]
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+@pytest.mark.parametrize("n", [1, 64, 70, 513])
+def test_the_monomials_of_another_comparison(n, width, rng):
+    """All else is the comparison's own: the masks are checked in every round."""
+    offset = int(rng.integers(0, WORD, endpoint=True, dtype="uint64"))
+    for holders, (_, c) in zip((2, 3, 1), samples(rng, n), strict=False):
+        r, bits = run(holders, c, offset, rng, width, shared=True)
         assert bits == [(a - offset - b) >> 16 * width - 1 & 1 for a, b in zip(c, r, strict=True)]
 
 

@@ -34,6 +34,9 @@ def steps(keys, every, z):
     state, message = note(*ring.compare_chunks(keys, 16, circuit, c, by.offset))
     sign, message = note(*ring.compare_nodes(keys, 16, circuit, ring.rows_xor(message), state, N))
     beta = ring.rows_xor(note(ring.compare_root(keys, 16, circuit, ring.rows_xor(message), sign, N)))
+    rest = torch.zeros(ring.compare_sizes(N, known=True)[4], dtype=torch.int64)
+    ring.compare_deal(every, 48, N, rest, known=True)
+    note(rest, *ring.compare_chunks(keys, 48, circuit, c, 5, known=16))
 
     bits, chosen = torch.zeros(N, dtype=torch.int64), torch.zeros(4 * N, dtype=torch.int64)
     ring.bit_deal(every, 16 + 14, 16 + 5, bits)

@@ -17,7 +17,11 @@ MAXIMA = f"{PROTOCOLS}/test_maxima.py"
 EXTREMA = "tests/ops/test_extrema.py"
 MASKING = f"{PROTOCOLS}/test_masking.py"
 EXACT = f"{PROTOCOLS}/test_exact.py"
+FUNCTIONS = f"{PROTOCOLS}/test_functions.py"
+SMOOTH = "tests/ops/test_functions.py"
 THRESHOLDS = "tests/ops/test_thresholds.py"
+FACTORS = "tests/ops/test_factors.py"
+CASES, FORMS = "tests/ops/test_cases.py", "tests/ops/test_forms.py"
 STORE = f"{RUNTIME}/test_store.py"
 THREADS = f"{RUNTIME}/test_threads.py"
 SESSION = f"{RUNTIME}/test_session.py"
@@ -25,6 +29,7 @@ VIEWS = "tests/security/test_views.py"
 INTEGRITY = "tests/security/test_integrity.py"
 TWO_THREADS = "tests/security/test_threads.py"
 MAC = f"{PROTOCOLS}/test_mac.py"
+SUITE = f"{PROTOCOLS}/test_suite.py"
 WIDE = f"{KERNELS}/test_wide.py"
 KEYS = f"{VIEWS}::test_keys_are_distinct_and_uniform"
 LEDGER = "tests/security/test_ledger.py"
@@ -115,7 +120,14 @@ MUTANTS = [
         ("dropped correction", "keys.draw(base + RHO_SHARES, n, words)", "keys.draw(base + RHO_SHARES, n)", COMPARISON),
         ("bit of the wrong stream", "by > 1 else None, bit.stream\n", "by > 1 else None, bit.stream + 1\n", COMPARISON),
         ("every party adds one", "words[party.lead] += 1", "words += 1", COMPARISON),
-        ("wrong state", "corrections, opened, state, n, nodes)", "corrections, opened, state.flip(1), n, nodes)", COMPARISON),
+        ("wrong state", "corrections, opened, state, n, nodes", "corrections, opened, state.flip(1), n, nodes", COMPARISON),
+        ("products of the masks of another sign", "_deal(keys, stream, n, nodes, words, True)", "_deal(keys, base, n, nodes, words, True)", f"{PROTOCOLS}/test_thresholds.py"),
+        ("masks of several signs overlap", "*(party.dealer.streams(MATERIAL) for _", "*(party.dealer.streams(2) for _", f"{PROTOCOLS}/test_thresholds.py"),
+    ),
+    *protocol(
+        "operations",
+        ("what was derived stays of the old operations", 'else getattr(given, "derived_by", None)', "else None", SUITE),
+        ("bounded comparisons of another suite", "self.bounded.negative is not self.negative", "False", SUITE),
     ),
     *protocol(
         "maxima",
@@ -143,8 +155,36 @@ MUTANTS = [
     Mutant("thresholds rounded one way", "pysmpc/ops/comparison.py", "limit = above if first else below", "limit = below", THRESHOLDS),
     Mutant("equal to the step below", "pysmpc/ops/comparison.py", "torch.as_tensor(below != above)", "torch.as_tensor(below != below)", THRESHOLDS),
     Mutant("NaN is in order", "pysmpc/ops/comparison.py", "torch.where(strange.isnan(), unordered, infinite)", "infinite", THRESHOLDS),
+    Mutant("a public minuend is subtracted", "pysmpc/ops/arithmetic.py", "if not first and sign < 0:", "if False:", CASES),
+    Mutant("out= of any shape", "pysmpc/ops/core.py", "if target.shape != value.shape:", "if False:", FORMS),
+    Mutant("writes of any dtype", "pysmpc/ops/core.py", "if not torch.can_cast(value.dtype, target.dtype):", "if False:", FORMS),
+    Mutant("updates of any dtype", "pysmpc/ops/core.py", "        or not torch.can_cast(x.dtype, target.dtype)\n", "", FORMS),
+    Mutant("writes of any size", "pysmpc/ops/core.py", "    if whole != shape:\n", "    if False:\n", FORMS),
+    Mutant("numbers as truth values", "pysmpc/ops/core.py", "target.dtype == torch.bool and value.dtype != torch.bool", "False", FORMS),
+    Mutant("a form's own handler is lost", "pysmpc/ops/core.py", "if form in HANDLERS and form not in _DERIVED:", "if False:", FORMS),
+    Mutant("workers not told of a target", "pysmpc/remote/recorder.py", "[*args, *kwargs.values()] if kwargs else args", "args", "tests/remote/test_programs.py"),
     Mutant("a product that was rounded decides", "pysmpc/fixedpoint.py", "unsure.nonzero().tolist()", "()", THRESHOLDS),
     Mutant("any threshold is taken", "pysmpc/fixedpoint.py", "if bool((steps.abs() >= LIMIT).any()):", "if False:", THRESHOLDS),
+    *protocol(
+        "functions/masked",
+        ("an opening over the whole ring under a mask of one period", "ring.truncate_mask(party.dealer.keys, base, 0, words)", "words + (party.dealer.keys.draw(base, x.numel) & ((1 << 21) - 1))", f"{VIEWS}::test_views_of_different_secrets_are_alike"),
+        ("pieces under one stream", "keys.take(stream + i, found)", "keys.take(stream, found)", FUNCTIONS),
+        ("every party adds the constant", "out[party.lead] += ring.wrap(constant)", "out += ring.wrap(constant)", FUNCTIONS),
+    ),
+    *protocol(
+        "functions/regions",
+        ("products of two bits under one stream", "if self.x.multiplied:", "if False:", FUNCTIONS),
+        ("a group's other signs stay hidden", "message = message ^ roots[j] ^ keys.draw(bases[j] + RHO, ring.packed_words(n))", "message = message ^ roots[j]", FUNCTIONS),
+        ("thresholds under the masks of the first", "base = party.dealer.streams(MATERIAL) if again else x.base", "base = x.base", FUNCTIONS),
+        ("two selections, each rounded", "out = suite.mul(party, flat, value)\n", "value, by, out = value, 1, suite.truncate(party, suite.mul(party, flat, value), by - 1)\n", FUNCTIONS),
+    ),
+    *protocol(
+        "functions/smooth",
+        ("the derivative of another result", "known.source[:2] != (name, out.layout)", "known.source[0] != name", SMOOTH),
+        ("ends of another scale", "x.scale, stretch)\n    if until", "1 << 16, stretch)\n    if until", SMOOTH),
+        ("an early threshold is not seen", "if until is not None and until / stretch * x.scale < hi:", "if False:", SMOOTH),
+        ("a recording keeps what it learned", "vars(part).update(values)", "pass", STEPS),
+    ),
     *protocol(
         "exact",
         ("wrong sign", "corrected = suite.sub(", "corrected = suite.add(", EXACT),
@@ -276,6 +316,18 @@ MUTANTS = [
         "arith.inc.h",
         ("a sum for a product", "z[i] += d[i] * y[i] + a[i] * e[i];", "z[i] += d[i] * y[i] + (a[i] + e[i]);", PRODUCTS),
         ("wrong sign", "z[i] += d[i] * (x[i] + a[i]);", "z[i] += d[i] * (x[i] - a[i]);", PRODUCTS),
+        ("a factor of the element before", "sum[i] += f[i] * x[i];", "sum[i] += f[i ? i - 1 : 0] * x[i];", f"{KERNELS}/test_arithmetic.py"),
+    ),
+    *core(
+        "turns.inc.h",
+        ("sines of the wrong half", ">> 2) ^ below) - below;", ">> 2) ^ 0) - 0;", f"{KERNELS}/test_turns.py"),
+        ("a coefficient a step off", "136187638", "136187639", f"{KERNELS}/test_turns.py"),
+        ("the quarter turn before", "0 - (t >> 62 & 1)", "0 - (t >> 61 & 1)", f"{KERNELS}/test_turns.py"),
+    ),
+    *core(
+        "powers.inc.h",
+        ("rounded down", "out[i] = (sum + ((u64)1 << 19)) >> 20;", "out[i] = sum >> 20;", f"{KERNELS}/test_powers.py"),
+        ("an unsigned exponent", "(int64_t)(x[i] << 30)", "(int64_t)(x[i] << 31 >> 1)", f"{KERNELS}/test_powers.py"),
     ),
     *core(
         "bits.inc.h",
@@ -579,6 +631,7 @@ MUTANTS = [
         ("what is kept changes later", "repeats", "        self._keep(1 - turn)\n", ""),
         ("every run reads the same memory", "repeats", "turned=bool(self._turn)", "turned=False"),
         ("parameters written in between are not seen", "repeats", "if body is not self._lent_of(turn):", "if self._lent_of(turn) is None:"),
+        ("state of the optimizer is not compared", "surroundings", "    if isinstance(value, dict | Mapping):\n", "    if isinstance(value, dict | Mapping) and not isinstance(next(iter(value), None), torch.Tensor):\n"),
         ("settings are not compared", "steps", "if settings != self._settings:", "if self._settings is None:"),
         ("a result is read before it is there", "tape", "place = refer[-1] + 1 if refer else 0", "place = refer[-1] if refer else 0"),
         ("a recording that was not checked", "steps", "or before.confirms(new)", "or True"),
@@ -612,6 +665,17 @@ MUTANTS = [
         ("what does not fit waits for the next beat", "            if done and not self._outbox:\n", "            if done or True:\n", f"{RUNTIME}/test_control.py"),
         ("a connection is used by two threads", "        if self._turn.acquire(blocking=False):\n            try:\n", "        if True:\n            try:\n                self._turn.acquire(blocking=False)\n", f"{RUNTIME}/test_control.py"),
     ),
+    *[
+        Mutant(what, f"pysmpc/{name}.py", old, new, tests)
+        for what, name, old, new, tests in (
+            ("shares are made on the caller's device", "modes", "return torch._C.DisableTorchFunction() if torch._C._len_torch_function_stack() else _NONE", "return _NONE", "tests/ops/test_modes.py"),
+            ("a tiny factor is rounded at the nominal scale", "ops/core", "        if (short := _by_scale(held, factor)) is not None:\n", "        if (short := None) is not None:\n", FACTORS),
+            ("small public factors keep few digits", "ops/core", "    if not 0 < largest * scale < COARSE:\n", "    if True:\n", FACTORS),
+            ("a dimension is taken for another one", "ops/core", "    if not -span <= dim < span:\n", "    if False:\n", "tests/ops/test_movement.py"),
+            ("a truth value is the number", "ops/movement", "    if wanted == torch.bool != x.dtype:\n", "    if wanted == torch.bool and x.dtype.is_floating_point:\n", "tests/ops/test_movement.py"),
+            ("a deep copy has no gradient", "tensor", "        if self.grad is not None:\n", "        if False:\n", "tests/hook/test_copies.py"),
+        )
+    ],
     *remote(
         "recorder",
         ("recordings are never forgotten", "                weakref.finalize(new, self._over.append, number)\n", "                pass\n", REPEATED),

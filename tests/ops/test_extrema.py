@@ -1,7 +1,4 @@
-"""Maxima, minima, their positions and gradients."""
-
-import math
-from functools import partial
+"""Maxima and minima of equals, of nothing, of integers; what many cost.  The rest is in the table (op_cases.py)."""
 
 import pytest
 import torch
@@ -13,48 +10,6 @@ from pysmpc.protocols.comparison import negative_cost, relu_cost, select_cost
 from pysmpc.protocols.counts import count_reciprocals_cost
 from pysmpc.protocols.interfaces import LOCAL
 from pysmpc.protocols.products import product_cost
-
-
-def distinct(shape):
-    """No two of equal magnitude, nor nearly: where equals share a gradient, torch divides it."""
-    n = math.prod(shape)
-    return ((torch.randperm(n) + 1) * (1 - 2 * torch.randint(0, 2, (n,))) * 0.25).double().reshape(shape)
-
-
-check = partial(check_op, values=distinct)
-
-SHAPES = [(1,), (2,), (7,), (3, 4), (2, 3, 5), (65,)]
-
-
-@pytest.mark.parametrize("fn", [torch.max, torch.min], ids=lambda f: f.__name__)
-def test_of_all(fn):
-    check(fn, [*SHAPES, ()], steps=2)
-    check(lambda x: fn(x) * x, [(7,), (3, 4)], steps=3)
-
-
-@pytest.mark.parametrize("keepdim", [False, True])
-@pytest.mark.parametrize("name", ["max", "min"])
-def test_along(name, keepdim):
-    def values(x):
-        return getattr(x, name)(-1, keepdim=keepdim).values
-
-    def first(x):
-        return getattr(x, name)(0, keepdim=keepdim)[0]
-
-    def where(x):
-        return getattr(x, name)(0, keepdim=keepdim).indices
-
-    for fn in (values, first):
-        check(fn, SHAPES, steps=2)
-    check(where, SHAPES, grad=False)
-    check(where, SHAPES)
-
-
-@pytest.mark.parametrize("name", ["argmax", "argmin"])
-def test_positions(name):
-    check(lambda x: getattr(x, name)(), SHAPES, grad=False)
-    check(lambda x: getattr(x, name)(-1), SHAPES, grad=False)
-    check(lambda x: getattr(x, name)(0, keepdim=True), SHAPES, grad=False)
 
 
 def test_the_first_of_equals_wins():
@@ -77,20 +32,6 @@ def test_equal_to_a_maximum():
     with torch.no_grad():
         assert torch.equal(sy.decrypt(x.t() == top), a.t() == expected)
         assert int(sy.decrypt((x == top).sum())) == 2
-
-
-def test_gradients_through_views():
-    check(lambda x: x.t().max(), [(3, 4)], steps=2)
-    check(lambda x: x.t().max(0).values, [(3, 4)], steps=2)
-    check(lambda x: x[1:].max() + x.min(), [(5,), (3, 4)], steps=3)
-    check(lambda x: (x * x).max(1).values, [(3, 4)], steps=3, grad_steps=4)
-
-
-def test_amax_and_amin():
-    check(lambda x: x.amax(1), [(3, 4), (2, 3, 5)], steps=2)
-    check(lambda x: x.amin((0, 1), keepdim=True), [(3, 4), (2, 3, 5)], steps=2)
-    check(lambda x: x.amax((0, -1)), [(3, 4), (2, 3, 5)], steps=2)
-    check(lambda x: x.amin(), SHAPES, steps=2)
 
 
 def few(shape):

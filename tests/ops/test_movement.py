@@ -197,3 +197,92 @@ def test_values_do_not_leak_through_conversions():
             leak(x)
     with pytest.raises((TypeError, RuntimeError)):
         torch.zeros(()).copy_(x)
+
+
+ONE = torch.tensor([0])
+SCALAR = {
+    "gather": lambda x: x.gather(0, torch.tensor([0, 0, 0])),
+    "gather of no dimension": lambda x: x.gather(-1, torch.tensor(0)),
+    "index_select": lambda x: x.index_select(0, ONE),
+    "index_add": lambda x: x.index_add(0, ONE, x * 2),
+    "index_add, alpha": lambda x: x.index_add(-1, torch.tensor(0), x, alpha=3),
+    "scatter_add": lambda x: x.scatter_add(0, ONE, (x * 2).reshape(1)),
+    "unfold": lambda x: x.unfold(0, 1, 1),
+    "flip": lambda x: x.flip(0),
+    "cumsum": lambda x: x.cumsum(0),
+    "sum": lambda x: x.sum(-1),
+    "mean": lambda x: x.mean(0),
+    "roll": lambda x: x.roll(1),
+    "stack": lambda x: torch.stack([x, x], -1),
+}
+
+
+@pytest.mark.parametrize("name", SCALAR)
+@pytest.mark.parametrize("n", [2, 3])
+def test_scalars(name, n):
+    plain = torch.randn(()).requires_grad_()
+    secret = sy.encrypt(plain.detach(), parties(n), requires_grad=True)
+    right, found = SCALAR[name](plain), SCALAR[name](secret)
+    assert found.shape == right.shape
+    assert torch.allclose(sy.decrypt(found), right, atol=1e-3)
+    right.sum().backward()
+    found.sum().backward()
+    assert torch.allclose(sy.decrypt(secret.grad), plain.grad, atol=1e-3)
+
+
+def test_scalars_that_are_refused():
+    x = sy.encrypt(torch.tensor(1.5), parties(2))
+    for use in (
+        lambda: x.index_select(0, torch.tensor([0, 0])),
+        lambda: torch.cat([x, x]),
+        lambda: x.roll(1, 0),
+        lambda: x.gather(1, ONE),
+        lambda: x.index_add(0, ONE, torch.ones(1)),
+    ):
+        with pytest.raises((RuntimeError, IndexError), match=r"scalar|[Dd]imension|shape"):
+            use()
+
+
+ALONG = {
+    "sum": lambda x, d: x.sum(d),
+    "mean": lambda x, d: x.mean(d),
+    "two": lambda x, d: x.sum((0, d)),
+    "var": lambda x, d: x.var(d),
+    "any": lambda x, d: (x > 0).any(d),
+    "cumsum": lambda x, d: x.cumsum(d),
+    "flip": lambda x, d: x.flip(d),
+    "roll": lambda x, d: x.roll(1, d),
+    "cat": lambda x, d: torch.cat([x, x], d),
+    "stack": lambda x, d: torch.stack([x, x], d if d < 0 else d + 1),
+    "gather": lambda x, d: x.gather(d, torch.zeros(1, 1, dtype=torch.int64)),
+    "index_select": lambda x, d: x.index_select(d, ONE),
+    "index_add": lambda x, d: x.index_add(d, ONE, torch.ones(1, 3)),
+    "scatter_add": lambda x, d: x.scatter_add(d, torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", ALONG)
+@pytest.mark.parametrize("dim", [2, 5, -4])
+def test_a_dimension_that_there_is_not(name, dim):
+    """It is not taken for another one."""
+    for x in (torch.ones(2, 3), encrypted(torch.ones(2, 3))):
+        with pytest.raises(IndexError, match="out of range"):
+            ALONG[name](x, dim)
+
+
+def test_a_dimension_that_is_named_twice():
+    with pytest.raises(RuntimeError, match="twice"):
+        encrypted(torch.ones(2, 3)).sum((1, -1))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.int64, torch.int32])
+def test_truth_values_of_numbers(kind):
+    values = torch.tensor([5, 0, -2, 1, 0]).to(kind)
+    found = sy.encrypt(values, parties(2)).bool()
+    assert found.dtype == torch.bool
+    assert torch.equal(sy.decrypt(found), values.bool())
+    assert sy.decrypt(found.sum()) == 3
+    assert torch.equal(sy.decrypt(found.float()), values.bool().float())
+    assert torch.equal(sy.decrypt(~found), ~values.bool())
+    quarter = sy.encrypt(torch.tensor([0.25, 0.0]), parties(2)) * 0.25
+    assert sy.decrypt(quarter.bool()).tolist() == [True, False]

@@ -7,7 +7,7 @@ import torch
 from settings import FSS, PLAINTEXT, SECRET, Setting, bounded_words
 
 from pysmpc.protocols import counts, maxima
-from pysmpc.protocols.comparison import larger, relu_cost
+from pysmpc.protocols.comparison import relu_cost
 from pysmpc.protocols.interfaces import Cost
 from pysmpc.protocols.products import product_cost
 from pysmpc.protocols.suite import default
@@ -107,7 +107,7 @@ def test_larger_agrees(rng):
     x = bounded_words(rng, 61, 2, 100)
     where = Setting("virtual", 2)
     (values, _), _ = where.run(lambda suite, party, a: default.largest(party, a), x)
-    two, _ = where.run(lambda suite, party, a, b: larger(party, a, b)[0], x[0].clone(), x[1].clone())
+    two, _ = where.run(lambda suite, party, a, b: default.larger(party, a, b)[0], x[0].clone(), x[1].clone())
     assert torch.equal(values[0], two)
 
 

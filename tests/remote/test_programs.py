@@ -92,6 +92,41 @@ def test_a_convolutional_network(workers, parties):
     check_agreement(workers, parties)
 
 
+def test_results_in_tensors_of_the_callers(workers, parties):
+    """Workers write what the driver writes, also where the target is the only secret."""
+    a, b = torch.randn(4, 3), torch.randn(4, 3)
+
+    def program(p):
+        x, y, out = (sy.encrypt(v, p) for v in (a, b, torch.zeros(4, 3)))
+        torch.mul(x, y, out=out)
+        product = sy.decrypt(out)
+        torch.add(torch.ones(3), 1, out=out[1])
+        largest, place = sy.encrypt(torch.zeros(3), p), sy.encrypt(torch.zeros(3, dtype=torch.int64), p)
+        torch.max(x, 0, out=(largest, place))
+        y.lt_(0)
+        return product, *(sy.decrypt(v) for v in (out, largest, place, y))
+
+    found = everywhere(parties, program)
+    assert torch.equal(found[1][1], torch.full((3,), 2.0))
+    assert torch.equal(found[3], a.argmax(0))
+    check_agreement(workers, parties)
+
+
+def test_functions_and_their_derivatives(workers, parties):
+    """A derivative finds the opening of the value at the workers as at the driver."""
+    layers = [nn.Sigmoid(), nn.Tanh(), nn.GELU(), nn.SiLU(), nn.Mish(), nn.Softplus(2), nn.LogSigmoid()]
+    model = nn.Sequential(*(each for layer in layers for each in (nn.Linear(4, 4), layer)))
+    x = torch.randn(5, 4)
+
+    def program(p):
+        net, given = sy.encrypt(model, p), sy.encrypt(x, p).requires_grad_(True)
+        (torch.erf(net(given)) ** 2).sum().backward()
+        return sy.decrypt(given.grad), *(sy.decrypt(each.grad) for each in net.parameters())
+
+    everywhere(parties, program, atol=256 * ULP)
+    check_agreement(workers, parties)
+
+
 LOSSES = {
     "the largest": lambda out: (out * out).max(),
     "the smallest of all": lambda out: torch.stack([out, out]).min(),
@@ -136,6 +171,8 @@ PROGRAMS = {
     "filled": lambda x: (torch.zeros_like(x) + x, torch.ones_like(x) * x, torch.full_like(x, 0.5) + x),
     "reductions": lambda x: (x.sum(), x.mean(1), x.var(0), x.cumsum(1)),
     "powers": lambda x: x**3,
+    "functions": lambda x: (torch.sigmoid(x), x.t().tanh(), F.silu(x) + F.gelu(x), F.softplus(x, 2), F.logsigmoid(x)),
+    "functions of a product": lambda x: (F.mish(x * x), torch.erf(x * x), torch.sin(x), torch.cos(x)),
     "dtypes": lambda x: (x > 0).to(torch.float32) * x,
     "conversion": lambda x: x.double() * 2,
     "scatter": lambda x: torch.zeros_like(x).index_add(0, torch.tensor([0, 0, 1, 3]), x),

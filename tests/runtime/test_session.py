@@ -34,7 +34,8 @@ def test_names_are_checked(holders, provider, message):
 
 
 def test_repr_shows_names_only():
-    assert repr(virtual_session(["a", "b"], "p")) == "Session(a, b; provider p)"
+    session = virtual_session(["a", "b"], "p")
+    assert repr(session) == f"Session(a, b; provider p; number {session.serial})"
 
 
 def test_statistics_are_differences():

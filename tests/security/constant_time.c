@@ -103,11 +103,14 @@ static void arithmetic(const psm_kernels *k, size_t n) {
     CHECK(scale, a, 12345, out, n);
     CHECK(rows_sum, a, HOLDERS, out, n);
     CHECK(rows_xor, a, HOLDERS, out, n);
+    CHECK(weighted, a, b, 5, out, n, 0, n);
     CHECK(beaver_mul, a, b, c, d, out, n);
     CHECK(beaver_square, a, b, c, out, n);
     CHECK(pack_bits, a, out, n);
     CHECK(unpack_bits, a, out, n);
     CHECK(decompose, a, out, n);
+    CHECK(turns, a, 9, out, n, 0, n);
+    CHECK(powers_of_e, a, out, 0, n);
 }
 
 static void products(const psm_kernels *k, size_t m, size_t n, size_t depth) {
@@ -140,9 +143,10 @@ static void comparisons(const psm_kernels *k, size_t n) {
     size_t words = (n + 63) / 64;
     CHECK(compare_deal, keys, HOLDERS, 32, 4, NULL, n, 0, words, out, out2, out3);
     CHECK(compare_deal, keys, HOLDERS, 32, 4, a, n, 0, words, out, out2, out3);
+    CHECK(compare_deal, keys, HOLDERS, 48, 4, NULL, n, 0, words, NULL, out, out2);
     for (int lead = 0; lead < 2; lead++) {
         const u64 *dealt = lead ? NULL : b;
-        CHECK(compare_chunks, keys, 32, 4, lead, dealt, a, 1, n, 0, words, out2, out);
+        CHECK(compare_chunks, keys, 48, 32, 4, lead, dealt, a, 1, n, 0, words, out2, out);
         CHECK(compare_nodes, keys, 32, 4, lead, dealt, a, 0, words, c, out2, out);
         CHECK(compare_root, keys, 32, lead, dealt, a, 0, words, c, out);
     }

@@ -115,9 +115,13 @@ def test_secrets_of_different_parties(name, parties, x):
 
 def test_equal_names_are_not_equal_parties(x):
     """Two sessions of the same holders have keys of their own."""
-    y = sy.encrypt(torch.ones(2, 2), sy.virtual("alice", "bob", provider="dealer"))
-    with pytest.raises(SessionMismatchError):
-        x + y
+    others = sy.virtual("alice", "bob", provider="dealer")
+    y = sy.encrypt(torch.ones(2, 2), others)
+    for use in (lambda: x + y, lambda: x.add_(y), lambda: torch.cat([x, y])):
+        with pytest.raises(SessionMismatchError) as caught:
+            use()
+        assert {f"number {s.session.serial}" in str(caught.value) for s in (x, y)} == {True}
+    assert f"number {others.session.serial}" in repr(others)
 
 
 def test_a_secret_does_not_move_by_encrypting_it_again(parties, x):
@@ -125,7 +129,68 @@ def test_a_secret_does_not_move_by_encrypting_it_again(parties, x):
         sy.encrypt(x, sy.virtual("carol", "dave"))
 
 
+@pytest.mark.parametrize("kind", ["parameter", "buffer"])
+def test_a_secret_module_is_not_encrypted_again(kind, parties):
+    net = nn.BatchNorm1d(2) if kind == "buffer" else nn.Linear(3, 2)
+    secret = sy.encrypt(net, parties)
+    if kind == "buffer":
+        secret.weight, secret.bias = None, None
+    with refused(EncodingError, rf"secret already, its {kind} '\w+'.*decrypt it first", parties):
+        sy.encrypt(secret, sy.virtual("carol", "dave"))
+
+
 # --- values ------------------------------------------------------------------------------
+
+
+SPARSE = {
+    "sparse_coo": torch.Tensor.to_sparse,
+    "sparse_csr": torch.Tensor.to_sparse_csr,
+    "sparse_csc": torch.Tensor.to_sparse_csc,
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CS. tensor support")
+@pytest.mark.parametrize("layout", SPARSE)
+def test_sparse_tensors(layout, parties, x):
+    with refused(EncodingError, rf"sparse, torch\.{layout}.*to_dense", parties, x):
+        sy.encrypt(SPARSE[layout](torch.eye(2)), parties)
+    with refused(EncodingError, rf"sparse, torch\.{layout}.*to_dense", parties, x):
+        sy.api.fix_precision(SPARSE[layout](torch.eye(2)))
+    module = nn.Linear(2, 2)
+    module.register_buffer("adjacency", SPARSE[layout](torch.eye(2)))
+    with pytest.raises((EncodingError, NotImplementedError), match=r"(?i)sparse"):
+        sy.encrypt(module, parties)
+
+
+@pytest.mark.parametrize("use", [torch.mul, torch.add, torch.matmul], ids=lambda f: f.__name__)
+def test_sparse_operands(use, parties, x):
+    with refused((EncodingError, NotImplementedError, RuntimeError), "(?i)sparse", parties, x):
+        use(x, torch.eye(2).to_sparse())
+
+
+STEPS = {
+    "SGD": lambda p: torch.optim.SGD(p, lr=0.125, foreach=False),
+    "momentum": lambda p: torch.optim.SGD(p, lr=0.125, momentum=0.5, foreach=False),
+    "Adam": lambda p: torch.optim.Adam(p, lr=0.125, foreach=False),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_an_optimizer_of_a_public_model_whose_gradients_are_secret(name, parties, x):
+    model = nn.Linear(2, 1)
+    optimizer = STEPS[name](model.parameters())
+    before = model.weight.detach().clone()
+    model(x).sum().backward()
+    with refused(TypeError, r"gradients of a public model.*encrypt the model.*p\.grad = sy\.decrypt", parties, x):
+        optimizer.step()
+    assert torch.equal(model.weight, before)
+    for p in model.parameters():
+        p.grad = sy.decrypt(p.grad)
+    STEPS[name](model.parameters()).step()
+    assert not torch.equal(model.weight, before)
+
+
+# --- values that cannot be shared ---------------------------------------------------------
 
 
 @pytest.mark.parametrize(

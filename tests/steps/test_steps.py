@@ -34,6 +34,11 @@ def mlp():
     return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
 
 
+def functions():
+    middle = [nn.Sigmoid(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5), nn.GELU()]
+    return nn.Sequential(nn.Linear(6, 5), *middle, nn.Linear(5, 3), nn.SiLU())
+
+
 def convolutions():
     return nn.Sequential(
         nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2 * 4 * 4, 3)
@@ -86,6 +91,9 @@ CASES = {
     "snn": {"net": mlp, "shape": (6,), "options": {"protocol": "snn"}},
     "fss": {"net": mlp, "shape": (6,), "options": {"protocol": "fss"}},
     "three": {"net": mlp, "shape": (6,), "options": {"holders": 3}},
+    "functions": {"net": functions, "shape": (6,)},
+    "functions of three": {"net": functions, "shape": (6,), "options": {"holders": 3}},
+    "functions, snn": {"net": functions, "shape": (6,), "options": {"protocol": "snn"}},
     "convolution": {"net": convolutions, "shape": (1, 8, 8)},
     "maxima": {"net": mlp, "shape": (6,), "loss": extremes},
 }
@@ -337,6 +345,26 @@ def _flat(values):
     return [each.reshape(-1) for each in values]
 
 
+def test_what_a_recording_learns_of_a_constant_is_forgotten():
+    """The opening of something that was there before is kept; what the step deals for it is in memory of the step."""
+    t = training()
+    kept = sy.encrypt(torch.linspace(-3, 3, 12).reshape(4, 3), t.parties)
+    v = sy.decrypt(kept).double()
+    calls = []
+
+    def weighted(out, target):
+        calls.append(1)
+        function = torch.sigmoid if len(calls) <= 2 else nn.functional.gelu
+        return ((out - target) ** 2).sum() / 4 + function(kept).sum()
+
+    step = sy.TrainStep(t.model, t.optimizer, weighted)
+    for turn in range(10):
+        step(*t.batches[turn % 2])
+    assert step.repeats, step.reason
+    for function in (torch.sigmoid, nn.functional.gelu, nn.functional.silu):
+        assert torch.allclose(sy.decrypt(function(kept)).double(), function(v), atol=2.0**-14)
+
+
 def test_a_constant_that_is_used_elsewhere_too():
     t = training()
     weight = sy.encrypt(torch.tensor([1.0, 2.0, 3.0]), t.parties)
@@ -392,6 +420,25 @@ def test_checked_steps_run_as_written():
     losses = [sy.decrypt(step(x, y)) for _ in range(6)]
     assert losses[-1] < losses[0]
     assert "mac" in step.reason
+
+
+def test_steps_on_what_was_dealt_ahead_run_as_written(tmp_path):
+    """What was dealt serves once: a program that is noted, or served from disk, repeats nothing."""
+    weights = nn.Linear(3, 2)
+
+    def program(parties):
+        model = sy.encrypt(copy.deepcopy(weights), parties)
+        x, y = sy.encrypt(torch.ones(4, 3), parties), sy.encrypt(torch.zeros(4, 2), parties)
+        step = sy.TrainStep(model, torch.optim.SGD(model.parameters(), lr=0.05), squares)
+        losses = [sy.decrypt(step(x, y)) for _ in range(6)]
+        assert "repeated by a driver" in step.reason
+        return losses
+
+    with sy.record("alice", "bob") as plan:
+        program(plan.parties)
+    plan.deal(tmp_path)
+    losses = program(sy.virtual("alice", "bob", material=tmp_path))
+    assert losses[-1] < losses[0]
 
 
 def test_parties_of_their_own():
@@ -591,3 +638,69 @@ def test_arguments_of_other_parties():
     others = sy.virtual("alice", "bob")
     with pytest.raises((ValueError, RuntimeError, sy.errors.PysmpcError)):
         step(*(sy.encrypt(torch.ones(shape), others) for shape in ((4, 6), (4, 3))))
+
+
+class Settings:
+    """What a user keeps beside a model, where a step looks at it."""
+
+    def __init__(self):
+        self.weight = 1.0
+
+    def loss(self, out, target):
+        return squares(out, target) * self.weight
+
+
+class Surrounded(nn.Module):
+    """A layer beside a public tensor, an integer buffer, a list and an object."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.public, self.on, self.settings = mlp(), torch.ones(6), [True], Settings()
+        self.register_buffer("times", torch.tensor(1))
+
+    def forward(self, x):
+        out = self.inner(x * self.public.repeat(x.shape[1] // 6 + 1)[: x.shape[1]]) * self.times
+        return out * (1.0 if self.on[0] else 0.5) * self.settings.weight
+
+
+def _halve(optimizer, *_):
+    with torch.no_grad():
+        for p in optimizer.param_groups[0]["params"]:
+            p.mul_(0.5)
+
+
+def _first(model):
+    return next(model.parameters())
+
+
+CHANGES = {
+    "state of the optimizer": lambda each: each.optimizer.state.clear(),
+    "a hook of the optimizer": lambda each: each.optimizer.register_step_post_hook(_halve),
+    "a hook of a gradient": lambda each: _first(each.model).register_hook(lambda grad: grad * 2),
+    "a hook after a gradient": lambda each: _first(each.model).register_post_accumulate_grad_hook(lambda p: None),
+    "a hook of a module": lambda each: each.model.register_forward_hook(lambda module, args, out: out * 2),
+    "a public tensor": lambda each: setattr(each.model, "public", torch.full((6,), 2.0)),
+    "a public tensor in place": lambda each: each.model.public.data.fill_(2.0),
+    "a buffer": lambda each: each.model.times.fill_(2),
+    "a list": lambda each: each.model.on.__setitem__(0, False),
+    "an object": lambda each: setattr(each.model.settings, "weight", 0.5),
+    "the object of the loss": lambda each: setattr(each.settings, "weight", 0.5),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_of_what_is_around_a_step_is_followed(twins, name):
+    momentum = {"optimizer": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.5)}
+    ours, theirs = twins(Surrounded(), batches(2, 6), **momentum)
+    ours.settings, theirs.settings = Settings(), Settings()
+    step = sy.TrainStep(ours.model, ours.optimizer, ours.settings.loss)
+    for turn in range(16):
+        if turn == 8:
+            assert step.repeats
+            for each in (ours, theirs):
+                CHANGES[name](each)
+        step(*ours.batches[turn % 2])
+        loop(theirs.model, theirs.optimizer, theirs.settings.loss, *theirs.batches[turn % 2])
+        assert_equal(ours, theirs)
+        assert turn != 8 or not step.repeats
+    assert step.repeats, step.reason

@@ -80,14 +80,20 @@ class Log:
         )
 
         def corrections(purpose, streams):
-            def noted(out, keys, base, *rest):
-                for stream in streams(*rest):
+            def noted(out, keys, base, *rest, **options):
+                for stream in streams(*rest, **options):
                     note(keys, base + stream, -1, purpose)
 
             return noted
 
         after(ring, "truncate_deal", corrections("correction", lambda *rest: (1, 2)))
-        after(ring, "compare_deal", corrections("correction", lambda *rest: (9, 12, 13)))
+        after(
+            ring,
+            "compare_deal",
+            corrections(
+                "correction", lambda n, out, nodes=4, known=False, masks=None: (12, 13) if known else (9, 12, 13)
+            ),
+        )
         after(ring, "bit_deal", lambda out, keys, rho, stream, *rest: note(keys, stream, -1, "correction"))
         after(
             ring,

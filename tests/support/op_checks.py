@@ -4,6 +4,9 @@ The oracle is torch in float64 on the values that the encoding stands for, so th
 is left is the error of the operation, counted in steps of the encoding.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 import torch
 from twins import opened
 
@@ -22,11 +25,11 @@ def parties(n=2):
     return _parties[n]
 
 
-def encrypted(values, n=2, precision=BINARY16):
-    """A secret of a real tensor with a precision."""
-    if precision is BINARY16:
-        return sy.encrypt(values, parties(n))
-    return sy.encrypt(values, parties(n), precision_fractional=precision.digits, base=precision.base)
+def encrypted(values, n=2, precision=BINARY16, **options):
+    """A secret of a real tensor with a precision; options: of `sy.encrypt`."""
+    if precision is not BINARY16:
+        options = {"precision_fractional": precision.digits, "base": precision.base, **options}
+    return sy.encrypt(values, parties(n), **options)
 
 
 def represented(values, precision):
@@ -38,22 +41,49 @@ def uniform(shape, low, high):
     return low + (high - low) * torch.rand(shape, dtype=torch.float64)
 
 
-def strided(values, precision, n):
+def strided(values, precision, n, **options):
     """(secret, twin) that are windows on something larger: transposed, every other column."""
     if values.dim() < 2:
-        wide = torch.stack([values, values + 1], -1)
-        return encrypted(wide, n, precision)[..., 0], represented(wide, precision)[..., 0]
+        wide = torch.stack([values, torch.ones_like(values)], -1)
+        return encrypted(wide, n, precision, **options)[..., 0], represented(wide, precision)[..., 0]
     wide = torch.zeros(*values.shape[:-2], values.shape[-1], 2 * values.shape[-2], dtype=values.dtype)
     wide[..., ::2] = values.transpose(-1, -2)
-    secret, twin = encrypted(wide, n, precision), represented(wide, precision)
+    secret, twin = encrypted(wide, n, precision, **options), represented(wide, precision)
     return secret[..., ::2].transpose(-1, -2), twin[..., ::2].transpose(-1, -2)
 
 
-def dense(values, precision, n):
-    return encrypted(values, n, precision), represented(values, precision)
+def dense(values, precision, n, **options):
+    return encrypted(values, n, precision, **options), represented(values, precision)
 
 
-RUNS = [("binary", 2, dense), ("binary", 2, strided), ("decimal", 2, dense)]
+@dataclass(frozen=True)
+class Run:
+    """How an operation is run: the encoding, the holders, where the operands lie, and the suite (options)."""
+
+    name: str
+    encoding: str = "binary"
+    holders: int = 2
+    layout: Callable = dense
+    options: dict = field(default_factory=dict)
+
+    @property
+    def precision(self):
+        return ENCODINGS[self.encoding]
+
+    def operands(self, values):
+        """(secrets, twins) of plain values."""
+        pairs = [self.layout(v, self.precision, self.holders, **self.options) for v in values]
+        return zip(*pairs, strict=True)
+
+
+RUNS = [Run("binary"), Run("windows", layout=strided), Run("decimal", encoding="decimal")]
+THREE = Run("three-holders", holders=3)
+SUITES = [
+    Run("fss", options={"protocol": "fss"}),
+    Run("snn", options={"protocol": "snn"}),
+    Run("nearest", options={"rounding": "nearest"}),
+    Run("mac", options={"integrity": "mac"}),
+]
 
 
 def results(out):
@@ -96,15 +126,22 @@ def check_op(
     Each shape runs in the binary and the decimal encoding, and on windows of something
     larger; the first of them also with three holders.
     """
-    runs = [(shape, *run) for shape in shapes for run in RUNS]
-    runs.append((shapes[0], "binary", 3, dense))
-    for shape, encoding, n, layout in runs:
-        many = list(shape) if isinstance(shape, list) else [shape]
-        precision = ENCODINGS[encoding]
-        given = [values(s) if values else uniform(s, low, high) for s in many]
-        what = f"{encoding}, {n} holders, {layout.__name__}, {shape}"
-        secrets, twins = zip(*(layout(v, precision, n) for v in given), strict=True)
-        _check(fn, secrets, twins, precision, steps, grad_steps or steps, rtol, grad, what)
+    runs = [(shape, run) for shape in shapes for run in RUNS]
+    for shape, run in [*runs, (shapes[0], THREE)]:
+        check_run(fn, shape, run, low, high, steps, grad_steps, rtol, grad, values)
+
+
+def operands(shape, low=-2.0, high=2.0, values=None):
+    """Plain operands for a shape, or for a list of shapes."""
+    many = shape if isinstance(shape, list) else [shape]
+    return [values(s) if values else uniform(s, low, high) for s in many]
+
+
+def check_run(fn, shape, run, low=-2.0, high=2.0, steps=1.0, grad_steps=None, rtol=0.0, grad=True, values=None):
+    """`check_op` for operands of one shape, run in one way."""
+    secrets, twins = run.operands(operands(shape, low, high, values))
+    what = f"{run.name}, {shape}"
+    _check(fn, secrets, twins, run.precision, steps, grad_steps or steps, rtol, grad, what)
 
 
 def _check(fn, secrets, twins, precision, steps, grad_steps, rtol, grad, what):

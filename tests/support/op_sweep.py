@@ -1,15 +1,17 @@
-"""Torch's own catalogue of operations, each on a secret first argument.
+"""Torch's own catalogue of operations (OpInfo), each on secrets: values and gradients.
 
-`outcome` says what became of a sample: "right" (torch's result, within tolerance),
-"refused" (an error of a kind that says so), or raises what was found instead.
+`outcome` says what became of a sample: RIGHT (torch's result and gradients, within tolerance), or REFUSED with the
+reason; it raises `Wrong` for anything else.  The oracle is torch in float64 on what the encoding makes of the sample.
 """
 
 import gc
 import itertools
 import sys
+import time
 import types
 import unittest
 import warnings
+from dataclasses import dataclass
 
 import torch
 from op_checks import parties, plain, represented
@@ -17,115 +19,257 @@ from op_checks import parties, plain, represented
 # the catalogue's module imports the base class of torch's own tests, which nothing here uses
 sys.modules.setdefault("expecttest", types.SimpleNamespace(TestCase=unittest.TestCase))
 from torch.testing._internal.common_methods_invocations import op_db  # noqa: E402
-from torch.utils._pytree import tree_map  # noqa: E402
+from torch.utils._pytree import tree_leaves, tree_map  # noqa: E402
 
 import pysmpc as sy  # noqa: E402
-from pysmpc.errors import PysmpcError  # noqa: E402
+from pysmpc.errors import EncodingError, PysmpcError  # noqa: E402
 from pysmpc.fixedpoint import BINARY16  # noqa: E402
+from pysmpc.runtime.empty import empty_session  # noqa: E402
+from pysmpc.shares import Share  # noqa: E402
 
 gc.freeze()  # a hundred thousand objects of the catalogue, which are here to stay
 
 #: how an operation says that it will not: NotImplementedError where there is none of it
 REFUSALS = (NotImplementedError, TypeError, PysmpcError, ZeroDivisionError)
-TOLERANCE = 2.0**-8
+#: what may be off, absolutely or relatively
+VALUES, GRADIENTS = 2.0**-9, 2.0**-8
+#: elements of the secrets of a sample; larger samples are left out
+LARGEST = 10_000
+
+#: what is larger is not compared: a product of two values at the finest scales that wait for their truncation wraps
+LARGE = 2.0**14
+
+RIGHT, REFUSED, NO_GRADIENT = "right", "refused", "gradient refused"
+#: nothing to ask of it: torch refuses it too, or its result is not finite and was refused
+OUTSIDE = "outside"
 
 
-def samples(info, n):
+class Wrong(AssertionError):
+    """An operation returned something that torch does not."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a sample.  why: of a refusal.  values, gradients: by what they were off."""
+
+    state: str
+    why: str = ""
+    values: float = 0.0
+    gradients: float = 0.0
+
+
+def operations():
+    """Each variant that takes float32 and supports autograd: 540 of torch 2.13."""
+    return [info for info in op_db if torch.float32 in info.dtypes and info.supports_autograd]
+
+
+def name_of(info):
+    """Its name and the name of its variant."""
+    return f"{info.name}.{info.variant_test_name}" if info.variant_test_name else info.name
+
+
+def samples(info, n=None):
+    """The first n samples (all) with a real tensor first, and not too large a one, as secrets can represent them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for sample in itertools.islice(info.sample_inputs_func(info, "cpu", torch.float32, False), n):
-            sample.input = tree_map(lambda x: _apart(x) if _real(x) else x, sample.input)
+        found = info.sample_inputs_func(info, "cpu", torch.float32, False)
+        for sample in itertools.islice((s for s in found if _usable(s)), n):
+            sample.input, sample.args, sample.kwargs = _mapped(_exact, sample)
             yield sample
 
 
-def _apart(x):
-    """Values next to 0, as the catalogue has them for divisors, that would be 0 as secrets: a step instead."""
-    step = torch.tensor(1 / BINARY16.scale, dtype=x.dtype)
-    close = (x != 0) & (x.abs() < step)
-    return torch.where(close, step.copysign(x), x) if bool(close.any()) else x
+def _mapped(function, sample):
+    """function of each real tensor of a sample: (input, args, kwargs)."""
+    return tree_map(lambda x: function(x) if _real(x) else x, (sample.input, sample.args, sample.kwargs))
 
 
-def secret_of(value):
-    """Secrets for the real tensors of an argument."""
-    return tree_map(lambda x: sy.encrypt(x, parties()) if _real(x) else x, value)
-
-
-def twin_of(value):
-    """float64 tensors of the values that secrets of them stand for."""
-    return tree_map(lambda x: represented(x.double(), BINARY16) if _real(x) else x, value)
+def _usable(sample):
+    sizes = [x.numel() for x in tree_leaves(sample.input) if _real(x)]
+    return bool(sizes) and sum(sizes) <= LARGEST
 
 
 def _real(x):
-    return isinstance(x, torch.Tensor) and x.is_floating_point()
+    return isinstance(x, torch.Tensor) and x.is_floating_point() and x.layout == torch.strided
 
 
-def doubled(value):
-    return tree_map(lambda x: x.double() if _real(x) else x, value)
+def _exact(x):
+    """Values that secrets can have; next to 0, as the catalogue has them for divisors, a step instead of 0."""
+    if not bool(x.isfinite().all()):
+        return x
+    step = torch.tensor(1 / BINARY16.scale, dtype=x.dtype)
+    near = represented(x.double(), BINARY16).to(x.dtype)
+    return torch.where((x != 0) & (near == 0), step.copysign(x), near)
+
+
+def _leaf(x):
+    return x.detach().requires_grad_(True)
+
+
+def secrets_of(sample, all_secret):
+    """(input, args, kwargs) with secrets for the real tensors of the input, or for all of them."""
+    hidden = tree_map(_hidden, sample.input)
+    if all_secret:
+        return hidden, *tree_map(_hidden, (sample.args, sample.kwargs))
+    return hidden, sample.args, sample.kwargs
+
+
+def _hidden(x):
+    return _leaf(sy.encrypt(x, parties())) if _real(x) else x
+
+
+def twins_of(sample, all_secret):
+    """The same in float64, as the oracle takes it."""
+    given, *rest = _mapped(lambda x: x.double(), sample)
+    given = tree_map(lambda x: _leaf(x) if _real(x) else x, given)
+    return given, *tree_map(lambda x: _leaf(x) if _real(x) and all_secret else x, tuple(rest))
 
 
 def flat(out):
-    if isinstance(out, torch.Tensor):
-        return [out]
+    """The results of an operation, one or many."""
     if isinstance(out, tuple | list):
         return [t for each in out for t in flat(each)]
     return [out]
 
 
-def outcome(info, sample):
+def outcome(info, sample, gradients=True, all_secret=False):
+    """What becomes of a sample."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        twins = twins_of(sample, all_secret)
         try:
-            expected = info.op(twin_of(sample.input), *doubled(sample.args), **sample.kwargs)
+            expected = info.op(twins[0], *twins[1], **twins[2])
         except Exception:
             expected = None  # torch has no float64 oracle for it: it must be refused
+            if all_secret:
+                return Outcome(OUTSIDE)
         try:
-            found = info.op(secret_of(sample.input), *sample.args, **sample.kwargs)
-        except REFUSALS:
-            return "refused"
-        except RuntimeError as error:
-            if "out of bounds for storage" not in str(error):  # a view wider than what was shared
+            given = secrets_of(sample, all_secret)
+        except EncodingError:
+            return Outcome(OUTSIDE)  # infinite, or none at all: no secret is
+        stats = parties().stats.copy()
+        try:
+            found = info.op(given[0], *given[1], **given[2])
+        except Exception as error:
+            if not refuses(error):
                 raise
-            return "refused"
+            if expected is not None and not _finite(expected):
+                return Outcome(OUTSIDE)
+            cost = (parties().stats - stats).cost
+            return Outcome(REFUSED, f"{reason_of(error)}{'' if not cost.rounds else f' [after {cost.rounds} rounds]'}")
         if expected is None:
-            raise AssertionError(f"{info.name} returned {found!r}, and there is nothing to compare it with")
-    mine, theirs = flat(found), flat(expected)
-    assert len(mine) == len(theirs), f"{info.name}: {len(mine)} results, not {len(theirs)}"
+            raise Wrong(f"{info.name} returned {found!r}, and there is nothing to compare it with")
+        return _compared(info, given, twins, flat(found), flat(expected), gradients)
+
+
+def _finite(results):
+    dense = [x for x in flat(results) if isinstance(x, torch.Tensor) and x.layout == torch.strided]
+    return all(bool(x.isfinite().all()) for x in dense)
+
+
+def refuses(error):
+    """Whether an error says that there is no such operation, or not of these arguments."""
+    # a view wider than what was shared is torch's to refuse
+    return isinstance(error, REFUSALS) or "out of bounds for storage" in str(error)
+
+
+def reason_of(error):
+    """An error in short."""
+    return f"{type(error).__name__}: {str(error).partition('; rewrite it')[0]}"
+
+
+def _compared(info, given, twins, mine, theirs, gradients):
+    if len(mine) != len(theirs):
+        raise Wrong(f"{info.name}: {len(mine)} results, not {len(theirs)}")
+    worst, loss, twin_loss = 0.0, None, None
     for a, b in zip(mine, theirs, strict=True):
         if not isinstance(b, torch.Tensor):
-            assert a == b, f"{info.name}: {a}, not {b}"
+            if a != b:
+                raise Wrong(f"{info.name}: {a}, not {b}")
             continue
-        assert isinstance(a, torch.Tensor), f"{info.name} returned {a!r}"
-        _same(info.name, a, b)
-    return "right"
+        if not isinstance(a, torch.Tensor):
+            raise Wrong(f"{info.name} returned {a!r}")
+        worst = max(worst, _off(info.name, a, b, VALUES))
+        if b.requires_grad and b.dtype.is_floating_point:
+            if not a.requires_grad:
+                raise Wrong(f"{info.name}: its result is outside the graph")
+            weights = represented(torch.rand(b.shape, dtype=torch.float64) * 2 - 1, BINARY16)
+            part, twin_part = (a * weights).sum(), (b * weights).sum()
+            loss, twin_loss = (part, twin_part) if loss is None else (loss + part, twin_loss + twin_part)
+    if not gradients or loss is None:
+        return Outcome(RIGHT, values=worst)
+    try:
+        twin_loss.backward()
+    except RuntimeError:  # torch has no derivative
+        return Outcome(RIGHT, values=worst)
+    try:
+        loss.backward()
+    except Exception as error:
+        if not refuses(error):
+            raise
+        return Outcome(NO_GRADIENT, reason_of(error), worst)
+    slope = 0.0
+    for a, b in zip(tree_leaves(given), tree_leaves(twins), strict=True):
+        if not isinstance(b, torch.Tensor) or b.grad is None:
+            if isinstance(a, torch.Tensor) and a.grad is not None and bool(plain(a.grad).any()):
+                raise Wrong(f"{info.name}: a gradient where torch has none")
+            continue
+        if a.grad is None:
+            raise Wrong(f"{info.name}: no gradient")
+        slope = max(slope, _off(f"gradient of {info.name}", a.grad, b.grad, GRADIENTS))
+    return Outcome(RIGHT, values=worst, gradients=slope)
 
 
-def _same(name, found, expected):
+def _off(name, found, expected, tolerance):
+    """The largest difference, absolute or relative, where torch's result is in range."""
+    if tuple(found.shape) != tuple(expected.shape):
+        raise Wrong(f"{name}: shape {tuple(found.shape)}, not {tuple(expected.shape)}")
     if "empty" in name:
-        assert found.shape == expected.shape
-        return
-    value = plain(found)
-    assert tuple(value.shape) == tuple(expected.shape), (
-        f"{name}: shape {tuple(value.shape)}, not {tuple(expected.shape)}"
-    )
-    assert found.dtype.is_floating_point == expected.dtype.is_floating_point, (
-        f"{name}: {found.dtype}, not {expected.dtype}"
-    )
+        return 0.0
+    if found.dtype.is_floating_point != expected.dtype.is_floating_point:
+        raise Wrong(f"{name}: {found.dtype}, not {expected.dtype}")
     if not expected.numel():
-        return
-    a, b = value.double(), expected.double()
-    assert bool(b.isfinite().all()), f"{name}: {a} where torch has {b}"
-    worst = float(((a - b).abs() - TOLERANCE * b.abs()).max())
-    assert worst <= TOLERANCE, f"{name}: off by {worst:.3g}"
+        return 0.0
+    a, b = plain(found).double(), expected.detach().double()
+    tolerance = max(tolerance, torch.finfo(expected.dtype).eps) if expected.dtype.is_floating_point else 0.0
+    off = ((a - b).abs() / b.abs().clamp(min=1))[b.isfinite() & (b.abs() < LARGE)]
+    worst = float(off.max()) if off.numel() else 0.0
+    if not worst <= tolerance:
+        raise Wrong(f"{name}: off by {worst:.3g}")
+    return worst
 
 
-def operations():
-    """Each operation of the catalogue, but for those that need a GPU or sparse tensors."""
-    for info in op_db:
-        if torch.float32 in info.dtypes and not info.name.startswith(("jiterator", "sparse.")):
-            yield info
+def check_without_shares(info, sample):
+    """A driver of workers holds no shares: what is right must run on none, too, forward and backward."""
+    session = empty_session(parties().session)
+
+    def empty(x):
+        if not _real(x):
+            return x
+        share = Share.of(torch.empty((0, x.numel()), dtype=torch.int64), tuple(x.shape), BINARY16.scale)
+        return _leaf(sy.SecretTensor.of(share, session, BINARY16, x.dtype))
+
+    try:
+        found = info.op(tree_map(empty, sample.input), *sample.args, **sample.kwargs)
+        total = [x.sum() for x in flat(found) if isinstance(x, torch.Tensor) and x.requires_grad]
+        if total:
+            sum(total[1:], total[0]).backward()
+    except Exception as error:
+        raise Wrong(f"{info.name} is right, but raises where there are no shares: {error}") from error
 
 
-def usable(sample):
-    """Whether a sample has a real tensor first, and not too large a one."""
-    sizes = [x.numel() for x in flat(sample.input) if _real(x)]
-    return bool(sizes) and sum(sizes) <= 20_000
+def outcomes(info, n=None, gradients_of=None, seconds=60.0):
+    """Outcomes of the first n samples, as many as there is time for; gradients of the first so many (all).
+
+    Of each, those with secrets in place of other arguments, too, must be right or refused: they do not count.
+    """
+    found, end = [], time.monotonic() + seconds
+    for k, sample in enumerate(samples(info, n)):
+        with_gradients = gradients_of is None or k < gradients_of
+        found.append(outcome(info, sample, with_gradients))
+        if k == 0 and found[0].state == RIGHT:
+            check_without_shares(info, sample)
+        if with_gradients and any(_real(x) for x in tree_leaves((sample.args, sample.kwargs))):
+            outcome(info, sample, True, all_secret=True)
+        if time.monotonic() > end:
+            break
+    return found

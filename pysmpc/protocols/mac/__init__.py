@@ -15,9 +15,7 @@ Inputs: the owner and the dealer share a key; the dealer gives authenticated sha
 mask under that key, the owner sends the difference to every holder, who cannot change it.
 """
 
-from pysmpc.protocols.mac import comparison, products, selection, sharing, truncation
+from pysmpc.protocols.mac import comparison, functions, products, selection, sharing, truncation
 from pysmpc.protocols.mac.dealt import LANES
 
-MODULES = (sharing, products, truncation, comparison, selection)
-
-__all__ = ["LANES", "MODULES"]
+__all__ = ["LANES", "comparison", "functions", "products", "selection", "sharing", "truncation"]

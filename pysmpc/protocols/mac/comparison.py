@@ -30,18 +30,21 @@ from pysmpc.protocols.mac.dealt import (
 )
 from pysmpc.protocols.mac.opening import open_bits, open_words
 from pysmpc.protocols.mac.sharing import neg
-from pysmpc.shares import Body, Share
+from pysmpc.shares import Bit, Body, Share
 
 PAIRS = wide.LEAVES
 DEALT = 3 * PAIRS + 1  # bits an element
 
 
-@dataclass(eq=False)
-class Truth:
-    """Shared bits, as authenticated shares of 0 and 1."""
+_NOTHING = torch.empty((0, 0), dtype=torch.int64)
 
-    share: Share
-    flip: bool = False
+
+class Truth(Bit):
+    """Shared bits, as authenticated shares of 0 and 1; nothing of them is public."""
+
+    def __init__(self, share: Share, flip: bool = False) -> None:
+        super().__init__(_NOTHING, _NOTHING, None, flip)
+        self.share = share
 
     def flipped(self) -> Truth:
         """not(bit), for nothing."""
@@ -183,8 +186,9 @@ def _not(party: Party, bits: Share, shape: tuple[int, ...]) -> Share:
     return share_of(one - loose(party, bits.words()), shape)
 
 
-def bit_share(party: Party, bit: Truth, shape: tuple[int, ...]) -> Share:
+def bit_share(party: Party, bit: Bit, shape: tuple[int, ...]) -> Share:
     """The bits as shares of 0 and 1.  No message."""
+    assert isinstance(bit, Truth), "bits of other protocols have no codes"
     out = _not(party, bit.share, shape) if bit.flip else Share(bit.share.body, shape)
-    out.body.bit = bit  # type: ignore[assignment]
+    out.body.bit = bit
     return out

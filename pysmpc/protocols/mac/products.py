@@ -89,12 +89,6 @@ def mul(party: Party, x: Share, y: Share) -> Share:
     return mul_all(party, (x, y))[0]
 
 
-@opens("mask", "check")
-def square(party: Party, x: Share) -> Share:
-    """x * x elementwise."""
-    return mul(party, x, x)
-
-
 def product_cost(holders: int, fresh: int, n: int) -> Cost:
     """A product with n results whose operands have `fresh` unopened elements."""
     cost = Cost(dealt=VALUE_COST * n + MASK_COST * fresh)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from pysmpc.protocols.comparison import larger_by
 from pysmpc.protocols.interfaces import Cost, Party, opens
-from pysmpc.protocols.mac.comparison import Truth, bit_share, negative, negative_cost
+from pysmpc.protocols.mac.comparison import bit_share, negative, negative_cost
 from pysmpc.protocols.mac.products import mul, product_cost
 from pysmpc.protocols.mac.sharing import add, public, scale_by, sub
 from pysmpc.protocols.mac.truncation import truncate, truncate_cost
-from pysmpc.shares import Share
+from pysmpc.shares import Bit, Share
 
 
 @opens("mask", "truncate", "check")
-def select(party: Party, bit: Truth, x: Share, by: int = 1) -> Share:
+def select(party: Party, bit: Bit, x: Share, by: int = 1) -> Share:
     """bit * x / by: a product, and a truncation of it.  One round, or two."""
     out = mul(party, bit_share(party, bit, x.shape), x)
     return truncate(party, out, by) if by > 1 else out
@@ -32,11 +31,8 @@ def relu(party: Party, x: Share, by: int = 1) -> Share:
     one = Share(public(party, torch.tensor([1])).body, x.shape, 1, (0,) * len(x.shape))
     bit = negative(party, sub(party, x.at(1), one)).flipped()
     out = select(party, bit, x, by)
-    out.body.sign = bit  # type: ignore[assignment]
+    out.body.sign = bit
     return out
-
-
-larger = larger_by(relu)
 
 
 def relu_cost(holders: int, n: int, truncated: bool) -> Cost:
@@ -56,12 +52,9 @@ def logical_xor(party: Party, x: Share, y: Share) -> Share:
     return sub(party, add(party, x, y), scale_by(party, mul(party, x, y), 2))
 
 
-def _no_bits(party: Party, *operands: object) -> Share:
+def no_bits(party: Party, x: Share, y: object) -> Share:
     """Raises: the bits of integers have no authenticated form here."""
     raise NotImplementedError(
         'the bits of integers (& | ^ and shifts by tensors) are not available under integrity="mac"; logic on truth '
         "values, comparisons, // and % are"
     )
-
-
-bitwise_and = bitwise_and_public = shift_right_each = _no_bits

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -13,8 +12,7 @@ from pysmpc.prg import KeySet
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens
 from pysmpc.protocols.mac.dealt import MASK_COST, VALUE_COST, constant, deal, deal_mask, loose, share_of, state
 from pysmpc.protocols.mac.opening import open_words
-from pysmpc.protocols.mac.sharing import add, scale_by
-from pysmpc.protocols.truncation import divisor, updates_by
+from pysmpc.protocols.truncation import divisor
 from pysmpc.shares import Share
 
 
@@ -65,6 +63,3 @@ def _unsigned(words: torch.Tensor, by: int) -> torch.Tensor:
 def truncate_cost(holders: int, n: int) -> Cost:
     """Cost of truncating n elements."""
     return opening(holders, n) + Cost(dealt=(MASK_COST + 2 * VALUE_COST) * n)
-
-
-update_all = updates_by(SimpleNamespace(scale_by=scale_by, add=add), truncate_all)

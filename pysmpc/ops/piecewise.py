@@ -1,0 +1,99 @@
+"""Functions made of a few straight pieces, beyond those that torch's decompositions reach."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import torch
+
+from pysmpc.ops.arithmetic import add, mul, sub, with_unit
+from pysmpc.ops.comparison import absolute, equal, less, maximum, minimum
+from pysmpc.ops.core import aten, implements, is_number, times
+from pysmpc.ops.integers import floor
+from pysmpc.ops.logic import logical_or
+from pysmpc.ops.movement import clone
+from pysmpc.tensor import SecretTensor, not_implemented
+
+
+@implements(aten.hardshrink_backward.default, aten.softshrink_backward.default)
+def shrink_backward(grad: Any, x: SecretTensor, lambd: Any) -> SecretTensor:
+    """grad where |x| > lambd; the two bounds in one batch of comparisons, and two products."""
+    outside = torch.stack([less(x, -lambd), less(lambd, x)])
+    return mul(logical_or(outside[0], outside[1]), grad)
+
+
+def _without_nan(y: Any) -> None:
+    if isinstance(y, torch.Tensor) and not isinstance(y, SecretTensor) and bool(y.isnan().any()):
+        raise NotImplementedError("fmax and fmin of a secret and NaN are not implemented; a secret is never NaN")
+
+
+@implements(aten.fmax.default)
+def fmax(x: Any, y: Any) -> SecretTensor:
+    """The larger of two: as `maximum`, as no secret is NaN."""
+    _without_nan(x)
+    _without_nan(y)
+    return maximum(x, y)
+
+
+@implements(aten.fmin.default)
+def fmin(x: Any, y: Any) -> SecretTensor:
+    """The smaller of two: as `minimum`, as no secret is NaN."""
+    _without_nan(x)
+    _without_nan(y)
+    return minimum(x, y)
+
+
+@implements(aten.nan_to_num.default)
+def nan_to_num(x: SecretTensor, nan: Any = None, posinf: Any = None, neginf: Any = None) -> SecretTensor:
+    """x itself: no secret is NaN or infinite."""
+    return clone(x)
+
+
+@implements(aten.copysign.Tensor, aten.copysign.Scalar)
+def copysign(x: Any, y: Any) -> SecretTensor:
+    """|x| with the sign of y."""
+    size = absolute(x) if isinstance(x, SecretTensor) else x.abs()
+    if isinstance(y, SecretTensor):
+        return mul(size, sub(1, mul(less(y, 0).to(torch.int64), 2)))
+    if is_number(y):
+        return mul(size, int(math.copysign(1, y)))
+    return mul(size, torch.copysign(torch.ones(()), y).to(torch.int64))
+
+
+@implements(aten.round.default)
+def round_(x: SecretTensor) -> SecretTensor:
+    """The nearest integer, of two as near the even one; as `floor`, 16 rounds."""
+    if not x.dtype.is_floating_point:
+        return clone(x)
+    raised = add(x, Fraction(1, 2))
+    below = floor(raised)
+    odd = sub(below, mul(floor(times(below, Fraction(1, 2))), 2))
+    tie = equal(raised, below)
+    return sub(below, mul(odd, tie.to(torch.int64))).to(x.dtype)
+
+
+@implements(aten.round.decimals)
+def round_decimals(x: SecretTensor, *, decimals: int) -> SecretTensor:
+    """The nearest multiple of 10^-decimals, as `round_`."""
+    by = Fraction(10) ** decimals
+    return times(round_(times(x, by)), 1 / by)
+
+
+@implements(aten.angle.default)
+def angle(x: SecretTensor) -> SecretTensor:
+    """0, and pi where x is negative."""
+    if not x.dtype.is_floating_point:
+        x = with_unit(x, torch.get_default_dtype())
+    return mul(less(x, 0).to(x.dtype), math.pi)
+
+
+@implements(aten.rrelu_with_noise.default)
+def rrelu_with_noise(
+    x: SecretTensor, noise: Any, lower: Any = 0.125, upper: Any = 1 / 3, training: bool = False, generator: Any = None
+) -> Any:
+    """Outside of training a leaky ReLU; in training refused, as everybody would know what was drawn."""
+    if training:
+        raise not_implemented(aten.rrelu_with_noise.default, "it draws random slopes in training")
+    return torch.nn.functional.leaky_relu(x, (float(lower) + float(upper)) / 2)

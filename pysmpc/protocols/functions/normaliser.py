@@ -1,0 +1,212 @@
+"""Logarithms, roots and reciprocals: a secret brought to [1, 4) by a secret power of four.
+
+The bits x >= 4^j tell the power, p = 4^(top - j): it is linear in them, and so are 2^(top - j) and j.
+v = x p is in [4^top, 4^(top + 1)): a smooth function on an interval of one size, whatever x was, that a
+trigonometric sum gives from one more opening (`characters`).  Then log x = log v + j log 4,
+x^(1/2) = v^(1/2) 2^j, and x^-1 = v^-1 4^-j.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from itertools import pairwise
+
+import torch
+
+from pysmpc.protocols.functions import fits
+from pysmpc.protocols.functions.characters import BITS, Fit, evaluate
+from pysmpc.protocols.interfaces import Party
+from pysmpc.protocols.operations import Suite
+from pysmpc.shares import Share
+
+TOP = 30  # 4^(TOP + 1) is the end of what truncation takes
+ROOT_BITS = 26  # of a power of v, before it is multiplied by a power of two
+
+
+@dataclass(eq=False)
+class Normal:
+    """v = x 4^(top - j) in [4^top, 4^(top + 1)), and the bits [thresholds, n] of x >= 4^j for j from `low` on.
+
+    What is below 4^low counts as 4^low.
+    """
+
+    v: Share
+    reached: Share
+    low: int
+    top: int
+
+    def sum(self, suite: Suite, party: Party, value: Callable[[int], int]) -> Share:
+        """value(j) for the largest j with x >= 4^j, value(low) below: linear in the bits.  No message."""
+        return _by_bits(suite, party, self.reached, self.low, value)
+
+
+def _by_bits(suite: Suite, party: Party, reached: Share, low: int, value: Callable[[int], int]) -> Share:
+    count, n = reached.shape
+    values = [value(low + i) for i in range(count)]
+    steps = torch.tensor([0, *(b - a for a, b in pairwise(values))]).reshape(-1, 1)
+    weighted = suite.mul_public(party, reached, steps)
+    words = weighted.window(weighted.body.words).sum(1)
+    out = Share.of(words, (n,))
+    return suite.add(party, out, Share(suite.public(party, torch.tensor([values[0]])).body, (n,), 1, (0,)))
+
+
+def _reached(suite: Suite, party: Party, x: Share, ends: Sequence[int]) -> Share:
+    """The bits x >= end, [ends, n].  Four rounds with the default suite, of which one opens x."""
+    return suite.thresholds(party, x, list(ends))
+
+
+def normalise(suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP) -> Normal:
+    """x in [4^low, 4^(top + 1)) as v and the bits that say by what it was multiplied; below, as if it were 4^low.
+
+    Five rounds: four for the comparisons, one for the product.
+
+    1. The bits x >= 4^j for j = low .. top.
+    2. The power p = 4^(top - j), 0 where x is less than 4^low: linear in the bits.
+    3. v = x p, and 4^top where x is less than 4^low.
+    """
+    suite = suite.probabilistic
+    flat = Share.of(x.words(), (x.numel,))
+    # 1. bits
+    reached = _reached(suite, party, flat, [4**j for j in range(low, top + 1)])
+    # 2. power
+    n = flat.numel
+    first = Share.of(Share(reached.body, (n,), 1, (1,), 0).words(), (n,))
+    power = _by_bits(suite, party, reached, low, lambda j: 4 ** (top - j))
+    nothing = suite.sub(party, Share(suite.public(party, torch.tensor([1])).body, (n,), 1, (0,)), first)
+    power = suite.sub(party, power, suite.scale_by(party, nothing, 4 ** (top - low)))
+    # 3. product
+    v = suite.add(party, suite.mul(party, flat, power), suite.scale_by(party, nothing, 4**top))
+    return Normal(v, reached, low, top)
+
+
+def _of_v(suite: Suite, party: Party, normal: Normal, fit: Fit) -> Share:
+    """fit(v 4^-top) at 2^54.  One round."""
+    v = normal.v.at(4**normal.top)
+    return evaluate(suite, party, suite.mask_open(party, v), v, fit)
+
+
+@lru_cache(maxsize=64)
+def natural_logarithm(x: int) -> Fraction:
+    """log x to 2^-60 and better, from log 2 = sum 1 / (k 2^k): floating point may differ from machine to machine."""
+    two = sum((Fraction(1, k << k) for k in range(1, 90)), Fraction(0))
+    size = x.bit_length()
+    rest = Fraction(x, 1 << size) - 1  # in [-1/2, 0)
+    total, power = Fraction(0), Fraction(1)
+    for k in range(1, 90):
+        power = Fraction(round(power * rest * (1 << 120)), 1 << 120)
+        total += power / k if k % 2 else -power / k
+    return total + size * two
+
+
+def logarithm(suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP) -> Share:
+    """log x at scale 2^54 for x of scale s at least 4^low / s; below, the logarithm of that.  Six rounds.
+
+    1. Normalise: five rounds.
+    2. log of v 4^-top, from one opening.
+    3. Add j log 4 - log s.
+    """
+    # 1. normalise
+    normal = normalise(suite, party, x, low, top)
+    # 2. of the mantissa
+    out = _of_v(suite, party, normal, fits.LOG)
+    # 3. the power
+    one = Fraction(1 << BITS)
+    offset = natural_logarithm(x.scale)
+    power = normal.sum(suite, party, lambda j: round((j * natural_logarithm(4) - offset) * one))
+    out = suite.add(party, out, power.at(1 << BITS))
+    return Share(out.body, x.shape, 1 << BITS)
+
+
+def _times_power(suite: Suite, party: Party, normal: Normal, fit: Fit, bits: int, power: Callable[[int], int]) -> Share:
+    """fit(v 4^-top) at 2^bits, times power(j).  Three rounds: v, a truncation, a product."""
+    suite = suite.probabilistic
+    mantissa = suite.truncate(party, _of_v(suite, party, normal, fit), 1 << (BITS - bits)).at(1)
+    return suite.mul(party, mantissa, normal.sum(suite, party, power))
+
+
+def _root_of_scale(s: int, bits: int) -> int:
+    return math.isqrt(s << (2 * bits))
+
+
+def inverse_root(suite: Suite, party: Party, x: Share, scale: int) -> Share:
+    """x^(-1/2) at `scale` for positive x of scale s, relative error 2^-23; less counts as one step.  Nine rounds.
+
+    1. Normalise: five rounds.
+    2. v^(-1/2) of the mantissa, at 26 bits: two rounds.
+    3. Times 2^(top - j), which is one round, and sqrt(s) 2^-top as a public divisor: one round.
+    """
+    s = x.scale
+    normal = normalise(suite, party, x)
+    out = _times_power(suite, party, normal, fits.RSQRT, ROOT_BITS, lambda j: 1 << (TOP - j))
+    # out = x^(-1/2) 2^(ROOT_BITS + TOP) / sqrt(s)
+    by = _nearest(Fraction((1 << (ROOT_BITS + TOP)) << 20, _root_of_scale(s, 20) * scale))
+    return _divided(suite, party, out, by, x.shape, scale)
+
+
+def root(suite: Suite, party: Party, x: Share, scale: int) -> Share:
+    """x^(1/2) at `scale` for x of scale s, relative error 2^-23; 0 and less count as one step.  Nine rounds."""
+    s = x.scale
+    normal = normalise(suite, party, x)
+    out = _times_power(suite, party, normal, fits.SQRT, ROOT_BITS, lambda j: 1 << j)
+    # out = x^(1/2) sqrt(s) 2^ROOT_BITS
+    by = _nearest(Fraction((1 << ROOT_BITS) * _root_of_scale(s, 20), scale << 20))
+    return _divided(suite, party, out, by, x.shape, scale)
+
+
+def _nearest(x: Fraction) -> int:
+    return round(x)
+
+
+def _divided(suite: Suite, party: Party, x: Share, by: int, shape: tuple[int, ...], scale: int) -> Share:
+    out = suite.truncate(party, x.at(1), by)
+    return Share(out.body, shape, scale)
+
+
+def reciprocal_fast(suite: Suite, party: Party, x: Share, scale: int) -> Share:
+    """1 / x at `scale` for x of scale s, relative error 2^-23 and a step; 1 / 0 is 0.  Nine rounds.
+
+    `pysmpc.protocols.division` is exact, in 39 rounds.
+
+    1. The bits x >= 4^j and x <= -4^j, for j = 0 .. top + 1, of one opening: four rounds.  From
+       4^(top + 1) on, the result is less than half a step.
+    2. The power p = 4^(top - j) with the sign of x, and v = x p; 4^top where x is 0: one round.
+    3. 1 / v of the mantissa, at 26 bits: two rounds.
+    4. Times p, and s 4^-top as a public divisor: two rounds.
+    """
+    inner = suite.probabilistic
+    flat = Share.of(x.words(), (x.numel,))
+    n, s = flat.numel, x.scale
+    top = min(TOP // 2, math.ceil(((2 * s * scale).bit_length()) / 2))
+    # 1. bits
+    levels = [4**j for j in range(top + 2)]
+    bits = inner.thresholds(party, flat, [*levels, *(1 - end for end in levels)])
+    count = len(levels)
+    positive = Share.of(Share(bits.body, (count, n), 1).words(), (count, n))
+    above = Share.of(Share(bits.body, (count, n), 1, (n, 1), count * n).words(), (count, n))
+    one = Share(inner.public(party, torch.tensor([1])).body, (count, n), 1, (0, 0))
+    negative = inner.sub(party, one, above)
+    # 2. power
+    reached = inner.sub(party, positive, negative)
+    power = _sum_of_steps(inner, party, reached, [4 ** (top - j) if j <= top else 0 for j in range(count)])
+    either = inner.add(party, positive, negative)
+    first = Share.of(Share(either.body, (n,), 1, (1,), 0).words(), (n,))
+    nothing = inner.sub(party, Share(one.body, (n,), 1, (0,)), first)
+    v = inner.add(party, inner.mul(party, flat, power), inner.scale_by(party, nothing, 4**top))
+    normal = Normal(v, reached, 0, top)
+    # 3. mantissa
+    mantissa = inner.truncate(party, _of_v(inner, party, normal, fits.RECIPROCAL), 1 << (BITS - ROOT_BITS)).at(1)
+    # 4. out = x^-1 2^ROOT_BITS 4^top / s
+    out = inner.mul(party, mantissa, power)
+    return _divided(suite, party, out, _nearest(Fraction((1 << ROOT_BITS) * 4**top, s * scale)), x.shape, scale)
+
+
+def _sum_of_steps(suite: Suite, party: Party, reached: Share, values: Sequence[int]) -> Share:
+    """values[j] of the largest j that was reached, with its sign; 0 for none."""
+    n = reached.shape[1]
+    steps = torch.tensor([b - a for a, b in pairwise([0, *values])]).reshape(-1, 1)
+    weighted = suite.mul_public(party, reached, steps)
+    return Share.of(weighted.window(weighted.body.words).sum(1), (n,))

@@ -1,0 +1,263 @@
+"""Where a value lies: below, in, or above an interval of public ends, from one opening of it.
+
+Outside of the interval on which it is approximated a function is its asymptote.  The bits x < lo and
+x < hi come from the opening c = x + r that serves the function itself, three rounds after it; both
+comparisons use the same dealt products of bits of r.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from pysmpc import ring
+from pysmpc.prg import KeySet
+from pysmpc.protocols import comparison
+from pysmpc.protocols.functions.masked import Masked, mask_open
+from pysmpc.protocols.interfaces import Cost, Party, opening, opens, opens_as
+from pysmpc.protocols.signatures import Binary, BitShare, Negative, Public
+from pysmpc.protocols.truncation import MATERIAL, RHO, RHO_SHARES
+from pysmpc.shares import Bit, Share
+
+if TYPE_CHECKING:
+    from pysmpc.protocols.operations import Suite
+
+RegionsOf = Callable[[Party, Masked, Share, "int | None", "int | None"], "Regions"]
+
+
+@opens("compare")
+def threshold_bits(
+    party: Party, x: Masked, thresholds: Sequence[int], groups: Sequence[Sequence[int]] | None = None
+) -> list[Bit]:
+    """The bits x < t for public integers t with |x - t| < 2^63; of each group, their exclusive or.  Three rounds.
+
+    groups: positions in `thresholds`, a list for every result; by default one for each threshold.
+    No two groups begin with the same position.
+
+    1. For every threshold, the inputs of the nodes of its circuit, from c - t and the dealt products
+       of the bits of r (which all thresholds share), under masks of its own.
+    2. The inputs of its root, under masks of its own.
+    3. The signs, under dealt bits rho: those of a group are added first, and one rho hides the sum.
+    """
+    groups = groups or [[j] for j in range(len(thresholds))]
+    heads = {group[0] for group in groups}
+    assert len(heads) == len(groups), "two groups begin with the same threshold"
+    keys, n = party.dealer.keys, x.n
+    bases, known, dealt = [], [], []
+    for j in range(len(thresholds)):
+        again = x.compared
+        base = party.dealer.streams(MATERIAL) if again else x.base
+        circuit = ring.compare_sizes(n, known=again)[4]
+        found = party.dealer.corrections(circuit + n * (j in heads), _dealing(base, n, circuit, again))
+        if not again:
+            x.compared, x.chunks = True, found
+        bases.append(base)
+        known.append(again)
+        dealt.append(found)
+    # 1. inputs of the nodes
+    states, messages = [], []
+    for base, again, t in zip(bases, known, thresholds, strict=True):
+        source = x.base if again else None
+        state, message = ring.compare_chunks(keys, base, x.chunks, x.c, t % (1 << 64), known=source)
+        states.append(state)
+        messages.append(message)
+    opened = party.channel.open_xor(messages, "compare")
+    # 2. inputs of the roots
+    signs, messages = [], []
+    for base, again, corrections, state, seen in zip(bases, known, dealt, states, opened, strict=True):
+        sign, message = ring.compare_nodes(keys, base, corrections, seen, state, n, known=again)
+        signs.append(sign)
+        messages.append(message)
+    opened = party.channel.open_xor(messages, "compare")
+    # 3. signs
+    roots = [
+        ring.compare_root(keys, base, corrections, seen, sign, n, known=again)
+        for base, again, corrections, sign, seen in zip(bases, known, dealt, signs, opened, strict=True)
+    ]
+    messages = []
+    for first, *others in groups:
+        message = roots[first]
+        for j in others:  # each sign is under its own rho: take that away, so that the first one's is left
+            message = message ^ roots[j] ^ keys.draw(bases[j] + RHO, ring.packed_words(n))
+        messages.append(message)
+    out = []
+    for (first, *_), beta in zip(groups, party.channel.open_xor(messages, "compare"), strict=True):
+        corrections = dealt[first]
+        own = None if corrections is None else corrections[-n:] if n else corrections[:0]
+        out.append(Bit(beta, keys.draw(bases[first] + RHO_SHARES, n, own), bases[first] + RHO))
+    return out
+
+
+def _dealing(base: int, n: int, circuit: int, known: bool) -> Callable[[KeySet, torch.Tensor], None]:
+    def deal(keys: KeySet, out: torch.Tensor) -> None:
+        ring.compare_deal(keys, base, n, out[:circuit], known=known)
+        if out.numel() > circuit:
+            ring.bit_deal(keys, base + RHO, base + RHO_SHARES, out[circuit:])
+
+    return deal
+
+
+def threshold_bits_cost(holders: int, n: int, thresholds: int, results: int, again: bool = False) -> Cost:
+    """Without the opening of x; again: if x was compared with others before."""
+    cost = Cost()
+    rounds = [0, 0, 0]
+    for j in range(thresholds):
+        _, *messages, dealt = ring.compare_sizes(n, known=again or j > 0)
+        rounds = [a + b for a, b in zip(rounds, messages, strict=True)]
+        cost += Cost(dealt=8 * dealt)
+    rounds[2] = ring.packed_words(n) * results
+    for words in rounds:
+        cost += opening(holders, words)
+    return cost + Cost(dealt=8 * n * results)
+
+
+class Regions(Protocol):
+    """Where the elements of an opened value x lie: inside lo <= x < hi, or above: x >= hi."""
+
+    def choose(self, suite: Suite, party: Party, value: Share, by: int) -> Share:
+        """inside * value / by, rounded as the suite does it."""
+
+    def is_above(self, suite: Suite, party: Party) -> Share:
+        """Whether x >= hi, as 0 and 1."""
+
+    def above_times(self, suite: Suite, party: Party, x: Share) -> Share:
+        """above * x, for the x that was opened."""
+
+
+@dataclass(eq=False)
+class OpenedRegions:
+    """By comparisons of the opening itself; bits of which the dealer knows the masks."""
+
+    x: Masked
+    inside: Bit
+    above: Bit | None
+    times: Share | None = None  # above * x, once it was asked for
+
+    def choose(self, suite: Suite, party: Party, value: Share, by: int) -> Share:
+        """One round."""
+        return suite.select(party, self.inside, value, by)
+
+    def is_above(self, suite: Suite, party: Party) -> Share:
+        """No message."""
+        assert self.above is not None
+        return comparison.bit_share(party, self.above, self.x.shape)
+
+    def above_times(self, suite: Suite, party: Party, x: Share) -> Share:
+        """No message: linear in c and the dealt product of r and a bit.
+
+        One stream is there for that product.  Where another bit of the same opening has used it, x is
+        opened again, by a selection: two products under one stream would give their difference away.
+        """
+        bit, base = self.above, self.x.base
+        assert bit is not None
+        assert bit.stream is not None
+        if self.times is None:
+            if self.x.multiplied:
+                self.times = suite.select(party, bit, x, 1)
+            else:
+                self.x.multiplied = True
+                keys, stream = party.dealer.keys, bit.stream
+                dealt = party.dealer.corrections(
+                    self.x.n, lambda keys, out: ring.select_deal(keys, base, stream, None, out)
+                )
+                words = ring.select_finish(keys, base, None, bit.flip, self.x.c, bit.beta, bit.rho, dealt)
+                self.times = Share.of(words, x.shape, x.scale)
+        return Share(self.times.body, x.shape, x.scale)
+
+
+@opens("compare")
+def regions(party: Party, opened: Masked, x: Share, lo: int | None, hi: int | None) -> Regions:
+    """The regions for public ends in integers of x, of which one may be missing.  Three rounds."""
+    ends = [t for t in (lo, hi) if t is not None]
+    bits = threshold_bits(party, opened, ends, [[0, 1], [1]] if len(ends) == 2 else [[0]])
+    if len(ends) == 2:
+        return OpenedRegions(opened, bits[0], bits[1].flipped())
+    not_below = bits[0].flipped()
+    return OpenedRegions(opened, not_below, None) if hi is None else OpenedRegions(opened, bits[0], not_below)
+
+
+def regions_cost(holders: int, n: int, ends: int = 2) -> Cost:
+    """Of one end or two; `above_times` takes 8 bytes more an element from the dealer."""
+    return threshold_bits_cost(holders, n, ends, ends)
+
+
+@dataclass(eq=False)
+class ComparedRegions:
+    """By the suite's own comparisons, which open differences of their own: for every suite.
+
+    inside, above: shares of 0 and 1.
+    """
+
+    inside: Share
+    above: Share | None
+
+    def choose(self, suite: Suite, party: Party, value: Share, by: int) -> Share:
+        """A product and a truncation; two selections would differ by what each of them rounds."""
+        flat = Share(self.inside.body, value.shape)
+        out = suite.mul(party, flat, value)
+        return out if by == 1 else suite.truncate(party, out, by)
+
+    def is_above(self, suite: Suite, party: Party) -> Share:
+        """No message."""
+        assert self.above is not None
+        return self.above
+
+    def above_times(self, suite: Suite, party: Party, x: Share) -> Share:
+        """A product."""
+        return suite.mul(party, Share(self.is_above(suite, party).body, x.shape), x)
+
+
+def regions_by(negative: Negative, bit_share: BitShare, sub: Binary, public: Public) -> RegionsOf:
+    """The regions by a suite's own comparison."""
+
+    @opens_as(negative, bit_share, sub, public)
+    def regions(party: Party, opened: Masked, x: Share, lo: int | None, hi: int | None) -> Regions:
+        """The regions for public ends in integers of x.  Rounds of one comparison, of twice the elements for two."""
+        ends, n = [t for t in (lo, hi) if t is not None], x.numel
+        shifted = [sub(party, x.at(1), public(party, torch.tensor([t]))).words() for t in ends]
+        bits = bit_share(party, negative(party, Share.of(torch.cat(shifted, 1), (len(ends) * n,))), (len(ends) * n,))
+        below = [Share.of(Share(bits.body, (n,), 1, None, i * n).words(), x.shape) for i in range(len(ends))]
+        not_below = sub(party, public(party, torch.ones(x.shape, dtype=torch.int64)), below[-1])
+        if hi is None:
+            return ComparedRegions(not_below, None)
+        return ComparedRegions(sub(party, below[1], below[0]) if lo is not None else below[0], not_below)
+
+    return regions
+
+
+class ThresholdsOf(Protocol):
+    def __call__(self, party: Party, x: Share, ends: Sequence[int], /) -> Share:
+        """x of one dimension [n]; public integers `ends`.  The bits x >= end as 0 and 1, [ends, n]."""
+
+
+@opens("function", "compare")
+def thresholds(party: Party, x: Share, ends: Sequence[int]) -> Share:
+    """The bits x >= end of one opening.  Four rounds; 8 bytes an element and peer, and 4.2 for each end.
+
+    From the dealer 49 bytes an element for the first end, 20 for each other.
+    """
+    bits = threshold_bits(party, mask_open(party, x), ends)
+    words = [comparison.bit_share(party, bit.flipped(), x.shape).body.words for bit in bits]
+    return Share.of(torch.cat(words, 1), (len(ends), x.numel))
+
+
+def thresholds_cost(holders: int, n: int, ends: int) -> Cost:
+    """With the opening of x."""
+    return opening(holders, n) + threshold_bits_cost(holders, n, ends, ends)
+
+
+def thresholds_by(negative: Negative, bit_share: BitShare, sub: Binary, public: Public) -> ThresholdsOf:
+    """The same by a suite's own comparison, which opens a difference for each end."""
+
+    @opens_as(negative, bit_share, sub, public)
+    def thresholds(party: Party, x: Share, ends: Sequence[int]) -> Share:
+        """The bits x >= end.  Rounds of one comparison and of `bit_share`."""
+        n = x.numel
+        rest = sub(party, x.at(1), public(party, torch.tensor(ends, dtype=torch.int64).reshape(-1, 1)))
+        bit = negative(party, Share.of(rest.words(), (len(ends) * n,))).flipped()
+        return Share(bit_share(party, bit, (len(ends) * n,)).body, (len(ends), n))
+
+    return thresholds

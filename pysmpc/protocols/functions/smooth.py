@@ -1,0 +1,266 @@
+"""A smooth function of a secret: opening, regions, the sum, and the choice between sum and asymptote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import torch
+
+from pysmpc import ring
+from pysmpc.errors import EncodingError
+from pysmpc.fixedpoint import LIMIT
+from pysmpc.protocols.comparison import select_cost
+from pysmpc.protocols.functions.characters import BITS, Fit, ends, evaluate, evaluate_cost
+from pysmpc.protocols.functions.masked import Masked
+from pysmpc.protocols.functions.regions import regions_cost
+from pysmpc.protocols.interfaces import Cost, Party, opening
+from pysmpc.protocols.truncation import divisor
+from pysmpc.shares import Body, Share, dense_strides
+
+#: Elements of openings that a body remembers, in multiples of its own.
+REMEMBERED = 2
+
+
+@dataclass(eq=False)
+class Opened:
+    """An opened value and its regions, for all functions of it that have the same ends."""
+
+    masked: Masked
+    x: Share
+    regions: dict[tuple[int, int], Any]
+
+
+@dataclass(eq=False)
+class Known:
+    """What is known of a body for the sake of nonlinear functions (`Body.functions`).
+
+    openings: the latest, by the elements of the body that were opened, in which order.
+    source: where the body is the result of a function: its name, the layout of the result and
+    the argument, whose opening serves the derivative.  finer: the whole value as it was before it was
+    truncated, where that was opened.  A body is never written, so none of this is ever stale.
+    """
+
+    openings: dict[object, Opened] = field(default_factory=dict)
+    source: tuple[str, object, Share] | None = None
+    finer: Share | None = None
+
+    def truncated(self, whole: Share) -> Known | None:
+        """What is known of a body that `whole` was truncated to, as far as it serves functions of that."""
+        return Known(finer=whole if self.openings else self.finer) if self.openings or self.finer else None
+
+    def undo(self) -> Callable[[], None]:
+        """What makes this forget all that is learned from now on."""
+        parts: list[Any] = [self, *self.openings.values(), *(each.masked for each in self.openings.values())]
+        parts += [where for each in self.openings.values() for where in each.regions.values()]
+        kept = [{k: dict(v) if isinstance(v, dict) else v for k, v in vars(part).items()} for part in parts]
+
+        def forget() -> None:
+            for part, values in zip(parts, kept, strict=True):
+                vars(part).update(values)
+
+        return forget
+
+
+def known_of(body: Body) -> Known:
+    """What is known of a body, to be added to."""
+    found: Known = body.functions if body.functions is not None else Known()
+    body.functions = found
+    return found
+
+
+def note_source(out: Share, name: str, x: Share) -> None:
+    """Note that `out`, a share with a body of its own, is the function `name` of x."""
+    known_of(out.body).source = name, out.layout, x
+
+
+def source_of(out: Share, name: str) -> Share | None:
+    """The x of which `out` is the function `name`, if it is the whole result of it."""
+    known: Known | None = out.body.functions
+    if known is None or known.source is None or known.source[:2] != (name, out.layout):
+        return None
+    return known.source[2]
+
+
+def is_argument(x: Share) -> bool:
+    """Whether some of x's body was opened for a function."""
+    known: Known | None = x.body.functions
+    return known is not None and bool(known.openings or known.finer)
+
+
+def finest(x: Share) -> Share:
+    """x, or the same elements before they were truncated, where those were opened for a function."""
+    known: Known | None = x.body.functions
+    if known is None or known.finer is None:
+        return x
+    return Share(known.finer.body, x.shape, known.finer.scale, x.strides, x.offset)
+
+
+def distinct(x: Share) -> tuple[Share, Callable[[Share], Share]]:
+    """The elements of x without repetitions and in the order of its body; what turns a result back to x's shape.
+
+    An expanded or a transposed value costs what the value itself does, and shares its opening.
+    """
+    if x.dense:
+        return x, lambda out: Share(out.body, x.shape, out.scale)
+    if not x.numel:
+        return Share.of(x.words(), x.shape, x.scale), lambda out: Share(out.body, x.shape, out.scale)
+    span = [i for i, (step, size) in enumerate(zip(x.strides, x.shape, strict=True)) if step and size > 1]
+    span.sort(key=lambda i: -x.strides[i])
+    shape = tuple(x.shape[i] for i in span)
+    core = Share(x.body, shape, x.scale, [x.strides[i] for i in span], x.offset)
+    steps, row_major = dict(zip(span, dense_strides(shape), strict=True)), dense_strides(x.shape)
+    strides = [steps.get(i, 0 if size > 1 else row_major[i]) for i, size in enumerate(x.shape)]
+    return core, lambda out: Share(out.body, x.shape, out.scale, strides)
+
+
+def _elements(x: Share) -> tuple[object, ...]:
+    """Which elements of the body in which order, whatever the shape: sizes and steps, adjacent ones merged."""
+    merged: list[tuple[int, int]] = []
+    for size, step in zip(x.shape, x.strides, strict=True):
+        if size == 1:
+            continue
+        if merged and merged[-1][1] == size * step:
+            merged[-1] = merged[-1][0] * size, step
+        else:
+            merged.append((size, step))
+    return *merged, x.offset
+
+
+def opened(suite: Any, party: Party, x: Share) -> Opened:
+    """x under a mask that the dealer knows; remembered with x's body."""
+    openings, key = known_of(x.body).openings, _elements(x)
+    found = openings.get(key)
+    if found is None:
+        # the words in order: the opening runs parallel to them
+        flat = x if x.dense else Share.of(x.words(), x.shape, x.scale)
+        found = openings[key] = Opened(suite.mask_open(party, flat), flat, {})
+        spare = REMEMBERED * x.body.n - sum(each.masked.n for each in openings.values())
+        while spare < 0 and len(openings) > 1:  # which ones stay depends on the program alone
+            spare += openings.pop(next(iter(openings))).masked.n
+    return found
+
+
+def smooth(
+    suite: Any,
+    party: Party,
+    x: Share,
+    fit: Fit,
+    scale: int,
+    stretch: Fraction = Fraction(1),
+    bounded: bool = False,
+    over: Fraction = Fraction(1),
+    until: Fraction | None = None,
+) -> Share:
+    """fit(stretch x) / over at `scale`, on the whole domain.  Five rounds by default, of which four serve x.
+
+    1. Open c = x + r.
+    2. The bits x < lo and x < hi: three rounds.
+    3. The trigonometric sum: linear in dealt words.
+    4. inside * sum / by: one round.
+    5. Add the asymptotes: the constants times the bits, and x * above, which takes a round more where x has a
+       finer scale than the result.
+
+    stretch: positive.  bounded: the caller knows that x is in the interval: steps 2 and 5 fall away, and 4 is
+    a truncation.  until: stretch x from which on the function is its asymptote, where that is before the fit ends;
+    it still belongs to the interval itself.
+    """
+    core, back = distinct(x)
+    found = opened(suite, party, core)
+    flat = found.x.at(x.scale)
+    by = round(Fraction(1 << BITS) * over / scale)
+    if by < 2:
+        raise EncodingError(f"{fit.name}: results of scale {scale} leave no room for a factor of {float(1 / over):.3g}")
+    if bounded:
+        out = suite.truncate(party, evaluate(suite, party, found.masked, flat, fit, stretch), by)
+        return back(out.at(scale))
+    # 2. regions
+    where = regions_of(suite, party, found, flat, fit, stretch, until)
+    # 3. the sum
+    value = evaluate(suite, party, found.masked, flat, fit, stretch)
+    # 4. choose
+    out = where.choose(suite, party, value, by).at(scale)
+    # 5. asymptotes
+    return back(_asymptotes(suite, party, out, where, flat, fit, scale, stretch, over))
+
+
+def regions_of(
+    suite: Any, party: Party, found: Opened, x: Share, fit: Fit, stretch: Fraction, until: Fraction | None = None
+) -> Any:
+    """Where the elements lie, compared once for each pair of ends."""
+    lo, hi = ends(fit, x.scale, stretch)
+    if until is not None and until / stretch * x.scale < hi:
+        hi = int(until / stretch * x.scale // 1) + 1
+        lo = min(lo, hi)
+    if max(abs(lo), abs(hi)) >= LIMIT:
+        raise EncodingError(f"{fit.name}: the factor {float(stretch):.3g} is too small for a secret of scale {x.scale}")
+    if (lo, hi) not in found.regions:
+        found.regions[lo, hi] = suite.regions(party, found.masked, x, lo, hi)
+    return found.regions[lo, hi]
+
+
+def _asymptotes(
+    suite: Any, party: Party, out: Share, where: Any, x: Share, fit: Fit, scale: int, stretch: Fraction, over: Fraction
+) -> Share:
+    if stretch <= 0 or fit.below:
+        raise ValueError(
+            f"{fit.name}: fits are 0 below, and stretched by positive factors; add the constant afterwards"
+        )
+    if fit.above == "x":
+        if stretch != over:
+            raise ValueError(f"{fit.name}: what grows like x takes x itself, or is divided by the factor of x")
+        part = rescaled(suite, party, where.above_times(suite, party, x), scale)
+        return suite.add(party, out, part)  # type: ignore[no-any-return]
+    if fit.above:
+        part = suite.scale_by(party, where.is_above(suite, party), round(Fraction(fit.above) / over * scale))
+        return suite.add(party, out, Share(part.body, out.shape, scale))  # type: ignore[no-any-return]
+    return out
+
+
+def function_cost(holders: int, n: int, fit: Fit, finer: bool = False) -> Cost:
+    """Of `smooth` with the default suite; finer: for an argument of finer scale, by a power of two.
+
+    24.5 bytes an element and peer, and from the dealer 101 and 16 for each of the terms.
+    """
+    cost = evaluate_cost(holders, n, fit.terms) + regions_cost(holders, n) + derivative_cost(holders, n)
+    if fit.above == "x":
+        cost += Cost(dealt=8 * n)
+        if finer:
+            cost += opening(holders, n) + Cost(dealt=8 * ring.truncate_words(divisor(1 << 16), n))
+    return cost
+
+
+def derivative_cost(holders: int, n: int) -> Cost:
+    """Of another function of the same argument, ends, period and terms: one round, 32 bytes an element dealt."""
+    return select_cost(holders, n, True)
+
+
+def minus_x(suite: Any, party: Party, x: Share, fit: Fit, scale: int) -> Share:
+    """x - fit(x) at `scale`, for a fit that grows like x: 0 above its interval, x below it.  Rounds of `smooth`."""
+    core, back = distinct(x)
+    found = opened(suite, party, core)
+    flat = found.x.at(x.scale)
+    where = regions_of(suite, party, found, flat, fit, Fraction(1))
+    value = evaluate(suite, party, found.masked, flat, fit)
+    inside = where.choose(suite, party, value, round(Fraction(1 << BITS) / scale)).at(scale)
+    rest = suite.sub(party, flat, where.above_times(suite, party, flat))
+    return back(suite.sub(party, rescaled(suite, party, rest, scale), inside))
+
+
+def rescaled(suite: Any, party: Party, x: Share, scale: int) -> Share:
+    """x at another scale, of which one is a multiple of the other; a round where it becomes coarser."""
+    if x.scale == scale:
+        return x
+    if scale % x.scale == 0:
+        out: Share = suite.scale_by(party, x, scale // x.scale)
+        return out.at(scale)
+    out = suite.truncate(party, x, x.scale // scale)
+    return out.at(scale)
+
+
+def constant(suite: Any, party: Party, shape: tuple[int, ...], value: Fraction, scale: int) -> Share:
+    """A public number everywhere."""
+    out: Share = suite.public(party, torch.tensor([round(value * scale)]), scale)
+    return Share(out.body, shape, scale, (0,) * len(shape))

@@ -1,0 +1,127 @@
+"""Cosines and sines in integers: the algorithm in Python's integers, and exact series."""
+
+from fractions import Fraction
+from functools import cache
+
+import pytest
+import torch
+from kernel_oracles import LENGTHS, TILES, WORD, Guarded, samples, signed
+
+from pysmpc import _ring, ring
+
+ABOVE = 1 << 32
+OFF = 1.4142  # 2^-29.5 in steps of 2^-30
+
+
+def definition(phase):
+    """src/c/turns.inc.h for one phase, with integers of any size."""
+
+    def upper(x, y):
+        assert max(x, y) < ABOVE, "a product of the kernel is of 32 bits by 32"
+        assert min(x, y) >= 0
+        return x * y >> 32
+
+    def horner(u, first, *others):
+        return first - upper(u, horner(u, *others)) if others else first
+
+    moved = phase + (1 << 61) & WORD
+    quarter, rest = divmod(moved, 1 << 62)
+    rest -= 1 << 61
+    magnitude = (rest if rest >= 0 else -1 - rest) >> 29
+    u = upper(magnitude, magnitude)
+    cosine = (1 << 30) - (upper(u, horner(u, 2649351743, 136187638, 2799821, 30334)) + 4 >> 3)
+    sine = upper(magnitude, horner(u, 3373259426, 346799333, 10696154, 157073, 1325)) + 2 >> 2
+    sine = sine if rest >= 0 else -sine
+    return [(cosine, sine), (-sine, cosine), (-cosine, -sine), (sine, -cosine)][quarter]
+
+
+@cache
+def pi():
+    """Machin's formula, to 2^-200."""
+
+    def arctan(inverse):
+        return sum(Fraction((-1) ** k, (2 * k + 1) * inverse ** (2 * k + 1)) for k in range(80))
+
+    return Fraction(round((16 * arctan(5) - 4 * arctan(239)) * (1 << 200)), 1 << 200)
+
+
+def exact(phase):
+    """2^30 cos and 2^30 sin of a phase by their series, to far below a step."""
+    angle = 2 * pi() * signed(phase) / (1 << 64)
+    angle = Fraction(round(angle * (1 << 90)), 1 << 90)
+    term, sums = Fraction(1 << 30), [Fraction(0), Fraction(0)]
+    for k in range(1, 40):
+        sums[(k - 1) % 2] += term * (-1) ** ((k - 1) // 2)
+        term = Fraction(round(term * angle / k * (1 << 70)), 1 << 70)
+    return sums
+
+
+def phases(rng, n):
+    """Words of every kind, and those around each eighth of a turn."""
+    yield from (values for _, values in samples(rng, n))
+    borders = [(k << 61) + d & WORD for k in range(8) for d in (-1, 0, 1, -(1 << 29), (1 << 29) - 1)]
+    yield (borders * (n // len(borders) + 1))[:n]
+
+
+def run(phase, count):
+    """Rows of cosines and sines, as signed integers."""
+    n = len(phase)
+    given, out = Guarded(phase, 1), Guarded([5] * (2 * count * n), 3)
+    _ring.turns(given.address, count, out.address, n)
+    assert given.values() == phase
+    values = [signed(v) for v in out.values()]
+    return [values[row * n : row * n + n] for row in range(2 * count)]
+
+
+@pytest.mark.parametrize("n", [*LENGTHS[:-2], 255, 256, 257, *TILES[:3]])
+def test_every_target_computes_the_definition(n, rng):
+    for phase in phases(rng, n):
+        rows = run(phase, 3)
+        for k in (1, 2, 3):
+            expected = [definition(k * p & WORD) for p in phase]
+            assert list(zip(rows[2 * k - 2], rows[2 * k - 1], strict=True)) == expected
+
+
+@pytest.mark.parametrize("count", [1, 16, 32])
+def test_how_far_off_it_is(count, rng):
+    phase = [int(v) for v in rng.integers(0, WORD, 16, endpoint=True, dtype="uint64")]
+    phase += [(k << 61) + int(d) & WORD for k in range(8) for d in rng.integers(-(1 << 40), 1 << 40, 2)]
+    rows = run(phase, count)
+    for k in {1, count // 2 or 1, count}:
+        for p, *found in zip(phase, rows[2 * k - 2], rows[2 * k - 1], strict=True):
+            assert all(abs(a - b) < OFF for a, b in zip(found, exact(k * p & WORD), strict=True))
+
+
+def test_the_definition_holds_everywhere(rng):
+    """Its error over many phases, by floats, which are exact enough; and no sum that is biased."""
+    draws = rng.integers(0, WORD, 20000, endpoint=True, dtype="uint64")
+    out = ring.turns(torch.from_numpy(draws.view("int64")), 1).double()
+    angle = torch.from_numpy(draws.view("int64")).double() * (3.141592653589793 / 2**63)
+    off = out - torch.stack([angle.cos(), angle.sin()]) * (1 << ring.TURNS_BITS)
+    assert float(off.abs().max()) < OFF
+    assert float(off.mean(1).abs().max()) < 0.05
+
+
+def test_whole_turns():
+    """Quarter turns are exact: 0 and 1 are themselves, and the sine of nearly nothing is nothing."""
+    phase = torch.tensor([0, 1 << 62, -(1 << 63), -(1 << 62)])
+    cosines, sines = ring.turns(phase, 1)
+    one = 1 << ring.TURNS_BITS
+    assert cosines.tolist() == [one, 0, -one, 0]
+    assert sines.tolist() == [0, one, 0, -one]
+    assert ring.turns(phase, 4)[6:].tolist() == [[one] * 4, [0] * 4]
+
+
+def test_nothing_to_do():
+    assert ring.turns(torch.empty(0, dtype=torch.int64), 3).shape == (6, 0)
+    assert ring.turns(torch.zeros(5, dtype=torch.int64), 0).shape == (0, 5)
+
+
+def test_threads_agree(threads, rng):
+    phase = torch.from_numpy(rng.integers(-(1 << 63), 1 << 63, 3 * 4096 + 77))
+    results = []
+    for count in (1, 2, 3):
+        threads(count)
+        results.append(ring.turns(phase, 5))
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])

@@ -1,0 +1,104 @@
+"""Public factors that are tiny or large: a change of scale, right to the digits that the result has."""
+
+import pytest
+import torch
+from torch import nn
+
+import pysmpc as sy
+from pysmpc.errors import EncodingError
+
+ENCODINGS = [{}, {"precision_fractional": 3}, {"frac_bits": 24}]
+
+
+SETTINGS = [{}, {"rounding": "nearest"}, {"integrity": "mac"}, {"protocol": "fss"}, {"protocol": "snn"}]
+
+
+@pytest.fixture(params=SETTINGS, ids=str)
+def parties(request):
+    return sy.virtual("alice", "bob", **request.param)
+
+
+def close(found, right, relative, absolute=0.0):
+    error = (sy.decrypt(found).double() - right).abs()
+    assert bool((error <= right.abs() * relative + absolute).all()), (sy.decrypt(found), right)
+    assert bool((sy.decrypt(found) != 0).all()), "nothing is left"
+
+
+def tiny(*magnitude):
+    low, high = magnitude
+    return 10 ** -(low + (high - low) * float(torch.rand(())))
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=str)
+def test_tiny_numbers(parties, encoding):
+    values = (torch.rand(5).double() + 0.5) * 1e4
+    x = sy.encrypt(values, parties, **encoding)
+    for factor in (1e-7, 1e-8, -1e-8, tiny(7, 12), -tiny(7, 12)):
+        close(x * factor, values * factor, 2e-4)
+        close(x * torch.tensor(factor, dtype=torch.float64), values * factor, 2e-4)
+    for divisor in (1e8, 10**8, -1e9, torch.tensor(1e8)):
+        close(x / divisor, values / divisor, 2e-6)
+    close(x.sum() * 1e-7, values.sum() * 1e-7, 2e-6)
+    close((x * 1e-8) * 1e8, values, 1e-6, 1e-3)
+    close((x * 1e-8) / 1e-8, values, 1e-6, 1e-3)
+    close((x * 1e-8) * 1e6, values * 1e-2, 1e-6, 1e-3)
+    close(x * 1e-8 + x * 1e-8, values * 2e-8, 2e-6)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=str)
+def test_tiny_tensors(parties, encoding):
+    values = (torch.rand(4, 4).double() + 0.5) * 100
+    factors = (torch.rand(4, 4).double() + 0.5) * tiny(7, 9)
+    x = sy.encrypt(values, parties, **encoding)
+    close(x * factors, values * factors, 1e-3)
+    close(x @ factors, values @ factors, 1e-3)
+    close(factors @ x, factors @ values, 1e-3)
+    close(x / (1 / factors), values * factors, 1e-3)
+    close(nn.functional.conv2d(x.view(1, 1, 4, 4), factors.view(1, 1, 4, 4)).view(()), (values * factors).sum(), 1e-3)
+
+
+def test_factors_for_which_no_scale_takes_them_up(parties):
+    values = (torch.rand(5).double() + 0.5) * 1e6
+    x = sy.encrypt(values, parties)
+    close(x * 1e-15, values * 1e-15, 1e-3)
+    with pytest.raises(EncodingError, match="factor 1e-60 is out of range"):
+        x * 1e-60
+    assert torch.allclose(sy.decrypt(x), values)
+
+
+def test_large_tensors_leave_room_for_the_product(parties):
+    values = (torch.rand(3).double() + 0.5) * 1e6
+    x = sy.encrypt(values, parties)
+    whole = torch.randint(10**5, 10**6, (3,)).double()
+    close(x * whole, values * whole, 1e-6)
+    close(x @ whole, values @ whole, 1e-6)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_tiny_learning_rates(momentum):
+    parties = sy.virtual("alice", "bob")
+    parameter = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    secret = nn.Parameter(sy.encrypt(parameter.detach(), parties))
+    optimizers = [torch.optim.SGD([p], lr=1e-8, momentum=momentum) for p in (parameter, secret)]
+    scale = torch.tensor([2e7, -5e7, 1e7], dtype=torch.float64)
+    for _ in range(3):
+        for p, optimizer in zip((parameter, secret), optimizers, strict=True):
+            p.grad = scale.clone() if p is parameter else sy.encrypt(scale, parties)
+            optimizer.step()
+    close(secret.detach(), parameter.detach(), 0, 2**-14)
+
+
+def test_a_tiny_rate_of_a_recorded_step():
+    parties = sy.virtual("alice", "bob")
+    net, x, y = nn.Linear(3, 1), torch.randn(8, 3) * 100, torch.randn(8, 1) * 1000
+    secret = sy.encrypt(net, parties)
+    step = sy.TrainStep(secret, torch.optim.SGD(secret.parameters(), lr=1e-8), lambda o, t: ((o - t) ** 2).sum())
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-8)
+    a, b = sy.encrypt(x, parties), sy.encrypt(y, parties)
+    for _ in range(8):
+        step(a, b)
+        optimizer.zero_grad()
+        ((net(x) - y) ** 2).sum().backward()
+        optimizer.step()
+    assert step.repeats
+    assert torch.allclose(sy.decrypt(secret.weight), net.weight, atol=2e-3)

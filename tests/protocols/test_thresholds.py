@@ -1,0 +1,138 @@
+"""Signs of x - t for several public t, from one opening of x."""
+
+import pytest
+import torch
+from maskings import Log, chi_square
+from settings import SECRET, random_words, wrapped
+
+from pysmpc import ring
+from pysmpc.protocols import comparison
+from pysmpc.protocols.interfaces import opening
+from pysmpc.protocols.truncation import MATERIAL
+from pysmpc.runtime.session import virtual_session
+from pysmpc.shares import Share
+
+
+@pytest.fixture(params=SECRET, ids=str)
+def setting(request):
+    return request.param
+
+
+def below(suite, party, x, limits, bits=64):
+    """x < t for every t, as shares [len(limits), n]: an opening and the circuits."""
+    words = x.words()
+    base = party.dealer.streams(MATERIAL)
+    [c] = party.channel.open([ring.truncate_mask(party.dealer.keys, base, 0, words)], "compare", [x.shape])
+    found = comparison.thresholds(party, base, c, limits, bits)
+    assert len({bit.stream for bit in found}) == len(limits), "a rho hides two signs"
+    return tuple(suite.bit_share(party, bit, x.shape) for bit in found)
+
+
+def near(rng, x, bits):
+    """Limits for which the differences from all x fit: x spans a quarter of what is possible."""
+    quarter = 1 << bits - 2
+    base = int(rng.integers(-(1 << 63), 1 << 63))
+    x = torch.from_numpy(rng.integers(-quarter, quarter, x)) + base
+    limits = [base + int(v) for v in rng.integers(-quarter, quarter, 3)]
+    return x, [int(x[0]), int(x[-1]) + 1, *limits]
+
+
+def differences(x, t):
+    """x - t mod 2**64, signed."""
+    return x - wrapped(t)
+
+
+@pytest.mark.parametrize("bits", [16, 32, 48, 64])
+@pytest.mark.parametrize("n", [1, 64, 65, 700])
+def test_thresholds(setting, n, bits, rng):
+    x, limits = near(rng, n, bits)
+    opened, cost = setting.run(lambda suite, party, a: below(suite, party, a, limits, bits), x)
+    for t, got in zip(limits, opened, strict=True):
+        assert torch.equal(got, (differences(x, t) < 0).to(torch.int64))
+    declared = comparison.thresholds_cost(setting.holders, n, len(limits), bits)
+    assert cost == opening(setting.holders, n) + declared
+    assert declared.rounds == (3 if bits > 16 else 2)
+
+
+def test_what_comes_out_is_the_sign_of_the_difference(setting, rng):
+    """Of any x and t, also where the difference wraps: as `negative` has it."""
+    x = random_words(rng, 200)
+    limits = [int(v) for v in random_words(rng, 6)]
+
+    def operation(suite, party, a):
+        ones = torch.ones(a.shape, dtype=torch.int64)
+        apart = [suite.sub(party, a, suite.public(party, ones * wrapped(t))) for t in limits]
+        signs = tuple(suite.bit_share(party, suite.negative(party, d), a.shape) for d in apart)
+        return signs + below(suite, party, a, limits)
+
+    opened, _ = setting.run(operation, x)
+    for t, apart, together in zip(limits, opened, opened[len(limits) :], strict=False):
+        assert torch.equal(apart, together)
+        assert torch.equal(together, (differences(x, t) < 0).to(torch.int64))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+def test_counts(setting, count, rng):
+    x, limits = near(rng, 90, 64)
+    limits = (limits * 2)[:count]
+
+    def operation(suite, party, a):
+        return (a, *below(suite, party, a, limits))
+
+    (_, *opened), cost = setting.run(operation, x)
+    assert [
+        torch.equal(got, (differences(x, t) < 0).to(torch.int64)) for t, got in zip(limits, opened, strict=True)
+    ] == ([True] * count)
+    assert cost == opening(setting.holders, 90) + comparison.thresholds_cost(setting.holders, 90, count)
+    if count == 1:
+        assert cost == comparison.negative_cost(setting.holders, 90)
+
+
+def test_no_elements(setting):
+    opened, cost = setting.run(
+        lambda suite, party, a: below(suite, party, a, [3, -4]), torch.empty(0, dtype=torch.int64)
+    )
+    assert [each.shape for each in opened] == [(0,), (0,)]
+    assert cost == opening(setting.holders, 0) + comparison.thresholds_cost(setting.holders, 0, 2)
+
+
+def test_other_comparisons_go_with_them(setting, rng):
+    """Pieces of unequal width and length in the same rounds."""
+    x, y = random_words(rng, 130), torch.from_numpy(rng.integers(-(1 << 15), 1 << 15, 77))
+
+    def operation(suite, party, a, b):
+        pieces = []
+        for share, nodes in ((a, 4), (b, 1)):
+            n, base = share.numel, party.dealer.streams(MATERIAL)
+            size = ring.compare_sizes(n, nodes)[4] + n
+
+            def deal(keys, out, base=base, n=n, nodes=nodes):
+                comparison._deal(keys, base, n, nodes, out)
+
+            corrections = party.dealer.corrections(size, deal)
+            message = ring.truncate_mask(party.dealer.keys, base, 0, share.words())
+            [c] = party.channel.open([message], "compare", [share.shape])
+            pieces.append((base, corrections, None, None, c, 0, nodes))
+        before = party.channel.stats.rounds
+        one, two = comparison._sign_bits(party, pieces)
+        assert party.channel.stats.rounds == before + 3
+        return suite.bit_share(party, one, a.shape), suite.bit_share(party, two, b.shape)
+
+    (one, two), _ = setting.run(operation, x, y)
+    assert torch.equal(one, (x < 0).to(torch.int64))
+    assert torch.equal(two, (y < 0).to(torch.int64))
+
+
+@pytest.mark.parametrize("holders", [2, 3])
+def test_no_word_hides_two_values(holders, monkeypatch, rng):
+    session = virtual_session([f"holder{i}" for i in range(holders)])
+    log = Log(monkeypatch, session)
+    suite, party = session.suite, session.party
+    shares = [suite.share(party, value, (4096,), 1) for value in (torch.zeros(4096, dtype=torch.int64),)]
+    bits = below(suite, party, *shares, [0, 1, 5, -7])
+    log.check()
+    for words in log.words("compare"):
+        assert chi_square(words) < 10
+    again = suite.reveal(party, *bits)
+    assert [int(each.sum()) for each in again] == [0, 4096, 4096, 0]
+    assert isinstance(bits[0], Share)
