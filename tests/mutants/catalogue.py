@@ -197,7 +197,7 @@ MUTANTS = [
     ),
     *runtime(
         "forks",
-        ("a fork goes on", "if (os.getpid(), _forks) != self._made:", "if False:", SESSION),
+        ("a fork goes on", "if _forks != self._made:", "if False:", SESSION),
         ("forks are not counted", "    _forks += 1", "    _forks += 0", SESSION),
     ),
     *runtime(
