@@ -76,7 +76,7 @@ int main(int argc, char **argv) {
     KERNEL(truncate_finish, keys, 16, power, 1, a, 0, b, NULL, out, 0, N, N);
     COUNT("truncate_finish drawn", N, k->truncate_finish(keys, 16, power, 1, a, 0, NULL, NULL, out, 0, N, N));
     COUNT("truncate_finish by 17", N, k->truncate_finish(keys, 16, by17, 1, a, 0, b, NULL, out, 0, N, N));
-    KERNEL(compare_deal, keys, HOLDERS, 32, 4, N, 0, WORDS, out, out2, out3);
+    KERNEL(compare_deal, keys, HOLDERS, 32, 4, NULL, N, 0, WORDS, out, out2, out3);
     KERNEL(compare_chunks, keys, 32, 32, 4, 1, b, a, 1, N, 0, WORDS, out2, out);
     KERNEL(compare_nodes, keys, 32, 4, 1, b, a, 0, WORDS, c, out2, out);
     KERNEL(compare_root, keys, 32, 1, b, a, 0, WORDS, c, out);

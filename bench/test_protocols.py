@@ -66,6 +66,11 @@ def test_convolution(beside, parties):
     beside(lambda: conv(a, b, padding=2).cell.settle(), lambda: conv(x, w, padding=2), parties, macs=32 * 6 * 25 * 784)
 
 
+def test_max_of_a_thousand(beside, parties):
+    x, hidden = secret(parties, 64, 1000)
+    beside(lambda: hidden.max(1).values, lambda: x.max(1).values, parties, 64000)
+
+
 def test_max_pool(beside, parties):
     x, a = secret(parties, 32, 6, 28, 28)
     pool = torch.nn.functional.max_pool2d

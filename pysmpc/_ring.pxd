@@ -49,7 +49,7 @@ cdef extern from "rounds.h" nogil:
         size_t (*compare_message)(int nodes, int round, size_t n) noexcept nogil
         size_t (*compare_corrections)(int nodes, int part, size_t n) noexcept nogil
         size_t (*compare_state)(int nodes, size_t n) noexcept nogil
-        void (*compare_deal)(const psm_holders *h, u64 base, int nodes, int known, u64 *corrections, size_t n) noexcept nogil
+        void (*compare_deal)(const psm_holders *h, u64 base, int nodes, int known, const u64 *masks, u64 *corrections, size_t n) noexcept nogil
         void (*compare_chunks)(const psm_holders *h, u64 base, u64 known, int nodes, const u64 *corrections, const u64 *c, u64 offset, u64 *state, u64 *message, size_t n) noexcept nogil
         void (*compare_nodes)(const psm_holders *h, u64 base, int nodes, int known, const u64 *corrections, const u64 *opened, const u64 *state, u64 *sign, u64 *message, size_t n) noexcept nogil
         void (*compare_root)(const psm_holders *h, u64 base, int nodes, int known, const u64 *corrections, const u64 *opened, const u64 *sign, u64 *message, size_t n) noexcept nogil

@@ -414,10 +414,22 @@ def compare_sizes(n: int, nodes: int = NODES, known: bool = False) -> tuple[int,
     return _beaver.compare_sizes(n, nodes, known)
 
 
-def compare_deal(keys: KeySet, base: int, n: int, out: torch.Tensor, nodes: int = NODES, known: bool = False) -> None:
-    """Dealer: corrections for the sign bits of n elements; known: without the monomials of r."""
+def compare_deal(
+    keys: KeySet,
+    base: int,
+    n: int,
+    out: torch.Tensor,
+    nodes: int = NODES,
+    known: bool = False,
+    masks: torch.Tensor | None = None,
+) -> None:
+    """Dealer: corrections for the sign bits of n elements; known: without the monomials of r.
+
+    masks [n]: under which they are opened, where that is not what the stream `base` shares.
+    """
     use_torch_threads()
-    _beaver.compare_deal(keys.native, base, nodes, _address(out, compare_sizes(n, nodes, known)[4]), n, known)
+    words = compare_sizes(n, nodes, known)[4]
+    _beaver.compare_deal(keys.native, base, nodes, _address(out, words), n, known, _optional(masks, n))
 
 
 def compare_chunks(

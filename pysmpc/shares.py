@@ -49,12 +49,22 @@ class Bit:
         return Bit(self.beta, self.rho, self.stream, not self.flip)
 
 
+@dataclass(frozen=True)
+class Extremum:
+    """Of what, along which axes, and whether the smallest."""
+
+    body: weakref.ref[Body]
+    layout: tuple[object, ...]
+    axes: tuple[int, ...]
+    least: bool
+
+
 class Body:
     """Immutable ring elements [rows, n] of the hosted holders."""
 
     __slots__ = (
-        "words", "n", "serial", "mask", "opened", "bit", "sign", "origin", "one_hot", "zeros", "compacted", "shape",
-        "binary", "divisor", "masked", "functions", "__weakref__",
+        "words", "n", "serial", "mask", "opened", "bit", "sign", "origin", "ties", "most", "zeros", "compacted",
+        "shape", "binary", "divisor", "masked", "functions", "__weakref__",
     )  # fmt: skip
 
     def __init__(self, words: torch.Tensor) -> None:
@@ -71,9 +81,10 @@ class Body:
         self.divisor: Any = None  # what divisions by these values share (pysmpc.protocols.division)
         self.functions: Any = None  # openings for nonlinear functions (pysmpc.protocols.functions.smooth)
         self.zeros = False  # public zeros, until something else is written
-        self.one_hot = False  # bits of which just one is set
-        # an extremum (or its positions): the window it was taken from, and one-hot bits of where
-        self.origin: tuple[weakref.ref[Body], tuple[object, ...], Body] | None = None
+        self.origin: Extremum | None = None  # the values are extrema
+        # the values are bits that in a shape have one at least set along these axes
+        self.ties: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+        self.most: int | None = None  # the values are whole numbers from 1 to this
         self.compacted: dict[tuple[object, ...], Body] = {}  # copies of slices, oldest first
 
     @property
@@ -203,12 +214,10 @@ class Share:
         """Which elements of the body, in which order."""
         return self.shape, self.strides, self.offset
 
-    def place_of(self, extremum: Body) -> Body | None:
-        """One-hot bits of where in this window an extremum of it stood."""
-        origin = extremum.origin
-        if origin is None or origin[0]() is not self.body or origin[1] != self.layout:
-            return None
-        return origin[2]
+    def extremum(self, found: Body) -> Extremum | None:
+        """How values were found as extrema of this window, if they were."""
+        origin = found.origin
+        return origin if origin is not None and origin.body() is self.body and origin.layout == self.layout else None
 
     def at(self, scale: int) -> Share:
         """The same integers under another scale."""

@@ -64,9 +64,9 @@ def compare_sizes(size_t n, int nodes, bint known=False) -> tuple[int, int, int,
     )
 
 
-def compare_deal(Keys keys, u64 base, int nodes, size_t corrections, size_t n, bint known=False):
+def compare_deal(Keys keys, u64 base, int nodes, size_t corrections, size_t n, bint known=False, size_t masks=0):
     with nogil:
-        steps.compare_deal(&keys.h, base, nodes, known, <u64 *>corrections, n)
+        steps.compare_deal(&keys.h, base, nodes, known, <const u64 *>masks, <u64 *>corrections, n)
 
 
 def compare_chunks(Keys keys, u64 base, int nodes, size_t corrections, size_t c, u64 offset, size_t state, size_t message, size_t n, known=None):

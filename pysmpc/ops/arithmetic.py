@@ -20,10 +20,12 @@ from pysmpc.ops.core import (
     deferred,
     factor,
     finer,
+    float_unit,
     implements,
     like,
     plain_target,
     promoted,
+    public,
     rescale,
     result,
     same_value,
@@ -34,7 +36,7 @@ from pysmpc.ops.core import (
 from pysmpc.ops.operands import Number, operand, pair, sides
 from pysmpc.ops.operands import number as number
 from pysmpc.ops.operands import with_unit as with_unit
-from pysmpc.protocols import division
+from pysmpc.protocols import counts, division
 from pysmpc.protocols.functions.smooth import (
     copied_from,
     distinct,
@@ -194,6 +196,9 @@ def div(x: Any, y: Any) -> SecretTensor:
         dtype = torch.get_default_dtype()
     by = operand(y, secret) if first else y
     if isinstance(by, SecretTensor):
+        counted = by.cell.body.most is not None and by.cell.scale == 1 and by.window().dense
+        if counted and by.session.suite.count_reciprocals is not None:
+            return _shared_out(x, by, dtype)
         return quotient(x, by, dtype)
     x = with_unit(secret, dtype)
     if isinstance(by, Number):
@@ -207,6 +212,27 @@ def div(x: Any, y: Any) -> SecretTensor:
     if bool((inverse.isinf()).any()):
         raise ZeroDivisionError("division of a secret by a public tensor that contains zero")
     return mul(x, inverse.to(torch.float64)).to(dtype)
+
+
+def _shared_out(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
+    """x / y for y that are whole numbers from 1 to no more than was counted: two rounds, one for a public x.
+
+    The result owes a division by 2^24, and is off by |x| 2^-25 and a step when that is done; |x| < 2^22 where its
+    integers have 16 fractional bits (2^(38 - bits), if they have more or less).
+    """
+    session, suite, party = y.session, y.session.suite, y.session.party
+    unit = float_unit(x.unit if isinstance(x, SecretTensor) else y.unit, dtype)
+    share = Share(y.cell.body, y.shape, 1)
+    most = y.cell.body.most
+    assert suite.count_reciprocals is not None
+    assert most is not None
+    inverse = suite.count_reciprocals(party, share, most)
+    known = public(x if isinstance(x, torch.Tensor) else torch.tensor(x, dtype=torch.float64), session, unit)
+    if known is not None:
+        part = suite.mul_public(party, inverse, known.values, known.scale)
+    else:
+        part = suite.mul(party, window(with_unit(x, dtype), 1), inverse)
+    return result(part.at(part.scale << counts.BITS), session, unit, dtype)
 
 
 def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:

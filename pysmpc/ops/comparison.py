@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from pysmpc.errors import EncodingError
-from pysmpc.fixedpoint import INTEGER, check_memory, fraction_in_steps, number_in_steps, tensor_in_steps
+from pysmpc.fixedpoint import check_memory, fraction_in_steps, number_in_steps, tensor_in_steps
 from pysmpc.ops.arithmetic import add, choose, mul, neg, sub
 from pysmpc.ops.core import (
     aten,
@@ -228,16 +228,25 @@ def asked(backward: bool) -> Iterator[None]:
 def equal(x: Any, y: Any) -> SecretTensor:
     """x == y, for every value of the ring; a public operand as for `less`: none between two steps is equal.
 
-    Where the backward pass of an extremum asks for its place, that is known, and is one
-    place: the gradient goes to the first of equals.
+    Where the backward pass of an extremum asks for its places, one sign an element tells them:
+    nothing is beyond an extremum.
     """
     if isinstance(x, SecretTensor) and isinstance(y, SecretTensor) and in_backward():
-        found = x.window().place_of(y.cell.body)
-        if found is not None:
-            return result(Share(found, x.shape), x.session, INTEGER, torch.bool)
+        for whole, extrema in ((x, y), (y, x)):
+            origin = whole.window().extremum(extrema.cell.body)
+            if origin is not None and tuple(extrema.shape) in _reduced(whole.shape, origin.axes):
+                out = not_less(extrema, whole) if origin.least else not_less(whole, extrema)
+                out.cell.body.ties = tuple(out.shape), origin.axes
+                return out
     if isinstance(x, SecretTensor) and isinstance(y, SecretTensor) and same_window(x, y):
         return _constant(x, torch.ones(x.shape, dtype=torch.bool))  # torch.isfinite asks
     return _compared(x, y, _on_a_step, _is_zero, lambda gap: gap == 0)
+
+
+def _reduced(shape: Sequence[int], axes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Shapes of extrema along these axes beside which the whole broadcasts to itself, each to its own."""
+    kept = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+    return [kept, ()] if len(axes) == len(shape) else [kept]
 
 
 def _is_zero(d: SecretTensor) -> SecretTensor:

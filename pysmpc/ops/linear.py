@@ -87,17 +87,20 @@ def _sum_dtype(x: SecretTensor, dtype: torch.dtype | None) -> torch.dtype:
 @implements(aten.sum.default)
 def sum_all(x: SecretTensor, *, dtype: torch.dtype | None = None) -> Any:
     """Sum of all elements."""
-    if x.cell.body.one_hot and x.window().dense:
-        return torch.tensor(1)
-    wanted = _sum_dtype(x, dtype)
-    return _summed(with_unit(x, wanted), None, False, wanted)
+    return sum_dim(x, None, dtype=dtype)
 
 
 @implements(aten.sum.dim_IntList)
 def sum_dim(x: SecretTensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> SecretTensor:
     """Sum over dimensions."""
     wanted = _sum_dtype(x, dtype)
-    return _summed(with_unit(x, wanted), dim, keepdim, wanted)
+    out = _summed(with_unit(x, wanted), dim, keepdim, wanted)
+    ties = x.cell.body.ties
+    if ties is not None and x.cell.scale == 1 and x.window().dense:
+        shape, along = ties
+        if shape == tuple(x.shape) and set(along) <= set(dims(dim, x.dim())):
+            out.cell.body.most = _count(x.shape, dim)
+    return out
 
 
 def _count(shape: Sequence[int], dim: Any) -> int:

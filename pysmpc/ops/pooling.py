@@ -1,9 +1,9 @@
 """Mean and largest of windows of the last two dimensions.
 
 A window's elements are so many views of the image, one a place in the kernel, each of
-the shape of the result.  The largest is found by a tree over the places in their order,
-so that the first of equals wins; the bits of its levels lead the gradient back, and tell
-the position where somebody reads it.
+the shape of the result.  The largest is found by a tree over the places in their order
+(pysmpc.ops.tournament), whose bits lead the gradient back, and tell the position where somebody
+reads it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from pysmpc.ops.resampling import (
     averages_backward,
     fixed_windows,
 )
+from pysmpc.ops.tournament import Levels, Positions, by_pairs, halves, tournament
 from pysmpc.protocols.convolution import Geometry
-from pysmpc.runtime.session import Session
-from pysmpc.shares import Bit, Body, Share, memory_order, strides_in
+from pysmpc.shares import Body, Share, memory_order, strides_in
 from pysmpc.tensor import SecretTensor
+
+FEW = 1 << 13  # beyond them half the rounds are not worth twice the processor time, and 1.5 times the bytes
 
 
 def _geometry(x: Any, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> Geometry:
@@ -90,104 +92,6 @@ class _Places:
         return first, second, None
 
 
-def halves(x: Share) -> tuple[Share, Share, Share | None]:
-    """Rows 0, 2, ... and rows 1, 3, ... of a dense [k, n], and the last of an odd number."""
-    k, n = x.shape
-    first, second = (Share(x.body, (k // 2, n), x.scale, (2 * n, 1), at) for at in (0, n))
-    return first, second, Share(x.body, (1, n), x.scale, (n, 1), (k - 1) * n) if k % 2 else None
-
-
-def _joined(chosen: Share, rest: Share | None, n: int) -> Share:
-    words = chosen.words()
-    if rest is not None:
-        words = torch.cat([words, rest.words()], 1)
-    return Share.of(words, (words.shape[1] // n, n), chosen.scale)
-
-
-@dataclass
-class Levels:
-    """The way of the largest of k up a tree: of each level, the bits "the second of two is larger"."""
-
-    k: int
-    n: int
-    bits: list[Bit]
-
-    def sizes(self) -> list[int]:
-        """Candidates before each level."""
-        sizes = [self.k]
-        while sizes[-1] > 1:
-            sizes.append((sizes[-1] + 1) // 2)
-        return sizes[:-1]
-
-    def down(self, session: Session, top: Share) -> torch.Tensor:
-        """Words [rows, k, n]: top [n] where the largest stood, zero elsewhere.  A round a level."""
-        words = top.words().unsqueeze(1)
-        for bit, size in reversed(list(zip(self.bits, self.sizes(), strict=True))):
-            rows, half = words.shape[0], size // 2
-            upper = words[:, :half].reshape(rows, half * self.n).contiguous()
-            second = session.suite.select(session.party, bit, Share.of(upper, (half * self.n,), top.scale))
-            below = torch.empty((rows, size, self.n), dtype=torch.int64)
-            moved = second.words().reshape(rows, half, self.n)
-            torch.sub(words[:, :half], moved, out=below[:, : 2 * half : 2])
-            below[:, 1 : 2 * half : 2] = moved
-            below[:, 2 * half :] = words[:, half:]
-            words = below
-        return words
-
-    def up(self, session: Session, tags: torch.Tensor) -> Share:
-        """The tag [n] of where the largest stood, of public integers [k, n].  A round a level but the first."""
-        suite, party = session.suite, session.party
-        at = suite.public(party, tags)
-        for level, bit in enumerate(self.bits):
-            first, second, rest = halves(at)
-            if level:
-                step = suite.select(party, bit, suite.sub(party, second, first))
-            else:
-                half = tags.shape[0] // 2
-                gap = tags[1 : 2 * half : 2] - tags[: 2 * half : 2]
-                step = suite.mul_public(party, suite.bit_share(party, bit, tuple(gap.shape)), gap)
-            at = _joined(suite.add(party, first, step.at(1)), rest, self.n)
-        return at
-
-
-class Positions(Body):
-    """Where the largest of each window stood: known by the bits of its tree, computed when it is read.
-
-    Whether it is read follows from the program, so all processes agree.
-    """
-
-    __slots__ = ("_found", "_session", "_tags", "_rows", "levels", "table")
-
-    def __init__(
-        self, session: Session, levels: Levels, tags: torch.Tensor, rows: int, table: torch.Tensor | None = None
-    ) -> None:
-        """table: of windows that are no regular views of the image, where their elements lie in it."""
-        self._session, self.levels, self._tags, self._rows, self.table = session, levels, tags, rows, table
-        super().__init__(torch.empty((1, 1), dtype=torch.int64).expand(rows, levels.n))
-        self._found: torch.Tensor | None = None
-
-    @property
-    def rows(self) -> int:
-        """Hosted holders."""
-        return self._rows
-
-    @property
-    def held(self) -> Any:
-        """The words, once somebody has read them."""
-        return self._found
-
-    @property
-    def words(self) -> torch.Tensor:
-        """Positions within the plane."""
-        if self._found is None:
-            self._found = self.levels.up(self._session, self._tags).words()
-        return self._found
-
-    @words.setter
-    def words(self, words: torch.Tensor) -> None:
-        self._found = words
-
-
 def _tags(places: _Places, g: Geometry, width: int) -> torch.Tensor:
     """[k, n] positions within the plane, row by row."""
     rows, cols = (
@@ -211,8 +115,8 @@ def max_pool2d_with_indices(
 ) -> tuple[SecretTensor, SecretTensor]:
     """Largest of each window, and where in the plane it stood.
 
-    k - 1 comparisons a window of k; the rounds of a ReLU for each halving of k.  Positions
-    cost nothing until they are read.
+    Rounds of a comparison for each level of the tree, which is by groups of four where the windows
+    have FEW elements in all, and by pairs where they have more.  Positions cost nothing until they are read.
     """
     if ceil_mode or any(d != 1 for d in dilation):
         return largest_of(x, 2, kernel_size, stride, padding, dilation, ceil_mode)
@@ -225,20 +129,14 @@ def max_pool2d_with_indices(
         low = LIMIT >> 2 if narrow is None else 1 << max(narrow.bits - 2, 0)
         padded = torch.nn.functional.pad(x, [pw, pw, ph, ph], value=-low / x.cell.scale)
     session = x.session
-    party = session.party
     places = _Places.of(padded.window(), g)
-    k, n, bits = math.prod(g.kernel), places.n, []
-    level = Share.of(places.share.words(), (k, n), x.cell.scale) if k == 1 else None
-    pairs = places.pairs() if k > 1 else None
-    while pairs:
-        first, second, rest = pairs
-        chosen, bit = comparing(session).larger(party, first, second)
-        bits.append(bit)
-        level = _joined(chosen, rest, n)
-        pairs = halves(level) if level.shape[0] > 1 else None
-    assert level is not None
-    values = like(x, Share(level.body, places.shape, level.scale, places.strides))
-    body = Positions(session, Levels(k, n, bits), _tags(places, g, x.shape[-1]), level.body.rows)
+    k, n = math.prod(g.kernel), places.n
+    if k == 1 or (k * n <= FEW and comparing(session).largest is not None):
+        largest, levels, _ = tournament(session, Share.of(places.share.words(), (k, n), x.cell.scale))
+    else:
+        largest, levels = by_pairs(session, k, *places.pairs())
+    values = like(x, Share(largest.body, places.shape, largest.scale, places.strides))
+    body = Positions(session, levels, _tags(places, g, x.shape[-1]), largest.body.rows)
     where = Share(body, places.shape, 1, places.strides)
     return values, result(where, session, INTEGER, torch.int64)
 
@@ -254,7 +152,7 @@ def max_pool2d_with_indices_backward(
     ceil_mode: bool,
     indices: SecretTensor,
 ) -> SecretTensor:
-    """Each window's gradient, to where its largest stood; a round for each halving of the kernel."""
+    """Each window's gradient, to where its largest stood; a round for each level of the tree."""
     body = indices.cell.body
     if not isinstance(body, Positions):
         raise NotImplementedError("the gradient of max pooling needs the positions as max pooling returned them")
@@ -393,16 +291,11 @@ def _largest(
     shape = (*x.shape[:-dims], *out)
     words = _flat_planes(x, dims)[:, :, table].transpose(1, 2).contiguous()  # [rows, k, planes, windows]
     n = math.prod(shape)
-    level = Share.of(words.reshape(words.shape[0], k * n), (k, n), x.cell.scale)
-    bits = []
-    while level.shape[0] > 1:
-        first, second, rest = halves(level)
-        chosen, bit = comparing(session).larger(session.party, first, second)
-        bits.append(bit)
-        level = _joined(chosen, rest, level.shape[1])
-    values = like(x, Share.of(level.words(), shape, level.scale))
+    candidates = Share.of(words.reshape(words.shape[0], k * n), (k, n), x.cell.scale)
+    largest, levels, _ = tournament(session, candidates, groups=k * n <= FEW)
+    values = like(x, Share.of(largest.words(), shape, largest.scale))
     tags = table.unsqueeze(1).expand(k, lead, -1).reshape(k, n)
-    body = Positions(session, Levels(k, n, bits), tags, words.shape[0], table)
+    body = Positions(session, levels, tags, words.shape[0], table)
     return values, result(Share(body, shape, 1), session, INTEGER, torch.int64)
 
 

@@ -44,8 +44,8 @@ def _deal(keys: KeySet, base: int, n: int, nodes: int, out: torch.Tensor, known:
 _Piece = tuple[int, torch.Tensor | None, int | None, torch.Tensor | None, torch.Tensor, int, int]
 
 
-def _circuit(keys: KeySet, piece: _Piece) -> Generator[torch.Tensor, torch.Tensor, Bit]:
-    """A sign: yields its message of each round, is sent what that opened to, returns the bit."""
+def _circuit(keys: KeySet, piece: _Piece) -> Generator[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A sign: yields its message of each round, is sent what that opened to, returns the bits under rho, packed."""
     base, corrections, other, others, c, offset, nodes = piece
     n, known = c.shape[1], other is not None and other != base
     # 1. inputs of the nodes, under masks
@@ -57,6 +57,13 @@ def _circuit(keys: KeySet, piece: _Piece) -> Generator[torch.Tensor, torch.Tenso
     # 3. the sign, under rho
     if nodes > 1:
         beta = yield ring.compare_root(keys, base, corrections, beta, sign, n, nodes, known)
+    return beta
+
+
+def _bit(keys: KeySet, piece: _Piece, beta: torch.Tensor) -> Bit:
+    """The sign whose circuit came to beta."""
+    base, corrections, other, _, c, _, nodes = piece
+    n, known = c.shape[1], other is not None and other != base
     circuit = ring.compare_sizes(n, nodes, known)[4]
     words = None if corrections is None else corrections[circuit : circuit + n]
     return Bit(beta, keys.draw(base + RHO_SHARES, n, words), base + RHO)
@@ -68,7 +75,8 @@ def _sign_bits(party: Party, pieces: Sequence[_Piece]) -> list[Bit]:
     Pieces with the same c and nodes may share the monomials of its r; everything under which something is opened
     is of the piece's own base.
     """
-    circuits = [_circuit(party.dealer.keys, piece) for piece in pieces]
+    keys = party.dealer.keys
+    circuits = [_circuit(keys, piece) for piece in pieces]
     bits: dict[int, Bit] = {}
     waiting, messages = list(range(len(circuits))), [next(circuit) for circuit in circuits]
     while waiting:
@@ -79,23 +87,31 @@ def _sign_bits(party: Party, pieces: Sequence[_Piece]) -> list[Bit]:
                 messages.append(circuits[i].send(values))
                 waiting.append(i)
             except StopIteration as done:
-                bits[i] = done.value
+                bits[i] = _bit(keys, pieces[i], done.value)
     return [bits[i] for i in range(len(circuits))]
+
+
+def circuit(
+    party: Party, base: int, corrections: torch.Tensor | None, c: torch.Tensor, offset: int, nodes: int
+) -> torch.Tensor:
+    """The bits c - offset - r < 0 under those of stream base + RHO, packed.  Three rounds, two for one node."""
+    rounds = _circuit(party.dealer.keys, (base, corrections, None, None, c, offset, nodes))
+    message = next(rounds)
+    try:
+        while True:
+            [opened] = party.channel.open_xor([message], "compare")
+            message = rounds.send(opened)
+    except StopIteration as done:
+        beta: torch.Tensor = done.value
+        return beta
 
 
 def _sign_bit(
     party: Party, base: int, corrections: torch.Tensor | None, c: torch.Tensor, offset: int, nodes: int
 ) -> Bit:
-    """The bit c - offset - r < 0, from the opened c.  Three rounds, two for one node."""
-    circuit = _circuit(party.dealer.keys, (base, corrections, None, None, c, offset, nodes))
-    message = next(circuit)
-    try:
-        while True:
-            [opened] = party.channel.open_xor([message], "compare")
-            message = circuit.send(opened)
-    except StopIteration as done:
-        bit: Bit = done.value
-        return bit
+    """The bit c - offset - r < 0, from the opened c.  Rounds of the circuit."""
+    beta = circuit(party, base, corrections, c, offset, nodes)
+    return _bit(party.dealer.keys, (base, corrections, None, None, c, offset, nodes), beta)
 
 
 @opens("compare")
@@ -245,6 +261,19 @@ def select(party: Party, bit: Bit, x: Share, by: int = 1) -> Share:
     return Share.of(out, x.shape, x.scale // by)
 
 
+def _circuits_cost(holders: int, n: int, count: int, nodes: int) -> Cost:
+    """The rounds of `count` circuits side by side, without what is dealt."""
+    _, first, second, third, _ = ring.compare_sizes(n, nodes)
+    rounds = opening(holders, count * first) + opening(holders, count * second)
+    return rounds + opening(holders, count * third) if nodes > 1 else rounds
+
+
+def circuit_cost(holders: int, n: int, bits: int = 64) -> Cost:
+    """Of the circuit for n elements, without their opening and shares of their bits."""
+    nodes = nodes_of(bits)
+    return _circuits_cost(holders, n, 1, nodes) + Cost(dealt=8 * ring.compare_sizes(n, nodes)[4])
+
+
 def thresholds_cost(holders: int, n: int, count: int, bits: int = 64) -> Cost:
     """`count` thresholds for n elements, without the opening: 4.2 bytes an element, threshold and peer.
 
@@ -253,12 +282,8 @@ def thresholds_cost(holders: int, n: int, count: int, bits: int = 64) -> Cost:
     if not count:
         return LOCAL
     nodes = nodes_of(bits)
-    _, first, second, third, _ = ring.compare_sizes(n, nodes)
-    rounds = opening(holders, count * first) + opening(holders, count * second)
-    if nodes > 1:
-        rounds += opening(holders, count * third)
     dealt = _dealt_words(n, nodes) + (count - 1) * _dealt_words(n, nodes, True)
-    return rounds + Cost(dealt=8 * dealt)
+    return _circuits_cost(holders, n, count, nodes) + Cost(dealt=8 * dealt)
 
 
 def negative_cost(holders: int, n: int, bits: int = 64) -> Cost:

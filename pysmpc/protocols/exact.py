@@ -20,7 +20,7 @@ from pysmpc.fixedpoint import LIMIT
 from pysmpc.protocols import derived as makers
 from pysmpc.protocols.comparison import negative_cost, relu_cost, select_cost
 from pysmpc.protocols.interfaces import LOCAL, Cost, Party, opens
-from pysmpc.protocols.operations import Bounded, Suite, derived
+from pysmpc.protocols.operations import Suite, derived
 from pysmpc.protocols.truncation import truncate_cost
 from pysmpc.shares import Bit, Share
 
@@ -170,7 +170,7 @@ def nearest(base: Suite) -> Suite:
             out = short(party, x, 1, bits)
             return divided(party, out, by) if by > 1 else out
 
-        bounded = Bounded(bounded.negative, bounded_relu)
+        bounded = replace(bounded, relu=bounded_relu)
     name = "nearest" if base.name == "default" else f"{base.name}, nearest"
     return replace(
         base,

@@ -47,7 +47,7 @@ LOCAL = Cost()
 CAUSES = {
     "mask": "a factor of a product less a dealt mask",
     "truncate": "a dividend under a dealt mask",
-    "compare": "a compared value, or bits of the circuit, under dealt masks",
+    "compare": "a compared value, factors that go with it, or bits of the circuit, under dealt masks",
     "relu": "the input of a ReLU under a dealt mask",
     "function": "the argument of a nonlinear function under a dealt mask",
     "select": "a value to select under a dealt mask, and the bit under a dealt bit where it was not",

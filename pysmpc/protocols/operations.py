@@ -21,12 +21,15 @@ from pysmpc.protocols.functions.regions import RegionsOf, ThresholdsOf
 from pysmpc.protocols.signatures import (
     Binary,
     BitShare,
+    BoundedLargest,
     BoundedNegative,
     BoundedReLU,
     Contract,
+    CountReciprocals,
     Disclose,
     Input,
     Larger,
+    Largest,
     MatmulPublic,
     MulPublic,
     NarrowNegative,
@@ -68,6 +71,8 @@ class Bounded:
 
     negative: BoundedNegative
     relu: BoundedReLU
+    #: The suite's own `largest`; None where it has none.
+    largest: BoundedLargest | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ class Narrow:
     zero: NarrowZero
     relu: ReLU
     larger: Larger
+    largest: Largest | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -183,6 +189,10 @@ class Suite:
     relu: ReLU
     #: The larger of two, and the bits y > x.
     larger: Larger = derived(makers.larger)
+    #: The largest of each group of up to four, and which it is; None where pairs do as well.
+    largest: Largest | None = None
+    #: Reciprocals of small whole numbers; None where division will do.
+    count_reciprocals: CountReciprocals | None = None
     #: bit * x / by.
     select: Select
 

@@ -13,6 +13,7 @@ import torch
 
 from pysmpc import ring
 from pysmpc.layout import Layout
+from pysmpc.protocols import counts
 from pysmpc.protocols.functions.masked import Masked, Words
 from pysmpc.protocols.interfaces import Party
 from pysmpc.shares import Bit, Share
@@ -157,6 +158,12 @@ def larger(party: Party, x: Share, y: Share) -> tuple[Share, Bit]:
     """The larger of two, and the bits y > x."""
     values = torch.maximum(_values(x), _values(y))
     return _share(values, x.scale), _bit(_values(y) > _values(x))
+
+
+def count_reciprocals(party: Party, x: Share, most: int) -> Share:
+    """Of whole numbers from 1 to most, as the table has them."""
+    table = counts.reciprocals(most)
+    return _share(table[_values(x) % table.numel()], 1)
 
 
 def select(party: Party, bit: Bit, x: Share, by: int = 1) -> Share:

@@ -16,6 +16,7 @@ dealer an element of the result.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -31,15 +32,26 @@ LATE = 1 << 14  # elements from which it may pay to deal the c of a matrix produ
 @opens("mask")
 def open_masked(party: Party, *secrets: Share) -> None:
     """Open the bodies that have not been, under fresh masks: at most one round."""
-    fresh = list({id(x.body): x.body for x in secrets if x.body.opened is None}.values())
+    fresh = unopened(secrets)
     if not fresh:
         return
-    messages = []
-    for body in fresh:
-        body.mask = party.dealer.streams()
-        messages.append(party.dealer.keys.mask(body.mask, body.words))
+    messages = masked(party, fresh)
     for body, opened in zip(fresh, party.channel.open(messages, "mask", [b.shape for b in fresh]), strict=True):
         body.opened = opened
+
+
+def unopened(secrets: Sequence[Share]) -> list[Body]:
+    """The bodies that have not been opened, each once."""
+    return list({id(x.body): x.body for x in secrets if x.body.opened is None}.values())
+
+
+def masked(party: Party, bodies: Sequence[Body]) -> list[torch.Tensor]:
+    """Messages that open bodies under fresh masks; whoever sends them stores what comes of it as `opened`."""
+    messages = []
+    for body in bodies:
+        body.mask = party.dealer.streams()
+        messages.append(party.dealer.keys.mask(body.mask, body.words))
+    return messages
 
 
 def _mask_of(body: Body) -> int:

@@ -7,13 +7,15 @@ not fit gets a wrong sign, not an error: nobody sees it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
 from pysmpc.protocols.comparison import zero_by
 from pysmpc.protocols.derived import larger_by
 from pysmpc.protocols.interfaces import Party, opens_as
-from pysmpc.protocols.operations import Narrow, Suite
+from pysmpc.protocols.operations import Bounded, Narrow, Suite
+from pysmpc.protocols.signatures import Largest
 from pysmpc.shares import Bit, Share
 
 #: What `compare_bits` may be and still saves something.
@@ -23,6 +25,20 @@ WIDTHS = range(2, 64)
 def name_of(suite: Suite, bits: int) -> str:
     """The name of the suite with comparisons of so many bits."""
     return f"{suite.name}, {bits} bits"
+
+
+def _largest(bounded: Bounded, bits: int) -> Largest | None:
+    """Of groups of four candidates; None where the suite has none."""
+    whole = bounded.largest
+    if whole is None:
+        return None
+
+    @opens_as(whole)
+    def largest(party: Party, x: Share, beside: Sequence[Share] = ()) -> tuple[Share, Share]:
+        """The largest of each group, and which it is."""
+        return whole(party, x, beside, bits)
+
+    return largest
 
 
 @lru_cache(maxsize=256)
@@ -47,5 +63,6 @@ def short(suite: Suite, bits: int) -> Suite:
     def _bits(finer: int) -> int:
         return bits + (finer - 1).bit_length()
 
-    narrow = Narrow(bits, negative, zero_by(negative), relu, larger_by(relu, suite.add, suite.sub))
+    larger = larger_by(relu, suite.add, suite.sub)
+    narrow = Narrow(bits, negative, zero_by(negative), relu, larger, _largest(bounded, bits))
     return replace(suite, name=name_of(suite, bits), narrow=narrow, bounded=None)

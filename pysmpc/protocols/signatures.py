@@ -130,6 +130,24 @@ class Larger(Protocol):
         """The larger of two of equal shape and scale, and the bits y > x."""
 
 
+class Largest(Protocol):
+    def __call__(self, party: Party, x: Share, beside: Sequence[Share] = (), /) -> tuple[Share, Share]:
+        """x: candidates [k, n], k >= 2, in groups of up to four.  beside: secrets, opened under masks meanwhile.
+
+        The largest [groups, n], and bits [groups, size - 1, n]: which of a group but its first it is.
+        """
+
+
+class BoundedLargest(Protocol):
+    def __call__(self, party: Party, x: Share, beside: Sequence[Share] = (), bits: int = 64, /) -> tuple[Share, Share]:
+        """As `Largest`.  bits: any two candidates are less than 2^(bits - 1) apart."""
+
+
+class CountReciprocals(Protocol):
+    def __call__(self, party: Party, x: Share, most: int, /) -> Share:
+        """2^24 / x for whole numbers from 1 to `most`."""
+
+
 class Select(Protocol):
     def __call__(self, party: Party, bit: Bit, x: Share, by: int = 1, /) -> Share:
         """bit: one for each element of x.  by: a divisor of the result and its scale."""

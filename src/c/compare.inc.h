@@ -150,13 +150,17 @@ static inline const u64 *material(const psm_aes_key *key, u64 stream, size_t at,
     return psm_dealt(key, stream, at * planes, planes * w, corrections, space);
 }
 
-/* The dealer's corrections for the chunks of a tile of w words, m elements. */
-static void deal_chunks(const psm_aes_key *keys, size_t holders, u64 base, int nodes, size_t at, size_t m, size_t w,
-                        u64 *chunks) {
+/* The dealer's corrections for the chunks of a tile of w words, m elements.
+ * masks: r, where it is not a stream of its own but (a difference of several), or NULL. */
+static void deal_chunks(const psm_aes_key *keys, size_t holders, u64 base, int nodes, const u64 *masks,
+                        size_t at, size_t m, size_t w, u64 *chunks) {
     int first = NODES - nodes, shift = 16 * first;
     u64 r[PSM_TILE], *out = chunks + at * CHUNK_PLANES(nodes);
     v8 bits[64], p[16];
-    psm_streams_sum(keys, holders, base + S_R, at * 64, r, m);
+    if (masks)
+        memcpy(r, masks + at * 64, m * sizeof(u64));
+    else
+        psm_streams_sum(keys, holders, base + S_R, at * 64, r, m);
     psm_rows_load(r, m, w, bits);
     for (int i = 0; i < 64; i++) bits[i] <<= shift;
     psm_transpose(bits);
@@ -173,13 +177,13 @@ static void deal_chunks(const psm_aes_key *keys, size_t holders, u64 base, int n
 }
 
 /* The dealer's corrections for tiles [begin, end) words: chunks (unless NULL), nodes, root. */
-static void psm_compare_deal(const psm_aes_key *keys, size_t holders, u64 base, int nodes, size_t n,
-                             size_t begin, size_t end, u64 *chunks, u64 *node, u64 *root) {
+static void psm_compare_deal(const psm_aes_key *keys, size_t holders, u64 base, int nodes, const u64 *masks,
+                             size_t n, size_t begin, size_t end, u64 *chunks, u64 *node, u64 *root) {
     int first = NODES - nodes;
     u64 buffer[(NODE_MASKS(NODES) + ROOT_MASKS) * PSM_LANES];
     for (size_t at = begin; at < end; at += PSM_LANES) {
         size_t w = psm_width(at, end), m = n - at * 64 < w * 64 ? n - at * 64 : w * 64;
-        if (chunks) deal_chunks(keys, holders, base, nodes, at, m, w, chunks);
+        if (chunks) deal_chunks(keys, holders, base, nodes, masks, at, m, w, chunks);
 
         node_bits mask;
         memset(buffer, 0, sizeof buffer);

@@ -121,9 +121,9 @@ typedef struct psm_kernels {
     void (*truncate_local)(const u64 *z, unsigned f, int lead, u64 *out, size_t n);
 
     /* --- compare.inc.h; [begin, end) packed words -------------------------- */
-    /* chunks: NULL where those of another comparison are used */
-    void (*compare_deal)(const psm_aes_key *keys, size_t holders, u64 base, int nodes, size_t n, size_t begin,
-                         size_t end, u64 *chunks, u64 *node, u64 *root);
+    /* chunks: NULL where those of another comparison are used.  masks: r, where it is not a stream of its own */
+    void (*compare_deal)(const psm_aes_key *keys, size_t holders, u64 base, int nodes, const u64 *masks,
+                         size_t n, size_t begin, size_t end, u64 *chunks, u64 *node, u64 *root);
     void (*compare_chunks)(const psm_aes_key *key, u64 base, u64 known, int nodes, int lead,
                            const u64 *corrections, const u64 *c, u64 offset, size_t n, size_t begin, size_t end,
                            u64 *state, u64 *message);

@@ -300,12 +300,14 @@ static size_t deal_at(const step *s, int part_index) {
 
 TASK(compare_deal_task) {
     PART;
-    s->k->compare_deal(s->h->keys, s->h->count, s->base, s->nodes, s->n, p.begin, p.end, s->known ? NULL : s->out,
-                       s->out + deal_at(s, 1), s->out + deal_at(s, 2));
+    s->k->compare_deal(s->h->keys, s->h->count, s->base, s->nodes, s->in, s->n, p.begin, p.end,
+                       s->known ? NULL : s->out, s->out + deal_at(s, 1), s->out + deal_at(s, 2));
 }
 
-static void psm_step_compare_deal(const psm_holders *h, u64 base, int nodes, int known, u64 *corrections, size_t n) {
-    STEP(compare_deal_task, 1, .grain = FINE, .base = base, .nodes = nodes, .known = known, .out = corrections);
+static void psm_step_compare_deal(const psm_holders *h, u64 base, int nodes, int known, const u64 *masks,
+                                  u64 *corrections, size_t n) {
+    STEP(compare_deal_task, 1, .grain = FINE, .base = base, .nodes = nodes, .known = known, .in = masks,
+         .out = corrections);
 }
 
 TASK(compare_chunks_task) {

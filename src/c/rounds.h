@@ -62,7 +62,8 @@ typedef struct {
     size_t (*compare_corrections)(int nodes, int part, size_t n);
     size_t (*compare_state)(int nodes, size_t n);
 
-    void (*compare_deal)(const psm_holders *h, u64 base, int nodes, int known, u64 *corrections, size_t n);
+    void (*compare_deal)(const psm_holders *h, u64 base, int nodes, int known, const u64 *masks,
+                         u64 *corrections, size_t n);
     void (*compare_chunks)(const psm_holders *h, u64 base, u64 known, int nodes, const u64 *corrections,
                              const u64 *c, u64 offset, u64 *state, u64 *message, size_t n);
     void (*compare_nodes)(const psm_holders *h, u64 base, int nodes, int known, const u64 *corrections,

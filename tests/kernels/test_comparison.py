@@ -55,10 +55,11 @@ def combined(messages):
     return out
 
 
-def run(holders, c, offset, rng, width=4, shared=False):
+def run(holders, c, offset, rng, width=4, shared=False, masks=None):
     """All rounds from the opened c for values of 16 * width bits; the bits that come out, checked on the way.
 
     shared: the monomials of r are those of another comparison, from KNOWN.
+    masks: under which they are opened, where that is not a stream of its own.
     """
     n = len(c)
     words = packed_words(n)
@@ -66,14 +67,16 @@ def run(holders, c, offset, rng, width=4, shared=False):
     each = [holder(keys, i) for i in range(holders)]
     state_size, *message_sizes, dealt = _beaver.compare_sizes(n, width, shared)
     corrections = Guarded([0] * dealt, 1)
-    _beaver.compare_deal(KeySet(keys).native, BASE, width, corrections.address, n, shared)
+    given = None if masks is None else Guarded(masks, 5)
+    address = given.address if given else 0
+    _beaver.compare_deal(KeySet(keys).native, BASE, width, corrections.address, n, shared, address)
     mine = [corrections.address if i == holders - 1 else 0 for i in range(holders)]
     known, chunk_corrections = BASE, corrections
     if shared:
         known, chunk_corrections = KNOWN, Guarded([0] * _beaver.compare_sizes(n, width)[4], 1)
-        _beaver.compare_deal(KeySet(keys).native, KNOWN, width, chunk_corrections.address, n)
+        _beaver.compare_deal(KeySet(keys).native, KNOWN, width, chunk_corrections.address, n, False, address)
     chunks_of = [chunk_corrections.address if i == holders - 1 else 0 for i in range(holders)]
-    r = total(keys, known, n)
+    r = total(keys, known, n) if masks is None else masks
     opened_c = Guarded(c, 3)
     lowest, up = 4 - width, 64 - 16 * width  # the bits that count are at the top
     shifted = [(v - offset << up) & WORD for v in c]
@@ -169,6 +172,17 @@ def test_holders(holders, offset, rng):
     c = next(samples(rng, 70))[1]
     r, bits = run(holders, c, offset, rng)
     assert bits == [(a - offset - b & WORD) >> 63 for a, b in zip(c, r, strict=True)]
+
+
+@pytest.mark.parametrize("width", [1, 4])
+@pytest.mark.parametrize("n", [*LENGTHS, *TILES[:3]])
+@pytest.mark.parametrize("shared", [False, True])
+def test_masks_that_are_given(n, width, shared, rng):
+    """As of a difference of two values that are open under masks of their own."""
+    for (_, c), (_, masks) in zip(samples(rng, n), samples(rng, n), strict=True):
+        r, bits = run(3, c, 0, rng, width, shared, masks)
+        assert r == masks
+        assert bits == [(a - b) >> 16 * width - 1 & 1 for a, b in zip(c, masks, strict=True)]
 
 
 @pytest.mark.parametrize("width", [1, 2, 3])

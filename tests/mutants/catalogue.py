@@ -13,6 +13,8 @@ PRODUCTS = f"{PROTOCOLS}/test_products.py"
 TRUNCATION = f"{PROTOCOLS}/test_truncation.py"
 COMPARISON = f"{PROTOCOLS}/test_comparison.py"
 DIVISION = f"{PROTOCOLS}/test_division.py"
+MAXIMA = f"{PROTOCOLS}/test_maxima.py"
+EXTREMA = "tests/ops/test_extrema.py"
 MASKING = f"{PROTOCOLS}/test_masking.py"
 EXACT = f"{PROTOCOLS}/test_exact.py"
 FUNCTIONS = f"{PROTOCOLS}/test_functions.py"
@@ -128,6 +130,24 @@ MUTANTS = [
         ("what was derived stays of the old operations", 'else getattr(given, "derived_by", None)', "else None", SUITE),
         ("bounded comparisons of another suite", "self.bounded.negative is not self.negative", "False", SUITE),
     ),
+    *protocol(
+        "maxima",
+        ("candidates that are not masked", "message = ring.truncate_mask(keys, base, 0, words)", "message = words", MASKING),
+        ("tables under a used stream", "party.dealer.streams(MATERIAL), party.dealer.streams()", "party.dealer.streams(MATERIAL), party.dealer.streams(0)", MASKING),
+        ("the last of equals wins", "torch.tensor([(1 << i) - 1 for i in range(1, self.size)])", "torch.tensor([1 << i for i in range(1, self.size)])", MAXIMA),
+        ("products with the wrong mask", "torch.mul(one_hot, x[:, 1:] - x[:, :1], out=products)", "torch.mul(one_hot, x[:, 1:], out=products)", MAXIMA),
+        ("dropped correction", "None if corrections is None else corrections[at:])", "None)", MAXIMA),
+        ("pairs of other masks", "x[:, i] - x[:, j] for i, j in self.pairs", "x[:, i] - x[:, 0] for i, j in self.pairs", MAXIMA),
+    ),
+    *protocol(
+        "counts",
+        ("a count that is not masked", "message = ring.truncate_mask(keys, base, 0, x.words(), 1 << (64 - w))", "message = ring.scale(x.words(), 1 << (64 - w))", MASKING),
+        ("turned the other way", ".unsqueeze(1) - torch.arange(entries + 1)", ".unsqueeze(1) + torch.arange(entries + 1)", MAXIMA),
+        ("every party adds the last entry", "out[party.lead] += turned[0, -1]", "out += turned[0, -1]", MAXIMA),
+    ),
+    Mutant("beyond the smallest is what is larger", "pysmpc/ops/comparison.py", "not_less(extrema, whole) if origin.least else", "not_less(whole, extrema) if origin.least else", EXTREMA),
+    Mutant("a gradient that is not divided", "pysmpc/ops/linear.py", "out.cell.body.most = _count(x.shape, dim)", "out.cell.body.most = 1", EXTREMA),
+    Mutant("what was opened beside is forgotten", "pysmpc/ops/tournament.py", "beside = climb.waiting if climb is not None else ()", "beside = ()", EXTREMA),
     *protocol(
         "division",
         ("a step of Newton's too few", "STEPS = 3", "STEPS = 2", DIVISION),
@@ -287,6 +307,7 @@ MUTANTS = [
         ("the sign is not masked", "psm_store(message + at, &lt, w);\n        psm_prg_xor(key, base + S_RHO, at, message + at, message + at, w);", "psm_store(message + at, &lt, w);", COMPARISON),
         ("a short sign is not masked", "psm_store(message + at, &rest, w);\n            psm_prg_xor(key, base + S_RHO, at, message + at, message + at, w);", "psm_store(message + at, &rest, w);", f"{PROTOCOLS}/test_short.py"),
         ("masks at the wrong offset", "at, NODE_MASKS(nodes), w, NULL, masks);\n        for (int j = 4 * first", "at + 1, NODE_MASKS(nodes), w, NULL, masks);\n        for (int j = 4 * first", COMPARISON),
+        ("given masks of the first tile", "memcpy(r, masks + at * 64, m * sizeof(u64));", "memcpy(r, masks, m * sizeof(u64));", f"{KERNELS}/test_comparison.py"),
         ("bit 62 for bit 63", "psm_store(out, &bits[63], w);", "psm_store(out, &bits[62], w);", COMPARISON),
     ),
     *core(

@@ -5,7 +5,10 @@ import torch
 import torch.nn.functional as F
 
 import pysmpc as sy
+from pysmpc.ops import pooling
 from pysmpc.protocols.comparison import relu_cost, select_cost
+from pysmpc.protocols.maxima import largest_cost
+from pysmpc.protocols.products import product_cost
 from pysmpc.protocols.sharing import reveal_cost
 
 PARTIES = {n: sy.virtual(*(f"p{i}" for i in range(n))) for n in (2, 3)}
@@ -98,8 +101,25 @@ def test_max_pool_positions():
     assert torch.equal(sy.decrypt(found[1]), expected[1])
 
 
-def test_what_max_pooling_costs():
+def test_what_max_pooling_of_few_windows_costs():
+    """All four candidates of a window at once; nothing for positions that nobody reads; a product back."""
+    x = sy.encrypt(torch.randn(2, 3, 8, 8), PARTIES[2]).requires_grad_()
+    n, stats = 2 * 3 * 4 * 4, PARTIES[2].stats
+    before = stats.copy()
+    y, where = F.max_pool2d(x, 2, return_indices=True)
+    assert (stats - before).cost == largest_cost(2, 4, n)
+    assert largest_cost(2, 4, n).rounds == 4
+    before = stats.copy()
+    y.backward(torch.ones(y.shape))
+    assert (stats - before).cost == product_cost(2, 4 * n, 3 * n)
+    before = stats.copy()
+    sy.decrypt(where)
+    assert (stats - before).cost == reveal_cost(2, n)
+
+
+def test_what_max_pooling_costs(monkeypatch):
     """A ReLU of half the candidates a level; nothing for positions that nobody reads; a selection a level back."""
+    monkeypatch.setattr(pooling, "FEW", 0)
     x = sy.encrypt(torch.randn(2, 3, 8, 8), PARTIES[2]).requires_grad_()
     n, stats = 2 * 3 * 4 * 4, PARTIES[2].stats
     before = stats.copy()
@@ -113,9 +133,11 @@ def test_what_max_pooling_costs():
     assert (stats - before).cost == select_cost(2, n, False) + reveal_cost(2, n)
 
 
+@pytest.mark.parametrize("few", [0, 1 << 13], ids=["pairs", "groups"])
 @pytest.mark.parametrize("window", [(2, 2, 0), (3, 2, 1), (2, 1, 0), (1, 1, 0), ((3, 2), 2, 0)], ids=str)
-def test_the_first_of_equals_wins_a_window(window):
+def test_the_first_of_equals_wins_a_window(window, few, monkeypatch):
     """Values, positions and gradients as torch's, of images in any order of memory, with one row or many holders."""
+    monkeypatch.setattr(pooling, "FEW", few)
     values = torch.randint(0, 3, (2, 3, 8, 9)).double()
     for order in ((0, 1, 2, 3), (2, 3, 1, 0), (0, 2, 3, 1)):
         image = values.permute(*order).contiguous().permute(*(order.index(axis) for axis in range(4)))

@@ -1,10 +1,15 @@
-"""Maxima and minima of equals, of nothing, of integers.  The rest is in the table (op_cases.py)."""
+"""Maxima and minima of equals, of nothing, of integers; what many cost.  The rest is in the table (op_cases.py)."""
 
 import pytest
 import torch
-from op_checks import encrypted, parties
+from op_checks import check_op, encrypted, parties
 
 import pysmpc as sy
+from pysmpc.ops import tournament
+from pysmpc.protocols.comparison import negative_cost, relu_cost, select_cost
+from pysmpc.protocols.counts import count_reciprocals_cost
+from pysmpc.protocols.interfaces import LOCAL
+from pysmpc.protocols.products import product_cost
 
 
 def test_the_first_of_equals_wins():
@@ -27,6 +32,107 @@ def test_equal_to_a_maximum():
     with torch.no_grad():
         assert torch.equal(sy.decrypt(x.t() == top), a.t() == expected)
         assert int(sy.decrypt((x == top).sum())) == 2
+
+
+def few(shape):
+    """Of every value, several."""
+    return torch.randint(-1, 2, shape).double() * 1.5
+
+
+SHARING = {
+    "max": lambda x: x.max(),
+    "min": lambda x: x.min(),
+    "amax": lambda x: x.amax(1),
+    "amin of several": lambda x: x.amin((0, -1), keepdim=True),
+    "amax of all": lambda x: x.amax(),
+    "the chosen place": lambda x: x.max(1).values,
+    "the chosen place of the smallest": lambda x: x.min(0, keepdim=True).values,
+    "of products": lambda x: (x * x).max() + (x * 2 * x).amin(0),
+    "of views": lambda x: x.t().max() + x[1:].amax(0) + x.flatten()[::2].min(),
+}
+
+
+@pytest.mark.parametrize("name", SHARING)
+def test_equals_share_a_gradient(name):
+    """As in torch: max(dim) gives it to the place that it tells, all others to every one of the equals."""
+    check_op(SHARING[name], [(4, 3), (6, 7), (2, 1)], values=few, steps=2, grad_steps=12)
+
+
+WAYS = [
+    {"rounding": "nearest"}, {"protocol": "fss"}, {"protocol": "snn"}, {"integrity": "mac"},
+    {"compare_bits": 30}, {"frac_bits": 20},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("name", ["max", "amin of several", "the chosen place"])
+def test_equals_share_a_gradient_under(way, name):
+    parties = sy.virtual("alice", "bob")
+    a = few((4, 5))
+    x, a = sy.encrypt(a, parties, **way).requires_grad_(), a.requires_grad_()
+    weight = torch.rand(SHARING[name](a).shape).double()
+    (SHARING[name](x) * weight).sum().backward()
+    (SHARING[name](a) * weight).sum().backward()
+    torch.testing.assert_close(sy.decrypt(x.grad).double(), a.grad, rtol=0, atol=6 * 2**-16)
+
+
+def spent(f):
+    before = parties().stats.copy()
+    f()
+    return (parties().stats - before).cost
+
+
+def by_pairs(k, n):
+    """What a tree of the larger of two costs."""
+    cost = LOCAL
+    while k > 1:
+        cost += relu_cost(2, k // 2 * n, False)
+        k = (k + 1) // 2
+    return cost
+
+
+@pytest.mark.parametrize("k", [2, 3, 4, 5, 10, 16, 17, 64, 65, 1000])
+@pytest.mark.parametrize("n", [1, 64])
+def test_rounds_and_bytes(k, n):
+    """4 ceil(log4 k) rounds, one more for a position of more than four; at most twice the bytes of a tree of pairs."""
+    x = encrypted(torch.randn(n, k))
+    levels = next(level for level in range(1, 9) if 4**level >= k)
+    cost = spent(lambda: x.max(1))
+    assert cost.rounds == 4 * levels
+    assert spent(lambda: x.argmax(1)).rounds == 4 * levels + (levels > 1)
+    if n == 64:  # the bits of fewer do not fill a word
+        assert cost.sent <= 2 * by_pairs(k, n).sent
+    x = encrypted(torch.randn(n, k)).requires_grad_()
+    found = x.max(1)
+    assert spent(lambda: found.values.backward(torch.ones(n))).rounds == levels
+    assert spent(lambda: found.indices.reveal()).rounds == levels
+
+
+@pytest.mark.parametrize("many", [0, 4, 30, 60])
+def test_levels_of_many_are_by_pairs(many, monkeypatch):
+    """Values, positions and gradients are what they are, whatever the levels are by."""
+    monkeypatch.setattr(tournament, "MANY", many)
+    rows = torch.randint(0, 6, (3, 19)).double()
+    x = encrypted(rows).requires_grad_()
+    assert torch.equal(sy.decrypt(x.argmax(1)), rows.argmax(1))
+    found = x.max(1)
+    assert torch.equal(sy.decrypt(found.values).double(), rows.max(1).values)
+    assert torch.equal(sy.decrypt(found.indices), rows.max(1).indices)
+    found.values.backward(torch.ones(3))
+    assert torch.equal(sy.decrypt(x.grad).long(), torch.nn.functional.one_hot(rows.argmax(1), 19))
+
+
+@pytest.mark.parametrize("secret", [False, True], ids=["public", "secret"])
+def test_what_sharing_a_gradient_costs(secret):
+    """A sign an element, the reciprocal of a count, and two products, of which one divides."""
+    n = 100
+    x = encrypted(torch.randn(n)).requires_grad_()
+    top = x.max()
+    grad = encrypted(torch.tensor(2.0)) if secret else torch.tensor(2.0)
+    shared = product_cost(2, 2, 1) if secret else LOCAL
+    expected = negative_cost(2, n) + count_reciprocals_cost(2, 1, n) + shared + select_cost(2, n, True)
+    assert spent(lambda: top.backward(grad)) == expected
+    assert expected.rounds == 6 + secret
 
 
 def test_nothing_has_no_maximum():

@@ -75,6 +75,9 @@ def everything(session):
         suite.select(party, bit, y)
         suite.mul(party, suite.bit_share(party, bit, (300,)), y)
         suite.mul(party, suite.relu(party, x, 1 << 16), suite.relu(party, y))
+        largest, won = suite.largest(party, Share(x.body, (6, 50), x.scale), (suite.refresh(party, y),))
+        suite.mul(party, largest, won)
+        suite.count_reciprocals(party, y, 9)
         x = suite.refresh(party, x)
 
 

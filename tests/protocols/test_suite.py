@@ -67,13 +67,13 @@ def test_a_positional_argument_raises():
 @pytest.mark.parametrize(
     ("suite", "own"),
     [
-        ("fss", {"negative", "zero", "bit_share", "relu", "select", "larger", "regions", "thresholds"}),
-        ("snn", {"negative", "relu", "larger", "regions", "thresholds"}),
+        ("fss", {"negative", "zero", "bit_share", "relu", "select", "larger", "largest", "regions", "thresholds"}),
+        ("snn", {"negative", "relu", "larger", "largest", "regions", "thresholds"}),
     ],
 )
 def test_a_backend_has_what_it_registered_and_nothing_else(suite, own):
     other = operations(suites[suite])
-    assert {name for name, function in operations(default).items() if other[name] is not function} == own
+    assert {name for name, function in operations(default).items() if other.get(name) is not function} == own
 
 
 def test_operations_are_those_of_the_backend():
@@ -202,6 +202,7 @@ def test_the_table_of_the_page_has_every_capability():
     table = PAGE.split("| field |")[1].split("\n\n")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.M)) == {e.name for e in fields(Suite)} - {
         *operations(authenticated_default),
+        *operations(default),
         *DERIVED,
     }
 
@@ -247,6 +248,20 @@ def test_bounded_comparisons_are_of_ones_own():
 
     bounded = Bounded(negative, comparison.relu)
     assert short(replace(default, name="other", negative=negative, bounded=bounded), 8).narrow.bits == 8
+
+
+def test_the_largest_of_groups_is_of_suites_that_say_so():
+    """All others find maxima by pairs: None, and nothing of another suite's."""
+    having = {suite.name for suite in EVERY if suite.largest is not None}
+    assert having == {"default"}
+    assert {suite.name for suite in EVERY if suite.count_reciprocals is not None} == {
+        "default", "fss", "snn", "plaintext",
+    }  # fmt: skip
+    assert exact.nearest(default).largest is default.largest is default.bounded.largest
+    for suite in (default, exact.nearest(default)):
+        assert short(suite, 20).narrow.largest.opens == ("compare",)
+    bounded = Bounded(comparison.negative, comparison.relu)
+    assert short(replace(default, name="other", bounded=bounded, largest=None), 20).narrow.largest is None
 
 
 def test_codes_are_for_the_suite_that_they_name():

@@ -18,6 +18,7 @@ from pysmpc.runtime import threads
 from pysmpc.runtime.offline import StoreDealer, deal, dealers, dry_session
 from pysmpc.runtime.session import virtual_session
 from pysmpc.runtime.store import Store, path_of, take
+from pysmpc.shares import Share
 
 N = 70
 NAMES = ["alice", "bob", "carol"]
@@ -28,6 +29,8 @@ def program(session, x=None, y=None):
     suite, party = session.suite, session.party
     a, b = (suite.share(party, v, (N,), 1 << 16) for v in (x, y))
     product = suite.truncate(party, suite.mul(party, a, b), 1 << 16)
+    suite.largest(party, Share(product.body, (7, N // 7)))
+    suite.count_reciprocals(party, a, 5)
     rest = suite.relu(party, suite.sub(party, product, suite.square(party, b)), 1 << 16)
     chosen = suite.select(party, suite.negative(party, b), rest)
     return suite.reveal(party, suite.refresh(party, chosen), product)
@@ -394,7 +397,7 @@ def test_running_short_says_of_what(tmp_path, rng):
     session = virtual(tmp_path)
     program(session, x, y)
     a = session.suite.share(session.party, x, (N,), 1)
-    with pytest.raises(MaterialError, match=rf"runs short: {2 * N} words for truncation are missing, after all 7 "):
+    with pytest.raises(MaterialError, match=rf"runs short: {2 * N} words for truncation are missing, after all 9 "):
         session.suite.truncate(session.party, a, 1000)
     with pytest.raises(MaterialError, match=rf"{N} words for products\.square are missing"):
         session.suite.square(session.party, a)

@@ -141,8 +141,9 @@ static void truncations(const psm_kernels *k, psm_divisor by, size_t n) {
 
 static void comparisons(const psm_kernels *k, size_t n) {
     size_t words = (n + 63) / 64;
-    CHECK(compare_deal, keys, HOLDERS, 32, 4, n, 0, words, out, out2, out3);
-    CHECK(compare_deal, keys, HOLDERS, 48, 4, n, 0, words, NULL, out, out2);
+    CHECK(compare_deal, keys, HOLDERS, 32, 4, NULL, n, 0, words, out, out2, out3);
+    CHECK(compare_deal, keys, HOLDERS, 32, 4, a, n, 0, words, out, out2, out3);
+    CHECK(compare_deal, keys, HOLDERS, 48, 4, NULL, n, 0, words, NULL, out, out2);
     for (int lead = 0; lead < 2; lead++) {
         const u64 *dealt = lead ? NULL : b;
         CHECK(compare_chunks, keys, 48, 32, 4, lead, dealt, a, 1, n, 0, words, out2, out);

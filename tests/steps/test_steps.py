@@ -26,6 +26,11 @@ def loop(model, optimizer, loss, x, y):
     return found.detach()
 
 
+def extremes(out, target):
+    """Maxima whose gradients go to all equals, and to one place."""
+    return (out - target).max() + (out * target).amax(1).sum() + out.max(0).values.sum()
+
+
 def mlp():
     return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
 
@@ -91,6 +96,7 @@ CASES = {
     "functions of three": {"net": functions, "shape": (6,), "options": {"holders": 3}},
     "functions, snn": {"net": functions, "shape": (6,), "options": {"protocol": "snn"}},
     "convolution": {"net": convolutions, "shape": (1, 8, 8)},
+    "maxima": {"net": mlp, "shape": (6,), "loss": extremes},
 }
 
 
@@ -103,12 +109,13 @@ def test_every_word_is_that_of_the_loop(twins, case, threads_, threads):
     options = dict(made.get("options", {}))
     data = batches(3, *made["shape"])
     ours, theirs = twins(made["net"](), data, **more, **options)
-    step = sy.TrainStep(ours.model, ours.optimizer, squares)
+    loss_of = made.get("loss", squares)
+    step = sy.TrainStep(ours.model, ours.optimizer, loss_of)
     repeated = 0
     for turn in range(11):
         x, y = ours.batches[turn % 3]
         a, b = theirs.batches[turn % 3]
-        loss, expected = step(x, y), loop(theirs.model, theirs.optimizer, squares, a, b)
+        loss, expected = step(x, y), loop(theirs.model, theirs.optimizer, loss_of, a, b)
         repeated += step.repeats
         assert torch.equal(loss.window().words(), expected.window().words())
         assert_equal(ours, theirs)

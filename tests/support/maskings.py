@@ -90,7 +90,9 @@ class Log:
         after(
             ring,
             "compare_deal",
-            corrections("correction", lambda n, out, nodes=4, known=False: (12, 13) if known else (9, 12, 13)),
+            corrections(
+                "correction", lambda n, out, nodes=4, known=False, masks=None: (12, 13) if known else (9, 12, 13)
+            ),
         )
         after(ring, "bit_deal", lambda out, keys, rho, stream, *rest: note(keys, stream, -1, "correction"))
         after(

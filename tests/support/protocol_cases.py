@@ -67,6 +67,18 @@ def updates(suite, party, x, y):
     return suite.update_all(party, [(x, product, -3, 1 << 20), (y, x, 5, 1000), (x, y, 1, 1 << 40)])
 
 
+def largest(suite, party, x, y):
+    """Of groups of four candidates, beside another secret; of suites that have that."""
+    if suite.largest is None:
+        return []
+    return suite.largest(party, Share(x.body, (8, x.numel // 8), x.scale), (y,))
+
+
+def reciprocals(suite, party, x):
+    """Of numbers that need not be counts, which is nobody's business; of suites that have that."""
+    return [] if suite.count_reciprocals is None else suite.count_reciprocals(party, x, 10)
+
+
 def signed(run):
     """A run that starts from the sign bit of the first secret: its openings are a comparison's too."""
 
@@ -144,6 +156,8 @@ CASES = {
     "bit_share": Case("negative bit_share", signed(lambda suite, party, b, x: suite.bit_share(party, b, x.shape))),
     "relu": Case("relu", lambda suite, party, x: suite.relu(party, x, SCALE)),
     "larger": Case("larger", lambda suite, party, x, y: suite.larger(party, x, y)[0], 2),
+    "largest": Case("largest", largest, 2),
+    "count_reciprocals": Case("count_reciprocals", reciprocals, bits=4),
     "select": Case("negative select", signed(lambda suite, party, b, x, y: suite.select(party, b, y, SCALE)), 2),
     "reciprocal": Case(
         "negative select mul truncate", lambda suite, party, x: division.reciprocal(suite, party, x, SCALE), bits=32
