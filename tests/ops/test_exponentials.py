@@ -82,20 +82,29 @@ FUNCTIONS = {
     "log2": Function(torch.log2, at_least_a_step(torch.log2), 1.1, 0.0, **POSITIVE),
     "log10": Function(torch.log10, at_least_a_step(torch.log10), 1.1, 0.0, **POSITIVE),
     "log1p": Function(
-        torch.log1p, lambda x, step: torch.log((1 + x).clamp(min=step)), 1.1, 0.0, (-1.0, 0.0, *FOURS), (-1.5, 8.0),
+        torch.log1p,
+        lambda x, step: torch.log((1 + x).clamp(min=step)),
+        1.1,
+        0.0,
+        (-1.0, 0.0, *FOURS),
+        (-1.5, 8.0),
         grads=(-0.5, 4.0),
-    ),  # fmt: skip
+    ),
     "sqrt": Function(torch.sqrt, at_least_a_step(torch.sqrt), 1.1, 2.0**-21, **POSITIVE),
     "rsqrt": Function(torch.rsqrt, at_least_a_step(torch.rsqrt), 1.1, 2.0**-21, **POSITIVE),
     "reciprocal": Function(
-        torch.reciprocal, lambda x: torch.where(x == 0, 0, 1 / x), 1.1, 2.0**-19,
-        (*FOURS, *(-v for v in FOURS), 0.0), (-8.0, 8.0),
-    ),  # fmt: skip
+        torch.reciprocal,
+        lambda x: torch.where(x == 0, 0, 1 / x),
+        1.1,
+        2.0**-19,
+        (*FOURS, *(-v for v in FOURS), 0.0),
+        (-8.0, 8.0),
+    ),
     "x ** 0.3": to_the(0.3, 2.0**30 - 1, STEP),
     "x ** 1.5": to_the(1.5),
     "x ** -1.7": to_the(-1.7),
     "x ** -0.5": replace(to_the(-0.5, 2.0**30 - 1, STEP), steps=1.1, rtol=2.0**-21),
-}  # fmt: skip
+}
 
 
 def points(function, n, near):
@@ -394,7 +403,12 @@ class OnlyIntegers(TorchDispatchMode):
 
 
 def test_logarithms_of_public_bases_are_exact_enough():
-    x = torch.cat([2.0 ** (200 * torch.rand(2000, dtype=torch.float64) - 100), torch.tensor([1e-300, 1.0, 0.5], dtype=torch.float64)])
+    x = torch.cat(
+        [
+            2.0 ** (200 * torch.rand(2000, dtype=torch.float64) - 100),
+            torch.tensor([1e-300, 1.0, 0.5], dtype=torch.float64),
+        ]
+    )
     found = exponentials._public_logarithm(x)
     assert float((found - x.log()).abs().max()) < 2.0**-44
     assert float((found - x.log())[(x > 0.25) & (x < 4)].abs().max()) < 2.0**-51

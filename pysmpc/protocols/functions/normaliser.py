@@ -173,7 +173,7 @@ def root(suite: Suite, party: Party, x: Share, scale: int) -> Share:
 
 
 def root_cost(holders: int, n: int, fit: Fit = fits.SQRT, by: int = 2) -> Cost:
-    """Of `root` and, with another fit, of `inverse_root`, with the default suite; by: the last divisor, at binary scales a power of two."""
+    """Of `root` and, with another fit, of `inverse_root`, with the default suite; by: the last divisor."""
     mantissa = evaluate_cost(holders, n, fit.terms) + truncate_cost(holders, n, 1 << (BITS - ROOT_BITS))
     return normalise_cost(holders, n) + mantissa + product_cost(holders, 2 * n, n) + truncate_cost(holders, n, by)
 

@@ -104,7 +104,9 @@ def softmax(suite: Suite, party: Party, q: Quotients, scale: int) -> Share:
 def softmax_cost(holders: int, rows: int, n: int) -> Cost:
     """Of `softmax` alone, with the default suite."""
     total = rows * n
-    return mask_open_cost(holders, total) + exponential_cost(holders, total, QUOTIENT) + select_cost(holders, total, True)
+    return (
+        mask_open_cost(holders, total) + exponential_cost(holders, total, QUOTIENT) + select_cost(holders, total, True)
+    )
 
 
 def _refined(suite: Suite, party: Party, z: Share) -> Share:
