@@ -193,6 +193,8 @@ def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     else:
         if not isinstance(x, torch.Tensor):
             x = torch.tensor(x, dtype=torch.float64)
+        if not isinstance(x, SecretTensor) and x.numel() == 1 and bool(x == 1):
+            return reciprocal(y).expand(broadcast(x.shape, y.shape))  # type: ignore[return-value]
         top = operand(x if isinstance(x, SecretTensor) else x.double(), y)
         assert isinstance(top, Public)
         plain = session.suite.public(session.party, top.values.contiguous(), top.scale)
@@ -203,9 +205,8 @@ def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     return result(out, session, unit, dtype)
 
 
-@implements(aten.reciprocal.default)
 def reciprocal(x: SecretTensor) -> SecretTensor:
-    """1 / x for a secret x; see pysmpc.protocols.division."""
+    """1 / x for a secret x, to the nearest step, in 39 rounds; see pysmpc.protocols.division."""
     dtype = x.dtype if x.dtype.is_floating_point else torch.get_default_dtype()
     x = with_unit(x, dtype)
     session, unit = x.session, x.unit

@@ -118,7 +118,7 @@ def _function(self: SecretTensor, func: Any, types: Any, args: Any, kwargs: Any)
 
 def _operator(name: str) -> None:
     """Let an operator of secrets take arrays, which Python or torch would turn to something else."""
-    own = getattr(torch.Tensor, name)
+    own = getattr(SecretTensor, name)
     product = name in ("__matmul__", "__rmatmul__")
 
     @functools.wraps(own)

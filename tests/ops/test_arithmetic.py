@@ -9,12 +9,6 @@ import pysmpc as sy
 PLAIN = torch.tensor([0.5, -1.25, 2.0])
 
 
-@pytest.mark.parametrize("exponent", [0.5, -0.5, 1.5, 1 / 3])
-def test_fractional_powers_are_refused(exponent):
-    with pytest.raises(NotImplementedError, match="power"):
-        encrypted(PLAIN) ** exponent
-
-
 def test_in_place_through_a_view():
     """A write to a view is seen through every other view of the cell."""
 

@@ -193,15 +193,14 @@ ARITHMETIC = [
     Case("div", torch.div, PAIRS, **DIV, rounds=52, sent=1152),
     Case("plain over secret", lambda y: PLAIN / y, ROWS, **DIV, costed=COLUMNS, rounds=52, sent=1152),
     Case("number over secret", lambda y: 1 / y, **INVERSE, rounds=39, sent=1040),
-    Case("reciprocal", torch.reciprocal, **INVERSE, rounds=39, sent=1040),
     Case("pow 0", powers(0), grad=False),
     Case("pow 1", powers(1)),
     Case("pow 2", powers(2), **POWER, rounds=1, sent=8),
     Case("pow 3", powers(3), **POWER, rounds=3, sent=24),
     Case("pow 4", powers(4), **POWER, rounds=3, sent=24),
     Case("pow 5", powers(5), **POWER, rounds=5, sent=40),
-    Case("pow -1", powers(-1), low=1, high=4, steps=4, grad_steps=16, rounds=39, sent=1040),
-    Case("pow -2", powers(-2), low=1, high=4, steps=16, grad_steps=64, rounds=40, sent=1048),
+    Case("pow -1", powers(-1), low=1, high=4, steps=4, grad_steps=16, rounds=9, sent=209),
+    Case("pow -2", powers(-2), low=1, high=4, steps=16, grad_steps=64, rounds=10, sent=217),
     Case("neg", each(torch.neg, operator.neg, operator.pos)),
     Case("square", torch.square, rounds=1, sent=8, dealt=8),
     Case("addcmul", lambda x, y, z: torch.addcmul(x, y, z, value=0.5), [[(3,)] * 3, [(2, 3), (3,), (2, 1)]], steps=2,
@@ -370,6 +369,35 @@ EXTREMA = [
     Case("amin", lambda x: x.amin((0, 1), keepdim=True), [(3, 4)], **APART, grad=False, costed=(8, 8),
          rounds=28, sent=36.75),
 ]
+
+# --- powers, logarithms, roots, softmax --------------------------------------------------
+
+UPWARD = {"low": 0.5, "high": 4.0}
+POWER = {"steps": 2, "grad_steps": 3, "rtol": 2.0**-15, "rounds": 5, "sent": 24.5, "dealt": 229.125}
+LOGARITHM = {**UPWARD, "steps": 1.2, "grad_steps": 3, "rounds": 7, "sent": 171.75, "dealt": 798.125}
+ROOT = {**UPWARD, "steps": 1.2, "grad_steps": 4, "rtol": 2.0**-16, "rounds": 9, "sent": 195.75, "dealt": 819.125}
+QUOTIENTS = {"shapes": [(3, 4), (2, 5), (2, 0)], "steps": 1.2, "grad_steps": 12, "costed": (64, 1)}
+
+EXPONENTIALS = [
+    Case("exp", torch.exp, **POWER),
+    Case("exp2", torch.exp2, **POWER),
+    Case("expm1", torch.expm1, **POWER),
+    Case("powers of a number", lambda x: 3.5**x, **POWER),
+    Case("log", torch.log, **LOGARITHM),
+    Case("log2", torch.log2, **LOGARITHM),
+    Case("log10", torch.log10, **LOGARITHM),
+    Case("log1p", torch.log1p, **LOGARITHM),
+    Case("sqrt", torch.sqrt, **ROOT),
+    Case("rsqrt", torch.rsqrt, **ROOT),
+    Case("reciprocal", torch.reciprocal, **UPWARD, steps=1.2, grad_steps=16, rtol=2.0**-15, rounds=9, sent=209,
+         dealt=919.125),
+    Case("a real power", lambda x: x**1.5, **UPWARD, steps=2, grad_steps=6, rtol=2.0**-14, rounds=12, sent=196.25,
+         dealt=1027.25),
+    Case("softmax", lambda x: torch.softmax(x, -1), **QUOTIENTS, rounds=13, sent=72.5, dealt=658.25),
+    Case("log_softmax", lambda x: torch.log_softmax(x, -1), **QUOTIENTS, rounds=12, sent=64.5, dealt=383.25),
+    Case("logsumexp", lambda x: torch.logsumexp(x, -1), **{**QUOTIENTS, "shapes": [(3, 4), (2, 5)]}, rounds=12,
+         sent=64.5, dealt=383.25),
+]
 # fmt: on
 
-CASES = [*ARITHMETIC, *IN_PLACE, *COMPARISON, *LOGIC, *EXTREMA]
+CASES = [*ARITHMETIC, *IN_PLACE, *COMPARISON, *LOGIC, *EXTREMA, *EXPONENTIALS]
