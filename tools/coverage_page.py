@@ -17,3 +17,5 @@ if __name__ == "__main__":
     coverage_table.TABLE.write_text(coverage_table.dumped(table))
     coverage_table.PAGE.write_text(coverage_table.page(table))
     print(*coverage_table.counts(table).items(), sep="\n")
+    if wrong := [name for entries in table.values() for name, e in entries.items() if e["state"] == "WRONG"]:
+        sys.exit(f"wrong: {', '.join(wrong)}")

@@ -389,8 +389,13 @@ def _bounded(x: SecretTensor, bound: Any, sharp: Any) -> SecretTensor:
 
 @implements(aten.clamp.Tensor)
 def clamp(x: SecretTensor, min: Any = None, max: Any = None) -> SecretTensor:
-    """x within bounds, as `maximum` and `minimum`; an infinite one bounds nothing."""
+    """x within bounds, as `maximum` and `minimum`; an infinite one bounds nothing.
+
+    A lower bound above 0 that is less than a step is a step, as what is bounded so will be divided by.
+    """
     out = x
+    if is_number(min) and x.dtype.is_floating_point and 0 < min < 1 / x.unit.scale:
+        min = (1 + 2.0**-20) / x.unit.scale
     if min is not None and not (is_number(min) and min == -math.inf):
         out = _bounded(out, min, maximum)
     if max is not None and not (is_number(max) and max == math.inf):

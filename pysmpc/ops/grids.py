@@ -14,7 +14,7 @@ from pysmpc.ops.linear import matrix_product
 from pysmpc.tensor import SecretTensor, not_implemented
 
 #: Elements of the matrices of a call, at most.
-LARGEST = 1 << 24
+LARGEST = 1 << 22
 
 
 def _matrices(function: Any, shape: Sequence[int], grid: Any, *options: Any) -> torch.Tensor:

@@ -25,6 +25,8 @@ def vector_norm(
 ) -> Any:
     """The p-norm along dimensions: sums of |x| or of x^2, a count, or the extremum of |x|."""
     x = x.to(dtype) if dtype is not None else x
+    if not x.dim():
+        return vector_norm(x.reshape(1), ord)
     axes = _axes(dim) or list(range(x.dim()))
     if ord == 0:
         return (x != 0).to(x.dtype).sum(axes, keepdim)

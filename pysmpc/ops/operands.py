@@ -98,6 +98,10 @@ def pair(x: Any, y: Any) -> Pair:
         elif not isinstance(y, torch.Tensor):
             dtype = kind if kind.is_floating_point else promoted(x, y)
             return Pair(session, dtype, with_unit(x, dtype), number(y), True)
+        else:
+            dtype = kind if y.dtype is kind else promoted(x, y)
+            x = with_unit(x, dtype)
+            return Pair(session, dtype, x, operand(y, x), True)
     session = session_of(x, y)
     dtype = promoted(x, y)
     if isinstance(x, SecretTensor) and x.cell.session is session:

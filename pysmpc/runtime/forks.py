@@ -11,7 +11,8 @@ import os
 
 from pysmpc.errors import PartyError
 
-#: Forks between the first process and this one.  A child in a pid namespace of its own can have its parent's pid.
+#: Forks between the first process and this one: a number that costs less to read than a pid, which a child in a
+#: pid namespace of its own can have in common with its parent.
 _forks = 0
 
 
@@ -31,16 +32,16 @@ class Process:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._made = os.getpid(), _forks
+        self._made = _forks
 
     @property
     def left(self) -> bool:
         """Whether this is another process: a child of it, made by a fork."""
-        return (os.getpid(), _forks) != self._made
+        return _forks != self._made
 
     def check(self) -> None:
         """Raise PartyError in a child."""
-        if (os.getpid(), _forks) != self._made:
+        if _forks != self._made:
             raise PartyError(
                 f"{self._what} belongs to the process that made it, and this one is a fork of that: both would hide "
                 "different values under the same masks. Compute with secrets in the parent alone, or make a new "

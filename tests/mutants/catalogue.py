@@ -15,6 +15,8 @@ COMPARISON = f"{PROTOCOLS}/test_comparison.py"
 DIVISION = f"{PROTOCOLS}/test_division.py"
 MASKING = f"{PROTOCOLS}/test_masking.py"
 EXACT = f"{PROTOCOLS}/test_exact.py"
+FUNCTIONS = f"{PROTOCOLS}/test_functions.py"
+SMOOTH = "tests/ops/test_functions.py"
 THRESHOLDS = "tests/ops/test_thresholds.py"
 FACTORS = "tests/ops/test_factors.py"
 CASES, FORMS = "tests/ops/test_cases.py", "tests/ops/test_forms.py"
@@ -144,6 +146,26 @@ MUTANTS = [
     Mutant("a product that was rounded decides", "pysmpc/fixedpoint.py", "unsure.nonzero().tolist()", "()", THRESHOLDS),
     Mutant("any threshold is taken", "pysmpc/fixedpoint.py", "if bool((steps.abs() >= LIMIT).any()):", "if False:", THRESHOLDS),
     *protocol(
+        "functions/masked",
+        ("an opening over the whole ring under a mask of one period", "ring.truncate_mask(party.dealer.keys, base, 0, words)", "words + (party.dealer.keys.draw(base, x.numel) & ((1 << 21) - 1))", f"{VIEWS}::test_views_of_different_secrets_are_alike"),
+        ("pieces under one stream", "keys.take(stream + i, found)", "keys.take(stream, found)", FUNCTIONS),
+        ("every party adds the constant", "out[party.lead] += ring.wrap(constant)", "out += ring.wrap(constant)", FUNCTIONS),
+    ),
+    *protocol(
+        "functions/regions",
+        ("products of two bits under one stream", "if self.x.multiplied:", "if False:", FUNCTIONS),
+        ("a group's other signs stay hidden", "message = message ^ roots[j] ^ keys.draw(bases[j] + RHO, ring.packed_words(n))", "message = message ^ roots[j]", FUNCTIONS),
+        ("thresholds under the masks of the first", "base = party.dealer.streams(MATERIAL) if again else x.base", "base = x.base", FUNCTIONS),
+        ("two selections, each rounded", "out = suite.mul(party, flat, value)\n", "value, by, out = value, 1, suite.truncate(party, suite.mul(party, flat, value), by - 1)\n", FUNCTIONS),
+    ),
+    *protocol(
+        "functions/smooth",
+        ("the derivative of another result", "known.source[:2] != (name, out.layout)", "known.source[0] != name", SMOOTH),
+        ("ends of another scale", "x.scale, stretch)\n    if until", "1 << 16, stretch)\n    if until", SMOOTH),
+        ("an early threshold is not seen", "if until is not None and until / stretch * x.scale < hi:", "if False:", SMOOTH),
+        ("a recording keeps what it learned", "vars(part).update(values)", "pass", STEPS),
+    ),
+    *protocol(
         "exact",
         ("wrong sign", "corrected = suite.sub(", "corrected = suite.add(", EXACT),
     ),
@@ -155,7 +177,7 @@ MUTANTS = [
     ),
     *runtime(
         "forks",
-        ("a fork goes on", "if (os.getpid(), _forks) != self._made:", "if False:", SESSION),
+        ("a fork goes on", "if _forks != self._made:", "if False:", SESSION),
         ("forks are not counted", "    _forks += 1", "    _forks += 0", SESSION),
     ),
     *runtime(

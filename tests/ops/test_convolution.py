@@ -134,10 +134,8 @@ def test_the_first_of_equals_wins_a_window(window):
 @pytest.mark.parametrize(
     "refused",
     [
-        lambda x: F.max_pool2d(x, 2, dilation=2),
-        lambda x: F.max_pool2d(x, 3, ceil_mode=True),
-        lambda x: F.avg_pool2d(x, 3, padding=1, count_include_pad=False),
-        lambda x: F.conv_transpose2d(x, torch.randn(3, 2, 3, 3)),
+        lambda x: F.fractional_max_pool2d(x, 2, 3),
+        lambda x: torch.histc(x),
     ],
 )
 def test_what_is_not_implemented_says_so(refused):

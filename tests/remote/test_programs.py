@@ -112,6 +112,21 @@ def test_results_in_tensors_of_the_callers(workers, parties):
     check_agreement(workers, parties)
 
 
+def test_functions_and_their_derivatives(workers, parties):
+    """A derivative finds the opening of the value at the workers as at the driver."""
+    layers = [nn.Sigmoid(), nn.Tanh(), nn.GELU(), nn.SiLU(), nn.Mish(), nn.Softplus(2), nn.LogSigmoid()]
+    model = nn.Sequential(*(each for layer in layers for each in (nn.Linear(4, 4), layer)))
+    x = torch.randn(5, 4)
+
+    def program(p):
+        net, given = sy.encrypt(model, p), sy.encrypt(x, p).requires_grad_(True)
+        (torch.erf(net(given)) ** 2).sum().backward()
+        return sy.decrypt(given.grad), *(sy.decrypt(each.grad) for each in net.parameters())
+
+    everywhere(parties, program, atol=256 * ULP)
+    check_agreement(workers, parties)
+
+
 LOSSES = {
     "the largest": lambda out: (out * out).max(),
     "the largest of each row": lambda out: out.max(1).values.sum(),
@@ -154,6 +169,8 @@ PROGRAMS = {
     "filled": lambda x: (torch.zeros_like(x) + x, torch.ones_like(x) * x, torch.full_like(x, 0.5) + x),
     "reductions": lambda x: (x.sum(), x.mean(1), x.var(0), x.cumsum(1)),
     "powers": lambda x: x**3,
+    "functions": lambda x: (torch.sigmoid(x), x.t().tanh(), F.silu(x) + F.gelu(x), F.softplus(x, 2), F.logsigmoid(x)),
+    "functions of a product": lambda x: (F.mish(x * x), torch.erf(x * x), torch.sin(x), torch.cos(x)),
     "dtypes": lambda x: (x > 0).to(torch.float32) * x,
     "conversion": lambda x: x.double() * 2,
     "scatter": lambda x: torch.zeros_like(x).index_add(0, torch.tensor([0, 0, 1, 3]), x),

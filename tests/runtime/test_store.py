@@ -11,6 +11,8 @@ from children import in_child
 from settings import random_words
 
 from pysmpc.errors import MaterialError
+from pysmpc.protocols.functions.fits import GELU, SILU, SILU_DERIVATIVE
+from pysmpc.protocols.functions.smooth import smooth
 from pysmpc.runtime import store as stores
 from pysmpc.runtime import threads
 from pysmpc.runtime.offline import StoreDealer, deal, dealers, dry_session
@@ -81,6 +83,35 @@ def test_a_run_with_a_thread_a_party(holders, tmp_path, rng):
         close(result, x, y)
     assert nothing[0].shape == (0, N)
     assert len({s.stats.cost for s in parties}) == 1
+
+
+def functions(session, x=None, y=None):
+    """Two functions of one opening, each with what it takes for itself."""
+    suite, party = session.suite, session.party
+    a = suite.share(party, x, (N,), 1 << 16)
+    return suite.reveal(party, *(smooth(suite, party, a, fit, 1 << 16) for fit in (SILU, GELU, SILU_DERIVATIVE)))
+
+
+@pytest.mark.parametrize("holders", [2, 3])
+@pytest.mark.parametrize("apart", [False, True])
+def test_functions(holders, apart, tmp_path, rng):
+    x = random_words(rng, N) >> 43
+    dry = dealt(tmp_path, holders, work=functions)
+    if apart:
+        names = NAMES[:holders]
+        parties = threads.sessions(names, "dealer", dealers=dealers(take(tmp_path, names, "dealer", range(holders))))
+        results = threads.run(parties, lambda s: functions(s, x if s.party.ranks == (0,) else None))
+        silu, gelu, slope = results[0]
+        assert parties[0].stats == dry.stats
+    else:
+        session = virtual(tmp_path, holders)
+        silu, gelu, slope = functions(session, x)
+        assert session.stats == dry.stats
+    v = (x.double() / (1 << 16)).requires_grad_(True)
+    wanted = torch.nn.functional.silu(v)
+    wanted.sum().backward()
+    for found, exact in ((silu, wanted.detach()), (gelu, torch.nn.functional.gelu(v.detach())), (slope, v.grad)):
+        assert float((found.double() / (1 << 16) - exact).abs().max()) < 2.0**-14
 
 
 def test_a_dry_run_reveals_zeros():

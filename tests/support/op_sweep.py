@@ -36,8 +36,8 @@ VALUES, GRADIENTS = 2.0**-9, 2.0**-8
 #: elements of the secrets of a sample; larger samples are left out
 LARGEST = 10_000
 
-#: what is larger is out of the range for which results are promised (pysmpc/ops/core.py)
-LARGE = 2.0**22
+#: what is larger is not compared: a product of two values at the finest scales that wait for their truncation wraps
+LARGE = 2.0**14
 
 RIGHT, REFUSED, NO_GRADIENT = "right", "refused", "gradient refused"
 #: nothing to ask of it: torch refuses it too, or its result is not finite and was refused

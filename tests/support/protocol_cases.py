@@ -12,6 +12,9 @@ import torch
 from settings import bounded_words
 
 from pysmpc.protocols import division
+from pysmpc.protocols.functions import fits
+from pysmpc.protocols.functions.characters import turns
+from pysmpc.protocols.functions.smooth import smooth
 from pysmpc.shares import Share
 
 SCALE = 1 << 16
@@ -73,6 +76,38 @@ def signed(run):
     return with_sign
 
 
+STEP_OF_TURN = 1 << 43  # of integers of x, where 2^21 of them are a turn
+
+
+def dealt(suite, party, x):
+    """x under a mask, and the dealt words of three multiples of the mask's angle."""
+    masked = suite.mask_open(party, x)
+    return masked, suite.deal_words(party, masked, 6, lambda r: turns(r, STEP_OF_TURN, 3))
+
+
+def words_of(party, words):
+    """What each holder has of dealt words."""
+    return [torch.cat([each.flatten(1) for _, each in words.pieces(party.dealer.keys)], 1)]
+
+
+def combined(suite, party, x):
+    masked, words = dealt(suite, party, x)
+    return suite.combine(party, masked, words, lambda c: turns(c, STEP_OF_TURN, 3) >> 6, 77)
+
+
+def regions(suite, party, x):
+    """Bits or shares of them, and a product with x beside one by itself, which some suites make of the first."""
+    where = suite.regions(party, suite.mask_open(party, x), x, -(1 << 20), 1 << 30)
+    return [where.inside, where.above, where.above_times(suite, party, x), suite.mul(party, x, x)]
+
+
+def silu(suite, party, x):
+    """A whole function; what opens beside it is what one suite or another makes it of."""
+    out = smooth(suite, party, x, fits.SILU, SCALE)
+    fine = suite.truncate(party, suite.mul(party, x, x), SCALE)
+    return [out, suite.select(party, suite.negative(party, x), fine)]
+
+
 def public(x):
     return torch.arange(x.numel) + 3
 
@@ -112,6 +147,14 @@ CASES = {
     "select": Case("negative select", signed(lambda suite, party, b, x, y: suite.select(party, b, y, SCALE)), 2),
     "reciprocal": Case(
         "negative select mul truncate", lambda suite, party, x: division.reciprocal(suite, party, x, SCALE), bits=32
+    ),
+    "mask_open": Case("mask_open", lambda suite, party, x: suite.mask_open(party, x).c, bits=61),
+    "deal_words": Case("mask_open deal_words", lambda suite, party, x: words_of(party, dealt(suite, party, x)[1])),
+    "combine": Case("mask_open deal_words combine", combined),
+    "regions": Case("mask_open regions mul", regions, bits=61),
+    "silu": Case("mask_open regions negative select mul truncate", silu, bits=30),
+    "thresholds": Case(
+        "thresholds", lambda suite, party, x: suite.thresholds(party, x, [-(1 << 40), 0, 1 << 20]), bits=61
     ),
     "logical_and": Case("logical_and", lambda suite, party, x, y: suite.logical_and(party, x, y), 2, bits=0),
     "logical_xor": Case("logical_xor", lambda suite, party, x, y: suite.logical_xor(party, x, y), 2, bits=0),
