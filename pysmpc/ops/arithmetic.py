@@ -252,10 +252,10 @@ def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     else:
         if not isinstance(x, torch.Tensor):
             x = torch.tensor(x, dtype=torch.float64)
+        if not isinstance(x, SecretTensor) and x.numel() == 1 and bool(x == 1):
+            return reciprocal(y).expand(broadcast(x.shape, y.shape))  # type: ignore[return-value]
         top = operand(x if isinstance(x, SecretTensor) else x.double(), y)
         assert isinstance(top, Public)
-        if top.constant == 1 and broadcast(x.shape, y.shape) == tuple(y.shape):
-            return reciprocal(y)
         plain = session.suite.public(session.party, top.values.contiguous(), top.scale)
         dividend = rescale(session, plain, unit.scale)
     shape = broadcast(x.shape, y.shape)

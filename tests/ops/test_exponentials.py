@@ -183,7 +183,7 @@ def test_other_encodings(name, digits):
     """Errors of the functions themselves are those of 16 fractional bits."""
     function, step = FUNCTIONS[name], 2.0**-digits
     values = points(function, 1000, 50).clamp(min=-(2.0**20), max=2.0**20)
-    check(function, encrypted(values, 2, Precision(2, digits)), step, 2.0**-18 if name == "reciprocal" else 0.0)
+    check(function, encrypted(values, 2, Precision(2, digits)), step, 2.0**-17 if name == "reciprocal" else 0.0)
 
 
 @pytest.mark.parametrize("precision", [None, DECIMAL3, Precision(10, 6)], ids=["binary", "decimal", "micro"])

@@ -371,6 +371,35 @@ EXTREMA = [
     Case("amax of several", lambda x: (x.amax((0, -1)), x.amin()), [(3, 4), (2, 3, 5)], **APART, costed=(8, 8),
          rounds=24, sent=55),
 ]
+
+# --- powers, logarithms, roots, softmax --------------------------------------------------
+
+UPWARD = {"low": 0.5, "high": 4.0}
+POWER = {"steps": 2, "grad_steps": 3, "rtol": 2.0**-15, "rounds": 5, "sent": 24.5, "dealt": 229.125}
+LOGARITHM = {**UPWARD, "steps": 1.2, "grad_steps": 3, "rounds": 7, "sent": 171.75, "dealt": 798.125}
+ROOT = {**UPWARD, "steps": 1.2, "grad_steps": 4, "rtol": 2.0**-16, "rounds": 9, "sent": 195.75, "dealt": 819.125}
+QUOTIENTS = {"shapes": [(3, 4), (2, 5), (2, 0)], "steps": 1.2, "grad_steps": 12, "costed": (64, 1)}
+
+EXPONENTIALS = [
+    Case("exp", torch.exp, **POWER),
+    Case("exp2", torch.exp2, **POWER),
+    Case("expm1", torch.expm1, **POWER),
+    Case("powers of a number", lambda x: 3.5**x, **POWER),
+    Case("log", torch.log, **LOGARITHM),
+    Case("log2", torch.log2, **LOGARITHM),
+    Case("log10", torch.log10, **LOGARITHM),
+    Case("log1p", torch.log1p, **LOGARITHM),
+    Case("sqrt", torch.sqrt, **ROOT),
+    Case("rsqrt", torch.rsqrt, **ROOT),
+    Case("reciprocal", torch.reciprocal, **UPWARD, steps=1.2, grad_steps=16, rtol=2.0**-15, rounds=9, sent=209,
+         dealt=919.125),
+    Case("a real power", lambda x: x**1.5, **UPWARD, steps=2, grad_steps=6, rtol=2.0**-14, rounds=12, sent=196.25,
+         dealt=1027.25),
+    Case("softmax", lambda x: torch.softmax(x, -1), **QUOTIENTS, rounds=13, sent=72.5, dealt=658.25),
+    Case("log_softmax", lambda x: torch.log_softmax(x, -1), **QUOTIENTS, rounds=12, sent=64.5, dealt=383.25),
+    Case("logsumexp", lambda x: torch.logsumexp(x, -1), **{**QUOTIENTS, "shapes": [(3, 4), (2, 5)]}, rounds=12,
+         sent=64.5, dealt=383.25),
+]
 # fmt: on
 
-CASES = [*ARITHMETIC, *IN_PLACE, *COMPARISON, *LOGIC, *EXTREMA]
+CASES = [*ARITHMETIC, *IN_PLACE, *COMPARISON, *LOGIC, *EXTREMA, *EXPONENTIALS]

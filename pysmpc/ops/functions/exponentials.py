@@ -13,7 +13,6 @@ import torch
 
 from pysmpc.errors import EncodingError
 from pysmpc.ops.arithmetic import add_number, mul, number, pow_scalar
-from pysmpc.ops.arithmetic import reciprocal as exact_reciprocal
 from pysmpc.ops.core import FACTOR, aten, implements, rescale, times
 from pysmpc.ops.functions.argument import argument, made
 from pysmpc.ops.functions.sigmoidal import bell
@@ -140,14 +139,12 @@ def rsqrt(x: SecretTensor) -> SecretTensor:
 def reciprocal(x: SecretTensor) -> SecretTensor:
     """1 / x to 1.1 steps and 2^-19 of it; 0 for 0.  Nine rounds; 209 bytes an element and peer, 919 dealt.
 
-    `/` is exact, in 39 rounds; so is this for more than 20 fractional bits.
+    With 17 to 20 fractional bits, to 2^-17 of it.  `/` is exact, in 39 rounds.
     """
     x = argument(x, "reciprocal")
     scale = x.unit.scale
     if not reciprocal_has_room(x.cell.scale, scale):
         x.cell.settle()
-    if not reciprocal_has_room(x.cell.scale, scale):  # no room for what is approximate: the exact one has
-        return exact_reciprocal(x)
     return made(x, reciprocal_fast(x.session.suite, x.session.party, x.window(), scale))
 
 

@@ -81,8 +81,9 @@ def _table(window: Window, more: Fraction) -> tuple[torch.Tensor, torch.Tensor]:
     more: less than a step of the argument, which may be a whole one.
     """
     mantissas, shifts = [], []
+    little = _series(more)
     for i in range(1 << window.segments):
-        power = _power_of_e(window.lo + SEGMENT * i) * _series(more)
+        power = _power_of_e(window.lo + SEGMENT * i) * little
         size = _magnitude(power)
         shift = 2 * TABLE_BITS - size - window.factor
         small = shift > 62  # such a factor is less than half a step of the factors

@@ -265,9 +265,9 @@ def reciprocal_has_room(s: int, scale: int) -> bool:
 
 
 def reciprocal_fast(suite: Suite, party: Party, x: Share, scale: int) -> Share:
-    """1 / x at `scale` for x of scale s, relative error 2^-18 and a step; 1 / 0 is 0.  Nine rounds.
+    """1 / x at `scale` for x of scale s, relative error 2^-19 and a step; 1 / 0 is 0.  Nine rounds.
 
-    `pysmpc.protocols.division` is exact, in 39 rounds.
+    The error is 2^-17 where s * scale is above 2^34.  `pysmpc.protocols.division` is exact, in 39 rounds.
 
     1. The bits x >= 4^j and x <= -4^j, for j = 0 .. top + 1, of one opening: four rounds.  From
        4^(top + 1) on, the result is at most half a step.

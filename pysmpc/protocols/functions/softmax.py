@@ -44,7 +44,7 @@ def _window(n: int) -> Window:
 def _levels(n: int) -> tuple[int, int]:
     """Powers of four that the sum of n powers may reach, from 1 on."""
     low = _window(n).bits // 2
-    return low, low + (n - 1).bit_length() // 2
+    return low, low + (n.bit_length() - 1) // 2
 
 
 def quotients(suite: Suite, party: Party, z: Share, bounded: bool = False) -> Quotients:
