@@ -59,7 +59,7 @@ class Known:
     def truncated(self, whole: Share) -> Known | None:
         """What is known of a body that `whole` was truncated to, as far as it serves functions of that."""
         finer = whole if self.openings or self.inverses else self.finer
-        return None if finer is None else Known(finer=finer)
+        return None if finer is None and self.source is None else Known(finer=finer, source=self.source)
 
     def undo(self) -> Callable[[], None]:
         """What makes this forget all that is learned from now on."""
