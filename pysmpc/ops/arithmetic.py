@@ -138,6 +138,8 @@ def _bit(x: SecretTensor) -> Bit | None:
 def _multiple(x: SecretTensor, factor: Fraction) -> SecretTensor:
     """factor * x, of which quotients know what they know of x."""
     share, factors = x.window(), _factors(x)
+    if source_of(share, "inverse root") is not None:
+        x = same_value(x, x.cell.scale)  # what settles it leaves the other as fine as it is
     out = times(x, factor)
     note_multiple(out.window(), share, factor)
     if factors is not None and out.cell.body is not share.body:
