@@ -6,6 +6,7 @@ Importing this package fills the table that `SecretTensor` dispatches through.
 from pysmpc.ops import (
     arithmetic,
     arrays,
+    attention,
     comparison,
     contractions,
     convolution,
@@ -31,6 +32,7 @@ from pysmpc.ops import (
 __all__ = [
     "arithmetic",
     "arrays",
+    "attention",
     "comparison",
     "contractions",
     "convolution",

@@ -40,6 +40,7 @@ from pysmpc.protocols import counts, division
 from pysmpc.protocols.functions.smooth import (
     copied_from,
     distinct,
+    elements,
     finest,
     inverse_of,
     is_argument,
@@ -138,9 +139,13 @@ def _bit(x: SecretTensor) -> Bit | None:
 
 def _multiple(x: SecretTensor, factor: Fraction) -> SecretTensor:
     """factor * x, of which quotients know what they know of x."""
-    share = x.window()
+    share, factors = x.window(), _factors(x)
+    if source_of(share, "inverse root") is not None:
+        x = same_value(x, x.cell.scale)  # what settles it leaves the other as fine as it is
     out = times(x, factor)
     note_multiple(out.window(), share, factor)
+    if factors is not None and out.cell.body is not share.body:
+        _note_factors(out, times(factors[0], factor), factors[1])
     return out
 
 
@@ -154,9 +159,58 @@ def _with_public(x: SecretTensor, y: Public, dtype: torch.dtype) -> SecretTensor
     return result(out, x.session, finer(x.unit, y.unit), dtype)
 
 
+def _factors(x: Any) -> tuple[SecretTensor, SecretTensor] | None:
+    """(a, r) where x is known to be a r for an inverse root r: with another factor, a takes that first.
+
+    r^3 is less than a step for r = 0.02, and so is a r, where what torch makes of them is not.
+    """
+    if not isinstance(x, SecretTensor):
+        return None
+    known = x.cell.body.functions
+    if known is None or known.source is None or known.source[0] != "times inverse root":
+        return None
+    core, back = distinct(x.window())
+    n = core.body.n
+    if elements(core) not in (((n, 1), 0), (0,)):
+        return None
+    a, r, scale = known.source[2]
+    first, second = (result(back(Share(f.body, core.shape, f.scale)), x.session, x.unit, x.dtype) for f in (a, r))
+    return first if scale == x.cell.scale else times(first, Fraction(scale, x.cell.scale)), second
+
+
+def _note_factors(out: SecretTensor, a: SecretTensor, r: SecretTensor) -> None:
+    n = out.cell.body.n
+    flat = [Share.of(core.words(), (core.numel,), core.scale) for core in (distinct(f.window())[0] for f in (a, r))]
+    if distinct(out.window())[0].numel != n or any(f.numel != n for f in flat):
+        return
+    note_source(out.window(), "times inverse root", (*flat, out.cell.scale))
+
+
+def _careful(x: Any, y: Any) -> SecretTensor | None:
+    """x * y where one is the cube of an inverse root, or its multiple: derivatives of roots take this way."""
+    for one, other in ((x, y), (y, x)):
+        if not isinstance(one, SecretTensor) or not isinstance(other, SecretTensor):
+            continue
+        root, scale = source_of(one.window(), "cube of inverse root") or (None, 0)
+        if root is not None and scale == one.cell.scale and tuple(other.shape) == root.shape:
+            r = result(root, one.session, one.unit, one.dtype)
+            part = mul(mul(other, r), r)
+            part.cell.settle()
+            out = mul(part, r)
+            _note_factors(out, part, r)
+            return out
+        factors = _factors(one)
+        if factors is not None:
+            return mul(mul(factors[0], other), factors[1])
+    return None
+
+
 @implements(aten.mul.Tensor)
 def mul(x: Any, y: Any) -> SecretTensor:
     """x * y; one round where an operand has not been opened under its mask."""
+    careful = _careful(x, y)
+    if careful is not None:
+        return careful
     session, dtype, x, y, _ = sides(x, y)
     if not isinstance(y, torch.Tensor):
         return _multiple(with_unit(x, dtype), number(y))
@@ -288,7 +342,7 @@ def divided(x: SecretTensor, by: Fraction) -> SecretTensor:
     """x / by for a public number."""
     if by == 0:
         raise ZeroDivisionError("division of a secret by zero")
-    return times(x, 1 / by)
+    return _multiple(x, 1 / by)
 
 
 @implements(aten.square.default)
@@ -314,6 +368,11 @@ def pow_scalar(x: SecretTensor, exponent: Any) -> Any:
     out = mul(half, half)
     if n == 2 and is_argument(x.window()):
         note_source(out.window(), "square", finest(x.window()))
+    if n == 3 and source_of(x.window(), "inverse root") is not None:
+        root = x.window()
+        out = mul(out, x)
+        note_source(out.window(), "cube of inverse root", (root, out.cell.scale))
+        return out
     return mul(out, x) if n % 2 else out
 
 

@@ -20,7 +20,7 @@ from pysmpc.protocols.functions.characters import BITS
 from pysmpc.protocols.functions.exponent import has_room, power
 from pysmpc.protocols.functions.normaliser import inverse_root, logarithm, reciprocal_fast, reciprocal_has_room, root
 from pysmpc.protocols.functions.normaliser import natural_logarithm as exact_log
-from pysmpc.protocols.functions.smooth import finest, note_sum
+from pysmpc.protocols.functions.smooth import finest, note_source, note_sum
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
 
@@ -132,7 +132,9 @@ def sqrt(x: SecretTensor) -> SecretTensor:
 @implements(aten.rsqrt.default)
 def rsqrt(x: SecretTensor) -> SecretTensor:
     """x^(-1/2) to 2^-16 of it, and 2^-8 of a step where it is multiplied before it is settled; else as `sqrt`."""
-    return _of(x, "rsqrt", inverse_root, FACTOR)
+    out = _of(x, "rsqrt", inverse_root, FACTOR)
+    note_source(out.window(), "inverse root", out.window())
+    return out
 
 
 @implements(aten.reciprocal.default)

@@ -45,12 +45,13 @@ def _dimension(x: SecretTensor, dim: int) -> int:
     return dim % max(x.dim(), 1)
 
 
-def _softmax(x: SecretTensor, dim: int, logarithm: bool) -> Any:
+def _softmax(x: SecretTensor, dim: int, logarithm: bool, finer: int = 1) -> Any:
+    """finer: how much finer than the encoding softmax is."""
     x = argument(x, "softmax", integers=False)
     if not x.numel():
         return torch.zeros_like(x)
     if x.dim() == 0:
-        return _softmax(x.reshape(1), 0, logarithm).reshape(())
+        return _softmax(x.reshape(1), 0, logarithm, finer).reshape(())
     dim = _dimension(x, dim)
     rows, session = _Rows(x, dim), x.session
     q = protocols.quotients(session.suite, session.party, rows.z)
@@ -58,7 +59,12 @@ def _softmax(x: SecretTensor, dim: int, logarithm: bool) -> Any:
         out = rows.back(protocols.log_softmax(session.suite, session.party, q))
         note_source(out.window(), "log_softmax", (q, rows))
         return out
-    return rows.back(protocols.softmax(session.suite, session.party, q, x.unit.scale))
+    return rows.back(protocols.softmax(session.suite, session.party, q, x.unit.scale * finer))
+
+
+def fine_softmax(x: SecretTensor, dim: int, finer: int) -> Any:
+    """softmax so many times finer than the encoding, to be multiplied before it is settled."""
+    return _softmax(x, dim, False, finer)
 
 
 @implements(aten._softmax.default)

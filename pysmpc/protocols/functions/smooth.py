@@ -23,6 +23,9 @@ from pysmpc.shares import Body, Share, dense_strides
 #: Elements of openings that a body remembers, in multiples of its own.
 REMEMBERED = 2
 
+#: Functions whose results are known to be theirs after a truncation, too.
+AT_EVERY_SCALE = frozenset(("attention", "normalised"))
+
 
 @dataclass(eq=False)
 class Opened:
@@ -60,7 +63,8 @@ class Known:
     def truncated(self, whole: Share) -> Known | None:
         """What is known of a body that `whole` was truncated to, as far as it serves functions of that."""
         finer = whole if self.openings or self.inverses else self.finer
-        return None if finer is None else Known(finer=finer)
+        source = self.source if self.source is not None and self.source[0] in AT_EVERY_SCALE else None
+        return None if finer is None and source is None else Known(finer=finer, source=source)
 
     def undo(self) -> Callable[[], None]:
         """What makes this forget all that is learned from now on."""

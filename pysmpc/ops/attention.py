@@ -1,0 +1,145 @@
+"""Attention: softmax(q k^T scale + mask) v, and its gradients.
+
+Torch sends one operation for it, of which it saves the result and a logarithm.  The weights are
+remembered with the result, so that the gradients take products alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from pysmpc.ops.arithmetic import number
+from pysmpc.ops.core import FACTOR, aten, implements, rescale, result
+from pysmpc.ops.functions.softmaxes import fine_softmax
+from pysmpc.protocols.functions.smooth import note_source, source_of
+from pysmpc.tensor import SecretTensor, not_implemented
+
+#: How much finer than the encoding are the weights, and what is multiplied with them.
+FINE = 1 << 4
+
+#: What a pair that is masked scores: e^-2048 of any score above -2048 is 0.
+MASKED = -4096.0
+
+
+def _kept(q: Any, k: Any, mask: Any, causal: bool) -> tuple[torch.Tensor | None, Any]:
+    """(which pairs count, None for all; what is added to their scores)."""
+    kept = None
+    if causal:
+        kept = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).tril()
+    if mask is None or isinstance(mask, SecretTensor):
+        return kept, mask
+    if mask.dtype == torch.bool:
+        return mask if kept is None else kept & mask, None
+    finite = mask != -math.inf
+    if not bool(finite.all()):
+        kept = finite if kept is None else kept & finite
+    mask = torch.where(finite, mask, 0)
+    return kept, mask if bool(mask.any()) else None
+
+
+def _fine(x: Any, finer: int = FINE) -> Any:
+    """x at most 16 times as fine as its encoding: a product of two of them leaves room for results below 2^22."""
+    if not isinstance(x, SecretTensor) or x.cell.scale <= x.unit.scale * finer:
+        return x
+    scale = x.unit.scale * finer
+    if x.cell.scale % scale:
+        x.cell.settle()
+        return x
+    share = x.session.suite.truncate(x.session.party, x.window(), x.cell.scale // scale)
+    return result(share.at(scale), x.session, x.unit, x.dtype)
+
+
+def _scaled(x: Any, factor: float) -> Any:
+    """factor * x, 16 times as fine as the encoding: one truncation, by a divisor of many digits."""
+    if not isinstance(x, SecretTensor):
+        return x * factor
+    session, scale = x.session, x.unit.scale * FINE
+    share = x.window()
+    up = max(1, scale * scale // share.scale)
+    if up > 1:
+        share = session.suite.scale_by(session.party, share, up).at(share.scale * up)
+    out = session.suite.truncate(session.party, share, round(share.scale / (scale * number(factor))))
+    return result(out.at(scale), session, x.unit, x.dtype)
+
+
+def _less(x: Any, y: Any) -> Any:
+    """x - y, as fine as the finer one of them."""
+    if not isinstance(x, SecretTensor) or not isinstance(y, SecretTensor):
+        return x - y
+    session, scale = x.session, max(x.cell.scale, y.cell.scale)
+    a, b = (rescale(session, each.window(), scale) for each in (x, y))
+    return result(session.suite.sub(session.party, a, b), session, x.unit, x.dtype)
+
+
+def _weights(q: Any, k: Any, mask: Any, causal: bool, scale: float | None) -> Any:
+    """softmax over the keys; 0 where every key is masked."""
+    kept, added = _kept(q, k, mask, causal)
+    scores = _scaled(torch.matmul(_fine(q), _fine(k).transpose(-2, -1)), _scale(q, scale))
+    if added is not None:
+        scores = scores + added
+    softmax: Any = _softmax if isinstance(scores, SecretTensor) else torch.softmax
+    if kept is None:
+        return softmax(scores, -1)
+    weights = softmax(torch.where(kept, scores, torch.tensor(MASKED, dtype=q.dtype)), -1)
+    some = kept.any(-1, keepdim=True)
+    return weights if bool(some.all()) else weights * some.to(q.dtype)
+
+
+def _softmax(scores: SecretTensor, dim: int) -> Any:
+    return fine_softmax(scores, dim, FINE)
+
+
+def _scale(q: Any, scale: float | None) -> float:
+    return 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+
+
+def _check(dropout: float) -> None:
+    if dropout:
+        raise not_implemented(
+            aten._scaled_dot_product_flash_attention_for_cpu.default,
+            "dropout within attention would show everybody what was drawn; use dropout_p=0",
+        )
+
+
+@implements(aten._scaled_dot_product_flash_attention_for_cpu.default)
+def attention(
+    q: Any, k: Any, v: Any, dropout: float = 0.0, causal: bool = False, *, attn_mask: Any = None,
+    scale: float | None = None,
+) -> tuple[Any, torch.Tensor]:  # fmt: skip
+    """softmax(q k^T scale + mask) v to a few steps, for scores above -2048; an empty buffer.
+
+    Rounds of two products of matrices and of `softmax`.
+    """
+    _check(dropout)
+    weights = _weights(q, k, attn_mask, causal, scale)
+    out = torch.matmul(weights, _fine(v))
+    if isinstance(out, SecretTensor):
+        note_source(out.window(), "attention", weights)
+    return out, torch.empty(0)
+
+
+@implements(aten._scaled_dot_product_flash_attention_for_cpu_backward.default)
+def attention_backward(
+    grad: Any, q: Any, k: Any, v: Any, out: Any, logsumexp: Any, dropout: float, causal: bool, *,
+    attn_mask: Any = None, scale: float | None = None,
+) -> tuple[Any, Any, Any]:  # fmt: skip
+    """The gradients of q, k and v, from the weights of the forward pass: products alone."""
+    _check(dropout)
+    weights: Any = source_of(out.window(), "attention") if isinstance(out, SecretTensor) else None
+    if weights is None:
+        weights = _weights(q, k, attn_mask, causal, scale)
+    by = _scale(q, scale)
+    of_weights = _fine(torch.matmul(_fine(grad), _fine(v).transpose(-2, -1)))
+    part = of_weights * weights
+    # where one weight is nearly 1 what is left is small, and the weights' rounding must not be in it: divide by their sum
+    along = part.sum(-1, keepdim=True)
+    along = along + _fine(along) * (1 - weights.sum(-1, keepdim=True))
+    of_scores = _fine(_less(part, weights * _fine(along, FACTOR)), FACTOR)
+    return (
+        torch.matmul(of_scores, _fine(k, 1)) * by,
+        torch.matmul(of_scores.transpose(-2, -1), _fine(q, 1)) * by,
+        torch.matmul(weights.transpose(-2, -1), _fine(grad)),
+    )
