@@ -132,7 +132,7 @@ def attention_backward(
     if weights is None:
         weights = _weights(q, k, attn_mask, causal, scale)
     by = _scale(q, scale)
-    of_weights = _fine(torch.matmul(_fine(grad), _fine(v).transpose(-2, -1)))
+    # where one weight is nearly 1 what is left is small, and must be free of the weights' rounding: divide by their sum
     part = of_weights * weights
     # where one weight is nearly 1 what is left is small, and the weights' rounding must not be in it: divide by their sum
     along = part.sum(-1, keepdim=True)
