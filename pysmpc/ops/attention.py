@@ -132,9 +132,9 @@ def attention_backward(
     if weights is None:
         weights = _weights(q, k, attn_mask, causal, scale)
     by = _scale(q, scale)
-    # where one weight is nearly 1 what is left is small, and must be free of the weights' rounding: divide by their sum
+    of_weights = _fine(torch.matmul(_fine(grad), _fine(v).transpose(-2, -1)))
     part = of_weights * weights
-    # where one weight is nearly 1 what is left is small, and the weights' rounding must not be in it: divide by their sum
+    # where one weight is nearly 1, what is left must be free of the rounding of weights: divide by their sum
     along = part.sum(-1, keepdim=True)
     along = along + _fine(along) * (1 - weights.sum(-1, keepdim=True))
     of_scores = _fine(_less(part, weights * _fine(along, FACTOR)), FACTOR)
