@@ -148,3 +148,45 @@ def test_integers():
     assert torch.equal(sy.decrypt(x.max()), a.max())
     assert torch.equal(sy.decrypt(x.min(1).values), a.min(1).values)
     assert torch.equal(sy.decrypt(x.argmax(0)), a.argmax(0))
+
+
+OUT_OF_RANGE = {
+    "max": lambda x, d: x.max(d),
+    "min": lambda x, d: x.min(d, keepdim=True),
+    "argmax": lambda x, d: x.argmax(d),
+    "argmin": lambda x, d: x.argmin(d),
+    "amax": lambda x, d: x.amax(d),
+    "amin of several": lambda x, d: x.amin((0, d)),
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_RANGE)
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
+def test_dimensions_out_of_range(name, shape):
+    """Refused before anything is sent, of a scalar too, which has one dimension as in torch."""
+    x = encrypted(torch.randn(shape))
+    span = max(len(shape), 1)
+    before = parties().stats.copy()
+    for dim in (span, -span - 1, span + 5):
+        with pytest.raises(IndexError, match=f"range of \\[{-span}, {span - 1}\\], but got {dim}"):
+            OUT_OF_RANGE[name](x, dim)
+    assert (parties().stats - before).cost == LOCAL
+
+
+@pytest.mark.parametrize("dim", [0, -1])
+def test_a_scalar_has_one_dimension(dim):
+    value = torch.randint(-9, 9, ()).double()
+    x = encrypted(value)
+    for found in (x.amax(dim), x.amin(dim), x.max(dim).values, x.min(dim).values):
+        assert torch.equal(sy.decrypt(found).double(), value)
+    assert int(sy.decrypt(x.argmax(dim))) == int(sy.decrypt(x.max(dim).indices)) == 0
+
+
+@pytest.mark.parametrize("recorded", [False, True], ids=["no gradient", "gradient"])
+def test_rounds_of_softmax(recorded):
+    """A maximum costs what it costs alone: no positions, no places of equals."""
+    x = encrypted(torch.randn(64, 10)).requires_grad_(recorded)
+    assert spent(lambda: x.amax(1)).rounds == 8
+    assert spent(lambda: x.softmax(1)).rounds == 8 + 13
+    assert spent(lambda: x.log_softmax(1)).rounds == 8 + 12
+    assert spent(lambda: x.logsumexp(1)).rounds == 8 + 12
