@@ -134,7 +134,7 @@ def attention_backward(
     by = _scale(q, scale)
     of_weights = _fine(torch.matmul(_fine(grad), _fine(v).transpose(-2, -1)))
     part = of_weights * weights
-    # where one weight is nearly 1 what is left is small, and the weights' rounding must not be in it: divide by their sum
+    # where one weight is nearly 1 little is left, in which the rounding of the weights must not be: divide by their sum
     along = part.sum(-1, keepdim=True)
     along = along + _fine(along) * (1 - weights.sum(-1, keepdim=True))
     of_scores = _fine(_less(part, weights * _fine(along, FACTOR)), FACTOR)

@@ -41,17 +41,19 @@ class Known:
     """What is known of a body for the sake of nonlinear functions (`Body.functions`).
 
     openings: the latest, by the elements of the body that were opened, in which order.
-    source: where the body is the result of a function: its name, the layout of the result and
-    the argument, whose opening serves the derivative.  finer: the whole value as it was before it was
-    truncated, where that was opened.  inverses: by elements, how 1 / x follows from what a logarithm or
-    a root has opened.  multiple: the share of which the body is a public multiple, and the factor, for shares
-    that have such an inverse.  copied: what it is a copy of, for the same.  sums: x plus a public number, where that sum was the argument of a function.
+    source: where the body is the result of a function: its name, the layout of the result and the argument, whose
+    opening serves the derivative, or what else the derivative needs.
+    finer: the whole value as it was before it was truncated, where that was opened.
+    inverses: by elements, how 1 / x follows from what a logarithm or a root has opened.
+    multiple: the share of which the body is a public multiple, and the factor, where that has such an inverse.
+    copied: what the body is a copy of, for the same.
+    sums: x plus a public number, where that sum was the argument of a function.
     kept: functions of the body that are asked for again and again.
     A body is never written, so none of this is ever stale.
     """
 
     openings: dict[object, Opened] = field(default_factory=dict)
-    source: tuple[str, object, Share] | None = None
+    source: tuple[str, object, Any] | None = None
     finer: Share | None = None
     inverses: dict[object, Any] = field(default_factory=dict)
     multiple: tuple[Share, Fraction] | None = None
@@ -86,12 +88,12 @@ def known_of(body: Body) -> Known:
     return found
 
 
-def note_source(out: Share, name: str, x: Share) -> None:
+def note_source(out: Share, name: str, x: Any) -> None:
     """Note that `out`, a share with a body of its own, is the function `name` of x."""
     known_of(out.body).source = name, out.layout, x
 
 
-def source_of(out: Share, name: str) -> Share | None:
+def source_of(out: Share, name: str) -> Any:
     """The x of which `out` is the function `name`, if it is the whole result of it."""
     known: Known | None = out.body.functions
     if known is None or known.source is None or known.source[:2] != (name, out.layout):
