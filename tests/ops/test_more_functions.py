@@ -34,12 +34,22 @@ def spent(function, x):
 
 # --- quotients by what a root or a logarithm has opened ---------------------------------
 
+def inner(shape):
+    return 0.1 + 0.8 * torch.rand(shape, dtype=torch.float64)
+
+
 #: name: (function, operands, rounds forward, rounds backward, steps, steps of gradients)
 INVERSES = {
     "log": (torch.log, positive, 7, 4, 2, 8),
     "log2": (torch.log2, positive, 8, 5, 2, 12),
     "log1p": (torch.log1p, positive, 7, 4, 2, 8),
     "sqrt": (torch.sqrt, positive, 9, 4, 2, 4),
+    "softsign": (F.softsign, mixed, 14, 12, 2, 6),
+    "logaddexp": (lambda x: torch.logaddexp(x, x.flip(0)), mixed, 5, 20, 3, 8),
+    "logit": (torch.logit, inner, 15, 24, 30, 120),
+    "xlogy": (lambda x: torch.xlogy(x - 1, x), positive, 9, 26, 3, 12),
+    "sinh": (torch.sinh, mixed, 10, 12, 12, 12),
+    "cosh": (torch.cosh, mixed, 10, 12, 12, 12),
     "norm": (lambda x: torch.linalg.vector_norm(x, 2, -1), mixed, 10, 10, 2, 4),
     "std": (lambda x: x.std(-1), mixed, 10, 11, 3, 6),
     "normalize": (lambda x: F.normalize(x, dim=-1), mixed, 14, 19, 4, 16),
@@ -85,6 +95,14 @@ def test_an_inverse_serves_multiples_and_copies(factor):
         found = encrypted(torch.ones(twin.shape)) / divisor
         assert (y.session.stats - before).rounds < 10
         assert torch.allclose(sy.decrypt(found).double(), 1 / twin, atol=2**-14, rtol=2**-14)
+
+
+def test_quotients_by_one_and_a_power_of_e_are_sigmoids():
+    x = encrypted(torch.tensor([-40.0, -3.0, 0.0, 3.0, 40.0]))
+    before = x.session.stats.copy()
+    found = 1 / (1 + torch.exp(-x))
+    assert (x.session.stats - before).rounds < 16
+    assert (sy.decrypt(found) - torch.sigmoid(sy.decrypt(x))).abs().max() < 2**-14
 
 
 def test_other_elements_of_a_root_are_divided_by_exactly():
