@@ -276,7 +276,7 @@ def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     of = source_of(y.window(), "one and exp")
     if of is not None:
         rest = aten.sigmoid.default(result(of, session, y.unit, y.dtype))
-        return mul(x, add_number(neg(rest), Fraction(1))).to(dtype)  # type: ignore[no-any-return]
+        return mul(x, add_number(neg(rest), Fraction(1))).to(dtype)
     if source_of(y.window(), "one and abs") is not None and inverse_of(y.window()) is None:
         invert(session.suite, session.party, y.window(), y.unit.scale * FACTOR)
     found = known_inverse(y)

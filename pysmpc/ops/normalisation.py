@@ -86,7 +86,7 @@ def _statistics(x: Any, over: Sequence[int], eps: float) -> _Statistics:
     squares = sum_dim(square(centred), list(over), True)
     inverse = inverse_deviation(squares, n, eps)
     normal = _settled(mul(centred, inverse))
-    note_source(inverse.window(), "normalised", normal)  # type: ignore[arg-type]
+    note_source(inverse.window(), "normalised", normal)
     return _Statistics(mean, normal, inverse, squares, n)
 
 

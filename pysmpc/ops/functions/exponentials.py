@@ -198,8 +198,8 @@ def logaddexp(x: Any, y: Any) -> Any:
 @composes(aten.logit.default)
 def logit(x: SecretTensor, eps: float | None = None) -> Any:
     """log(x / (1 - x)) = log x - log(1 - x), for x in (0, 1), to two steps.  Fourteen rounds."""
-    x = x if eps is None else x.clamp(eps, 1 - eps)
-    return torch.log(x) - torch.log(1 - x)
+    inner: Any = x if eps is None else x.clamp(eps, 1 - eps)
+    return torch.log(inner) - torch.log(1 - inner)
 
 
 @composes(aten.logit_backward.default)

@@ -301,10 +301,10 @@ def _asymptotes(
         if stretch != over:
             raise ValueError(f"{fit.name}: what grows like x takes x itself, or is divided by the factor of x")
         part = rescaled(suite, party, where.above_times(suite, party, x), scale)
-        return suite.add(party, out, part)  # type: ignore[no-any-return]
+        return suite.add(party, out, part)
     if fit.above:
         part = suite.scale_by(party, where.is_above(suite, party), round(Fraction(fit.above) / over * scale))
-        return suite.add(party, out, Share(part.body, out.shape, scale))  # type: ignore[no-any-return]
+        return suite.add(party, out, Share(part.body, out.shape, scale))
     return out
 
 
