@@ -26,7 +26,7 @@ from pysmpc.ops.core import (
 )
 from pysmpc.ops.movement import cat, one_scale
 from pysmpc.ops.operands import number, sides, with_unit
-from pysmpc.protocols.functions.smooth import is_root
+from pysmpc.protocols.functions.smooth import is_root, note_source
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Bit, Share, broadcast, strides_in
 from pysmpc.tensor import SecretTensor
@@ -369,7 +369,9 @@ def where_self(condition: Any, x: Any, y: Any) -> SecretTensor:
 def absolute(x: SecretTensor) -> SecretTensor:
     """|x| = 2 max(x, 0) - x, for |x| < 2^63 steps."""
     x.cell.settle()
-    return sub(times(relu(x), number(2)), x)
+    out = sub(times(relu(x), number(2)), x)
+    note_source(out.window(), "abs", x.window())
+    return out
 
 
 @implements(aten.sgn.default, aten.sign.default)

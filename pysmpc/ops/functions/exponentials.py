@@ -14,6 +14,7 @@ import torch
 from pysmpc.errors import EncodingError
 from pysmpc.ops.arithmetic import add_number, mul, number, pow_scalar
 from pysmpc.ops.core import FACTOR, aten, implements, rescale, times
+from pysmpc.ops.decompositions import composes
 from pysmpc.ops.functions.argument import argument, made
 from pysmpc.ops.functions.sigmoidal import bell
 from pysmpc.protocols.functions.characters import BITS
@@ -45,7 +46,11 @@ def exp(x: SecretTensor) -> SecretTensor:
     """
     x = argument(x, "exp")
     found = bell(x)
-    return _power(x) if found is None else found
+    if found is not None:
+        return found
+    out = _power(x)
+    note_source(out.window(), "exp", x.window())
+    return out
 
 
 @implements(aten.exp2.default)
@@ -216,3 +221,45 @@ def _public_logarithm(x: torch.Tensor) -> torch.Tensor:
         total = total + 1 / (2 * k + 1)
     total = total * t
     return (power.double() - 0.5) * LOG_2 + 2 * total
+
+
+@composes(aten.logaddexp.default)
+def logaddexp(x: Any, y: Any) -> Any:
+    """log(e^x + e^y) = y + softplus(x - y) to 1.3 steps, for every x and y.  Five rounds."""
+    return y + aten.softplus.default(x - y)
+
+
+@composes(aten.logit.default)
+def logit(x: SecretTensor, eps: float | None = None) -> Any:
+    """log(x / (1 - x)) = log x - log(1 - x), for x in (0, 1), to two steps.  Fourteen rounds."""
+    inner: Any = x if eps is None else x.clamp(eps, 1 - eps)
+    return torch.log(inner) - torch.log(1 - inner)
+
+
+@composes(aten.logit_backward.default)
+def logit_backward(grad: Any, x: SecretTensor, eps: float | None = None) -> Any:
+    """grad / (x (1 - x)); 0 where x was moved to eps or 1 - eps."""
+    slope = grad * (torch.reciprocal(x) + torch.reciprocal(1 - x))
+    return slope if eps is None else slope * ((x >= eps) & (x <= 1 - eps)).to(x.dtype)
+
+
+@composes(aten.xlogy.Tensor)
+def xlogy(x: Any, y: Any) -> Any:
+    """x log y, and 0 where x is 0, for y of one step or more.  Rounds of `log` and a product."""
+    if isinstance(y, SecretTensor):
+        return x * _fine(argument(y, "xlogy"))
+    if not bool((y > 0).all()):
+        raise EncodingError("xlogy of a public y that is not positive may be infinite or NaN; mask those elements")
+    return x * torch.log(y)
+
+
+@composes(aten.sinh.default)
+def sinh(x: SecretTensor) -> Any:
+    """(e^x - e^-x) / 2, as `exp`: for |x| below 18, to a step and 2^-16 of the result.  Ten rounds."""
+    return (torch.exp(x) - torch.exp(-x)) * 0.5
+
+
+@composes(aten.cosh.default)
+def cosh(x: SecretTensor) -> Any:
+    """(e^x + e^-x) / 2, as `sinh`."""
+    return (torch.exp(x) + torch.exp(-x)) * 0.5

@@ -166,20 +166,33 @@ def logarithm(suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP
     offset = natural_logarithm(x.scale)
     power = normal.sum(suite, party, lambda j: round((j * natural_logarithm(4) - offset) * one))
     out = suite.add(party, out, power.at(1 << BITS))
-    # for the derivative
-    last = math.ceil((2 * x.scale * slope).bit_length() / 2)
-    if slope and 2 * last <= PRODUCT_BITS - 16:
-        inner = suite.probabilistic
-        slopes = normal.sum(inner, party, lambda j: 4 ** (last - j) if j <= last else 0)
-        ratio = Fraction((1 << BITS) * 4**last, x.scale)
-        opened, v = normal.opened(inner, party), normal.v.at(4**top)
-        note_inverse(core, Inverse(inner, v, opened, fits.RECIPROCAL, slopes, 2 * last, ratio, x.scale))
+    if slope:
+        _note_slope(suite, party, core, normal, slope)
     return back(Share(out.body, core.shape, 1 << BITS))
 
 
 def logarithm_cost(holders: int, n: int, low: int = 0, top: int = TOP) -> Cost:
     """Of `logarithm` with the default suite."""
     return normalise_cost(holders, n, low, top) + evaluate_cost(holders, n, fits.LOG.terms)
+
+
+def _note_slope(suite: Suite, party: Party, x: Share, normal: Normal, scale: int) -> None:
+    """Note how 1 / x follows from v, at a scale, where that has room."""
+    last = math.ceil((2 * x.scale * scale).bit_length() / 2)
+    if 2 * last > PRODUCT_BITS - 16:
+        return
+    inner = suite.probabilistic
+    slopes = normal.sum(inner, party, lambda j: 4 ** (last - j) if j <= last else 0)
+    ratio = Fraction((1 << BITS) * 4**last, x.scale)
+    opened, v = normal.opened(inner, party), normal.v.at(4**normal.top)
+    note_inverse(x, Inverse(inner, v, opened, fits.RECIPROCAL, slopes, 2 * last, ratio, x.scale))
+
+
+def invert(suite: Suite, party: Party, x: Share, scale: int) -> None:
+    """Open what gives 1 / x for an x of 1 or more (`Inverse`), at a scale, where that has room.  Six rounds."""
+    core, _ = distinct(x)
+    low = (max(1, x.scale).bit_length() - 1) // 2
+    _note_slope(suite, party, core, normalise(suite, party, core, low), scale)
 
 
 def _shrunk(

@@ -41,12 +41,13 @@ class Known:
     """What is known of a body for the sake of nonlinear functions (`Body.functions`).
 
     openings: the latest, by the elements of the body that were opened, in which order.
-    source: where the body is the result of a function: its name, layout and scale of the result and
-    the argument, whose opening serves the derivative.  finer: the whole value as it was before it was
-    truncated, where that was opened.  inverses: by elements, how 1 / x follows from what a logarithm or
-    a root has opened.  multiple: the share of which the body is a public multiple, and the factor, for shares
-    that have such an inverse.  copied: what it is a copy of, for the same.  sums: x plus a public number,
-    where that sum was the argument of a function.
+    source: where the body is the result of a function: its name, the layout and the scale of the result and the argument, whose
+    opening serves the derivative, or what else the derivative needs.
+    finer: the whole value as it was before it was truncated, where that was opened.
+    inverses: by elements, how 1 / x follows from what a logarithm or a root has opened.
+    multiple: the share of which the body is a public multiple, and the factor, where that has such an inverse.
+    copied: what the body is a copy of, for the same.
+    sums: x plus a public number, where that sum was the argument of a function.
     kept: functions of the body that are asked for again and again.
     A body is never written, so none of this is ever stale.
     """
