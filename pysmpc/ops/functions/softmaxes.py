@@ -29,14 +29,14 @@ class _Rows:
         self.largest = torch.amax(x, dim, keepdim=True)
         z = sub(x, self.largest).movedim(dim, -1)
         self.moved, self.dim, self.x = tuple(z.shape), dim, x
-        share = z.window()  # type: ignore[attr-defined]
+        share = z.window()
         n = self.moved[-1]
         self.z = Share.of(share.words(), (math.prod(self.moved[:-1]), n), share.scale)
 
     def back(self, out: Share) -> SecretTensor:
         """A result for each element, in x's order."""
         shaped = Share(out.body, self.moved[:-1] + out.shape[-1:], out.scale)
-        return result(shaped, self.x.session, self.x.unit, self.x.dtype).movedim(-1, self.dim)  # type: ignore[return-value]
+        return result(shaped, self.x.session, self.x.unit, self.x.dtype).movedim(-1, self.dim)
 
 
 def _dimension(x: SecretTensor, dim: int) -> int:
@@ -119,7 +119,8 @@ def logsumexp(x: SecretTensor, dim: Any, keepdim: bool = False) -> Any:
         if all(sizes):
             raise EncodingError("logsumexp over no values is minus infinity, which no secret is")
         return torch.zeros_like(x).sum(over, keepdim)
-    rows = _Rows(x.permute(*rest, *over).reshape(*sizes, -1), len(rest))
+    together: Any = x.permute(*rest, *over).reshape(*sizes, -1)
+    rows = _Rows(together, len(rest))
     session = x.session
     q = protocols.quotients(session.suite, session.party, rows.z)
     log_sum = rows.back(protocols.log_of_sum(session.suite, session.party, q, rows.z.scale))

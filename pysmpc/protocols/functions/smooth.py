@@ -44,7 +44,7 @@ class Known:
     """
 
     openings: dict[object, Opened] = field(default_factory=dict)
-    source: tuple[str, object, Share] | None = None
+    source: tuple[str, object, Any] | None = None
     finer: Share | None = None
 
     def truncated(self, whole: Share) -> Known | None:
@@ -71,12 +71,12 @@ def known_of(body: Body) -> Known:
     return found
 
 
-def note_source(out: Share, name: str, x: Share) -> None:
+def note_source(out: Share, name: str, x: Any) -> None:
     """Note that `out`, a share with a body of its own, is the function `name` of x."""
     known_of(out.body).source = name, out.layout, x
 
 
-def source_of(out: Share, name: str) -> Share | None:
+def source_of(out: Share, name: str) -> Any:
     """The x of which `out` is the function `name`, if it is the whole result of it."""
     known: Known | None = out.body.functions
     if known is None or known.source is None or known.source[:2] != (name, out.layout):
@@ -212,10 +212,10 @@ def _asymptotes(
         if stretch != over:
             raise ValueError(f"{fit.name}: what grows like x takes x itself, or is divided by the factor of x")
         part = rescaled(suite, party, where.above_times(suite, party, x), scale)
-        return suite.add(party, out, part)  # type: ignore[no-any-return]
+        return suite.add(party, out, part)
     if fit.above:
         part = suite.scale_by(party, where.is_above(suite, party), round(Fraction(fit.above) / over * scale))
-        return suite.add(party, out, Share(part.body, out.shape, scale))  # type: ignore[no-any-return]
+        return suite.add(party, out, Share(part.body, out.shape, scale))
     return out
 
 
