@@ -320,7 +320,7 @@ def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
         if not isinstance(x, torch.Tensor):
             x = torch.tensor(x, dtype=torch.float64)
         if not isinstance(x, SecretTensor) and x.numel() == 1 and bool(x == 1):
-            return reciprocal(y).expand(broadcast(x.shape, y.shape))  # type: ignore[return-value]
+            return reciprocal(y).expand(broadcast(x.shape, y.shape))
         top = operand(x if isinstance(x, SecretTensor) else x.double(), y)
         assert isinstance(top, Public)
         plain = session.suite.public(session.party, top.values.contiguous(), top.scale)

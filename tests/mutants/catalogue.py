@@ -18,6 +18,8 @@ EXTREMA = "tests/ops/test_extrema.py"
 MASKING = f"{PROTOCOLS}/test_masking.py"
 EXACT = f"{PROTOCOLS}/test_exact.py"
 FUNCTIONS = f"{PROTOCOLS}/test_functions.py"
+EXPONENT, NORMALISER = f"{PROTOCOLS}/test_exponent.py", f"{PROTOCOLS}/test_normaliser.py"
+SOFTMAX = f"{PROTOCOLS}/test_softmax.py"
 SMOOTH = "tests/ops/test_functions.py"
 THRESHOLDS = "tests/ops/test_thresholds.py"
 FACTORS = "tests/ops/test_factors.py"
@@ -176,6 +178,24 @@ MUTANTS = [
         ("pieces under one stream", "keys.take(stream + i, found)", "keys.take(stream, found)", FUNCTIONS),
         ("every party adds the constant", "out[party.lead] += ring.wrap(constant)", "out += ring.wrap(constant)", FUNCTIONS),
     ),
+    *protocol(
+        "functions/exponent",
+        ("a window that begins a step too early", "math.ceil(window.lo * scale / stretch)", "math.floor(window.lo * scale / stretch)", EXPONENT),
+        ("quotients end at one", "Window(-60, 5, 24, 24)", "Window(-62, 5, 24, 24)", SOFTMAX),
+        ("words of another factor", '("powers of e", step, window)', '("powers of e", window)', EXPONENT),
+        ("a result above the window is left out", "back(suite.add(party, out, Share(part.body, out.shape, scale)))", "back(out)", EXPONENT),
+    ),
+    *protocol(
+        "functions/normaliser",
+        ("what is less than a step has a power", "power = suite.sub(party, power, suite.scale_by(party, nothing, 4 ** (top - low)))", "pass", NORMALISER),
+        ("reciprocals without a sign", "reached = inner.sub(party, positive, negative)", "reached = inner.add(party, positive, negative)", NORMALISER),
+    ),
+    *protocol(
+        "functions/softmax",
+        ("values below the window count", "inside = None if bounded else", "inside = None if True else", SOFTMAX),
+        ("a power of four that sums do not reach", "low + (n.bit_length() - 1) // 2", "low + (n.bit_length() + 1) // 2", SOFTMAX),
+    ),
+    Mutant("log-softmax is forgotten", "pysmpc/ops/functions/softmaxes.py", "if found is None:", "if True:", "tests/ops/test_softmaxes.py"),
     *protocol(
         "functions/regions",
         ("products of two bits under one stream", "if self.x.multiplied:", "if False:", FUNCTIONS),

@@ -11,8 +11,11 @@ from children import in_child
 from settings import random_words
 
 from pysmpc.errors import MaterialError
+from pysmpc.protocols.functions.exponent import power
 from pysmpc.protocols.functions.fits import GELU, SILU, SILU_DERIVATIVE
+from pysmpc.protocols.functions.normaliser import logarithm
 from pysmpc.protocols.functions.smooth import smooth
+from pysmpc.protocols.functions.softmax import quotients, softmax
 from pysmpc.runtime import store as stores
 from pysmpc.runtime import threads
 from pysmpc.runtime.offline import StoreDealer, deal, dealers, dry_session
@@ -115,6 +118,36 @@ def test_functions(holders, apart, tmp_path, rng):
     wanted.sum().backward()
     for found, exact in ((silu, wanted.detach()), (gelu, torch.nn.functional.gelu(v.detach())), (slope, v.grad)):
         assert float((found.double() / (1 << 16) - exact).abs().max()) < 2.0**-14
+
+
+def powers(session, x=None, y=None):
+    """A softmax, a logarithm and a reciprocal, whose thresholds are dealt by one opening each."""
+    suite, party = session.suite, session.party
+    a = suite.share(party, x, (N,), 1 << 16)
+    rows = Share(a.body, (N // 5, 5), 1 << 16)
+    soft = softmax(suite, party, quotients(suite, party, rows), 1 << 16)
+    return suite.reveal(party, soft, power(suite, party, a, 1 << 16), logarithm(suite, party, a))
+
+
+@pytest.mark.parametrize("holders", [2, 3])
+@pytest.mark.parametrize("apart", [False, True])
+def test_powers(holders, apart, tmp_path, rng):
+    x = -(random_words(rng, N) >> 44 & (1 << 19) - 1)
+    x[::5] = 0
+    dry = dealt(tmp_path, holders, work=powers)
+    if apart:
+        names = NAMES[:holders]
+        parties = threads.sessions(names, "dealer", dealers=dealers(take(tmp_path, names, "dealer", range(holders))))
+        soft, power, log = threads.run(parties, lambda s: powers(s, x if s.party.ranks == (0,) else None))[0]
+        assert parties[0].stats == dry.stats
+    else:
+        session = virtual(tmp_path, holders)
+        soft, power, log = powers(session, x)
+        assert session.stats == dry.stats
+    v = x.double() / (1 << 16)
+    assert float((soft.double() / (1 << 16) - v.reshape(-1, 5).softmax(1)).abs().max()) < 2.0**-15
+    assert float((power.double() / (1 << 16) - v.exp()).abs().max()) < 2.0**-14
+    assert float((log.double() / 2.0**54 + 16 * torch.tensor(2.0).double().log()).abs().max()) < 2.0**-15
 
 
 def test_a_dry_run_reveals_zeros():

@@ -31,7 +31,8 @@ from pysmpc.runtime.session import virtual_session
 # What a holder computes from its shares and public numbers adds nothing to its view.
 COMPUTED = {"public", "mul_public", "matmul_public"}
 HIDING = [name for name in CASES if name not in COMPUTED | {"reveal"}]
-LARGE = {"reciprocal", "silu"}  # 33 comparisons an element, and some 70 messages; 40 dealt words
+#: Some thirty comparisons an element, or some 70 messages, or 16 to 40 dealt words.
+LARGE = {"reciprocal", "silu", "power", "logarithm", "reciprocal_fast", "softmax"}
 MANY_KEYS = {"regions", "thresholds"}  # of function secret sharing: some for each end
 
 

@@ -125,6 +125,28 @@ def test_every_word_is_that_of_the_loop(twins, case, threads_, threads):
     )  # two warm; of opened batches one recorded and one checked, and one recorded fresh
 
 
+@pytest.mark.parametrize("options", [{}, {"protocol": "snn"}, {"holders": 3}], ids=["default", "snn", "three"])
+@pytest.mark.parametrize("public", [False, True], ids=["secret classes", "public classes"])
+def test_cross_entropy(twins, public, options):
+    """What the forward pass found of log-softmax serves its derivative, in a recording as in a loop."""
+    data = [(torch.randn(4, 6), nn.functional.one_hot(torch.randint(0, 3, (4,)), 3).float()) for _ in range(3)]
+    ours, theirs = twins(mlp(), data, **options)
+    if public:
+        for each in (ours, theirs):
+            each.batches = [(x, hot.argmax(1)) for (x, _), (_, hot) in zip(each.batches, data, strict=True)]
+    loss_of = nn.functional.cross_entropy
+    step = sy.TrainStep(ours.model, ours.optimizer, loss_of)
+    repeated = 0
+    for turn in range(14):
+        loss = step(*ours.batches[turn % 3])
+        expected = loop(theirs.model, theirs.optimizer, loss_of, *theirs.batches[turn % 3])
+        repeated += step.repeats
+        assert torch.equal(loss.window().words(), expected.window().words())
+        assert_equal(ours, theirs)
+        assert ours.parties.stats == theirs.parties.stats
+    assert repeated == 0 if public else repeated >= 3, step.reason  # steps of a public argument are not recorded
+
+
 def test_openings_of_repeated_steps_serve_later_ones(twins):
     ours, theirs = twins(mlp(), batches(7, 6))
     step = sy.TrainStep(ours.model, ours.optimizer, squares)

@@ -376,7 +376,7 @@ EXTREMA = [
 
 UPWARD = {"low": 0.5, "high": 4.0}
 POWER = {"steps": 2, "grad_steps": 3, "rtol": 2.0**-15, "rounds": 5, "sent": 24.5, "dealt": 229.125}
-LOGARITHM = {**UPWARD, "steps": 1.2, "grad_steps": 3, "rounds": 7, "sent": 171.75, "dealt": 798.125}
+LOGARITHM = {**UPWARD, "steps": 1.2, "grad_steps": 5, "rounds": 7, "sent": 171.75, "dealt": 798.125}
 ROOT = {**UPWARD, "steps": 1.2, "grad_steps": 4, "rtol": 2.0**-16, "rounds": 9, "sent": 195.75, "dealt": 819.125}
 QUOTIENTS = {"shapes": [(3, 4), (2, 5), (2, 0)], "steps": 1.2, "grad_steps": 12, "costed": (64, 1)}
 

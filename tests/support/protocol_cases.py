@@ -14,7 +14,10 @@ from settings import bounded_words
 from pysmpc.protocols import division
 from pysmpc.protocols.functions import fits
 from pysmpc.protocols.functions.characters import turns
+from pysmpc.protocols.functions.exponent import power
+from pysmpc.protocols.functions.normaliser import logarithm, reciprocal_fast
 from pysmpc.protocols.functions.smooth import smooth
+from pysmpc.protocols.functions.softmax import log_softmax, quotients, softmax
 from pysmpc.shares import Share
 
 SCALE = 1 << 16
@@ -113,11 +116,22 @@ def regions(suite, party, x):
     return [where.inside, where.above, where.above_times(suite, party, x), suite.mul(party, x, x)]
 
 
-def silu(suite, party, x):
-    """A whole function; what opens beside it is what one suite or another makes it of."""
-    out = smooth(suite, party, x, fits.SILU, SCALE)
+def beside(suite, party, x, *out):
+    """Results, and what opens for that of which one suite or another makes them."""
     fine = suite.truncate(party, suite.mul(party, x, x), SCALE)
-    return [out, suite.select(party, suite.negative(party, x), fine)]
+    return [*out, suite.select(party, suite.negative(party, x), fine)]
+
+
+def silu(suite, party, x):
+    """A whole function."""
+    return beside(suite, party, x, smooth(suite, party, x, fits.SILU, SCALE))
+
+
+def softmaxes(suite, party, x):
+    """Rows as they come: sums of what is not below 0 are some number."""
+    n = 4 if x.numel % 4 == 0 else 5
+    q = quotients(suite, party, Share(x.body, (x.numel // n, n), x.scale))
+    return [softmax(suite, party, q, SCALE), log_softmax(suite, party, q)]
 
 
 def public(x):
@@ -167,6 +181,21 @@ CASES = {
     "combine": Case("mask_open deal_words combine", combined),
     "regions": Case("mask_open regions mul", regions, bits=61),
     "silu": Case("mask_open regions negative select mul truncate", silu, bits=30),
+    "power": Case(
+        "mask_open regions negative select mul truncate",
+        lambda suite, party, x: beside(suite, party, x, power(suite, party, x, SCALE)),
+    ),
+    "logarithm": Case("thresholds mul mask_open", logarithm, bits=61),
+    "reciprocal_fast": Case(
+        "thresholds mul mask_open truncate",
+        lambda suite, party, x: reciprocal_fast(suite, party, x, SCALE),
+        bits=61,
+    ),
+    "softmax": Case(
+        "mask_open regions thresholds negative select mul truncate",
+        lambda suite, party, x: beside(suite, party, x, *softmaxes(suite, party, x)),
+        bits=30,
+    ),
     "thresholds": Case(
         "thresholds", lambda suite, party, x: suite.thresholds(party, x, [-(1 << 40), 0, 1 << 20]), bits=61
     ),

@@ -125,7 +125,8 @@ def logsumexp(x: SecretTensor, dim: Any, keepdim: bool = False) -> Any:
         if all(sizes):
             raise EncodingError("logsumexp over no values is minus infinity, which no secret is")
         return torch.zeros_like(x).sum(over, keepdim)
-    rows = _Rows(x.permute(*rest, *over).reshape(*sizes, -1), len(rest))
+    together: Any = x.permute(*rest, *over).reshape(*sizes, -1)
+    rows = _Rows(together, len(rest))
     session = x.session
     q = protocols.quotients(session.suite, session.party, rows.z)
     log_sum = rows.back(protocols.log_of_sum(session.suite, session.party, q, rows.z.scale))
