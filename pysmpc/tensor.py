@@ -299,7 +299,7 @@ class SecretTensor(torch.Tensor):
     def __rtruediv__(self, other: Any) -> Any:
         """other / self, exact as every quotient; torch's own is other times the reciprocal, an approximation."""
         dtype = self.dtype if self.dtype.is_floating_point else torch.get_default_dtype()
-        return torch.div(torch.as_tensor(other, dtype=dtype), self)
+        return torch.div(torch.as_tensor(other, dtype=dtype, device="cpu"), self)
 
     def __contains__(self, element: Any) -> bool:
         raise self._refuse("'in'")

@@ -101,7 +101,7 @@ def test_roots(where, name, scale, rng):
     protocol, fn, fit = ROOTS[name]
     x = torch.cat([positive(rng, 200), nonpositive(rng, 20)])
     opened, cost = where.run(lambda suite, party, a: protocol(suite, party, a, scale), (x, scale))
-    wanted = fn(x.clamp(min=1).double() / scale) * scale
+    wanted = fn(x.clamp(min=0 if name == "root" else 1).double() / scale) * scale
     assert bool(((opened.double() - wanted).abs() <= 1.01 + wanted * 2.0**-21).all())
     if where.protocol == "default" and scale == SCALE:
         by = 1 << 18 if name == "root" else 1 << 32
@@ -131,9 +131,10 @@ def test_results_without_room_are_refused():
     x = suite.share(party, torch.arange(1, 4), (3,), 1 << 32)
     with pytest.raises(EncodingError, match="fractional bits"):
         reciprocal_fast(suite, party, x, SCALE)
-    for protocol in (root, inverse_root):
-        with pytest.raises(EncodingError, match="fractional bits"):
-            protocol(suite, party, suite.share(party, torch.arange(1, 4), (3,), 1 << 60), 1 << 60)
+    with pytest.raises(EncodingError, match="fractional bits"):
+        inverse_root(suite, party, suite.share(party, torch.arange(1, 4), (3,), 1 << 60), 1 << 60)
+    with pytest.raises(EncodingError, match="fractional bits"):
+        root(suite, party, suite.share(party, torch.arange(1, 4), (3,), 1), 1 << 60)
 
 
 def test_what_is_normalised_fits():

@@ -209,6 +209,12 @@ def _shrunk(
     return last.truncate(party, out.at(1), power_of_two) if power_of_two > 1 else out
 
 
+def _check_room(ratio: Fraction, scale: int) -> None:
+    """Raise EncodingError, before anything is computed, where there is nothing to divide by in the end."""
+    if ratio < 2:
+        raise EncodingError(f"a root of a secret of scale {scale} has no room: use fewer fractional bits")
+
+
 def _root_of_scale(s: int) -> Fraction:
     """The square root of a public number, to 2^-40."""
     return Fraction(math.isqrt(s << 80), 1 << 40)
@@ -221,11 +227,12 @@ def inverse_root(suite: Suite, party: Party, x: Share, scale: int, low: int = 0)
     2. v^(-1/2) of the mantissa, at 26 bits: two rounds.
     3. Times 2^(top - j), which is one round, and sqrt(s) 2^-top as a public divisor: one round.
     """
+    ratio = (1 << (BITS + TOP)) / _root_of_scale(x.scale) / scale
+    _check_room(ratio, x.scale)
     core, back = distinct(x)
     inner = suite.probabilistic
     normal = normalise(inner, party, core, low)
     power = normal.sum(inner, party, lambda j: 1 << (TOP - j))
-    ratio = (1 << (BITS + TOP)) / _root_of_scale(x.scale) / scale
     out = _shrunk(inner, suite, party, _of_v(inner, party, normal, fits.RSQRT), power, ratio)
     return back(Share(out.body, core.shape, scale))
 
@@ -235,8 +242,10 @@ def root(suite: Suite, party: Party, x: Share, scale: int) -> Share:
 
     Its inverse comes from the same opening (`Inverse`); that of 0 is that of the root of a step of x.
     """
+    s = _root_of_scale(x.scale)
+    _check_room((1 << BITS) * s / scale, x.scale)
     core, back = distinct(x)
-    inner, s = suite.probabilistic, _root_of_scale(x.scale)
+    inner = suite.probabilistic
     normal = normalise(inner, party, core)
     power = _sum_of_steps(inner, party, normal.reached, [1 << j for j in range(TOP + 1)])
     out = _shrunk(inner, suite, party, _of_v(inner, party, normal, fits.SQRT), power, (1 << BITS) * s / scale)
