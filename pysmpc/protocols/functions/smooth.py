@@ -41,7 +41,7 @@ class Known:
     """What is known of a body for the sake of nonlinear functions (`Body.functions`).
 
     openings: the latest, by the elements of the body that were opened, in which order.
-    source: where the body is the result of a function: its name, layout and scale of the result, and the argument, whose
+    source: where the body is the result of a function: its name, layout and scale of the result, the argument, whose
     opening serves the derivative, or what else the derivative needs.
     finer: the whole value as it was before it was truncated, where that was opened.
     inverses: by elements, how 1 / x follows from what a logarithm or a root has opened.
