@@ -14,6 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from pysmpc import optimizers as _optimizers  # noqa: F401  (refuses those whose steps would be wrong)
 from pysmpc.api import Parties, decrypt, encrypt, virtual
 from pysmpc.cluster import distributed
 from pysmpc.dealing import Plan, record

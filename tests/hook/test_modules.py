@@ -270,3 +270,20 @@ def test_losses_of_torch(secret, alice, bob, james):
     model.fix_precision(5).share(alice, bob, crypto_provider=james)
     loss = F.mse_loss(model(secret(x, 5)), secret(y, 5))
     assert loss.get().float_precision().item() == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.mark.parametrize("name", ["Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop"])
+def test_optimizers_whose_steps_would_be_wrong_are_refused_by_name(name):
+    model = sy.encrypt(nn.Linear(3, 2), sy.virtual("alice", "bob"))
+    before = [sy.decrypt(p.detach()) for p in model.parameters()]
+    optimizer = getattr(torch.optim, name)(model.parameters(), lr=0.1)
+    model(torch.randn(4, 3)).sum().backward()
+    with pytest.raises(NotImplementedError, match=rf"{name} is not implemented.*SGD"):
+        optimizer.step()
+    assert all(torch.equal(sy.decrypt(p.detach()), v) for p, v in zip(model.parameters(), before, strict=True))
+    assert name == "Adagrad" or not optimizer.state  # Adagrad makes its state at once
+    plain = nn.Linear(3, 2)
+    optimizer = getattr(torch.optim, name)(plain.parameters(), lr=0.1)
+    plain(torch.randn(4, 3)).sum().backward()
+    optimizer.step()
+    assert optimizer.state
