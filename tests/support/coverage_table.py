@@ -122,8 +122,8 @@ listed raises an error that names it.
 * **right**: values and gradients are torch's, but for rounding: off by at most 2^-12, absolutely or
   relatively.
 * **approximated**: within 2^-9, and gradients within 2^-8; the columns say within what.
-* **inexact**: on some of torch's samples further off than that, mostly gradients of large values (the
-  last column has the worst of them in one run): not to be relied on without a look at the sizes.
+* **inexact**: on some of torch's samples further off, mostly in gradients of large values (the last
+  column has one of them): not to be relied on without a look at the sizes.
 * **partly**: right for some arguments, refused for others, of which the table names the first.
 * **no gradient**: right, but without a backward pass.
 * **refused**: raises before anything is computed, and says why.
