@@ -31,7 +31,7 @@ def next_serial() -> int:
     return next(_serial)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Bit:
     """Shared bits: public beta = bit ^ rho, and shares of the bit rho.
 

@@ -23,8 +23,9 @@ import torch
 from pysmpc.ops.arithmetic import add, mul, number, square, sub
 from pysmpc.ops.core import FACTOR, assign, aten, implements, plain_target, rescale, result
 from pysmpc.ops.linear import mean_dim, sum_dim
+from pysmpc.protocols.exact import constant
 from pysmpc.protocols.functions.normaliser import inverse_root
-from pysmpc.protocols.functions.smooth import constant, known_of, note_source, source_of
+from pysmpc.protocols.functions.smooth import known_of, note_source, source_of
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
 
@@ -66,7 +67,7 @@ def inverse_deviation(squares: SecretTensor, n: int, eps: float) -> SecretTensor
     share = squares.window()
     share = share.at(share.scale * n)
     word = round(number(eps) * share.scale) or 1
-    more = constant(session.suite, session.party, share.shape, Fraction(word, share.scale), share.scale)
+    more = constant(session.suite, session.party, share.shape, word, share.scale)
     low = (max(1, word).bit_length() - 1) // 2
     total = session.suite.add(session.party, share, more)
     out = inverse_root(session.suite, session.party, total, unit.scale * FACTOR, low)

@@ -17,7 +17,7 @@ import torch
 
 from pysmpc import ring
 from pysmpc.prg import KeySet
-from pysmpc.protocols.interfaces import LOCAL, Cost, Party, opening, opens, opens_as
+from pysmpc.protocols.interfaces import Cost, Party, opening, opens, opens_as
 from pysmpc.protocols.signatures import NarrowNegative, NarrowZero, Negative
 from pysmpc.protocols.truncation import MATERIAL, RHO, RHO_SHARES, divisor
 from pysmpc.shares import Bit, Share
@@ -28,23 +28,22 @@ def nodes_of(bits: int) -> int:
     return min(-(-bits // 16), ring.NODES)
 
 
-def _dealt_words(n: int, nodes: int, known: bool = False) -> int:
-    """Words of corrections that `_deal` fills."""
-    return ring.compare_sizes(n, nodes, known)[4] + n
+def deal(base: int, n: int, nodes: int, keys: KeySet, out: torch.Tensor, known: bool = False) -> None:
+    """Dealer: the circuit of a sign, and what turns the bit under rho to a number where `out` has room for it.
 
-
-def _deal(keys: KeySet, base: int, n: int, nodes: int, out: torch.Tensor, known: bool = False) -> None:
-    """Dealer: everything a sign needs; known: but for the monomials of r, dealt for another sign."""
-    circuit = out.numel() - n
+    known: without the monomials of r, which were dealt for another sign.
+    """
+    circuit = ring.compare_sizes(n, nodes, known)[4]
     ring.compare_deal(keys, base, n, out[:circuit], nodes, known)
-    ring.bit_deal(keys, base + RHO, base + RHO_SHARES, out[circuit:])
+    if out.numel() > circuit:
+        ring.bit_deal(keys, base + RHO, base + RHO_SHARES, out[circuit:])
 
 
 #: base and corrections of a sign; of the sign whose monomials of r it uses (None: its own); c, offset, nodes
-_Piece = tuple[int, torch.Tensor | None, int | None, torch.Tensor | None, torch.Tensor, int, int]
+Piece = tuple[int, torch.Tensor | None, int | None, torch.Tensor | None, torch.Tensor, int, int]
 
 
-def _circuit(keys: KeySet, piece: _Piece) -> Generator[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _circuit(keys: KeySet, piece: Piece) -> Generator[torch.Tensor, torch.Tensor, torch.Tensor]:
     """A sign: yields its message of each round, is sent what that opened to, returns the bits under rho, packed."""
     base, corrections, other, others, c, offset, nodes = piece
     n, known = c.shape[1], other is not None and other != base
@@ -60,7 +59,7 @@ def _circuit(keys: KeySet, piece: _Piece) -> Generator[torch.Tensor, torch.Tenso
     return beta
 
 
-def _bit(keys: KeySet, piece: _Piece, beta: torch.Tensor) -> Bit:
+def _bit(keys: KeySet, piece: Piece, beta: torch.Tensor) -> Bit:
     """The sign whose circuit came to beta."""
     base, corrections, other, _, c, _, nodes = piece
     n, known = c.shape[1], other is not None and other != base
@@ -69,26 +68,33 @@ def _bit(keys: KeySet, piece: _Piece, beta: torch.Tensor) -> Bit:
     return Bit(beta, keys.draw(base + RHO_SHARES, n, words), base + RHO)
 
 
-def _sign_bits(party: Party, pieces: Sequence[_Piece]) -> list[Bit]:
-    """The bits c - offset - r < 0 of every piece, from the opened c.  Three rounds, two if all have one node.
+def sign_bits(party: Party, pieces: Sequence[Piece], groups: Sequence[Sequence[int]]) -> list[Bit]:
+    """Of each group of pieces the exclusive or of the bits c - offset - r < 0, from the opened c.  Three rounds.
 
-    Pieces with the same c and nodes may share the monomials of its r; everything under which something is opened
-    is of the piece's own base.
+    Pieces of whole words (nodes = 4), of one size.  Those with the same c may share the monomials of its r; everything
+    under which something is opened is of the piece's own base.
+
+    1. The inputs of the nodes of every circuit.
+    2. The inputs of their roots.
+    3. The signs.  Those of a group are added first, and the rho of its first piece alone hides the sum.
     """
     keys = party.dealer.keys
     circuits = [_circuit(keys, piece) for piece in pieces]
-    bits: dict[int, Bit] = {}
-    waiting, messages = list(range(len(circuits))), [next(circuit) for circuit in circuits]
-    while waiting:
+    messages = [next(circuit) for circuit in circuits]
+    # 1. and 2.
+    for _ in range(2):
         opened = party.channel.open_xor(messages, "compare")
-        messages, before, waiting = [], waiting, []
-        for i, values in zip(before, opened, strict=True):
-            try:
-                messages.append(circuits[i].send(values))
-                waiting.append(i)
-            except StopIteration as done:
-                bits[i] = _bit(keys, pieces[i], done.value)
-    return [bits[i] for i in range(len(circuits))]
+        messages = [circuit.send(values) for circuit, values in zip(circuits, opened, strict=True)]
+    # 3. each sign is under its own rho: that of all but the first is taken away
+    sums = []
+    for first, *others in groups:
+        message = messages[first]
+        for j in others:
+            base, c = pieces[j][0], pieces[j][4]
+            message = message ^ messages[j] ^ keys.draw(base + RHO, ring.packed_words(c.shape[1]))
+        sums.append(message)
+    betas = party.channel.open_xor(sums, "compare")
+    return [_bit(keys, pieces[first], beta) for (first, *_), beta in zip(groups, betas, strict=True)]
 
 
 def circuit(
@@ -115,47 +121,12 @@ def _sign_bit(
 
 
 @opens("compare")
-def thresholds(party: Party, base: int, c: torch.Tensor, offsets: Sequence[int], bits: int = 64) -> list[Bit]:
-    """The bits x < t of each public t of `offsets`, from one opening c = x + r under stream `base`.
-
-    Right where x - t is in [-2^(bits - 1), 2^(bits - 1)); where c has an offset besides (as for a truncation), so
-    has each t.  Three rounds, two for up to 16 bits, however many there are.  `base` begins MATERIAL streams, of
-    which no other comparison may use those of comparisons and of rho.
-
-    1. The dealer shares the monomials of the bits of r once, and for every t the masks of nodes and root, the
-       products of those and the bit rho under which the sign is opened (src/c/compare.inc.h).
-    2. Every circuit is evaluated side by side, one message a round.
-    """
-    if not offsets:
-        return []
-    n, nodes = c.shape[1], nodes_of(bits)
-    bases = [base, *(party.dealer.streams(MATERIAL) for _ in offsets[1:])]
-    whole, part = _dealt_words(n, nodes), _dealt_words(n, nodes, True)
-
-    def deal(keys: KeySet, out: torch.Tensor) -> None:
-        _deal(keys, base, n, nodes, out[:whole])
-        for stream, words in zip(bases[1:], out[whole:].view(-1, max(part, 1)), strict=False):
-            _deal(keys, stream, n, nodes, words, True)
-
-    corrections = party.dealer.corrections(whole + part * (len(offsets) - 1), deal)
-    if corrections is None:
-        each: list[torch.Tensor | None] = [None] * len(offsets)
-    else:
-        each = list(corrections.split([whole, *[part] * (len(offsets) - 1)]))
-    pieces = [
-        (stream, words, base, each[0], c, offset, nodes)
-        for stream, words, offset in zip(bases, each, offsets, strict=True)
-    ]
-    return _sign_bits(party, pieces)
-
-
-@opens("compare")
 def negative(party: Party, x: Share, bits: int = 64) -> Bit:
     """The bits x < 0, for any x in [-2^(bits - 1), 2^(bits - 1)).  Four rounds, three for up to 16 bits."""
     words, nodes = x.words(), nodes_of(bits)
     n = words.shape[1]
     base = party.dealer.streams(MATERIAL)
-    corrections = party.dealer.corrections(_dealt_words(n, nodes), lambda keys, out: _deal(keys, base, n, nodes, out))
+    corrections = party.dealer.corrections(ring.compare_sizes(n, nodes)[4] + n, partial(deal, base, n, nodes))
     [c] = party.channel.open([ring.truncate_mask(party.dealer.keys, base, 0, words)], "compare", [x.shape])
     return _sign_bit(party, base, corrections, c, 0, nodes)
 
@@ -231,7 +202,7 @@ def relu(party: Party, x: Share, by: int = 1, bits: int = 64) -> Share:
     words, nodes = x.words(), nodes_of(bits)
     n = words.shape[1]
     base = party.dealer.streams(MATERIAL)
-    corrections = party.dealer.corrections(_dealt_words(n, nodes), lambda keys, out: _deal(keys, base, n, nodes, out))
+    corrections = party.dealer.corrections(ring.compare_sizes(n, nodes)[4] + n, partial(deal, base, n, nodes))
     [c] = party.channel.open([ring.truncate_mask(party.dealer.keys, base, offset, words)], "relu", [x.shape])
     bit = _sign_bit(party, base, corrections, c, offset + 1, nodes).flipped()
     del corrections  # before as much again is dealt
@@ -261,34 +232,17 @@ def select(party: Party, bit: Bit, x: Share, by: int = 1) -> Share:
     return Share.of(out, x.shape, x.scale // by)
 
 
-def _circuits_cost(holders: int, n: int, count: int, nodes: int) -> Cost:
-    """The rounds of `count` circuits side by side, without what is dealt."""
-    _, first, second, third, _ = ring.compare_sizes(n, nodes)
-    rounds = opening(holders, count * first) + opening(holders, count * second)
-    return rounds + opening(holders, count * third) if nodes > 1 else rounds
-
-
 def circuit_cost(holders: int, n: int, bits: int = 64) -> Cost:
     """Of the circuit for n elements, without their opening and shares of their bits."""
     nodes = nodes_of(bits)
-    return _circuits_cost(holders, n, 1, nodes) + Cost(dealt=8 * ring.compare_sizes(n, nodes)[4])
-
-
-def thresholds_cost(holders: int, n: int, count: int, bits: int = 64) -> Cost:
-    """`count` thresholds for n elements, without the opening: 4.2 bytes an element, threshold and peer.
-
-    From the dealer 49 bytes an element for the first and 20 for each other; of 32 bits 2.5, and 29 and 14.5.
-    """
-    if not count:
-        return LOCAL
-    nodes = nodes_of(bits)
-    dealt = _dealt_words(n, nodes) + (count - 1) * _dealt_words(n, nodes, True)
-    return _circuits_cost(holders, n, count, nodes) + Cost(dealt=8 * dealt)
+    _, first, second, third, dealt = ring.compare_sizes(n, nodes)
+    rounds = opening(holders, first) + opening(holders, second) + Cost(dealt=8 * dealt)
+    return rounds + opening(holders, third) if nodes > 1 else rounds
 
 
 def negative_cost(holders: int, n: int, bits: int = 64) -> Cost:
     """Signs of n elements: 12.4 bytes an element and peer, 49 from the dealer; of 32 bits 10.5 and 29."""
-    return opening(holders, n) + thresholds_cost(holders, n, 1, bits)
+    return opening(holders, n) + circuit_cost(holders, n, bits) + Cost(dealt=8 * n)
 
 
 def zero_cost(holders: int, n: int) -> Cost:

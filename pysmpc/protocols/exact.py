@@ -25,7 +25,8 @@ from pysmpc.protocols.truncation import truncate_cost
 from pysmpc.shares import Bit, Share
 
 
-def _constant(suite: Suite, party: Party, shape: tuple[int, ...], value: int, scale: int) -> Share:
+def constant(suite: Suite, party: Party, shape: tuple[int, ...], value: int, scale: int) -> Share:
+    """A public integer everywhere."""
     out = suite.public(party, torch.tensor([value]), scale)
     return Share(out.body, shape, scale, (0,) * len(shape))
 
@@ -49,7 +50,7 @@ def floor_all(suite: Suite, party: Party, dividends: Sequence[tuple[Share, int]]
     taken = []
     for z, by in dividends:
         more = by // 2 if add else excess(by)
-        taken.append(suite.add(party, z, _constant(suite, party, z.shape, more, z.scale)) if more else z)
+        taken.append(suite.add(party, z, constant(suite, party, z.shape, more, z.scale)) if more else z)
     # 1. one of the two integers next to the quotient
     pairs = [(z, by) for z, (_, by) in zip(taken, dividends, strict=True)]
     quotients = suite.truncate_all(party, pairs)
@@ -60,7 +61,7 @@ def floor_all(suite: Suite, party: Party, dividends: Sequence[tuple[Share, int]]
         rests.append(rest.words())
         several.append(0 if add else excess(by))
         if several[-1]:
-            rests.append(suite.add(party, rest, _constant(suite, party, rest.shape, by, 1)).words())
+            rests.append(suite.add(party, rest, constant(suite, party, rest.shape, by, 1)).words())
     words = torch.cat(rests, 1) if len(rests) > 1 else rests[0]
     sign = suite.negative(party, Share.of(words, (words.shape[1],)))
     below = suite.bit_share(party, sign, (words.shape[1],))
@@ -98,12 +99,12 @@ def shift_right(suite: Suite, party: Party, x: Share, bits: int) -> Share:
     if bits == 63:
         return suite.neg(party, negative)
     y = suite.add(party, x.at(1), suite.scale_by(party, negative, 1 << 63))
-    y = suite.sub(party, y, _constant(suite, party, x.shape, 1 << 62, 1))
+    y = suite.sub(party, y, constant(suite, party, x.shape, 1 << 62, 1))
     # 2. divide; 2^62 is more than a divisor may be
     first = min(bits, 61)
     y = floor(suite, party, y, 1 << first)
     # 3. put back
-    y = suite.add(party, y, _constant(suite, party, x.shape, 1 << (62 - first), 1))
+    y = suite.add(party, y, constant(suite, party, x.shape, 1 << (62 - first), 1))
     y = suite.sub(party, y, suite.scale_by(party, negative, 1 << (63 - first)))
     return floor(suite, party, y, 1 << (bits - first)) if bits > first else y.at(x.scale)
 

@@ -55,7 +55,7 @@ NEGATIVE = (1, -1)
 POSITIVE = ((1 << 63) - 1, 0)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Odd:
     """Shares in Z_(2^64 - 1): words [rows, n] from 0 to 2^64 - 2."""
 
@@ -63,7 +63,7 @@ class Odd:
     shape: tuple[int, ...]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class BitShares:
     """Shares over Z_67 of all bits of numbers from 0 to 2^64 - 1.
 
@@ -194,7 +194,7 @@ def share_convert(party: Party, a: Share, shift: tuple[int, int] = (0, 0)) -> Od
     return Odd(residues.finish(keys, base + OWN_CARRY, pair, base, shift, words, delta, eta), a.shape)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Material:
     """What P2 deals ahead for one ComputeMSB: bits of x, a dealt bit rho, and more for a selection.
 

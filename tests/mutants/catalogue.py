@@ -124,8 +124,7 @@ MUTANTS = [
         ("bit of the wrong stream", "by > 1 else None, bit.stream\n", "by > 1 else None, bit.stream + 1\n", COMPARISON),
         ("every party adds one", "words[party.lead] += 1", "words += 1", COMPARISON),
         ("wrong state", "corrections, opened, state, n, nodes", "corrections, opened, state.flip(1), n, nodes", COMPARISON),
-        ("products of the masks of another sign", "_deal(keys, stream, n, nodes, words, True)", "_deal(keys, base, n, nodes, words, True)", f"{PROTOCOLS}/test_thresholds.py"),
-        ("masks of several signs overlap", "*(party.dealer.streams(MATERIAL) for _", "*(party.dealer.streams(2) for _", f"{PROTOCOLS}/test_thresholds.py"),
+        ("a group's other signs stay hidden", "message ^ messages[j] ^ keys.draw(base + RHO, ring.packed_words(c.shape[1]))", "message ^ messages[j]", FUNCTIONS),
     ),
     *protocol(
         "operations",
@@ -187,7 +186,7 @@ MUTANTS = [
     ),
     *protocol(
         "functions/normaliser",
-        ("what is less than a step has a power", "power = suite.sub(party, power, suite.scale_by(party, nothing, 4 ** (top - low)))", "pass", NORMALISER),
+        ("what is less than a step has a power", "_sum_of_steps(suite, party, reached, [4 ** (top - j) for j in range(low, top + 1)])", "Normal(flat, reached, low, top).sum(suite, party, lambda j: 4 ** (top - j))", NORMALISER),
         ("reciprocals without a sign", "reached = inner.sub(party, positive, negative)", "reached = inner.add(party, positive, negative)", NORMALISER),
     ),
     *protocol(
@@ -199,7 +198,8 @@ MUTANTS = [
     *protocol(
         "functions/regions",
         ("products of two bits under one stream", "if self.x.multiplied:", "if False:", FUNCTIONS),
-        ("a group's other signs stay hidden", "message = message ^ roots[j] ^ keys.draw(bases[j] + RHO, ring.packed_words(n))", "message = message ^ roots[j]", FUNCTIONS),
+        ("products of the masks of another sign", "partial(comparison.deal, base, x.n", "partial(comparison.deal, x.base, x.n", f"{PROTOCOLS}/test_thresholds.py"),
+        ("masks of several signs overlap", "base = party.dealer.streams(MATERIAL) if again", "base = party.dealer.streams(2) if again", f"{PROTOCOLS}/test_thresholds.py"),
         ("thresholds under the masks of the first", "base = party.dealer.streams(MATERIAL) if again else x.base", "base = x.base", FUNCTIONS),
         ("two selections, each rounded", "out = suite.mul(party, flat, value)\n", "value, by, out = value, 1, suite.truncate(party, suite.mul(party, flat, value), by - 1)\n", FUNCTIONS),
     ),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from op_checks import DECIMAL3, encrypted, parties, plain
+from op_checks import DECIMAL3, SUITE_OPTIONS, encrypted, parties, plain
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import pysmpc as sy
@@ -156,20 +156,15 @@ def test_values_of_a_million(name, n):
         check(function, encrypted(points(function, 100_000, 10_000), n))
 
 
-SUITES = {
-    "fss": {"protocol": "fss"},
-    "snn": {"protocol": "snn"},
-    "nearest": {"rounding": "nearest"},
-    "mac": {"integrity": "mac"},
-}
-
-
-@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("suite", SUITE_OPTIONS)
 @pytest.mark.parametrize("name", ["exp", "0.3 ** x", "log", "log10", "sqrt", "reciprocal", "x ** 1.5"])
 def test_under_every_suite(name, suite):
     function, size = FUNCTIONS[name], 50 if suite in ("mac", "snn") else 300
     values = points(function, size, 10)
-    check(function, sy.encrypt(values[torch.randperm(len(values))[:size]], sy.virtual("alice", "bob"), **SUITES[suite]))
+    check(
+        function,
+        sy.encrypt(values[torch.randperm(len(values))[:size]], sy.virtual("alice", "bob"), **SUITE_OPTIONS[suite]),
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if name[0] != "x"])

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from op_checks import DECIMAL3, encrypted, parties, plain
+from op_checks import DECIMAL3, SUITE_OPTIONS, encrypted, parties, plain
 from torch import nn
 from torch.nn import functional as F
 from twins import double_twin
@@ -118,20 +118,14 @@ def test_values_and_gradients_of_a_million(name, n):
         check(function, encrypted(points(function, 100_000, 10_000), n))
 
 
-SUITES = {
-    "fss": {"protocol": "fss"},
-    "snn": {"protocol": "snn"},
-    "nearest": {"rounding": "nearest"},
-    "mac": {"integrity": "mac"},
-}
 OF_ALL_KINDS = ["sigmoid", "logsigmoid", "silu", "softplus, beta 3", "sin"]
 
 
-@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("suite", SUITE_OPTIONS)
 @pytest.mark.parametrize("name", OF_ALL_KINDS)
 def test_under_every_suite(name, suite):
     function, size = FUNCTIONS[name], 500 if suite == "mac" else 3000
-    x = sy.encrypt(points(function, size, size // 10), sy.virtual("alice", "bob"), **SUITES[suite])
+    x = sy.encrypt(points(function, size, size // 10), sy.virtual("alice", "bob"), **SUITE_OPTIONS[suite])
     # nearest: half a step for the chosen sum, in place of one
     check(replace(function, steps=function.steps - 0.4) if suite == "nearest" else function, x)
 

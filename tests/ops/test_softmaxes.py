@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from op_checks import DECIMAL3, encrypted, parties, plain
+from op_checks import DECIMAL3, SUITE_OPTIONS, encrypted, parties, plain
 from torch import nn
 from torch.nn import functional as F
 from twins import double_twin
@@ -77,19 +77,11 @@ def test_of_more_values_the_sum_has_fewer_bits():
     assert float((plain(torch.softmax(encrypted(x), 1)) - x.double().softmax(1)).abs().max()) < 32 * STEP
 
 
-SUITES = {
-    "fss": {"protocol": "fss"},
-    "snn": {"protocol": "snn"},
-    "nearest": {"rounding": "nearest"},
-    "mac": {"integrity": "mac"},
-}
-
-
-@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("suite", SUITE_OPTIONS)
 @functions
 def test_under_every_suite(name, suite):
     for spread in (8.0, 2.0**30 - 1):
-        check(name, sy.encrypt(logits(8, 5, spread), sy.virtual("alice", "bob"), **SUITES[suite]))
+        check(name, sy.encrypt(logits(8, 5, spread), sy.virtual("alice", "bob"), **SUITE_OPTIONS[suite]))
 
 
 @pytest.mark.parametrize("spread", [1.0, 400.0, 2.0**30])

@@ -5,10 +5,9 @@ import torch
 from maskings import Log, chi_square
 from settings import SECRET, random_words, wrapped
 
-from pysmpc import ring
 from pysmpc.protocols import comparison
+from pysmpc.protocols.functions.regions import threshold_bits, threshold_bits_cost
 from pysmpc.protocols.interfaces import opening
-from pysmpc.protocols.truncation import MATERIAL
 from pysmpc.runtime.session import virtual_session
 from pysmpc.shares import Share
 
@@ -18,19 +17,16 @@ def setting(request):
     return request.param
 
 
-def below(suite, party, x, limits, bits=64):
+def below(suite, party, x, limits):
     """x < t for every t, as shares [len(limits), n]: an opening and the circuits."""
-    words = x.words()
-    base = party.dealer.streams(MATERIAL)
-    [c] = party.channel.open([ring.truncate_mask(party.dealer.keys, base, 0, words)], "compare", [x.shape])
-    found = comparison.thresholds(party, base, c, limits, bits)
+    found = threshold_bits(party, suite.mask_open(party, x), limits)
     assert len({bit.stream for bit in found}) == len(limits), "a rho hides two signs"
     return tuple(suite.bit_share(party, bit, x.shape) for bit in found)
 
 
-def near(rng, x, bits):
+def near(rng, x):
     """Limits for which the differences from all x fit: x spans a quarter of what is possible."""
-    quarter = 1 << bits - 2
+    quarter = 1 << 62
     base = int(rng.integers(-(1 << 63), 1 << 63))
     x = torch.from_numpy(rng.integers(-quarter, quarter, x)) + base
     limits = [base + int(v) for v in rng.integers(-quarter, quarter, 3)]
@@ -42,16 +38,15 @@ def differences(x, t):
     return x - wrapped(t)
 
 
-@pytest.mark.parametrize("bits", [16, 32, 48, 64])
 @pytest.mark.parametrize("n", [1, 64, 65, 700])
-def test_thresholds(setting, n, bits, rng):
-    x, limits = near(rng, n, bits)
-    opened, cost = setting.run(lambda suite, party, a: below(suite, party, a, limits, bits), x)
+def test_thresholds(setting, n, rng):
+    x, limits = near(rng, n)
+    opened, cost = setting.run(lambda suite, party, a: below(suite, party, a, limits), x)
     for t, got in zip(limits, opened, strict=True):
         assert torch.equal(got, (differences(x, t) < 0).to(torch.int64))
-    declared = comparison.thresholds_cost(setting.holders, n, len(limits), bits)
+    declared = threshold_bits_cost(setting.holders, n, len(limits), len(limits))
     assert cost == opening(setting.holders, n) + declared
-    assert declared.rounds == (3 if bits > 16 else 2)
+    assert declared.rounds == 3
 
 
 def test_what_comes_out_is_the_sign_of_the_difference(setting, rng):
@@ -73,7 +68,7 @@ def test_what_comes_out_is_the_sign_of_the_difference(setting, rng):
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
 def test_counts(setting, count, rng):
-    x, limits = near(rng, 90, 64)
+    x, limits = near(rng, 90)
     limits = (limits * 2)[:count]
 
     def operation(suite, party, a):
@@ -83,7 +78,7 @@ def test_counts(setting, count, rng):
     assert [
         torch.equal(got, (differences(x, t) < 0).to(torch.int64)) for t, got in zip(limits, opened, strict=True)
     ] == ([True] * count)
-    assert cost == opening(setting.holders, 90) + comparison.thresholds_cost(setting.holders, 90, count)
+    assert cost == opening(setting.holders, 90) + threshold_bits_cost(setting.holders, 90, count, count)
     if count == 1:
         assert cost == comparison.negative_cost(setting.holders, 90)
 
@@ -93,34 +88,7 @@ def test_no_elements(setting):
         lambda suite, party, a: below(suite, party, a, [3, -4]), torch.empty(0, dtype=torch.int64)
     )
     assert [each.shape for each in opened] == [(0,), (0,)]
-    assert cost == opening(setting.holders, 0) + comparison.thresholds_cost(setting.holders, 0, 2)
-
-
-def test_other_comparisons_go_with_them(setting, rng):
-    """Pieces of unequal width and length in the same rounds."""
-    x, y = random_words(rng, 130), torch.from_numpy(rng.integers(-(1 << 15), 1 << 15, 77))
-
-    def operation(suite, party, a, b):
-        pieces = []
-        for share, nodes in ((a, 4), (b, 1)):
-            n, base = share.numel, party.dealer.streams(MATERIAL)
-            size = ring.compare_sizes(n, nodes)[4] + n
-
-            def deal(keys, out, base=base, n=n, nodes=nodes):
-                comparison._deal(keys, base, n, nodes, out)
-
-            corrections = party.dealer.corrections(size, deal)
-            message = ring.truncate_mask(party.dealer.keys, base, 0, share.words())
-            [c] = party.channel.open([message], "compare", [share.shape])
-            pieces.append((base, corrections, None, None, c, 0, nodes))
-        before = party.channel.stats.rounds
-        one, two = comparison._sign_bits(party, pieces)
-        assert party.channel.stats.rounds == before + 3
-        return suite.bit_share(party, one, a.shape), suite.bit_share(party, two, b.shape)
-
-    (one, two), _ = setting.run(operation, x, y)
-    assert torch.equal(one, (x < 0).to(torch.int64))
-    assert torch.equal(two, (y < 0).to(torch.int64))
+    assert cost == opening(setting.holders, 0) + threshold_bits_cost(setting.holders, 0, 2, 2)
 
 
 @pytest.mark.parametrize("holders", [2, 3])
@@ -131,7 +99,7 @@ def test_no_word_hides_two_values(holders, monkeypatch, rng):
     shares = [suite.share(party, value, (4096,), 1) for value in (torch.zeros(4096, dtype=torch.int64),)]
     bits = below(suite, party, *shares, [0, 1, 5, -7])
     log.check()
-    for words in log.words("compare"):
+    for words in [*log.words("compare"), *log.words("function")]:
         assert chi_square(words) < 10
     again = suite.reveal(party, *bits)
     assert [int(each.sum()) for each in again] == [0, 4096, 4096, 0]

@@ -2,9 +2,11 @@
 
 import threading
 import time
+from functools import partial
 
 import pytest
 import torch
+from at_once import at_once
 from networks import connected, plain_pair, tcp_pair
 from settings import random_words
 
@@ -15,22 +17,8 @@ from pysmpc.runtime.wire import Cancelled, Stream
 
 
 def everywhere(channels, program):
-    """program(channel, rank) in a thread each; results, or the first error."""
-    results = [None] * len(channels)
-
-    def work(rank):
-        try:
-            results[rank] = program(channels[rank], rank)
-        except Exception as error:
-            results[rank] = error
-
-    threads = [threading.Thread(target=work, args=(rank,), daemon=True) for rank in range(len(channels))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive(), "deadlock"
-    return results
+    """program(channel, rank) in a thread each; results or errors."""
+    return at_once(*(partial(program, channel, rank) for rank, channel in enumerate(channels)))
 
 
 def ring_of(n, pair, **options):

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import torch
+from at_once import at_once
 from networks import plain_pair
 from settings import random_words
 
@@ -132,25 +133,6 @@ def parties(*mine_and_theirs):
     return found
 
 
-def results(*calls):
-    """What each call gives or raises, all of them at once."""
-    found = [None] * len(calls)
-
-    def work(place):
-        try:
-            found[place] = calls[place]()
-        except ChannelError as error:
-            found[place] = error
-
-    threads = [threading.Thread(target=work, args=(place,), daemon=True) for place in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive(), "deadlock"
-    return found
-
-
 def refused(outcome, peer):
     """Nothing was taken, and the error says of whom."""
     assert isinstance(outcome, ChannelError), outcome
@@ -167,7 +149,7 @@ def test_a_round(one, other, agree, rng):
     transcripts, ends = parties(one, other), plain_pair()
     channels = [Networked(2, Stats(), [end], transcript=t) for end, t in zip(ends, transcripts, strict=True)]
     given = [random_words(rng, 1, 5) for _ in range(2)]
-    found = results(*(lambda c=c, x=x: c.open([x], "mask")[0] for c, x in zip(channels, given, strict=True)))
+    found = at_once(*(lambda c=c, x=x: c.open([x], "mask")[0] for c, x in zip(channels, given, strict=True)))
     if agree:
         assert all(torch.equal(each, sum(given)) for each in found)
     else:
@@ -184,11 +166,11 @@ def test_a_correction(one, other, agree, everyone, rng):
     if agree:
         assert torch.equal(feed.receive(5), given)
     else:
-        [found] = results(lambda: feed.receive(5))
+        [found] = at_once(lambda: feed.receive(5))
         assert refused(found, "far")
         theirs.digest = mine.digest
         SendingFeed([far], theirs).send(given)
-        assert refused(results(lambda: feed.receive(5))[0], "far")  # nothing more is taken
+        assert refused(at_once(lambda: feed.receive(5))[0], "far")  # nothing more is taken
     feed.close()
 
 
@@ -197,13 +179,13 @@ def test_a_provider_s_confirmation(one, other, agree):
     (mine, theirs), (near, far) = parties(one, other), plain_pair()
     feed = ReceivingFeed(near, mine)
     SendingFeed([far], theirs).confirm()
-    [found] = results(feed.confirmed)
+    [found] = at_once(feed.confirmed)
     assert found is None if agree else refused(found, "far")
     if not agree:  # and again: what it tells later makes no difference
         theirs.digest = mine.digest
         SendingFeed([far], theirs).confirm()
-        assert refused(results(feed.confirmed)[0], "far")
-        assert refused(results(lambda: feed.receive(1))[0], "far")
+        assert refused(at_once(feed.confirmed)[0], "far")
+        assert refused(at_once(lambda: feed.receive(1))[0], "far")
     feed.close()
 
 
@@ -226,7 +208,7 @@ def test_a_confirmation_is_waited_for():
     assert not done.wait(0.3)
     sending.confirm()
     assert done.wait(10)
-    assert refused(results(lambda: feed.receive(3))[0], "far")  # they were dealt under the digest of before
+    assert refused(at_once(lambda: feed.receive(3))[0], "far")  # they were dealt under the digest of before
     feed.close()
 
 
@@ -235,7 +217,7 @@ def test_a_question(one, other, agree, rng):
     (mine, theirs), (near, far) = parties(one, other), plain_pair()
     asked = random_words(rng, 1, 5)[0]
     HolderDesk(far, theirs).ask("compare", asked)
-    [found] = results(lambda: ProviderDesk([near], mine).questions("compare", 5))
+    [found] = at_once(lambda: ProviderDesk([near], mine).questions("compare", 5))
     assert torch.equal(found[0], asked) if agree else refused(found, "far")
 
 
@@ -244,7 +226,7 @@ def test_an_input_of_a_holder(one, other, agree, rng):
     (mine, theirs), (near, far) = parties(one, other), plain_pair()
     given = random_words(rng, 1, 5)[0]
     OwnFeed([far], theirs).send(given, everyone=True)
-    [found] = results(lambda: PeerFeed(near, mine).receive(5))
+    [found] = at_once(lambda: PeerFeed(near, mine).receive(5))
     assert torch.equal(found, given) if agree else refused(found, "far")
 
 
@@ -300,4 +282,4 @@ def test_all_of_a_digest_counts(kind, place, rng):
         "correction": lambda: PeerFeed(near, transcript).receive(5),
         "question": lambda: ProviderDesk([near], transcript).questions("convert", 5),
     }
-    assert refused(results(take[kind])[0], "far")
+    assert refused(at_once(take[kind])[0], "far")

@@ -1,6 +1,9 @@
 """Mistakes and failures: a clear error that names the thing, and nothing changed by it."""
 
 import contextlib
+import importlib
+import pkgutil
+from dataclasses import fields, is_dataclass
 
 import numpy as np
 import pytest
@@ -9,6 +12,10 @@ from settings import Setting
 from torch import nn
 
 import pysmpc as sy
+import pysmpc.protocols
+import pysmpc.ring
+import pysmpc.runtime
+import pysmpc.shares
 from pysmpc.errors import ChannelError, EncodingError, PartyError, PysmpcError, RevealError, SessionMismatchError
 from pysmpc.runtime import threads
 from pysmpc.runtime.session import virtual_session
@@ -332,3 +339,23 @@ def test_a_value_that_nobody_owns():
         return streams
 
     Setting("virtual", 2).everywhere(program)
+
+
+# --- what is shown --------------------------------------------------------------------------
+
+
+def _parts(package):
+    for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        yield importlib.import_module(found.name)
+
+
+def test_parts_of_a_protocol_show_no_words():
+    """A dataclass shows its fields, and so would shares and masks in a traceback or a log."""
+    modules = [pysmpc.shares, pysmpc.ring, *_parts(pysmpc.protocols), *_parts(pysmpc.runtime)]
+    kinds = {
+        kind for module in modules for kind in vars(module).values() if isinstance(kind, type) and is_dataclass(kind)
+    }
+    holding = {kind for kind in kinds if any("Tensor" in str(field.type) for field in fields(kind))}
+    assert len(holding) > 8
+    shown = {kind.__name__ for kind in holding if kind.__dataclass_params__.repr}
+    assert not shown, f"repr=False is missing: {shown}"

@@ -15,6 +15,13 @@ from pysmpc.fixedpoint import BINARY16, Precision, decode, encode
 
 DECIMAL3 = Precision(10, 3)
 ENCODINGS = {"binary": BINARY16, "decimal": DECIMAL3}
+#: Options of `sy.encrypt` and `sy.virtual` for every suite but the default one.
+SUITE_OPTIONS = {
+    "fss": {"protocol": "fss"},
+    "snn": {"protocol": "snn"},
+    "nearest": {"rounding": "nearest"},
+    "mac": {"integrity": "mac"},
+}
 _parties = {}
 
 
@@ -78,12 +85,7 @@ class Run:
 
 RUNS = [Run("binary"), Run("windows", layout=strided), Run("decimal", encoding="decimal")]
 THREE = Run("three-holders", holders=3)
-SUITES = [
-    Run("fss", options={"protocol": "fss"}),
-    Run("snn", options={"protocol": "snn"}),
-    Run("nearest", options={"rounding": "nearest"}),
-    Run("mac", options={"integrity": "mac"}),
-]
+SUITES = [Run(name, options=options) for name, options in SUITE_OPTIONS.items()]
 
 
 def results(out):

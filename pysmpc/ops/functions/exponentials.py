@@ -250,7 +250,7 @@ def xlogy(x: Any, y: Any) -> Any:
         return x * _fine(argument(y, "xlogy"))
     if not bool((y > 0).all()):
         raise EncodingError("xlogy of a public y that is not positive may be infinite or NaN; mask those elements")
-    return x * torch.log(y)
+    return x * _public_logarithm(y)
 
 
 @composes(aten.sinh.default)

@@ -23,7 +23,7 @@ from pysmpc.shares import Share
 PIECE = 1 << 11  # elements whose words are drawn and combined at a time: they stay in cache
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Masked:
     """A value x, opened as c = x + r over the whole ring.
 
@@ -50,7 +50,7 @@ class Masked:
         return keys.total(self.base, self.n)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Dealt:
     """Shares of `planes` dealt words for each of n elements, a stream for every piece of elements."""
 

@@ -18,6 +18,7 @@ from itertools import pairwise
 import torch
 
 from pysmpc.errors import EncodingError
+from pysmpc.protocols.exact import constant
 from pysmpc.protocols.functions import fits
 from pysmpc.protocols.functions.characters import BITS, Fit, evaluate, evaluate_cost
 from pysmpc.protocols.functions.masked import Masked
@@ -82,22 +83,10 @@ class Normal:
 
     def sum(self, suite: Suite, party: Party, value: Callable[[int], int]) -> Share:
         """value(j) for the largest j with x >= 4^j, value(low) below: linear in the bits.  No message."""
-        return _by_bits(suite, party, self.reached, self.low, value)
-
-
-def _by_bits(suite: Suite, party: Party, reached: Share, low: int, value: Callable[[int], int]) -> Share:
-    count, n = reached.shape
-    values = [value(low + i) for i in range(count)]
-    steps = torch.tensor([0, *(b - a for a, b in pairwise(values))]).reshape(-1, 1)
-    weighted = suite.mul_public(party, reached, steps)
-    words = weighted.window(weighted.body.words).sum(1)
-    out = Share.of(words, (n,))
-    return suite.add(party, out, Share(suite.public(party, torch.tensor([values[0]])).body, (n,), 1, (0,)))
-
-
-def _reached(suite: Suite, party: Party, x: Share, ends: Sequence[int]) -> Share:
-    """The bits x >= end, [ends, n].  Four rounds with the default suite, of which one opens x."""
-    return suite.thresholds(party, x, list(ends))
+        count, n = self.reached.shape
+        least, *values = (value(self.low + i) for i in range(count))
+        steps = _sum_of_steps(suite, party, self.reached, [0, *(v - least for v in values)])
+        return suite.add(party, steps, constant(suite, party, (n,), least, 1))
 
 
 def normalise(suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP) -> Normal:
@@ -112,13 +101,12 @@ def normalise(suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP
     suite = suite.probabilistic
     flat = Share.of(x.words(), (x.numel,))
     # 1. bits
-    reached = _reached(suite, party, flat, [4**j for j in range(low, top + 1)])
+    reached = suite.thresholds(party, flat, [4**j for j in range(low, top + 1)])
     # 2. power
     n = flat.numel
     first = Share.of(Share(reached.body, (n,), 1, (1,), 0).words(), (n,))
-    power = _by_bits(suite, party, reached, low, lambda j: 4 ** (top - j))
-    nothing = suite.sub(party, Share(suite.public(party, torch.tensor([1])).body, (n,), 1, (0,)), first)
-    power = suite.sub(party, power, suite.scale_by(party, nothing, 4 ** (top - low)))
+    power = _sum_of_steps(suite, party, reached, [4 ** (top - j) for j in range(low, top + 1)])
+    nothing = suite.sub(party, constant(suite, party, (n,), 1, 1), first)
     # 3. product
     v = suite.add(party, suite.mul(party, flat, power), suite.scale_by(party, nothing, 4**top))
     return Normal(v, reached, low, top)
@@ -265,17 +253,6 @@ def root_cost(holders: int, n: int, fit: Fit = fits.SQRT, by: int = 2) -> Cost:
     return normalise_cost(holders, n) + mantissa + product_cost(holders, 2 * n, n) + truncate_cost(holders, n, by)
 
 
-def _nearest(x: Fraction) -> int:
-    return round(x)
-
-
-def _divided(suite: Suite, party: Party, x: Share, by: int, shape: tuple[int, ...], scale: int) -> Share:
-    if by < 2:
-        raise EncodingError(f"a scale of {scale} is too fine for this function's results: use fewer fractional bits")
-    out = suite.truncate(party, x.at(1), by)
-    return Share(out.body, shape, scale)
-
-
 def _top_of_reciprocal(s: int, scale: int) -> int:
     """From 4^(top + 1) integers of scale s on, 1 / x is at most half a step of a result at `scale`."""
     return ((2 * s * scale - 1).bit_length() + 1) // 2 - 1
@@ -310,22 +287,22 @@ def reciprocal_fast(suite: Suite, party: Party, x: Share, scale: int) -> Share:
     count = len(levels)
     positive = Share.of(Share(bits.body, (count, n), 1).words(), (count, n))
     above = Share.of(Share(bits.body, (count, n), 1, (n, 1), count * n).words(), (count, n))
-    one = Share(inner.public(party, torch.tensor([1])).body, (count, n), 1, (0, 0))
-    negative = inner.sub(party, one, above)
+    negative = inner.sub(party, constant(inner, party, (count, n), 1, 1), above)
     # 2. power
     reached = inner.sub(party, positive, negative)
     power = _sum_of_steps(inner, party, reached, [4 ** (top - j) if j <= top else 0 for j in range(count)])
     either = inner.add(party, positive, negative)
     first = Share.of(Share(either.body, (n,), 1, (1,), 0).words(), (n,))
-    nothing = inner.sub(party, Share(one.body, (n,), 1, (0,)), first)
+    nothing = inner.sub(party, constant(inner, party, (n,), 1, 1), first)
     v = inner.add(party, inner.mul(party, flat, power), inner.scale_by(party, nothing, 4**top))
     normal = Normal(v, reached, 0, top)
     # 3. mantissa
     by = 1 << (BITS - mantissa_bits)
     mantissa = inner.truncate(party, _of_v(inner, party, normal, fits.RECIPROCAL), by).at(1)
     # 4. out = x^-1 2^mantissa_bits 4^top / s
-    out = inner.mul(party, mantissa, power)
-    return _divided(suite, party, out, _nearest(Fraction((1 << mantissa_bits) * 4**top, s * scale)), x.shape, scale)
+    by = round(Fraction((1 << mantissa_bits) * 4**top, s * scale))
+    out = suite.truncate(party, inner.mul(party, mantissa, power).at(1), by)
+    return Share(out.body, x.shape, scale)
 
 
 def reciprocal_fast_cost(holders: int, n: int, s: int = 1 << 16, scale: int = 1 << 16) -> Cost:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-import torch
-
 from pysmpc import ring
 from pysmpc.errors import EncodingError
 from pysmpc.fixedpoint import LIMIT
@@ -27,7 +25,7 @@ REMEMBERED = 2
 AT_EVERY_SCALE = frozenset(("attention", "normalised"))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Opened:
     """An opened value and its regions, for all functions of it that have the same ends."""
 
@@ -36,7 +34,7 @@ class Opened:
     regions: dict[tuple[int, int], Any]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Known:
     """What is known of a body for the sake of nonlinear functions (`Body.functions`).
 
@@ -347,9 +345,3 @@ def rescaled(suite: Any, party: Party, x: Share, scale: int) -> Share:
         return out.at(scale)
     out = suite.truncate(party, x, x.scale // scale)
     return out.at(scale)
-
-
-def constant(suite: Any, party: Party, shape: tuple[int, ...], value: Fraction, scale: int) -> Share:
-    """A public number everywhere."""
-    out: Share = suite.public(party, torch.tensor([round(value * scale)]), scale)
-    return Share(out.body, shape, scale, (0,) * len(shape))

@@ -51,7 +51,7 @@ class Truth(Bit):
         return Truth(self.share, not self.flip)
 
 
-@dataclass
+@dataclass(repr=False)
 class Signs:
     """Bits beta ^ rho: public beta [n], the dealt numbers rho, tight [rows * 2, 2, n], and the stream of their bits."""
 

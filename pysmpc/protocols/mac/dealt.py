@@ -29,7 +29,7 @@ BIT_MASK_COST = 8
 BIT_COST = 16
 
 
-@dataclass
+@dataclass(repr=False)
 class State:
     """A session's key, and the openings that wait for a check."""
 
@@ -96,7 +96,7 @@ def deal(party: Party, n: int, values: Callable[[KeySet], torch.Tensor]) -> torc
 # --- bits -------------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(repr=False)
 class Bits:
     """Shares and codes [rows, n] of numbers mod 2^64, of which the lowest bits are meant."""
 

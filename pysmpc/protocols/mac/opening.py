@@ -55,7 +55,7 @@ OPENED = 2 * SUMS  # words of the sums of u, of words and of bits
 CODES = (wide.WORDS + 1) * SUMS  # words of their codes
 
 
-@dataclass
+@dataclass(repr=False)
 class Opening:
     """What was opened, until it is checked.
 
@@ -197,7 +197,7 @@ def _fault(party: Party, own: State, waiting: list[Opening]) -> str:
     return _where(coin, waiting, failed) if any(bool(f.any()) for f in failed.values()) else ""
 
 
-@dataclass
+@dataclass(repr=False)
 class Sums:
     """Loose, of the 48 sets: of what was opened [4, 48], of the rest and of the codes [rows, 4, 48]."""
 
