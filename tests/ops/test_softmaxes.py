@@ -268,3 +268,11 @@ def test_a_classifier_trains_as_in_plain_torch(secret):
         assert abs(float(plain(losses[0])) - float(losses[1])) < 2.0**-9
     for mine, theirs in zip(net.parameters(), twin.parameters(), strict=True):
         assert float((plain(mine) - theirs.detach()).abs().max()) < 2.0**-7
+
+
+def test_dtypes():
+    x = encrypted(torch.randn(3, 4))
+    assert torch.ops.aten._safe_softmax(x, 1, torch.float64).dtype == torch.float64
+    assert torch.softmax(x, 1, dtype=torch.float64).dtype == torch.float64
+    with pytest.raises(NotImplementedError, match="half to float"):
+        torch._softmax(x, 1, True)

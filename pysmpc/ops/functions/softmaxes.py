@@ -39,6 +39,15 @@ class _Rows:
         return result(shaped, self.x.session, self.x.unit, self.x.dtype).movedim(-1, self.dim)
 
 
+def _of_dtype(x: Any, dtype: torch.dtype | None) -> Any:
+    return x if dtype in (None, x.dtype) else x.to(dtype)
+
+
+def _refuse_half(half_to_float: bool) -> None:
+    if half_to_float:
+        raise NotImplementedError("softmax with half to float conversion is for torch.float16 on a GPU; leave it out")
+
+
 def _dimension(x: SecretTensor, dim: int) -> int:
     if not -max(x.dim(), 1) <= dim < max(x.dim(), 1):
         raise IndexError(f"Dimension out of range: {dim} for a tensor of {x.dim()} dimensions")
@@ -74,29 +83,34 @@ def softmax(x: SecretTensor, dim: int, half_to_float: bool = False) -> Any:
     Rounds of a maximum, and 13.  Beside the maximum 36.3 bytes an element and peer, 473 dealt; for a row of ten
     40 more, 205 dealt.
     """
+    _refuse_half(half_to_float)
     return _softmax(x, dim, False)
 
 
-implements(aten._safe_softmax.default)(lambda x, dim, dtype=None: softmax(x, dim))
+@implements(aten._safe_softmax.default)
+def safe_softmax(x: SecretTensor, dim: int, dtype: torch.dtype | None = None) -> Any:
+    """As `softmax`: no secret is infinite, so no row is without a largest."""
+    return _of_dtype(softmax(x, dim), dtype)
 
 
 @implements(aten._log_softmax.default)
 def log_softmax(x: SecretTensor, dim: int, half_to_float: bool = False) -> Any:
     """x - log sum e^x to 1.2 steps, for every x.  Rounds of a maximum, and 12."""
+    _refuse_half(half_to_float)
     return _softmax(x, dim, True)
 
 
 @implements(aten._softmax_backward_data.default)
-def softmax_backward(grad: Any, out: SecretTensor, dim: int, input_dtype: Any = None) -> SecretTensor:
+def softmax_backward(grad: Any, out: SecretTensor, dim: int, input_dtype: torch.dtype | None = None) -> Any:
     """out * (grad - sum of grad * out): two products."""
     if out.dim() == 0:
-        return torch.zeros_like(out)  # type: ignore[return-value]
+        return torch.zeros_like(out)
     inner = torch.sum(mul(grad, out), dim, keepdim=True)
-    return mul(out, sub(grad, inner))
+    return _of_dtype(mul(out, sub(grad, inner)), input_dtype)
 
 
 @implements(aten._log_softmax_backward_data.default)
-def log_softmax_backward(grad: Any, out: SecretTensor, dim: int, input_dtype: Any = None) -> Any:
+def log_softmax_backward(grad: Any, out: SecretTensor, dim: int, input_dtype: torch.dtype | None = None) -> Any:
     """grad - softmax * (sum of grad), softmax from what the forward pass found: two rounds and a product.
 
     e^out where `out` is not the very result of `log_softmax`.
@@ -109,7 +123,7 @@ def log_softmax_backward(grad: Any, out: SecretTensor, dim: int, input_dtype: An
     else:
         q, rows = found
         soft = rows.back(protocols.softmax(out.session.suite, out.session.party, q, out.unit.scale))
-    return sub(grad, mul(soft, torch.sum(grad, dim, keepdim=True)))
+    return _of_dtype(sub(grad, mul(soft, torch.sum(grad, dim, keepdim=True))), input_dtype)
 
 
 @implements(aten.logsumexp.default)
