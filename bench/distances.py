@@ -24,7 +24,7 @@ from pysmpc.demo.models import LOSSES, MODELS, OPTIMIZERS
 from pysmpc.demo.settings import BITS, RATES
 
 
-def train(model, batches, steps, optimizer, loss_of, *, name, rounded=False):
+def train(model, batches, steps, optimizer, loss_of, *, name, rounded=None):
     """Losses of every step, opened; seconds of a step in the median."""
     losses, seconds = [], []
     for step in tqdm(range(steps), desc=name, disable=None):
@@ -33,9 +33,9 @@ def train(model, batches, steps, optimizer, loss_of, *, name, rounded=False):
         x, y = batches[step % len(batches)]
         loss = loss_of(model(x), y)
         loss.backward()
-        if rounded:
+        if rounded is not None:
             for parameter in model.parameters():
-                parameter.grad = (parameter.grad * 2**BITS).round() / 2**BITS
+                parameter.grad = (parameter.grad * 2**rounded).round() / 2**rounded
         optimizer.step()
         losses.append(float(sy.decrypt(loss.detach())) if isinstance(loss, sy.SecretTensor) else float(loss.detach()))
         seconds.append(time.perf_counter() - start)
@@ -49,6 +49,10 @@ def compare(start, plain, other):
     return float(off.norm() / (plain - start).norm()), float((off.abs() > 0.02).double().mean())
 
 
+def bits_of(arguments):
+    return arguments.frac_bits or BITS[arguments.model]
+
+
 def run(arguments, seed):
     torch.manual_seed(seed)
     items = mnist.load(arguments.data, arguments.items, 1)
@@ -58,7 +62,7 @@ def run(arguments, seed):
     batches = list(zip(images, labels, strict=True))[: arguments.steps]
     start = MODELS[arguments.model]()
     rate = arguments.lr or RATES[arguments.optimizer]
-    loss_of = LOSSES[arguments.loss]
+    loss_of, bits = LOSSES[arguments.loss], bits_of(arguments)
 
     def plainly(**how):
         model = copy.deepcopy(start)
@@ -66,10 +70,10 @@ def run(arguments, seed):
         return model, *train(model, batches, arguments.steps, optimizer, loss_of, **how)
 
     plain, losses, plain_seconds = plainly(name="plain torch")
-    rounded, rounded_losses, _ = plainly(name="rounded gradients", rounded=True)
+    rounded, rounded_losses, _ = plainly(name="rounded gradients", rounded=bits)
     parties = sy.virtual(*[f"holder{k}" for k in range(arguments.workers)])
-    secret = sy.encrypt(start, parties)
-    data = [(sy.encrypt(x, parties), sy.encrypt(y, parties)) for x, y in batches]
+    secret = sy.encrypt(start, parties, frac_bits=bits)
+    data = [tuple(sy.encrypt(each, parties, frac_bits=bits) for each in batch) for batch in batches]
     optimizer = OPTIMIZERS[arguments.optimizer](secret.parameters(), lr=rate)
     secret_losses, seconds = train(secret, data, arguments.steps, optimizer, loss_of, name="secret")
 
@@ -95,13 +99,14 @@ def main():
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--items", type=int, default=640, help="of MNIST, in random order, again and again")
     parser.add_argument("--data", type=Path, help="folder of MNIST's files instead of the sample of 640")
+    parser.add_argument("--frac-bits", type=int, help="default: that of `pysmpc demo`")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     runs = [run(arguments, seed) for seed in range(1, arguments.seeds + 1)]
     environment = info.gather()
     print(
         f"{arguments.model}, {arguments.loss}, {arguments.optimizer}, {arguments.steps} steps of "
-        f"{arguments.batch_size}, 2^-{BITS}, {environment.target}, torch {environment.torch}; "
+        f"{arguments.batch_size}, 2^-{bits_of(arguments)}, {environment.target}, torch {environment.torch}; "
         f"median of {arguments.seeds}"
     )
     print(f"{'':28}{'distance / way':>16}{'further than 0.02':>20}{'loss apart':>12}{'time ratio':>12}")

@@ -225,7 +225,7 @@ def add_demo_arguments(demo: Parser) -> None:
         "--frac-bits",
         type=integer(8, 24),
         metavar="BITS",
-        help=f"binary digits after the point instead (default: {BITS} with any other)",
+        help=f"binary ones instead (default: with any other {BITS['mlp']}, of resnet8 {BITS['resnet8']})",
     )
 
     demo.add_argument(

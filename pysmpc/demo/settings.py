@@ -26,7 +26,8 @@ RATES = {
     "rprop": 0.01,
 }
 DIGITS = 3  # decimal ones, of the article's settings
-BITS = 16  # binary ones, of all others
+#: Binary ones, of all others.  The gradients of a deep network are sums over images of much smaller numbers.
+BITS = {"mlp": 16, "lenet": 16, "resnet8": 22}
 HOLDERS = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi")
 
 
@@ -74,7 +75,7 @@ class Settings:
     def precision(self) -> dict[str, Any]:
         """The encoding, as keywords of `encrypt`, with `options`."""
         if self.decimals is None:
-            return {"frac_bits": self.frac_bits or BITS, **self.options}
+            return {"frac_bits": self.frac_bits or BITS[self.model], **self.options}
         return {"base": 10, "precision_fractional": self.decimals, **self.options}
 
     @property

@@ -187,6 +187,7 @@ def test_the_defaults_are_the_articles():
 
 def test_other_settings():
     """The article's three decimal digits are too few for what divides, so that all else has binary ones."""
+    assert Settings(model="resnet8").precision == {"frac_bits": 22}
     for other in ({"model": "lenet"}, {"loss": "cross-entropy"}, {"optimizer": "adam"}):
         assert Settings(**other).precision == {"frac_bits": 16}
         assert Settings(**other, precision_fractional=4).precision == {"base": 10, "precision_fractional": 4}
