@@ -17,7 +17,7 @@ def table():
 
 
 def fit(model, x, y, steps):
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for _ in range(steps):
         optimizer.zero_grad()
         F.binary_cross_entropy_with_logits(model(x), y).backward()
