@@ -219,16 +219,28 @@ def public(x: Any, session: Session, unit: Precision) -> Public | None:
 def factor(x: Any, session: Session, unit: Precision) -> tuple[Public | None, Fraction]:
     """`public` of a factor, and a power of two that is still to be multiplied.
 
-    Small factors are encoded larger, so that they keep their significant digits; large ones with no
-    more fractional bits than they have, so that there is room for the product.  Both depend on
-    what is public.
+    Small factors are encoded larger, so that they keep their significant digits; large ones, and those that are
+    products of public values, with no more fractional bits than they need, so that there is room for the product.
+    Both depend on what is public.
     """
     larger, power = magnified(x, unit)
     out = public(larger, session, unit)
-    if out is not None and out.scale > 1 and int(out.values.abs().max() if x.numel() else 0) >= COARSE * out.scale:
-        bits = _common(out)
-        out = Public(out.values // bits, out.scale // bits, out.unit)
+    if out is not None and out.scale > 1 and x.numel():
+        largest = int(out.values.abs().max())
+        if out.scale > out.unit.scale or largest >= COARSE * out.scale:
+            out = _shortened(out, largest)
     return out, power
+
+
+def _shortened(x: Public, largest: int) -> Public:
+    """x without fractional bits that none of its elements has, nor those beyond 24 significant ones of the largest."""
+    by = _common(x)
+    scale = x.scale // by
+    if scale <= x.unit.scale:
+        return Public(x.values // by, scale, x.unit)
+    while largest // by >= 1 << SIGNIFICANT + 1 and x.scale // by > x.unit.scale and x.scale // by % 2 == 0:
+        by *= 2
+    return Public((x.values + by // 2) // by, x.scale // by, x.unit)
 
 
 def magnified(x: Any, unit: Precision) -> tuple[Any, Fraction]:
