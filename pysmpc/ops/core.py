@@ -168,6 +168,11 @@ class Public:
             return Fraction(int(v.as_strided((), ())), self.scale)
         return None
 
+    def coarser(self, bits: int) -> Public:
+        """The same with so many fractional bits less, rounded, or with fewer less where the scale has no more."""
+        by = min(1 << max(0, bits), self.scale & -self.scale)
+        return self if by == 1 else Public((self.values + by // 2) // by, self.scale // by, self.unit)
+
 
 def session_of(*operands: Any) -> Session:
     """The session of the secrets among the operands; public ones join any."""
@@ -235,12 +240,9 @@ def factor(x: Any, session: Session, unit: Precision) -> tuple[Public | None, Fr
 def _shortened(x: Public, largest: int) -> Public:
     """x without fractional bits that none of its elements has, nor those beyond 24 significant ones of the largest."""
     by = _common(x)
-    scale = x.scale // by
-    if scale <= x.unit.scale:
-        return Public(x.values // by, scale, x.unit)
-    while largest // by >= 1 << SIGNIFICANT + 1 and x.scale // by > x.unit.scale and x.scale // by % 2 == 0:
-        by *= 2
-    return Public((x.values + by // 2) // by, x.scale // by, x.unit)
+    x = Public(x.values // by, x.scale // by, x.unit)
+    excess = (largest // by).bit_length() - SIGNIFICANT - 1
+    return x.coarser(min(excess, x.scale.bit_length() - x.unit.scale.bit_length()))
 
 
 def magnified(x: Any, unit: Precision) -> tuple[Any, Fraction]:
@@ -265,7 +267,9 @@ def _common(x: Public) -> int:
 
 
 def window(x: SecretTensor, headroom: int = FACTOR) -> Share:
-    """The operand's share, its cell settled if its scale is too fine."""
+    """The operand's share, its cell settled if its scale is too fine; that of a public value stays as fine as it is."""
+    if x.cell.session.plain:
+        x = same_value(x, x.cell.scale)
     x.cell.settle(headroom)
     return x.window()
 
@@ -356,6 +360,12 @@ def times(x: SecretTensor, factor: Fraction, bits: int = ALIGN) -> SecretTensor:
         share = out.window()
         out = like(out, x.session.suite.scale_by(x.session.party, share, p).at(share.scale))
     return out
+
+
+def settles(x: SecretTensor, factor: Fraction) -> bool:
+    """Whether `times` would first divide out what x is finer than its encoding."""
+    scaled = factor != 0 and (factor.denominator != 1 or factor == 1 or x.dtype.is_floating_point)
+    return scaled and _plan(x.cell.scale, x.cell.unit, factor, ALIGN)[0]
 
 
 @lru_cache(maxsize=4096)
