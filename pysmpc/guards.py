@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 import torch.jit._builtins
+import torch.nn.functional as functional
+import torch.overrides
 import torch.utils.dlpack
 
 from pysmpc.errors import RevealError
-from pysmpc.ops.composites import COMPOSITES
+from pysmpc.ops.composites import COMPOSITES, multi_head_attention_forward, ordinary
 from pysmpc.tensor import HOW, SecretTensor
 
 _memory = torch._C.TensorBase.__dict__["data"]
@@ -51,6 +53,24 @@ def _composite(name: str, of_secrets: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _has_torch_function(tensors: Any) -> bool:
+    """Whether one of them has functions of its own: for torch.nn.functional, also whether one is a secret."""
+    return _has(tensors) or any(isinstance(x, SecretTensor) for x in tensors)
+
+
+def _handle_torch_function(function: Callable[..., Any], tensors: Any, *args: Any, **kwargs: Any) -> Any:
+    """torch.overrides.handle_torch_function, but for secrets."""
+    if _has(tensors):
+        return _handle(function, tensors, *args, **kwargs)
+    if function.__name__ == multi_head_attention_forward.__name__:
+        return multi_head_attention_forward(function, *args, **kwargs)
+    return ordinary(function)(*args, **kwargs)
+
+
+_has: Any = torch.overrides.has_torch_function
+_handle: Any = torch.overrides.handle_torch_function
+
+
 def install() -> None:
     """Put them in place, once: where secrets are to be."""
     if "data" not in torch.Tensor.__dict__:
@@ -59,3 +79,5 @@ def install() -> None:
             vars(module)["to_dlpack"] = _to_dlpack
         for name, of_secrets in COMPOSITES.items():
             vars(torch)[name] = _composite(name, of_secrets)
+        torch.jit._builtins._register_builtin(_has_torch_function, "aten::has_torch_function")  # type: ignore[no-untyped-call]
+        vars(functional).update(has_torch_function=_has_torch_function, handle_torch_function=_handle_torch_function)
