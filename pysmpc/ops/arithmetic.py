@@ -9,7 +9,9 @@ import torch
 
 from pysmpc.errors import EncodingError
 from pysmpc.fixedpoint import LIMIT
+from pysmpc.ops import known as publicly
 from pysmpc.ops.core import (
+    COARSE,
     FACTOR,
     UPDATE,
     Public,
@@ -30,6 +32,7 @@ from pysmpc.ops.core import (
     result,
     same_value,
     same_window,
+    settles,
     times,
     window,
 )
@@ -45,17 +48,31 @@ from pysmpc.protocols.functions.smooth import (
     finest,
     inverse_of,
     is_argument,
+    note_finer,
     note_multiple,
     note_source,
     source_of,
     sum_of,
 )
+from pysmpc.runtime.session import Session
 from pysmpc.shares import Bit, Share, broadcast
 from pysmpc.tensor import SecretTensor
 
 
+ADDED = 1 << 6  # how much finer than a secret is a small number that is added, for functions of the sum
+
+
+def _shifted(session: Session, x: Share, word: int) -> Share:
+    constant = session.suite.public(session.party, torch.full(x.shape, word, dtype=torch.int64), x.scale)
+    out: Share = session.suite.add(session.party, x, constant)
+    return out
+
+
 def add_number(x: SecretTensor, value: Fraction) -> SecretTensor:
-    """x + value, the number rounded at the scale of x."""
+    """x + value, the number rounded at the scale of x.
+
+    A small one as log(x + eps) has it loses digits by that: logarithms, roots and their inverses take it finer.
+    """
     session = x.session
     scale = x.cell.scale
     share = x.window()
@@ -68,8 +85,10 @@ def add_number(x: SecretTensor, value: Fraction) -> SecretTensor:
     word = round(value * scale)
     if abs(word) >= LIMIT:
         raise EncodingError(f"{float(value):.4g} is out of range for a secret of scale {scale}")
-    constant = session.suite.public(session.party, torch.full(x.shape, word, dtype=torch.int64), scale)
-    out = like(x, session.suite.add(session.party, share, constant))
+    out = like(x, _shifted(session, share, word))
+    if scale == x.unit.scale and abs(word) < COARSE and word != value * scale:
+        fine = session.suite.scale_by(session.party, share, ADDED).at(scale * ADDED)
+        note_finer(out.window(), _shifted(session, fine, round(value * scale * ADDED)))
     for name in ("exp", "abs") if value == 1 else ():
         of = source_of(x.window(), name)
         if of is not None:
@@ -148,7 +167,7 @@ def _multiple(x: SecretTensor, factor: Fraction) -> SecretTensor:
     share, factors = x.window(), _factors(x)
     if source_of(share, "inverse root") is not None:
         x = same_value(x, x.cell.scale)  # what settles it leaves the other as fine as it is
-    out = times(x, factor)
+    out = publicly.multiple(x, factor) if x.session.plain and settles(x, factor) else times(x, factor)
     note_multiple(out.window(), share, factor)
     if factors is not None and out.cell.body is not share.body:
         _note_factors(out, times(factors[0], factor), factors[1])
@@ -220,6 +239,9 @@ def mul(x: Any, y: Any) -> SecretTensor:
     session, dtype, x, y, _ = sides(x, y)
     if not isinstance(y, torch.Tensor):
         return _multiple(with_unit(x, dtype), number(y))
+    known = publicly.product(x, y, dtype) if session.plain else None
+    if known is not None:
+        return known
     plain, power = factor(y, session, x.unit)
     if plain is not None:
         out = _with_public(with_unit(x, dtype), plain, dtype)

@@ -165,10 +165,12 @@ def logarithm_cost(holders: int, n: int, low: int = 0, top: int = TOP) -> Cost:
 
 
 def _note_slope(suite: Suite, party: Party, x: Share, normal: Normal, scale: int) -> None:
-    """Note how 1 / x follows from v, at a scale, where that has room."""
+    """Note how 1 / x follows from v, at a scale, where that has room; less than 2^-20 may be 0."""
     last = math.ceil((2 * x.scale * scale).bit_length() / 2)
     if 2 * last > PRODUCT_BITS - 16:
-        return
+        last = PRODUCT_BITS // 2 - 9
+        if 4**last < x.scale << 20:
+            return
     inner = suite.probabilistic
     slopes = normal.sum(inner, party, lambda j: 4 ** (last - j) if j <= last else 0)
     ratio = Fraction((1 << BITS) * 4**last, x.scale)
