@@ -77,7 +77,7 @@ def _all_pieces(table: Table, scale: int) -> Iterator[Fit]:
 
 
 def pieces_of(table: Table, scale: int) -> tuple[list[Fit], list[int]]:
-    """(pieces, ends): those which hold an integer of a scale; where each begins in integers, and where the last ends."""
+    """(pieces, ends): those that hold an integer of a scale; where each begins in integers, and where the last ends."""
     if scale > table.finest:
         raise EncodingError(f"{table.name} of a secret of scale {scale} is too fine: use fewer fractional bits")
     pieces, ends = [], [math.ceil(Fraction(table.pieces[0].lo) * scale)]
@@ -156,9 +156,9 @@ def piecewise(
         term(signed if odd else either, _even(piece))
         term(either if odd else signed, _odd(piece))
     count = len(values)
-    products = suite.mul(party, stacked(factors), stacked(values))
+    words = suite.mul(party, stacked(factors), stacked(values)).words()
     # 5. add, divide
-    out = Share.of(products.words().reshape(-1, count, n).sum(1), (n,))
+    out = Share.of(words.reshape(words.shape[0], count, n).sum(1), (n,))
     last = Fraction(table.beyond) if beyond is None else beyond
     if last:
         out = suite.add(party, out, _beyond(suite, party, table, right[-1], left, round(last * (1 << bits))))
