@@ -40,7 +40,9 @@ from pysmpc.ops.operands import Number, operand, pair, sides
 from pysmpc.ops.operands import number as number
 from pysmpc.ops.operands import with_unit as with_unit
 from pysmpc.protocols import counts, division
+from pysmpc.protocols.functions import piecewise_fits
 from pysmpc.protocols.functions.normaliser import invert
+from pysmpc.protocols.functions.piecewise import piecewise
 from pysmpc.protocols.functions.smooth import (
     copied_from,
     distinct,
@@ -48,6 +50,7 @@ from pysmpc.protocols.functions.smooth import (
     finest,
     inverse_of,
     is_argument,
+    is_argument_of,
     note_finer,
     note_multiple,
     note_source,
@@ -57,6 +60,9 @@ from pysmpc.protocols.functions.smooth import (
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Bit, Share, broadcast
 from pysmpc.tensor import SecretTensor
+
+#: Functions whose derivatives torch makes of the square of their argument.
+SQUARED = ("atan", "asinh", "acosh", "atanh")
 
 
 ADDED = 1 << 6  # how much finer than a secret is a small number that is added, for functions of the sum
@@ -89,10 +95,10 @@ def add_number(x: SecretTensor, value: Fraction) -> SecretTensor:
     if scale == x.unit.scale and abs(word) < COARSE and word != value * scale:
         fine = session.suite.scale_by(session.party, share, ADDED).at(scale * ADDED)
         note_finer(out.window(), _shifted(session, fine, round(value * scale * ADDED)))
-    for name in ("exp", "abs") if value == 1 else ():
+    for name in ("exp", "abs", "square") if value == 1 else ("square",) if value == -1 else ():
         of = source_of(x.window(), name)
         if of is not None:
-            note_source(out.window(), f"one and {name}", of)
+            note_source(out.window(), f"one and {name}" if value == 1 else "square less one", of)
     return out
 
 
@@ -253,7 +259,10 @@ def mul(x: Any, y: Any) -> SecretTensor:
         if bit is not None and broadcast(bits.shape, other.shape) == tuple(bits.shape):
             return result(choose(bit, other.window().expand(bits.shape), other), session, unit, dtype)
     if same_window(x, y):
-        return result(session.suite.square(session.party, window(x)), session, unit, dtype)
+        out = result(session.suite.square(session.party, window(x)), session, unit, dtype)
+        if any(is_argument_of(x.window(), name) for name in SQUARED):
+            note_source(out.window(), "square", x.window())
+        return out
     return result(session.suite.mul(session.party, window(x), window(y)), session, unit, dtype)
 
 
@@ -272,7 +281,8 @@ def div(x: Any, y: Any) -> SecretTensor:
     Where y is known to be a square root (a norm, a standard deviation), the argument of a logarithm, or a public
     multiple of one, as in their derivatives, its inverse comes from what they opened: four rounds, to a step, 2^-17
     of the quotient and 2^-25 of x.  By 1 + |z| it takes eleven rounds, with the same errors; by 1 + e^z it is a
-    product with the sigmoid of -z.
+    product with the sigmoid of -z, by 1 + z^2 or 1 - z^2 of a z of which `atan` or `atanh`
+    was taken one with that derivative.
     """
     _, dtype, secret, _, first = sides(x, y)
     if not dtype.is_floating_point:
@@ -326,6 +336,9 @@ def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     if of is not None:
         rest = aten.sigmoid.default(result(of, session, y.unit, y.dtype))
         return mul(x, add_number(neg(rest), Fraction(1))).to(dtype)
+    slope = _slope_of_inverse(y)
+    if slope is not None:
+        return mul(x, slope).to(dtype)
     if source_of(y.window(), "one and abs") is not None and inverse_of(y.window()) is None:
         invert(session.suite, session.party, y.window(), y.unit.scale * FACTOR)
     found = known_inverse(y)
@@ -351,6 +364,25 @@ def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     divisor = rescale(session, window(y, 1), unit.scale)
     out = division.divide(session.suite, session.party, dividend.expand(shape), divisor.expand(shape), unit.scale)
     return result(out, session, unit, dtype)
+
+
+def _slope_of_inverse(y: SecretTensor) -> SecretTensor | None:
+    """1 / y where y is known to be 1 + x^2 of an argument of `atan`, or 1 - x^2 of one of `atanh`.
+
+    The first is from the opening of `atan`, in two rounds.  The second is (1 / (1 - x) + 1 / (1 + x)) / 2, in nine, as
+    little is left of a 1 - x^2 that was rounded.
+    """
+    x, session = source_of(y.window(), "one and square"), y.session
+    if x is not None and is_argument_of(x, "atan"):
+        out = piecewise(session.suite, session.party, x, piecewise_fits.ATAN_DERIVATIVE, y.unit.scale)
+        return result(out, session, y.unit, y.dtype)
+    x = source_of(y.window(), "one less square")
+    if x is None:
+        return None
+    z = result(x, session, y.unit, y.dtype)
+    ends: Any = aten.stack.default([add_number(neg(z), Fraction(1)), add_number(z, Fraction(1))])
+    inverses = aten.reciprocal.default(ends)
+    return times(add(inverses[0], inverses[1]), Fraction(1, 2))
 
 
 def known_inverse(y: SecretTensor) -> tuple[SecretTensor, Fraction] | None:
@@ -402,7 +434,8 @@ def pow_scalar(x: SecretTensor, exponent: Any) -> Any:
     half = pow_scalar(x, n // 2)
     out = mul(half, half)
     if n == 2 and is_argument(x.window()):
-        note_source(out.window(), "square", finest(x.window()))
+        exact = any(is_argument_of(x.window(), name) for name in SQUARED)
+        note_source(out.window(), "square", x.window() if exact else finest(x.window()))
     if n == 3 and source_of(x.window(), "inverse root") is not None:
         root = x.window()
         out = mul(out, x)
@@ -423,12 +456,24 @@ def lerp(x: Any, end: Any, weight: Any) -> SecretTensor:
     return add(x, times(sub(end, x), number(weight)))
 
 
+def _taken_from_one(x: SecretTensor, y: Any) -> Share | None:
+    """z where x is one everywhere and y is z^2 for a z of which `atanh` was taken: torch's derivative is made so."""
+    known = x.cell.body.functions
+    if not isinstance(y, SecretTensor) or known is None or known.kept.get("constant") != 1 or not x.whole:
+        return None
+    z: Share | None = source_of(y.window(), "square")
+    return z if z is not None and is_argument_of(z, "atanh") else None
+
+
 def _added_in_place(sign: int) -> Any:
     def handler(x: Any, y: Any, *, alpha: Any = 1) -> Any:
         if not isinstance(x, SecretTensor):
             raise plain_target("adding in place")
-        if not isinstance(y, SecretTensor) or not deferred(x, y, number(sign * alpha)):
+        of = _taken_from_one(x, y) if sign * alpha == -1 else None
+        if of is not None or not isinstance(y, SecretTensor) or not deferred(x, y, number(sign * alpha)):
             assign(x, add(x, y, alpha=sign * alpha))
+        if of is not None:
+            note_source(x.window(), "one less square", of)
         return x
 
     return handler

@@ -28,7 +28,7 @@ from pysmpc.ops.core import (
     session_of,
     write,
 )
-from pysmpc.protocols.functions.smooth import note_copy
+from pysmpc.protocols.functions.smooth import known_of, note_copy
 from pysmpc.runtime.session import plain_session
 from pysmpc.shares import Share
 from pysmpc.tensor import HANDLERS, Cell, SecretTensor
@@ -423,7 +423,9 @@ def new_empty_strided(
 
 
 def _filled(x: SecretTensor, value: Any) -> SecretTensor:
-    return constant(x, value, x.shape, True, x.dtype)
+    out = constant(x, value, x.shape, True, x.dtype)
+    known_of(out.cell.body).kept["constant"] = value
+    return out
 
 
 in_place(aten.zero_.default, lambda x: _filled(x, 0))

@@ -400,6 +400,23 @@ EXPONENTIALS = [
     Case("logsumexp", lambda x: torch.logsumexp(x, -1), **{**QUOTIENTS, "shapes": [(3, 4), (2, 5)]}, rounds=12,
          sent=64.5, dealt=383.25),
 ]
+
+# --- sines, their inverses, and their kin ------------------------------------------------
+
+UNIT = {"low": -0.9, "high": 0.9}
+PIECES = {"steps": 1.5, "grad_steps": 4, "rounds": 6}
+
+CIRCULAR = [
+    Case("tan", torch.tan, low=-1.2, high=1.2, steps=4, grad_steps=24, rtol=2.0**-15, rounds=12, sent=283,
+         dealt=1129.125),
+    Case("atan", torch.atan, low=-9, high=9, **PIECES, sent=243.0, dealt=1074.125),
+    Case("asin", torch.asin, **UNIT, **PIECES, sent=243.0, dealt=914.125),
+    Case("acos", torch.acos, **UNIT, **{**PIECES, "steps": 2}, sent=243.0, dealt=914.125),
+    Case("atan2", torch.atan2, PAIRS, low=0.5, high=4, steps=1.5, grad_steps=16, rounds=15, sent=352.5, dealt=1163.5),
+    Case("asinh", torch.asinh, low=-9, high=9, **PIECES, sent=445.5, dealt=2266.125),
+    Case("acosh", torch.acosh, low=1.1, high=9, **{**PIECES, "grad_steps": 8}, sent=344.25, dealt=2478.125),
+    Case("atanh", torch.atanh, **UNIT, **{**PIECES, "grad_steps": 8}, sent=243.0, dealt=1170.125),
+]
 # fmt: on
 
-CASES = [*ARITHMETIC, *IN_PLACE, *COMPARISON, *LOGIC, *EXTREMA, *EXPONENTIALS]
+CASES = [*ARITHMETIC, *IN_PLACE, *COMPARISON, *LOGIC, *EXTREMA, *EXPONENTIALS, *CIRCULAR]

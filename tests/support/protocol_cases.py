@@ -12,10 +12,12 @@ import torch
 from settings import bounded_words
 
 from pysmpc.protocols import division
-from pysmpc.protocols.functions import fits
+from pysmpc.protocols.functions import fits, piecewise_fits
+from pysmpc.protocols.functions.angle import angle
 from pysmpc.protocols.functions.characters import turns
 from pysmpc.protocols.functions.exponent import power
 from pysmpc.protocols.functions.normaliser import logarithm, reciprocal_fast
+from pysmpc.protocols.functions.piecewise import piecewise
 from pysmpc.protocols.functions.smooth import smooth
 from pysmpc.protocols.functions.softmax import log_softmax, quotients, softmax
 from pysmpc.shares import Share
@@ -190,6 +192,15 @@ CASES = {
         "thresholds mul mask_open truncate",
         lambda suite, party, x: reciprocal_fast(suite, party, x, SCALE),
         bits=61,
+    ),
+    "piecewise": Case(
+        "mask_open thresholds mul truncate",
+        lambda suite, party, x: piecewise(suite, party, x, piecewise_fits.ASINH, SCALE),
+    ),
+    "angle": Case(
+        "negative bit_share mul thresholds mask_open truncate_all truncate",
+        lambda suite, party, y, x: angle(suite, party, y, x, SCALE),
+        2,
     ),
     "softmax": Case(
         "mask_open regions thresholds negative select mul truncate",

@@ -16,6 +16,7 @@ from pysmpc.ops.arithmetic import add_number, mul, number, pow_scalar
 from pysmpc.ops.core import FACTOR, aten, implements, rescale, times
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.functions.argument import argument, made
+from pysmpc.ops.functions.inverse import inverse_root_of_square
 from pysmpc.ops.functions.sigmoidal import bell
 from pysmpc.protocols.functions.characters import BITS
 from pysmpc.protocols.functions.exponent import has_room, power
@@ -137,6 +138,9 @@ def sqrt(x: SecretTensor) -> SecretTensor:
 @implements(aten.rsqrt.default)
 def rsqrt(x: SecretTensor) -> SecretTensor:
     """x^(-1/2) to 2^-16 of it, and 2^-8 of a step where it is multiplied before it is settled; else as `sqrt`."""
+    known = inverse_root_of_square(x)
+    if known is not None:
+        return known
     out = _of(x, "rsqrt", inverse_root, FACTOR)
     note_source(out.window(), "inverse root", out.window())
     return out

@@ -190,17 +190,21 @@ def regions_by(negative: Negative, bit_share: BitShare, sub: Binary, public: Pub
 
 
 class ThresholdsOf(Protocol):
-    def __call__(self, party: Party, x: Share, ends: Sequence[int], /) -> Share:
-        """x of one dimension [n]; public integers `ends`.  The bits x >= end as 0 and 1, [ends, n]."""
+    def __call__(self, party: Party, x: Share, ends: Sequence[int], opened: Masked | None = None, /) -> Share:
+        """Elements of x, n of them; public integers `ends`.  The bits x >= end as 0 and 1, [ends, n].
+
+        opened: x under a mask, where it is at hand.
+        """
 
 
 @opens("function", "compare")
-def thresholds(party: Party, x: Share, ends: Sequence[int]) -> Share:
+def thresholds(party: Party, x: Share, ends: Sequence[int], opened: Masked | None = None) -> Share:
     """The bits x >= end of one opening.  Four rounds; 8 bytes an element and peer, and 4.2 for each end.
 
-    From the dealer 49 bytes an element for the first end, 20 for each other.
+    From the dealer 49 bytes an element for the first end, 20 for each other.  Of an x that is open, three rounds, and
+    8 bytes less.
     """
-    bits = threshold_bits(party, mask_open(party, x), ends)
+    bits = threshold_bits(party, mask_open(party, x) if opened is None else opened, ends)
     words = [comparison.bit_share(party, bit.flipped(), x.shape).body.words for bit in bits]
     return Share.of(torch.cat(words, 1), (len(ends), x.numel))
 
@@ -214,7 +218,7 @@ def thresholds_by(negative: Negative, bit_share: BitShare, sub: Binary, public: 
     """The same by a suite's own comparison, which opens a difference for each end."""
 
     @opens_as(negative, bit_share, sub, public)
-    def thresholds(party: Party, x: Share, ends: Sequence[int]) -> Share:
+    def thresholds(party: Party, x: Share, ends: Sequence[int], opened: Masked | None = None) -> Share:
         """The bits x >= end.  Rounds of one comparison and of `bit_share`."""
         n = x.numel
         rest = sub(party, x.at(1), public(party, torch.tensor(ends, dtype=torch.int64).reshape(-1, 1)))

@@ -31,7 +31,7 @@ class Opened:
 
     masked: Masked
     x: Share
-    regions: dict[tuple[int, int], Any]
+    regions: dict[object, Any]
 
 
 @dataclass(eq=False, repr=False)
@@ -104,6 +104,17 @@ def is_argument(x: Share) -> bool:
     """Whether some of x's body was opened for a function."""
     known: Known | None = x.body.functions
     return known is not None and bool(known.openings or known.finer)
+
+
+def note_argument(x: Share, name: str) -> None:
+    """Note that the function `name` was taken of x, so that its derivative is known to be one."""
+    known_of(x.body).kept["argument of", name, elements(x)] = True
+
+
+def is_argument_of(x: Share, name: str) -> bool:
+    """Whether the function `name` was taken of x."""
+    known: Known | None = x.body.functions
+    return known is not None and ("argument of", name, elements(x)) in known.kept
 
 
 def note_inverse(x: Share, found: Any) -> None:
