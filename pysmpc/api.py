@@ -520,5 +520,7 @@ def refresh(value: SecretTensor) -> SecretTensor:
     recorder = cell.session.recorder
     with recorder.refreshing(value) if recorder is not None else nullcontext():
         out = cell.session.suite.refresh(cell.session.party, share)
+        bound = cell.bound
         cell.replace(out.body, cell.scale)
+        cell.bound = bound
     return value

@@ -35,14 +35,23 @@ FALLBACKS: list[Callable[[Any, Any, Any], Any]] = []
 WATCHERS: list[Callable[[Any, Any, Any], Callable[[], object] | None]] = []
 
 
+class Estimate(float):
+    """A bound (`Cell.bound`) of sums of many elements at their worst, which such sums seldom come near.
+
+    Other bounds are direct: they were stated for a value, or follow element by element from such bounds and from
+    public numbers.
+    """
+
+
 class Cell:
     """What torch views of one another have in common: the value, its scale, its session.
 
     scale: steps to one at the moment; a multiple of unit.scale after products, until
-    `settle` divides it out.
+    `settle` divides it out.  bound: no element is larger in magnitude, where that is publicly known
+    (`pysmpc.ops.bounds`).
     """
 
-    __slots__ = ("__weakref__", "_body", "_scale", "pending", "provenance", "session", "slot", "unit")
+    __slots__ = ("__weakref__", "_body", "_scale", "bound", "pending", "provenance", "session", "slot", "unit")
 
     slot: int  # of the value at workers of other machines, where it is there
     provenance: Any  # at such a worker: where the value came from (pysmpc.remote.origins)
@@ -53,6 +62,7 @@ class Cell:
         self.unit = unit
         self.session = session
         self.pending = False
+        self.bound: float | None = None
         session.register(body)
 
     @property
@@ -70,11 +80,12 @@ class Cell:
         return self._scale
 
     def replace(self, body: Body, scale: int) -> None:
-        """New content; everything known about the old (opening, signs) is gone."""
+        """New content; everything known about the old (opening, signs, bound) is gone."""
         if self.pending:
             flush(self.session)
         self._body = body
         self._scale = scale
+        self.bound = None
         self.session.register(body)
 
     def defer(self, delta: Share, factor: int) -> None:
@@ -82,6 +93,7 @@ class Cell:
         if self.pending:
             flush(self.session)
         self.pending = True
+        self.bound = None
         self.session.waiting.append((self, delta, factor))
 
     def settle(self, headroom: int = 1) -> None:
@@ -91,7 +103,10 @@ class Cell:
             out = self.session.suite.truncate(self.session.party, whole, self.scale // self.unit.scale)
             if whole.body.functions is not None:
                 out.body.functions = whole.body.functions.truncated(whole)
+            bound = self.bound
             self.replace(out.body, self.unit.scale)
+            if bound is not None:  # which rounding may exceed by a step
+                self.bound = type(bound)(bound + 1 / self.unit.scale)
 
 
 #: Attributes that a copy of a secret does not take from it.

@@ -7,6 +7,8 @@ from pysmpc.ops import (
     arithmetic,
     arrays,
     attention,
+    bound_rules,
+    bounds,
     comparison,
     contractions,
     convolution,
@@ -33,6 +35,8 @@ __all__ = [
     "arithmetic",
     "arrays",
     "attention",
+    "bound_rules",
+    "bounds",
     "comparison",
     "contractions",
     "convolution",
@@ -54,3 +58,5 @@ __all__ = [
     "resampling",
     "views",
 ]
+
+bounds.install()  # around the handlers, now that all are there
