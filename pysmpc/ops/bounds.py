@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -133,10 +134,7 @@ def size(x: Any) -> float | None:
     """What bounds an operand: what is known of a secret, the largest magnitude of what is public."""
     cell = getattr(x, "cell", None)
     if cell is not None:
-        if not cell.session.plain:
-            return cell.bound  # type: ignore[no-any-return]
-        words = x.window().words()
-        return abs(float(words.abs().max())) / cell.scale if words.numel() else 0.0  # type: ignore[no-any-return]
+        return cell.bound  # type: ignore[no-any-return]
     kind = type(x)
     if kind is float or kind is bool:
         found = abs(float(x))
@@ -148,24 +146,35 @@ def size(x: Any) -> float | None:
         if x.layout is not torch.strided or x.device.type != "cpu" or x.is_complex():
             return None  # refused by the operation
         found = abs(float(x.detach().abs().max())) if x.dtype != torch.bool and x.numel() else 1.0
-    elif isinstance(x, complex):
-        return None
-    else:
+    elif isinstance(x, numbers.Real):
         found = abs(float(x))
+    else:
+        return None
     return found if found < math.inf else None
 
 
 def known(*operands: Any) -> list[float] | None:
-    """The bounds of operands; None if one is unknown.  Public ones are only looked at where secret ones are known."""
+    """The bounds of operands of which one is secret; None if one is unknown.
+
+    Public ones are only looked at where the secret ones are known.
+    """
+    secret = False
     for x in operands:
         cell = getattr(x, "cell", None)
-        if cell is not None and cell.bound is None and not cell.session.plain:
-            return None
+        if cell is not None and not cell.session.plain:
+            if cell.bound is None:
+                return None
+            secret = True
+    if not secret:
+        return None
     found = []
     for x in operands:
         one = size(x)
         if one is None:
-            return None
+            if not isinstance(x, SecretTensor):
+                return None
+            words = x.window().words()  # of fixed point that nobody shares
+            one = abs(float(words.abs().max())) / x.cell.scale if words.numel() else 0.0
         found.append(one)
     return found
 
