@@ -129,8 +129,8 @@ def put_view(x: Any, source: Any, *args: Any, **kwargs: Any) -> float | None:
 
 @rule(aten.copy.default)
 def copied(x: Any, source: Any, non_blocking: bool = False) -> float | None:
-    """Elements of the source."""
-    return size(source)
+    """Elements of the source; public ones are not looked at for a target of unknown size."""
+    return size(source) if isinstance(source, SecretTensor) or size(x) is not None else None
 
 
 # --- public numbers -----------------------------------------------------------------------
@@ -146,14 +146,13 @@ def everywhere(x: Any, value: Any, **kwargs: Any) -> float | None:
     return size(value)
 
 
-@rule(aten.fill.Scalar, exact=True)
-def all_filled(x: Any, value: Any) -> float | None:
-    """A number."""
-    return size(value)
+@rule(aten.fill.Scalar, aten.fill.Tensor, aten.zero.default, exact=True)
+def all_filled(x: Any, value: Any = 0) -> float | None:
+    """A number; a target of unknown size stays one."""
+    return size(value) if size(x) is not None else None
 
 
-_is(0.0, aten.zeros_like.default, aten.empty_like.default, aten.new_zeros.default, aten.new_empty.default,
-    aten.zero.default)  # fmt: skip
+_is(0.0, aten.zeros_like.default, aten.empty_like.default, aten.new_zeros.default, aten.new_empty.default)
 _is(1.0, aten.ones_like.default, aten.new_ones.default)
 
 # --- truth values, and functions whose results are bounded -----------------------------------
