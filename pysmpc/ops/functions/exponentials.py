@@ -18,7 +18,7 @@ from pysmpc.ops.decompositions import composes
 from pysmpc.ops.functions.argument import argument, made
 from pysmpc.ops.functions.sigmoidal import bell
 from pysmpc.protocols.functions.characters import BITS
-from pysmpc.protocols.functions.exponent import has_room, power
+from pysmpc.protocols.functions.exponent import has_room, is_near, power
 from pysmpc.protocols.functions.normaliser import inverse_root, logarithm, reciprocal_fast, reciprocal_has_room, root
 from pysmpc.protocols.functions.normaliser import natural_logarithm as exact_log
 from pysmpc.protocols.functions.smooth import finest, note_source, note_sum
@@ -35,7 +35,8 @@ def _power(x: SecretTensor, stretch: Fraction = Fraction(1)) -> SecretTensor:
     share = finest(x.window())
     if not has_room(share.scale, stretch):
         share = x.window()
-    return made(x, power(session.suite, session.party, share, x.unit.scale, stretch))
+    near = is_near(x.cell.bound, share.scale, stretch)
+    return made(x, power(session.suite, session.party, share, x.unit.scale, stretch, near))
 
 
 @implements(aten.exp.default)
