@@ -380,7 +380,8 @@ def bounded(value: Any, bound: float) -> SecretTensor:
     sums, products and functions, and is forgotten where values of unknown size come in.
 
     The bound is public, and the caller's statement.  In one process it is checked (RangeError), but for secrets
-    under codes; between machines nobody can, and where it is wrong the results of functions are wrong: nothing more is opened than otherwise.
+    under codes; between machines nobody can.  Where it is wrong the results of functions are wrong, and nothing
+    more is opened than otherwise.
     """
     if not isinstance(value, SecretTensor):
         raise TypeError(f"a {type(value).__name__} is no secret; encrypt it with its bound, sy.encrypt(x, parties, "

@@ -105,7 +105,7 @@ def _ruled_in_place(name: str, handler: Handler, found: Rule, exact: bool, forge
         elif whole:
             x.cell.bound = _kept(bound, x.cell, exact)
         elif before is not None:  # elements of both
-            x.cell.bound = _kept(wider(before, bound), x.cell, exact)
+            x.cell.bound = _kept(of_kind(max(before, bound), before, bound), x.cell, exact)
         return out
 
     return call
@@ -119,12 +119,12 @@ def _note(out: Any, bound: float, exact: bool, first: Any) -> None:
 
 
 def _kept(bound: float, cell: Cell, exact: bool) -> float | None:
-    """A bound as it is kept: with room for rounding, and None where the ring does not hold it."""
+    """A bound as it is kept: with room for rounding; None for an estimate that the ring does not hold."""
     scale = cell.unit.scale
     if not exact and scale > 1:
         size = RELATIVE * bound + STEPS / scale
         bound = Estimate(size) if type(bound) is Estimate else size
-    return bound if bound * cell._scale < LIMIT else None
+    return bound if type(bound) is not Estimate or bound * cell._scale < LIMIT else None
 
 
 # --- bounds of operands ---------------------------------------------------------------
@@ -134,7 +134,7 @@ def size(x: Any) -> float | None:
     """What bounds an operand: what is known of a secret, the largest magnitude of what is public."""
     cell = getattr(x, "cell", None)
     if cell is not None:
-        return cell.bound  # type: ignore[no-any-return]
+        return cell.bound
     kind = type(x)
     if kind is float or kind is bool:
         found = abs(float(x))

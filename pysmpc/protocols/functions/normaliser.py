@@ -219,9 +219,7 @@ def _root_of_scale(s: int) -> Fraction:
     return Fraction(math.isqrt(s << 80), 1 << 40)
 
 
-def inverse_root(
-    suite: Suite, party: Party, x: Share, scale: int, low: int = 0, limit: int | None = None
-) -> Share:
+def inverse_root(suite: Suite, party: Party, x: Share, scale: int, low: int = 0, limit: int | None = None) -> Share:
     """x^(-1/2) at `scale` for x of scale s, relative error 2^-22; less than 4^low / s counts as that.  Nine rounds.
 
     1. Normalise: five rounds.

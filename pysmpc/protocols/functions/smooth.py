@@ -264,8 +264,8 @@ def smooth(
 
     stretch: positive.  bounded: the caller knows that x is in the interval: steps 2 and 5 fall away, and 4 is
     a truncation: two rounds.  bound: publicly known of |x|, which comes to the same where it is in the interval, also
-    for other functions of the same opening.  until: stretch x from which on the function is its asymptote, where that is before the fit ends;
-    it still belongs to the interval itself.
+    for other functions of the same opening.  until: stretch x from which on the function is its asymptote, where that
+    is before the fit ends; it still belongs to the interval itself.
     """
     core, back = distinct(x)
     found = opened(suite, party, core)
@@ -356,7 +356,9 @@ def minus_x(suite: Any, party: Party, x: Share, fit: Fit, scale: int, bound: flo
     flat = found.x.at(x.scale)
     limit = found.bounded(x.scale, bound)
     if limit is not None and is_inside(limit, ends(fit, x.scale, Fraction(1))):
-        part = suite.truncate(party, evaluate(suite, party, found.masked, flat, fit), round(Fraction(1 << BITS) / scale))
+        part = suite.truncate(
+            party, evaluate(suite, party, found.masked, flat, fit), round(Fraction(1 << BITS) / scale)
+        )
         return back(suite.sub(party, rescaled(suite, party, flat, scale), part.at(scale)))
     where = regions_of(suite, party, found, flat, fit, Fraction(1))
     value = evaluate(suite, party, found.masked, flat, fit)
