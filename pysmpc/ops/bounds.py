@@ -100,7 +100,7 @@ def _ruled_in_place(name: str, handler: Handler, found: Rule, exact: bool, forge
         before = x.cell.bound
         whole = bound is not None and x.whole
         out = handler(x, *args, **kwargs)
-        if bound is None or forget:
+        if bound is None or forget or x.cell.session.plain:
             x.cell.bound = None
         elif whole:
             x.cell.bound = _kept(bound, x.cell, exact)
@@ -114,7 +114,9 @@ def _ruled_in_place(name: str, handler: Handler, found: Rule, exact: bool, forge
 def _note(out: Any, bound: float, exact: bool, first: Any) -> None:
     """Give a result its bound, unless it is a window on an operand, whose own holds."""
     cell = getattr(out, "cell", None)
-    if cell is not None and cell.bound is None and cell is not getattr(first, "cell", None):
+    if cell is None or cell.bound is not None or cell is getattr(first, "cell", None):
+        return
+    if not cell.session.plain:  # whose operands are looked at where they are used
         cell.bound = _kept(bound, cell, exact)
 
 
@@ -173,7 +175,7 @@ def known(*operands: Any) -> list[float] | None:
         if one is None:
             if not isinstance(x, SecretTensor):
                 return None
-            words = x.window().words()  # of fixed point that nobody shares
+            words = x.window().words()  # of fixed point that nobody shares: public, and as it is everywhere
             one = abs(float(words.abs().max())) / x.cell.scale if words.numel() else 0.0
         found.append(one)
     return found
