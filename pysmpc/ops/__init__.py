@@ -7,6 +7,8 @@ from pysmpc.ops import (
     arithmetic,
     arrays,
     attention,
+    bound_rules,
+    bounds,
     comparison,
     composites,
     contractions,
@@ -34,6 +36,8 @@ __all__ = [
     "arithmetic",
     "arrays",
     "attention",
+    "bound_rules",
+    "bounds",
     "comparison",
     "composites",
     "contractions",
@@ -56,3 +60,5 @@ __all__ = [
     "resampling",
     "views",
 ]
+
+bounds.install()  # around the handlers, now that all are there

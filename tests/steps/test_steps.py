@@ -726,3 +726,62 @@ def test_a_change_of_what_is_around_a_step_is_followed(twins, name):
         assert_equal(ours, theirs)
         assert turn != 8 or not step.repeats
     assert step.repeats, step.reason
+
+
+def test_bounds_of_arguments(twins):
+    """What a bound leaves out is left out of repetitions, too, and a repetition's result has the bound of the loop's."""
+
+    def given(count, *shape):
+        return [(torch.rand(4, *shape), torch.rand(4, 3)) for _ in range(count)]
+
+    ours, theirs = twins(functions(), given(9, 6), bounded=4.0)  # each is new, so that nothing of it is open
+    rounds = [training.parties.stats for training in (ours, theirs)]
+
+    def loss(out, target):
+        return ((torch.sigmoid(target) - out) ** 2).sum()
+
+    step = sy.TrainStep(ours.model, ours.optimizer, loss)
+    for turn in range(9):
+        mine = step(*ours.batches[turn])
+        other = loop(theirs.model, theirs.optimizer, loss, *theirs.batches[turn])
+        assert torch.equal(mine.window().words(), other.window().words())
+        assert mine.cell.bound == other.cell.bound
+        assert rounds[0].cost == rounds[1].cost
+        assert_equal(ours, theirs)
+        assert [p.cell.bound for p in ours.model.parameters()] == [p.cell.bound for p in theirs.model.parameters()]
+    assert step.repeats
+
+
+def test_another_bound_is_another_step(twins):
+    ours, _ = twins(mlp(), [(torch.rand(4, 6), torch.rand(4, 3))])
+    step = sy.TrainStep(ours.model, ours.optimizer, lambda out, target: (out * torch.exp(target)).sum())
+    x, y = torch.rand(4, 6), torch.rand(4, 3)
+    a, near, unknown = (sy.encrypt(v, ours.parties, bounded=b) for v, b in ((x, None), (y, 1.0), (y, None)))
+    repeated = []
+    for target in [near] * 5 + [unknown] * 3 + [near]:
+        before = ours.parties.stats.rounds
+        step(a, target)
+        repeated.append((step.repeats, ours.parties.stats.rounds - before))
+    assert [again for again, _ in repeated] == [False] * 4 + [True] + [False] * 2 + [True] * 2
+    assert repeated[7][1] - repeated[8][1] == 3
+
+
+def test_a_parameter_that_gets_a_bound_is_recorded_again(twins):
+    """A clamped parameter has one at the end of each step, and so at the beginning of the next."""
+    ours, theirs = twins(mlp(), batches(1, 6))
+
+    def clamped(model):
+        with torch.no_grad():
+            for p in model.parameters():
+                p.clamp_(-0.5, 0.5)
+
+    step = sy.TrainStep(ours.model, ours.optimizer, squares)
+    repeated = []
+    for _ in range(8):
+        step(*ours.batches[0])
+        loop(theirs.model, theirs.optimizer, squares, *theirs.batches[0])
+        clamped(ours.model)
+        clamped(theirs.model)
+        assert_equal(ours, theirs)
+        repeated.append(step.repeats)
+    assert repeated[-1]
