@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from pysmpc.ops.dropout import masks_are_secret
 from pysmpc.repeats import Recording, kind
 from pysmpc.runtime import ledger
 from pysmpc.runtime.session import Session
@@ -137,7 +138,7 @@ class TrainStep:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def _now(self) -> Any:
-        return snapshot(self._parameters(), self.model, self.optimizer, self.loss)
+        return snapshot(self._parameters(), self.model, self.optimizer, self.loss, masks_are_secret())
 
     # --- recording, checking ---
 

@@ -259,12 +259,6 @@ def test_rounds_of_attention():
     assert found[1] <= 16, found
 
 
-def test_dropout_within_attention_is_refused():
-    q = encrypted(torch.randn(1, 1, 4, 4))
-    with pytest.raises(NotImplementedError, match=r"drop|bernoulli"):
-        F.scaled_dot_product_attention(q, q, q, dropout_p=0.5)
-
-
 def test_a_transformer_layer_learns():
     layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
     twin = copy.deepcopy(layer).double()
