@@ -114,7 +114,9 @@ def masked(p, model, x):
 
 
 def test_public_masks_are_the_drivers(parties, sent):
-    model = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.3), nn.Linear(8, 8), nn.AlphaDropout(0.2), nn.Dropout(0.5, True))
+    model = nn.Sequential(
+        nn.Linear(6, 8), nn.Dropout(0.3), nn.Linear(8, 8), nn.AlphaDropout(0.2), nn.Dropout(0.5, True)
+    )
     x, seed = torch.randn(5, 6), int(torch.randint(1 << 40, ()))
 
     def program(p):
