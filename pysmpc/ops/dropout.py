@@ -129,9 +129,7 @@ def rrelu_with_noise(
     if not training:
         return aten.leaky_relu.default(x, (lower + upper) / 2)
     if _choice.secret:
-        raise not_implemented(
-            aten.rrelu_with_noise.default, "its slopes are public, and secret_masks() asks for secret ones"
-        )
+        raise not_implemented(aten.rrelu_with_noise.default, "its slopes are public, also in secret_masks()")
     slopes = torch.empty(x.shape, dtype=x.dtype).uniform_(lower, upper, generator=generator)
     factor = (x <= 0).to(x.dtype) * (slopes - 1) + 1
     aten.copy_.default(noise, factor)

@@ -6,8 +6,9 @@ inverse root that torch saves for the derivative, which takes products alone.
 
 With d = x - mean, r = 1 / sqrt(sum of d^2 / n + eps) and z = d r, the gradient is
 r (g - mean of g - z mean of g z), for the gradient g of z.  All errors are relative, 2^-16, and a few
-steps.  Rounds: thirteen and a product with the weight; seven of them on one element a group.  Bytes: of
-`rsqrt` for each group; for each element those of two products, a truncation, and what the weight takes.
+steps.  Means are finer than the encoding: an error of theirs is the same for all elements of a group, which
+the gradient of a weight adds up.  Rounds: eleven and a product with the weight; seven of them on one element
+a group.  Bytes: for each element those of two products, a truncation, and what the weight takes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pysmpc.ops.arithmetic import add, mul, number, square, sub
 from pysmpc.ops.core import FACTOR, UPDATE, assign, aten, deferred, implements, rescale, result, times
 from pysmpc.ops.linear import sum_dim
 from pysmpc.protocols.exact import constant
-from pysmpc.protocols.functions.normaliser import inverse_root
+from pysmpc.protocols.functions.normaliser import inverse_root_short
 from pysmpc.protocols.functions.smooth import known_of, note_source, source_of
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
@@ -106,7 +107,7 @@ def _less(x: Any, y: Any) -> Any:
 def inverse_deviation(squares: SecretTensor, n: int, eps: float) -> SecretTensor:
     """1 / sqrt(squares / n + eps), 256 times as fine as the encoding; an eps of less than a step counts as one.
 
-    Nine rounds.
+    Seven rounds; nine for an eps of less than some 2^-20.
     """
     session, unit = squares.session, squares.unit
     share = squares.window()
@@ -115,7 +116,7 @@ def inverse_deviation(squares: SecretTensor, n: int, eps: float) -> SecretTensor
     more = constant(session.suite, session.party, share.shape, word, share.scale)
     low = (max(1, word).bit_length() - 1) // 2
     total = session.suite.add(session.party, share, more)
-    out = inverse_root(session.suite, session.party, total, unit.scale * FACTOR, low)
+    out = inverse_root_short(session.suite, session.party, total, unit.scale * FACTOR, low)
     return result(out, session, unit, squares.dtype)
 
 

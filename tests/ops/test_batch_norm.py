@@ -1,4 +1,4 @@
-"""Batch normalisation: secret running statistics, in training, in evaluation, saved, decrypted, and in repeated steps."""
+"""Batch normalisation: secret running statistics in training, evaluation, checkpoints and repeated steps."""
 
 import copy
 
@@ -181,8 +181,9 @@ def test_a_residual_block_learns():
         optimizers[1].zero_grad()
         F.mse_loss(twin(x.double()), y.double()).backward()
         optimizers[1].step()
-    off = sum((plain(a.detach()) - b.detach()).square().sum() for a, b in zip(secret.parameters(), twin.parameters()))
-    way = sum((b.detach() - c).square().sum() for b, c in zip(twin.parameters(), start))
+    pairs = zip(secret.parameters(), twin.parameters(), strict=True)
+    off = sum((plain(a.detach()) - b.detach()).square().sum() for a, b in pairs)
+    way = sum((b.detach() - c).square().sum() for b, c in zip(twin.parameters(), start, strict=True))
     assert (off / way).sqrt() < 0.02
     for (name, a), (_, b) in zip(secret.named_buffers(), twin.named_buffers(), strict=True):
         close(a, b, 2**-7)

@@ -180,7 +180,7 @@ def test_layers(name, run, training):
 
 
 @pytest.mark.parametrize(
-    ("name", "forward", "backward"), [("layer", 15, 10), ("batch", 20, 10), ("group", 15, 10), ("rms", 15, 20)]
+    ("name", "forward", "backward"), [("layer", 12, 10), ("batch", 12, 10), ("group", 12, 10), ("rms", 15, 20)]
 )
 def test_rounds_of_layers(name, forward, backward):
     make, shape = LAYERS[name]
