@@ -22,8 +22,9 @@ from pysmpc.runtime.session import plain_session
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor, not_implemented
 
-_library = torch.library.Library("pysmpc", "DEF")
-_library.define("random_bits(Tensor like, float p) -> Tensor")
+#: Operations of this package that torch has none for: workers of other machines are sent them like any other.
+LIBRARY = torch.library.Library("pysmpc", "DEF")
+LIBRARY.define("random_bits(Tensor like, float p) -> Tensor")
 _random_bits: Any = torch.ops.pysmpc.random_bits.default
 
 

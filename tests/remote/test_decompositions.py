@@ -185,3 +185,21 @@ def test_a_recorded_step_draws_secret_masks_anew(parties):
             changed.add(tuple((before - sy.decrypt(mine[0].weight.detach()) > 0.01)[:, 0].tolist()))
         assert step.repeats
     assert len(changed) == 7
+
+
+@pytest.mark.parametrize("weight", [None, torch.tensor([0.5, 2.0, 1.0])])
+def test_secret_classes(parties, weight):
+    x, t = torch.randn(6, 3), torch.tensor([0, 2, 1, 1, -100, 0])
+
+    def program(p):
+        mine = sy.encrypt(x, p).requires_grad_(True)
+        loss = F.cross_entropy(mine, sy.encrypt(t, p), weight)
+        loss.backward()
+        return [sy.decrypt(loss.detach()), sy.decrypt(mine.grad)]
+
+    found = both(parties, program, atol=2**-10)
+    twin = x.clone().requires_grad_(True)
+    expected = F.cross_entropy(twin, t, weight)
+    expected.backward()
+    assert torch.allclose(found[0], expected.detach(), atol=2**-9)
+    assert torch.allclose(found[1], twin.grad, atol=2**-9)
