@@ -21,7 +21,7 @@ from pysmpc.runtime.dealer import SeedDealer
 from pysmpc.runtime.session import Session
 from pysmpc.runtime.stats import Stats
 from pysmpc.shares import Body, Share
-from pysmpc.tape import Fresh, Given, Tape, recording
+from pysmpc.tape import Fresh, Given, Tape, recording, watching
 from pysmpc.tensor import Cell, SecretTensor
 
 _SLOTS = [name for name in Body.__slots__ if name not in ("words", "n", "serial", "shape", "__weakref__")]
@@ -262,6 +262,8 @@ class Recording:
             stack.enter_context(self._dealer.marked(Fresh, self._tape.epochs))
             if self._noted:
                 stack.enter_context(recording(self._tape, SecretTensor, self.seen))
+            else:
+                stack.enter_context(watching(self._tape, SecretTensor))
             yield
         self.cost = self.session.stats - before
         self.streams = self._dealer.next_stream - self._before

@@ -337,8 +337,13 @@ def masked_fill(x: SecretTensor, mask: Any, value: Any) -> Any:
     return torch.where(mask, torch.tensor(value, dtype=x.dtype), x)
 
 
-def constant(x: SecretTensor, value: Any, shape: Sequence[int], secret: bool, dtype: torch.dtype) -> SecretTensor:
-    """A tensor of one public value: as shares, or (if it will not be written) in the clear."""
+def constant(
+    x: SecretTensor, value: Any, shape: Sequence[int], secret: bool, dtype: torch.dtype, like: Any = None
+) -> SecretTensor:
+    """A tensor of one public value: as shares, or (if it will not be written) in the clear.
+
+    like: a tensor whose elements are in memory as those of the result are to be.
+    """
     session = x.session if secret else plain_session
     unit = x.unit if dtype.is_floating_point else INTEGER
     unit = float_unit(unit, dtype)
@@ -346,6 +351,8 @@ def constant(x: SecretTensor, value: Any, shape: Sequence[int], secret: bool, dt
     values = torch.full((), word, dtype=torch.int64)
     if secret:
         share = session.suite.public(session.party, values.expand(tuple(shape)).contiguous(), unit.scale)
+        if like is not None and (order := Share(share.body, shape, 1, like.stride()).order) is not None:
+            share = Share.ordered(share.body.words, shape, order, unit.scale)
     else:
         share = session.suite.public(session.party, values, unit.scale).expand(tuple(shape))
     share.body.zeros = secret and word == 0
@@ -363,7 +370,7 @@ def _like(overload: Any, value: Any, secret: bool) -> None:
         pin_memory: Any = None,
         memory_format: Any = None,
     ) -> SecretTensor:
-        return constant(x, value, x.shape, secret, dtype or x.dtype)
+        return constant(x, value, x.shape, secret, dtype or x.dtype, None if x.is_contiguous() else x)
 
 
 _like(aten.zeros_like.default, 0, True)

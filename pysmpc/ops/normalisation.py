@@ -6,9 +6,9 @@ inverse root that torch saves for the derivative, which takes products alone.
 
 With d = x - mean, r = 1 / sqrt(sum of d^2 / n + eps) and z = d r, the gradient is
 r (g - mean of g - z mean of g z), for the gradient g of z.  RMS normalisation is the same with 0 for
-both means, that of x and that of g.  All errors are relative, 2^-16, and a few
-steps.  Rounds: thirteen and a product with the weight; seven of them on one element a group.  Bytes: of
-`rsqrt` for each group; for each element those of two products, a truncation, and what the weight takes.
+both means, that of x and that of g.  All errors are relative, 2^-16, and a few steps.  Means are finer than the encoding: an error of theirs is the same for all elements of a group, which
+the gradient of a weight adds up.  Rounds: eleven and a product with the weight; seven of them on one element
+a group.  Bytes: for each element those of two products, a truncation, and what the weight takes.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import torch
 
 from pysmpc.ops.arithmetic import add, mul, number, square, sub
-from pysmpc.ops.core import FACTOR, assign, aten, implements, plain_target, rescale, result, same_value
-from pysmpc.ops.linear import mean_dim, sum_dim
+from pysmpc.ops.core import FACTOR, UPDATE, assign, aten, deferred, implements, rescale, result, same_value, times
+from pysmpc.ops.linear import sum_dim
 from pysmpc.protocols.exact import constant
-from pysmpc.protocols.functions.normaliser import inverse_root
+from pysmpc.protocols.functions.normaliser import inverse_root_short
 from pysmpc.protocols.functions.smooth import known_of, note_source, source_of
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
@@ -54,16 +53,51 @@ def _settled(x: Any) -> Any:
     return x
 
 
-def _mean(x: Any, over: Sequence[int]) -> Any:
-    if isinstance(x, SecretTensor):
-        return _settled(mean_dim(x, list(over), True))
-    return x.double().mean(list(over), keepdim=True)
+def _fine_scale(x: SecretTensor) -> int:
+    """That of what is the same for all elements of a group, where each of them would have the same error.
+
+    At most 256 times as fine as the encoding, so that a product with an element leaves room for 2^22.
+    """
+    unit = x.unit.scale
+    return unit * max(1, min(FACTOR, (1 << 40) // unit**2))
+
+
+def _means(x: Any, over: Sequence[int]) -> tuple[Any, Any]:
+    """(The mean to a step, the mean finely.)  One round."""
+    if not isinstance(x, SecretTensor):
+        mean = x.double().mean(list(over), keepdim=True)
+        return mean, mean
+    n = math.prod(x.shape[d] for d in over)
+    session, unit, fine = x.session, x.unit.scale, _fine_scale(x)
+    total = sum_dim(x, list(over), True).window()
+    total = total.at(total.scale * n)
+    up = fine // math.gcd(fine, total.scale)
+    if up > 1:
+        total = session.suite.scale_by(session.party, total, up).at(total.scale * up)
+    if total.scale == fine == unit:
+        whole = result(total, session, x.unit, x.dtype)
+        return whole, whole
+    down = [total.scale // each for each in (unit, fine)]
+    shares = session.suite.truncate_all(session.party, [(total, by) for by in down if by > 1])
+    found = [result(share.at(s), session, x.unit, x.dtype) for share, s in zip(shares, (unit, fine), strict=False)]
+    return found[0], found[1] if len(found) > 1 else result(total, session, x.unit, x.dtype)
+
+
+def _less(x: Any, y: Any) -> Any:
+    """x - y, as fine as the finer one of them."""
+    if any(not isinstance(each, SecretTensor) or each.session.plain for each in (x, y)):
+        return _total(x, -y)
+    session, scale = x.session, max(x.cell.scale, y.cell.scale)
+    if scale % x.cell.scale or scale % y.cell.scale:
+        return sub(x, y)
+    a, b = (rescale(session, each.window(), scale) for each in (x, y))
+    return result(session.suite.sub(session.party, a, b), session, x.unit, x.dtype)
 
 
 def inverse_deviation(squares: SecretTensor, n: int, eps: float) -> SecretTensor:
     """1 / sqrt(squares / n + eps), 256 times as fine as the encoding; an eps of less than a step counts as one.
 
-    Nine rounds.
+    Seven rounds; nine for an eps of less than some 2^-20.
     """
     session, unit = squares.session, squares.unit
     share = squares.window()
@@ -72,22 +106,23 @@ def inverse_deviation(squares: SecretTensor, n: int, eps: float) -> SecretTensor
     more = constant(session.suite, session.party, share.shape, word, share.scale)
     low = (max(1, word).bit_length() - 1) // 2
     total = session.suite.add(session.party, share, more)
-    out = inverse_root(session.suite, session.party, total, unit.scale * FACTOR, low)
+    out = inverse_root_short(session.suite, session.party, total, unit.scale * FACTOR, low)
     return result(out, session, unit, squares.dtype)
 
 
 def _statistics(x: Any, over: Sequence[int], eps: float, centre: bool = True) -> _Statistics:
     n = math.prod(x.shape[d] for d in over)
-    mean = _mean(x, over) if centre else None
     if not isinstance(x, SecretTensor):
+        mean = x.double().mean(list(over), keepdim=True) if centre else None
         centred = x.double() if mean is None else x.double() - mean
         squares = centred.square().sum(list(over), keepdim=True)
         inverse = (squares / n + eps).rsqrt()
         return _Statistics(mean, centred * inverse, inverse, squares, n)
-    centred = _settled(x if mean is None else sub(x, mean))
-    squares = sum_dim(square(centred), list(over), True)
+    x = _settled(x)
+    coarse, mean = _means(x, over) if centre else (None, None)
+    squares = sum_dim(square(x if coarse is None else _settled(sub(x, coarse))), list(over), True)
     inverse = inverse_deviation(squares, n, eps)
-    normal = _settled(mul(centred, inverse))
+    normal = _settled(mul(x if mean is None else _less(x, mean), inverse))
     note_source(inverse.window(), "normalised", normal)
     return _Statistics(mean, normal, inverse, squares, n)
 
@@ -283,18 +318,32 @@ def _given(mean: Any, variance: Any, eps: float, shape: Sequence[int]) -> tuple[
 def _check_running(x: Any, *running: Any) -> None:
     for each in running:
         if each is not None and isinstance(x, SecretTensor) and not isinstance(each, SecretTensor):
-            raise plain_target("updating the running statistics of a batch normalisation")
+            raise TypeError(
+                "a normalisation of a secret would write its running statistics, which are secret, into the plain "
+                "tensors of a public model; encrypt the model, or that layer of it (sy.encrypt(model, parties, "
+                "private_layers=...)), or call eval() on the layer, or make it with track_running_stats=False"
+            )
 
 
 def _follow(running: Any, value: Any, momentum: float) -> None:
-    """running (1 - momentum) + value * momentum, in place."""
-    if running is not None:
-        part = number(momentum)
-        value = value.reshape(running.shape)
-        if isinstance(running, SecretTensor):
-            assign(running, add(mul(running, 1 - part), _product(value, part)).to(running.dtype))
-        else:
-            running.mul_(float(1 - part)).add_(value.to(running.dtype) * momentum)
+    """running + momentum (value - running), in place; done with other updates that wait, in one round for all."""
+    part = number(momentum)
+    if running is None or part == 0:
+        return
+    value = value.reshape(running.shape)
+    if not isinstance(running, SecretTensor):
+        running.mul_(float(1 - part)).add_(value.to(running.dtype) * momentum)
+        return
+    if not isinstance(value, SecretTensor):
+        gap = sub(value, running)
+    else:
+        if value.cell.scale.bit_length() > UPDATE or value.cell.scale % running.cell.scale:
+            value.cell.settle()
+        session, scale = running.session, max(value.cell.scale, running.cell.scale)
+        there, here = (rescale(session, each.window(), scale) for each in (value, running))
+        gap = result(session.suite.sub(session.party, there, here), session, running.unit, running.dtype)
+    if not deferred(running, gap, part):
+        assign(running, add(running, times(gap, part)).to(running.dtype))
 
 
 @implements(aten.native_batch_norm.default)
@@ -314,7 +363,7 @@ def batch_norm(
     s = _statistics(x, over, eps)
     out = _affine(s.normal, weight, bias, place)
     if running_var is not None:
-        _follow(running_var, _product(s.squares, Fraction(1, max(1, s.n - 1))), momentum)
+        _follow(running_var, s.squares / max(1, s.n - 1), momentum)
     _follow(running_mean, s.mean, momentum)
     return out, s.mean.reshape(-1), s.inverse.reshape(-1)
 

@@ -118,7 +118,13 @@ def test_an_owner_must_have_the_values():
 
 @pytest.mark.parametrize(
     "program",
-    [programs.only_one_opens, programs.other_public_values, programs.other_scalars, programs.other_shapes],
+    [
+        programs.only_one_opens,
+        programs.other_public_values,
+        programs.other_masks,
+        programs.other_scalars,
+        programs.other_shapes,
+    ],
 )
 def test_ranks_that_run_different_programs_are_told(program):
     outcomes = run_ranks(3, program)
@@ -126,6 +132,19 @@ def test_ranks_that_run_different_programs_are_told(program):
     assert told, outcomes
     assert all(text.startswith("ChannelError: rank ") for text in told)
     assert not any(outcome is False for outcome in outcomes), "a value was opened"
+
+
+@pytest.mark.parametrize("secretly", [False, True])
+def test_ranks_draw_one_mask(secretly):
+    seed = int(torch.randint(1 << 40, ()))
+    alice, bob, provider = run_ranks(3, programs.dropped, seed, secretly)
+    assert provider is None
+    assert alice == bob
+    torch.manual_seed(seed)
+    expected = torch.nn.functional.dropout(torch.ones(20, 20), 0.5)
+    torch.seed()
+    assert torch.equal(torch.tensor(alice), expected) != secretly
+    assert torch.tensor(alice).unique().tolist() == [0, 2]
 
 
 def test_a_provider_with_another_program_is_noticed():

@@ -330,6 +330,62 @@ def test_steps_that_differ_run_as_written(net, why):
     assert why in step.reason
 
 
+class Few(nn.Module):
+    """A mask of one element: two draws are often alike."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.drop, self.masks = mlp(), nn.Dropout(0.5), []
+
+    def forward(self, x):
+        out = self.inner(x)
+        mask = self.drop(torch.ones_like(out[:1, :1]))
+        self.masks.append(mask)
+        return out * mask
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.4), nn.Dropout(0.01), nn.AlphaDropout(0.3), nn.RReLU()])
+def test_a_public_mask_is_another_in_each_step(layer):
+    """Whatever chance makes of the masks, none is kept: such steps run as they are written."""
+    t = Training(nn.Sequential(mlp(), layer), batches(2, 6), lambda p: torch.optim.SGD(p, lr=0.01))
+    step = sy.TrainStep(t.model, t.optimizer, squares)
+    for turn in range(8):
+        step(*t.batches[turn % 2])
+        assert not step.repeats
+    assert "random" in step.reason
+
+
+def test_a_public_mask_of_one_element_is_never_kept():
+    t = Training(Few(), batches(1, 6), lambda p: torch.optim.SGD(p, lr=0.01))
+    step = sy.TrainStep(t.model, t.optimizer, squares)
+    for _ in range(40):
+        step(*t.batches[0])
+    values = {float(sy.decrypt(mask)) for mask in t.model.masks}
+    assert len(t.model.masks) == 40
+    assert values == {0.0, 2.0}
+
+
+def test_a_secret_mask_is_drawn_anew_by_a_repeated_step():
+    width = 200
+    net = nn.Sequential(nn.Linear(6, width, bias=False), nn.Dropout(0.5))
+    t = Training(net, [(torch.ones(1, 6), torch.zeros(1, width))], lambda p: torch.optim.SGD(p, lr=0.01))
+    step = sy.TrainStep(t.model, t.optimizer, lambda out, target: (out - target).sum())
+    changed = []
+    with sy.secret_masks():
+        for turn in range(9):
+            before = sy.decrypt(t.model[0].weight.detach())
+            x, y = t.batches[0]
+            step(x, y)
+            moved = (before - sy.decrypt(t.model[0].weight.detach()))[:, 0]
+            assert bool(((moved.abs() < 2**-12) | ((moved - 0.02).abs() < 2**-12)).all())
+            changed.append(moved > 0.01)
+            assert step.repeats == (turn >= 4), step.reason
+    assert len({tuple(each.tolist()) for each in changed}) == 9
+    assert all(50 < int(each.sum()) < 150 for each in changed)
+    step(*t.batches[0])  # masks are public again
+    assert not step.repeats
+
+
 def test_a_lost_call_is_found(monkeypatch):
     t = training()
     kept = tape.Tape.note

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import astuple
 from datetime import timedelta
 from pathlib import Path
@@ -238,6 +239,24 @@ def other_public_values():
     torch.seed()
     x = sy.encrypt(torch.ones(3), parties)
     return sy.decrypt(x * torch.rand(3)).is_meta
+
+
+def dropped(seed, secretly=False):
+    """What dropout made of ones at this rank; every rank draws the same public mask after the same seed."""
+    parties = sy.distributed("alice", "bob", timeout=20)
+    torch.manual_seed(seed)
+    x = sy.encrypt(torch.ones(20, 20), parties)
+    with sy.secret_masks() if secretly else nullcontext():
+        out = sy.decrypt(torch.nn.functional.dropout(x, 0.5))
+    return None if out.is_meta else out.tolist()
+
+
+def other_masks():
+    """Each rank draws a mask of its own."""
+    parties = sy.distributed("alice", "bob", timeout=20)
+    torch.seed()
+    x = sy.encrypt(torch.ones(20, 20), parties)
+    return sy.decrypt(torch.nn.functional.dropout(x, 0.5)).is_meta
 
 
 def other_scalars():

@@ -20,7 +20,7 @@ import torch
 from pysmpc.errors import EncodingError
 from pysmpc.protocols.exact import constant
 from pysmpc.protocols.functions import fits
-from pysmpc.protocols.functions.characters import BITS, Fit, evaluate, evaluate_cost
+from pysmpc.protocols.functions.characters import BITS, Fit, evaluate, evaluate_cost, evaluate_short
 from pysmpc.protocols.functions.masked import Masked
 from pysmpc.protocols.functions.regions import thresholds_cost
 from pysmpc.protocols.functions.smooth import distinct, note_inverse
@@ -94,10 +94,19 @@ def levels(top: int, limit: int | None, low: int = 0) -> int:
     return top if limit is None else min(top, max(low, (limit.bit_length() - 1) // 2))
 
 
-def normalise(suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP, limit: int | None = None) -> Normal:
+def normalise(
+    suite: Suite,
+    party: Party,
+    x: Share,
+    low: int = 0,
+    top: int = TOP,
+    limit: int | None = None,
+    dealt_products: bool = False,
+) -> Normal:
     """x in [4^low, 4^(top + 1)) as v and the bits that say by what it was multiplied; below, as if it were 4^low.
 
-    Five rounds: four for the comparisons, one for the product.
+    Five rounds: four for the comparisons, one for the product.  dealt_products: without that one, where the suite
+    has `scaled_thresholds`, for 8 bytes a bit.
 
     1. The bits x >= 4^j for j = low .. top.
     2. The power p = 4^(top - j), 0 where x is less than 4^low: linear in the bits.
@@ -109,14 +118,21 @@ def normalise(suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP
     flat = Share.of(x.words(), (x.numel,))
     last = levels(top, limit, low)
     # 1. bits
-    reached = suite.thresholds(party, flat, [4**j for j in range(low, last + 1)])
+    ends, powers = [4**j for j in range(low, last + 1)], [4 ** (top - j) for j in range(low, last + 1)]
+    whole: Share | None = None
+    if dealt_products and suite.scaled_thresholds is not None:
+        steps = [b - a for a, b in pairwise([0, *powers])]
+        reached, whole = suite.scaled_thresholds(party, flat, ends, steps)
+    else:
+        reached = suite.thresholds(party, flat, ends)
     # 2. power
     n = flat.numel
     first = Share.of(Share(reached.body, (n,), 1, (1,), 0).words(), (n,))
-    power = sum_of_steps(suite, party, reached, [4 ** (top - j) for j in range(low, last + 1)])
     nothing = suite.sub(party, constant(suite, party, (n,), 1, 1), first)
     # 3. product
-    v = suite.add(party, suite.mul(party, flat, power), suite.scale_by(party, nothing, 4**top))
+    if whole is None:
+        whole = suite.mul(party, flat, sum_of_steps(suite, party, reached, powers))
+    v = suite.add(party, whole.at(1), suite.scale_by(party, nothing, 4**top).at(1)).at(flat.scale)
     return Normal(v, reached, low, top)
 
 
@@ -235,6 +251,31 @@ def inverse_root(suite: Suite, party: Party, x: Share, scale: int, low: int = 0,
     normal = normalise(inner, party, core, low, limit=limit)
     power = normal.sum(inner, party, lambda j: 1 << (TOP - j))
     out = _shrunk(inner, suite, party, _of_v(inner, party, normal, fits.RSQRT), power, ratio)
+    return back(Share(out.body, core.shape, scale))
+
+
+def inverse_root_short(suite: Suite, party: Party, x: Share, scale: int, low: int) -> Share:
+    """`inverse_root` to a relative error of 2^-16, in two rounds less: seven.
+
+    1. Normalise, with dealt products: four rounds.
+    2. v^(-1/2) of the mantissa, as short as the product with 2^(top - j) leaves room: one round.
+    3. That product, and the division: two rounds.
+    """
+    bits = min(40, 61 - (TOP - low))
+    ratio = (1 << (bits + TOP)) / _root_of_scale(x.scale) / scale
+    if bits < 36 or ratio < 1 << 16:
+        return inverse_root(suite, party, x, scale, low)
+    core, back = distinct(x)
+    inner = suite.probabilistic
+    # 1. normalise
+    normal = normalise(inner, party, core, low, dealt_products=True)
+    # 2. mantissa
+    v = normal.v.at(4**normal.top)
+    mantissa = evaluate_short(inner, party, normal.opened(inner, party), v, fits.RSQRT, bits)
+    # 3. product
+    power = normal.sum(inner, party, lambda j: 1 << (TOP - j))
+    whole = inner.mul(party, Share(mantissa.body, power.shape), power)
+    out = suite.truncate(party, whole.at(1), round(ratio))
     return back(Share(out.body, core.shape, scale))
 
 
