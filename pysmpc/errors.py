@@ -9,6 +9,10 @@ class EncodingError(PysmpcError, ValueError):
     """A value that the ring cannot hold: NaN, infinity, or out of range."""
 
 
+class RangeError(PysmpcError, OverflowError):
+    """A product, a sum or a truncation of secrets whose result the ring cannot hold."""
+
+
 class SessionMismatchError(PysmpcError, ValueError):
     """Secrets of different holders or providers met in one operation."""
 

@@ -302,14 +302,14 @@ class Factor:
 class Product:
     """A Beaver product of matrices: see src/c/product.h."""
 
-    __slots__ = ("_factors", "_native", "size")
+    __slots__ = ("_native", "factors", "size")
 
     def __init__(self, x: Factor, y: Factor) -> None:
         use_torch_threads()
         a, b = x.layout, y.layout
         if a.width != b.height or a.batch != b.batch:
             raise ValueError(f"{a.batch} matrices of width {a.width} do not fit {b.batch} of height {b.height}")
-        self._factors = (x, y)  # their addresses are in use
+        self.factors = (x, y)  # their addresses are in use
         self._native = _beaver.Product(x.native, y.native, a.batch, a.height, b.width, a.width)
         self.size = a.batch * a.height * b.width
 

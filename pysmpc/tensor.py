@@ -88,7 +88,7 @@ class Cell:
         """Truncate to the nominal scale, unless the scale is at most `headroom` times it."""
         if self.scale > self.unit.scale * headroom:
             whole = Share(self.body, (self.body.n,), self.scale)
-            out = self.session.suite.truncate(self.session.party, whole, self.scale // self.unit.scale)
+            out = self.session.arithmetic.truncate(self.session.party, whole, self.scale // self.unit.scale)
             if whole.body.functions is not None:
                 out.body.functions = whole.body.functions.truncated(whole)
             self.replace(out.body, self.unit.scale)
@@ -166,17 +166,17 @@ def _update(session: Session) -> None:
     waiting, session.waiting = session.waiting, []
     for cell, _, _ in waiting:
         cell.pending = False
-    suite, party = session.suite, session.party
+    arithmetic, party = session.arithmetic, session.party
     updates = []
     for cell, delta, factor in waiting:
         cell.settle()
         scale = cell.unit.scale
         own = Share(cell.body, (cell.body.n,), cell.scale)
         if own.scale != scale:
-            own = suite.scale_by(party, own, scale // own.scale).at(scale)
+            own = arithmetic.scale_by(party, own, scale // own.scale).at(scale)
         updates.append((own, delta, factor, delta.scale // scale))
     if updates:
-        for (cell, _, _), share in zip(waiting, suite.update_all(party, updates), strict=True):
+        for (cell, _, _), share in zip(waiting, arithmetic.update_all(party, updates), strict=True):
             cell.replace(share.body, cell.unit.scale)
 
 

@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 from pysmpc.errors import EncodingError, SessionMismatchError
 from pysmpc.fixedpoint import BINARY16, INTEGER, LIMIT, Precision, check_memory, encode, rational
 from pysmpc.ops import overloads as forms
+from pysmpc.protocols.ranges import Check
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Body, Share, broadcast
 from pysmpc.tensor import HANDLERS, Cell, Handler, SecretTensor
@@ -320,9 +321,9 @@ def rescale(session: Session, x: Share, scale: int) -> Share:
     common = math.gcd(x.scale, scale)
     up, down = scale // common, x.scale // common
     if up > 1:
-        x = session.suite.scale_by(session.party, x, up).at(x.scale * up)
+        x = session.arithmetic.scale_by(session.party, x, up).at(x.scale * up)
     if down > 1:
-        x = session.suite.truncate(session.party, x, down)
+        x = session.arithmetic.truncate(session.party, x, down)
     return x.at(scale)
 
 
@@ -332,7 +333,7 @@ def times(x: SecretTensor, factor: Fraction, bits: int = ALIGN) -> SecretTensor:
     bits: of scale and factor together; what is left of 62 is room for |x|.
     """
     if factor == 0 or (factor.denominator == 1 != factor and not x.dtype.is_floating_point):
-        return like(x, x.session.suite.scale_by(x.session.party, x.window(), int(factor)))  # integers stay exact
+        return like(x, x.session.arithmetic.scale_by(x.session.party, x.window(), int(factor)))  # integers stay exact
     cell = x.cell
     settle, p, q = _plan(cell.scale, cell.unit, factor, bits)
     if settle:
@@ -342,7 +343,7 @@ def times(x: SecretTensor, factor: Fraction, bits: int = ALIGN) -> SecretTensor:
     out = same_value(x, int(cell.scale * q))
     if p != 1:
         share = out.window()
-        out = like(out, x.session.suite.scale_by(x.session.party, share, p).at(share.scale))
+        out = like(out, x.session.arithmetic.scale_by(x.session.party, share, p).at(share.scale))
     return out
 
 
@@ -410,7 +411,7 @@ def _shrunk(x: SecretTensor, factor: Fraction) -> SecretTensor:
     found = _shrinking(x.cell.scale, x.unit, factor)
     assert found is not None
     by, scale = found
-    out = x.session.suite.truncate(x.session.party, x.window(), by).at(scale)
+    out = x.session.arithmetic.truncate(x.session.party, x.window(), by).at(scale)
     return like(x, out if factor > 0 else x.session.suite.neg(x.session.party, out).at(scale))
 
 
@@ -540,8 +541,27 @@ def deferred(target: SecretTensor, x: Any, factor: Fraction) -> bool:
         return False
     if settle:
         x.cell.settle()
-    cell.defer(x.window().at(scale), p)
+    delta, checks = x.window().at(scale), cell.session.checks
+    if checks is not None:  # here, and not where it is done: that may be far from the line
+        own = Share(cell.body, (cell.body.n,), cell.scale)
+        checks.update(cell.session.party.holders, (own.at(unit), delta, p, scale // unit))
+    cell.defer(delta, p)
     return True
+
+
+def in_range(x: SecretTensor, move: Callable[[torch.Tensor], torch.Tensor], terms: int) -> Check | None:
+    """Check sums of up to so many elements of x, where that can be: those that move(values) makes of its values.
+
+    For what adds up words by itself; `kept` tells the result what was found.
+    """
+    checks = x.session.checks
+    return None if checks is None or terms < 2 else checks.total(x.window(), terms, move)
+
+
+def kept(x: SecretTensor, out: Share, check: Check | None) -> Share:
+    """A result, with what `in_range` found."""
+    checks = x.session.checks
+    return out if checks is None else checks.keep(out, check)
 
 
 def moved(x: SecretTensor, move: Callable[[torch.Tensor], torch.Tensor]) -> SecretTensor:

@@ -76,7 +76,7 @@ def _logarithm(x: SecretTensor, scale: int, over: Fraction = Fraction(1)) -> Sec
     """log x / over at a scale."""
     session = x.session
     fine = logarithm(session.suite, session.party, _stepped(x), slope=x.unit.scale * FACTOR)
-    out = session.suite.truncate(session.party, fine, round((1 << BITS) * over / scale))
+    out = session.arithmetic.truncate(session.party, fine, round((1 << BITS) * over / scale))
     return made(x, Share(out.body, x.shape, scale, out.strides, out.offset))
 
 
