@@ -549,13 +549,19 @@ def deferred(target: SecretTensor, x: Any, factor: Fraction) -> bool:
     return True
 
 
-def in_range(x: SecretTensor, move: Callable[[torch.Tensor], torch.Tensor], terms: int) -> Check | None:
+def in_range(
+    x: SecretTensor, move: Callable[..., torch.Tensor] | None, terms: int, beside: SecretTensor | None = None
+) -> Check | None:
     """Check sums of up to so many elements of x, where that can be: those that move(values) makes of its values.
 
-    For what adds up words by itself; `kept` tells the result what was found.
+    beside: to each of which an element of this is added; move takes its values first.  move: None for what is
+    checked as if all elements were as large as the largest.  For what adds up words by itself; `kept` tells the
+    result what was found.
     """
     checks = x.session.checks
-    return None if checks is None or terms < 2 else checks.total(x.window(), terms, move)
+    if checks is None or (terms < 2 and beside is None):
+        return None
+    return checks.total([*([] if beside is None else [(beside.window(), 1)]), (x.window(), terms)], move)
 
 
 def kept(x: SecretTensor, out: Share, check: Check | None) -> Share:
@@ -564,8 +570,9 @@ def kept(x: SecretTensor, out: Share, check: Check | None) -> Share:
     return out if checks is None else checks.keep(out, check)
 
 
-def moved(x: SecretTensor, move: Callable[[torch.Tensor], torch.Tensor]) -> SecretTensor:
-    """x with its elements moved: `move` acts on [rows, *shape] share words."""
+def moved(x: SecretTensor, move: Callable[[torch.Tensor], torch.Tensor], terms: int = 1) -> SecretTensor:
+    """x with its elements moved: `move` acts on [rows, *shape] share words.  terms: how many it adds up, at most."""
+    in_range(x, lambda values: move(values.unsqueeze(0)).squeeze(0), terms)
     share = x.window()
     out = move(share.window(share.body.words)).contiguous()
     shape = out.shape[1:]

@@ -194,12 +194,12 @@ def _multiple(factor: int, x: Operand) -> int:
     return _compared(a * ring.wrap(factor), a.double() * float(factor))
 
 
-def _moved(move: Move, terms: int, x: Operand) -> int:
-    a = x.values()
-    found, real = move(a), move(a.double())
-    if terms * terms * _largest(a) >> 52 >= LIMIT >> 1:
-        return max(RING, int(move(a.double().abs()).max()))
-    return _compared(found, real)
+def _moved(move: Callable[..., torch.Tensor], terms: Sequence[int], *operands: Operand) -> int:
+    values = [x.values() for x in operands]
+    most = sum(n * _largest(v) for n, v in zip(terms, values, strict=True))
+    if sum(terms) * most >> 52 >= LIMIT >> 1:  # what floating point loses may be too much
+        return max(RING, int(move(*(v.double().abs() for v in values)).max()))
+    return _compared(move(*values), move(*(v.double() for v in values)))
 
 
 def _itself(x: Operand) -> int:
@@ -376,12 +376,23 @@ class Checked:
         check = self._run(Check(what, x.scale, _plus, partial(_sum, sign)), self.operand(x), self.operand(y))
         return self.keep(protocol(party, x, y), check)
 
-    def total(self, x: Share, terms: int, move: Move) -> Check | None:
-        """Check a sum of up to `terms` elements: what move(values) makes of the values of x."""
-        if x.scale == 1:
+    def total(self, parts: Sequence[tuple[Share, int]], move: Callable[..., torch.Tensor] | None) -> Check | None:
+        """Check sums of up to so many elements of each share: those that move(values of each) makes of them.
+
+        move: None where sums are checked as if their elements were the largest that there are.
+        """
+        terms = [n for _, n in parts]
+
+        def bound(*most: int) -> int:
+            return sum(n * each for n, each in zip(terms, most, strict=True))
+
+        def largest(*operands: Operand) -> int:
+            return bound(*(x.range.most or 0 for x in operands))
+
+        if (scale := parts[0][0].scale) == 1:
             return None
-        check = Check("the sum", x.scale, lambda a: a * terms, partial(_moved, move, terms))
-        return self._run(check, self.operand(x))
+        closely = largest if move is None else partial(_moved, move, terms)
+        return self._run(Check("the sum", scale, bound, closely), *(self.operand(x) for x, _ in parts))
 
     # --- truncations ---
 
