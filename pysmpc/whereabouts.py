@@ -6,7 +6,6 @@ Found from the Python stack and autograd's current node, at the moment when an e
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -28,40 +27,47 @@ class Whereabouts(NamedTuple):
         return f"{self.operation or 'an operation'}{f' in layer {self.layer}' if self.layer else ''}"
 
 
-def whereabouts() -> Whereabouts:
-    """Where this thread is."""
+def whereabouts(ended: bool = True) -> Whereabouts:
+    """Where this thread is.
+
+    ended: the program ends here, with an error.  If it goes on, only the variables of frames of torch and of this
+    package are looked at: Python keeps what it shows of a frame, and autograd copies gradients that somebody keeps.
+    """
     operation, layer, base, digits = "", "", 0, 0
     modules: list[nn.Module] = []
-    frames = list(_frames())
-    for frame in frames:
-        name, local = frame.f_code.co_name, frame.f_locals
-        if name in ("_dispatched", "run_watched") and "func" in local:
-            operation = _operation(local["func"])
-            for x in tree_leaves((local.get("args"), local.get("kwargs"))):
-                if (unit := getattr(x, "unit", None)) is not None and isinstance(x, torch.Tensor) and unit.scale > 1:
-                    base, digits = unit.base, unit.digits
-                    break
-        elif name == "_call_impl" and isinstance(local.get("self"), nn.Module):
-            modules.append(local["self"])
-        elif name == "step" and isinstance(local.get("self"), torch.optim.Optimizer) and not layer:
-            layer = type(local["self"]).__name__
+    roots: list[nn.Module] = []
     node = torch._C._current_autograd_node()
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_name
+        if name in ("_dispatched", "run_watched"):
+            operation, base, digits = _operation(frame.f_locals) or (operation, base, digits)
+        elif name == "_call_impl" and isinstance(found := frame.f_locals.get("self"), nn.Module):
+            modules.append(found)
+        elif name == "step" and isinstance(found := frame.f_locals.get("self"), torch.optim.Optimizer):
+            layer = layer or type(found).__name__
+        elif name == "_plainly":  # of `sy.TrainStep`
+            roots.append(frame.f_locals["self"].model)
+        elif node is not None and ended:
+            roots += [x for x in (*frame.f_locals.values(), *frame.f_globals.values()) if isinstance(x, nn.Module)]
+        frame = frame.f_back
     if node is not None:
-        layer = f"{_layer_of(node, frames)} backward".strip()
+        layer = f"{_layer_of(node, roots)} backward".strip()
     elif modules:
         layer = _path(modules[-1], modules[0])
     return Whereabouts(operation, layer, base, digits)
 
 
-def _frames() -> Iterator[FrameType]:
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-def _operation(func: Any) -> str:
-    return func if isinstance(func, str) else str(func).split(".")[1]
+def _operation(local: dict[str, Any]) -> tuple[str, int, int] | None:
+    """The name of an operation that is being carried out, and the encoding of its first real secret."""
+    if "func" not in local:
+        return None
+    func = local["func"]
+    name = func if isinstance(func, str) else str(func).split(".")[1]
+    for x in tree_leaves((local.get("args"), local.get("kwargs"))):
+        if isinstance(x, torch.Tensor) and (unit := getattr(x, "unit", None)) is not None and unit.scale > 1:
+            return name, unit.base, unit.digits
+    return name, 0, 0
 
 
 def _path(root: nn.Module, part: nn.Module) -> str:
@@ -71,16 +77,12 @@ def _path(root: nn.Module, part: nn.Module) -> str:
     return type(part).__name__
 
 
-def _layer_of(node: Any, frames: list[FrameType]) -> str:
-    """The module whose parameter an operation of the backward pass has to do with, among those that callers know."""
+def _layer_of(node: Any, roots: list[nn.Module]) -> str:
+    """The module whose parameter an operation of the backward pass has to do with."""
     nodes = [node, *(each for each, _ in node.next_functions if each is not None)]
     wanted = {id(v) for each in nodes if (v := getattr(each, "variable", None)) is not None}
-    if not wanted:
-        return ""
-    for frame in frames:
-        for found in [*frame.f_locals.values(), *frame.f_globals.values()]:
-            if isinstance(found, nn.Module):
-                for name, parameter in found.named_parameters():
-                    if id(parameter) in wanted:
-                        return name.rpartition(".")[0] or type(found).__name__
+    for root in roots if wanted else ():
+        for name, parameter in root.named_parameters():
+            if id(parameter) in wanted:
+                return name.rpartition(".")[0] or type(root).__name__
     return ""
