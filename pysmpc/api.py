@@ -172,6 +172,7 @@ def virtual(
     integrity: str | None = None,
     compare_bits: int | None = None,
     material: str | Path | None = None,
+    checked: bool = True,
 ) -> Parties:
     """Parties in this process, for trying out and for tests: every message is counted.
 
@@ -188,6 +189,8 @@ def virtual(
     material: a folder that `pysmpc deal` filled, in place of a provider that deals while
     the program runs; takes one of its runs, which nobody can take again.  Raises
     MaterialError.
+    checked=False: do not look whether products, sums and truncations fit into the ring, which
+    otherwise raises RangeError (docs/range-checks.md); for measurements of time.
 
     >>> parties = sy.virtual("alice", "bob")
     """
@@ -196,7 +199,7 @@ def virtual(
     def dealer(count: Callable[[int], None]) -> StoreDealer:
         return StoreDealer(take(Path(material or ""), names, provider, range(len(names))), count)
 
-    session = virtual_session(names, provider, dealer=None if material is None else dealer)
+    session = virtual_session(names, provider, dealer=None if material is None else dealer, checked=checked)
     return Parties(_variant(session, rounding, protocol, integrity, compare_bits))
 
 

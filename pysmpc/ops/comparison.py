@@ -18,6 +18,7 @@ from pysmpc.ops.core import (
     aten,
     implements,
     is_number,
+    kept,
     like,
     promoted,
     result,
@@ -293,7 +294,9 @@ def relu(x: SecretTensor) -> SecretTensor:
     cell = x.cell
     by = cell.scale // cell.unit.scale if cell.scale > cell.unit.scale else 1
     flat, order = _in_order(x)
-    out = comparing(cell.session).relu(cell.session.party, flat, by)
+    checks = cell.session.checks
+    check = checks.truncation(flat, by) if checks is not None and by > 1 else None
+    out = kept(x, comparing(cell.session).relu(cell.session.party, flat, by), check)
     return like(x, Share(out.body, x.shape, out.scale, strides_in(tuple(x.shape), order)))
 
 

@@ -105,7 +105,7 @@ def inverse_deviation(squares: SecretTensor, n: int, eps: float) -> SecretTensor
     word = round(number(eps) * share.scale) or 1
     more = constant(session.suite, session.party, share.shape, word, share.scale)
     low = (max(1, word).bit_length() - 1) // 2
-    total = session.suite.add(session.party, share, more)
+    total = session.arithmetic.add(session.party, share, more)
     out = inverse_root_short(session.suite, session.party, total, unit.scale * FACTOR, low)
     return result(out, session, unit, squares.dtype)
 

@@ -88,7 +88,7 @@ def _logarithm(x: SecretTensor, scale: int, over: Fraction = Fraction(1)) -> Sec
     share = _stepped(x)
     slope = x.unit.scale * FACTOR
     fine = logarithm(session.suite, session.party, share, slope=slope, limit=_limit(x, share.scale))
-    out = session.suite.truncate(session.party, fine, round((1 << BITS) * over / scale))
+    out = session.arithmetic.truncate(session.party, fine, round((1 << BITS) * over / scale))
     return made(x, Share(out.body, x.shape, scale, out.strides, out.offset))
 
 
