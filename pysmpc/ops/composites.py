@@ -28,7 +28,7 @@ def _composite(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:  # noqa: A002
+def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
     """x / sqrt(mean of x^2 + eps) * weight, as one operation: the cube of the inverse root loses its digits."""
     return aten._fused_rms_norm.default(input, list(normalized_shape), weight, eps)[0]
 
@@ -71,8 +71,8 @@ def multi_head_attention_forward(function: Callable[..., Any], *args: Any, **kwa
     options = given.arguments
     if options["training"] and options["dropout_p"] > 0:
         raise NotImplementedError(
-            "multi_head_attention_forward is not implemented for secret tensors with dropout: everybody would know what "
-            "was drawn; use dropout_p=0"
+            "multi_head_attention_forward is not implemented for secret tensors with dropout: everybody would know "
+            "what was drawn; use dropout_p=0"
         )
     if not options["need_weights"]:
         return ordinary(function)(*args, **kwargs)

@@ -6,9 +6,10 @@ inverse root that torch saves for the derivative, which takes products alone.
 
 With d = x - mean, r = 1 / sqrt(sum of d^2 / n + eps) and z = d r, the gradient is
 r (g - mean of g - z mean of g z), for the gradient g of z.  RMS normalisation is the same with 0 for
-both means, that of x and that of g.  All errors are relative, 2^-16, and a few steps.  Means are finer than the encoding: an error of theirs is the same for all elements of a group, which
-the gradient of a weight adds up.  Rounds: eleven and a product with the weight; seven of them on one element
-a group.  Bytes: for each element those of two products, a truncation, and what the weight takes.
+both means, that of x and that of g.  All errors are relative, 2^-16, and a few steps.  Means are finer
+than the encoding: an error of theirs is the same for all elements of a group, which the gradient of a
+weight adds up.  Rounds: eleven and a product with the weight; seven of them on one element a group.
+Bytes: for each element those of two products, a truncation, and what the weight takes.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ VARIANCE_BITS = 32  # of the scale at which a given variance takes its eps
 class _Statistics:
     """Of x over some dimensions, which are kept with one element.
 
-    squares: the sum of (x - mean)^2, n its terms; of a public x, tensors in float64.  mean: None where 0 is taken for it.
+    squares: the sum of (x - mean)^2, n its terms; of a public x, tensors in float64.
+    mean: None where 0 is taken for it.
     """
 
     mean: Any

@@ -118,7 +118,14 @@ class Check:
         limit: int = RING,
         after: Callable[[int], int] | None = None,
     ) -> None:
-        self.what, self.scale, self.bound, self.closely, self.limit, self.after = what, scale, bound, closely, limit, after
+        self.what, self.scale, self.bound, self.closely, self.limit, self.after = (
+            what,
+            scale,
+            bound,
+            closely,
+            limit,
+            after,
+        )
         self.out = Range()
         self.where: Whereabouts | None = None
 
@@ -324,9 +331,7 @@ class Checked:
 
     def contraction(self, a: Operand, b: Operand, terms: int, scale: int) -> None:
         """A convolution's product."""
-        self._run(
-            Check("the convolution", scale, lambda a, b: terms * a * b, _matrices), a, b
-        )
+        self._run(Check("the convolution", scale, lambda a, b: terms * a * b, _matrices), a, b)
 
     def public_operand(self, values: torch.Tensor, take: Move) -> Operand:
         """A public tensor, of whose elements [n] the matrices of a layout are taken."""
@@ -340,9 +345,7 @@ class Checked:
         self._run(check, self.operand(x), self._public(values))
         return self.keep(self.suite.mul_public(party, x, values, scale), check)
 
-    def matmul_public(
-        self, party: Party, x: Share, values: torch.Tensor, scale: int = 1, left: bool = True
-    ) -> Share:
+    def matmul_public(self, party: Party, x: Share, values: torch.Tensor, scale: int = 1, left: bool = True) -> Share:
         """x @ values or values @ x."""
         if x.scale * scale == 1:
             return self.suite.matmul_public(party, x, values, scale, left)

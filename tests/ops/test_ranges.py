@@ -24,7 +24,16 @@ RING, HALF = 1 << 63, 1 << 62
 STEP = 1 << 16
 
 #: Every suite, and three holders where it takes them.
-SETTINGS = [("default", 2), ("default", 3), ("fss", 2), ("snn", 2), ("nearest", 2), ("mac", 2), ("mac", 3), ("plain", 1)]
+SETTINGS = [
+    ("default", 2),
+    ("default", 3),
+    ("fss", 2),
+    ("snn", 2),
+    ("nearest", 2),
+    ("mac", 2),
+    ("mac", 3),
+    ("plain", 1),
+]
 fresh = settings(
     max_examples=20, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
