@@ -225,7 +225,7 @@ IN_PLACE = [
          rounds=1, sent=16),
     Case("add_ number", each(through("add_", 2.5), through("sub_", 0.5)), steps=2),
     Case("mul_ number", through("mul_", 2.5), steps=2, rounds=1, sent=8),
-    Case("div_ number", through("div_", 2.5), steps=2, rounds=1, sent=8),
+    Case("div_ number", through("div_", 2.5), steps=2),
     Case("add_ plain", through("add_", PLAIN), [(3,), (2, 3)], steps=2, costed=COLUMNS),
     Case("mul_ plain", through("mul_", PLAIN), [(3,), (2, 3)], steps=2, costed=COLUMNS, rounds=1, sent=8),
     Case("neg_", through("neg_")),
