@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from pysmpc.ops.arithmetic import add, mul, number, square, sub
-from pysmpc.ops.core import FACTOR, assign, aten, implements, plain_target, rescale, result
+from pysmpc.ops.core import FACTOR, assign, aten, implements, plain_target, rescale, result, same_value
 from pysmpc.ops.linear import mean_dim, sum_dim
 from pysmpc.protocols.exact import constant
 from pysmpc.protocols.functions.normaliser import inverse_root
@@ -29,6 +29,7 @@ from pysmpc.protocols.functions.smooth import known_of, note_source, source_of
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
 
+MEAN_BITS = 46  # of the scale at which the mean of a gradient is rounded, which leaves 2^16 for its size
 VARIANCE_BITS = 32  # of the scale at which a given variance takes its eps
 
 
@@ -130,11 +131,48 @@ def _sum(x: Any, over: Sequence[int], shape: Sequence[int]) -> Any:
 
 
 def _slope(g: Any, normal: Any, inverse: Any, over: Sequence[int]) -> Any:
-    """The gradient of x from g, that of what was normalised."""
-    g = _settled(g)
-    along = _product(normal, _mean(_product(g, normal), over))
-    rest = _settled(_total(_total(g, -_mean(g, over)), -along))
-    return _product(rest, inverse)
+    """The gradient of x from g, that of what was normalised.
+
+    What is the same for all elements of a group must be far finer than a step: its rounding would add up over a
+    group to a gradient of the layer before, in which the rounding of single elements cancels.
+
+    1. The sum of g, exactly.
+    2. The mean of g z, 256 times as fine as the encoding: a product and a truncation.
+    3. g less both, 256 times as fine: a product and a truncation.
+    4. That times the inverse deviation.
+    """
+    n = math.prod(g.shape[d] for d in over)
+    along = _product(normal, _fine(_over(_sum_of(_product(_fine(g), normal), over), n)))
+    mean = _over(_sum_of(g, over), n)
+    if isinstance(g, SecretTensor):
+        scale = along.cell.scale if isinstance(along, SecretTensor) else g.cell.scale
+        mean, g = _at(mean, scale, n), _at(g, scale)
+    return _product(_fine(_total(_total(g, -mean), -along)), inverse)
+
+
+def _sum_of(x: Any, over: Sequence[int]) -> Any:
+    return sum_dim(x, list(over), True) if isinstance(x, SecretTensor) else x.double().sum(list(over), keepdim=True)
+
+
+def _over(total: Any, n: int) -> Any:
+    """total / n, exactly."""
+    return same_value(total, total.cell.scale * n) if isinstance(total, SecretTensor) else total / n
+
+
+def _fine(x: Any) -> Any:
+    """x, 256 times as fine as its encoding where it is finer still: one round."""
+    return _at(x, min(x.cell.scale, x.unit.scale * FACTOR)) if isinstance(x, SecretTensor) else x
+
+
+def _at(x: SecretTensor, scale: int, n: int = 1) -> SecretTensor:
+    """x at this scale; a mean of n elements is rounded at a finer one."""
+    share, session = x.window(), x.session
+    if n > 1 and scale % share.scale:
+        up = 1
+        while (share.scale * up * 2).bit_length() <= MEAN_BITS:
+            up *= 2
+        share = rescale(session, share, share.scale * up)
+    return result(rescale(session, share, scale), session, x.unit, x.dtype)
 
 
 def _gradients(

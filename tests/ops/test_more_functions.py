@@ -190,6 +190,18 @@ def test_rounds_of_layers(name, forward, backward):
     assert found[1] <= backward, found
 
 
+def test_what_is_rounded_for_a_whole_channel_does_not_add_up():
+    """The gradients of a channel sum to zero, but for the rounding of each, of which half a step is no part."""
+    secret, twin = twins_of(lambda: nn.BatchNorm2d(2), RUNS[0])
+    x = encrypted(mixed((16, 2, 24, 24)).float()).requires_grad_()
+    given = sy.decrypt(x.detach()).double().requires_grad_()
+    weights = 2.0**-12 * torch.rand(x.shape).double()
+    for model, operand in ((secret, x), (twin, given)):
+        (model(operand) * (weights.float() if model is secret else weights)).sum().backward()
+    off = (sy.decrypt(x.grad).double() - given.grad).sum(dim=(0, 2, 3)).abs()
+    assert off.max() < 6 * 2**-16 * (16 * 24 * 24) ** 0.5
+
+
 def test_evaluation_takes_the_inverse_of_the_variances_once():
     secret, _ = twins_of(LAYERS["batch"][0], RUNS[0])
     secret.eval()

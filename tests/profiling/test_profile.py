@@ -122,15 +122,18 @@ def test_two_sessions(setup):
 
 
 def test_nothing_is_left_behind(setup):
-    before = list(WATCHERS)
+    places = (
+        hooks._global_forward_hooks,
+        hooks._global_forward_pre_hooks,
+        optim._global_optimizer_pre_hooks,
+        optim._global_optimizer_post_hooks,
+    )
+    before, hooked = list(WATCHERS), [dict(place) for place in places]
     profiled(setup)
     with pytest.raises(ZeroDivisionError), sy.profile(show=False):
         raise ZeroDivisionError
     assert before == WATCHERS
-    assert not hooks._global_forward_hooks
-    assert not hooks._global_forward_pre_hooks
-    assert not optim._global_optimizer_pre_hooks
-    assert not optim._global_optimizer_post_hooks
+    assert hooked == [dict(place) for place in places]
 
 
 def test_a_layer_that_fails_is_left(setup):
