@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -36,6 +37,7 @@ from pysmpc.ops.core import (
     times,
     window,
 )
+from pysmpc.ops.norm_parts import KEY, PowerNorm, has_part, note_part, part_of
 from pysmpc.ops.operands import Number, operand, pair, sides
 from pysmpc.ops.operands import number as number
 from pysmpc.ops.operands import with_unit as with_unit
@@ -51,6 +53,7 @@ from pysmpc.protocols.functions.smooth import (
     inverse_of,
     is_argument,
     is_argument_of,
+    known_of,
     note_finer,
     note_multiple,
     note_source,
@@ -236,10 +239,57 @@ def _careful(x: Any, y: Any) -> SecretTensor | None:
     return None
 
 
+def _of_norm(x: Any, y: Any) -> SecretTensor | None:
+    """x * y where one is a part of the derivative of a p-norm (`pysmpc.ops.norm_parts`)."""
+    if not (has_part(x) or has_part(y)):
+        return None
+    for one, other in ((x, y), (y, x)):
+        weight = part_of(one, "weight")
+        if weight is not None:
+            whole = weight.of.p > 2
+            if whole and not (isinstance(other, SecretTensor) and other.window().body is weight.rest.body):
+                return None
+            known_of(one.cell.body).kept.pop(KEY)
+            return note_part(mul(other, one), "product", weight.of, None if whole else other)
+        product, quotient = part_of(one, "product"), part_of(other, "quotient")
+        if product is not None and quotient is not None and product.of is quotient.of:
+            sign = aten.sign.default(quotient.of.argument) if product.rest is None else product.rest
+            slope = mul(sign, quotient.of.sizes())
+            return slope if quotient.rest is None else mul(slope, _reshaped(quotient.rest, other))
+        if product is not None and product.of.p < 1:
+            known_of(one.cell.body).kept.pop(KEY)
+            return note_part(mul(one, other), "product", product.of, mul(product.rest, other))
+        if product is None and quotient is not None and quotient.rest is not None:
+            root, count = _root_of_power(quotient.of, other.shape)
+            for _ in range(count):
+                if isinstance(one, SecretTensor):
+                    one.cell.settle()
+                one = mul(one, root)
+            return mul(one, _reshaped(quotient.rest, other))
+    return None
+
+
+def _reshaped(rest: Any, other: SecretTensor) -> Any:
+    """The dividend of what `other` may be another shape of."""
+    return rest.reshape(other.shape) if isinstance(rest, torch.Tensor) else rest
+
+
+def _root_of_power(of: PowerNorm, shape: Any) -> tuple[SecretTensor, int]:
+    """(r, k) with r^k = norm^(1 - p) and r not much below norm^(-1/2): where the argument of a norm was made anew."""
+    exponent = Fraction(of.p) - 1
+    count = max(1, math.ceil(2 * exponent))
+    norm = of.norm.reshape(shape)
+    if 2 * exponent == count:
+        return aten.rsqrt.default(norm), count
+    return aten.exp.default(times(aten.log.default(norm), -exponent / count)), count
+
+
 @implements(aten.mul.Tensor)
 def mul(x: Any, y: Any) -> SecretTensor:
     """x * y; one round where an operand has not been opened under its mask."""
     careful = _careful(x, y)
+    if careful is None:
+        careful = _of_norm(x, y)
     if careful is not None:
         return careful
     session, dtype, x, y, _ = sides(x, y)
@@ -336,6 +386,14 @@ def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     if of is not None:
         rest = aten.sigmoid.default(result(of, session, y.unit, y.dtype))
         return mul(x, add_number(neg(rest), Fraction(1))).to(dtype)
+    part = part_of(y, "power")
+    if part is not None:
+        log = aten.log.default(part.of.norm).reshape(y.shape)
+        inverse = aten.exp.default(times(log, 1 - Fraction(part.of.p)))
+        out = mul(x, inverse).to(dtype)
+        if isinstance(x, torch.Tensor) and x.shape != out.shape:
+            x = x.expand(out.shape)
+        return note_part(out, "quotient", part.of, x)
     slope = _slope_of_inverse(y)
     if slope is not None:
         return mul(x, slope).to(dtype)

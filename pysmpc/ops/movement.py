@@ -29,6 +29,7 @@ from pysmpc.ops.core import (
     session_of,
     write,
 )
+from pysmpc.ops.norm_parts import note_part, part_of
 from pysmpc.protocols.functions.smooth import known_of, note_copy
 from pysmpc.runtime.session import plain_session
 from pysmpc.shares import Share
@@ -342,7 +343,10 @@ def masked_fill(x: SecretTensor, mask: Any, value: Any) -> Any:
     """A public number where the mask is set."""
     if not x.dtype.is_floating_point and value != int(value):
         raise RuntimeError(f"{value} cannot be converted to {x.dtype}")
-    return torch.where(mask, torch.tensor(value, dtype=x.dtype), x)
+    out: Any = torch.where(mask, torch.tensor(value, dtype=x.dtype), x)
+    part = part_of(x, "quotient") or part_of(x, "weight")
+    # where a norm or its argument is 0, so is all that its derivative makes of it
+    return out if part is None or value != 0 else note_part(out, part.role, part.of, part.rest)
 
 
 def constant(

@@ -19,7 +19,7 @@ MASKING = f"{PROTOCOLS}/test_masking.py"
 EXACT = f"{PROTOCOLS}/test_exact.py"
 FUNCTIONS = f"{PROTOCOLS}/test_functions.py"
 EXPONENT, NORMALISER = f"{PROTOCOLS}/test_exponent.py", f"{PROTOCOLS}/test_normaliser.py"
-SOFTMAX = f"{PROTOCOLS}/test_softmax.py"
+SOFTMAX, PIECEWISE = f"{PROTOCOLS}/test_softmax.py", f"{PROTOCOLS}/test_piecewise.py"
 SMOOTH = "tests/ops/test_functions.py"
 THRESHOLDS = "tests/ops/test_thresholds.py"
 FACTORS = "tests/ops/test_factors.py"
@@ -203,6 +203,26 @@ MUTANTS = [
         ("thresholds under the masks of the first", "base = party.dealer.streams(MATERIAL) if again else x.base", "base = x.base", FUNCTIONS),
         ("two selections, each rounded", "out = suite.mul(party, flat, value)\n", "value, by, out = value, 1, suite.truncate(party, suite.mul(party, flat, value), by - 1)\n", FUNCTIONS),
     ),
+    *protocol(
+        "functions/piecewise",
+        ("a sign that is lost", "signed = suite.add(party, here, there), suite.sub(party, here, there)", "signed = suite.add(party, here, there), suite.add(party, here, there)", PIECEWISE),
+        ("pieces of another scale", "end = math.ceil(Fraction(piece.hi) * scale)", "end = math.ceil(Fraction(piece.hi) * (1 << 16))", PIECEWISE),
+        ("what is beyond on the left is as on the right", "combine = suite.sub if table.symmetry", "combine = suite.add if table.symmetry", PIECEWISE),
+        ("bits are compared again", 'if ("reached", end) not in found.regions]', "]", PIECEWISE),
+    ),
+    *protocol(
+        "functions/angle",
+        ("the origin is above", "gap, total = inner.sub(party, inner.sub(party, ys, xs), one)", "gap, total = inner.sub(party, ys, xs)", PIECEWISE),
+        ("a half turn to the wrong side", "inner.scale_by(party, below, 2)", "inner.scale_by(party, below, 0)", PIECEWISE),
+    ),
+    *protocol(
+        "functions/power_sums",
+        ("zeros count as a step", "if p > 0:\n        z = ", "if False:\n        z = ", PIECEWISE),
+        ("powers above one", "rounded=True", "rounded=False", PIECEWISE),
+    ),
+    Mutant("the square of another argument", "pysmpc/ops/arithmetic.py", 'if x is not None and is_argument_of(x, "atan"):', "if x is not None:", "tests/ops/test_inverse_functions.py"),
+    Mutant("a power of a norm is that of another", "pysmpc/ops/arithmetic.py", "product.of is quotient.of", "product.of is not None", "tests/ops/test_norms.py"),
+    Mutant("a gradient of large norms by their powers", "pysmpc/ops/arithmetic.py", "if not (has_part(x) or has_part(y)):", "if True:", "tests/ops/test_norms.py"),
     *protocol(
         "functions/smooth",
         ("the derivative of another result", "known.source[:2] != (name, (out.layout, out.scale))", "known.source[0] != name", SMOOTH),

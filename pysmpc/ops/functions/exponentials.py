@@ -15,16 +15,17 @@ import torch
 from pysmpc.errors import EncodingError
 from pysmpc.ops.arithmetic import add_number, mul, number, pow_scalar
 from pysmpc.ops.bounds import of_kind
-from pysmpc.ops.core import FACTOR, aten, implements, rescale, times
+from pysmpc.ops.core import FACTOR, aten, implements, like, rescale, times
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.functions.argument import argument, made
 from pysmpc.ops.functions.inverse import inverse_root_of_square
 from pysmpc.ops.functions.sigmoidal import bell
+from pysmpc.ops.norm_parts import norm_of, note_part, part_of
 from pysmpc.protocols.functions.characters import BITS
 from pysmpc.protocols.functions.exponent import has_room, is_near, power
 from pysmpc.protocols.functions.normaliser import inverse_root, logarithm, reciprocal_fast, reciprocal_has_room, root
 from pysmpc.protocols.functions.normaliser import natural_logarithm as exact_log
-from pysmpc.protocols.functions.smooth import finest, note_source, note_sum
+from pysmpc.protocols.functions.smooth import finest, note_source, note_sum, source_of
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
 
@@ -187,6 +188,22 @@ def power_of_secret(x: SecretTensor, exponent: Any) -> Any:
     one step counts as one step.
     """
     p = number(exponent)
+    part = part_of(x, "norm")
+    if part is not None and float(exponent) == part.of.p - 1:
+        return note_part(_power_of_secret(x, exponent, p), "power", part.of)
+    if part is not None and part.of.p < 1 and float(exponent) == 1 - part.of.p:
+        return note_part(_power_of_secret(x, exponent, p), "quotient", part.of)
+    argument_of_norm = source_of(x.window(), "abs")
+    of = None if argument_of_norm is None else norm_of(argument_of_norm)
+    if of is not None and float(exponent) == of.p - (2 if of.p > 2 else 1):
+        out = _power_of_secret(x, exponent, p)
+        if out.cell.body is x.cell.body:
+            out = like(x, x.session.suite.scale_by(x.session.party, x.window(), 1))
+        return note_part(out, "weight", of, argument_of_norm)
+    return _power_of_secret(x, exponent, p)
+
+
+def _power_of_secret(x: SecretTensor, exponent: Any, p: Fraction) -> Any:
     if p.denominator == 1 and p >= 0:
         return pow_scalar(x, exponent)
     if p.denominator == 1:
@@ -270,6 +287,21 @@ def xlogy(x: Any, y: Any) -> Any:
     if not bool((y > 0).all()):
         raise EncodingError("xlogy of a public y that is not positive may be infinite or NaN; mask those elements")
     return x * _public_logarithm(y)
+
+
+@composes(aten.special_xlog1py.default)
+def xlog1py(x: Any, y: Any) -> Any:
+    """x log(1 + y), as `xlogy`: for y above -1."""
+    return xlogy(x, y + 1)
+
+
+@composes(aten.special_entr.default)
+def entr(x: SecretTensor) -> Any:
+    """-x log x, and 0 for 0, for x of one step or more: to a step and 2^-30 of x.  Rounds of `log` and a product.
+
+    A negative x, for which torch has minus infinity, gives -x times the logarithm of a step.
+    """
+    return -(x * _fine(argument(x, "entr")))
 
 
 @composes(aten.sinh.default)

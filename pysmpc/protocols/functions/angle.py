@@ -12,7 +12,7 @@ from pysmpc.protocols.functions.characters import BITS, evaluate, evaluate_cost
 from pysmpc.protocols.functions.normaliser import TOP, sum_of_steps
 from pysmpc.protocols.functions.piecewise import stacked
 from pysmpc.protocols.functions.regions import thresholds_cost
-from pysmpc.protocols.interfaces import Cost, Party
+from pysmpc.protocols.interfaces import Cost, Party, opening
 from pysmpc.protocols.operations import Suite
 from pysmpc.protocols.products import product_cost
 from pysmpc.protocols.truncation import truncate_cost
@@ -81,7 +81,8 @@ def angle_cost(holders: int, n: int) -> Cost:
     """With the default suite and a binary scale."""
     turned = negative_cost(holders, 3 * n) + product_cost(holders, 10 * n, 5 * n)
     normalised = thresholds_cost(holders, n, TOP + 1) + product_cost(holders, 3 * n, 2 * n)
-    inverse = evaluate_cost(holders, n, fits.RECIPROCAL.terms) + truncate_cost(holders, 2 * n, 2)
+    shorter = opening(holders, 2 * n) + Cost(dealt=2 * truncate_cost(holders, n, 2).dealt)
+    inverse = evaluate_cost(holders, n, fits.RECIPROCAL.terms) + shorter
     quotient = product_cost(holders, 4 * n, 2 * n)
     return (
         turned + normalised + inverse + quotient + evaluate_cost(holders, n, ATAN.terms) + truncate_cost(holders, n, 2)
