@@ -248,6 +248,18 @@ def test_writing():
     assert 1 <= written(lambda x: x.copy_(secret(uniform(3, 2, size=1), bounded=1.0))) < 1.01
 
 
+def test_writing_in_other_ways():
+    """Whatever writes to a value forgets its bound, unless a rule says more."""
+    y = secret(uniform(3, 2) * 9)
+    assert written(lambda x: torch.add(x, y, out=x)) is None
+    assert written(lambda x: F.silu(x, inplace=True)) is None
+    assert written(lambda x: x.index_add_(0, torch.tensor([0, 0]), y[:2])) is None
+    assert written(lambda x: x.index_put_((torch.tensor([0]),), y[:1])) is None
+    assert written(lambda x: x.index_put_((torch.tensor([0]),), x[:1] * 0.5)) is not None
+    assert written(lambda x: x.scatter_(0, torch.tensor([[0, 1]]), y[:1])) is None
+    assert written(lambda x: x.copy_(y * 0.5)) is None
+
+
 def test_writing_a_part():
     assert 4 <= written(lambda x: x[0].fill_(1.0)) < 4.01  # the larger of the two
     assert 7 <= written(lambda x: x[0].fill_(7.0)) < 7.02

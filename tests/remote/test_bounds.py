@@ -65,7 +65,7 @@ def test_derivatives(parties):
 def test_what_must_overflow(parties):
     x = sy.encrypt(torch.tensor([6e4]), parties, bounded=6e4)
     before = parties.stats.copy()
-    with pytest.raises(RangeError, match="aten.mul.Tensor"):
+    with pytest.raises(RangeError, match=r"aten\.mul\.Tensor"):
         x * x
     assert (parties.stats - before).rounds == 0
     with pytest.raises(RangeError):
