@@ -210,13 +210,14 @@ def wider(*bounds: float | None) -> float | None:
 def within(what: str, reach: float, bound: float, of: list[float], unit: Precision, scales: int = 2) -> float | None:
     """The bound of a result whose integers come to `reach` at most, if the ring holds them.
 
-    Raises RangeError where they are beyond it, and the bounds that say so are direct; None where one is an estimate.
+    Raises RangeError where they are beyond it, and the bounds that say so are direct; None where one is an estimate,
+    and for integers, which wrap as torch's do.
     what: "a product".  of: the bounds of its operands.  scales: how many encodings' scales the integers have together.
     """
     limit = LIMIT if scales > 1 else 2 * LIMIT
     if reach < limit:
         return bound
-    if any(type(each) is Estimate for each in of):
+    if unit.scale == 1 or any(type(each) is Estimate for each in of):
         return None
     raise _beyond(what, reach, limit, of, unit, scales)
 

@@ -278,7 +278,7 @@ MUTANTS = [
     Mutant("a bound kept for a new value", "pysmpc/tensor.py", "self._scale = scale\n        self.bound = None\n", "self._scale = scale\n", BOUNDS),
     Mutant("a wrong statement is believed", "pysmpc/api.py", "if limit < 1 << 63 and not", "if False and not", BOUNDS),
     Mutant("a part that is written has the bound of all", "pysmpc/ops/bounds.py", "elif whole:", "elif bound is not None:", BOUNDS),
-    Mutant("estimates raise", "pysmpc/ops/bounds.py", "if any(type(each) is Estimate for each in of):", "if False:", BOUNDS),
+    Mutant("estimates raise", "pysmpc/ops/bounds.py", "if unit.scale == 1 or any(type(each) is Estimate for each in of):", "if unit.scale == 1:", BOUNDS),
     Mutant("no room for rounding", "pysmpc/ops/bounds.py", "size = RELATIVE * bound + STEPS / scale", "size = bound", BOUNDS),
     Mutant("a bound of one operand", "pysmpc/ops/bound_rules.py", "bound = of_kind(a * b, a, b)", "bound = of_kind(a, a, b)", BOUNDS),
     Mutant("a sum of its largest element", "pysmpc/ops/bound_rules.py", "Estimate(own * n), [own]", "Estimate(own), [own]", BOUNDS),
