@@ -241,7 +241,9 @@ def held(x: SecretTensor) -> int:
     """The scale at which a product takes an operand (`core.window`)."""
     cell = x.cell
     scale, unit = cell.scale, cell.unit.scale
-    return scale if scale <= unit * FACTOR else unit
+    if scale <= unit * FACTOR:
+        return scale
+    return unit if cell.finer == 1 else cell.kept(min(cell.finer, FACTOR))[1]
 
 
 def product_reach(x: Any, y: Any, a: float, b: float, terms: int, along: int | None = None) -> float:
