@@ -104,7 +104,7 @@ class Cell:
         """Truncate to the nominal scale, unless the scale is at most `headroom` times it."""
         unit = self.unit.scale
         if self.scale > unit * headroom:
-            up, scale = (1, unit) if self.finer == 1 else self._kept(min(self.finer, headroom))
+            up, scale = (1, unit) if self.finer == 1 else self.kept(min(self.finer, headroom))
             arithmetic, party = self.session.arithmetic, self.session.party
             whole = Share(self.body, (self.body.n,), self.scale)
             if up > 1:
@@ -115,9 +115,9 @@ class Cell:
             bound = self.bound
             self.replace(out.body, scale)
             if bound is not None:  # which rounding may exceed by a step
-                self.bound = type(bound)(bound + 1 / scale)
+                self.bound = type(bound)(bound + 1 / unit)
 
-    def _kept(self, finer: int) -> tuple[int, int]:
+    def kept(self, finer: int) -> tuple[int, int]:
         """(a factor, the scale to which `factor` times the integers is truncated), at most `finer` times nominal."""
         unit = self.unit.scale
         while finer > 1:

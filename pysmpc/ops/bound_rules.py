@@ -31,7 +31,7 @@ def same(x: Any, *args: Any, **kwargs: Any) -> float | None:
     return size(x)
 
 
-@rule(aten._to_copy.default, exact=True)
+@rule(aten._to_copy.default, exact=True, always=True)
 def as_dtype(x: Any, *, dtype: torch.dtype | None = None, **kwargs: Any) -> float | None:
     """Elements of x, or whether they are not 0."""
     return 1.0 if dtype == torch.bool else size(x)
@@ -137,10 +137,10 @@ def copied(x: Any, source: Any, non_blocking: bool = False) -> float | None:
 
 
 def _is(value: float, *overloads: Any) -> None:
-    rule(*overloads, exact=True)(lambda *args, **kwargs: value)
+    rule(*overloads, exact=True, always=True)(lambda *args, **kwargs: value)
 
 
-@rule(aten.full_like.default, exact=True)
+@rule(aten.full_like.default, exact=True, always=True)
 def everywhere(x: Any, value: Any, **kwargs: Any) -> float | None:
     """A number."""
     return size(value)
@@ -164,7 +164,7 @@ _is(1.0, aten.lt.Tensor, aten.le.Tensor, aten.gt.Tensor, aten.ge.Tensor, aten.eq
 
 
 def _is_about(value: float, *overloads: Any) -> None:
-    rule(*overloads)(lambda *args, **kwargs: value)
+    rule(*overloads, always=True)(lambda *args, **kwargs: value)
 
 
 _is_about(1.0, aten.sigmoid.default, aten.tanh.default, aten.erf.default, aten.sin.default, aten.cos.default,
@@ -188,7 +188,7 @@ def _infinite(x: Any) -> bool:
     return isinstance(x, float) and math.isinf(x)
 
 
-@rule(aten.clamp.default, aten.clamp.Tensor)
+@rule(aten.clamp.default, aten.clamp.Tensor, always=True)
 def clamped(x: Any, min: Any = None, max: Any = None) -> float | None:
     """What is between two ends, whatever x was."""
     return _clamped(x, min, max)
@@ -196,7 +196,7 @@ def clamped(x: Any, min: Any = None, max: Any = None) -> float | None:
 
 rule(aten.clamp_min.default, aten.clamp_min.Tensor)(lambda x, min: _clamped(x, min, None))
 rule(aten.clamp_max.default, aten.clamp_max.Tensor)(lambda x, max: _clamped(x, None, max))
-rule(aten.hardtanh.default)(lambda x, min_val=-1, max_val=1: _clamped(x, min_val, max_val))
+rule(aten.hardtanh.default, always=True)(lambda x, min_val=-1, max_val=1: _clamped(x, min_val, max_val))
 
 
 def _of_size(function: Any, *overloads: Any) -> None:

@@ -35,19 +35,25 @@ Rule = Callable[..., Any]  # of an operation's arguments: the bound of its resul
 #: Room for the errors of functions and of rounded public factors: relative, and in steps of the encoding.
 RELATIVE, STEPS = 1 + 2.0**-10, 8
 
-#: By the functional form of an operation: its rule, and whether the result is exactly what the rule is about.
-RULES: dict[Any, tuple[Rule, bool]] = {}
+#: By the functional form of an operation: its rule, whether the result is exactly what the rule is about, and whether
+#: it has a bound though the first operand has none.
+RULES: dict[Any, tuple[Rule, bool, bool]] = {}
 
 #: In-place forms of these forget the bound: what is added to again and again would have another one at each step.
 ACCUMULATING: set[Any] = set()
 
 
-def rule(*overloads: Any, exact: bool = False, accumulates: bool = False) -> Callable[[Rule], Rule]:
-    """Register the rule of operations.  exact: nothing is rounded on the way to the result."""
+def rule(
+    *overloads: Any, exact: bool = False, always: bool = False, accumulates: bool = False
+) -> Callable[[Rule], Rule]:
+    """Register the rule of operations.
+
+    exact: nothing is rounded on the way to the result.  always: there may be a bound where the first operand has none.
+    """
 
     def register(found: Rule) -> Rule:
         for overload in overloads:
-            RULES[overload] = found, exact
+            RULES[overload] = found, exact, always
             if accumulates:
                 ACCUMULATING.add(overload)
         return found
@@ -57,19 +63,22 @@ def rule(*overloads: Any, exact: bool = False, accumulates: bool = False) -> Cal
 
 def install() -> None:
     """Put the rules before the handlers of their operations, and of the forms that follow from them.  Once."""
-    for overload, (found, exact) in RULES.items():
+    for overload, (found, exact, always) in RULES.items():
         together = [overload, *forms.with_numbers(overload)]
         for form in together:
             if form in HANDLERS:
-                HANDLERS[form] = _ruled(str(form), HANDLERS[form], found, exact)
+                HANDLERS[form] = _ruled(str(form), HANDLERS[form], found, exact, always)
         for form in [each for one in together for each in forms.in_place(one)]:
             if form in HANDLERS:
                 HANDLERS[form] = _ruled_in_place(str(form), HANDLERS[form], found, exact, overload in ACCUMULATING)
 
 
-def _ruled(name: str, handler: Handler, found: Rule, exact: bool) -> Handler:
+def _ruled(name: str, handler: Handler, found: Rule, exact: bool, always: bool) -> Handler:
     @functools.wraps(handler)
     def call(*args: Any, **kwargs: Any) -> Any:
+        first = getattr(args[0], "cell", None)
+        if first is not None and first.bound is None and not always and not first.session.plain:
+            return handler(*args, **kwargs)  # what most operations of most programs come to
         try:
             bound = found(*args, **kwargs)
         except RangeError as error:
@@ -78,11 +87,11 @@ def _ruled(name: str, handler: Handler, found: Rule, exact: bool) -> Handler:
         if bound is None:
             return out
         if type(bound) is not tuple:
-            _note(out, bound, exact, args[0])
+            _note(out, bound, exact, first)
         else:
             for one, each in zip(out, bound, strict=False):
                 if each is not None:
-                    _note(one, each, exact, args[0])
+                    _note(one, each, exact, first)
         return out
 
     return call
@@ -111,10 +120,10 @@ def _ruled_in_place(name: str, handler: Handler, found: Rule, exact: bool, forge
     return call
 
 
-def _note(out: Any, bound: float, exact: bool, first: Any) -> None:
+def _note(out: Any, bound: float, exact: bool, first: Cell | None) -> None:
     """Give a result its bound, unless it is a window on an operand, whose own holds."""
     cell = getattr(out, "cell", None)
-    if cell is None or cell.bound is not None or cell is getattr(first, "cell", None):
+    if cell is None or cell.bound is not None or cell is first:
         return
     if not cell.session.plain:  # whose operands are looked at where they are used
         cell.bound = _kept(bound, cell, exact)
@@ -201,13 +210,14 @@ def wider(*bounds: float | None) -> float | None:
 def within(what: str, reach: float, bound: float, of: list[float], unit: Precision, scales: int = 2) -> float | None:
     """The bound of a result whose integers come to `reach` at most, if the ring holds them.
 
-    Raises RangeError where they are beyond it, and the bounds that say so are direct; None where one is an estimate.
+    Raises RangeError where they are beyond it, and the bounds that say so are direct; None where one is an estimate,
+    and for integers, which wrap as torch's do.
     what: "a product".  of: the bounds of its operands.  scales: how many encodings' scales the integers have together.
     """
     limit = LIMIT if scales > 1 else 2 * LIMIT
     if reach < limit:
         return bound
-    if any(type(each) is Estimate for each in of):
+    if unit.scale == 1 or any(type(each) is Estimate for each in of):
         return None
     raise _beyond(what, reach, limit, of, unit, scales)
 
@@ -231,7 +241,9 @@ def held(x: SecretTensor) -> int:
     """The scale at which a product takes an operand (`core.window`)."""
     cell = x.cell
     scale, unit = cell.scale, cell.unit.scale
-    return scale if scale <= unit * FACTOR else unit
+    if scale <= unit * FACTOR:
+        return scale
+    return unit if cell.finer == 1 else cell.kept(min(cell.finer, FACTOR))[1]
 
 
 def product_reach(x: Any, y: Any, a: float, b: float, terms: int, along: int | None = None) -> float:

@@ -224,6 +224,16 @@ def test_integers_and_truths():
     assert bound(F.one_hot(torch.tensor([0, 2]), 3) * x) == 4
 
 
+def test_integers_wrap_as_those_of_torch():
+    """docs/integers.md: what their bounds do not hold is no error."""
+    values = torch.tensor([3 << 38, -(5 << 37)])
+    x = secret(values, bounded=2.0**41)
+    assert torch.equal(sy.decrypt(x * x), values * values)
+    assert bound(x * x) is None
+    assert torch.equal(sy.decrypt(x * (1 << 30)), values * (1 << 30))
+    assert torch.equal(sy.decrypt((x * 4096).sum() * 4096), (values * 4096).sum() * 4096)
+
+
 # --- writing ---------------------------------------------------------------------------------
 
 
@@ -246,6 +256,18 @@ def test_writing():
     assert 2 <= written(lambda x: x.div_(2)) < 2.01
     assert written(lambda x: x.copy_(secret(uniform(3, 2)))) is None
     assert 1 <= written(lambda x: x.copy_(secret(uniform(3, 2, size=1), bounded=1.0))) < 1.01
+
+
+def test_writing_in_other_ways():
+    """Whatever writes to a value forgets its bound, unless a rule says more."""
+    y = secret(uniform(3, 2) * 9)
+    assert written(lambda x: torch.add(x, y, out=x)) is None
+    assert written(lambda x: x.log_()) is None
+    assert written(lambda x: x.index_add_(0, torch.tensor([0, 0]), y[:2])) is None
+    assert written(lambda x: x.index_put_((torch.tensor([0]),), y[:1])) is None
+    assert written(lambda x: x.index_put_((torch.tensor([0]),), x[:1] * 0.5)) is not None
+    assert written(lambda x: x.scatter_(0, torch.tensor([[0, 1]]), y[:1])) is None
+    assert written(lambda x: x.copy_(y * 0.5)) is None
 
 
 def test_writing_a_part():

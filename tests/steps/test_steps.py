@@ -802,7 +802,7 @@ def test_bounds_of_arguments(twins):
         other = loop(theirs.model, theirs.optimizer, loss, *theirs.batches[turn])
         assert torch.equal(mine.window().words(), other.window().words())
         assert mine.cell.bound == other.cell.bound
-        assert_equal(ours, theirs)  # with updates that waited
+        assert_equal(ours, theirs)  # applies the updates that wait
         assert rounds[0].cost == rounds[1].cost
         assert [p.cell.bound for p in ours.model.parameters()] == [p.cell.bound for p in theirs.model.parameters()]
     assert step.repeats
