@@ -7,6 +7,7 @@ from pysmpc.ops import (
     arithmetic,
     arrays,
     attention,
+    bags,
     classes,
     comparison,
     contractions,
@@ -27,6 +28,7 @@ from pysmpc.ops import (
     placing,
     pooling,
     powers,
+    recurrent,
     resampling,
     views,
 )
@@ -35,6 +37,7 @@ __all__ = [
     "arithmetic",
     "arrays",
     "attention",
+    "bags",
     "classes",
     "comparison",
     "contractions",
@@ -55,6 +58,7 @@ __all__ = [
     "placing",
     "pooling",
     "powers",
+    "recurrent",
     "resampling",
     "views",
 ]
