@@ -13,18 +13,28 @@ from typing import Any
 
 import torch
 
-from pysmpc.ops.core import aten
+from pysmpc.ops.core import aten, implements
 from pysmpc.ops.decompositions import composes
+from pysmpc.ops.dropout import LIBRARY
 from pysmpc.tensor import SecretTensor, not_implemented
 
 LSTM = 2  # torch's number of the mode
 
 
+LIBRARY.define("settle(Tensor x) -> Tensor")
+_settle: Any = torch.ops.pysmpc.settle.default
+
+
+@implements(_settle)
+def settle(x: SecretTensor) -> SecretTensor:
+    """x, at the scale of its encoding.  One round, or none."""
+    x.cell.settle()
+    return SecretTensor(x.cell, x.size(), x.stride(), x.storage_offset(), x.dtype)
+
+
 def _settled(x: Any) -> Any:
-    """x at the scale of its encoding: what is read in each step of time is divided out once."""
-    if isinstance(x, SecretTensor):
-        x.cell.settle()
-    return x
+    """What is read in each step of time is divided out once."""
+    return _settle(x) if isinstance(x, SecretTensor) and not x.session.plain else x
 
 
 @composes(aten.mkldnn_rnn_layer.default)

@@ -50,7 +50,7 @@ def _specs():
         "ChannelShuffle": ((2,), [image(2, 4)]),
         "Fold": (((4, 4), 2), [(1, 8, 9)]), "Unfold": ((2,), [image(2)]), "Upsample": ((None, 2), [image(2)]),
         "UpsamplingBilinear2d": ((None, 2), [image(2)]), "UpsamplingNearest2d": ((None, 2), [image(2)]),
-        "FractionalMaxPool2d": ((2, 3), [image(2)]), "FractionalMaxPool3d": ((2, 3), [image(3, 1, 4)]),
+        "FractionalMaxPool2d": ((2, 3), [image(2)]), "FractionalMaxPool3d": ((2, 3), [image(3, 1, 5)]),
         "FeatureAlphaDropout": ((), [image(2)]),
         "MultiheadAttention": ((4, 2), [(3, 2, 4)] * 3), "Transformer": ((4, 2, 1, 1, 8), [(3, 2, 4)] * 2),
         "TransformerEncoderLayer": ((4, 2, 8), [(3, 2, 4)]), "TransformerDecoderLayer": ((4, 2, 8), [(3, 2, 4)] * 2),
