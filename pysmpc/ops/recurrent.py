@@ -76,6 +76,9 @@ def layer_backward(
 ) -> tuple[Any, ...]:  # fmt: skip
     """The gradients of input, weights, biases and first states: products alone, three rounds of them a step of time."""
     time, batch, n = x.shape[0], x.shape[1], hidden_size
+    if not isinstance(workspace, SecretTensor):  # of a public layer: torch's own has another content
+        shown = reverse, batch_sizes, mode, hidden_size, num_layers, has_biases, bidirectional, batch_first, True
+        workspace = layer(x, w_input, w_hidden, b_input, b_hidden, hx, cx, *shown)[3]
     i, f, g, o, before, tanh = workspace.chunk(6, 2)
     # what the gradients of h and of c are multiplied with, for all steps at once
     slopes = torch.cat([i, f, o], 2) * torch.cat([1 - i, 1 - f, 1 - o], 2)
