@@ -247,7 +247,7 @@ def _share_tensor(
     """Encode and share a plain tensor; integers and booleans stay exact."""
     floating = values.is_floating_point() or values.is_complex()
     unit = precision if floating else INTEGER
-    dtype = torch.float32 if floating and values.dtype != torch.float64 else values.dtype
+    dtype = torch.float32 if values.is_complex() else values.dtype
     if not floating and dtype not in (torch.bool, torch.int32):
         dtype = torch.int64
     if session.recorder is not None:

@@ -30,6 +30,7 @@ from pysmpc.ops import (
     powers,
     public_slopes,
     recurrent,
+    refused,
     resampling,
     views,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "powers",
     "public_slopes",
     "recurrent",
+    "refused",
     "resampling",
     "views",
 ]

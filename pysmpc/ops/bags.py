@@ -146,11 +146,3 @@ def _size(x: Any, dims: int) -> int:
 
 for _dims in (2, 3):
     _fractional(_dims)
-
-
-@composes(aten.resize_as_.default)
-def resize_as(x: Any, template: Any, *, memory_format: Any = None) -> Any:
-    """Refused: nn.CrossMapLRN2d writes to tensors that it makes so."""
-    raise not_implemented(
-        aten.resize_as_.default, "nn.CrossMapLRN2d makes room so; nn.LocalResponseNorm is for secrets, too"
-    )
