@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -40,9 +41,11 @@ class Cell:
 
     scale: steps to one at the moment; a multiple of unit.scale after products, until
     `settle` divides it out.
+    finer: how much finer than unit.scale it may stay then: what a public number divided off, since its integers
+    are no larger for it than those of the dividend.
     """
 
-    __slots__ = ("__weakref__", "_body", "_scale", "pending", "provenance", "session", "slot", "unit")
+    __slots__ = ("__weakref__", "_body", "_scale", "finer", "pending", "provenance", "session", "slot", "unit")
 
     slot: int  # of the value at workers of other machines, where it is there
     provenance: Any  # at such a worker: where the value came from (pysmpc.remote.origins)
@@ -53,6 +56,7 @@ class Cell:
         self.unit = unit
         self.session = session
         self.pending = False
+        self.finer = 1
         session.register(body)
 
     @property
@@ -86,12 +90,27 @@ class Cell:
 
     def settle(self, headroom: int = 1) -> None:
         """Truncate to the nominal scale, unless the scale is at most `headroom` times it."""
-        if self.scale > self.unit.scale * headroom:
+        unit = self.unit.scale
+        if self.scale > unit * headroom:
+            up, scale = (1, unit) if self.finer == 1 else self._kept(min(self.finer, headroom))
+            suite, party = self.session.suite, self.session.party
             whole = Share(self.body, (self.body.n,), self.scale)
-            out = self.session.suite.truncate(self.session.party, whole, self.scale // self.unit.scale)
+            if up > 1:
+                whole = suite.scale_by(party, whole, up).at(whole.scale * up)
+            out = suite.truncate(party, whole, whole.scale // scale)
             if whole.body.functions is not None:
                 out.body.functions = whole.body.functions.truncated(whole)
-            self.replace(out.body, self.unit.scale)
+            self.replace(out.body, scale)
+
+    def _kept(self, finer: int) -> tuple[int, int]:
+        """(a factor, the scale to which `factor` times the integers is truncated), at most `finer` times nominal."""
+        unit = self.unit.scale
+        while finer > 1:
+            up = unit * finer // math.gcd(self.scale, unit * finer)
+            if self.scale * up <= 2 * unit**2:  # as large as products may be
+                return up, unit * finer
+            finer //= 2
+        return 1, unit
 
 
 #: Attributes that a copy of a secret does not take from it.

@@ -414,3 +414,18 @@ def _added_in_place(sign: int) -> Any:
 
 implements(aten.add_.Tensor)(_added_in_place(1))
 implements(aten.sub_.Tensor)(_added_in_place(-1))
+
+
+@implements(aten.div_.Tensor)
+@implements(aten.div_.Scalar)
+def div_(x: Any, y: Any) -> Any:
+    """x / y in place: by a public number, but for parameters, which keep their scale, a change of scale."""
+    if not isinstance(x, SecretTensor):
+        raise plain_target("dividing in place")
+    out = div(x, y)
+    if x.whole and not x.requires_grad and out.cell.finer > 1 and out.dtype == x.dtype:
+        x.cell.replace(out.cell.body, out.cell.scale)
+        x.cell.finer = out.cell.finer
+    else:
+        assign(x, out)
+    return x

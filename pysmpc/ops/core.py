@@ -343,6 +343,8 @@ def times(x: SecretTensor, factor: Fraction, bits: int = ALIGN) -> SecretTensor:
     if p != 1:
         share = out.window()
         out = like(out, x.session.suite.scale_by(x.session.party, share, p).at(share.scale))
+    if q > 2 * p > 0:
+        out.cell.finer = min(FACTOR, 1 << int(q // p).bit_length() - 1)
     return out
 
 
