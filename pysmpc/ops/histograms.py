@@ -19,6 +19,8 @@ def histc(x: Any, bins: int = 100, min: Any = 0, max: Any = 0) -> Any:
     """
     flat = x.reshape(-1)
     steps = torch.arange(1, bins, dtype=torch.float64) / bins
+    if min == max == 0 and bins == 1:
+        return flat[:1] * 0 + flat.numel()
     if min == max == 0:
         low, high = flat.min(), flat.max()
         ends = (low + (high - low) * steps).to(x.dtype)
