@@ -55,7 +55,8 @@ def layer(
     if has_biases:
         given = given + (b_input + b_hidden)
     given, back = given * double, w_hidden.t()
-    hs, kept = [None] * time, [None] * time
+    hs: list[Any] = [None] * time
+    kept: list[Any] = [None] * time
     for t in reversed(range(time)) if reverse else range(time):
         gates = torch.sigmoid(given[t] + torch.matmul(h, back) * double)
         i, f, g, o = gates.chunk(4, 1)
