@@ -25,7 +25,10 @@ from pysmpc.shares import Share
 from pysmpc.tensor import Estimate, SecretTensor, flush
 
 OFFERED = 4  # checkpoints of each party that are considered
-DTYPES = {str(d): d for d in (torch.float32, torch.float64, torch.int64, torch.bool)}
+DTYPES = {
+    str(d): d
+    for d in (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64, torch.bool)
+}
 
 
 @undisturbed

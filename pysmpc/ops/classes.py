@@ -67,17 +67,17 @@ def weigh(bits: SecretTensor, x: Any) -> SecretTensor:
     return result(session.suite.mul(session.party, *shares), session, x.unit, x.dtype)
 
 
-def one_hot(target: SecretTensor, classes: int, dim: int) -> SecretTensor:
+def one_hot(target: SecretTensor, classes: int, dim: int) -> Any:
     """Which class it is, as bits along a new dimension; none for what is no class.  Four rounds, the first time."""
     kept = known_of(target.cell.body).kept
     key = "one hot", target.window().layout, classes, dim
     if key not in kept:
         places = torch.arange(classes).reshape([classes] + [1] * (target.dim() - dim))
         kept[key] = target.unsqueeze(dim) == places
-    return kept[key]  # type: ignore[no-any-return]
+    return kept[key]
 
 
-def _chosen(x: Any, target: SecretTensor, ignore: int) -> tuple[SecretTensor, int]:
+def _chosen(x: Any, target: SecretTensor, ignore: int) -> tuple[Any, int]:
     """(Bits of x's shape, the dimension of classes)."""
     dim = 1 if x.dim() > 1 else 0
     own = one_hot(target, x.shape[dim], dim)
@@ -104,7 +104,7 @@ def _nll_forward(x: Any, target: Any, weight: Any, reduction: int, ignore_index:
 
 
 def _weights(own: SecretTensor, weight: Any, x: Any, dim: int) -> SecretTensor:
-    return (own.to(torch.int64) * _along(weight, x, dim)).sum()  # type: ignore[no-any-return]
+    return (own.to(torch.int64) * _along(weight, x, dim)).sum()
 
 
 def _over(x: Any, total: SecretTensor, weight: Any, most: int) -> Any:
@@ -120,7 +120,7 @@ def _nll_backward(
         slope = slope.unsqueeze(dim)
     if weight is not None:
         slope = slope * _along(weight, x, dim)
-    return _weigh(own, -slope)  # type: ignore[no-any-return]
+    return _weigh(own, -slope)
 
 
 def _classified(function: Any, of_secrets: Any) -> None:
@@ -184,4 +184,4 @@ def multi_margin_slope(
     slope = slope - weigh(own, slope.sum(1, keepdim=True))
     slope = times(slope, Fraction(1, gap.shape[1] * (gap.shape[0] if reduction == 1 else 1)))
     by = grad.reshape(-1, 1) if reduction == 0 and x.dim() > 1 else grad
-    return (slope * by).reshape(x.shape)  # type: ignore[no-any-return]
+    return (slope * by).reshape(x.shape)

@@ -38,6 +38,9 @@ KEYS = f"{VIEWS}::test_keys_are_distinct_and_uniform"
 LEDGER = "tests/security/test_ledger.py"
 STEPS = "tests/steps/test_steps.py"
 BOUNDS = "tests/ops/test_bounds.py"
+DROPOUT, LOSSES, BATCHES = (f"tests/ops/test_{name}.py" for name in ("dropout", "losses", "batch_norm"))
+NEAR = f"{PROTOCOLS}/test_thresholds.py"
+MASKS_THERE = "tests/remote/test_decompositions.py::test_no_recorded_step_keeps_a_public_mask"
 FSS, FSS_BITS = f"{PROTOCOLS}/test_fss.py", f"{KERNELS}/test_fss_bits.py"
 SNN, SNN_KERNELS = f"{PROTOCOLS}/test_securenn.py", f"{KERNELS}/test_securenn.py"
 REMOTE = "tests/remote"
@@ -191,6 +194,25 @@ MUTANTS = [
         ("a threshold too few", "(limit.bit_length() - 1) // 2))", "(limit.bit_length() - 3) // 2))", CASES),
         ("reciprocals without a sign", "reached = inner.sub(party, positive, negative)", "reached = inner.add(party, positive, negative)", NORMALISER),
     ),
+    *protocol(
+        "functions/regions",
+        ("products with the mask's bits under the mask's own stream", "stream = party.dealer.streams()", "stream = opened.base", NEAR),
+        ("a step that was not reached counts", "outside += (1 - beta) * step", "outside += beta * step", NEAR),
+    ),
+    *protocol(
+        "coins",
+        ("coins that are the same each time", "Masked(party.dealer.streams(), ", "Masked(1, ", DROPOUT),
+        ("coins of another probability", "round(probability * 2.0**BITS)", "round((1 - probability) * 2.0**BITS)", DROPOUT),
+    ),
+    Mutant("a secret mask is public", "pysmpc/ops/dropout.py", "if _choice.secret and not x.session.plain:", "if False:", DROPOUT),
+    Mutant("a parameter becomes a public mask", "pysmpc/ops/dropout.py", "and not x.requires_grad and", "and", DROPOUT),
+    Mutant("a driver records public masks", "pysmpc/tape.py", "            self._tape.refused = f\"{func} draws random numbers\"", "            pass", MASKS_THERE),
+    Mutant("a recording notes public masks", "pysmpc/tape.py", "            self.refused = f\"{func} draws random numbers\"", "            pass", STEPS),
+    Mutant("batches are not counted", "pysmpc/steps.py", "self._set_counts([a + b for a, b in zip(counts, self._counted, strict=True)])", "self._set_counts(counts)", BATCHES),
+    Mutant("running statistics go the other way", "pysmpc/ops/normalisation.py", "if not deferred(running, gap, part):", "if not deferred(running, gap, -part):", BATCHES),
+    Mutant("a class that is ignored counts", "pysmpc/ops/classes.py", "own = own & keep", "own = own & (keep | True)", LOSSES),
+    Mutant("means of secret classes are over all", "pysmpc/ops/classes.py", "total = own.to(torch.int64).sum() if weight is None else", "total = (own | True).to(torch.int64).sum() // own.shape[dim] if weight is None else", LOSSES),
+    Mutant("a parameter in common stays public", "pysmpc/api.py", "if id(tensor) in kept:", "if False:", "tests/ops/test_private_layers.py"),
     *protocol(
         "functions/softmax",
         ("values below the window count", "inside = None if bounded else", "inside = None if True else", SOFTMAX),

@@ -130,11 +130,13 @@ def test_products_with_what_was_reached(setting, n, rng):
     assert declared.rounds == 4
 
 
-def test_shares_of_such_products_are_uniform(rng):
+def test_shares_of_such_products_are_uniform(monkeypatch):
     session = virtual_session(["alice", "bob"])
+    log = Log(monkeypatch, session)
     suite, party = session.suite, session.party
     x = suite.share(party, torch.full((4096,), 12345), (4096,))
     _, product = scaled_thresholds(party, x, [4, 16, 1 << 20], [7, 100, -3])
+    log.check()
     assert torch.equal(suite.reveal(party, product)[0], torch.full((4096,), 12345 * 107))
     for row in product.words():
         assert chi_square(row) < 10

@@ -43,12 +43,17 @@ def both(parties, program, atol=2**-14):
 
 
 X = torch.tensor([[-4.0, -1.5, 0.25], [1.0, 2.5, 5.0]])
+STATES = [torch.zeros(1, 1, 2)] * 2
+WEIGHTS = [torch.randn(8, 3), torch.randn(8, 2), torch.randn(8), torch.randn(8)]
+SAMPLES = torch.tensor([[[0.9, 0.3]]])
 FUNCTIONS = {
     "hardswish": F.hardswish,
     "smooth_l1": lambda x: F.smooth_l1_loss(x, torch.zeros(2, 3)),
     "embedding": lambda x: F.embedding(torch.tensor([1, 0, 1]), x),
     "interpolate": lambda x: F.interpolate(x.reshape(1, 2, 3), scale_factor=2.0, mode="linear"),
     "pool": lambda x: F.adaptive_max_pool2d(x.reshape(1, 2, 3), (1, 2)),
+    "lstm": lambda x: torch.lstm(x.unsqueeze(1), STATES, WEIGHTS, True, 1, 0.0, False, False, False)[0],
+    "random windows": lambda x: F.fractional_max_pool2d(x.reshape(1, 2, 3), 2, (1, 2), _random_samples=SAMPLES),
     "distances": lambda x: torch.cdist(x, x.flip(0), p=1.0),
 }
 
