@@ -32,6 +32,7 @@ from pysmpc.ops.core import (
     same_window,
     times,
     window,
+    within,
 )
 from pysmpc.ops.operands import Number, operand, pair, sides
 from pysmpc.ops.operands import number as number
@@ -325,6 +326,7 @@ def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
         assert isinstance(top, Public)
         plain = session.suite.public(session.party, top.values.contiguous(), top.scale)
         dividend = rescale(session, plain, unit.scale)
+    within(x, y)
     shape = broadcast(x.shape, y.shape)
     divisor = rescale(session, window(y, 1), unit.scale)
     out = division.divide(session.suite, session.party, dividend.expand(shape), divisor.expand(shape), unit.scale)
@@ -348,6 +350,7 @@ def reciprocal(x: SecretTensor) -> SecretTensor:
     x = with_unit(x, dtype)
     session, unit = x.session, x.unit
     share = rescale(session, window(x, 1), unit.scale)
+    within(x)
     return result(division.reciprocal(session.suite, session.party, share, unit.scale), session, unit, dtype)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from pysmpc.ops.arithmetic import add, mul, number, square, sub
-from pysmpc.ops.core import FACTOR, assign, aten, implements, plain_target, rescale, result, same_value
+from pysmpc.ops.core import FACTOR, assign, aten, implements, plain_target, rescale, result, within, same_value
 from pysmpc.ops.linear import mean_dim, sum_dim
 from pysmpc.protocols.exact import constant
 from pysmpc.protocols.functions.normaliser import inverse_root
@@ -64,6 +64,7 @@ def inverse_deviation(squares: SecretTensor, n: int, eps: float) -> SecretTensor
 
     Nine rounds.
     """
+    within(squares)
     session, unit = squares.session, squares.unit
     share = squares.window()
     share = share.at(share.scale * n)

@@ -13,6 +13,7 @@ import torch
 from pysmpc.ops.arithmetic import known_inverse
 from pysmpc.ops.core import aten
 from pysmpc.ops.decompositions import composes
+from pysmpc.ops.linear import MANY_IN_A_STEP, sum_of_squares
 from pysmpc.tensor import SecretTensor, not_implemented
 
 
@@ -34,7 +35,7 @@ def vector_norm(
     if ord == 1:
         return x.abs().sum(axes, keepdim)
     if ord == 2:
-        return x.square().sum(axes, keepdim).sqrt()
+        return sum_of_squares(x, axes, keepdim, MANY_IN_A_STEP).sqrt()
     if abs(ord) == math.inf:
         size = x.abs()
         return size.amax(axes, keepdim) if ord > 0 else size.amin(axes, keepdim)
