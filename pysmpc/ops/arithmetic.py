@@ -36,6 +36,7 @@ from pysmpc.ops.core import (
     settles,
     times,
     window,
+    within,
 )
 from pysmpc.ops.norm_parts import KEY, PowerNorm, has_part, note_part, part_of
 from pysmpc.ops.operands import Number, operand, pair, sides
@@ -418,6 +419,7 @@ def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
         assert isinstance(top, Public)
         plain = session.suite.public(session.party, top.values.contiguous(), top.scale)
         dividend = rescale(session, plain, unit.scale)
+    within(x, y)
     shape = broadcast(x.shape, y.shape)
     divisor = rescale(session, window(y, 1), unit.scale)
     out = division.divide(session.suite, session.party, dividend.expand(shape), divisor.expand(shape), unit.scale)
@@ -460,6 +462,7 @@ def reciprocal(x: SecretTensor) -> SecretTensor:
     x = with_unit(x, dtype)
     session, unit = x.session, x.unit
     share = rescale(session, window(x, 1), unit.scale)
+    within(x)
     return result(division.reciprocal(session.suite, session.party, share, unit.scale), session, unit, dtype)
 
 

@@ -56,7 +56,7 @@ def cosine_embedding_loss(input1: Any, input2: Any, target: Any, margin: float =
 def ordinary(function: Callable[..., Any], **others: Any) -> Callable[..., Any]:
     """A function of torch.nn.functional that asks no tensor for another one, with others in place of what it calls."""
     names = {**vars(functional), "has_torch_function": torch.overrides.has_torch_function, **others}
-    copy = types.FunctionType(function.__code__, names, function.__name__, function.__defaults__)  # type: ignore[attr-defined]
+    copy = types.FunctionType(function.__code__, names, function.__name__, function.__defaults__)
     copy.__kwdefaults__ = getattr(function, "__kwdefaults__", None)
     return copy
 

@@ -588,6 +588,13 @@ def in_range(
     return checks.total([*([] if beside is None else [(beside.window(), 1)]), (x.window(), terms)], move)
 
 
+def within(*operands: Any) -> None:
+    """Check arguments of a function that takes what can be encrypted, |x| < 2^62 steps of its scale."""
+    for x in operands:
+        if isinstance(x, SecretTensor) and x.session.checks is not None:
+            x.session.checks.within(x.window())
+
+
 def kept(x: SecretTensor, out: Share, check: Check | None) -> Share:
     """A result, with what `in_range` found."""
     checks = x.session.checks

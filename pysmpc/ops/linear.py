@@ -133,6 +133,49 @@ def sum_dim(x: SecretTensor, dim: Any = None, keepdim: bool = False, *, dtype: A
     return out
 
 
+#: Elements from which a mean of squares is taken of fewer digits, so that their sum has room: in statistics, and in
+#: what steps of training compute, where room for values as large as 181 is enough below.
+MANY = 1 << 12
+MANY_IN_A_STEP = 1 << 16
+
+
+def sum_of_squares(x: SecretTensor, dim: Any = None, keepdim: bool = False, many: int = MANY) -> SecretTensor:
+    """The sum of x * x over dimensions.
+
+    From n = `many` elements on each is rounded to 2^-k first, 4^k <= n, which leaves the sum of n squares
+    the room that it leaves to one, below 2^31 at 16 fractional bits.  What is lost is made up by their number:
+    an element is rounded twice, independently, and without bias, and one multiplied with the other, so that the
+    mean of the squares is off by less than a step times the root of that mean.  Rounds are those of the square
+    of what owes a truncation; another one, else.  Twice the bytes of that.
+    """
+    n = _count(x.shape, dim)
+    session, unit = x.session, x.unit
+    less = _digits_to_spare(x, n) if n >= many else 0
+    if not less:
+        return sum_dim(square(x), dim, keepdim)
+    scale = unit.scale >> less
+    share, by = x.window(), x.cell.scale // scale
+    one, other = (
+        result(each.at(scale), session, unit, x.dtype)
+        for each in session.arithmetic.truncate_all(session.party, [(share, by), (share, by)])
+    )
+    axes = dims(dim, x.dim())
+    kept_axes = [a for a in range(x.dim()) if a not in axes]
+    rows = [each.permute([*kept_axes, *axes]).reshape(-1, 1, n) for each in (one, other)]
+    total = matrix_product(rows[0], rows[1].transpose(1, 2))
+    shape = [1 if a in axes else size for a, size in enumerate(x.shape) if keepdim or a not in axes]
+    return total.reshape(shape)
+
+
+def _digits_to_spare(x: SecretTensor, n: int) -> int:
+    """Binary digits that each of n elements can do without; 0 where they are not rounded at random."""
+    suite, unit = x.session.suite, x.unit.scale
+    less = (n.bit_length() - 1) // 2
+    while less and (unit % (1 << less) or x.cell.scale % (unit >> less)):
+        less -= 1
+    return 0 if suite.plaintext or suite.exact_rounding or not x.dtype.is_floating_point else less
+
+
 def _count(shape: Sequence[int], dim: Any) -> int:
     n = 1
     for each in dims(dim, len(shape)):
@@ -171,8 +214,14 @@ def var(x: SecretTensor, dim: Any = None, *, correction: Any = None, keepdim: bo
     n, less = _count(x.shape, dim), 1 if correction is None else correction
     if n - less <= 0:
         raise ZeroDivisionError(f"the variance of {n} elements with correction {less} has no value")
-    centred = sub(x, mean_dim(x, dim, True))
-    return times(sum_dim(square(centred), dim, keepdim), 1 / number(n - less))
+    mean = mean_dim(x, dim, True)
+    if n < MANY and x.cell.scale <= x.unit.scale:
+        # What it is off, squared, is far below a step; differences as fine as it was leave less room.
+        mean.cell.settle()
+    centred = sub(x, mean)
+    if n < MANY:
+        centred.cell.settle()
+    return times(sum_of_squares(centred, dim, keepdim), 1 / number(n - less))
 
 
 @implements(aten.cumsum.default)
@@ -195,7 +244,11 @@ REDUCTIONS = {0: lambda x: x, 1: lambda x: x.mean(), 2: lambda x: x.sum()}
 @implements(aten.mse_loss.default)
 def mse_loss(x: Any, target: Any, reduction: int = 1) -> SecretTensor:
     """Squared error."""
-    return REDUCTIONS[reduction](square(sub(x, target)))
+    gap = sub(x, target)
+    if reduction == 0:
+        return square(gap)
+    total = sum_of_squares(gap, many=MANY_IN_A_STEP)
+    return total if reduction == 2 else times(total, Fraction(1, gap.numel()))
 
 
 @implements(aten.mse_loss_backward.default)

@@ -22,7 +22,19 @@ from typing import Any
 import torch
 
 from pysmpc.ops.arithmetic import add, mul, number, square, sub
-from pysmpc.ops.core import FACTOR, UPDATE, assign, aten, deferred, implements, rescale, result, same_value, times
+from pysmpc.ops.core import (
+    FACTOR,
+    UPDATE,
+    assign,
+    aten,
+    deferred,
+    implements,
+    rescale,
+    result,
+    same_value,
+    times,
+    within,
+)
 from pysmpc.ops.linear import sum_dim
 from pysmpc.protocols.exact import constant
 from pysmpc.protocols.functions.normaliser import inverse_root_short
@@ -101,6 +113,7 @@ def inverse_deviation(squares: SecretTensor, n: int, eps: float) -> SecretTensor
 
     Seven rounds; nine for an eps of less than some 2^-20.
     """
+    within(squares)
     session, unit = squares.session, squares.unit
     share = squares.window()
     share = share.at(share.scale * n)

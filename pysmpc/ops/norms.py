@@ -18,6 +18,7 @@ import torch
 from pysmpc.ops.arithmetic import known_inverse, mul, number, sub
 from pysmpc.ops.core import aten, dims, implements, like, result, times
 from pysmpc.ops.decompositions import composes
+from pysmpc.ops.linear import MANY_IN_A_STEP, sum_of_squares
 from pysmpc.ops.norm_parts import PowerNorm, note_norm, note_part
 from pysmpc.protocols.functions.characters import BITS
 from pysmpc.protocols.functions.power_sums import NOTHING, power_sum
@@ -42,7 +43,7 @@ def vector_norm(
     if ord == 1:
         return x.abs().sum(axes, keepdim)
     if ord == 2:
-        return x.square().sum(axes, keepdim).sqrt()
+        return sum_of_squares(x, axes, keepdim, MANY_IN_A_STEP).sqrt()
     if abs(ord) == math.inf:
         size = x.abs()
         return size.amax(axes, keepdim) if ord > 0 else size.amin(axes, keepdim)

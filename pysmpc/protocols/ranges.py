@@ -103,7 +103,7 @@ def _compared(found: torch.Tensor, real: torch.Tensor) -> int:
 
 
 class Check:
-    """Whether an operation fits.  A call with its operands raises RangeError, or keeps in `out` what is known of the result.
+    """Whether an operation fits.  A call raises RangeError, or keeps in `out` what is known of the result.
 
     what: names the operation in the error.  scale: of its result.  bound: of its magnitude, from those of the operands.
     limit: which it must stay below.  after: what becomes of the bound.
@@ -221,6 +221,10 @@ def _updated(factor: int, by: int, own: Operand, z: Operand) -> int:
 
 def _times(a: int, b: int) -> int:
     return a * b
+
+
+def _same(a: int) -> int:
+    return a
 
 
 def _plus(a: int, b: int) -> int:
@@ -399,17 +403,29 @@ class Checked:
         closely = largest if move is None else partial(_moved, move, terms)
         return self._run(Check("the sum", scale, bound, closely), *(self.operand(x) for x, _ in parts))
 
-    # --- truncations ---
+    # --- what protocols take ---
+
+    def within(self, x: Share) -> None:
+        """Check an argument of a function: below 2^62 in magnitude, as whatever is encrypted."""
+        if x.scale > 1:
+            check = Check("the argument", x.scale, _same, _itself, LIMIT)
+            self._run(check, self.operand(x))
 
     def truncation(self, z: Share, by: int) -> Check:
         """Check that z can be divided."""
-        check = Check("what is truncated", z.scale, lambda a: a, _itself, LIMIT - by + 1, lambda most: most // by + 1)
+        check = Check("what is truncated", z.scale, _same, _itself, LIMIT - by + 1, lambda most: most // by + 1)
         return self._run(check, self.operand(z))
 
     def truncate(self, party: Party, z: Share, by: int) -> Share:
         """z / by."""
         check = self.truncation(z, by)
         return self.keep(self.suite.truncate(party, z, by), check)
+
+    def truncate_all(self, party: Party, dividends: Sequence[tuple[Share, int]]) -> list[Share]:
+        """Each z / by."""
+        checks = [self.truncation(z, by) for z, by in dividends]
+        found = self.suite.truncate_all(party, dividends)
+        return [self.keep(out, check) for out, check in zip(found, checks, strict=True)]
 
     def select(self, party: Party, bit: Bit, x: Share, by: int = 1) -> Share:
         """bit * x / by."""
