@@ -205,10 +205,9 @@ def over_root(
     """top / (sqrt(v) + eps) as integers [n], and their scale; |quotient| < 2^bound.  15 rounds, 16 for a large eps.
 
     top: integers [n] at 2^bits.  v: at 2^square, an even number of bits, from 0 to 2^62 - 2^33.  eps is public, and
-    large where it is more than a step of sqrt(v).  The quotient is right to 2^-9 of it and 2^(bound - 23); for a
-    large eps to 2^-9 and 2^-13.  Where v is of a few steps, what an eps of less than a step of sqrt(v) does is right
-    to a twentieth of the quotient from one step of v on, less than v itself is rounded by.  No steps count as one
-    for the root: 0 / 0 is 0.
+    large where it is more than a step of sqrt(v).  The quotient is right to 2^-9 of it and 2^(bound - 23), for a large
+    eps to 2^-8 and 2^-12; where v is less than 2^12 steps, to 2^-7 and 1.2 / v of it, about what v is rounded by.
+    No steps count as one for the root: 0 / 0 is 0.
 
     1. v + 1 in its blocks: ten rounds.
     2. x = short S_fine^2, S = S_coarse S_fine, and the weights of the terms that eps makes: one round.
