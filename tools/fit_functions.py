@@ -100,7 +100,15 @@ FITS: dict[str, tuple[Function, float, float, float, int, float, float, float | 
     "RSQRT": (lambda x: x**-0.5, 1, 4, 8, 8, 0, 0, 0),
     "SQRT": (np.sqrt, 1, 4, 8, 8, 0, 0, 0),
     "RECIPROCAL": (lambda x: 1 / x, 1, 4, 8, 8, 0, 0, 0),
+    # of two stages of a normaliser, for the moments of optimizers: few terms, and one period for all
+    "WIDE_RSQRT": (lambda x: x**-0.5, 0.985, 6.42, 14, 4, 0, 0, 0),
+    "WIDE_SQRT": (np.sqrt, 0.985, 6.42, 14, 4, 0, 0, 0),
+    "WIDE_RECIPROCAL": (lambda x: 1 / x, 0.985, 6.42, 14, 4, 0, 0, 0),
+    "WIDE_INVERSE": (lambda x: 1 / x, 0.985, 6.42, 14, 6, 0, 0, 0),
 }
+
+#: Those whose error relative to the function is made small.
+RELATIVE = {"WIDE_RSQRT", "WIDE_RECIPROCAL", "WIDE_INVERSE"}
 
 
 def _columns(x: Array, period: float, terms: int, symmetry: str = "") -> Array:
@@ -113,15 +121,25 @@ def _columns(x: Array, period: float, terms: int, symmetry: str = "") -> Array:
     return columns
 
 
-def _fit(f: Function, lo: float, hi: float, period: float, terms: int, slope: float, symmetry: str = "") -> Array:
+def _fit(
+    f: Function,
+    lo: float,
+    hi: float,
+    period: float,
+    terms: int,
+    slope: float,
+    symmetry: str = "",
+    relative: bool = False,
+) -> Array:
     nodes = np.cos(math.pi * (np.arange(NODES) + 0.5) / NODES)
     x = (lo + hi) / 2 + (hi - lo) / 2 * nodes
     columns, wanted = _columns(x, period, terms, symmetry), f(x) - slope * x
     weights, best, least = np.ones(NODES), np.zeros(columns.shape[1]), math.inf
+    unit = 1 / np.abs(f(x)) if relative else np.ones(NODES)
     for _ in range(ROUNDS):
-        root = np.sqrt(weights)
+        root = np.sqrt(weights) * unit
         found, *_ = np.linalg.lstsq(columns * root[:, None], wanted * root, rcond=1e-13)
-        error = np.abs(columns @ found - wanted)
+        error = np.abs(columns @ found - wanted) * unit
         if error.max() < least:
             least, best = error.max(), found
         weights = weights * (error / error.max() + 1e-3)
@@ -245,9 +263,10 @@ def main() -> None:
     print('"""Coefficients of trigonometric sums: made by tools/fit_functions.py, not by hand."""\n')
     print("from pysmpc.protocols.functions.characters import Fit\n")
     for name, (f, lo, hi, period, terms, slope, below, above) in FITS.items():
-        found = np.array([_rounded(v) for v in _fit(f, lo, hi, period, terms, slope)])
+        found = np.array([_rounded(v) for v in _fit(f, lo, hi, period, terms, slope, relative=name in RELATIVE)])
         x = np.linspace(lo, hi, 100_003)
-        error = float(np.abs(_columns(x, period, terms) @ found + slope * x - f(x)).max())
+        apart = np.abs(_columns(x, period, terms) @ found + slope * x - f(x))
+        error = float((apart / np.abs(f(x)) if name in RELATIVE else apart).max())
         if lo < 0:
             out = np.linspace(hi, 4 * hi, 10_001)
             high = out if above == "x" else np.full_like(out, float(above))

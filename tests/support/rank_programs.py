@@ -79,6 +79,21 @@ def functions_of_bounded(parties, bound):
     return None if found.is_meta else found.tolist(), astuple(parties.stats)
 
 
+def adam(holders, seed, options, parties=None):
+    """(parameters after three steps of Adam, counts)."""
+    parties = parties or sy.distributed(*holders, **options)
+    model, x, y = data(seed)
+    a, b, hidden = sy.encrypt(x, parties), sy.encrypt(y, parties), sy.encrypt(model, parties)
+    optimizer = torch.optim.Adam(hidden.parameters(), lr=0.02, eps=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.mse_loss(hidden(a), b).backward()
+        optimizer.step()
+    opened = [sy.decrypt(p.detach()) for p in hidden.parameters()]
+    counts = astuple(parties.stats)
+    return (None if parties.me == parties.provider else [p.tolist() for p in opened]), counts
+
+
 def training(holders, owner, seed, options):
     parties = sy.distributed(*holders, **options)
     return train(parties, *data(seed), owner)

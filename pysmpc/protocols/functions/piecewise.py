@@ -101,7 +101,7 @@ def _reached(suite: Suite, party: Party, found: Opened, x: Share, ends: Sequence
     """The bits x >= end, [n] for each end; compared once for an opening."""
     new = [end for end in ends if ("reached", end) not in found.regions]
     if new:
-        bits, n = suite.thresholds(party, x, new, found.masked), x.numel
+        bits, n = suite.thresholds(party, x, new, 64, found.masked), x.numel
         for i, end in enumerate(new):
             row = Share(bits.body, (n,), 1, (1,), i * n)
             found.regions["reached", end] = Reached(Share.of(row.words(), (n,)))
