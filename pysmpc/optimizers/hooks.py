@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-
 from pysmpc.optimizers.rules import RULES
 from pysmpc.tensor import SecretTensor
 
@@ -77,5 +76,3 @@ def _part(arguments: Mapping[str, Any], places: list[int]) -> dict[str, Any]:
         return [value[i] for i in places] if isinstance(value, list) and len(value) == n else value
 
     return {name: part(value) for name, value in arguments.items()}
-
-

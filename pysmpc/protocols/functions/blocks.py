@@ -16,10 +16,10 @@ from fractions import Fraction
 import torch
 
 from pysmpc.protocols.exact import constant
-from pysmpc.protocols.functions.characters import Fit, _factors, angle_step, integers, turns
 from pysmpc.protocols.functions.characters import FACTOR_BITS as KERNEL_BITS
+from pysmpc.protocols.functions.characters import Fit, _factors, angle_step, integers, turns
 from pysmpc.protocols.functions.masked import Masked
-from pysmpc.protocols.functions.normaliser import _sum_of_steps
+from pysmpc.protocols.functions.normaliser import sum_of_steps
 from pysmpc.protocols.functions.regions import thresholds_cost
 from pysmpc.protocols.interfaces import Cost, Party
 from pysmpc.protocols.operations import Suite
@@ -61,7 +61,7 @@ class Blocks:
 def chosen(suite: Suite, party: Party, reached: Share, values: Sequence[int]) -> Share:
     """values[j] where j thresholds were reached, [n]: linear in the bits [thresholds, n].  No message."""
     least, *others = values
-    steps = _sum_of_steps(suite, party, reached, [value - least for value in others])
+    steps = sum_of_steps(suite, party, reached, [value - least for value in others])
     return suite.add(party, steps, constant(suite, party, steps.shape, least, 1))
 
 
@@ -131,5 +131,3 @@ def of_mantissa(suite: Suite, party: Party, opened: Masked, fit: Fit, bits: int)
         round(Fraction(fit.constant) * (1 << bits)),
         1 << bits,
     )
-
-

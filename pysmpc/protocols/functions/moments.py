@@ -221,7 +221,9 @@ def over_root(
     found = bring(suite, party, suite.add(party, v.at(1), constant(suite, party, v.shape, 1, 1)))
     # 2. mantissa
     added = corrections(eps * (1 << (square // 2)))
-    weights = [(chosen(suite, party, found.coarse, t.coarse), chosen(suite, party, found.fine, t.fine)) for t in added.terms]
+    weights = [
+        (chosen(suite, party, found.coarse, t.coarse), chosen(suite, party, found.fine, t.fine)) for t in added.terms
+    ]
     x, root, *factors = products(
         suite,
         party,

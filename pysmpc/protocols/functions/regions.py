@@ -209,9 +209,7 @@ class ThresholdsOf(Protocol):
 
 
 @opens("function", "compare")
-def thresholds(
-    party: Party, x: Share, ends: Sequence[int], bits: int = 64, opened: Masked | None = None
-) -> Share:
+def thresholds(party: Party, x: Share, ends: Sequence[int], bits: int = 64, opened: Masked | None = None) -> Share:
     """The bits x >= end of one opening.  Four rounds; 8 bytes an element and peer, and 4.2 for each end.
 
     From the dealer 49 bytes an element for the first end, 20 for each other; 29 and 14.5 for 32 bits.  Of an x that is
@@ -283,9 +281,7 @@ def thresholds_by(negative: Negative, bit_share: BitShare, sub: Binary, public: 
     """The same by a suite's own comparison, which opens a difference for each end."""
 
     @opens_as(negative, bit_share, sub, public)
-    def thresholds(
-        party: Party, x: Share, ends: Sequence[int], bits: int = 64, opened: Masked | None = None
-    ) -> Share:
+    def thresholds(party: Party, x: Share, ends: Sequence[int], bits: int = 64, opened: Masked | None = None) -> Share:
         """The bits x >= end.  Rounds of one comparison and of `bit_share`."""
         n = x.numel
         rest = sub(party, x.at(1), public(party, torch.tensor(ends, dtype=torch.int64).reshape(-1, 1)))
