@@ -88,6 +88,11 @@ def _fine(x: SecretTensor) -> SecretTensor:
     return _logarithm(x, scale)
 
 
+def _factor(x: SecretTensor) -> SecretTensor:
+    """log x as finely as a product takes it."""
+    return _logarithm(x, x.unit.scale * FACTOR)
+
+
 @implements(aten.log.default)
 def log(x: SecretTensor) -> SecretTensor:
     """The natural logarithm of x of one step or more, to 1.1 steps; what is less, 0 and below, counts as one step.
@@ -268,7 +273,7 @@ def logit_backward(grad: Any, x: SecretTensor, eps: float | None = None) -> Any:
 def xlogy(x: Any, y: Any) -> Any:
     """x log y, and 0 where x is 0, for y of one step or more.  Rounds of `log` and a product."""
     if isinstance(y, SecretTensor):
-        return x * _fine(argument(y, "xlogy"))
+        return x * _factor(argument(y, "xlogy"))
     if not bool((y > 0).all()):
         raise EncodingError("xlogy of a public y that is not positive may be infinite or NaN; mask those elements")
     return x * _public_logarithm(y)
@@ -282,11 +287,12 @@ def xlog1py(x: Any, y: Any) -> Any:
 
 @composes(aten.special_entr.default)
 def entr(x: SecretTensor) -> Any:
-    """-x log x, and 0 for 0, for x of one step or more: to a step and 2^-30 of x.  Rounds of `log` and a product.
+    """-x log x, and 0 for 0, for x of one step or more: to a step and 2^-18 of x.  Rounds of `log` and a product.
 
     A negative x, for which torch has minus infinity, gives -x times the logarithm of a step.
     """
-    return -(x * _fine(argument(x, "entr")))
+    x = argument(x, "entr")
+    return -(x * _factor(x))
 
 
 @composes(aten.sinh.default)
