@@ -10,7 +10,9 @@ import torch
 
 from pysmpc.errors import EncodingError
 from pysmpc.fixedpoint import LIMIT
+from pysmpc.ops import known as publicly
 from pysmpc.ops.core import (
+    COARSE,
     FACTOR,
     UPDATE,
     Public,
@@ -31,6 +33,7 @@ from pysmpc.ops.core import (
     result,
     same_value,
     same_window,
+    settles,
     times,
     window,
 )
@@ -51,11 +54,13 @@ from pysmpc.protocols.functions.smooth import (
     is_argument,
     is_argument_of,
     known_of,
+    note_finer,
     note_multiple,
     note_source,
     source_of,
     sum_of,
 )
+from pysmpc.runtime.session import Session
 from pysmpc.shares import Bit, Share, broadcast
 from pysmpc.tensor import SecretTensor
 
@@ -63,8 +68,20 @@ from pysmpc.tensor import SecretTensor
 SQUARED = ("atan", "asinh", "acosh", "atanh")
 
 
+ADDED = 1 << 6  # how much finer than a secret is a small number that is added, for functions of the sum
+
+
+def _shifted(session: Session, x: Share, word: int) -> Share:
+    constant = session.suite.public(session.party, torch.full(x.shape, word, dtype=torch.int64), x.scale)
+    out: Share = session.arithmetic.add(session.party, x, constant)
+    return out
+
+
 def add_number(x: SecretTensor, value: Fraction) -> SecretTensor:
-    """x + value, the number rounded at the scale of x."""
+    """x + value, the number rounded at the scale of x.
+
+    A small one as log(x + eps) has it loses digits by that: logarithms, roots and their inverses take it finer.
+    """
     session = x.session
     scale = x.cell.scale
     share = x.window()
@@ -72,13 +89,15 @@ def add_number(x: SecretTensor, value: Fraction) -> SecretTensor:
     if found is not None:
         return like(x, found)
     if scale < x.unit.scale and value.denominator != 1:
-        share = session.suite.scale_by(session.party, share, x.unit.scale // scale).at(x.unit.scale)
+        share = session.arithmetic.scale_by(session.party, share, x.unit.scale // scale).at(x.unit.scale)
         scale = x.unit.scale
     word = round(value * scale)
     if abs(word) >= LIMIT:
         raise EncodingError(f"{float(value):.4g} is out of range for a secret of scale {scale}")
-    constant = session.suite.public(session.party, torch.full(x.shape, word, dtype=torch.int64), scale)
-    out = like(x, session.suite.add(session.party, share, constant))
+    out = like(x, _shifted(session, share, word))
+    if scale == x.unit.scale and abs(word) < COARSE and word != value * scale:
+        fine = session.arithmetic.scale_by(session.party, share, ADDED).at(scale * ADDED)
+        note_finer(out.window(), _shifted(session, fine, round(value * scale * ADDED)))
     for name in ("exp", "abs", "square") if value == 1 else ("square",) if value == -1 else ():
         of = source_of(x.window(), name)
         if of is not None:
@@ -89,17 +108,17 @@ def add_number(x: SecretTensor, value: Fraction) -> SecretTensor:
 def _sum(x: Any, y: Any, sign: int) -> SecretTensor:
     """x + sign * y where at least one is a secret."""
     session, dtype, secret, other, first = pair(x, y)
-    suite, party = session.suite, session.party
+    arithmetic, party = session.arithmetic, session.party
     if not first and sign < 0:
         secret, sign = neg(secret), 1
     if isinstance(other, Number):
         return add_number(secret, other if sign > 0 else -other)
     if isinstance(other, Public):
         a, values = aligned_public(secret, other)
-        b = suite.public(party, values.expand(broadcast(a.shape, values.shape)).contiguous(), a.scale)
+        b = session.suite.public(party, values.expand(broadcast(a.shape, values.shape)).contiguous(), a.scale)
     else:
         a, b = aligned(session, secret, other)
-    out = (suite.add if sign > 0 else suite.sub)(party, a, b)
+    out = (arithmetic.add if sign > 0 else arithmetic.sub)(party, a, b)
     return result(out, session, finer(secret.unit, other.unit), dtype)
 
 
@@ -157,7 +176,7 @@ def _multiple(x: SecretTensor, factor: Fraction) -> SecretTensor:
     share, factors = x.window(), _factors(x)
     if source_of(share, "inverse root") is not None:
         x = same_value(x, x.cell.scale)  # what settles it leaves the other as fine as it is
-    out = times(x, factor)
+    out = publicly.multiple(x, factor) if x.session.plain and settles(x, factor) else times(x, factor)
     note_multiple(out.window(), share, factor)
     if factors is not None and out.cell.body is not share.body:
         _note_factors(out, times(factors[0], factor), factors[1])
@@ -170,7 +189,7 @@ def _with_public(x: SecretTensor, y: Public, dtype: torch.dtype) -> SecretTensor
         shape = broadcast(x.shape, y.values.shape)
         return _multiple(x if shape == tuple(x.shape) else x.expand(shape), constant)
     share = window(x)
-    out = x.session.suite.mul_public(x.session.party, share, y.values, y.scale)
+    out = x.session.arithmetic.mul_public(x.session.party, share, y.values, y.scale)
     return result(out, x.session, finer(x.unit, y.unit), dtype)
 
 
@@ -276,6 +295,9 @@ def mul(x: Any, y: Any) -> SecretTensor:
     session, dtype, x, y, _ = sides(x, y)
     if not isinstance(y, torch.Tensor):
         return _multiple(with_unit(x, dtype), number(y))
+    known = publicly.product(x, y, dtype) if session.plain else None
+    if known is not None:
+        return known
     plain, power = factor(y, session, x.unit)
     if plain is not None:
         out = _with_public(with_unit(x, dtype), plain, dtype)
@@ -287,18 +309,18 @@ def mul(x: Any, y: Any) -> SecretTensor:
         if bit is not None and broadcast(bits.shape, other.shape) == tuple(bits.shape):
             return result(choose(bit, other.window().expand(bits.shape), other), session, unit, dtype)
     if same_window(x, y):
-        out = result(session.suite.square(session.party, window(x)), session, unit, dtype)
+        out = result(session.arithmetic.square(session.party, window(x)), session, unit, dtype)
         if any(is_argument_of(x.window(), name) for name in SQUARED):
             note_source(out.window(), "square", x.window())
         return out
-    return result(session.suite.mul(session.party, window(x), window(y)), session, unit, dtype)
+    return result(session.arithmetic.mul(session.party, window(x), window(y)), session, unit, dtype)
 
 
 def choose(bit: Bit, share: Share, other: SecretTensor) -> Share:
     """bit * share, elements of other, settled: one round for the product and the truncation."""
     session = other.session
     by = share.scale // other.unit.scale if share.scale > other.unit.scale else 1
-    out: Share = session.suite.select(session.party, bit, share, by)
+    out: Share = session.arithmetic.select(session.party, bit, share, by)
     return out
 
 

@@ -9,7 +9,20 @@ from typing import Any
 import torch
 
 from pysmpc.ops.arithmetic import add, mul, square, sub
-from pysmpc.ops.core import aten, axis, dims, factor, finer, implements, like, result, times, window
+from pysmpc.ops.core import (
+    aten,
+    axis,
+    dims,
+    factor,
+    finer,
+    implements,
+    in_range,
+    kept,
+    like,
+    result,
+    times,
+    window,
+)
 from pysmpc.ops.operands import number, sides, with_unit
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
@@ -20,14 +33,14 @@ def matrix_product(x: Any, y: Any) -> SecretTensor:
     if x.shape[-1] != y.shape[-2]:
         raise RuntimeError(f"shapes {tuple(x.shape)} and {tuple(y.shape)} cannot be multiplied")
     session, dtype, secret, other, left = sides(x, y)
-    suite, party = session.suite, session.party
+    arithmetic, party = session.arithmetic, session.party
     secret = with_unit(secret, dtype)
     plain, power = factor(other, session, secret.unit)
     if plain is not None:
-        share = suite.matmul_public(party, window(secret), plain.values, plain.scale, left)
+        share = arithmetic.matmul_public(party, window(secret), plain.values, plain.scale, left)
         product = result(share, session, finer(secret.unit, plain.unit), dtype)
         return product if power == 1 else times(product, power)
-    out = suite.matmul(party, window(x), window(y))
+    out = arithmetic.matmul(party, window(x), window(y))
     return result(out, session, finer(x.unit, y.unit), dtype)
 
 
@@ -72,10 +85,15 @@ def _summed(x: SecretTensor, dim: Any, keepdim: bool, dtype: torch.dtype) -> Sec
     axes = dims(dim, x.dim())
     share = x.window()
     words = share.window(share.body.words)
+
+    def total(values: torch.Tensor) -> torch.Tensor:
+        return values.sum(axes, keepdim=keepdim) if axes else values
+
+    check = in_range(x, total, _count(x.shape, dim))
     out = words.sum([a + 1 for a in axes], keepdim=keepdim) if axes else words
     shape = out.shape[1:]
     out = out.contiguous().reshape(out.shape[0], shape.numel())
-    return like(x, Share.of(out, shape, share.scale), dtype)
+    return like(x, kept(x, Share.of(out, shape, share.scale), check), dtype)
 
 
 def _sum_dtype(x: SecretTensor, dtype: torch.dtype | None) -> torch.dtype:
@@ -153,8 +171,10 @@ def cumsum(x: SecretTensor, dim: int, *, dtype: torch.dtype | None = None) -> Se
     share = x.window()
     words = share.window(share.body.words)
     along = axis(dim, x.dim())
+    check = in_range(x, lambda values: values.cumsum(along) if x.dim() else values, x.shape[along] if x.dim() else 1)
     out = words.cumsum(along + 1) if x.dim() else words
-    return like(x, Share.of(out.contiguous().reshape(out.shape[0], x.numel()), x.shape, share.scale))
+    out = out.contiguous().reshape(out.shape[0], x.numel())
+    return like(x, kept(x, Share.of(out, x.shape, share.scale), check))
 
 
 REDUCTIONS = {0: lambda x: x, 1: lambda x: x.mean(), 2: lambda x: x.sum()}

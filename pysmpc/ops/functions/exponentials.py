@@ -6,6 +6,7 @@ Source: powers of e from the digits of one opening, logarithms of a secret broug
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from pysmpc.errors import EncodingError
 from pysmpc.ops.arithmetic import add_number, mul, number, pow_scalar
+from pysmpc.ops.bounds import of_kind
 from pysmpc.ops.core import FACTOR, aten, implements, like, rescale, times
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.functions.argument import argument, made
@@ -20,7 +22,7 @@ from pysmpc.ops.functions.inverse import inverse_root_of_square
 from pysmpc.ops.functions.sigmoidal import bell
 from pysmpc.ops.norm_parts import norm_of, note_part, part_of
 from pysmpc.protocols.functions.characters import BITS
-from pysmpc.protocols.functions.exponent import has_room, power
+from pysmpc.protocols.functions.exponent import has_room, is_near, power
 from pysmpc.protocols.functions.normaliser import inverse_root, logarithm, reciprocal_fast, reciprocal_has_room, root
 from pysmpc.protocols.functions.normaliser import natural_logarithm as exact_log
 from pysmpc.protocols.functions.smooth import finest, note_source, note_sum, source_of
@@ -37,7 +39,8 @@ def _power(x: SecretTensor, stretch: Fraction = Fraction(1)) -> SecretTensor:
     share = finest(x.window())
     if not has_room(share.scale, stretch):
         share = x.window()
-    return made(x, power(session.suite, session.party, share, x.unit.scale, stretch))
+    near = is_near(x.cell.bound, share.scale, stretch)
+    return made(x, power(session.suite, session.party, share, x.unit.scale, stretch, near))
 
 
 @implements(aten.exp.default)
@@ -74,11 +77,19 @@ def _stepped(x: SecretTensor) -> Share:
     return rescale(x.session, share, x.unit.scale) if share.scale < x.unit.scale else share
 
 
+def _limit(x: SecretTensor, scale: int) -> int | None:
+    """What integers of x at a scale do not exceed, where that is publicly known."""
+    bound = x.cell.bound
+    return None if bound is None else math.ceil(bound * scale)
+
+
 def _logarithm(x: SecretTensor, scale: int, over: Fraction = Fraction(1)) -> SecretTensor:
     """log x / over at a scale."""
     session = x.session
-    fine = logarithm(session.suite, session.party, _stepped(x), slope=x.unit.scale * FACTOR)
-    out = session.suite.truncate(session.party, fine, round((1 << BITS) * over / scale))
+    share = _stepped(x)
+    slope = x.unit.scale * FACTOR
+    fine = logarithm(session.suite, session.party, share, slope=slope, limit=_limit(x, share.scale))
+    out = session.arithmetic.truncate(session.party, fine, round((1 << BITS) * over / scale))
     return made(x, Share(out.body, x.shape, scale, out.strides, out.offset))
 
 
@@ -122,14 +133,16 @@ def log1p(x: SecretTensor) -> SecretTensor:
     """log(1 + x), as `log`: the error is absolute."""
     x = argument(x, "log1p")
     more = add_number(x, Fraction(1))
+    more.cell.bound = None if x.cell.bound is None else of_kind(x.cell.bound + 1, x.cell.bound)
     note_sum(x.window(), Fraction(1), more.window())
     return log(more)
 
 
 def _of(x: SecretTensor, name: str, protocol: Any, finer: int = 1) -> SecretTensor:
     x = argument(x, name)
-    session = x.session
-    return made(x, protocol(session.suite, session.party, _stepped(x), x.unit.scale * finer))
+    session, share = x.session, _stepped(x)
+    limit = _limit(x, share.scale)
+    return made(x, protocol(session.suite, session.party, share, x.unit.scale * finer, limit=limit))
 
 
 @implements(aten.sqrt.default)
@@ -162,7 +175,9 @@ def reciprocal(x: SecretTensor) -> SecretTensor:
     scale = x.unit.scale
     if not reciprocal_has_room(x.cell.scale, scale):
         x.cell.settle()
-    return made(x, reciprocal_fast(x.session.suite, x.session.party, x.window(), scale))
+    share = x.window()
+    limit = _limit(x, share.scale)
+    return made(x, reciprocal_fast(x.session.suite, x.session.party, share, scale, limit))
 
 
 def _refuse_integers(dtype: torch.dtype, what: str) -> None:

@@ -67,7 +67,7 @@ def turns(x: torch.Tensor, step: int, terms: int) -> torch.Tensor:
 
 
 def _factors(coefficients: torch.Tensor, shift: int, found: torch.Tensor) -> torch.Tensor:
-    """Of the dealt cosines a cos + b sin, of the dealt sines a sin - b cos, at 2^24.
+    """Of the dealt cosines a cos + b sin, of the dealt sines a sin - b cos, at 2^24, or what the shift leaves.
 
     found: cosines, then sines of c.
     """
@@ -116,6 +116,27 @@ def evaluate(
     if fit.slope:
         slope = round(Fraction(fit.slope) * stretch * (1 << bits) / x.scale)
         out = suite.add(party, out, suite.scale_by(party, x, slope).at(1 << bits))
+    return out
+
+
+def evaluate_short(suite: Any, party: Party, opened: Masked, x: Share, fit: Fit, bits: int) -> Share:
+    """`evaluate` at scale 2^bits, of 36 to 40: dealt words and factors have half of them each.  No message.
+
+    Off by at most 2^(3 - bits / 2) times the largest coefficient more.
+    """
+    step = angle_step(fit.period, x.scale)
+    coefficients, shift = integers(fit)
+    dealt, factor = bits // 2, bits - bits // 2
+    assert not fit.slope
+    half = 1 << (DEALT_BITS - dealt - 1)
+    words = suite.deal_words(
+        party, opened, 2 * fit.terms, lambda r: (turns(r, step, fit.terms) + half) >> (DEALT_BITS - dealt)
+    )
+    shift += FACTOR_BITS - factor
+    constant = round(Fraction(fit.constant) * (1 << bits))
+    out: Share = suite.combine(
+        party, opened, words, lambda c: _factors(coefficients, shift, turns(c, step, fit.terms)), constant, 1 << bits
+    )
     return out
 
 
