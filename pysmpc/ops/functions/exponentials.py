@@ -20,7 +20,7 @@ from pysmpc.ops.decompositions import composes
 from pysmpc.ops.functions.argument import argument, made
 from pysmpc.ops.functions.inverse import inverse_root_of_square
 from pysmpc.ops.functions.sigmoidal import bell
-from pysmpc.ops.norm_parts import norm_of, note_part, part_of
+from pysmpc.ops.norm_parts import norm_of, note_part, part_of, unchecked
 from pysmpc.protocols.functions.characters import BITS
 from pysmpc.protocols.functions.exponent import has_room, is_near, power
 from pysmpc.protocols.functions.normaliser import inverse_root, logarithm, reciprocal_fast, reciprocal_has_room, root
@@ -195,16 +195,19 @@ def power_of_secret(x: SecretTensor, exponent: Any) -> Any:
     p = number(exponent)
     part = part_of(x, "norm")
     if part is not None and float(exponent) == part.of.p - 1:
-        return note_part(_power_of_secret(x, exponent, p), "power", part.of)
+        with unchecked(x.session):
+            return note_part(_power_of_secret(x, exponent, p), "power", part.of)
     if part is not None and part.of.p < 1 and float(exponent) == 1 - part.of.p:
-        return note_part(_power_of_secret(x, exponent, p), "quotient", part.of)
+        with unchecked(x.session):
+            return note_part(_power_of_secret(x, exponent, p), "quotient", part.of)
     argument_of_norm = source_of(x.window(), "abs")
     of = None if argument_of_norm is None else norm_of(argument_of_norm)
     if of is not None and float(exponent) == of.p - (2 if of.p > 2 else 1):
-        out = _power_of_secret(x, exponent, p)
-        if out.cell.body is x.cell.body:
-            out = like(x, x.session.suite.scale_by(x.session.party, x.window(), 1))
-        return note_part(out, "weight", of, argument_of_norm)
+        with unchecked(x.session):
+            out = _power_of_secret(x, exponent, p)
+            if out.cell.body is x.cell.body:
+                out = like(x, x.session.suite.scale_by(x.session.party, x.window(), 1))
+            return note_part(out, "weight", of, argument_of_norm)
     return _power_of_secret(x, exponent, p)
 
 
