@@ -20,7 +20,7 @@ from pysmpc.ops.decompositions import composes
 from pysmpc.ops.functions.argument import argument, made
 from pysmpc.ops.functions.inverse import inverse_root_of_square
 from pysmpc.ops.functions.sigmoidal import bell
-from pysmpc.ops.norm_parts import norm_of, note_part, part_of
+from pysmpc.ops.norm_parts import norm_of, note_part, part_of, unchecked
 from pysmpc.protocols.functions.characters import BITS
 from pysmpc.protocols.functions.exponent import has_room, is_near, power
 from pysmpc.protocols.functions.normaliser import inverse_root, logarithm, reciprocal_fast, reciprocal_has_room, root
@@ -97,6 +97,11 @@ def _fine(x: SecretTensor) -> SecretTensor:
     """log x with bits to spare."""
     scale = x.unit.scale * (1 << max(0, FINE + 1 - x.unit.scale.bit_length()))
     return _logarithm(x, scale)
+
+
+def _factor(x: SecretTensor) -> SecretTensor:
+    """log x as finely as a product takes it."""
+    return _logarithm(x, x.unit.scale * FACTOR)
 
 
 @implements(aten.log.default)
@@ -190,16 +195,19 @@ def power_of_secret(x: SecretTensor, exponent: Any) -> Any:
     p = number(exponent)
     part = part_of(x, "norm")
     if part is not None and float(exponent) == part.of.p - 1:
-        return note_part(_power_of_secret(x, exponent, p), "power", part.of)
+        with unchecked(x.session):
+            return note_part(_power_of_secret(x, exponent, p), "power", part.of)
     if part is not None and part.of.p < 1 and float(exponent) == 1 - part.of.p:
-        return note_part(_power_of_secret(x, exponent, p), "quotient", part.of)
+        with unchecked(x.session):
+            return note_part(_power_of_secret(x, exponent, p), "quotient", part.of)
     argument_of_norm = source_of(x.window(), "abs")
     of = None if argument_of_norm is None else norm_of(argument_of_norm)
     if of is not None and float(exponent) == of.p - (2 if of.p > 2 else 1):
-        out = _power_of_secret(x, exponent, p)
-        if out.cell.body is x.cell.body:
-            out = like(x, x.session.suite.scale_by(x.session.party, x.window(), 1))
-        return note_part(out, "weight", of, argument_of_norm)
+        with unchecked(x.session):
+            out = _power_of_secret(x, exponent, p)
+            if out.cell.body is x.cell.body:
+                out = like(x, x.session.suite.scale_by(x.session.party, x.window(), 1))
+            return note_part(out, "weight", of, argument_of_norm)
     return _power_of_secret(x, exponent, p)
 
 
@@ -283,7 +291,7 @@ def logit_backward(grad: Any, x: SecretTensor, eps: float | None = None) -> Any:
 def xlogy(x: Any, y: Any) -> Any:
     """x log y, and 0 where x is 0, for y of one step or more.  Rounds of `log` and a product."""
     if isinstance(y, SecretTensor):
-        return x * _fine(argument(y, "xlogy"))
+        return x * _factor(argument(y, "xlogy"))
     if not bool((y > 0).all()):
         raise EncodingError("xlogy of a public y that is not positive may be infinite or NaN; mask those elements")
     return x * _public_logarithm(y)
@@ -297,11 +305,12 @@ def xlog1py(x: Any, y: Any) -> Any:
 
 @composes(aten.special_entr.default)
 def entr(x: SecretTensor) -> Any:
-    """-x log x, and 0 for 0, for x of one step or more: to a step and 2^-30 of x.  Rounds of `log` and a product.
+    """-x log x, and 0 for 0, for x of one step or more: to a step and 2^-18 of x.  Rounds of `log` and a product.
 
     A negative x, for which torch has minus infinity, gives -x times the logarithm of a step.
     """
-    return -(x * _fine(argument(x, "entr")))
+    x = argument(x, "entr")
+    return -(x * _factor(x))
 
 
 @composes(aten.sinh.default)
