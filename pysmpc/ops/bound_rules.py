@@ -306,7 +306,7 @@ def power(x: Any, exponent: Any) -> float | None:
     return within(f"a power {exponent}", reach, of_kind(bound, own), [own], x.unit)
 
 
-@rule(aten.addcmul.default, accumulates=True)
+@rule(aten.addcmul.default, always=True, accumulates=True)
 def product_added(x: Any, a: Any, b: Any, *, value: Any = 1) -> float | None:
     """x + value * a * b."""
     if not isinstance(a, SecretTensor) and not isinstance(b, SecretTensor):
@@ -340,7 +340,7 @@ def vectors(x: Any, y: Any) -> float | None:
     return _contracted(x, y, x.shape[-1])
 
 
-@rule(aten.addmm.default, aten.baddbmm.default, accumulates=True)
+@rule(aten.addmm.default, aten.baddbmm.default, always=True, accumulates=True)
 def affine(bias: Any, x: Any, y: Any, *, beta: Any = 1, alpha: Any = 1) -> float | None:
     """beta * bias + alpha * x @ y."""
     if not isinstance(x, SecretTensor) and not isinstance(y, SecretTensor):
