@@ -38,6 +38,7 @@ from pysmpc.ops.core import (
     window,
     within,
 )
+from pysmpc.ops.infinite import is_infinite, total
 from pysmpc.ops.norm_parts import KEY, PowerNorm, has_part, note_part, part_of, unchecked
 from pysmpc.ops.operands import Number, operand, pair, sides
 from pysmpc.ops.operands import number as number
@@ -137,6 +138,8 @@ def _scaled_operand(y: Any, alpha: Any, x: Any) -> Any:
 @implements(aten.add.Tensor)
 def add(x: Any, y: Any, *, alpha: Any = 1) -> SecretTensor:
     """x + alpha * y."""
+    if is_infinite(x) or is_infinite(y):
+        return total(add, x, y, alpha)
     return _sum(x, _scaled_operand(y, alpha, x), 1)
 
 
