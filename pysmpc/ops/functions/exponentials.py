@@ -29,7 +29,8 @@ from pysmpc.protocols.functions.smooth import finest, note_source, note_sum, sou
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
 
-FINE = 30  # bits of a logarithm that is multiplied before it is used
+FINE = 30  # bits of a logarithm that is multiplied by a number before it is used
+FACTOR_BITS = 20  # the same, by a tensor
 
 
 def _power(x: SecretTensor, stretch: Fraction = Fraction(1)) -> SecretTensor:
@@ -93,15 +94,15 @@ def _logarithm(x: SecretTensor, scale: int, over: Fraction = Fraction(1)) -> Sec
     return made(x, Share(out.body, x.shape, scale, out.strides, out.offset))
 
 
-def _fine(x: SecretTensor) -> SecretTensor:
+def _fine(x: SecretTensor, bits: int = FINE) -> SecretTensor:
     """log x with bits to spare."""
-    scale = x.unit.scale * (1 << max(0, FINE + 1 - x.unit.scale.bit_length()))
+    scale = x.unit.scale * (1 << max(0, bits + 1 - x.unit.scale.bit_length()))
     return _logarithm(x, scale)
 
 
 def _factor(x: SecretTensor) -> SecretTensor:
-    """log x as finely as a product takes it."""
-    return _logarithm(x, x.unit.scale * FACTOR)
+    """log x with as many bits as leave room for products with a secret or a tensor, below 2^26."""
+    return _fine(x, min(FACTOR_BITS, x.unit.scale.bit_length() - 1 + FACTOR.bit_length() - 1))
 
 
 @implements(aten.log.default)
@@ -240,14 +241,17 @@ def power_of_number(base: Any, x: SecretTensor) -> SecretTensor:
 
 @implements(aten.pow.Tensor_Tensor)
 def power_of_tensors(x: Any, y: Any) -> SecretTensor:
-    """x ** y elementwise, x > 0: e^(y log x); x of less than one step counts as one step."""
+    """x ** y elementwise, x > 0: e^(y log x) to 1.7 steps and (1 + |y| / 8) 2^-16 of it, for |y log x| below 2^26.
+
+    x of less than one step counts as one step.
+    """
     dtype = torch.result_type(x, y)
     _refuse_integers(dtype, "power of several integers")
     if not isinstance(x, SecretTensor):
         if not bool((x > 0).all()):
             raise EncodingError("a public base of a secret power has to be positive")
         return exp(mul(y, _public_logarithm(x))).to(dtype)
-    fine = _fine(argument(x, "pow"))
+    fine = _factor(argument(x, "pow"))
     return exp(mul(fine, y if isinstance(y, SecretTensor) else y.double())).to(dtype)
 
 
