@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from pysmpc.ops.arithmetic import add, mul, number, square, sub
-from pysmpc.ops.core import FACTOR, assign, aten, implements, plain_target, rescale, result, within, same_value
+from pysmpc.ops.core import FACTOR, assign, aten, implements, plain_target, rescale, result, same_value, within
 from pysmpc.ops.linear import mean_dim, sum_dim
 from pysmpc.protocols.exact import constant
 from pysmpc.protocols.functions.normaliser import inverse_root
