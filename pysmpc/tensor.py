@@ -212,7 +212,10 @@ def _update(session: Session) -> None:
             own = arithmetic.scale_by(party, own, scale // own.scale).at(scale)
         updates.append((own, delta, factor, delta.scale // scale))
     if updates:
-        for (cell, _, _), share in zip(waiting, arithmetic.update_all(party, updates), strict=True):
+        checks = session.checks
+        cells = [cell for cell, _, _ in waiting]
+        found = arithmetic.update_all(party, updates) if checks is None else checks.pay(party, cells, updates)
+        for cell, share in zip(cells, found, strict=True):
             cell.replace(share.body, cell.unit.scale)
 
 
