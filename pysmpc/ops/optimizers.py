@@ -27,7 +27,7 @@ from pysmpc.runtime.session import Session
 from pysmpc.shares import Body, Share
 from pysmpc.tensor import HANDLERS, SecretTensor
 
-_LIBRARY = torch.library.Library("pysmpc", "DEF")  # noqa: TOR901
+_LIBRARY = torch.library.Library("pysmpc", "DEF")
 
 Tensors = Sequence[SecretTensor]
 
@@ -200,7 +200,8 @@ def together(x: Tensors, y: Tensors, a: float, b: float) -> list[SecretTensor]:
     suite, party = session.suite.probabilistic, session.party
     bits = 14
     parts = [
-        suite.scale_by(party, _flat(values, MEAN), round(factor * (1 << bits))).at(1) for values, factor in ((x, a), (y, b))
+        suite.scale_by(party, _flat(values, MEAN), round(factor * (1 << bits))).at(1)
+        for values, factor in ((x, a), (y, b))
     ]
     return _made(x, suite.truncate(party, suite.add(party, *parts), 1 << bits), MEAN)
 
@@ -273,7 +274,9 @@ def rprop_(
     size = suite.truncate(party, suite.mul(party, size, factor), 1 << digits).at(1)
     ends = [constant(suite, party, size.shape, round(end * (1 << MEAN)), 1) for end in (smallest, largest)]
     size, _ = suite.larger(party, size, Share.of(ends[0].words(), size.shape))
-    least, _ = suite.larger(party, suite.neg(party, size.at(1)), Share.of(suite.neg(party, ends[1]).words(), size.shape))
+    least, _ = suite.larger(
+        party, suite.neg(party, size.at(1)), Share.of(suite.neg(party, ends[1]).words(), size.shape)
+    )
     size = suite.neg(party, least.at(1))
     # 4. what has not changed
     rest = suite.sub(party, constant(suite, party, size.shape, 2, 1), changed)

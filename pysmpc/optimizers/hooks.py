@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-
 from pysmpc.optimizers.rules import RULES
 from pysmpc.tensor import SecretTensor
 
@@ -55,8 +54,8 @@ def _check_plain(arguments: Mapping[str, Any]) -> None:
     """Raise for a public parameter with a secret gradient, before anything is computed."""
     if any(isinstance(g, SecretTensor) for g in arguments["grads"]):
         raise TypeError(
-            "a gradient of a public parameter is secret, and its step would write a secret into a plain tensor: encrypt "
-            "the model before making the optimizer, or open gradients by name, p.grad = sy.decrypt(p.grad)"
+            "a gradient of a public parameter is secret, and its step would write a secret into a plain tensor: "
+            "encrypt the model before making the optimizer, or open gradients by name, p.grad = sy.decrypt(p.grad)"
         )
 
 
@@ -77,5 +76,3 @@ def _part(arguments: Mapping[str, Any], places: list[int]) -> dict[str, Any]:
         return [value[i] for i in places] if isinstance(value, list) and len(value) == n else value
 
     return {name: part(value) for name, value in arguments.items()}
-
-

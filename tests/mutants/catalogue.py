@@ -186,7 +186,7 @@ MUTANTS = [
     ),
     *protocol(
         "functions/normaliser",
-        ("what is less than a step has a power", "_sum_of_steps(suite, party, reached, [4 ** (top - j) for j in range(low, top + 1)])", "Normal(flat, reached, low, top).sum(suite, party, lambda j: 4 ** (top - j))", NORMALISER),
+        ("what is less than a step has a power", "sum_of_steps(suite, party, reached, [4 ** (top - j) for j in range(low, top + 1)])", "Normal(flat, reached, low, top).sum(suite, party, lambda j: 4 ** (top - j))", NORMALISER),
         ("reciprocals without a sign", "reached = inner.sub(party, positive, negative)", "reached = inner.add(party, positive, negative)", NORMALISER),
     ),
     *protocol(

@@ -428,7 +428,10 @@ def test_averaged_models(average):
     options = {"multi_avg_fn": torch.optim.swa_utils.get_ema_multi_avg_fn(0.75)} if average == "ema" else {}
     x, y = torch.randn(6, 3), torch.randn(6, 2)
     ends = []
-    for hide, model in ((lambda t: t, copy.deepcopy(start)), (lambda t: sy.encrypt(t, parties), model_of(parties, start))):
+    for hide, model in (
+        (lambda t: t, copy.deepcopy(start)),
+        (lambda t: sy.encrypt(t, parties), model_of(parties, start)),
+    ):
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
         averaged = torch.optim.swa_utils.AveragedModel(model, **options)
         for _ in range(3):

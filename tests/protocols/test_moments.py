@@ -47,7 +47,9 @@ def test_blocks(where, rng):
 
     (short, square, coarse, fine), cost = where.run(program, v)
     assert torch.equal(square, fine * fine)
-    for value, low, s, a, b in zip(v.tolist(), short.tolist(), square.tolist(), coarse.tolist(), fine.tolist(), strict=True):
+    for value, low, s, a, b in zip(
+        v.tolist(), short.tolist(), square.tolist(), coarse.tolist(), fine.tolist(), strict=True
+    ):
         assert abs(low - value * a * a / (1 << 32)) <= 1
         assert 0.99 < low * s / blocks.ROOT**2 < 6.42
         assert value * (a * b) ** 2 / (1 << 32) == pytest.approx(low * s, rel=2.0**-13)
@@ -115,8 +117,10 @@ def test_averages(where, rng):
     assert cost.rounds == where.secret
     for out, (weight, short) in zip(found, weights, strict=False):
         exact = old.double() + float(weight) * (new - old).double()
-        bound = len(unit_fractions(weight)) + 2.0**-17 * (new - old).abs().double() * float(weight) if not short else (
-            1 + 2.0**-17 * (new - old).abs().double()
+        bound = (
+            len(unit_fractions(weight)) + 2.0**-17 * (new - old).abs().double() * float(weight)
+            if not short
+            else (1 + 2.0**-17 * (new - old).abs().double())
         )
         assert bool(((out.double() - exact).abs() <= bound).all())
     assert bool(((found[-1].double() - (old.double() + new.double() / 2)).abs() <= 1).all())

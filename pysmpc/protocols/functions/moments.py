@@ -49,7 +49,8 @@ Divisors = tuple[int, ...]
 @lru_cache(maxsize=64)
 def unit_fractions(weight: Fraction) -> Divisors:
     """Integers whose inverses sum to a weight, to 2^-20 of it: 0.001 is 1/1000, 0.003 is 1/333 + 1/333000."""
-    rest, found = weight, []
+    found: list[int] = []
+    rest = weight
     while rest and abs(rest) > weight * CLOSE:
         if len(found) == TERMS:
             raise EncodingError(f"the weight {float(weight):.6g} of an average is too small or has too many digits")
@@ -221,7 +222,9 @@ def over_root(
     found = bring(suite, party, suite.add(party, v.at(1), constant(suite, party, v.shape, 1, 1)))
     # 2. mantissa
     added = corrections(eps * (1 << (square // 2)))
-    weights = [(chosen(suite, party, found.coarse, t.coarse), chosen(suite, party, found.fine, t.fine)) for t in added.terms]
+    weights = [
+        (chosen(suite, party, found.coarse, t.coarse), chosen(suite, party, found.fine, t.fine)) for t in added.terms
+    ]
     x, root, *factors = products(
         suite,
         party,

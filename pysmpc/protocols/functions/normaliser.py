@@ -85,7 +85,7 @@ class Normal:
         """value(j) for the largest j with x >= 4^j, value(low) below: linear in the bits.  No message."""
         count, n = self.reached.shape
         least, *values = (value(self.low + i) for i in range(count))
-        steps = _sum_of_steps(suite, party, self.reached, [0, *(v - least for v in values)])
+        steps = sum_of_steps(suite, party, self.reached, [0, *(v - least for v in values)])
         return suite.add(party, steps, constant(suite, party, (n,), least, 1))
 
 
@@ -105,7 +105,7 @@ def normalise(suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP
     # 2. power
     n = flat.numel
     first = Share.of(Share(reached.body, (n,), 1, (1,), 0).words(), (n,))
-    power = _sum_of_steps(suite, party, reached, [4 ** (top - j) for j in range(low, top + 1)])
+    power = sum_of_steps(suite, party, reached, [4 ** (top - j) for j in range(low, top + 1)])
     nothing = suite.sub(party, constant(suite, party, (n,), 1, 1), first)
     # 3. product
     v = suite.add(party, suite.mul(party, flat, power), suite.scale_by(party, nothing, 4**top))
@@ -235,7 +235,7 @@ def root(suite: Suite, party: Party, x: Share, scale: int) -> Share:
     core, back = distinct(x)
     inner = suite.probabilistic
     normal = normalise(inner, party, core)
-    power = _sum_of_steps(inner, party, normal.reached, [1 << j for j in range(TOP + 1)])
+    power = sum_of_steps(inner, party, normal.reached, [1 << j for j in range(TOP + 1)])
     out = _shrunk(inner, suite, party, _of_v(inner, party, normal, fits.SQRT), power, (1 << BITS) * s / scale)
     out = Share(out.body, core.shape, scale)
     slopes, ratio = normal.sum(inner, party, lambda j: 1 << (TOP - j)), (1 << (BITS + TOP)) / s
@@ -290,7 +290,7 @@ def reciprocal_fast(suite: Suite, party: Party, x: Share, scale: int) -> Share:
     negative = inner.sub(party, constant(inner, party, (count, n), 1, 1), above)
     # 2. power
     reached = inner.sub(party, positive, negative)
-    power = _sum_of_steps(inner, party, reached, [4 ** (top - j) if j <= top else 0 for j in range(count)])
+    power = sum_of_steps(inner, party, reached, [4 ** (top - j) if j <= top else 0 for j in range(count)])
     either = inner.add(party, positive, negative)
     first = Share.of(Share(either.body, (n,), 1, (1,), 0).words(), (n,))
     nothing = inner.sub(party, constant(inner, party, (n,), 1, 1), first)
@@ -314,7 +314,7 @@ def reciprocal_fast_cost(holders: int, n: int, s: int = 1 << 16, scale: int = 1 
     return thresholds + products + evaluate_cost(holders, n, fits.RECIPROCAL.terms) + truncations
 
 
-def _sum_of_steps(suite: Suite, party: Party, reached: Share, values: Sequence[int]) -> Share:
+def sum_of_steps(suite: Suite, party: Party, reached: Share, values: Sequence[int]) -> Share:
     """values[j] of the largest j that was reached, with its sign; 0 for none."""
     n = reached.shape[1]
     steps = torch.tensor([b - a for a, b in pairwise([0, *values])]).reshape(-1, 1)
