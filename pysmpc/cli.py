@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import NoReturn
 
 from pysmpc import __version__
-from pysmpc.demo.settings import HOLDERS, PAIRS, PROTOCOLS, Settings
+from pysmpc.demo.settings import (
+    ACTIVATIONS,
+    BITS,
+    DIGITS,
+    HOLDERS,
+    LOSSES,
+    MODELS,
+    PAIRS,
+    PROTOCOLS,
+    RATES,
+    Settings,
+)
 from pysmpc.errors import PysmpcError
 from pysmpc.remote import commands
 
@@ -45,6 +56,17 @@ def rate(text: str) -> float:
         number = math.nan
     if not (math.isfinite(number) and number > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return number
+
+
+def probability(text: str) -> float:
+    """An argument type: 0 <= number < 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up to, but not including, 1")
     return number
 
 
@@ -135,10 +157,33 @@ def add_demo_arguments(demo: Parser) -> None:
     training.add_argument(
         "--batch-size", type=integer(1), default=default.batch_size, metavar="N", help="default: %(default)s"
     )
-    training.add_argument("--lr", type=rate, default=default.lr, metavar="RATE", help="of SGD (default: %(default)s)")
+    training.add_argument(
+        "--model", choices=MODELS, default=default.model, help="the article's network or another (default: %(default)s)"
+    )
+    training.add_argument(
+        "--loss",
+        choices=LOSSES,
+        default=default.loss,
+        help="mse: the squared error of an item, as in the article (default: %(default)s)",
+    )
+    training.add_argument(
+        "--optimizer",
+        choices=tuple(RATES),
+        default=default.optimizer,
+        help="of torch.optim; momentum is SGD with 0.9 of it (default: %(default)s)",
+    )
+    rates = ", ".join(f"{value:g} of {name}" for name, value in RATES.items())
+    training.add_argument("--lr", type=rate, metavar="RATE", help=f"default: {rates}")
+    training.add_argument(
+        "--dropout",
+        type=probability,
+        default=default.dropout,
+        metavar="P",
+        help="of what each hidden layer gives, dropped while training (default: %(default)g)",
+    )
     training.add_argument(
         "--activation",
-        choices=("relu", "square"),
+        choices=ACTIVATIONS,
         default=default.activation,
         help="square needs no comparison (default: %(default)s)",
     )
@@ -174,10 +219,13 @@ def add_demo_arguments(demo: Parser) -> None:
         "--precision-fractional",
         type=integer(2, 7),
         metavar="DIGITS",
-        help=f"decimal digits after the point (default: {default.precision_fractional})",
+        help=f"decimal digits after the point (default: {DIGITS} with the article's network, loss and optimizer)",
     )
     precision.add_argument(
-        "--frac-bits", type=integer(8, 24), metavar="BITS", help="binary digits after the point instead"
+        "--frac-bits",
+        type=integer(8, 24),
+        metavar="BITS",
+        help=f"binary ones instead (default: with any other {BITS['mlp']}, of resnet8 {BITS['resnet8']})",
     )
 
     demo.add_argument(

@@ -12,8 +12,9 @@ from tqdm import tqdm
 import pysmpc as sy
 from pysmpc.datasets import mnist
 from pysmpc.demo import report
+from pysmpc.demo.models import MODELS
 from pysmpc.demo.settings import Settings
-from pysmpc.demo.training import Batch, Fit, Net, PlainSide, SecretSide, Side, cut, fit
+from pysmpc.demo.training import Batch, Fit, PlainSide, SecretSide, Side, cut, fit
 
 
 class Data(NamedTuple):
@@ -43,10 +44,10 @@ def encrypt(data: Data, parties: sy.Parties, settings: Settings) -> Data:
     return Data([secret(batch) for batch in data.train], [secret(batch) for batch in data.test])
 
 
-def initial(settings: Settings) -> Net:
+def initial(settings: Settings) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return Net(settings.activation)
+        return MODELS[settings.model](settings.activation, settings.dropout)
 
 
 def train(side: Side, model: nn.Module, data: Data, settings: Settings, *, title: str, verbose: bool) -> Fit:

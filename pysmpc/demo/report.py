@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pysmpc import info
+from pysmpc.demo.models import MODELS
 from pysmpc.demo.settings import Settings
 from pysmpc.demo.training import Fit
 
@@ -93,12 +94,16 @@ def table(figures: Figures) -> str:
 def setting(figures: Figures) -> list[str]:
     """The setting that the figures hold for."""
     settings, environment = figures.settings, figures.environment
-    precision = f"10^-{settings.precision_fractional}" if settings.frac_bits is None else f"2^-{settings.frac_bits}"
+    encoding = settings.precision
+    precision = f"2^-{encoding['frac_bits']}" if settings.decimals is None else f"10^-{settings.decimals}"
     protocol = "" if settings.protocol == "default" else f", protocol {settings.protocol}"
     protocol += f", integrity {settings.integrity}" if settings.integrity else ""
+    loss = "squared error" if settings.loss == "mse" else "cross-entropy"
+    dropout = f", dropout {settings.dropout:g}" if settings.dropout else ""
     lines = [
-        f"784-128-64-10, {settings.activation}, batches of {settings.batch_size}, {settings.epochs} epochs, "
-        f"SGD {settings.lr:g}, precision {precision}, seed {settings.seed}.",
+        f"{MODELS[settings.model].title}, {settings.activation}, {loss}{dropout}, batches of {settings.batch_size}, "
+        f"{settings.epochs} epochs, {settings.optimizer} {settings.rate:g}, precision {precision}, "
+        f"seed {settings.seed}.",
         f"{', '.join(settings.holders)} and the crypto provider{protocol}, all in this process; "
         "no network in the times.",
         f"Kernels for {environment.target}, torch {environment.torch}, {environment.threads} threads for either. "
@@ -113,6 +118,8 @@ def as_json(figures: Figures) -> dict[str, object]:
     medians, means = ratios(figures)
     settings = asdict(figures.settings)
     del settings["json"]
+    settings["lr"] = figures.settings.rate
+    settings["precision"] = figures.settings.precision
     settings["data"] = None if figures.settings.data is None else str(figures.settings.data)
     result: dict[str, object] = {
         "settings": settings,

@@ -8,6 +8,26 @@ from typing import Any
 
 PROTOCOLS = ("default", "fss", "snn")
 PAIRS = ("fss", "snn")  # those for two holders
+MODELS = ("mlp", "lenet", "resnet8")
+ACTIVATIONS = ("relu", "square")
+LOSSES = ("mse", "cross-entropy")
+#: Optimizers with the rate that each takes unless it is told one.
+RATES = {
+    "sgd": 0.02,
+    "momentum": 0.02,
+    "adam": 1e-3,
+    "adamw": 1e-3,
+    "nadam": 2e-3,
+    "radam": 1e-3,
+    "adamax": 2e-3,
+    "rmsprop": 1e-3,
+    "adagrad": 0.01,
+    "adadelta": 1.0,
+    "rprop": 0.01,
+}
+DIGITS = 3  # decimal ones, of the article's settings
+#: Binary ones, of all others.  The gradients of a deep network are sums over images of much smaller numbers.
+BITS = {"mlp": 16, "lenet": 16, "resnet8": 22}
 HOLDERS = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi")
 
 
@@ -20,14 +40,18 @@ class Settings:
     test_items: int = 640
     epochs: int = 20
     batch_size: int = 64
-    lr: float = 0.02
+    model: str = "mlp"
     activation: str = "relu"
+    loss: str = "mse"
+    optimizer: str = "sgd"
+    lr: float | None = None
+    dropout: float = 0.0
     seed: int = 1
     workers: int = 2
     protocol: str = "default"
     integrity: str | None = None
     plaintext_model: bool = False
-    precision_fractional: int = 3
+    precision_fractional: int | None = None
     frac_bits: int | None = None
     json: Path | None = None
 
@@ -36,11 +60,23 @@ class Settings:
         return HOLDERS[: self.workers]
 
     @property
+    def rate(self) -> float:
+        return RATES[self.optimizer] if self.lr is None else self.lr
+
+    @property
+    def decimals(self) -> int | None:
+        """Digits after the point; None where they are binary ones."""
+        if self.frac_bits is not None:
+            return None
+        articles = (self.model, self.loss, self.optimizer) == ("mlp", "mse", "sgd")
+        return DIGITS if self.precision_fractional is None and articles else self.precision_fractional
+
+    @property
     def precision(self) -> dict[str, Any]:
         """The encoding, as keywords of `encrypt`, with `options`."""
-        if self.frac_bits is not None:
-            return {"frac_bits": self.frac_bits, **self.options}
-        return {"base": 10, "precision_fractional": self.precision_fractional, **self.options}
+        if self.decimals is None:
+            return {"frac_bits": self.frac_bits or BITS[self.model], **self.options}
+        return {"base": 10, "precision_fractional": self.decimals, **self.options}
 
     @property
     def options(self) -> dict[str, Any]:

@@ -15,33 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import pysmpc as sy
+from pysmpc.demo.models import LOSSES, OPTIMIZERS
 from pysmpc.demo.settings import Settings
 from pysmpc.runtime.stats import Stats
-
-
-def square(x: Tensor) -> Tensor:
-    return x**2
-
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "square": square}
-
-
-class Net(nn.Module):
-    """The article's network: 784-128-64-10."""
-
-    def __init__(self, activation: str) -> None:
-        super().__init__()
-        self.activation = ACTIVATIONS[activation]
-        self.fc1 = nn.Linear(28 * 28, 128)
-        self.fc2 = nn.Linear(128, 64)
-        self.fc3 = nn.Linear(64, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.view(-1, 28 * 28)
-        x = self.activation(self.fc1(x))
-        x = self.activation(self.fc2(x))
-        out: Tensor = self.fc3(x)
-        return out
 
 
 class Batch(NamedTuple):
@@ -56,6 +32,9 @@ def cut(images: Tensor, labels: Tensor, size: int) -> list[Batch]:
     """Batches of `size` items, the last one maybe smaller."""
     targets = F.one_hot(labels, 10).to(images.dtype)
     return [Batch(*parts) for parts in zip(images.split(size), targets.split(size), labels.split(size), strict=True)]
+
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Side(Protocol):
@@ -112,12 +91,7 @@ class Fit:
     train_correct: int = 0
 
 
-def loss_of(output: Tensor, targets: Tensor) -> Tensor:
-    """The squared error of an item."""
-    return ((output - targets) ** 2).sum() / len(targets)
-
-
-def stepper(side: Side, model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[Batch], float]:
+def stepper(side: Side, model: nn.Module, optimizer: torch.optim.Optimizer, loss_of: Loss) -> Callable[[Batch], float]:
     """One update; the loss before it.
 
     The loss is opened last. Where workers of other machines open it early, the rest of the step is in the time of the
@@ -158,10 +132,25 @@ def fit(
     log: Callable[[str], None],
     tick: Callable[[], object],
 ) -> Fit:
-    """Trains `model` in place. The order of the batches follows from the seed alone, so two calls see the same."""
+    """Trains `model` in place. The order of the batches and what dropout drops follow from the seed alone, so two calls
+    see the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return _fit(side, model, train, test, settings, log, tick)
+
+
+def _fit(
+    side: Side,
+    model: nn.Module,
+    train: Sequence[Batch],
+    test: Sequence[Batch],
+    settings: Settings,
+    log: Callable[[str], None],
+    tick: Callable[[], object],
+) -> Fit:
     result = Fit()
-    optimizer = torch.optim.SGD(model.parameters(), lr=settings.lr)
-    step = stepper(side, model, optimizer)
+    optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), lr=settings.rate)
+    step = stepper(side, model, optimizer, LOSSES[settings.loss])
     order = torch.Generator().manual_seed(settings.seed)
     for epoch in range(1, settings.epochs + 1):
         model.train()

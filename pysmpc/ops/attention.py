@@ -48,7 +48,7 @@ def _fine(x: Any, finer: int = FINE) -> Any:
     if x.cell.scale % scale:
         x.cell.settle()
         return x
-    share = x.session.suite.truncate(x.session.party, x.window(), x.cell.scale // scale)
+    share = x.session.arithmetic.truncate(x.session.party, x.window(), x.cell.scale // scale)
     return result(share.at(scale), x.session, x.unit, x.dtype)
 
 
@@ -60,8 +60,8 @@ def _scaled(x: Any, factor: float) -> Any:
     share = x.window()
     up = max(1, scale * scale // share.scale)
     if up > 1:
-        share = session.suite.scale_by(session.party, share, up).at(share.scale * up)
-    out = session.suite.truncate(session.party, share, round(share.scale / (scale * number(factor))))
+        share = session.arithmetic.scale_by(session.party, share, up).at(share.scale * up)
+    out = session.arithmetic.truncate(session.party, share, round(share.scale / (scale * number(factor))))
     return result(out.at(scale), session, x.unit, x.dtype)
 
 
@@ -71,7 +71,7 @@ def _less(x: Any, y: Any) -> Any:
         return x - y
     session, scale = x.session, max(x.cell.scale, y.cell.scale)
     a, b = (rescale(session, each.window(), scale) for each in (x, y))
-    return result(session.suite.sub(session.party, a, b), session, x.unit, x.dtype)
+    return result(session.arithmetic.sub(session.party, a, b), session, x.unit, x.dtype)
 
 
 def _weights(q: Any, k: Any, mask: Any, causal: bool, scale: float | None) -> Any:

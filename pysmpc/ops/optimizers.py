@@ -27,7 +27,7 @@ from pysmpc.runtime.session import Session
 from pysmpc.shares import Body, Share
 from pysmpc.tensor import HANDLERS, SecretTensor
 
-_LIBRARY = torch.library.Library("pysmpc", "DEF")
+_LIBRARY = torch.library.Library("pysmpc", "FRAGMENT")
 
 Tensors = Sequence[SecretTensor]
 

@@ -13,6 +13,8 @@ import pytest
 from pysmpc import __version__, ring
 from pysmpc.cli import main
 from pysmpc.datasets.mnist import SAMPLE
+from pysmpc.demo import models
+from pysmpc.demo import settings as settings_module
 from pysmpc.demo.settings import HOLDERS, Settings
 
 
@@ -132,6 +134,11 @@ def test_a_mistake_seen_from_outside():
         (["demo", "--workers", "1"], "1 is not a whole number from 2 to 8"),
         (["demo", "--workers", "9"], "9 is not a whole number from 2 to 8"),
         (["demo", "--activation", "tanh"], "--activation"),
+        (["demo", "--model", "vgg"], "--model"),
+        (["demo", "--loss", "hinge"], "--loss"),
+        (["demo", "--optimizer", "lion"], "--optimizer"),
+        (["demo", "--dropout", "1"], "'1' is not a number from 0 up to, but not including, 1"),
+        (["demo", "--dropout", "half"], "--dropout"),
         (["demo", "--frac-bits", "40"], "--frac-bits"),
         (["demo", "--precision-fractional", "0"], "--precision-fractional"),
         (["demo", "--frac-bits", "16", "--precision-fractional", "3"], "not allowed with"),
@@ -171,11 +178,28 @@ def test_mismatched_data(refused, folder):
 def test_the_defaults_are_the_articles():
     settings = Settings()
     assert (settings.train_items, settings.test_items, settings.epochs, settings.batch_size) == (640, 640, 20, 64)
-    assert settings.lr == 0.02
+    assert (settings.model, settings.loss, settings.optimizer, settings.rate) == ("mlp", "mse", "sgd", 0.02)
     assert settings.precision == {"base": 10, "precision_fractional": 3}
     assert settings.holders == ("alice", "bob")
     assert Settings(frac_bits=16, workers=3).precision == {"frac_bits": 16}
     assert Settings(workers=len(HOLDERS)).holders == HOLDERS
+
+
+def test_other_settings():
+    """The article's three decimal digits are too few for what divides, so that all else has binary ones."""
+    assert Settings(model="resnet8").precision == {"frac_bits": 22}
+    for other in ({"model": "lenet"}, {"loss": "cross-entropy"}, {"optimizer": "adam"}):
+        assert Settings(**other).precision == {"frac_bits": 16}
+        assert Settings(**other, precision_fractional=4).precision == {"base": 10, "precision_fractional": 4}
+    assert Settings(optimizer="adam").rate == 1e-3
+    assert Settings(optimizer="adam", lr=0.5).rate == 0.5
+
+
+def test_every_choice_is_there():
+    assert tuple(models.MODELS) == settings_module.MODELS
+    assert tuple(models.LOSSES) == settings_module.LOSSES
+    assert tuple(models.ACTIVATIONS) == settings_module.ACTIVATIONS
+    assert tuple(models.OPTIMIZERS) == tuple(settings_module.RATES)
 
 
 # --- the job itself, small ----------------------------------------------------

@@ -1,12 +1,15 @@
 """The training loop of the demo on plain tensors, where it is ordinary torch."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+import pysmpc as sy
 from pysmpc.datasets import mnist
-from pysmpc.demo.main import initial
+from pysmpc.demo.main import encrypt, initial, load
 from pysmpc.demo.settings import Settings
-from pysmpc.demo.training import PlainSide, cut, fit
+from pysmpc.demo.training import PlainSide, SecretSide, cut, fit
 
 
 def train(settings, lines=None, ticks=None):
@@ -39,6 +42,26 @@ def test_the_seed_decides_everything(activation):
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     other = train(Settings(train_items=100, test_items=10, epochs=2, batch_size=30, activation=activation, seed=4))[1]
     assert first.losses != other.losses
+
+
+@pytest.mark.parametrize(("model", "loss"), [("mlp", "cross-entropy"), ("lenet", "mse"), ("resnet8", "cross-entropy")])
+def test_models_on_plain_tensors_and_on_secrets(model, loss):
+    """One step of few items, the loss before it and the one after it."""
+    settings = Settings(train_items=6, test_items=2, epochs=2, batch_size=6, model=model, loss=loss, lr=0.01)
+    _, plain = train(settings)
+    parties = sy.virtual("alice", "bob")
+    data = encrypt(load(settings), parties, settings)
+    secret = sy.encrypt(initial(settings), parties, **settings.precision)
+    side = SecretSide(parties, plaintext_model=False)
+    found = fit(side, secret, data.train, data.test, settings, log=lambda line: None, tick=lambda: None)
+    assert found.losses == pytest.approx(plain.losses, rel=2**-8)
+
+
+@pytest.mark.parametrize("model", ["mlp", "lenet", "resnet8"])
+def test_what_is_dropped_follows_from_the_seed(model):
+    settings = Settings(train_items=12, test_items=4, epochs=3, batch_size=12, model=model, dropout=0.5)
+    losses = [train(each)[1].losses for each in (settings, settings, replace(settings, dropout=0.0))]
+    assert losses[0] == losses[1] != losses[2]
 
 
 def test_initial_weights_leave_torchs_generator_alone():

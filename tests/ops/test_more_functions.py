@@ -180,7 +180,7 @@ def test_layers(name, run, training):
 
 
 @pytest.mark.parametrize(
-    ("name", "forward", "backward"), [("layer", 15, 10), ("batch", 20, 10), ("group", 15, 10), ("rms", 15, 20)]
+    ("name", "forward", "backward"), [("layer", 12, 10), ("batch", 12, 10), ("group", 12, 10), ("rms", 15, 20)]
 )
 def test_rounds_of_layers(name, forward, backward):
     make, shape = LAYERS[name]
@@ -188,6 +188,18 @@ def test_rounds_of_layers(name, forward, backward):
     found = spent(secret, encrypted(mixed(shape).float()).requires_grad_())
     assert found[0] <= forward, found
     assert found[1] <= backward, found
+
+
+def test_what_is_rounded_for_a_whole_channel_does_not_add_up():
+    """The gradients of a channel sum to zero, but for the rounding of each, of which half a step is no part."""
+    secret, twin = twins_of(lambda: nn.BatchNorm2d(2), RUNS[0])
+    x = encrypted(mixed((16, 2, 24, 24)).float()).requires_grad_()
+    given = sy.decrypt(x.detach()).double().requires_grad_()
+    weights = 2.0**-12 * torch.rand(x.shape).double()
+    for model, operand in ((secret, x), (twin, given)):
+        (model(operand) * (weights.float() if model is secret else weights)).sum().backward()
+    off = (sy.decrypt(x.grad).double() - given.grad).sum(dim=(0, 2, 3)).abs()
+    assert off.max() < 6 * 2**-16 * (16 * 24 * 24) ** 0.5
 
 
 def test_evaluation_takes_the_inverse_of_the_variances_once():
@@ -257,12 +269,6 @@ def test_rounds_of_attention():
     found = spent(lambda x: F.scaled_dot_product_attention(x, x, x), q)
     assert found[0] <= 28, found
     assert found[1] <= 16, found
-
-
-def test_dropout_within_attention_is_refused():
-    q = encrypted(torch.randn(1, 1, 4, 4))
-    with pytest.raises(NotImplementedError, match=r"drop|bernoulli"):
-        F.scaled_dot_product_attention(q, q, q, dropout_p=0.5)
 
 
 def test_a_transformer_layer_learns():

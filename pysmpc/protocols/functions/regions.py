@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from pysmpc import ring
+from pysmpc.prg import KeySet
 from pysmpc.protocols import comparison
 from pysmpc.protocols.functions.masked import Masked, mask_open
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens, opens_as
@@ -197,22 +198,78 @@ def regions_by(negative: Negative, bit_share: BitShare, sub: Binary, public: Pub
 
 
 class ThresholdsOf(Protocol):
-    def __call__(self, party: Party, x: Share, ends: Sequence[int], bits: int = 64, /) -> Share:
-        """x of one dimension [n]; public integers `ends`.  The bits x >= end as 0 and 1, [ends, n].
+    def __call__(
+        self, party: Party, x: Share, ends: Sequence[int], bits: int = 64, opened: Masked | None = None, /
+    ) -> Share:
+        """Elements of x, n of them; public integers `ends`.  The bits x >= end as 0 and 1, [ends, n].
 
         bits: |x| and |end| are below 2^(bits - 2), at least 32; suites that gain nothing by it ignore it.
+        opened: x under a mask, where it is at hand.
         """
 
 
 @opens("function", "compare")
-def thresholds(party: Party, x: Share, ends: Sequence[int], bits: int = 64) -> Share:
+def thresholds(party: Party, x: Share, ends: Sequence[int], bits: int = 64, opened: Masked | None = None) -> Share:
     """The bits x >= end of one opening.  Four rounds; 8 bytes an element and peer, and 4.2 for each end.
 
-    From the dealer 49 bytes an element for the first end, 20 for each other; 29 and 14.5 for 32 bits.
+    From the dealer 49 bytes an element for the first end, 20 for each other; 29 and 14.5 for 32 bits.  Of an x that is
+    open, three rounds, and 8 bytes less.
     """
-    found = threshold_bits(party, mask_open(party, x), ends, None, comparison.nodes_of(bits))
+    found = threshold_bits(
+        party, mask_open(party, x) if opened is None else opened, ends, None, comparison.nodes_of(bits)
+    )
     words = [comparison.bit_share(party, bit.flipped(), x.shape).body.words for bit in found]
     return Share.of(torch.cat(words, 1), (len(ends), x.numel))
+
+
+class ScaledThresholdsOf(Protocol):
+    def __call__(self, party: Party, x: Share, ends: Sequence[int], steps: Sequence[int], /) -> tuple[Share, Share]:
+        """x of one dimension [n].  The bits x >= end, [ends, n], and x times the sum of those steps that it reaches."""
+
+
+@opens("function", "compare")
+def scaled_thresholds(party: Party, x: Share, ends: Sequence[int], steps: Sequence[int]) -> tuple[Share, Share]:
+    """`thresholds`, and x p for the sum p of the steps whose ends x reaches, in the same four rounds.
+
+    1. c = x + r, and the bits b = beta ^ rho of x < end.
+    2. The dealer shares r rho for each of them.
+    3. p is linear in rho, and so is r p in r and r rho: x p = c p - r p.
+    8 bytes more an element and end from the dealer.
+    """
+    n, keys = x.numel, party.dealer.keys
+    # 1. bits
+    opened = mask_open(party, x)
+    bits = threshold_bits(party, opened, ends)
+    words = [comparison.bit_share(party, bit.flipped(), x.shape).body.words for bit in bits]
+    # 2. products
+    stream = party.dealer.streams()
+
+    def deal(keys: KeySet, out: torch.Tensor) -> None:
+        r = opened.mask(keys)
+        for j, bit in enumerate(bits):
+            assert bit.stream is not None
+            rho = ring.unpack_bits(ring.rows_xor(keys.draw(bit.stream, ring.packed_words(n)))[0], n)
+            torch.mul(r, rho, out=out[j * n : (j + 1) * n])
+        keys.take(stream, out)
+
+    products = keys.draw(stream, len(ends) * n, party.dealer.corrections(len(ends) * n, deal))
+    # 3. x p
+    p = torch.zeros_like(products[:, :n])
+    out = torch.zeros_like(p)
+    if party.rows:
+        outside = torch.zeros(n, dtype=torch.int64)
+        for j, (bit, step) in enumerate(zip(bits, steps, strict=True)):
+            beta = ring.unpack_bits(bit.beta[0].contiguous(), n)
+            p += words[j] * step
+            outside += (1 - beta) * step
+            out += products[:, j * n : (j + 1) * n] * ((1 - 2 * beta) * step)
+        out += p * opened.c[0] - keys.draw(opened.base, n) * outside
+    return Share.of(torch.cat(words, 1), (len(ends), n)), Share.of(out, x.shape)
+
+
+def scaled_thresholds_cost(holders: int, n: int, ends: int) -> Cost:
+    """With the opening of x."""
+    return thresholds_cost(holders, n, ends) + Cost(dealt=8 * n * ends)
 
 
 def thresholds_cost(holders: int, n: int, ends: int, bits: int = 64) -> Cost:
@@ -224,7 +281,7 @@ def thresholds_by(negative: Negative, bit_share: BitShare, sub: Binary, public: 
     """The same by a suite's own comparison, which opens a difference for each end."""
 
     @opens_as(negative, bit_share, sub, public)
-    def thresholds(party: Party, x: Share, ends: Sequence[int], bits: int = 64) -> Share:
+    def thresholds(party: Party, x: Share, ends: Sequence[int], bits: int = 64, opened: Masked | None = None) -> Share:
         """The bits x >= end.  Rounds of one comparison and of `bit_share`."""
         n = x.numel
         rest = sub(party, x.at(1), public(party, torch.tensor(ends, dtype=torch.int64).reshape(-1, 1)))
