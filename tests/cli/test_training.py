@@ -44,10 +44,19 @@ def test_the_seed_decides_everything(activation):
     assert first.losses != other.losses
 
 
-@pytest.mark.parametrize(("model", "loss"), [("mlp", "cross-entropy"), ("lenet", "mse"), ("resnet8", "cross-entropy")])
-def test_models_on_plain_tensors_and_on_secrets(model, loss):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model": "mlp", "loss": "cross-entropy", "lr": 0.01, "dropout": 0.3},
+        {"model": "mlp", "loss": "cross-entropy", "optimizer": "adam"},
+        {"model": "lenet", "lr": 0.01},
+        {"model": "resnet8", "loss": "cross-entropy", "lr": 0.01},
+    ],
+    ids=lambda options: " ".join(str(value) for value in options.values()),
+)
+def test_models_on_plain_tensors_and_on_secrets(options):
     """One step of few items, the loss before it and the one after it."""
-    settings = Settings(train_items=6, test_items=2, epochs=2, batch_size=6, model=model, loss=loss, lr=0.01)
+    settings = Settings(train_items=6, test_items=2, epochs=2, batch_size=6, **options)
     _, plain = train(settings)
     parties = sy.virtual("alice", "bob")
     data = encrypt(load(settings), parties, settings)
