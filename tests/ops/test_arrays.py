@@ -130,7 +130,7 @@ def test_arrays_of_something_else(parties, values):
         np.array([1, 2], dtype=object),
         real(4)[::-2],
     ],
-    ids=str,
+    ids=["real", "transposed", "integers", "booleans", "objects", "strided"],
 )
 def test_columns_are_encrypted(parties, values):
     found = sy.decrypt(sy.encrypt(Column(values), parties))
