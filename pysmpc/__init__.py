@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from pysmpc import optimizers as _optimizers  # noqa: F401  (refuses those whose steps would be wrong)
-from pysmpc.api import Parties, decrypt, encrypt, virtual
+from pysmpc.api import Parties, bounded, decrypt, encrypt, virtual
 from pysmpc.cluster import distributed
 from pysmpc.dealing import Plan, record
 from pysmpc.federated import MultiPointerTensor, PointerTensor, VirtualWorker
@@ -40,6 +40,7 @@ __all__ = [
     "TorchHook",
     "TrainStep",
     "VirtualWorker",
+    "bounded",
     "decrypt",
     "distributed",
     "encrypt",

@@ -9,7 +9,7 @@ a driver, who has no share, only keeps account of scales, streams and openings.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -52,6 +52,7 @@ class _Input:
             opened = body.opened = share.body.opened.clone()
             body.mask = Given(share.body.mask, place)
         cell = Cell(body, x.cell.scale, x.cell.unit, x.session)
+        cell.bound = x.cell.bound
         copy = SecretTensor(cell, x.shape, Share(body, x.shape).strides, 0, x.dtype)
         return cls(copy, body, body.words, opened)
 
@@ -127,25 +128,31 @@ class _State:
         self.cell = cell
         self.shape = cell.body.shape
         self.scale = cell.scale
+        self.bound = cell.bound  # as a run leaves it
         self.words = cell.body.words.clone()
         self.end = self.words
         self._lent: list[weakref.ref[Loan] | None] = [None, None]
-        body = Body(self.words)
+        self._begin = body = Body(self.words)
         body.shape = self.shape
+        self._range: Any = None  # of what it ends with, where that is checked (pysmpc.protocols.ranges)
         cell.replace(body, self.scale)
+        cell.bound = self.bound
 
     @property
     def pair(self) -> tuple[torch.Tensor, torch.Tensor]:
         """What an odd run reads and writes, an even one writes and reads."""
         return self.words, self.end
 
-    def ended(self, made: set[int]) -> None:
+    def ended(self, made: set[int], ranges: Mapping[Body, Any]) -> None:
         """The recording has come to its end.
 
-        made: where memory starts that the recording made, and that no other state ends in.
+        made: where memory starts that the recording made, and that no other state ends in.  ranges: of the bodies.
         """
         self.cell.settle()
+        self.bound = self.cell.bound
         end = self.cell.body.words
+        if (begins := ranges.get(self._begin)) is not None:
+            begins.before = self._range = ranges.get(self.cell.body)
         start = end.untyped_storage().data_ptr()
         whole = end.storage_offset() == 0 and end.untyped_storage().nbytes() == self.words.untyped_storage().nbytes()
         if whole and start in made and end.is_contiguous():
@@ -164,12 +171,19 @@ class _State:
         """Have the cell's value in one of the pair, and the other free."""
         body = self.cell.body
         if body is not self._lent_of(turn):
+            self.other()
             self._keep(turn)
             self.pair[turn].copy_(body.words)
         self._keep(1 - turn)
 
+    def other(self) -> None:
+        """What the next run begins with is not what the last one ended with."""
+        if self._range is not None:
+            self._range.forget()
+
     def free(self) -> None:
         """Have both free."""
+        self.other()
         self._keep(0)
         self._keep(1)
 
@@ -187,6 +201,7 @@ class _State:
         loan = Loan(self.pair[turn])
         loan.shape = self.shape
         self.cell.replace(loan, self.scale)
+        self.cell.bound = self.bound
         self._lent[turn] = weakref.ref(loan)
 
 
@@ -195,7 +210,7 @@ class _Result:
 
     def __init__(self, recorded: SecretTensor) -> None:
         share = recorded.window()
-        self.source, self._scale = share.words(), share.scale
+        self.source, self._scale, self._bound = share.words(), share.scale, recorded.cell.bound
         self.told: Callable[[SecretTensor], None] | None = None
         self._like = recorded
         self._copy: SecretTensor | None = None
@@ -204,6 +219,7 @@ class _Result:
         """It is there, in these words, which may change later."""
         x = self._like
         self._copy = SecretTensor.of(Share.of(words.clone(), x.shape, self._scale), x.session, x.unit, x.dtype)
+        self._copy.cell.bound = self._bound
         if self.told is not None:
             self.told(self._copy)
 
@@ -278,7 +294,7 @@ class Recording:
         self._tape.note_early(self._result.source, self._result.came)
         made = self._tape.made()
         for state in self.states:
-            state.ended(made)
+            state.ended(made, self._tape.ranges)
 
     @undisturbed
     def first(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
@@ -323,7 +339,12 @@ class Recording:
         given = [mine.take(_source(x)) for mine, x in zip(self.inputs, arguments, strict=True)]
         for state in self.states:
             state.take(self._turn)
-        self._tape.run(first, given, turned=bool(self._turn))
+        try:
+            self._tape.run(first, given, turned=bool(self._turn))
+        except BaseException:
+            for state in self.states:
+                state.other()
+            raise
 
     @undisturbed
     def confirms(self, other: Recording) -> bool:
@@ -357,7 +378,8 @@ class Recording:
 def kind(x: SecretTensor) -> Any:
     """What a recording supposes of an argument."""
     share = _source(x)
-    return id(x.session), tuple(x.shape), x.dtype, x.cell.scale, x.unit, share.dense and share.body.opened is not None
+    facts = id(x.session), tuple(x.shape), x.dtype, x.cell.scale, x.unit, x.cell.bound
+    return *facts, share.dense and share.body.opened is not None
 
 
 class Seen:

@@ -141,7 +141,8 @@ class TrainStep:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def _now(self) -> Any:
-        return snapshot(self._parameters(), self.model, self.optimizer, self.loss, masks_are_secret())
+        bounds = [cell.bound for cell in self._cells()]
+        return snapshot(bounds, self._parameters(), self.model, self.optimizer, self.loss, masks_are_secret())
 
     def _counts(self) -> list[int]:
         return [int(each) for each in counters(self.model)]

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -119,6 +120,7 @@ class Tape:
         self.log: list[Any] | None = [] if log else None
         self.refused: str | None = None
         self.silent = False  # while something is done that is noted as a whole
+        self.ranges: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # of bodies (pysmpc.protocols.ranges)
         self._calls: list[_Call] = []
         self._turned: list[_Call] = []
         self._ready: dict[bool, list[_Ready]] = {}

@@ -36,6 +36,14 @@ FALLBACKS: list[Callable[[Any, Any, Any], Any]] = []
 WATCHERS: list[Callable[[Any, Any, Any], Callable[[], object] | None]] = []
 
 
+class Estimate(float):
+    """A bound (`Cell.bound`) of sums of many elements at their worst, which such sums seldom come near.
+
+    Other bounds are direct: they were stated for a value, or follow element by element from such bounds and from
+    public numbers.
+    """
+
+
 class Cell:
     """What torch views of one another have in common: the value, its scale, its session.
 
@@ -43,9 +51,12 @@ class Cell:
     `settle` divides it out.
     finer: how much finer than unit.scale it may stay then: what a public number divided off, since its integers
     are no larger for it than those of the dividend.
+    bound: no element is larger in magnitude, where that is publicly known (`pysmpc.ops.bounds`).
     """
 
-    __slots__ = ("__weakref__", "_body", "_scale", "finer", "pending", "provenance", "session", "slot", "unit")
+    __slots__ = (
+        "__weakref__", "_body", "_scale", "bound", "finer", "pending", "provenance", "session", "slot", "unit",
+    )  # fmt: skip
 
     slot: int  # of the value at workers of other machines, where it is there
     provenance: Any  # at such a worker: where the value came from (pysmpc.remote.origins)
@@ -57,6 +68,7 @@ class Cell:
         self.session = session
         self.pending = False
         self.finer = 1
+        self.bound: float | None = None
         session.register(body)
 
     @property
@@ -74,11 +86,12 @@ class Cell:
         return self._scale
 
     def replace(self, body: Body, scale: int) -> None:
-        """New content; everything known about the old (opening, signs) is gone."""
+        """New content; everything known about the old (opening, signs, bound) is gone."""
         if self.pending:
             flush(self.session)
         self._body = body
         self._scale = scale
+        self.bound = None
         self.session.register(body)
 
     def defer(self, delta: Share, factor: int) -> None:
@@ -86,23 +99,27 @@ class Cell:
         if self.pending:
             flush(self.session)
         self.pending = True
+        self.bound = None
         self.session.waiting.append((self, delta, factor))
 
     def settle(self, headroom: int = 1) -> None:
         """Truncate to the nominal scale, unless the scale is at most `headroom` times it."""
         unit = self.unit.scale
         if self.scale > unit * headroom:
-            up, scale = (1, unit) if self.finer == 1 else self._kept(min(self.finer, headroom))
-            suite, party = self.session.suite, self.session.party
+            up, scale = (1, unit) if self.finer == 1 else self.kept(min(self.finer, headroom))
+            arithmetic, party = self.session.arithmetic, self.session.party
             whole = Share(self.body, (self.body.n,), self.scale)
             if up > 1:
-                whole = suite.scale_by(party, whole, up).at(whole.scale * up)
-            out = suite.truncate(party, whole, whole.scale // scale)
+                whole = arithmetic.scale_by(party, whole, up).at(whole.scale * up)
+            out = arithmetic.truncate(party, whole, whole.scale // scale)
             if whole.body.functions is not None:
                 out.body.functions = whole.body.functions.truncated(whole)
+            bound = self.bound
             self.replace(out.body, scale)
+            if bound is not None:  # which rounding may exceed by a step
+                self.bound = type(bound)(bound + 1 / unit)
 
-    def _kept(self, finer: int) -> tuple[int, int]:
+    def kept(self, finer: int) -> tuple[int, int]:
         """(a factor, the scale to which `factor` times the integers is truncated), at most `finer` times nominal."""
         unit = self.unit.scale
         while finer > 1:
@@ -185,17 +202,20 @@ def _update(session: Session) -> None:
     waiting, session.waiting = session.waiting, []
     for cell, _, _ in waiting:
         cell.pending = False
-    suite, party = session.suite, session.party
+    arithmetic, party = session.arithmetic, session.party
     updates = []
     for cell, delta, factor in waiting:
         cell.settle()
         scale = cell.unit.scale
         own = Share(cell.body, (cell.body.n,), cell.scale)
         if own.scale != scale:
-            own = suite.scale_by(party, own, scale // own.scale).at(scale)
+            own = arithmetic.scale_by(party, own, scale // own.scale).at(scale)
         updates.append((own, delta, factor, delta.scale // scale))
     if updates:
-        for (cell, _, _), share in zip(waiting, suite.update_all(party, updates), strict=True):
+        checks = session.checks
+        cells = [cell for cell, _, _ in waiting]
+        found = arithmetic.update_all(party, updates) if checks is None else checks.pay(party, cells, updates)
+        for cell, share in zip(cells, found, strict=True):
             cell.replace(share.body, cell.unit.scale)
 
 

@@ -18,6 +18,7 @@ from pysmpc.ops.core import (
     aten,
     implements,
     is_number,
+    kept,
     like,
     promoted,
     result,
@@ -294,7 +295,9 @@ def relu(x: SecretTensor) -> SecretTensor:
     cell = x.cell
     by = cell.scale // cell.unit.scale if cell.scale > cell.unit.scale else 1
     flat, order = _in_order(x)
-    out = comparing(cell.session).relu(cell.session.party, flat, by)
+    checks = cell.session.checks
+    check = checks.truncation(flat, by) if checks is not None and by > 1 else None
+    out = kept(x, comparing(cell.session).relu(cell.session.party, flat, by), check)
     return like(x, Share(out.body, x.shape, out.scale, strides_in(tuple(x.shape), order)))
 
 
@@ -344,13 +347,18 @@ def where(condition: Any, x: Any, y: Any) -> SecretTensor:
         a, b, _ = _branches(x, y)
         chosen = condition.to(torch.int64)
         return add(mul(a, chosen), mul(b, 1 - chosen))
-    if not isinstance(x, SecretTensor) and not isinstance(y, SecretTensor):
+    if _is_public(x) and _is_public(y) and not condition.session.plain:
         dtype = promoted(x, y)
         step = sub_plain(x, y)
         return add(mul(with_unit(condition, dtype), step), y)
     a, b, dtype = _branches(x, y)
     shape = broadcast(condition.shape, a.shape, b.shape)
     return add(mul(condition.expand(shape), sub(a, b)), b)
+
+
+def _is_public(x: Any) -> bool:
+    """Whether everybody knows x: a plain tensor or number, or fixed point that nobody shares."""
+    return not isinstance(x, SecretTensor) or x.session.plain
 
 
 def sub_plain(x: Any, y: Any) -> torch.Tensor:

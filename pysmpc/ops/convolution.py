@@ -53,10 +53,17 @@ def _contract(x: Any, left: Any, y: Any, right: Any, g: Geometry) -> tuple[torch
     unit = finer(*(t.unit if isinstance(t, SecretTensor | Public) else hidden.unit for t in (x, y)))
     scale = a.scale * b.scale
     if isinstance(a, Share) and isinstance(b, Share):
-        words = session.suite.contract(session.party, a, left(g, *geometry.of(a)), b, right(g, *geometry.of(b)))
+        words = session.arithmetic.contract(session.party, a, left(g, *geometry.of(a)), b, right(g, *geometry.of(b)))
         return words, scale, unit, power
     first, second = left(g, *_place(a)), right(g, *_place(b))
     rows = hidden.cell.body.rows
+    if session.checks is not None and scale > 1:
+        checks = session.checks
+        one, other = (
+            checks.operand(t, layout.take) if isinstance(t, Share) else checks.public_operand(t.values, layout.take)
+            for t, layout in ((a, first), (b, second))
+        )
+        checks.contraction(one, other, first.width, scale)
     out = ring.empty(rows, first.batch, first.height, second.width)
     for row in range(rows):
         ring.matmul(first.take(_words(a, row)), second.take(_words(b, row)), out[row])

@@ -27,7 +27,7 @@ import torch
 from torch._decomp import decomposition_table
 from torch._ops import OpOverload
 
-from pysmpc.errors import EncodingError, RevealError
+from pysmpc.errors import EncodingError, RangeError, RevealError
 from pysmpc.ops.allowed import ALLOWED, NEVER
 from pysmpc.ops.core import aten
 from pysmpc.ops.rehearsal import rehearse
@@ -226,7 +226,17 @@ def _rehearsed(func: Any, args: Any, kwargs: Any) -> Any:
 
 #: Kinds of errors that are about the operation, and made of nothing but a text.
 _OF_A_TEXT = frozenset(
-    (EncodingError, RevealError, RuntimeError, ValueError, TypeError, ZeroDivisionError, OverflowError, IndexError)
+    (
+        EncodingError,
+        RangeError,
+        RevealError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        ZeroDivisionError,
+        OverflowError,
+        IndexError,
+    )
 )
 
 

@@ -23,7 +23,7 @@ from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor, not_implemented
 
 #: Operations of this package that torch has none for: workers of other machines are sent them like any other.
-LIBRARY = torch.library.Library("pysmpc", "DEF")
+LIBRARY = torch.library.Library("pysmpc", "FRAGMENT")
 LIBRARY.define("random_bits(Tensor like, float p) -> Tensor")
 _random_bits: Any = torch.ops.pysmpc.random_bits.default
 

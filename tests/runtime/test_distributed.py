@@ -45,6 +45,34 @@ def test_training_is_that_of_one_process(holders, owner, options):
     assert provided == (["meta"] * programs.STEPS, {"meta"}, counts)
 
 
+@pytest.mark.parametrize("options", [{}, {"integrity": "mac"}])
+def test_bounds_are_those_of_one_process(options):
+    values, counts = programs.functions_of_bounded(sy.virtual("alice", "bob", **options), 4.0)
+    *held, provided = run_ranks(3, programs.bounded, ["alice", "bob"], options)
+    for found, count in held:
+        assert found == pytest.approx(values, abs=16 * ULP, rel=2.0**-14)
+        assert count == counts
+    assert provided == (None, counts)
+
+
+def test_ranks_that_state_other_bounds_are_told():
+    outcomes = run_ranks(3, programs.bounded, ["alice", "bob"], {}, 5.0)
+    assert any("runs a different program" in str(outcome) for outcome in outcomes), outcomes
+
+
+@pytest.mark.parametrize(("holders", "options"), [(TWO, {}), (THREE, {}), (TWO, {"protocol": "fss"})])
+def test_adam_is_that_of_one_process(holders, options):
+    seed = random.getrandbits(32)
+    *held, provided = run_ranks(len(holders) + 1, programs.adam, holders, seed, options)
+    wanted, counts = programs.adam(holders, seed, {}, sy.virtual(*holders, **options))
+    assert provided == (None, counts)
+    for found, count in held:
+        assert count == counts
+        assert found == held[0][0]
+        gaps = [abs(torch.tensor(a) - torch.tensor(b)).reshape(-1) for a, b in zip(found, wanted, strict=True)]
+        assert float(torch.cat(gaps).max()) <= 64 * ULP  # with an eps of 0.01 no sign of a gradient decides
+
+
 def test_roles():
     alice, bob, provider = run_ranks(3, programs.join, "alice", "bob")
     assert alice == ("alice", ("alice", "bob"), "crypto_provider", (0,))

@@ -64,6 +64,36 @@ def descend(parties, model, x, y):
     return [None if loss.is_meta else float(loss) for loss in losses], astuple(parties.stats)
 
 
+def bounded(holders, options, other=None):
+    """(values, counts) of functions of bounded values.  other: what bob states in place of the same."""
+    parties = sy.distributed(*holders, timeout=20, **options)
+    return functions_of_bounded(parties, 4.0 if other is None or parties.me != "bob" else other)
+
+
+def functions_of_bounded(parties, bound):
+    """The same in one process."""
+    x = torch.linspace(-4, 4, 9)
+    secret = sy.encrypt(x if parties.me in (None, "alice") else torch.empty(9, device="meta"), parties, bounded=bound)
+    product = sy.bounded(secret * secret, bound * bound)
+    found = sy.decrypt(torch.exp(secret) + torch.sigmoid(product * 0.5))
+    return None if found.is_meta else found.tolist(), astuple(parties.stats)
+
+
+def adam(holders, seed, options, parties=None):
+    """(parameters after three steps of Adam, counts)."""
+    parties = parties or sy.distributed(*holders, **options)
+    model, x, y = data(seed)
+    a, b, hidden = sy.encrypt(x, parties), sy.encrypt(y, parties), sy.encrypt(model, parties)
+    optimizer = torch.optim.Adam(hidden.parameters(), lr=0.02, eps=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.mse_loss(hidden(a), b).backward()
+        optimizer.step()
+    opened = [sy.decrypt(p.detach()) for p in hidden.parameters()]
+    counts = astuple(parties.stats)
+    return (None if parties.me == parties.provider else [p.tolist() for p in opened]), counts
+
+
 def training(holders, owner, seed, options):
     parties = sy.distributed(*holders, **options)
     return train(parties, *data(seed), owner)
