@@ -44,7 +44,9 @@ def is_infinite(x: Any) -> bool:
     """Whether some of it is minus infinity: a secret that a mask made so, or a public tensor."""
     if isinstance(x, SecretTensor):
         return type(x.cell) is InfiniteCell
-    return isinstance(x, torch.Tensor) and x.is_floating_point() and bool((x == -math.inf).any())
+    if not isinstance(x, torch.Tensor) or not x.is_floating_point():
+        return False
+    return x.device.type == "cpu" and x.layout is torch.strided and bool((x == -math.inf).any())
 
 
 def parted(x: Any) -> tuple[Any, torch.Tensor | None]:
