@@ -53,6 +53,13 @@ def _settled(x: Any) -> Any:
     return x
 
 
+def _fine(x: Any) -> Any:
+    """x in 256ths of a step, which weights of some hundreds leave exact."""
+    if not isinstance(x, SecretTensor) or x.cell.scale <= x.unit.scale * FACTOR:
+        return x
+    return result(rescale(x.session, x.window(), x.unit.scale * FACTOR), x.session, x.unit, x.dtype)
+
+
 def _mean(x: Any, over: Sequence[int]) -> Any:
     if isinstance(x, SecretTensor):
         return _settled(mean_dim(x, list(over), True))
@@ -86,7 +93,7 @@ def _statistics(x: Any, over: Sequence[int], eps: float, centre: bool = True) ->
     centred = _settled(x if mean is None else sub(x, mean))
     squares = sum_dim(square(centred), list(over), True)
     inverse = inverse_deviation(squares, n, eps)
-    normal = _settled(mul(centred, inverse))
+    normal = (_settled if centre else _fine)(mul(centred, inverse))
     note_source(inverse.window(), "normalised", normal)
     return _Statistics(mean, normal, inverse, squares, n)
 
@@ -110,8 +117,9 @@ def _normal(x: Any, mean: Any, inverse: Any, shape: Sequence[int]) -> Any:
     found: Any = source_of(_whole(inverse), "normalised") if isinstance(inverse, SecretTensor) else None
     if found is not None:
         return found.reshape(x.shape)
-    centred = x if mean is None else _total(x, -mean.reshape(shape))
-    return _settled(_product(centred, inverse.reshape(shape)))
+    if mean is None:
+        return _fine(_product(x, inverse.reshape(shape)))
+    return _settled(_product(_total(x, -mean.reshape(shape)), inverse.reshape(shape)))
 
 
 def _whole(x: SecretTensor) -> Share:
