@@ -49,7 +49,7 @@ def _composite(name: str, of_secrets: Callable[..., Any]) -> Callable[..., Any]:
         return (of_secrets if secret else of_others)(*args, **kwargs)
 
     call.__qualname__, call.__module__ = name, "torch"
-    torch.jit._builtins._register_builtin(call, f"aten::{name}")  # type: ignore[no-untyped-call]
+    torch.jit._builtins._register_builtin(call, f"aten::{name}")
     return call
 
 
@@ -79,5 +79,5 @@ def install() -> None:
             vars(module)["to_dlpack"] = _to_dlpack
         for name, of_secrets in COMPOSITES.items():
             vars(torch)[name] = _composite(name, of_secrets)
-        torch.jit._builtins._register_builtin(_has_torch_function, "aten::has_torch_function")  # type: ignore[no-untyped-call]
+        torch.jit._builtins._register_builtin(_has_torch_function, "aten::has_torch_function")
         vars(functional).update(has_torch_function=_has_torch_function, handle_torch_function=_handle_torch_function)

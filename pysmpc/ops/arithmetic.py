@@ -58,7 +58,6 @@ from pysmpc.runtime.session import Session
 from pysmpc.shares import Bit, Share, broadcast
 from pysmpc.tensor import SecretTensor
 
-
 ADDED = 1 << 6  # how much finer than a secret is a small number that is added, for functions of the sum
 
 

@@ -40,7 +40,7 @@ class _RmsNorm(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Any) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Any) -> Any:
         x, weight, inverse = ctx.saved_tensors
         wanted = [ctx.needs_input_grad[0], ctx.needs_input_grad[2]]
         with torch._C._AutoDispatchBelowAutograd():
@@ -48,9 +48,9 @@ class _RmsNorm(torch.autograd.Function):
         return of_x, None, of_weight, None
 
 
-def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:  # noqa: A002
+def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
     """x / sqrt(mean of x^2 + eps) * weight, as one operation: the cube of the inverse root loses its digits."""
-    return _RmsNorm.apply(input, list(normalized_shape), weight, eps)  # type: ignore[no-untyped-call]
+    return _RmsNorm.apply(input, list(normalized_shape), weight, eps)
 
 
 if HAS_RMS_NORM:
@@ -76,7 +76,7 @@ def cosine_embedding_loss(input1: Any, input2: Any, target: Any, margin: float =
 def ordinary(function: Callable[..., Any], **others: Any) -> Callable[..., Any]:
     """A function of torch.nn.functional that asks no tensor for another one, with others in place of what it calls."""
     names = {**vars(functional), "has_torch_function": torch.overrides.has_torch_function, **others}
-    copy = types.FunctionType(function.__code__, names, function.__name__, function.__defaults__)  # type: ignore[attr-defined]
+    copy = types.FunctionType(function.__code__, names, function.__name__, function.__defaults__)
     copy.__kwdefaults__ = getattr(function, "__kwdefaults__", None)
     return copy
 
@@ -91,8 +91,8 @@ def multi_head_attention_forward(function: Callable[..., Any], *args: Any, **kwa
     options = given.arguments
     if options["training"] and options["dropout_p"] > 0:
         raise NotImplementedError(
-            "multi_head_attention_forward is not implemented for secret tensors with dropout: everybody would know what "
-            "was drawn; use dropout_p=0"
+            "multi_head_attention_forward is not implemented for secret tensors with dropout: everybody would know "
+            "what was drawn; use dropout_p=0"
         )
     if not options["need_weights"]:
         return ordinary(function)(*args, **kwargs)

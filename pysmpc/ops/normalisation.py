@@ -37,7 +37,8 @@ VARIANCE_BITS = 32  # of the scale at which a given variance takes its eps
 class _Statistics:
     """Of x over some dimensions, which are kept with one element.
 
-    squares: the sum of (x - mean)^2, n its terms; of a public x, tensors in float64.  mean: None where 0 is taken for it.
+    squares: the sum of (x - mean)^2, n its terms; of a public x, tensors in float64.
+    mean: None where 0 is taken for it.
     """
 
     mean: Any

@@ -1,4 +1,4 @@
-"""What fixed point would lose in derivatives: digits of public gradients, of small summands, of weights of attention."""
+"""What fixed point would lose: digits of public gradients, of small summands, of weights of attention."""
 
 import pytest
 import torch

@@ -116,8 +116,8 @@ listed raises an error that names it.
 * **not asked**: torch's samples have no real tensor that could be a secret.
 
 The first argument is secret, others are public. Results beyond 2^14 are not compared, nor samples
-that torch in float32 misses by half as much or more. The table behind this page is `tests/ops/coverage.json`; the tests fail where an operation that works there is
-refused or wrong.
+that torch in float32 misses by half as much or more. The table behind this page is
+`tests/ops/coverage.json`; the tests fail where an operation that works there is refused or wrong.
 """
 
 

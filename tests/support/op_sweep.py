@@ -193,7 +193,7 @@ def _weights(x):
 
 
 def _off_in_float32(info, sample, all_secret, expected, twins, weights):
-    """By how much torch's own float32 is off, at worst, in values and gradients: where that is much, nobody is right."""
+    """By how much torch's own float32 is off, at worst, in values and gradients."""
     given, *rest = tree_map(lambda x: x.detach().float() if _real(x) else x, twins)
     given = tree_map(lambda x: _leaf(x) if _real(x) else x, given)
     rest = tree_map(lambda x: _leaf(x) if _real(x) and all_secret else x, tuple(rest))
