@@ -28,9 +28,29 @@ def _composite(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+class _RmsNorm(torch.autograd.Function):
+    """RMS normalisation as one operation, which torch keeps whole on other devices alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, shape: list[int], weight: Any, eps: float | None) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            out, inverse = aten._fused_rms_norm.default(x, shape, weight, eps)
+        ctx.save_for_backward(x, weight, inverse)
+        ctx.shape = shape
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        x, weight, inverse = ctx.saved_tensors
+        wanted = [ctx.needs_input_grad[0], ctx.needs_input_grad[2]]
+        with torch._C._AutoDispatchBelowAutograd():
+            of_x, of_weight = aten._fused_rms_norm_backward.default(grad, x, ctx.shape, inverse, weight, wanted)
+        return of_x, None, of_weight, None
+
+
 def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
     """x / sqrt(mean of x^2 + eps) * weight, as one operation: the cube of the inverse root loses its digits."""
-    return aten._fused_rms_norm.default(input, list(normalized_shape), weight, eps)[0]
+    return _RmsNorm.apply(input, list(normalized_shape), weight, eps)
 
 
 if HAS_RMS_NORM:

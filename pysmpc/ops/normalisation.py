@@ -137,7 +137,7 @@ def _statistics(x: Any, over: Sequence[int], eps: float, centre: bool = True) ->
     coarse, mean = _means(x, over) if centre else (None, None)
     squares = sum_dim(square(x if coarse is None else _settled(sub(x, coarse))), list(over), True)
     inverse = inverse_deviation(squares, n, eps)
-    normal = _settled(mul(x if mean is None else _less(x, mean), inverse))
+    normal = (_settled if centre else _fine)(mul(x if mean is None else _less(x, mean), inverse))
     note_source(inverse.window(), "normalised", normal)
     return _Statistics(mean, normal, inverse, squares, n)
 
@@ -161,8 +161,9 @@ def _normal(x: Any, mean: Any, inverse: Any, shape: Sequence[int]) -> Any:
     found: Any = source_of(_whole(inverse), "normalised") if isinstance(inverse, SecretTensor) else None
     if found is not None:
         return found.reshape(x.shape)
-    centred = x if mean is None else _total(x, -mean.reshape(shape))
-    return _settled(_product(centred, inverse.reshape(shape)))
+    if mean is None:
+        return _fine(_product(x, inverse.reshape(shape)))
+    return _settled(_product(_total(x, -mean.reshape(shape)), inverse.reshape(shape)))
 
 
 def _whole(x: SecretTensor) -> Share:

@@ -4,15 +4,13 @@ Few samples of each here, all of them in the slow lane.  Something that worked a
 what is wrong fails in any case.  After changes, `make coverage` writes the table and its page anew.
 """
 
-from contextlib import contextmanager
-
 import coverage_table
 import module_sweep
 import pytest
 import torch
-from coverage_table import INEXACT, KNOWN_INEXACT, WORKS
+from coverage_table import WORKS
 from op_checks import encrypted
-from op_sweep import NO_GRADIENT, OUTSIDE, REFUSED, RIGHT, Wrong, name_of, operations, outcomes
+from op_sweep import NO_GRADIENT, OUTSIDE, REFUSED, RIGHT, name_of, operations, outcomes
 
 from pysmpc.ops import decompositions
 from pysmpc.ops.allowed import ALLOWED, NEVER, WAITING
@@ -31,28 +29,15 @@ def check(name, known, found):
         assert REFUSED not in states, f"{name} had values, and is refused: {why}"
 
 
-@contextmanager
-def maybe_inexact(name):
-    """What is known to be further off on some samples may be; the page says so."""
-    try:
-        yield
-    except Wrong as error:
-        if name not in KNOWN_INEXACT:
-            raise
-        pytest.xfail(str(error))
-
-
-def test_what_is_inexact_is_known():
-    assert {k for k, e in TABLE["operations"].items() if e["state"] == INEXACT} <= KNOWN_INEXACT
-    assert not {e["state"] for entries in TABLE.values() for e in entries.values()} & {"WRONG"}
+def test_nothing_is_wrong():
+    assert not {e["state"] for entries in TABLE.values() for e in entries.values()} & {"WRONG", "inexact"}
 
 
 @pytest.mark.parametrize("info", CASES)
 def test_operations(info):
     name = name_of(info)
     known = TABLE["operations"][name]["state"]
-    with maybe_inexact(name):
-        check(name, known, outcomes(info, 2 if known in WORKS else 1, gradients_of=1, seconds=2))
+    check(name, known, outcomes(info, 2 if known in WORKS else 1, gradients_of=1, seconds=2))
 
 
 @pytest.mark.slow
@@ -60,8 +45,7 @@ def test_operations(info):
 @pytest.mark.parametrize("info", CASES)
 def test_every_sample(info):
     name = name_of(info)
-    with maybe_inexact(name):
-        check(name, TABLE["operations"][name]["state"], outcomes(info))
+    check(name, TABLE["operations"][name]["state"], outcomes(info))
 
 
 @pytest.mark.parametrize("name", module_sweep.layers())

@@ -192,7 +192,10 @@ def test_of_a_product_whose_scale_was_left(name, precision):
     x = encrypted(values, 2, *options) * encrypted(torch.ones(1), 2, *options)
     step = 1 / x.unit.scale
     assert x.cell.scale == x.unit.scale**2
-    check(function, x, step, 2.0**-16 if name == "rsqrt" else function.rtol)  # a public divisor of 16 bits
+    more = 2.0**-16 if name == "rsqrt" else function.rtol  # a public divisor of 16 bits
+    if name == "reciprocal" and step < 2.0**-16:
+        more = 2.0**-17  # a mantissa of 20 bits, of which a step is 2^-18 of the least there is, 1/4
+    check(function, x, step, more)
 
 
 def test_just_beside_the_ends_of_a_stretched_window():
@@ -355,8 +358,10 @@ def test_powers_of_tensors(n):
     for name, (found, expected, y) in cases.items():
         assert found.dtype == torch.float32, name
         error = (plain(found) - expected).abs()
-        # the exponent of e is wrong by half a step of x's logarithm times |y|, and rounded once more
-        allowed = 1.7 * STEP + (2 + y.abs()) * STEP * expected
+        # the exponent of e is wrong by a step of 2^-20 of x's logarithm times |y|, or by one of a public factor
+        allowed = 1.7 * STEP + (1 + y.abs() / 8) * STEP * expected
+        if name in ("public exponents", "a public base"):
+            allowed += STEP * x.log().abs().clamp(min=y.abs() / 8) * expected
         fits = expected < 2.0**25  # e^18 from 2^25.97 on
         assert bool((error <= allowed)[fits].all()), name
 
