@@ -291,9 +291,9 @@ def _shared_out(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     inverse = suite.count_reciprocals(party, share, most)
     known = public(x if isinstance(x, torch.Tensor) else torch.tensor(x, dtype=torch.float64), session, unit)
     if known is not None:
-        part = suite.mul_public(party, inverse, known.values, known.scale)
+        part = session.arithmetic.mul_public(party, inverse, known.values, known.scale)
     else:
-        part = suite.mul(party, window(with_unit(x, dtype), 1), inverse)
+        part = session.arithmetic.mul(party, window(with_unit(x, dtype), 1), inverse)
     return result(part.at(part.scale << counts.BITS), session, unit, dtype)
 
 
