@@ -15,11 +15,12 @@ from importlib import import_module
 from typing import Any
 
 from pysmpc import optimizers as _optimizers  # noqa: F401  (refuses those whose steps would be wrong)
-from pysmpc.api import Parties, decrypt, encrypt, virtual
+from pysmpc.api import Parties, bounded, decrypt, encrypt, virtual
 from pysmpc.cluster import distributed
 from pysmpc.dealing import Plan, record
 from pysmpc.federated import MultiPointerTensor, PointerTensor, VirtualWorker
 from pysmpc.hook import TorchHook, active_hook
+from pysmpc.ops.dropout import secret_masks
 from pysmpc.profiling import Network, profile
 from pysmpc.runtime.ledger import Ledger, ledger
 from pysmpc.saving import load, save
@@ -39,6 +40,7 @@ __all__ = [
     "TorchHook",
     "TrainStep",
     "VirtualWorker",
+    "bounded",
     "decrypt",
     "distributed",
     "encrypt",
@@ -47,6 +49,7 @@ __all__ = [
     "load",
     "profile",
     "save",
+    "secret_masks",
     "virtual",
 ]
 

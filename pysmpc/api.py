@@ -7,6 +7,7 @@ offers the same functions as methods of torch's classes.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import nn
 
 import pysmpc.ops  # noqa: F401  (fills the table of operations)
 from pysmpc import guards
-from pysmpc.errors import EncodingError, PartyError
+from pysmpc.errors import EncodingError, PartyError, RangeError
 from pysmpc.fixedpoint import INTEGER, Precision, check_layout, decode, encode
 from pysmpc.modes import undisturbed
 from pysmpc.ops.arrays import is_array, plain
@@ -28,7 +29,7 @@ from pysmpc.runtime.offline import StoreDealer
 from pysmpc.runtime.session import Session, plain_session, virtual_session
 from pysmpc.runtime.stats import Stats
 from pysmpc.runtime.store import take
-from pysmpc.tensor import SecretTensor, flush, locked, watched
+from pysmpc.tensor import SecretTensor, flush, lock_of, locked, watched
 
 _sessions: dict[tuple[frozenset[str], str], Session] = {}
 
@@ -243,26 +244,65 @@ def _encoded(values: torch.Tensor, unit: Precision, session: Session) -> torch.T
     return words
 
 
+SLACK = 8  # steps by which rounding may lead a result beyond what its user states of it
+
+
+def _stated(bound: Any) -> float | None:
+    """What a caller states of magnitudes, as a number."""
+    if bound is None:
+        return None
+    number = isinstance(bound, int | float) and not isinstance(bound, bool)
+    if not number or not 0 <= bound < math.inf:
+        raise ValueError(f"bounded= is the largest magnitude that there may be, a number from 0 on, not {bound!r}")
+    return float(bound)
+
+
+def _whole_steps(bound: float | None, scale: int) -> float | None:
+    """A bound of real numbers, as one of what they are rounded to."""
+    return None if bound is None else math.ceil(bound * scale) / scale
+
+
+def _check_stated(words: torch.Tensor, bound: float | None, scale: int, slack: int = 0) -> None:
+    """Raise RangeError, which names no value, where integers are beyond what was stated."""
+    if bound is None or not words.numel():
+        return
+    limit = math.ceil(bound * scale) + slack
+    if limit < 1 << 63 and not -limit <= int(words.min()) <= int(words.max()) <= limit:
+        raise RangeError(
+            f"bounded={bound:g} states that no magnitude is above {bound:g}, and here is one that is; state a bound "
+            "that holds for all elements, or leave it out"
+        )
+
+
 @watched("encrypt")
 def _share_tensor(
-    values: torch.Tensor, session: Session, precision: Precision, owner: str | None = None
+    values: torch.Tensor,
+    session: Session,
+    precision: Precision,
+    owner: str | None = None,
+    bound: float | None = None,
 ) -> SecretTensor:
     """Encode and share a plain tensor; integers and booleans stay exact."""
     floating = values.is_floating_point() or values.is_complex()
     unit = precision if floating else INTEGER
-    dtype = torch.float32 if floating and values.dtype != torch.float64 else values.dtype
+    dtype = torch.float32 if values.is_complex() else values.dtype
     if not floating and dtype not in (torch.bool, torch.int32):
         dtype = torch.int64
     if session.recorder is not None:
-        remote: SecretTensor = session.recorder.share(
-            session, owner, _encoded(values, unit, session), values.shape, unit, unit.scale, dtype
-        )
+        words = _encoded(values, unit, session)
+        _check_stated(words, bound, unit.scale)
+        remote: SecretTensor = session.recorder.share(session, owner, words, values.shape, unit, unit.scale, dtype)
+        remote.cell.bound = _whole_steps(bound, unit.scale)
         return remote
-    party, owned = session.sharing(owner, tuple(values.shape), values.dtype, unit.scale)
+    party, owned = session.sharing(owner, tuple(values.shape), values.dtype, unit.scale, bound)
     if owned and values.is_meta:
         raise EncodingError("the owner of an input must pass its values; a meta tensor has none")
-    share = session.suite.share(party, _encoded(values, unit, session) if owned else None, values.shape, unit.scale)
-    return SecretTensor.of(share, session, unit, dtype)
+    own = _encoded(values, unit, session) if owned else None
+    if own is not None:
+        _check_stated(own, bound, unit.scale)
+    out = SecretTensor.of(session.suite.share(party, own, values.shape, unit.scale), session, unit, dtype)
+    out.cell.bound = _whole_steps(bound, unit.scale)
+    return out
 
 
 @undisturbed
@@ -279,6 +319,8 @@ def encrypt(
     integrity: str | None = None,
     compare_bits: int | None = None,
     owner: str | None = None,
+    bounded: float | None = None,
+    private_layers: Iterable[str | nn.Module] | None = None,
 ) -> Any:
     """Secret-share a tensor, array, number, list or module among the parties.
 
@@ -294,6 +336,11 @@ def encrypt(
     process of its own (`sy.distributed`), the others pass anything of the same type,
     shape and dtype, such as torch.empty(shape, device="meta"): its content is not looked at.
 
+    bounded: a public number that no magnitude is above, as for `sy.bounded`; of a module's parameters and
+    buffers, of each.  Values that are here are held against it, with RangeError.
+    private_layers: of a module, the parts that become secret, by their names (`"body.0"`) or as modules; the others
+    stay public and plain torch.  Those before the first secret one cost nothing on public data (docs/layers.md).
+
     Raises EncodingError for NaN, infinity and magnitudes that the ring cannot hold, for sparse
     tensors, and for what is secret already.
     """
@@ -303,28 +350,71 @@ def encrypt(
         )
     precision = _precision(frac_bits, base, precision_fractional)
     session = _variant(parties.session, rounding, protocol, integrity, compare_bits)
+    bound = _stated(bounded)
     if isinstance(value, nn.Module):
         _check_public(value)
+        private = None if private_layers is None else _private_names(value, private_layers)
         module = copy.deepcopy(value)
-        _replace(module, lambda t: _shared(t, session, precision, owner), requires_grad)
+        _replace(module, lambda t: _shared(t, session, precision, owner, bound), requires_grad, private)
         return module
+    if private_layers is not None:
+        raise EncodingError(f"private_layers is for modules; a {type(value).__name__} has no layers")
     if isinstance(value, torch.Tensor):
-        secret = _shared(value, session, precision, owner)
+        secret = _shared(value, session, precision, owner, bound)
     elif hasattr(value, "encrypted"):  # a pointer to data of a worker of another machine, who shares them herself
-        secret = value.encrypted(session, precision)
+        secret = value.encrypted(session, precision, bound)
     else:
-        secret = _share_tensor(_tensor(value), session, precision, owner)
+        secret = _share_tensor(_tensor(value), session, precision, owner, bound)
     wanted = value.requires_grad if requires_grad is None and isinstance(value, torch.Tensor) else bool(requires_grad)
     return secret.requires_grad_() if wanted else secret
 
 
-def _shared(value: torch.Tensor, session: Session, precision: Precision, owner: str | None) -> SecretTensor:
+def _shared(
+    value: torch.Tensor, session: Session, precision: Precision, owner: str | None, bound: float | None = None
+) -> SecretTensor:
     """A public tensor as a secret; EncodingError where it is one."""
     if not isinstance(value, SecretTensor):
-        return _share_tensor(_tensor(value), session, precision, owner)
+        return _share_tensor(_tensor(value), session, precision, owner, bound)
     if value.session is not plain_session:
         raise EncodingError("this tensor is secret already; to move it to other holders, decrypt it first")
-    return share_public(value.detach(), session, owner)
+    return share_public(value.detach(), session, owner, bound)
+
+
+@undisturbed
+def bounded(value: Any, bound: float) -> SecretTensor:
+    """The same secret, with a public bound: no magnitude in it is above `bound`.  No round; `value` is as it was.
+
+    What the parties know of a value's size they need not find out: functions take fewer rounds, and what has no
+    room in the ring raises RangeError before it is computed (docs/ranges.md).  The bound follows through views,
+    sums, products and functions, and is forgotten where values of unknown size come in.
+
+    The bound is public, and the caller's statement.  In one process it is checked (RangeError), but for secrets
+    under codes; between machines nobody can.  Where it is wrong the results of functions are wrong, and nothing
+    more is opened than otherwise.
+    """
+    if not isinstance(value, SecretTensor):
+        raise TypeError(f"a {type(value).__name__} is no secret; encrypt it with its bound, sy.encrypt(x, parties, "
+                        f"bounded={bound})")  # fmt: skip
+    size = _stated(bound)
+    assert size is not None
+    session = value.session
+    session.note("bounded", tuple(value.shape), size)
+    out: SecretTensor = value.clone()
+    with lock_of((value,)):
+        scale = out.cell.scale
+        slack = SLACK * max(1, scale // out.unit.scale) if out.dtype.is_floating_point else 0
+        words = _words_here(out)
+        if words is not None:
+            _check_stated(words, size, scale, slack)
+        out.cell.bound = (math.ceil(size * scale) + slack) / scale
+    return out
+
+
+def _words_here(value: SecretTensor) -> torch.Tensor | None:
+    """The integers of a secret all of whose shares are in this process; None elsewhere.  Nothing is opened."""
+    session, party = value.session, value.session.party
+    here = session.me is None and session.recorder is None and party.rows == party.holders
+    return value.window().words().sum(0) if here and session.suite.additive else None
 
 
 def _check_public(module: nn.Module) -> None:
@@ -338,10 +428,47 @@ def _check_public(module: nn.Module) -> None:
                 )
 
 
-def _replace(module: nn.Module, change: Any, requires_grad: bool | None = None) -> nn.Module:
-    """Give every parameter and real buffer of a module a new value, in place."""
+def _private_names(module: nn.Module, layers: Iterable[str | nn.Module]) -> set[str]:
+    """Names of the layers, and of all that is within them.
+
+    Raises EncodingError for what is no part of the module, and where a public part has a parameter or buffer of a
+    private one.
+    """
+    parts = dict(module.named_modules(remove_duplicate=False))
+    names = {id(part): name for name, part in reversed(parts.items())}
+    found: set[str] = set()
+    for layer in [layers] if isinstance(layers, str | nn.Module) else layers:
+        name = layer if isinstance(layer, str) else names.get(id(layer))
+        if name is None or name not in parts:
+            known = ", ".join(repr(each) for each in parts if each) or "none"
+            what = repr(layer) if isinstance(layer, str) else f"this {type(layer).__name__}"
+            raise EncodingError(f"{what} is no layer of this module; its layers are {known}")
+        within = {id(part) for part in parts[name].modules()}
+        found.update(each for each, part in parts.items() if id(part) in within)
+
+    def own(name: str) -> list[tuple[str, Any]]:
+        kinds = parts[name]._parameters, parts[name]._buffers
+        return [(key, tensor) for kind in kinds for key, tensor in kind.items() if tensor is not None]
+
+    kept = {id(tensor): name for name in found for _, tensor in own(name)}
+    for name in set(parts) - found:
+        for key, tensor in own(name):
+            if id(tensor) in kept:
+                raise EncodingError(
+                    f"'{name}.{key}' is also a part of '{kept[id(tensor)]}', which is private; make both private, or "
+                    "neither"
+                )
+    return found
+
+
+def _replace(
+    module: nn.Module, change: Any, requires_grad: bool | None = None, names: set[str] | None = None
+) -> nn.Module:
+    """Give every parameter and real buffer of a module, or of the parts of these names, a new value, in place."""
     seen: dict[int, nn.Parameter] = {}
-    for part in module.modules():
+    for title, part in module.named_modules():
+        if names is not None and title not in names:
+            continue
         for name, parameter in list(part._parameters.items()):
             if parameter is None:
                 continue
@@ -452,19 +579,25 @@ def float_precision(value: SecretTensor) -> torch.Tensor:
 
 
 @watched("encrypt")
-def share_public(value: SecretTensor, session: Session, owner: str | None = None) -> SecretTensor:
+def share_public(
+    value: SecretTensor, session: Session, owner: str | None = None, bound: float | None = None
+) -> SecretTensor:
     """Share a public fixed-precision tensor among a session's holders."""
     share = value.window()
+    _check_stated(share.words(), bound, share.scale)
     if session.recorder is not None:
         plain = share.window(share.body.words)[0]
         remote: SecretTensor = session.recorder.share(
             session, owner, plain, share.shape, value.unit, share.scale, value.dtype
         )
+        remote.cell.bound = _whole_steps(bound, share.scale)
         return remote
-    party, owned = session.sharing(owner, share.shape, value.dtype, share.scale)
+    party, owned = session.sharing(owner, share.shape, value.dtype, share.scale, bound)
     words = share.window(share.body.words)[0] if owned else None
-    out = session.suite.share(party, words, share.shape, share.scale)
-    return SecretTensor.of(out, session, value.unit, value.dtype)
+    shared = session.suite.share(party, words, share.shape, share.scale)
+    out = SecretTensor.of(shared, session, value.unit, value.dtype)
+    out.cell.bound = _whole_steps(bound, share.scale)
+    return out
 
 
 def share(
@@ -523,5 +656,7 @@ def refresh(value: SecretTensor) -> SecretTensor:
     recorder = cell.session.recorder
     with recorder.refreshing(value) if recorder is not None else nullcontext():
         out = cell.session.suite.refresh(cell.session.party, share)
+        bound = cell.bound
         cell.replace(out.body, cell.scale)
+        cell.bound = bound
     return value

@@ -21,7 +21,7 @@ from pysmpc.runtime.dealer import SeedDealer
 from pysmpc.runtime.session import Session
 from pysmpc.runtime.stats import Stats
 from pysmpc.shares import Body, Share
-from pysmpc.tape import Fresh, Given, Tape, recording
+from pysmpc.tape import Fresh, Given, Tape, recording, watching
 from pysmpc.tensor import Cell, SecretTensor
 
 _SLOTS = [name for name in Body.__slots__ if name not in ("words", "n", "serial", "shape", "__weakref__")]
@@ -51,6 +51,7 @@ class _Input:
             opened = body.opened = share.body.opened.clone()
             body.mask = Given(share.body.mask, place)
         cell = Cell(body, x.cell.scale, x.cell.unit, x.session)
+        cell.bound = x.cell.bound
         copy = SecretTensor(cell, x.shape, Share(body, x.shape).strides, 0, x.dtype)
         return cls(copy, body, body.words, opened)
 
@@ -126,6 +127,7 @@ class _State:
         self.cell = cell
         self.shape = cell.body.shape
         self.scale = cell.scale
+        self.bound = cell.bound  # as a run leaves it
         self.words = cell.body.words.clone()
         self.end = self.words
         self._lent: list[weakref.ref[Loan] | None] = [None, None]
@@ -133,6 +135,7 @@ class _State:
         body.shape = self.shape
         self._range: Any = None  # of what it ends with, where that is checked (pysmpc.protocols.ranges)
         cell.replace(body, self.scale)
+        cell.bound = self.bound
 
     @property
     def pair(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -145,6 +148,7 @@ class _State:
         made: where memory starts that the recording made, and that no other state ends in.  ranges: of the bodies.
         """
         self.cell.settle()
+        self.bound = self.cell.bound
         end = self.cell.body.words
         if (begins := ranges.get(self._begin)) is not None:
             begins.before = self._range = ranges.get(self.cell.body)
@@ -196,6 +200,7 @@ class _State:
         loan = Loan(self.pair[turn])
         loan.shape = self.shape
         self.cell.replace(loan, self.scale)
+        self.cell.bound = self.bound
         self._lent[turn] = weakref.ref(loan)
 
 
@@ -204,7 +209,7 @@ class _Result:
 
     def __init__(self, recorded: SecretTensor) -> None:
         share = recorded.window()
-        self.source, self._scale = share.words(), share.scale
+        self.source, self._scale, self._bound = share.words(), share.scale, recorded.cell.bound
         self.told: Callable[[SecretTensor], None] | None = None
         self._like = recorded
         self._copy: SecretTensor | None = None
@@ -213,6 +218,7 @@ class _Result:
         """It is there, in these words, which may change later."""
         x = self._like
         self._copy = SecretTensor.of(Share.of(words.clone(), x.shape, self._scale), x.session, x.unit, x.dtype)
+        self._copy.cell.bound = self._bound
         if self.told is not None:
             self.told(self._copy)
 
@@ -266,6 +272,8 @@ class Recording:
             stack.enter_context(self._dealer.marked(Fresh, self._tape.epochs))
             if self._noted:
                 stack.enter_context(recording(self._tape, SecretTensor, self.seen))
+            else:
+                stack.enter_context(watching(self._tape, SecretTensor))
             yield
         self.cost = self.session.stats - before
         self.streams = self._dealer.next_stream - self._before
@@ -369,7 +377,8 @@ class Recording:
 def kind(x: SecretTensor) -> Any:
     """What a recording supposes of an argument."""
     share = _source(x)
-    return id(x.session), tuple(x.shape), x.dtype, x.cell.scale, x.unit, share.dense and share.body.opened is not None
+    facts = id(x.session), tuple(x.shape), x.dtype, x.cell.scale, x.unit, x.cell.bound
+    return *facts, share.dense and share.body.opened is not None
 
 
 class Seen:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -35,14 +36,25 @@ FALLBACKS: list[Callable[[Any, Any, Any], Any]] = []
 WATCHERS: list[Callable[[Any, Any, Any], Callable[[], object] | None]] = []
 
 
+class Estimate(float):
+    """A bound (`Cell.bound`) of sums of many elements at their worst, which such sums seldom come near.
+
+    Other bounds are direct: they were stated for a value, or follow element by element from such bounds and from
+    public numbers.
+    """
+
+
 class Cell:
     """What torch views of one another have in common: the value, its scale, its session.
 
     scale: steps to one at the moment; a multiple of unit.scale after products, until
     `settle` divides it out.
+    finer: how much finer than unit.scale it may stay then: what a public number divided off, since its integers
+    are no larger for it than those of the dividend.
+    bound: no element is larger in magnitude, where that is publicly known (`pysmpc.ops.bounds`).
     """
 
-    __slots__ = ("__weakref__", "_body", "_scale", "pending", "provenance", "session", "slot", "unit")
+    __slots__ = ("__weakref__", "_body", "_scale", "bound", "finer", "pending", "provenance", "session", "slot", "unit")
 
     slot: int  # of the value at workers of other machines, where it is there
     provenance: Any  # at such a worker: where the value came from (pysmpc.remote.origins)
@@ -53,6 +65,8 @@ class Cell:
         self.unit = unit
         self.session = session
         self.pending = False
+        self.finer = 1
+        self.bound: float | None = None
         session.register(body)
 
     @property
@@ -70,11 +84,12 @@ class Cell:
         return self._scale
 
     def replace(self, body: Body, scale: int) -> None:
-        """New content; everything known about the old (opening, signs) is gone."""
+        """New content; everything known about the old (opening, signs, bound) is gone."""
         if self.pending:
             flush(self.session)
         self._body = body
         self._scale = scale
+        self.bound = None
         self.session.register(body)
 
     def defer(self, delta: Share, factor: int) -> None:
@@ -82,16 +97,35 @@ class Cell:
         if self.pending:
             flush(self.session)
         self.pending = True
+        self.bound = None
         self.session.waiting.append((self, delta, factor))
 
     def settle(self, headroom: int = 1) -> None:
         """Truncate to the nominal scale, unless the scale is at most `headroom` times it."""
-        if self.scale > self.unit.scale * headroom:
+        unit = self.unit.scale
+        if self.scale > unit * headroom:
+            up, scale = (1, unit) if self.finer == 1 else self.kept(min(self.finer, headroom))
+            arithmetic, party = self.session.arithmetic, self.session.party
             whole = Share(self.body, (self.body.n,), self.scale)
-            out = self.session.arithmetic.truncate(self.session.party, whole, self.scale // self.unit.scale)
+            if up > 1:
+                whole = arithmetic.scale_by(party, whole, up).at(whole.scale * up)
+            out = arithmetic.truncate(party, whole, whole.scale // scale)
             if whole.body.functions is not None:
                 out.body.functions = whole.body.functions.truncated(whole)
-            self.replace(out.body, self.unit.scale)
+            bound = self.bound
+            self.replace(out.body, scale)
+            if bound is not None:  # which rounding may exceed by a step
+                self.bound = type(bound)(bound + 1 / unit)
+
+    def kept(self, finer: int) -> tuple[int, int]:
+        """(a factor, the scale to which `factor` times the integers is truncated), at most `finer` times nominal."""
+        unit = self.unit.scale
+        while finer > 1:
+            up = unit * finer // math.gcd(self.scale, unit * finer)
+            if self.scale * up <= 2 * unit**2:  # as large as products may be
+                return up, unit * finer
+            finer //= 2
+        return 1, unit
 
 
 #: Attributes that a copy of a secret does not take from it.

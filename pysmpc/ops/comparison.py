@@ -342,13 +342,18 @@ def where(condition: Any, x: Any, y: Any) -> SecretTensor:
         a, b, _ = _branches(x, y)
         chosen = condition.to(torch.int64)
         return add(mul(a, chosen), mul(b, 1 - chosen))
-    if not isinstance(x, SecretTensor) and not isinstance(y, SecretTensor):
+    if _is_public(x) and _is_public(y) and not condition.session.plain:
         dtype = promoted(x, y)
         step = sub_plain(x, y)
         return add(mul(with_unit(condition, dtype), step), y)
     a, b, dtype = _branches(x, y)
     shape = broadcast(condition.shape, a.shape, b.shape)
     return add(mul(condition.expand(shape), sub(a, b)), b)
+
+
+def _is_public(x: Any) -> bool:
+    """Whether everybody knows x: a plain tensor or number, or fixed point that nobody shares."""
+    return not isinstance(x, SecretTensor) or x.session.plain
 
 
 def sub_plain(x: Any, y: Any) -> torch.Tensor:

@@ -23,7 +23,7 @@ from pysmpc.ops.core import (
     times,
     window,
 )
-from pysmpc.ops.linear import sum_dim
+from pysmpc.ops.linear import check_same_dtype, sum_dim
 from pysmpc.ops.operands import sides, with_unit
 from pysmpc.protocols import convolution as geometry
 from pysmpc.protocols.convolution import Geometry
@@ -114,6 +114,7 @@ def convolution(
     groups: int,
 ) -> SecretTensor:
     """Convolution in any number of dimensions; one product."""
+    check_same_dtype(x, weight)
     if x.dim() == weight.dim() - 1:
         return convolution(
             x.unsqueeze(0), weight, bias, stride, padding, dilation, transposed, output_padding, groups

@@ -169,6 +169,11 @@ class Public:
             return Fraction(int(v.as_strided((), ())), self.scale)
         return None
 
+    def coarser(self, bits: int) -> Public:
+        """The same with so many fractional bits less, rounded, or with fewer less where the scale has no more."""
+        by = min(1 << max(0, bits), self.scale & -self.scale)
+        return self if by == 1 else Public((self.values + by // 2) // by, self.scale // by, self.unit)
+
 
 def session_of(*operands: Any) -> Session:
     """The session of the secrets among the operands; public ones join any."""
@@ -220,16 +225,25 @@ def public(x: Any, session: Session, unit: Precision) -> Public | None:
 def factor(x: Any, session: Session, unit: Precision) -> tuple[Public | None, Fraction]:
     """`public` of a factor, and a power of two that is still to be multiplied.
 
-    Small factors are encoded larger, so that they keep their significant digits; large ones with no
-    more fractional bits than they have, so that there is room for the product.  Both depend on
-    what is public.
+    Small factors are encoded larger, so that they keep their significant digits; large ones, and those that are
+    products of public values, with no more fractional bits than they need, so that there is room for the product.
+    Both depend on what is public.
     """
     larger, power = magnified(x, unit)
     out = public(larger, session, unit)
-    if out is not None and out.scale > 1 and int(out.values.abs().max() if x.numel() else 0) >= COARSE * out.scale:
-        bits = _common(out)
-        out = Public(out.values // bits, out.scale // bits, out.unit)
+    if out is not None and out.scale > 1 and x.numel():
+        largest = int(out.values.abs().max())
+        if out.scale > out.unit.scale or largest >= COARSE * out.scale:
+            out = _shortened(out, largest)
     return out, power
+
+
+def _shortened(x: Public, largest: int) -> Public:
+    """x without fractional bits that none of its elements has, nor those beyond 24 significant ones of the largest."""
+    by = _common(x)
+    x = Public(x.values // by, x.scale // by, x.unit)
+    excess = (largest // by).bit_length() - SIGNIFICANT - 1
+    return x.coarser(min(excess, x.scale.bit_length() - x.unit.scale.bit_length()))
 
 
 def magnified(x: Any, unit: Precision) -> tuple[Any, Fraction]:
@@ -254,7 +268,9 @@ def _common(x: Public) -> int:
 
 
 def window(x: SecretTensor, headroom: int = FACTOR) -> Share:
-    """The operand's share, its cell settled if its scale is too fine."""
+    """The operand's share, its cell settled if its scale is too fine; that of a public value stays as fine as it is."""
+    if x.cell.session.plain:
+        x = same_value(x, x.cell.scale)
     x.cell.settle(headroom)
     return x.window()
 
@@ -344,7 +360,15 @@ def times(x: SecretTensor, factor: Fraction, bits: int = ALIGN) -> SecretTensor:
     if p != 1:
         share = out.window()
         out = like(out, x.session.arithmetic.scale_by(x.session.party, share, p).at(share.scale))
+    if q > 2 * p > 0:
+        out.cell.finer = min(FACTOR, 1 << int(q // p).bit_length() - 1)
     return out
+
+
+def settles(x: SecretTensor, factor: Fraction) -> bool:
+    """Whether `times` would first divide out what x is finer than its encoding."""
+    scaled = factor != 0 and (factor.denominator != 1 or factor == 1 or x.dtype.is_floating_point)
+    return scaled and _plan(x.cell.scale, x.cell.unit, factor, ALIGN)[0]
 
 
 @lru_cache(maxsize=4096)

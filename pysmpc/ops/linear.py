@@ -27,9 +27,21 @@ from pysmpc.ops.operands import number, sides, with_unit
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
 
+SHORT = (torch.float16, torch.bfloat16)
+
+
+def check_same_dtype(x: Any, y: Any) -> None:
+    """RuntimeError where one factor alone is of a short real dtype: torch multiplies no such matrices."""
+    if x.dtype != y.dtype and (x.dtype in SHORT or y.dtype in SHORT):
+        raise RuntimeError(
+            f"factors must have the same dtype, and are of {x.dtype} and {y.dtype}; convert one with .to(), or compute "
+            "under torch.autocast"
+        )
+
 
 def matrix_product(x: Any, y: Any) -> SecretTensor:
     """x @ y of matrices or batches of them, at least one secret."""
+    check_same_dtype(x, y)
     if x.shape[-1] != y.shape[-2]:
         raise RuntimeError(f"shapes {tuple(x.shape)} and {tuple(y.shape)} cannot be multiplied")
     session, dtype, secret, other, left = sides(x, y)
@@ -204,7 +216,8 @@ def var(x: SecretTensor, dim: Any = None, *, correction: Any = None, keepdim: bo
         raise ZeroDivisionError(f"the variance of {n} elements with correction {less} has no value")
     mean = mean_dim(x, dim, True)
     if n < MANY and x.cell.scale <= x.unit.scale:
-        mean.cell.settle()  # what it is off, squared, is far below a step; finer differences have less room
+        # What it is off, squared, is far below a step; differences as fine as it was leave less room.
+        mean.cell.settle()
     centred = sub(x, mean)
     if n < MANY:
         centred.cell.settle()

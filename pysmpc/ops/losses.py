@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
+from functools import wraps
 from typing import Any
 
 import torch
 
 from pysmpc.errors import RevealError
 from pysmpc.ops.arithmetic import mul
+from pysmpc.ops.classes import multi_margin_slope
 from pysmpc.ops.core import aten, implements, times
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.linear import REDUCTIONS
@@ -26,9 +29,9 @@ def _over_examples(x: SecretTensor, grad: Any, reduction: int) -> Any:
 def multi_margin_loss_backward(
     grad: Any, x: SecretTensor, target: Any, p: Any, margin: Any, weight: Any = None, reduction: int = 1
 ) -> SecretTensor:
-    """Of max(0, margin - x[target] + x[i])^p over the number of classes, for public classes and p = 1 or 2."""
+    """Of max(0, margin - x[target] + x[i])^p over the number of classes, for p = 1 or 2."""
     if isinstance(target, SecretTensor):
-        raise RevealError("multi_margin_loss takes public classes; a secret class would show which element is read")
+        return multi_margin_slope(grad, x, target, p, margin, weight, reduction)
     rows = x.reshape(-1, x.shape[-1]) if x.dim() else x.reshape(1, 1)
     classes = target.reshape(-1, 1)
     own = torch.zeros(rows.shape, dtype=torch.int64).scatter(1, classes, 1)
@@ -96,3 +99,37 @@ def soft_margin_loss_backward(grad: Any, x: Any, target: Any, reduction: int) ->
     """-target sigmoid(-x target), over the number of elements for a mean."""
     slope = torch.sigmoid(-(x * target)) * -target
     return (slope / x.numel() if reduction == 1 else slope) * grad
+
+
+_gaussian_nll_loss = torch.nn.functional.gaussian_nll_loss
+
+
+@wraps(_gaussian_nll_loss)
+def gaussian_nll_loss(
+    input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
+) -> Any:
+    """(log var + (input - target)^2 / var) / 2, where the variances may be secret.
+
+    Torch asks in Python whether any variance is negative, which would open that.  Secret ones are not asked: what is
+    less than eps, or than a step, counts as the larger of these, as in torch what is less than eps does.
+    """
+    if not isinstance(var, SecretTensor):
+        return _gaussian_nll_loss(input, target, var, full=full, eps=eps, reduction=reduction)
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"{reduction} is not valid")
+    if var.size() != input.size():
+        if input.size()[:-1] == var.size():
+            var = torch.unsqueeze(var, -1)
+        elif input.size()[:-1] != var.size()[:-1] or var.size(-1) != 1:
+            raise ValueError("var is of incorrect size")
+    var = var.clone()
+    with torch.no_grad():
+        var.clamp_(min=max(eps, 1 / var.unit.scale))
+    loss = 0.5 * (torch.log(var) + (input - target) ** 2 / var)
+    if full:
+        loss = loss + 0.5 * math.log(2 * math.pi)
+    return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
+
+
+#: `torch.nn.GaussianNLLLoss` looks it up there, too.
+torch.nn.functional.gaussian_nll_loss = gaussian_nll_loss  # type: ignore[assignment]

@@ -29,7 +29,8 @@ from pysmpc.ops.core import (
     session_of,
     write,
 )
-from pysmpc.protocols.functions.smooth import note_copy
+from pysmpc.ops.norm_parts import note_part, part_of
+from pysmpc.protocols.functions.smooth import known_of, note_copy
 from pysmpc.runtime.session import plain_session
 from pysmpc.shares import Share
 from pysmpc.tensor import HANDLERS, Cell, SecretTensor
@@ -342,11 +343,19 @@ def masked_fill(x: SecretTensor, mask: Any, value: Any) -> Any:
     """A public number where the mask is set."""
     if not x.dtype.is_floating_point and value != int(value):
         raise RuntimeError(f"{value} cannot be converted to {x.dtype}")
-    return torch.where(mask, torch.tensor(value, dtype=x.dtype), x)
+    out: Any = torch.where(mask, torch.tensor(value, dtype=x.dtype), x)
+    part = part_of(x, "quotient") or part_of(x, "weight")
+    # where a norm or its argument is 0, so is all that its derivative makes of it
+    return out if part is None or value != 0 else note_part(out, part.role, part.of, part.rest)
 
 
-def constant(x: SecretTensor, value: Any, shape: Sequence[int], secret: bool, dtype: torch.dtype) -> SecretTensor:
-    """A tensor of one public value: as shares, or (if it will not be written) in the clear."""
+def constant(
+    x: SecretTensor, value: Any, shape: Sequence[int], secret: bool, dtype: torch.dtype, like: Any = None
+) -> SecretTensor:
+    """A tensor of one public value: as shares, or (if it will not be written) in the clear.
+
+    like: a tensor whose elements are in memory as those of the result are to be.
+    """
     session = x.session if secret else plain_session
     unit = x.unit if dtype.is_floating_point else INTEGER
     unit = float_unit(unit, dtype)
@@ -354,6 +363,8 @@ def constant(x: SecretTensor, value: Any, shape: Sequence[int], secret: bool, dt
     values = torch.full((), word, dtype=torch.int64)
     if secret:
         share = session.suite.public(session.party, values.expand(tuple(shape)).contiguous(), unit.scale)
+        if like is not None and (order := Share(share.body, shape, 1, like.stride()).order) is not None:
+            share = Share.ordered(share.body.words, shape, order, unit.scale)
     else:
         share = session.suite.public(session.party, values, unit.scale).expand(tuple(shape))
     share.body.zeros = secret and word == 0
@@ -371,7 +382,7 @@ def _like(overload: Any, value: Any, secret: bool) -> None:
         pin_memory: Any = None,
         memory_format: Any = None,
     ) -> SecretTensor:
-        return constant(x, value, x.shape, secret, dtype or x.dtype)
+        return constant(x, value, x.shape, secret, dtype or x.dtype, None if x.is_contiguous() else x)
 
 
 _like(aten.zeros_like.default, 0, True)
@@ -431,7 +442,9 @@ def new_empty_strided(
 
 
 def _filled(x: SecretTensor, value: Any) -> SecretTensor:
-    return constant(x, value, x.shape, True, x.dtype)
+    out = constant(x, value, x.shape, True, x.dtype)
+    known_of(out.cell.body).kept["constant"] = value
+    return out
 
 
 in_place(aten.zero_.default, lambda x: _filled(x, 0))

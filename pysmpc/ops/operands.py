@@ -140,5 +140,7 @@ def with_unit(x: Secret, dtype: torch.dtype) -> Secret:
     unit = cell.unit
     if dtype is x.dtype and (unit.scale != 1 or not dtype.is_floating_point):
         return x
+    bound = cell.bound
     cell = Cell(cell.body, cell.scale, float_unit(unit, dtype), cell.session)
+    cell.bound = bound
     return SecretTensor(cell, x.size(), x.stride(), x.storage_offset(), dtype)

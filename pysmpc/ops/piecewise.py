@@ -17,7 +17,7 @@ from pysmpc.ops.linear import REDUCTIONS
 from pysmpc.ops.logic import logical_or
 from pysmpc.ops.movement import clone
 from pysmpc.protocols.functions.smooth import known_of
-from pysmpc.tensor import SecretTensor, not_implemented
+from pysmpc.tensor import SecretTensor
 
 
 @implements(aten.hardshrink_backward.default, aten.softshrink_backward.default)
@@ -90,16 +90,6 @@ def angle(x: SecretTensor) -> SecretTensor:
     if not x.dtype.is_floating_point:
         x = with_unit(x, torch.get_default_dtype())
     return mul(less(x, 0).to(x.dtype), math.pi)
-
-
-@implements(aten.rrelu_with_noise.default)
-def rrelu_with_noise(
-    x: SecretTensor, noise: Any, lower: Any = 0.125, upper: Any = 1 / 3, training: bool = False, generator: Any = None
-) -> Any:
-    """Outside of training a leaky ReLU; in training refused, as everybody would know what was drawn."""
-    if training:
-        raise not_implemented(aten.rrelu_with_noise.default, "it draws random slopes in training")
-    return torch.nn.functional.leaky_relu(x, (float(lower) + float(upper)) / 2)
 
 
 # --- torch's own formulas compute every piece on all of x, where those that are not chosen may leave the ring ------

@@ -45,7 +45,7 @@ def _kind(x: Any, places: dict[int, int]) -> Any:
         cell, session = x.cell, x.cell.session
         same = tuple(places.setdefault(id(each), len(places)) for each in (cell, session))
         layout = tuple(x.shape), x.stride(), x.storage_offset(), cell._body.n
-        facts = layout, cell.scale, cell.unit, x.dtype, x.requires_grad
+        facts = layout, cell.scale, cell.unit, cell.bound, x.dtype, x.requires_grad
         return same, len(session.holders), session.suite.name, facts
     if isinstance(x, torch.Tensor):
         return tuple(x.shape), x.dtype
@@ -77,6 +77,7 @@ def rehearse(func: Any, args: Any, kwargs: Any, run: Run) -> None:
             body = Body(torch.empty((0, cell.body.n), dtype=torch.int64))
             body.zeros = cell.body.zeros
             cells[id(cell)] = Cell(body, cell.scale, cell.unit, sessions[id(cell.session)])
+            cells[id(cell)].bound = cell.bound
         return SecretTensor(cells[id(cell)], x.size(), x.stride(), x.storage_offset(), x.dtype, x.requires_grad)
 
     shadows = tree_map(shadow, (args, kwargs))

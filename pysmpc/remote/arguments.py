@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from pysmpc.remote.messages import INLINE, Dtype, Fixed, Option, Plain, Ref, Seq
 from pysmpc.runtime.session import plain_session
 from pysmpc.runtime.wire import raw
 from pysmpc.shares import Share
-from pysmpc.tensor import Cell, SecretTensor
+from pysmpc.tensor import Cell, Estimate, SecretTensor
 
 _DTYPES = (
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
@@ -89,7 +90,9 @@ def reference(value: SecretTensor) -> Ref:
     """A secret, by the slot of its cell."""
     size, stride = list(value.size()), list(value.stride())
     grad = value.requires_grad and torch.is_grad_enabled()
-    return Ref(value.cell.slot, size, stride, int(value.storage_offset()), NAMES[value.dtype], grad)
+    bound = value.cell.bound
+    known = None if bound is None else float(bound), type(bound) is Estimate
+    return Ref(value.cell.slot, size, stride, int(value.storage_offset()), NAMES[value.dtype], grad, *known)
 
 
 def _plain(value: torch.Tensor, buffers: list[torch.Tensor]) -> Plain:
@@ -163,13 +166,16 @@ def decode(value: Value, cell: Callable[[int], Cell], buffers: Iterator[torch.Te
 
 
 def window(ref: Ref, cell: Cell) -> SecretTensor:
-    """A tensor on a cell, if it stays inside."""
+    """A tensor on a cell, if it stays inside; the bound of the cell is what the driver says."""
     n = len(ref.size)
     if len(ref.stride) != n or ref.offset < 0 or min([*ref.size, *ref.stride, 0]) < 0:
         raise ChannelError("a window with negative or missing sizes")
     last = ref.offset + sum((size - 1) * step for size, step in zip(ref.size, ref.stride, strict=True))
     if 0 not in ref.size and last >= cell._body.n:
         raise ChannelError("a window that reaches beyond its value")
+    if ref.bound is not None and not 0 <= ref.bound < math.inf:
+        raise ChannelError("a bound is a number from 0 on")
+    cell.bound = Estimate(ref.bound) if ref.bound is not None and ref.estimate else ref.bound
     return SecretTensor(cell, ref.size, ref.stride, ref.offset, dtype_of(ref.dtype), ref.grad)
 
 

@@ -56,6 +56,13 @@ class Bounds(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ConfigurationError(f"{what}: min is {self.min}, above max, which is {self.max}")
 
+    @property
+    def largest(self) -> float | None:
+        """The largest magnitude that there may be, where these say so; public, as all that a file of data states."""
+        low = self.min if self.classes is None else max(0, self.min or 0)
+        high = self.max if self.classes is None else self.classes - 1
+        return None if low is None or high is None else float(max(abs(low), abs(high)))
+
 
 class Data(Bounds, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A file of this worker's own data.

@@ -36,11 +36,15 @@ LARGEST = torch.finfo(torch.float32).max
 
 
 class Entry(NamedTuple):
-    """A tensor, and what is said about it.  table: number of the table that its rows are of."""
+    """A tensor, and what is said about it.
+
+    table: number of the table that its rows are of.  bound: of its magnitudes, as the owner's file states it.
+    """
 
     tensor: torch.Tensor
     data: Data
     table: int = 0
+    bound: float | None = None
 
 
 class Items(NamedTuple):
@@ -70,7 +74,8 @@ class Store:
             unknown = set(each.arrays)
             for key, tensor in read(Path(each.path)):
                 entry = f"{name}/{key}" if key else name
-                self._entries[entry] = Entry(checked(f"data.{entry}", tensor, each.bounds(key)), each, table)
+                bounds = each.bounds(key)
+                self._entries[entry] = Entry(checked(f"data.{entry}", tensor, bounds), each, table, bounds.largest)
                 unknown.discard(key)
             if unknown:
                 raise ConfigurationError(
@@ -89,8 +94,10 @@ class Store:
     def search(self, tags: Sequence[str]) -> list[DataInfo]:
         """What carries all of the tags, or is called so."""
         return [
-            DataInfo(name, list(tensor.shape), str(tensor.dtype).removeprefix("torch."), data.tags, data.description)
-            for name, (tensor, data, _) in self._entries.items()
+            DataInfo(
+                name, list(tensor.shape), str(tensor.dtype).removeprefix("torch."), data.tags, data.description, bound
+            )
+            for name, (tensor, data, _, bound) in self._entries.items()
             if all(tag in data.tags or tag == name for tag in tags)
         ]
 

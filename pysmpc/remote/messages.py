@@ -22,7 +22,11 @@ class Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 
 class Ref(Message, tag=0):
-    """A window on the value in a slot.  grad: a gradient of it may be asked for later."""
+    """A window on the value in a slot.  grad: a gradient of it may be asked for later.
+
+    bound: what is publicly known of the magnitudes in the slot, as the driver keeps account of it; estimate: of which
+    kind (`pysmpc.tensor.Estimate`).  All parties follow the driver in this, and so run the same protocols.
+    """
 
     slot: int
     size: list[int]
@@ -30,6 +34,8 @@ class Ref(Message, tag=0):
     offset: int
     dtype: str
     grad: bool = False
+    bound: float | None = None
+    estimate: bool = False
 
 
 class Plain(Message, tag=1):
@@ -333,13 +339,14 @@ class Found(Message, tag=36):
 
 
 class DataInfo(Message):
-    """Data at a worker, described."""
+    """Data at a worker, described.  bound: of magnitudes, by the owner's file (`min`, `max`, `classes`)."""
 
     name: str
     shape: list[int]
     dtype: str
     tags: list[str]
     description: str
+    bound: float | None = None
 
 
 class Report(Message, tag=37):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ class DataPointer:
         self.description = info.description
         self._steps: tuple[tuple[Any, ...], ...] = ()
         self._unit: Precision | None = None
+        self._bound = info.bound
         n = info.shape[0] if info.shape else 1
         self._like = Items(torch.empty(info.shape, dtype=dtype_of(info.dtype), device="meta"), _positions(n))
 
@@ -59,6 +61,7 @@ class DataPointer:
         out = object.__new__(DataPointer)
         out.__dict__ = dict(self.__dict__)
         out._like = _shape_after(self._like, step)
+        out._bound = _bound_after(self._bound, step)
         steps = list(self._steps)
         # every step works on each item by itself, so items are chosen first: less to do
         after = max((i + 1 for i, (verb, *_) in enumerate(steps) if verb in CHOICES), default=0)
@@ -141,8 +144,11 @@ class DataPointer:
         out.chained = requires_grad
         return out.requires_grad_() if requires_grad and out.dtype.is_floating_point else out
 
-    def encrypted(self, session: Session, precision: Precision) -> SecretTensor:
-        """As `sy.encrypt` does it: real values at a precision, integers as they are."""
+    def encrypted(self, session: Session, precision: Precision, bound: Real | None = None) -> SecretTensor:
+        """As `sy.encrypt` does it: real values at a precision, integers as they are.
+
+        bound: that this process states, in place of the one in the owner's file.
+        """
         if session.recorder is not self._parties.recorder:
             raise PartyError(f"{self.name} is at {self.owner}, a worker of other parties than these")
         floating = self.dtype.is_floating_point
@@ -150,6 +156,8 @@ class DataPointer:
         dtype = torch.float32 if floating else torch.bool if self.dtype == torch.bool else torch.int64
         recorder = self._parties.recorder
         out: SecretTensor = recorder.load(session, self.owner, self.name, self._steps, self.shape, unit, dtype)
+        found = self._bound if bound is None else bound
+        out.cell.bound = None if found is None else math.ceil(found * unit.scale) / unit.scale
         return out
 
     def get(self) -> torch.Tensor:
@@ -164,6 +172,21 @@ class DataPointer:
 
 def _positions(n: int) -> torch.Tensor:
     return torch.empty(n, dtype=torch.int64, device="meta")
+
+
+ROUNDED = 1 + 2.0**-20  # of what float32 makes of a bound
+
+
+def _bound_after(bound: float | None, step: Sequence[Any]) -> float | None:
+    """What a step makes of a bound."""
+    verb, *arguments = step
+    if verb == "one_hot":
+        return 1.0
+    if bound is None or verb not in ("scale", "divide"):
+        return bound
+    factor, offset = arguments if verb == "scale" else (1 / arguments[0] if arguments[0] else math.inf, 0.0)
+    found = (bound * abs(factor) + abs(offset)) * ROUNDED
+    return found if found < math.inf else None
 
 
 def _shape_after(like: Items, step: Sequence[Any]) -> Items:

@@ -19,7 +19,7 @@ MASKING = f"{PROTOCOLS}/test_masking.py"
 EXACT = f"{PROTOCOLS}/test_exact.py"
 FUNCTIONS = f"{PROTOCOLS}/test_functions.py"
 EXPONENT, NORMALISER = f"{PROTOCOLS}/test_exponent.py", f"{PROTOCOLS}/test_normaliser.py"
-SOFTMAX = f"{PROTOCOLS}/test_softmax.py"
+SOFTMAX, PIECEWISE = f"{PROTOCOLS}/test_softmax.py", f"{PROTOCOLS}/test_piecewise.py"
 SMOOTH = "tests/ops/test_functions.py"
 THRESHOLDS = "tests/ops/test_thresholds.py"
 FACTORS = "tests/ops/test_factors.py"
@@ -38,6 +38,10 @@ WIDE = f"{KERNELS}/test_wide.py"
 KEYS = f"{VIEWS}::test_keys_are_distinct_and_uniform"
 LEDGER = "tests/security/test_ledger.py"
 STEPS = "tests/steps/test_steps.py"
+BOUNDS = "tests/ops/test_bounds.py"
+DROPOUT, LOSSES, BATCHES = (f"tests/ops/test_{name}.py" for name in ("dropout", "losses", "batch_norm"))
+NEAR = f"{PROTOCOLS}/test_thresholds.py"
+MASKS_THERE = "tests/remote/test_decompositions.py::test_no_recorded_step_keeps_a_public_mask"
 FSS, FSS_BITS = f"{PROTOCOLS}/test_fss.py", f"{KERNELS}/test_fss_bits.py"
 SNN, SNN_KERNELS = f"{PROTOCOLS}/test_securenn.py", f"{KERNELS}/test_securenn.py"
 REMOTE = "tests/remote"
@@ -187,9 +191,29 @@ MUTANTS = [
     ),
     *protocol(
         "functions/normaliser",
-        ("what is less than a step has a power", "_sum_of_steps(suite, party, reached, [4 ** (top - j) for j in range(low, top + 1)])", "Normal(flat, reached, low, top).sum(suite, party, lambda j: 4 ** (top - j))", NORMALISER),
+        ("what is less than a step has a power", "sum_of_steps(suite, party, reached, powers)", "Normal(flat, reached, low, top).sum(suite, party, lambda j: 4 ** (top - j))", NORMALISER),
+        ("a threshold too few", "(limit.bit_length() - 1) // 2))", "(limit.bit_length() - 3) // 2))", CASES),
         ("reciprocals without a sign", "reached = inner.sub(party, positive, negative)", "reached = inner.add(party, positive, negative)", NORMALISER),
     ),
+    *protocol(
+        "functions/regions",
+        ("products with the mask's bits under the mask's own stream", "stream = party.dealer.streams()", "stream = opened.base", NEAR),
+        ("a step that was not reached counts", "outside += (1 - beta) * step", "outside += beta * step", NEAR),
+    ),
+    *protocol(
+        "coins",
+        ("coins that are the same each time", "Masked(party.dealer.streams(), ", "Masked(1, ", DROPOUT),
+        ("coins of another probability", "round(probability * 2.0**BITS)", "round((1 - probability) * 2.0**BITS)", DROPOUT),
+    ),
+    Mutant("a secret mask is public", "pysmpc/ops/dropout.py", "if _choice.secret and not x.session.plain:", "if False:", DROPOUT),
+    Mutant("a parameter becomes a public mask", "pysmpc/ops/dropout.py", "and not x.requires_grad and", "and", DROPOUT),
+    Mutant("a driver records public masks", "pysmpc/tape.py", "            self._tape.refused = f\"{func} draws random numbers\"", "            pass", MASKS_THERE),
+    Mutant("a recording notes public masks", "pysmpc/tape.py", "            self.refused = f\"{func} draws random numbers\"", "            pass", STEPS),
+    Mutant("batches are not counted", "pysmpc/steps.py", "self._set_counts([a + b for a, b in zip(counts, self._counted, strict=True)])", "self._set_counts(counts)", BATCHES),
+    Mutant("running statistics go the other way", "pysmpc/ops/normalisation.py", "if not deferred(running, gap, part):", "if not deferred(running, gap, -part):", BATCHES),
+    Mutant("a class that is ignored counts", "pysmpc/ops/classes.py", "own = own & keep", "own = own & (keep | True)", LOSSES),
+    Mutant("means of secret classes are over all", "pysmpc/ops/classes.py", "total = own.to(torch.int64).sum() if weight is None else", "total = (own | True).to(torch.int64).sum() // own.shape[dim] if weight is None else", LOSSES),
+    Mutant("a parameter in common stays public", "pysmpc/api.py", "if id(tensor) in kept:", "if False:", "tests/ops/test_private_layers.py"),
     *protocol(
         "functions/softmax",
         ("values below the window count", "inside = None if bounded else", "inside = None if True else", SOFTMAX),
@@ -205,10 +229,31 @@ MUTANTS = [
         ("two selections, each rounded", "out = suite.mul(party, flat, value)\n", "value, by, out = value, 1, suite.truncate(party, suite.mul(party, flat, value), by - 1)\n", FUNCTIONS),
     ),
     *protocol(
+        "functions/piecewise",
+        ("a sign that is lost", "signed = suite.add(party, here, there), suite.sub(party, here, there)", "signed = suite.add(party, here, there), suite.add(party, here, there)", PIECEWISE),
+        ("pieces of another scale", "end = math.ceil(Fraction(piece.hi) * scale)", "end = math.ceil(Fraction(piece.hi) * (1 << 16))", PIECEWISE),
+        ("what is beyond on the left is as on the right", "combine = suite.sub if table.symmetry", "combine = suite.add if table.symmetry", PIECEWISE),
+        ("bits are compared again", 'if ("reached", end) not in found.regions]', "]", PIECEWISE),
+    ),
+    *protocol(
+        "functions/angle",
+        ("the origin is above", "gap, total = inner.sub(party, inner.sub(party, ys, xs), one)", "gap, total = inner.sub(party, ys, xs)", PIECEWISE),
+        ("a half turn to the wrong side", "inner.scale_by(party, below, 2)", "inner.scale_by(party, below, 0)", PIECEWISE),
+    ),
+    *protocol(
+        "functions/power_sums",
+        ("zeros count as a step", "if p > 0:\n        z = ", "if False:\n        z = ", PIECEWISE),
+        ("powers above one", "rounded=True", "rounded=False", PIECEWISE),
+    ),
+    Mutant("the square of another argument", "pysmpc/ops/arithmetic.py", 'if x is not None and is_argument_of(x, "atan"):', "if x is not None:", "tests/ops/test_inverse_functions.py"),
+    Mutant("a power of a norm is that of another", "pysmpc/ops/arithmetic.py", "product.of is quotient.of", "product.of is not None", "tests/ops/test_norms.py"),
+    Mutant("a gradient of large norms by their powers", "pysmpc/ops/arithmetic.py", "if not (has_part(x) or has_part(y)):", "if True:", "tests/ops/test_norms.py"),
+    *protocol(
         "functions/smooth",
         ("the derivative of another result", "known.source[:2] != (name, (out.layout, out.scale))", "known.source[0] != name", SMOOTH),
-        ("ends of another scale", "x.scale, stretch)\n    if until", "1 << 16, stretch)\n    if until", SMOOTH),
-        ("an early threshold is not seen", "if until is not None and until / stretch * x.scale < hi:", "if False:", SMOOTH),
+        ("ends of another scale", "ends(fit, scale, stretch)\n    if until", "ends(fit, 1 << 16, stretch)\n    if until", SMOOTH),
+        ("an early threshold is not seen", "if until is not None and until / stretch * scale < hi:", "if False:", SMOOTH),
+        ("thresholds are left out up to twice the interval", "between[0] <= -limit and limit < between[1]", "between[0] <= -limit // 2 and limit // 2 < between[1]", BOUNDS),
         ("a recording keeps what it learned", "vars(part).update(values)", "pass", STEPS),
     ),
     *protocol(
@@ -272,7 +317,16 @@ MUTANTS = [
     Mutant("another thread draws within a step", "pysmpc/steps.py", "with lock_of((x, y)):", "if True:", TWO_THREADS),
     Mutant("predictable keys", "pysmpc/prg.py", "os.urandom(KEY_BYTES)", "os.urandom(4) * 4", KEYS),
     Mutant("keys of the time", "pysmpc/prg.py", "os.urandom(KEY_BYTES)", "int(__import__('time').time()).to_bytes(16, 'big')", KEYS),
-    Mutant("an opening kept for a new value", "pysmpc/tensor.py", "self._body = body\n        self._scale = scale\n        self.session.register(body)\n\n    def defer", "body.mask, body.opened = self._body.mask, self._body.opened\n        self._body = body\n        self._scale = scale\n        self.session.register(body)\n\n    def defer", "tests/ops/test_training.py"),
+    Mutant("an opening kept for a new value", "pysmpc/tensor.py", "self._body = body\n        self._scale = scale\n        self.bound = None\n", "body.mask, body.opened = self._body.mask, self._body.opened\n        self._body = body\n        self._scale = scale\n        self.bound = None\n", "tests/ops/test_training.py"),
+    Mutant("a bound kept for a new value", "pysmpc/tensor.py", "self._scale = scale\n        self.bound = None\n", "self._scale = scale\n", BOUNDS),
+    Mutant("a wrong statement is believed", "pysmpc/api.py", "if limit < 1 << 63 and not", "if False and not", BOUNDS),
+    Mutant("a part that is written has the bound of all", "pysmpc/ops/bounds.py", "elif whole:", "elif bound is not None:", BOUNDS),
+    Mutant("estimates raise", "pysmpc/ops/bounds.py", "if unit.scale == 1 or any(type(each) is Estimate for each in of):", "if unit.scale == 1:", BOUNDS),
+    Mutant("no room for rounding", "pysmpc/ops/bounds.py", "size = RELATIVE * bound + STEPS / scale", "size = bound", BOUNDS),
+    Mutant("a bound of one operand", "pysmpc/ops/bound_rules.py", "bound = of_kind(a * b, a, b)", "bound = of_kind(a, a, b)", BOUNDS),
+    Mutant("a sum of its largest element", "pysmpc/ops/bound_rules.py", "Estimate(own * n), [own]", "Estimate(own), [own]", BOUNDS),
+    Mutant("bounds end at workers", "pysmpc/remote/arguments.py", "bound = value.cell.bound\n", "bound = None\n", f"{REMOTE}/test_bounds.py"),
+    Mutant("a repetition with any bound", "pysmpc/repeats.py", "x.cell.scale, x.unit, x.cell.bound\n", "x.cell.scale, x.unit\n", STEPS),
     *core(
         "truncate.inc.h",
         ("off-by-one shift", "jump[i] = (r[i] >> 63) << (64 - d.power)", "jump[i] = (r[i] >> 63) << (63 - d.power)", f"{KERNELS}/test_truncation.py"),

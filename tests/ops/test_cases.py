@@ -15,7 +15,7 @@ def values(case):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_value_and_gradient(case, run):
     """Torch's, within the steps that the line allows: of every shape by two holders, of the first one elsewhere."""
-    checks = {name: getattr(case, name) for name in ("steps", "grad_steps", "rtol", "grad")}
+    checks = {name: getattr(case, name) for name in ("steps", "grad_steps", "rtol", "grad", "bounded")}
     if run.name in case.refused:
         with pytest.raises(NotImplementedError):
             check_run(case.fn, case.first, run, **values(case), **checks)
@@ -29,7 +29,7 @@ def test_value_and_gradient(case, run):
 def test_rounds_and_bytes(case, run):
     """What the line declares, for each other holder."""
     given = operands(case.counted, **values(case))
-    secrets, _ = run.operands(given)
+    secrets, _ = run.operands(given, bounded=case.bounded)
     stats = parties(run.holders).stats
     before = stats.copy()
     case.fn(*secrets)

@@ -102,3 +102,24 @@ def test_a_tiny_rate_of_a_recorded_step():
         optimizer.step()
     assert step.repeats
     assert torch.allclose(sy.decrypt(secret.weight), net.weight, atol=2e-3)
+
+
+@pytest.mark.parametrize(("n", "bits"), [(300, 24), (512, 24), (569, 23), (50000, 21)])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_what_a_number_divides_off_is_kept_for_the_next_product(parties, n, bits, in_place):
+    """x / n holds integers no larger than x: of those, a product takes more than the nominal ones."""
+    x, weights = (sy.encrypt(torch.randn(400, dtype=torch.float64), parties) for _ in range(2))
+    part = x.clone() if in_place else x / n
+    if in_place:
+        part.div_(n)
+    found = part * weights
+    assert part.cell.scale == 2**bits
+    expected = sy.decrypt(x) / n * sy.decrypt(weights)
+    assert ((sy.decrypt(found) - expected).abs() <= 2.0**-bits * sy.decrypt(weights).abs() + 2.0**-30).all()
+
+
+def test_parameters_that_are_divided_in_place_keep_their_scale(parties):
+    weight = nn.Parameter(sy.encrypt(torch.ones(3), parties))
+    with torch.no_grad():
+        weight.div_(569)
+    assert weight.cell.scale == weight.unit.scale

@@ -502,3 +502,19 @@ def test_ranks_of_which_one_was_killed_while_saving(tmp_path):
     whole = programs.resumed(str(tmp_path / "other"), seed, 4, False, sy.virtual("alice", "bob"))
     assert alice == (2, whole[1])
     assert len(checkpoint.known(tmp_path / "alice")) == 1
+
+
+def test_public_bounds_are_kept(tmp_path):
+    parties = sy.virtual("alice", "bob")
+    model = sy.encrypt(nn.Linear(3, 2), parties, bounded=4.0)
+    model.register_buffer("sums", model.weight.detach().sum(0))
+    model.register_buffer("unknown", sy.encrypt(torch.ones(2), parties))
+    sy.save(model, None, tmp_path)
+    again = sy.encrypt(nn.Linear(3, 2), parties)
+    again.register_buffer("sums", sy.encrypt(torch.zeros(3), parties))
+    again.register_buffer("unknown", sy.encrypt(torch.zeros(2), parties, bounded=0.0))
+    sy.load(again, None, tmp_path)
+    for name in ("weight", "sums", "unknown"):
+        mine, theirs = getattr(again, name).cell.bound, getattr(model, name).cell.bound
+        assert (mine, type(mine)) == (theirs, type(theirs))
+    assert again.unknown.cell.bound is None

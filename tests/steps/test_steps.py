@@ -95,7 +95,7 @@ CASES = {
     "functions": {"net": functions, "shape": (6,)},
     "functions of three": {"net": functions, "shape": (6,), "options": {"holders": 3}},
     "functions, snn": {"net": functions, "shape": (6,), "options": {"protocol": "snn"}},
-    "convolution": {"net": convolutions, "shape": (1, 8, 8)},
+    "convolution": {"net": convolutions, "shape": (1, 8, 8), "optimizer": lambda p: torch.optim.SGD(p, lr=0.01)},
     "maxima": {"net": mlp, "shape": (6,), "loss": extremes},
 }
 
@@ -330,6 +330,62 @@ def test_steps_that_differ_run_as_written(net, why):
     assert why in step.reason
 
 
+class Few(nn.Module):
+    """A mask of one element: two draws are often alike."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.drop, self.masks = mlp(), nn.Dropout(0.5), []
+
+    def forward(self, x):
+        out = self.inner(x)
+        mask = self.drop(torch.ones_like(out[:1, :1]))
+        self.masks.append(mask)
+        return out * mask
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.4), nn.Dropout(0.01), nn.AlphaDropout(0.3), nn.RReLU()])
+def test_a_public_mask_is_another_in_each_step(layer):
+    """Whatever chance makes of the masks, none is kept: such steps run as they are written."""
+    t = Training(nn.Sequential(mlp(), layer), batches(2, 6), lambda p: torch.optim.SGD(p, lr=0.01))
+    step = sy.TrainStep(t.model, t.optimizer, squares)
+    for turn in range(8):
+        step(*t.batches[turn % 2])
+        assert not step.repeats
+    assert "random" in step.reason
+
+
+def test_a_public_mask_of_one_element_is_never_kept():
+    t = Training(Few(), batches(1, 6), lambda p: torch.optim.SGD(p, lr=0.01))
+    step = sy.TrainStep(t.model, t.optimizer, squares)
+    for _ in range(40):
+        step(*t.batches[0])
+    values = {float(sy.decrypt(mask)) for mask in t.model.masks}
+    assert len(t.model.masks) == 40
+    assert values == {0.0, 2.0}
+
+
+def test_a_secret_mask_is_drawn_anew_by_a_repeated_step():
+    width = 200
+    net = nn.Sequential(nn.Linear(6, width, bias=False), nn.Dropout(0.5))
+    t = Training(net, [(torch.ones(1, 6), torch.zeros(1, width))], lambda p: torch.optim.SGD(p, lr=0.01))
+    step = sy.TrainStep(t.model, t.optimizer, lambda out, target: (out - target).sum())
+    changed = []
+    with sy.secret_masks():
+        for turn in range(9):
+            before = sy.decrypt(t.model[0].weight.detach())
+            x, y = t.batches[0]
+            step(x, y)
+            moved = (before - sy.decrypt(t.model[0].weight.detach()))[:, 0]
+            assert bool(((moved.abs() < 2**-12) | ((moved - 0.02).abs() < 2**-12)).all())
+            changed.append(moved > 0.01)
+            assert step.repeats == (turn >= 4), step.reason
+    assert len({tuple(each.tolist()) for each in changed}) == 9
+    assert all(50 < int(each.sum()) < 150 for each in changed)
+    step(*t.batches[0])  # masks are public again
+    assert not step.repeats
+
+
 def test_a_lost_call_is_found(monkeypatch):
     t = training()
     kept = tape.Tape.note
@@ -352,7 +408,7 @@ def test_a_secret_of_the_loss_that_changes():
     weight = sy.encrypt(torch.ones(3), t.parties)
 
     def weighted(out, target):
-        return (((out - target) * weight) ** 2).sum()
+        return (((out - target) * weight) ** 2).sum() / len(target)
 
     step = ready(t, weighted)
     with torch.no_grad():
@@ -548,7 +604,7 @@ def test_parameters_that_were_written_between_repetitions(twins):
             kept.append([p.window() for p in ours.model.parameters()])  # what is kept is not what is used
             for training in (ours, theirs):
                 with torch.no_grad():
-                    training.model[0].weight.copy_(new * turn / 16)
+                    training.model[0].weight.copy_(new * turn / 20)
         assert_equal(ours, theirs)
     assert step.repeats
 
@@ -726,3 +782,62 @@ def test_a_change_of_what_is_around_a_step_is_followed(twins, name):
         assert_equal(ours, theirs)
         assert turn != 8 or not step.repeats
     assert step.repeats, step.reason
+
+
+def test_bounds_of_arguments(twins):
+    """What a bound leaves out is left out of repetitions, too, whose results have the bounds of the loop's."""
+
+    def given(count, *shape):
+        return [(torch.rand(4, *shape), torch.rand(4, 3)) for _ in range(count)]
+
+    ours, theirs = twins(functions(), given(9, 6), bounded=4.0)  # each is new, so that nothing of it is open
+    rounds = [training.parties.stats for training in (ours, theirs)]
+
+    def loss(out, target):
+        return ((torch.sigmoid(target) - out) ** 2).sum()
+
+    step = sy.TrainStep(ours.model, ours.optimizer, loss)
+    for turn in range(9):
+        mine = step(*ours.batches[turn])
+        other = loop(theirs.model, theirs.optimizer, loss, *theirs.batches[turn])
+        assert torch.equal(mine.window().words(), other.window().words())
+        assert mine.cell.bound == other.cell.bound
+        assert_equal(ours, theirs)  # applies the updates that wait
+        assert rounds[0].cost == rounds[1].cost
+        assert [p.cell.bound for p in ours.model.parameters()] == [p.cell.bound for p in theirs.model.parameters()]
+    assert step.repeats
+
+
+def test_another_bound_is_another_step(twins):
+    ours, _ = twins(mlp(), [(torch.rand(4, 6), torch.rand(4, 3))])
+    step = sy.TrainStep(ours.model, ours.optimizer, lambda out, target: (out * torch.exp(target)).sum() / 99)
+    x, y = torch.rand(4, 6), torch.rand(4, 3)
+    a, near, unknown = (sy.encrypt(v, ours.parties, bounded=b) for v, b in ((x, None), (y, 1.0), (y, None)))
+    repeated = []
+    for target in [near] * 5 + [unknown] * 3 + [near]:
+        before = ours.parties.stats.rounds
+        step(a, target)
+        repeated.append((step.repeats, ours.parties.stats.rounds - before))
+    assert [again for again, _ in repeated] == [False] * 4 + [True] + [False] * 2 + [True] * 2
+    assert repeated[7][1] - repeated[8][1] == 3
+
+
+def test_a_parameter_that_gets_a_bound_is_recorded_again(twins):
+    """A clamped parameter has one at the end of each step, and so at the beginning of the next."""
+    ours, theirs = twins(mlp(), batches(1, 6))
+
+    def clamped(model):
+        with torch.no_grad():
+            for p in model.parameters():
+                p.clamp_(-0.5, 0.5)
+
+    step = sy.TrainStep(ours.model, ours.optimizer, squares)
+    repeated = []
+    for _ in range(8):
+        step(*ours.batches[0])
+        loop(theirs.model, theirs.optimizer, squares, *theirs.batches[0])
+        clamped(ours.model)
+        clamped(theirs.model)
+        assert_equal(ours, theirs)
+        repeated.append(step.repeats)
+    assert repeated[-1]

@@ -20,6 +20,7 @@ A new operation is a line of this table.  What a line may say, all of it optiona
     dealt       bytes that the provider deals, an element of the first operand; left out: anything
     costed      the shapes for which rounds and bytes are counted; left out: (64,) for each operand
     refused     names of the runs that must refuse the function (NotImplementedError)
+    bounded     the public bound with which operands are encrypted
 
 A function may return several results, each of which is compared.
 """
@@ -57,6 +58,7 @@ class Case:
     dealt: float | None = None
     costed: Any = None
     refused: tuple[str, ...] = ()
+    bounded: float | None = None
 
     def __str__(self):
         return self.name.replace(" ", "_")
@@ -223,7 +225,7 @@ IN_PLACE = [
          rounds=1, sent=16),
     Case("add_ number", each(through("add_", 2.5), through("sub_", 0.5)), steps=2),
     Case("mul_ number", through("mul_", 2.5), steps=2, rounds=1, sent=8),
-    Case("div_ number", through("div_", 2.5), steps=2, rounds=1, sent=8),
+    Case("div_ number", through("div_", 2.5), steps=2),
     Case("add_ plain", through("add_", PLAIN), [(3,), (2, 3)], steps=2, costed=COLUMNS),
     Case("mul_ plain", through("mul_", PLAIN), [(3,), (2, 3)], steps=2, costed=COLUMNS, rounds=1, sent=8),
     Case("neg_", through("neg_")),
@@ -400,6 +402,73 @@ EXPONENTIALS = [
     Case("logsumexp", lambda x: torch.logsumexp(x, -1), **{**QUOTIENTS, "shapes": [(3, 4), (2, 5)]}, rounds=12,
          sent=64.5, dealt=383.25),
 ]
+
+# --- sines, their inverses, and their kin ------------------------------------------------
+
+UNIT = {"low": -0.9, "high": 0.9}
+PIECES = {"steps": 1.5, "grad_steps": 4, "rounds": 6}
+
+CIRCULAR = [
+    Case("tan", torch.tan, low=-1.2, high=1.2, steps=4, grad_steps=24, rtol=2.0**-15, rounds=12, sent=283,
+         dealt=1129.125),
+    Case("atan", torch.atan, low=-9, high=9, **PIECES, sent=243.0, dealt=1074.125),
+    Case("asin", torch.asin, **UNIT, **PIECES, sent=243.0, dealt=914.125),
+    Case("acos", torch.acos, **UNIT, **{**PIECES, "steps": 2}, sent=243.0, dealt=914.125),
+    Case("atan2", torch.atan2, PAIRS, low=0.5, high=4, steps=1.5, grad_steps=16, rounds=15, sent=352.5, dealt=1163.5),
+    Case("asinh", torch.asinh, low=-9, high=9, **PIECES, sent=445.5, dealt=2266.125),
+    Case("acosh", torch.acosh, low=1.1, high=9, **{**PIECES, "grad_steps": 8}, sent=344.25, dealt=2478.125),
+    Case("atanh", torch.atanh, **UNIT, **{**PIECES, "grad_steps": 8}, sent=243.0, dealt=1170.125),
+]
+# --- the same of values of which a bound is known ------------------------------------------
+
+NEAR = {"low": -2.9, "high": 2.9, "bounded": 3.0}  # where x of a wider tensor is 1, it is in bounds, too
+WITHOUT = {**NEAR, "steps": 2, "grad_steps": 7, "rounds": 2, "sent": 16}
+FEWER = {"low": 0.5, "high": 4.0, "bounded": 4.0}
+
+BOUNDED = [
+    Case("exp, bounded", torch.exp, **{**WITHOUT, "rtol": 2.0**-15}, dealt=141),
+    Case("exp2, bounded", torch.exp2, **{**WITHOUT, "rtol": 2.0**-15}, dealt=141),
+    Case("expm1, bounded", torch.expm1, **{**WITHOUT, "rtol": 2.0**-15}, dealt=141),
+    Case("powers of a number, bounded", lambda x: 3.5**x, **{**WITHOUT, "rtol": 2.0**-15}, dealt=141),
+    Case("sigmoid, bounded", torch.sigmoid, **WITHOUT, dealt=301),
+    Case("tanh, bounded", torch.tanh, **WITHOUT, dealt=301),
+    Case("erf, bounded", torch.erf, **WITHOUT, dealt=189),
+    Case("erfc, bounded", torch.erfc, **WITHOUT, dealt=189),
+    Case("gelu, bounded", F.gelu, **WITHOUT, dealt=173),
+    Case("gelu by tanh, bounded", lambda x: F.gelu(x, approximate="tanh"), **WITHOUT, dealt=173),
+    Case("silu, bounded", F.silu, **WITHOUT, dealt=333),
+    Case("mish, bounded", F.mish, **WITHOUT, dealt=397),
+    Case("softplus, bounded", F.softplus, **WITHOUT, dealt=301),
+    Case("softplus stretched, bounded", lambda x: F.softplus(x, 3), **WITHOUT, dealt=304),
+    Case("softplus to a threshold within", lambda x: F.softplus(x, 1, 1), **{**WITHOUT, "rounds": 5, "sent": 24.5},
+         dealt=397.125),
+    Case("logsigmoid, bounded", F.logsigmoid, **WITHOUT, dealt=301),
+    Case("log, bounded", torch.log, **FEWER, steps=1.2, grad_steps=5, rounds=7, sent=82.5, dealt=378.125),
+    Case("log1p, bounded", torch.log1p, **FEWER, steps=1.2, grad_steps=5, rounds=7, sent=82.5, dealt=378.125),
+    Case("sqrt, bounded", torch.sqrt, **FEWER, steps=1.2, grad_steps=4, rtol=2.0**-16, rounds=9, sent=106.5,
+         dealt=399.125),
+    Case("rsqrt, bounded", torch.rsqrt, **FEWER, steps=1.2, grad_steps=4, rtol=2.0**-16, rounds=9, sent=106.5,
+         dealt=399.125),
+    Case("reciprocal, bounded", torch.reciprocal, **FEWER, steps=1.2, grad_steps=16, rtol=2.0**-15, rounds=9, sent=141,
+         dealt=599.125),
+    Case("softmax, bounded", lambda x: torch.softmax(x, -1), **{**QUOTIENTS, **NEAR}, rounds=9, sent=60.25,
+         dealt=582.125),
+    Case("log_softmax, bounded", lambda x: torch.log_softmax(x, -1), **{**QUOTIENTS, **NEAR}, rounds=8, sent=52.25,
+         dealt=326.125),
+    Case("logsumexp, bounded", lambda x: torch.logsumexp(x, -1), **{**QUOTIENTS, "shapes": [(3, 4), (2, 5)], **NEAR},
+         rounds=8, sent=52.25, dealt=326.125),
+    Case("softmax of ten, bounded", lambda x: torch.softmax(x, -1), shapes=[(4, 10)], steps=1.2, grad_steps=12, **NEAR,
+         costed=(64, 10), rounds=17, sent=44.825, dealt=556),
+    # a bound goes on from one operation to the next
+    Case("exp of a sigmoid", lambda x: torch.exp(torch.sigmoid(x)), low=-9, high=9, steps=6, grad_steps=12, rounds=7,
+         sent=40.5),
+    Case("sigmoid of a clamped value", lambda x: torch.sigmoid(x.clamp(-4, 4)), low=-9, high=9, steps=3, rounds=10,
+         sent=40.5),
+    Case("exp of a difference, bounded", lambda x, y: torch.exp((x - y) * 0.5), [[(3,), (3,)], [(2, 3), (3,)]],
+         **{**NEAR, "steps": 12, "grad_steps": 12}, rounds=2, sent=16),
+    Case("exp of a row's sum, bounded", lambda x: torch.exp(x.mean(-1)), [(2, 3), (4, 2)], **{**NEAR, "steps": 16,
+         "grad_steps": 16}, costed=(64, 2), rounds=2, sent=8),
+]
 # fmt: on
 
-CASES = [*ARITHMETIC, *IN_PLACE, *COMPARISON, *LOGIC, *EXTREMA, *EXPONENTIALS]
+CASES = [*ARITHMETIC, *IN_PLACE, *COMPARISON, *LOGIC, *EXTREMA, *EXPONENTIALS, *CIRCULAR, *BOUNDED]

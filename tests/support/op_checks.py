@@ -77,9 +77,9 @@ class Run:
     def precision(self):
         return ENCODINGS[self.encoding]
 
-    def operands(self, values):
-        """(secrets, twins) of plain values."""
-        pairs = [self.layout(v, self.precision, self.holders, **self.options) for v in values]
+    def operands(self, values, **options):
+        """(secrets, twins) of plain values.  options: of `sy.encrypt`, beside the suite's."""
+        pairs = [self.layout(v, self.precision, self.holders, **self.options, **options) for v in values]
         return zip(*pairs, strict=True)
 
 
@@ -139,9 +139,11 @@ def operands(shape, low=-2.0, high=2.0, values=None):
     return [values(s) if values else uniform(s, low, high) for s in many]
 
 
-def check_run(fn, shape, run, low=-2.0, high=2.0, steps=1.0, grad_steps=None, rtol=0.0, grad=True, values=None):
-    """`check_op` for operands of one shape, run in one way."""
-    secrets, twins = run.operands(operands(shape, low, high, values))
+def check_run(
+    fn, shape, run, low=-2.0, high=2.0, steps=1.0, grad_steps=None, rtol=0.0, grad=True, values=None, bounded=None
+):  # fmt: skip
+    """`check_op` for operands of one shape, run in one way.  bounded: of each operand."""
+    secrets, twins = run.operands(operands(shape, low, high, values), bounded=bounded)
     what = f"{run.name}, {shape}"
     _check(fn, secrets, twins, run.precision, steps, grad_steps or steps, rtol, grad, what)
 

@@ -40,7 +40,7 @@ def applied(x: SecretTensor, fit: Fit, **options: Any) -> Share:
     share = finest(x.window())
     if not _exact(share.scale, stretch):
         share = x.window()
-    return smooth(session.suite, session.party, share, fit, x.unit.scale, **options)
+    return smooth(session.suite, session.party, share, fit, x.unit.scale, bound=x.cell.bound, **options)
 
 
 def _exact(scale: int, stretch: Fraction) -> bool:

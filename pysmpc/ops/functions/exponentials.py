@@ -6,6 +6,7 @@ Source: powers of e from the digits of one opening, logarithms of a secret broug
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -13,15 +14,18 @@ import torch
 
 from pysmpc.errors import EncodingError
 from pysmpc.ops.arithmetic import add_number, mul, number, pow_scalar
-from pysmpc.ops.core import FACTOR, aten, implements, rescale, times
+from pysmpc.ops.bounds import of_kind
+from pysmpc.ops.core import FACTOR, aten, implements, like, rescale, times
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.functions.argument import argument, made
+from pysmpc.ops.functions.inverse import inverse_root_of_square
 from pysmpc.ops.functions.sigmoidal import bell
+from pysmpc.ops.norm_parts import norm_of, note_part, part_of
 from pysmpc.protocols.functions.characters import BITS
-from pysmpc.protocols.functions.exponent import has_room, power
+from pysmpc.protocols.functions.exponent import has_room, is_near, power
 from pysmpc.protocols.functions.normaliser import inverse_root, logarithm, reciprocal_fast, reciprocal_has_room, root
 from pysmpc.protocols.functions.normaliser import natural_logarithm as exact_log
-from pysmpc.protocols.functions.smooth import finest, note_source, note_sum
+from pysmpc.protocols.functions.smooth import finest, note_source, note_sum, source_of
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
 
@@ -35,7 +39,8 @@ def _power(x: SecretTensor, stretch: Fraction = Fraction(1)) -> SecretTensor:
     share = finest(x.window())
     if not has_room(share.scale, stretch):
         share = x.window()
-    return made(x, power(session.suite, session.party, share, x.unit.scale, stretch))
+    near = is_near(x.cell.bound, share.scale, stretch)
+    return made(x, power(session.suite, session.party, share, x.unit.scale, stretch, near))
 
 
 @implements(aten.exp.default)
@@ -72,10 +77,18 @@ def _stepped(x: SecretTensor) -> Share:
     return rescale(x.session, share, x.unit.scale) if share.scale < x.unit.scale else share
 
 
+def _limit(x: SecretTensor, scale: int) -> int | None:
+    """What integers of x at a scale do not exceed, where that is publicly known."""
+    bound = x.cell.bound
+    return None if bound is None else math.ceil(bound * scale)
+
+
 def _logarithm(x: SecretTensor, scale: int, over: Fraction = Fraction(1)) -> SecretTensor:
     """log x / over at a scale."""
     session = x.session
-    fine = logarithm(session.suite, session.party, _stepped(x), slope=x.unit.scale * FACTOR)
+    share = _stepped(x)
+    slope = x.unit.scale * FACTOR
+    fine = logarithm(session.suite, session.party, share, slope=slope, limit=_limit(x, share.scale))
     out = session.arithmetic.truncate(session.party, fine, round((1 << BITS) * over / scale))
     return made(x, Share(out.body, x.shape, scale, out.strides, out.offset))
 
@@ -115,14 +128,16 @@ def log1p(x: SecretTensor) -> SecretTensor:
     """log(1 + x), as `log`: the error is absolute."""
     x = argument(x, "log1p")
     more = add_number(x, Fraction(1))
+    more.cell.bound = None if x.cell.bound is None else of_kind(x.cell.bound + 1, x.cell.bound)
     note_sum(x.window(), Fraction(1), more.window())
     return log(more)
 
 
 def _of(x: SecretTensor, name: str, protocol: Any, finer: int = 1) -> SecretTensor:
     x = argument(x, name)
-    session = x.session
-    return made(x, protocol(session.suite, session.party, _stepped(x), x.unit.scale * finer))
+    session, share = x.session, _stepped(x)
+    limit = _limit(x, share.scale)
+    return made(x, protocol(session.suite, session.party, share, x.unit.scale * finer, limit=limit))
 
 
 @implements(aten.sqrt.default)
@@ -137,6 +152,9 @@ def sqrt(x: SecretTensor) -> SecretTensor:
 @implements(aten.rsqrt.default)
 def rsqrt(x: SecretTensor) -> SecretTensor:
     """x^(-1/2) to 2^-16 of it, and 2^-8 of a step where it is multiplied before it is settled; else as `sqrt`."""
+    known = inverse_root_of_square(x)
+    if known is not None:
+        return known
     out = _of(x, "rsqrt", inverse_root, FACTOR)
     note_source(out.window(), "inverse root", out.window())
     return out
@@ -152,7 +170,9 @@ def reciprocal(x: SecretTensor) -> SecretTensor:
     scale = x.unit.scale
     if not reciprocal_has_room(x.cell.scale, scale):
         x.cell.settle()
-    return made(x, reciprocal_fast(x.session.suite, x.session.party, x.window(), scale))
+    share = x.window()
+    limit = _limit(x, share.scale)
+    return made(x, reciprocal_fast(x.session.suite, x.session.party, share, scale, limit))
 
 
 def _refuse_integers(dtype: torch.dtype, what: str) -> None:
@@ -168,6 +188,22 @@ def power_of_secret(x: SecretTensor, exponent: Any) -> Any:
     one step counts as one step.
     """
     p = number(exponent)
+    part = part_of(x, "norm")
+    if part is not None and float(exponent) == part.of.p - 1:
+        return note_part(_power_of_secret(x, exponent, p), "power", part.of)
+    if part is not None and part.of.p < 1 and float(exponent) == 1 - part.of.p:
+        return note_part(_power_of_secret(x, exponent, p), "quotient", part.of)
+    argument_of_norm = source_of(x.window(), "abs")
+    of = None if argument_of_norm is None else norm_of(argument_of_norm)
+    if of is not None and float(exponent) == of.p - (2 if of.p > 2 else 1):
+        out = _power_of_secret(x, exponent, p)
+        if out.cell.body is x.cell.body:
+            out = like(x, x.session.suite.scale_by(x.session.party, x.window(), 1))
+        return note_part(out, "weight", of, argument_of_norm)
+    return _power_of_secret(x, exponent, p)
+
+
+def _power_of_secret(x: SecretTensor, exponent: Any, p: Fraction) -> Any:
     if p.denominator == 1 and p >= 0:
         return pow_scalar(x, exponent)
     if p.denominator == 1:
@@ -251,6 +287,21 @@ def xlogy(x: Any, y: Any) -> Any:
     if not bool((y > 0).all()):
         raise EncodingError("xlogy of a public y that is not positive may be infinite or NaN; mask those elements")
     return x * _public_logarithm(y)
+
+
+@composes(aten.special_xlog1py.default)
+def xlog1py(x: Any, y: Any) -> Any:
+    """x log(1 + y), as `xlogy`: for y above -1."""
+    return xlogy(x, y + 1)
+
+
+@composes(aten.special_entr.default)
+def entr(x: SecretTensor) -> Any:
+    """-x log x, and 0 for 0, for x of one step or more: to a step and 2^-30 of x.  Rounds of `log` and a product.
+
+    A negative x, for which torch has minus infinity, gives -x times the logarithm of a step.
+    """
+    return -(x * _fine(argument(x, "entr")))
 
 
 @composes(aten.sinh.default)

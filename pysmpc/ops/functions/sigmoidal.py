@@ -99,7 +99,7 @@ def log_sigmoid_forward(x: SecretTensor) -> tuple[SecretTensor, torch.Tensor]:
     """
     x = argument(x, "logsigmoid", integers=False)
     session = x.session
-    share = minus_x(session.suite, session.party, finest(x.window()), fits.SOFTPLUS, x.unit.scale)
+    share = minus_x(session.suite, session.party, finest(x.window()), fits.SOFTPLUS, x.unit.scale, x.cell.bound)
     return made(x, share), torch.empty(0, dtype=x.dtype)
 
 

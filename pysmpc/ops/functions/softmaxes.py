@@ -25,6 +25,8 @@ class _Rows:
     def __init__(self, x: Any, dim: int) -> None:
         if not has_room(x.cell.scale, window=FALLING):
             x.cell.settle()
+        bound = x.cell.bound
+        self.bounded = bound is not None and 2 * bound <= -FALLING.lo  # nothing is further below the largest
         x = x.detach()  # torch differentiates what is done with x, not this
         self.largest = torch.amax(x, dim, keepdim=True)
         z: Any = sub(x, self.largest).movedim(dim, -1)
@@ -63,7 +65,7 @@ def _softmax(x: SecretTensor, dim: int, logarithm: bool, finer: int = 1) -> Any:
         return _softmax(x.reshape(1), 0, logarithm, finer).reshape(())
     dim = _dimension(x, dim)
     rows, session = _Rows(x, dim), x.session
-    q = protocols.quotients(session.suite, session.party, rows.z)
+    q = protocols.quotients(session.suite, session.party, rows.z, rows.bounded)
     if logarithm:
         out = rows.back(protocols.log_softmax(session.suite, session.party, q))
         note_source(out.window(), "log_softmax", (q, rows))
@@ -142,7 +144,7 @@ def logsumexp(x: SecretTensor, dim: Any, keepdim: bool = False) -> Any:
     together: Any = x.permute(*rest, *over).reshape(*sizes, -1)
     rows = _Rows(together, len(rest))
     session = x.session
-    q = protocols.quotients(session.suite, session.party, rows.z)
+    q = protocols.quotients(session.suite, session.party, rows.z, rows.bounded)
     log_sum = rows.back(protocols.log_of_sum(session.suite, session.party, q, rows.z.scale))
     out = add(log_sum, rows.largest).reshape(sizes)
     if keepdim:

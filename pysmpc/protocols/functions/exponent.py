@@ -67,6 +67,8 @@ class Window:
 
 #: e^x for results at 16 fractional bits: below -12 they are 0.
 GENERAL = Window(-12, 4, 18, 17)
+#: The same of x that is publicly known to be between.
+NEAR = Window(-15, 4, 18, 17)
 #: e^x of x <= 0, for sums of up to 2^13 of them.
 FALLING = Window(-30, 4, 24, 24)
 #: The same for x that is a logarithm of such a quotient, which may come out a little above 0.
@@ -140,6 +142,15 @@ def ends_of(window: Window, scale: int, stretch: Fraction = Fraction(1)) -> tupl
     return start_of(window, scale, stretch), math.ceil(window.hi * scale / stretch)
 
 
+def is_near(bound: float | None, scale: int, stretch: Fraction = Fraction(1)) -> bool:
+    """Whether powers of all x up to a magnitude are in the window of those, `NEAR`."""
+    if bound is None or not has_room(scale, stretch, NEAR):
+        return False
+    lo, hi = ends_of(NEAR, scale, stretch)
+    limit = math.ceil(bound * scale)
+    return lo <= -limit and limit < hi
+
+
 def has_room(scale: int, stretch: Fraction = Fraction(1), window: Window = GENERAL) -> bool:
     """Whether x of a scale has a public factor of enough bits, and ends in the range of comparisons."""
     exact = ((1 << 64) * stretch / (window.length * scale)).denominator == 1
@@ -190,7 +201,7 @@ def exponential_cost(holders: int, n: int, window: Window = GENERAL) -> Cost:
 def power(
     suite: Suite, party: Party, x: Share, scale: int, stretch: Fraction = Fraction(1), bounded: bool = False
 ) -> Share:
-    """e^(stretch x) at `scale`: 0 below -12, e^18 from 18 on.  Five rounds; two where it is between (bounded).
+    """e^(stretch x) at `scale`: 0 below -12, e^18 from 18 on.  Five rounds; two between -15 and 15 (bounded).
 
     1. Open c = x + r.
     2. The bits stretch x < -12 and stretch x < 18: three rounds.
@@ -201,7 +212,7 @@ def power(
     core, back = distinct(x)
     # 1. open
     found = opened(suite, party, core)
-    flat, window = found.x.at(x.scale), GENERAL
+    flat, window = found.x.at(x.scale), NEAR if bounded else GENERAL
     by = round(Fraction(1 << window.bits) / scale)
     if by < 2:
         raise EncodingError(f"e^x has no results of scale {scale}: use at most {window.bits - 1} fractional bits")

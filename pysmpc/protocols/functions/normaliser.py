@@ -20,7 +20,7 @@ import torch
 from pysmpc.errors import EncodingError
 from pysmpc.protocols.exact import constant
 from pysmpc.protocols.functions import fits
-from pysmpc.protocols.functions.characters import BITS, Fit, evaluate, evaluate_cost
+from pysmpc.protocols.functions.characters import BITS, Fit, evaluate, evaluate_cost, evaluate_short
 from pysmpc.protocols.functions.masked import Masked
 from pysmpc.protocols.functions.regions import thresholds_cost
 from pysmpc.protocols.functions.smooth import distinct, note_inverse
@@ -85,30 +85,54 @@ class Normal:
         """value(j) for the largest j with x >= 4^j, value(low) below: linear in the bits.  No message."""
         count, n = self.reached.shape
         least, *values = (value(self.low + i) for i in range(count))
-        steps = _sum_of_steps(suite, party, self.reached, [0, *(v - least for v in values)])
+        steps = sum_of_steps(suite, party, self.reached, [0, *(v - least for v in values)])
         return suite.add(party, steps, constant(suite, party, (n,), least, 1))
 
 
-def normalise(suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP) -> Normal:
+def levels(top: int, limit: int | None, low: int = 0) -> int:
+    """The largest j <= top with 4^j <= limit, which integers in magnitude are known not to exceed; `low` at least."""
+    return top if limit is None else min(top, max(low, (limit.bit_length() - 1) // 2))
+
+
+def normalise(
+    suite: Suite,
+    party: Party,
+    x: Share,
+    low: int = 0,
+    top: int = TOP,
+    limit: int | None = None,
+    dealt_products: bool = False,
+) -> Normal:
     """x in [4^low, 4^(top + 1)) as v and the bits that say by what it was multiplied; below, as if it were 4^low.
 
-    Five rounds: four for the comparisons, one for the product.
+    Five rounds: four for the comparisons, one for the product.  dealt_products: without that one, where the suite
+    has `scaled_thresholds`, for 8 bytes a bit.
 
     1. The bits x >= 4^j for j = low .. top.
     2. The power p = 4^(top - j), 0 where x is less than 4^low: linear in the bits.
     3. v = x p, and 4^top where x is less than 4^low.
+
+    limit: no integer of x is publicly known to be larger, so that thresholds above it are left out.
     """
     suite = suite.probabilistic
     flat = Share.of(x.words(), (x.numel,))
+    last = levels(top, limit, low)
     # 1. bits
-    reached = suite.thresholds(party, flat, [4**j for j in range(low, top + 1)])
+    ends, powers = [4**j for j in range(low, last + 1)], [4 ** (top - j) for j in range(low, last + 1)]
+    whole: Share | None = None
+    if dealt_products and suite.scaled_thresholds is not None:
+        steps = [b - a for a, b in pairwise([0, *powers])]
+        reached, whole = suite.scaled_thresholds(party, flat, ends, steps)
+    else:
+        reached = suite.thresholds(party, flat, ends)
     # 2. power
     n = flat.numel
     first = Share.of(Share(reached.body, (n,), 1, (1,), 0).words(), (n,))
-    power = _sum_of_steps(suite, party, reached, [4 ** (top - j) for j in range(low, top + 1)])
     nothing = suite.sub(party, constant(suite, party, (n,), 1, 1), first)
     # 3. product
-    v = suite.add(party, suite.mul(party, flat, power), suite.scale_by(party, nothing, 4**top))
+    if whole is None:
+        whole = suite.mul(party, flat, sum_of_steps(suite, party, reached, powers))
+    v = suite.add(party, whole.at(1), suite.scale_by(party, nothing, 4**top).at(1)).at(flat.scale)
     return Normal(v, reached, low, top)
 
 
@@ -135,18 +159,21 @@ def natural_logarithm(x: int) -> Fraction:
     return total + size * two
 
 
-def logarithm(suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP, slope: int = 0) -> Share:
+def logarithm(
+    suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP, slope: int = 0, limit: int | None = None
+) -> Share:
     """log x at scale 2^54 for x of scale s at least 4^low / s; below, the logarithm of that.  Six rounds.
 
     1. Normalise: five rounds.
     2. log of v 4^-top, from one opening.
     3. Add j log 4 - log s.
 
-    slope: a scale at which 1 / x is to be had from the same opening (`Inverse`), where it has room.
+    slope: a scale at which 1 / x is to be had from the same opening (`Inverse`), where it has room.  limit: as for
+    `normalise`.
     """
     # 1. normalise
     core, back = distinct(x)
-    normal = normalise(suite, party, core, low, top)
+    normal = normalise(suite, party, core, low, top, limit)
     # 2. of the mantissa
     out = _of_v(suite, party, normal, fits.LOG)
     # 3. the power
@@ -165,10 +192,12 @@ def logarithm_cost(holders: int, n: int, low: int = 0, top: int = TOP) -> Cost:
 
 
 def _note_slope(suite: Suite, party: Party, x: Share, normal: Normal, scale: int) -> None:
-    """Note how 1 / x follows from v, at a scale, where that has room."""
+    """Note how 1 / x follows from v, at a scale, where that has room; less than 2^-20 may be 0."""
     last = math.ceil((2 * x.scale * scale).bit_length() / 2)
     if 2 * last > PRODUCT_BITS - 16:
-        return
+        last = PRODUCT_BITS // 2 - 9
+        if 4**last < x.scale << 20:
+            return
     inner = suite.probabilistic
     slopes = normal.sum(inner, party, lambda j: 4 ** (last - j) if j <= last else 0)
     ratio = Fraction((1 << BITS) * 4**last, x.scale)
@@ -208,7 +237,7 @@ def _root_of_scale(s: int) -> Fraction:
     return Fraction(math.isqrt(s << 80), 1 << 40)
 
 
-def inverse_root(suite: Suite, party: Party, x: Share, scale: int, low: int = 0) -> Share:
+def inverse_root(suite: Suite, party: Party, x: Share, scale: int, low: int = 0, limit: int | None = None) -> Share:
     """x^(-1/2) at `scale` for x of scale s, relative error 2^-22; less than 4^low / s counts as that.  Nine rounds.
 
     1. Normalise: five rounds.
@@ -219,13 +248,38 @@ def inverse_root(suite: Suite, party: Party, x: Share, scale: int, low: int = 0)
     _check_room(ratio, x.scale)
     core, back = distinct(x)
     inner = suite.probabilistic
-    normal = normalise(inner, party, core, low)
+    normal = normalise(inner, party, core, low, limit=limit)
     power = normal.sum(inner, party, lambda j: 1 << (TOP - j))
     out = _shrunk(inner, suite, party, _of_v(inner, party, normal, fits.RSQRT), power, ratio)
     return back(Share(out.body, core.shape, scale))
 
 
-def root(suite: Suite, party: Party, x: Share, scale: int) -> Share:
+def inverse_root_short(suite: Suite, party: Party, x: Share, scale: int, low: int) -> Share:
+    """`inverse_root` to a relative error of 2^-16, in two rounds less: seven.
+
+    1. Normalise, with dealt products: four rounds.
+    2. v^(-1/2) of the mantissa, as short as the product with 2^(top - j) leaves room: one round.
+    3. That product, and the division: two rounds.
+    """
+    bits = min(40, 61 - (TOP - low))
+    ratio = (1 << (bits + TOP)) / _root_of_scale(x.scale) / scale
+    if bits < 36 or ratio < 1 << 16:
+        return inverse_root(suite, party, x, scale, low)
+    core, back = distinct(x)
+    inner = suite.probabilistic
+    # 1. normalise
+    normal = normalise(inner, party, core, low, dealt_products=True)
+    # 2. mantissa
+    v = normal.v.at(4**normal.top)
+    mantissa = evaluate_short(inner, party, normal.opened(inner, party), v, fits.RSQRT, bits)
+    # 3. product
+    power = normal.sum(inner, party, lambda j: 1 << (TOP - j))
+    whole = inner.mul(party, Share(mantissa.body, power.shape), power)
+    out = suite.truncate(party, whole.at(1), round(ratio))
+    return back(Share(out.body, core.shape, scale))
+
+
+def root(suite: Suite, party: Party, x: Share, scale: int, limit: int | None = None) -> Share:
     """x^(1/2) at `scale` for x of scale s, relative error 2^-22; 0 and less give 0.  Nine rounds.
 
     Its inverse comes from the same opening (`Inverse`); that of 0 is that of the root of a step of x.
@@ -234,8 +288,8 @@ def root(suite: Suite, party: Party, x: Share, scale: int) -> Share:
     _check_room((1 << BITS) * s / scale, x.scale)
     core, back = distinct(x)
     inner = suite.probabilistic
-    normal = normalise(inner, party, core)
-    power = _sum_of_steps(inner, party, normal.reached, [1 << j for j in range(TOP + 1)])
+    normal = normalise(inner, party, core, limit=limit)
+    power = sum_of_steps(inner, party, normal.reached, [1 << j for j in range(normal.reached.shape[0])])
     out = _shrunk(inner, suite, party, _of_v(inner, party, normal, fits.SQRT), power, (1 << BITS) * s / scale)
     out = Share(out.body, core.shape, scale)
     slopes, ratio = normal.sum(inner, party, lambda j: 1 << (TOP - j)), (1 << (BITS + TOP)) / s
@@ -263,7 +317,7 @@ def reciprocal_has_room(s: int, scale: int) -> bool:
     return 2 * _top_of_reciprocal(s, scale) + RECIPROCAL_BITS <= 2 * TOP
 
 
-def reciprocal_fast(suite: Suite, party: Party, x: Share, scale: int) -> Share:
+def reciprocal_fast(suite: Suite, party: Party, x: Share, scale: int, limit: int | None = None) -> Share:
     """1 / x at `scale` for x of scale s, relative error 2^-19 and a step; 1 / 0 is 0.  Nine rounds.
 
     The error is 2^-17 where s * scale is above 2^34.  `pysmpc.protocols.division` is exact, in 39 rounds.
@@ -282,15 +336,15 @@ def reciprocal_fast(suite: Suite, party: Party, x: Share, scale: int) -> Share:
     top = _top_of_reciprocal(s, scale)
     mantissa_bits = min(ROOT_BITS, 2 * TOP - 2 * top)
     # 1. bits
-    levels = [4**j for j in range(top + 2)]
-    bits = inner.thresholds(party, flat, [*levels, *(1 - end for end in levels)])
-    count = len(levels)
+    ends = [4**j for j in range(levels(top + 1, limit) + 1)]
+    bits = inner.thresholds(party, flat, [*ends, *(1 - end for end in ends)])
+    count = len(ends)
     positive = Share.of(Share(bits.body, (count, n), 1).words(), (count, n))
     above = Share.of(Share(bits.body, (count, n), 1, (n, 1), count * n).words(), (count, n))
     negative = inner.sub(party, constant(inner, party, (count, n), 1, 1), above)
     # 2. power
     reached = inner.sub(party, positive, negative)
-    power = _sum_of_steps(inner, party, reached, [4 ** (top - j) if j <= top else 0 for j in range(count)])
+    power = sum_of_steps(inner, party, reached, [4 ** (top - j) if j <= top else 0 for j in range(count)])
     either = inner.add(party, positive, negative)
     first = Share.of(Share(either.body, (n,), 1, (1,), 0).words(), (n,))
     nothing = inner.sub(party, constant(inner, party, (n,), 1, 1), first)
@@ -314,7 +368,7 @@ def reciprocal_fast_cost(holders: int, n: int, s: int = 1 << 16, scale: int = 1 
     return thresholds + products + evaluate_cost(holders, n, fits.RECIPROCAL.terms) + truncations
 
 
-def _sum_of_steps(suite: Suite, party: Party, reached: Share, values: Sequence[int]) -> Share:
+def sum_of_steps(suite: Suite, party: Party, reached: Share, values: Sequence[int]) -> Share:
     """values[j] of the largest j that was reached, with its sign; 0 for none."""
     n = reached.shape[1]
     steps = torch.tensor([b - a for a, b in pairwise([0, *values])]).reshape(-1, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -27,11 +28,21 @@ AT_EVERY_SCALE = frozenset(("attention", "normalised"))
 
 @dataclass(eq=False, repr=False)
 class Opened:
-    """An opened value and its regions, for all functions of it that have the same ends."""
+    """An opened value and its regions, for all functions of it that have the same ends.
+
+    limit: no integer of it is larger in magnitude, where that is publicly known.
+    """
 
     masked: Masked
     x: Share
-    regions: dict[tuple[int, int], Any]
+    regions: dict[object, Any]
+    limit: int | None = None
+
+    def bounded(self, scale: int, bound: float | None) -> int | None:
+        """The limit, from now on that of a public bound of x at a scale, if there is one."""
+        if bound is not None:
+            self.limit = math.ceil(bound * scale)
+        return self.limit
 
 
 @dataclass(eq=False, repr=False)
@@ -41,7 +52,8 @@ class Known:
     openings: the latest, by the elements of the body that were opened, in which order.
     source: where the body is the result of a function: its name, layout and scale of the result, the argument, whose
     opening serves the derivative, or what else the derivative needs.
-    finer: the whole value as it was before it was truncated, where that was opened.
+    finer: the whole value as it was before it was truncated, where that was opened, or with more digits of a public
+    number that was added.
     inverses: by elements, how 1 / x follows from what a logarithm or a root has opened.
     multiple: the share of which the body is a public multiple, and the factor, where that has such an inverse.
     copied: what the body is a copy of, for the same.
@@ -103,6 +115,17 @@ def is_argument(x: Share) -> bool:
     """Whether some of x's body was opened for a function."""
     known: Known | None = x.body.functions
     return known is not None and bool(known.openings or known.finer)
+
+
+def note_argument(x: Share, name: str) -> None:
+    """Note that the function `name` was taken of x, so that its derivative is known to be one."""
+    known_of(x.body).kept["argument of", name, elements(x)] = True
+
+
+def is_argument_of(x: Share, name: str) -> bool:
+    """Whether the function `name` was taken of x."""
+    known: Known | None = x.body.functions
+    return known is not None and ("argument of", name, elements(x)) in known.kept
 
 
 def note_inverse(x: Share, found: Any) -> None:
@@ -177,8 +200,14 @@ def sum_of(x: Share, value: Fraction) -> Share | None:
     return None if known is None else known.sums.get((x.layout, x.scale, value))
 
 
+def note_finer(out: Share, finer: Share) -> None:
+    """Note the same elements at a finer scale, for functions of them."""
+    if out.layout == finer.layout and finer.body.n == out.body.n:
+        known_of(out.body).finer = finer
+
+
 def finest(x: Share) -> Share:
-    """x, or the same elements before they were truncated, where those were opened for a function."""
+    """x, or the same elements at a finer scale, where those are at hand (`Known.finer`)."""
     known: Known | None = x.body.functions
     if known is None or known.finer is None:
         return x
@@ -240,6 +269,7 @@ def smooth(
     bounded: bool = False,
     over: Fraction = Fraction(1),
     until: Fraction | None = None,
+    bound: float | None = None,
 ) -> Share:
     """fit(stretch x) / over at `scale`, on the whole domain.  Five rounds by default, of which four serve x.
 
@@ -251,8 +281,9 @@ def smooth(
        finer scale than the result.
 
     stretch: positive.  bounded: the caller knows that x is in the interval: steps 2 and 5 fall away, and 4 is
-    a truncation.  until: stretch x from which on the function is its asymptote, where that is before the fit ends;
-    it still belongs to the interval itself.
+    a truncation: two rounds.  bound: publicly known of |x|, which comes to the same where it is in the interval, also
+    for other functions of the same opening.  until: stretch x from which on the function is its asymptote, where that
+    is before the fit ends; it still belongs to the interval itself.
     """
     core, back = distinct(x)
     found = opened(suite, party, core)
@@ -260,7 +291,8 @@ def smooth(
     by = round(Fraction(1 << BITS) * over / scale)
     if by < 2:
         raise EncodingError(f"{fit.name}: results of scale {scale} leave no room for a factor of {float(1 / over):.3g}")
-    if bounded:
+    limit = found.bounded(x.scale, bound)
+    if bounded or (limit is not None and is_inside(limit, interval(fit, x.scale, stretch, until))):
         out = suite.truncate(party, evaluate(suite, party, found.masked, flat, fit, stretch), by)
         return back(out.at(scale))
     # 2. regions
@@ -273,14 +305,25 @@ def smooth(
     return back(_asymptotes(suite, party, out, where, flat, fit, scale, stretch, over))
 
 
+def interval(fit: Fit, scale: int, stretch: Fraction, until: Fraction | None) -> tuple[int, int]:
+    """Where stretch x is in the interval of a fit, in integers of x: from the first to below the second."""
+    lo, hi = ends(fit, scale, stretch)
+    if until is not None and until / stretch * scale < hi:
+        hi = int(until / stretch * scale // 1) + 1
+        lo = min(lo, hi)
+    return lo, hi
+
+
+def is_inside(limit: int, between: tuple[int, int]) -> bool:
+    """Whether all integers up to a magnitude are in an interval."""
+    return between[0] <= -limit and limit < between[1]
+
+
 def regions_of(
     suite: Any, party: Party, found: Opened, x: Share, fit: Fit, stretch: Fraction, until: Fraction | None = None
 ) -> Any:
     """Where the elements lie, compared once for each pair of ends."""
-    lo, hi = ends(fit, x.scale, stretch)
-    if until is not None and until / stretch * x.scale < hi:
-        hi = int(until / stretch * x.scale // 1) + 1
-        lo = min(lo, hi)
+    lo, hi = interval(fit, x.scale, stretch, until)
     if max(abs(lo), abs(hi)) >= LIMIT:
         raise EncodingError(f"{fit.name}: the factor {float(stretch):.3g} is too small for a secret of scale {x.scale}")
     if (lo, hi) not in found.regions:
@@ -324,11 +367,17 @@ def derivative_cost(holders: int, n: int) -> Cost:
     return select_cost(holders, n, True)
 
 
-def minus_x(suite: Any, party: Party, x: Share, fit: Fit, scale: int) -> Share:
+def minus_x(suite: Any, party: Party, x: Share, fit: Fit, scale: int, bound: float | None = None) -> Share:
     """x - fit(x) at `scale`, for a fit that grows like x: 0 above its interval, x below it.  Rounds of `smooth`."""
     core, back = distinct(x)
     found = opened(suite, party, core)
     flat = found.x.at(x.scale)
+    limit = found.bounded(x.scale, bound)
+    if limit is not None and is_inside(limit, ends(fit, x.scale, Fraction(1))):
+        part = suite.truncate(
+            party, evaluate(suite, party, found.masked, flat, fit), round(Fraction(1 << BITS) / scale)
+        )
+        return back(suite.sub(party, rescaled(suite, party, flat, scale), part.at(scale)))
     where = regions_of(suite, party, found, flat, fit, Fraction(1))
     value = evaluate(suite, party, found.masked, flat, fit)
     inside = where.choose(suite, party, value, round(Fraction(1 << BITS) / scale)).at(scale)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pysmpc.errors import EncodingError
 from pysmpc.protocols.comparison import select_cost
 from pysmpc.protocols.functions.characters import BITS
-from pysmpc.protocols.functions.exponent import FALLING, QUOTIENT, Window, exponential, exponential_cost
+from pysmpc.protocols.functions.exponent import FALLING, QUOTIENT, SEGMENT, Window, exponential, exponential_cost
 from pysmpc.protocols.functions.masked import Masked, mask_open_cost
 from pysmpc.protocols.functions.normaliser import TOP, logarithm, logarithm_cost
 from pysmpc.protocols.functions.regions import Regions, regions_cost
@@ -47,10 +47,11 @@ def _levels(n: int) -> tuple[int, int]:
     return low, low + (n.bit_length() - 1) // 2
 
 
-def quotients(suite: Suite, party: Party, z: Share, bounded: bool = False) -> Quotients:
+def quotients(suite: Suite, party: Party, z: Share, bounded: bool = False, rounded: bool = False) -> Quotients:
     """log of the sum of e^z over rows z [rows, N] of numbers of which none is above 0 and one a row is 0.
 
-    Eleven rounds; seven where no z is below -30 (bounded).
+    Eleven rounds; seven where no z is below -30 (bounded).  rounded: some may be a little above 0; what is below -28
+    is 0 then.
 
     1. Open z under a mask.  The bits z >= -30: three rounds.
     2. e^z, linear; where it is below, 0: one round.
@@ -58,6 +59,8 @@ def quotients(suite: Suite, party: Party, z: Share, bounded: bool = False) -> Qu
     """
     rows, n = z.shape
     window = _window(n)
+    if rounded:
+        window = replace(window, lo=window.lo + SEGMENT)
     # 1. open, compare
     opened: Masked = suite.mask_open(party, z)
     inside = None if bounded else suite.regions(party, opened, z, window.lo * z.scale, None)
