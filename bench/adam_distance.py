@@ -88,9 +88,8 @@ def main(argv=None):
     options = parser.parse_args(argv)
     items = options.batch * options.steps if options.data else 640
     data = mnist.load(options.data, train_items=items, test_items=1)
-    pairs = list(
-        zip(data.train_images.split(options.batch), F.one_hot(data.train_labels, 10).float().split(options.batch))
-    )
+    targets = F.one_hot(data.train_labels, 10).float()
+    pairs = list(zip(data.train_images.split(options.batch), targets.split(options.batch), strict=True))
     batches = [pairs[i % len(pairs)] for i in range(options.steps)]
     found = {}
     for seed in range(options.seeds):

@@ -17,6 +17,7 @@ from typing import Any, cast
 import torch
 
 from pysmpc.modes import undisturbed
+from pysmpc.ops.infinite import InfiniteCell
 from pysmpc.runtime.dealer import SeedDealer
 from pysmpc.runtime.session import Session
 from pysmpc.runtime.stats import Stats
@@ -402,7 +403,7 @@ class Seen:
         """An operation is about to run on these arguments."""
         for x in torch.utils._pytree.tree_leaves((args, kwargs)):
             if isinstance(x, SecretTensor) and not x.session.plain:
-                cell = x.cell
+                cell: Any = x.cell.inner if isinstance(x.cell, InfiniteCell) else x.cell
                 if not x.session.suite.repeatable:
                     self.refused = "what integrity='mac' checks is kept from call to call"
                 known = cell in self._own or id(cell) in self._others or id(cell.body) in self._mine

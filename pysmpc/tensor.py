@@ -54,7 +54,9 @@ class Cell:
     bound: no element is larger in magnitude, where that is publicly known (`pysmpc.ops.bounds`).
     """
 
-    __slots__ = ("__weakref__", "_body", "_scale", "bound", "finer", "pending", "provenance", "session", "slot", "unit")
+    __slots__ = (
+        "__weakref__", "_body", "_scale", "bound", "finer", "pending", "provenance", "session", "slot", "unit",
+    )  # fmt: skip
 
     slot: int  # of the value at workers of other machines, where it is there
     provenance: Any  # at such a worker: where the value came from (pysmpc.remote.origins)

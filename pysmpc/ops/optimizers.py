@@ -179,9 +179,9 @@ def largest_(states: Tensors, values: Tensors, bits: int) -> None:
     _give(states, larger, bits)
 
 
-@operation("norms_(Tensor(a!)[] states, Tensor[] values, float keep) -> Tensor[]")
-def norms_(states: Tensors, values: Tensors, keep: float) -> list[SecretTensor]:
-    """states = max(keep states, |values|), at 26 bits; their squares, at 52.  Rounds of two ReLUs, and two."""
+@operation("norms_(Tensor(a!)[] states, Tensor[] values, float keep) -> ()")
+def norms_(states: Tensors, values: Tensors, keep: float) -> None:
+    """states = max(keep states, |values|), at 26 bits.  Rounds of two ReLUs, and one."""
     session = _session(states)
     suite, party = session.suite.probabilistic, session.party
     given, old = _flat(values, GRADIENT), _flat(states, GRADIENT)
@@ -190,7 +190,13 @@ def norms_(states: Tensors, values: Tensors, keep: float) -> list[SecretTensor]:
     size = suite.sub(party, suite.scale_by(party, suite.relu(party, given).at(1), 2).at(1), given)
     larger, _ = suite.larger(party, kept_part, size)
     _give(states, larger.at(1), GRADIENT)
-    return _made(states, suite.square(party, larger.at(1)), SQUARE)
+
+
+@operation("squares(Tensor[] values) -> Tensor[]")
+def squares(values: Tensors) -> list[SecretTensor]:
+    """Squares of values of 26 bits, at 52.  One round."""
+    session = _session(values)
+    return _made(values, session.suite.square(session.party, _flat(values, GRADIENT)), SQUARE)
 
 
 @operation("together(Tensor[] x, Tensor[] y, float a, float b) -> Tensor[]")

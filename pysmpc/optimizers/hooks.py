@@ -54,8 +54,8 @@ def _check_plain(arguments: Mapping[str, Any]) -> None:
     """Raise for a public parameter with a secret gradient, before anything is computed."""
     if any(isinstance(g, SecretTensor) for g in arguments["grads"]):
         raise TypeError(
-            "a gradient of a public parameter is secret, and its step would write a secret into a plain tensor: encrypt "
-            "the model before making the optimizer, or open gradients by name, p.grad = sy.decrypt(p.grad)"
+            "a gradient of a public parameter is secret, and its step would write a secret into a plain tensor: "
+            "encrypt the model before making the optimizer, or open gradients by name, p.grad = sy.decrypt(p.grad)"
         )
 
 

@@ -37,7 +37,8 @@ def refuse(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         for setting, why in _SETTINGS.items():
             if group.get(setting) and type(optimizer).__module__.startswith("torch.optim"):
                 raise NotImplementedError(
-                    f"torch.optim.{name} with {setting}=True is not implemented for secret parameters: {why}; leave it out"
+                    f"torch.optim.{name} with {setting}=True is not implemented for secret parameters: {why}; "
+                    "leave it out"
                 )
 
 

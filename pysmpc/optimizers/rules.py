@@ -21,6 +21,7 @@ from pysmpc.ops.optimizers import (
     norms_,
     over_root,
     rprop_,
+    squares,
     step_,
     together,
 )
@@ -207,8 +208,8 @@ def adamax(
     for t, p, g, (m, u) in by_step(params, grads, state_steps, exp_avgs, exp_infs):
         fine = gradients(g, p, weight_decay, maximize, GRADIENT)
         moments_(m, [], fine, 1 - beta1, 0.0, False, GRADIENT)
-        squares = norms_(u, fine, beta2)
-        descend_(p, m, squares, [], eps, 0.0, -lr / (1 - beta1**t), 0.0, BOUND)
+        norms_(u, fine, beta2)
+        descend_(p, m, squares(u), [], eps, 0.0, -lr / (1 - beta1**t), 0.0, BOUND)
 
 
 # --- others ------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def _compared(found: torch.Tensor, real: torch.Tensor) -> int:
 
 
 class Check:
-    """Whether an operation fits.  A call raises RangeError, or keeps in `out` what is known of the result.
+    """Whether an operation fits.  A call with its operands raises RangeError, or keeps in `out` the size of its result.
 
     what: names the operation in the error.  scale: of its result.  bound: of its magnitude, from those of the operands.
     limit: which it must stay below.  after: what becomes of the bound.

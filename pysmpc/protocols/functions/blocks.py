@@ -17,7 +17,7 @@ import torch
 
 from pysmpc.protocols.exact import constant
 from pysmpc.protocols.functions.characters import FACTOR_BITS as KERNEL_BITS
-from pysmpc.protocols.functions.characters import Fit, _factors, angle_step, integers, turns
+from pysmpc.protocols.functions.characters import Fit, angle_step, factors_of, integers, turns
 from pysmpc.protocols.functions.masked import Masked
 from pysmpc.protocols.functions.normaliser import sum_of_steps
 from pysmpc.protocols.functions.regions import thresholds_cost
@@ -109,7 +109,7 @@ def bring_cost(holders: int, n: int) -> Cost:
 
 
 def of_mantissa(suite: Suite, party: Party, opened: Masked, fit: Fit, bits: int) -> Share:
-    """fit(x / ROOT^2) at 2^bits of an x that was opened, to half a step, 2^-16 for each coefficient, and the fit's error.
+    """fit(x / ROOT^2) at 2^bits of an x that was opened: to a step and 2^-16 of its coefficients, and the fit's error.
 
     No message; 16 bytes from the dealer for each term, once for all fits of the same period and terms.
     """
@@ -127,7 +127,7 @@ def of_mantissa(suite: Suite, party: Party, opened: Masked, fit: Fit, bits: int)
         party,
         opened,
         opened.known[key],
-        lambda c: _factors(coefficients, more, turns(c, step, fit.terms)),
+        lambda c: factors_of(coefficients, more, turns(c, step, fit.terms)),
         round(Fraction(fit.constant) * (1 << bits)),
         1 << bits,
     )

@@ -66,7 +66,7 @@ def turns(x: torch.Tensor, step: int, terms: int) -> torch.Tensor:
     return found.view(terms, 2, -1).transpose(0, 1).reshape(2 * terms, -1)
 
 
-def _factors(coefficients: torch.Tensor, shift: int, found: torch.Tensor) -> torch.Tensor:
+def factors_of(coefficients: torch.Tensor, shift: int, found: torch.Tensor) -> torch.Tensor:
     """Of the dealt cosines a cos + b sin, of the dealt sines a sin - b cos, at 2^24, or what the shift leaves.
 
     found: cosines, then sines of c.
@@ -111,7 +111,7 @@ def evaluate(
     words = dealt_turns(suite, party, opened, step, fit.terms)
     constant = round(Fraction(fit.constant) * (1 << bits))
     out: Share = suite.combine(
-        party, opened, words, lambda c: _factors(coefficients, shift, turns(c, step, fit.terms)), constant, 1 << bits
+        party, opened, words, lambda c: factors_of(coefficients, shift, turns(c, step, fit.terms)), constant, 1 << bits
     )
     if fit.slope:
         slope = round(Fraction(fit.slope) * stretch * (1 << bits) / x.scale)
@@ -135,7 +135,7 @@ def evaluate_short(suite: Any, party: Party, opened: Masked, x: Share, fit: Fit,
     shift += FACTOR_BITS - factor
     constant = round(Fraction(fit.constant) * (1 << bits))
     out: Share = suite.combine(
-        party, opened, words, lambda c: _factors(coefficients, shift, turns(c, step, fit.terms)), constant, 1 << bits
+        party, opened, words, lambda c: factors_of(coefficients, shift, turns(c, step, fit.terms)), constant, 1 << bits
     )
     return out
 

@@ -49,7 +49,8 @@ Divisors = tuple[int, ...]
 @lru_cache(maxsize=64)
 def unit_fractions(weight: Fraction) -> Divisors:
     """Integers whose inverses sum to a weight, to 2^-20 of it: 0.001 is 1/1000, 0.003 is 1/333 + 1/333000."""
-    rest, found = weight, list[int]()
+    found: list[int] = []
+    rest = weight
     while rest and abs(rest) > weight * CLOSE:
         if len(found) == TERMS:
             raise EncodingError(f"the weight {float(weight):.6g} of an average is too small or has too many digits")

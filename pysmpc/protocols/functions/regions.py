@@ -39,9 +39,9 @@ def threshold_bits(
 ) -> list[Bit]:
     """The bits x < t for public integers t with |x - t| < 2^63; of each group, their exclusive or.  Three rounds.
 
-    nodes: of the circuit; with fewer than four, which is at least two, |x - t| < 2^(16 nodes - 1).  The same for
-    all thresholds of an opening.  groups: positions in `thresholds`, a list for every result; by default one for each threshold.
-    No two groups begin with the same position.
+    groups: positions in `thresholds`, a list for every result; by default one for each threshold.
+    No two groups begin with the same position.  nodes: of the circuit, from two on; with fewer than four,
+    |x - t| < 2^(16 nodes - 1).  They are the same for all thresholds of an opening.
 
     The dealt products of bits of r are dealt once for all thresholds; masks are of each threshold's own.
     """
