@@ -23,6 +23,7 @@ SOFTMAX, PIECEWISE = f"{PROTOCOLS}/test_softmax.py", f"{PROTOCOLS}/test_piecewis
 SMOOTH = "tests/ops/test_functions.py"
 THRESHOLDS = "tests/ops/test_thresholds.py"
 FACTORS = "tests/ops/test_factors.py"
+RANGES = "tests/ops/test_ranges.py"
 CASES, FORMS = "tests/ops/test_cases.py", "tests/ops/test_forms.py"
 DECOMPOSED = "tests/ops/test_decompositions.py"
 STORE = f"{RUNTIME}/test_store.py"
@@ -755,6 +756,15 @@ MUTANTS = [
             ("a deep copy has no gradient", "tensor", "        if self.grad is not None:\n", "        if False:\n", "tests/hook/test_copies.py"),
         )
     ],
+    *protocol(
+        "ranges",
+        ("a result that wrapped is taken as it is", "    if bool(((real - found.double()).abs() > LIMIT).any()):\n", "    if False:\n", RANGES),
+        ("operands are as large as they were in the recording", "tape.note(tape.ranges[body].begin)", "tape.keep(body)", RANGES),
+        ("a repetition checks nothing", "        tape.note(check, *operands)\n", "", RANGES),
+        ("bounds of a recording are those of values", "            if (tape := active()) is None:\n                out.body.range", "            if True:\n                out.body.range", RANGES),
+        ("a truncation takes a divisor too many", "_itself, LIMIT - by + 1,", "_itself, LIMIT + by,", RANGES),
+        ("what is bounded too widely is refused", "            most = self.closely(*operands)\n", "            pass\n", RANGES),
+    ),
     *remote(
         "recorder",
         ("recordings are never forgotten", "                weakref.finalize(new, self._over.append, number)\n", "                pass\n", REPEATED),
