@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from pysmpc.errors import EncodingError
+from pysmpc.errors import EncodingError, RangeError
 from pysmpc.fixedpoint import LIMIT, kept
 from pysmpc.ops.arithmetic import add
 from pysmpc.ops.core import assign, rescale, result
@@ -158,12 +158,33 @@ def moments_(
         fine = suite.scale_by(party, given, 1 << (MEAN - bits)).at(1)
         wanted.append(Average(_flat(means, MEAN), fine, _weight(mean), short=True))
     if squares:
-        wanted.append(Average(_flat(squares, 2 * bits), suite.square(party, given).at(1), _weight(square), sum=sum))
+        old = _flat(squares, 2 * bits).at(1 << 2 * bits)
+        wanted.append(Average(old, _square(session, given, bits), _weight(square), sum=sum))
     found = iter(moments.averages(suite, party, wanted))
     if means:
         _give(means, next(found), MEAN)
     if squares:
-        _give(squares, next(found), 2 * bits)
+        new = next(found)
+        _check_room(session, new)
+        _give(squares, new, 2 * bits)
+
+
+def _square(session: Session, row: Share, bits: int) -> Share:
+    """Squares of a row of integers at 2^bits; RangeError where shares are in one process and it has no room."""
+    try:
+        out: Share = session.arithmetic.square(session.party, row.at(1 << bits))
+        _check_room(session, out)
+    except RangeError:
+        raise RangeError(
+            f"a gradient is {1 << (31 - bits)} or more in magnitude, and the optimizer keeps squares of gradients, for "
+            "which there is no room: clip gradients with torch.nn.utils.clip_grad_value_, or scale the loss"
+        ) from None
+    return out
+
+
+def _check_room(session: Session, row: Share) -> None:
+    if session.checks is not None:
+        session.checks.within(row)
 
 
 def _weight(value: float) -> Fraction:
@@ -196,7 +217,7 @@ def norms_(states: Tensors, values: Tensors, keep: float) -> None:
 def squares(values: Tensors) -> list[SecretTensor]:
     """Squares of values of 26 bits, at 52.  One round."""
     session = _session(values)
-    return _made(values, session.suite.square(session.party, _flat(values, GRADIENT)), SQUARE)
+    return _made(values, _square(session, _flat(values, GRADIENT), GRADIENT), SQUARE)
 
 
 @operation("together(Tensor[] x, Tensor[] y, float a, float b) -> Tensor[]")
@@ -306,8 +327,8 @@ def _quotient(
     bits, square = _bits(tops), _bits(squares)
     v = _flat(squares, square)
     if centers:
-        mean = suite.square(party, _flat(centers, square // 2))
-        v = suite.probabilistic.relu(party, suite.sub(party, v, mean.at(1)))
+        mean = _square(session, _flat(centers, square // 2), square // 2)
+        v = suite.probabilistic.relu(party, suite.sub(party, v.at(1), mean.at(1)))
     if inner:
         more = suite.public(party, torch.tensor([round(Fraction(inner) * (1 << square))]))
         v = suite.add(party, v.at(1), more.expand(v.shape))

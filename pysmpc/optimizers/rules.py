@@ -51,19 +51,23 @@ def number(value: Any, name: str) -> float:
 
 
 def by_step(params: List, grads: List, steps: List, *states: List) -> Iterator[tuple[float, List, List, list[List]]]:
-    """Count a step, and yield (its number, parameters, gradients, states) of those which have made as many."""
+    """Yield (number of the step, parameters, gradients, states) of those which have made as many, then count it.
+
+    A step that raises is not counted.
+    """
     found: dict[float, list[int]] = {}
     for p, g in zip(params, grads, strict=True):
         session_of(p, g)
     for i, each in enumerate(steps):
-        each += 1
-        found.setdefault(float(each), []).append(i)
+        found.setdefault(float(each) + 1, []).append(i)
     for step, places in found.items():
 
         def part(values: List, places: list[int] = places) -> List:
             return [values[i] for i in places] if values else []
 
         yield step, part(params), part(grads), [part(values) for values in states]
+        for i in places:
+            steps[i] += 1
 
 
 def check_decays(name: str, mean: float, square: float) -> None:
@@ -139,14 +143,14 @@ def nadam(
     found = by_step(params, grads, state_steps, exp_avgs, exp_avg_sqs, mu_products)
     for t, p, g, (m, v, products) in found:
         now, after = (beta1 * (1 - 0.5 * 0.96 ** (k * momentum_decay)) for k in (t, t + 1))
-        for each in products:
-            each *= now
-        product = float(products[0])
+        product = float(products[0]) * now
         root = math.sqrt(1 - beta2**t)
         fine = gradients(g, p, decay, maximize, GRADIENT)
         moments_(m, v, fine, 1 - beta1, 1 - beta2, False, GRADIENT)
         top = together(fine, m, (1 - now) / (1 - product), after / (1 - product * after))
         descend_(p, top, v, [], eps * root, 0.0, -lr * root, shrink, BOUND)
+        for each in products:
+            each *= now
 
 
 @rule

@@ -95,7 +95,7 @@ def averages(suite: Suite, party: Party, wanted: Sequence[Average]) -> list[Shar
     for each, several in zip(wanted, signs, strict=True):
         total = each.old
         for sign in several:
-            part = next(found).at(1)
+            part = next(found).at(total.scale)
             total = suite.add(party, total, part) if sign > 0 else suite.sub(party, total, part)
         out.append(total)
     return out
