@@ -368,7 +368,9 @@ def truncate_mask(
     halves: 0, or of how many holders upper halves are to be summed, two in a word: [rows, (n + 1) // 2].
     """
     use_torch_threads()
-    n = z.shape[1]
+    rows, n = z.shape
+    if rows != keys.rows:
+        raise ValueError(f"{rows} rows of shares, of a party that has {keys.rows}")
     out = torch.empty_like(z) if not halves else empty(keys.rows, (n + 1) // 2)
     if halves and n % 2:
         out[:, -1:] = 0

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
+
 from pysmpc.ops.core import session_of
 from pysmpc.ops.optimizers import (
     carry_,
@@ -50,14 +52,18 @@ def number(value: Any, name: str) -> float:
     return float(value)
 
 
+def _of_session(p: Any, g: Any) -> Any:
+    """The gradient as a secret of the parameter's session, in which one that everybody knows is not yet."""
+    return g if g.session is session_of(p, g) else torch.zeros_like(p) + g
+
+
 def by_step(params: List, grads: List, steps: List, *states: List) -> Iterator[tuple[float, List, List, list[List]]]:
     """Yield (number of the step, parameters, gradients, states) of those which have made as many, then count it.
 
     A step that raises is not counted.
     """
     found: dict[float, list[int]] = {}
-    for p, g in zip(params, grads, strict=True):
-        session_of(p, g)
+    grads = [_of_session(p, g) for p, g in zip(params, grads, strict=True)]
     for i, each in enumerate(steps):
         found.setdefault(float(each) + 1, []).append(i)
     for step, places in found.items():
