@@ -1,9 +1,11 @@
 # `make demo` and `make test` need Python, a C compiler and make; they fill $(VENV) on first use.
 # ARGS goes to the program of the verb: make demo ARGS="--frac-bits 16", make test ARGS="-k matmul".
+# JOBS: how many processes run tests, a file of tests at a time; 0 for one alone, in which a debugger can stop.
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 ARGS ?=
+JOBS ?= auto
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -25,7 +27,7 @@ demo-hosts: $(READY)
 	$(BIN)/python bench/hosts.py $(ARGS)
 
 test: $(READY)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(READY)
 	BIN=$(BIN) tools/lint

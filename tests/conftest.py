@@ -1,7 +1,11 @@
 """Fixtures for every test, and the way to `tests/support`, which holds what tests share."""
 
+import os
 import sys
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes, which share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
