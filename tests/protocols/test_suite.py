@@ -64,11 +64,15 @@ def test_a_positional_argument_raises():
         Suite("default", **parts(default, "name"))
 
 
+#: What both backends make of their own comparison; products with thresholds they leave to `mul`.
+COMPARED = {"relu", "larger", "largest", "regions", "thresholds", "scaled_thresholds"}
+
+
 @pytest.mark.parametrize(
     ("suite", "own"),
     [
-        ("fss", {"negative", "zero", "bit_share", "relu", "select", "larger", "largest", "regions", "thresholds"}),
-        ("snn", {"negative", "relu", "larger", "largest", "regions", "thresholds"}),
+        ("fss", {"negative", "zero", "bit_share", "select", *COMPARED}),
+        ("snn", {"negative", *COMPARED}),
     ],
 )
 def test_a_backend_has_what_it_registered_and_nothing_else(suite, own):

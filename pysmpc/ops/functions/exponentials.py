@@ -50,10 +50,10 @@ def exp(x: SecretTensor) -> SecretTensor:
 
     Five rounds; 24.5 bytes an element and peer, 229 dealt.
     """
-    x = argument(x, "exp")
-    found = bell(x)
+    found = bell(x)  # of a square, which need not be in range
     if found is not None:
         return found
+    x = argument(x, "exp")
     out = _power(x)
     note_source(out.window(), "exp", x.window())
     return out
