@@ -129,7 +129,7 @@ def _fractional(dims: int) -> None:
         values, places = windows.max(-1)
         one = torch.ones((*places.shape, 1), dtype=torch.int64)
         chosen = torch.zeros(elements.shape, dtype=torch.int64).scatter(-1, places.unsqueeze(-1), one)
-        positions = (chosen * elements).sum(-1).reshape(*lead, *out)
+        positions: Any = (chosen * elements).sum(-1).reshape(*lead, *out)
         known_of(positions.cell.body).kept["windows"] = elements, places
         return values.reshape(*lead, *out), positions
 
