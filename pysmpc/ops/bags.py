@@ -124,20 +124,23 @@ def _fractional(dims: int) -> None:
             raise RevealError("secret random samples would show where the windows lie; draw public ones")
         elements = _elements(x, kernel, out, samples)
         lead = x.shape[:-dims]
-        images = x.reshape(elements.shape[0], -1)
-        windows = images.gather(1, elements.reshape(elements.shape[0], -1)).reshape(elements.shape)
+        images = x.reshape(elements.shape[0], _size(x, dims))
+        windows = images.gather(1, elements.flatten(1)).reshape(elements.shape)
         values, places = windows.max(-1)
-        known_of(places.cell.body).kept["windows"] = elements
-        return values.reshape(*lead, *out), places
+        one = torch.ones((*places.shape, 1), dtype=torch.int64)
+        chosen = torch.zeros(elements.shape, dtype=torch.int64).scatter(-1, places.unsqueeze(-1), one)
+        positions: Any = (chosen * elements).sum(-1).reshape(*lead, *out)
+        known_of(positions.cell.body).kept["windows"] = elements, places
+        return values.reshape(*lead, *out), positions
 
     @implements(backward)
-    def pool_backward(grad: Any, x: Any, kernel: Sequence[int], out: Sequence[int], places: Any) -> Any:
-        elements = known_of(places.cell.body).kept["windows"]
+    def pool_backward(grad: Any, x: Any, kernel: Sequence[int], out: Sequence[int], positions: Any) -> Any:
+        elements, places = known_of(positions.cell.body).kept["windows"]
         zeros = torch.zeros(elements.shape, dtype=grad.dtype)
         spread = zeros.scatter(-1, places.unsqueeze(-1), grad.reshape(places.shape).unsqueeze(-1))
-        flat = spread.reshape(elements.shape[0], -1)
+        flat = spread.flatten(1)
         images = torch.zeros(elements.shape[0], _size(x, dims), dtype=grad.dtype)
-        return torch.scatter_add(images, 1, elements.reshape(elements.shape[0], -1), flat).reshape(x.shape)
+        return torch.scatter_add(images, 1, elements.flatten(1), flat).reshape(x.shape)
 
 
 def _size(x: Any, dims: int) -> int:

@@ -48,7 +48,7 @@ def _elementwise(overload: Any) -> None:
 
 
 NAMES = """
-    threshold sigmoid tanh gelu silu softplus log_sigmoid hardshrink softshrink hardtanh mish mse_loss
+    threshold sigmoid tanh gelu silu softplus log_sigmoid hardshrink softshrink hardtanh mish elu leaky_relu mse_loss
     soft_margin_loss multi_margin_loss multilabel_margin_loss
 """
 for _name in NAMES.split():

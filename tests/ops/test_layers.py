@@ -166,9 +166,10 @@ def test_fractional_pools(name):
     results = []
     for each in (mine, theirs):
         torch.manual_seed(seed)
-        results.append(pool(each, kernel, output_size=out))
+        results.append(pool(each, kernel, output_size=out, return_indices=True))
     torch.seed()
-    found, expected = results
+    (found, at), (expected, places) = results
+    assert torch.equal(plain(at).to(torch.int64), places)
     assert torch.allclose(plain(found.detach()).float(), expected.detach(), atol=2**-14)
     weights = torch.rand(expected.shape)
     (found * weights).sum().backward()

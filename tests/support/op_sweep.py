@@ -130,9 +130,9 @@ def _hidden(x):
     return _leaf(sy.encrypt(x, parties())) if _real(x) else x
 
 
-def twins_of(sample, all_secret):
+def twins_of(sample, all_secret, dtype=torch.float64):
     """The same in float64, as the oracle takes it."""
-    given, *rest = _mapped(lambda x: x.double(), sample)
+    given, *rest = _mapped(lambda x: x.to(dtype, copy=True), sample)
     given = tree_map(lambda x: _leaf(x) if _real(x) else x, given)
     return given, *tree_map(lambda x: _leaf(x) if _real(x) and all_secret else x, tuple(rest))
 
@@ -144,11 +144,22 @@ def flat(out):
     return [out]
 
 
+#: Draw numbers of their input's dtype, so that an oracle in float64 draws others.
+DRAWN = ("nn.functional.fractional_max_pool2d", "nn.functional.fractional_max_pool3d")
+
+
+def _drawn_apart(info, sample):
+    """Whether random numbers are drawn that are not torch's: rrelu in training has a slope for each element."""
+    return info.name == "nn.functional.rrelu" and sample.kwargs.get("training", False)
+
+
 def outcome(info, sample, gradients=True, all_secret=False):
     """What becomes of a sample."""
+    if _drawn_apart(info, sample):
+        return Outcome(OUTSIDE)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        twins = twins_of(sample, all_secret)
+        twins = twins_of(sample, all_secret, torch.float32 if info.name in DRAWN else torch.float64)
         try:
             expected = info.op(twins[0], *twins[1], **twins[2])
         except Exception:
