@@ -17,7 +17,7 @@ import torch.overrides
 import torch.utils.dlpack
 
 from pysmpc.errors import RevealError
-from pysmpc.ops.composites import COMPOSITES, multi_head_attention_forward, ordinary
+from pysmpc.ops.composites import COMPOSITES, FUNCTIONALS, multi_head_attention_forward, ordinary
 from pysmpc.tensor import HOW, SecretTensor
 
 _memory = torch._C.TensorBase.__dict__["data"]
@@ -39,17 +39,18 @@ def _to_dlpack(tensor: Any) -> Any:
 _capsule: Any = torch._C._to_dlpack
 
 
-def _composite(name: str, of_secrets: Callable[..., Any]) -> Callable[..., Any]:
+def _composite(name: str, of_secrets: Callable[..., Any], module: Any = torch) -> Callable[..., Any]:
     """torch's function of a name, but for secrets."""
-    of_others = getattr(torch, name)
+    of_others = getattr(module, name)
 
     @functools.wraps(of_others)
     def call(*args: Any, **kwargs: Any) -> Any:
         secret = any(isinstance(x, SecretTensor) for x in (*args, *kwargs.values()))
         return (of_secrets if secret else of_others)(*args, **kwargs)
 
-    call.__qualname__, call.__module__ = name, "torch"
-    torch.jit._builtins._register_builtin(call, f"aten::{name}")
+    call.__qualname__, call.__module__ = name, module.__name__
+    if module is torch:
+        torch.jit._builtins._register_builtin(call, f"aten::{name}")
     return call
 
 
@@ -79,5 +80,7 @@ def install() -> None:
             vars(module)["to_dlpack"] = _to_dlpack
         for name, of_secrets in COMPOSITES.items():
             vars(torch)[name] = _composite(name, of_secrets)
+        for name, of_secrets in FUNCTIONALS.items():
+            vars(functional)[name] = _composite(name, of_secrets, functional)
         torch.jit._builtins._register_builtin(_has_torch_function, "aten::has_torch_function")
         vars(functional).update(has_torch_function=_has_torch_function, handle_torch_function=_handle_torch_function)

@@ -54,7 +54,9 @@ class Cell:
     bound: no element is larger in magnitude, where that is publicly known (`pysmpc.ops.bounds`).
     """
 
-    __slots__ = ("__weakref__", "_body", "_scale", "bound", "finer", "pending", "provenance", "session", "slot", "unit")
+    __slots__ = (
+        "__weakref__", "_body", "_scale", "bound", "finer", "pending", "provenance", "session", "slot", "unit",
+    )  # fmt: skip
 
     slot: int  # of the value at workers of other machines, where it is there
     provenance: Any  # at such a worker: where the value came from (pysmpc.remote.origins)
@@ -210,7 +212,10 @@ def _update(session: Session) -> None:
             own = arithmetic.scale_by(party, own, scale // own.scale).at(scale)
         updates.append((own, delta, factor, delta.scale // scale))
     if updates:
-        for (cell, _, _), share in zip(waiting, arithmetic.update_all(party, updates), strict=True):
+        checks = session.checks
+        cells = [cell for cell, _, _ in waiting]
+        found = arithmetic.update_all(party, updates) if checks is None else checks.pay(party, cells, updates)
+        for cell, share in zip(cells, found, strict=True):
             cell.replace(share.body, cell.unit.scale)
 
 

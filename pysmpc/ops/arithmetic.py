@@ -38,7 +38,8 @@ from pysmpc.ops.core import (
     window,
     within,
 )
-from pysmpc.ops.norm_parts import KEY, PowerNorm, has_part, note_part, part_of
+from pysmpc.ops.infinite import is_infinite, total
+from pysmpc.ops.norm_parts import KEY, PowerNorm, has_part, note_part, part_of, unchecked
 from pysmpc.ops.operands import Number, operand, pair, sides
 from pysmpc.ops.operands import number as number
 from pysmpc.ops.operands import with_unit as with_unit
@@ -137,6 +138,8 @@ def _scaled_operand(y: Any, alpha: Any, x: Any) -> Any:
 @implements(aten.add.Tensor)
 def add(x: Any, y: Any, *, alpha: Any = 1) -> SecretTensor:
     """x + alpha * y."""
+    if is_infinite(x) or is_infinite(y):
+        return total(add, x, y, alpha)
     return _sum(x, _scaled_operand(y, alpha, x), 1)
 
 
@@ -251,7 +254,8 @@ def _of_norm(x: Any, y: Any) -> SecretTensor | None:
             if whole and not (isinstance(other, SecretTensor) and other.window().body is weight.rest.body):
                 return None
             known_of(one.cell.body).kept.pop(KEY)
-            return note_part(mul(other, one), "product", weight.of, None if whole else other)
+            with unchecked(one.session):
+                return note_part(mul(other, one), "product", weight.of, None if whole else other)
         product, quotient = part_of(one, "product"), part_of(other, "quotient")
         if product is not None and quotient is not None and product.of is quotient.of:
             sign = aten.sign.default(quotient.of.argument) if product.rest is None else product.rest
@@ -259,7 +263,8 @@ def _of_norm(x: Any, y: Any) -> SecretTensor | None:
             return slope if quotient.rest is None else mul(slope, _reshaped(quotient.rest, other))
         if product is not None and product.of.p < 1:
             known_of(one.cell.body).kept.pop(KEY)
-            return note_part(mul(one, other), "product", product.of, mul(product.rest, other))
+            with unchecked(one.session):
+                return note_part(mul(one, other), "product", product.of, mul(product.rest, other))
         if product is None and quotient is not None and quotient.rest is not None:
             root, count = _root_of_power(quotient.of, other.shape)
             for _ in range(count):
@@ -373,9 +378,9 @@ def _shared_out(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     inverse = suite.count_reciprocals(party, share, most)
     known = public(x if isinstance(x, torch.Tensor) else torch.tensor(x, dtype=torch.float64), session, unit)
     if known is not None:
-        part = suite.mul_public(party, inverse, known.values, known.scale)
+        part = session.arithmetic.mul_public(party, inverse, known.values, known.scale)
     else:
-        part = suite.mul(party, window(with_unit(x, dtype), 1), inverse)
+        part = session.arithmetic.mul(party, window(with_unit(x, dtype), 1), inverse)
     return result(part.at(part.scale << counts.BITS), session, unit, dtype)
 
 
@@ -391,10 +396,11 @@ def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     if part is not None:
         log = aten.log.default(part.of.norm).reshape(y.shape)
         inverse = aten.exp.default(times(log, 1 - Fraction(part.of.p)))
-        out = mul(x, inverse).to(dtype)
-        if isinstance(x, torch.Tensor) and x.shape != out.shape:
-            x = x.expand(out.shape)
-        return note_part(out, "quotient", part.of, x)
+        with unchecked(session):
+            out = mul(x, inverse).to(dtype)
+            if isinstance(x, torch.Tensor) and x.shape != out.shape:
+                x = x.expand(out.shape)
+            return note_part(out, "quotient", part.of, x)
     slope = _slope_of_inverse(y)
     if slope is not None:
         return mul(x, slope).to(dtype)

@@ -170,6 +170,8 @@ def _is_about(value: float, *overloads: Any) -> None:
 _is_about(1.0, aten.sigmoid.default, aten.tanh.default, aten.erf.default, aten.sin.default, aten.cos.default,
           aten._softmax.default, aten._safe_softmax.default)  # fmt: skip
 _is_about(2.0, aten.erfc.default)
+_is_about(math.pi / 2, aten.atan.default, aten.asin.default)
+_is_about(math.pi, aten.acos.default, aten.atan2.default)
 
 
 def _clamped(x: Any, low: Any, high: Any) -> float | None:
@@ -304,7 +306,7 @@ def power(x: Any, exponent: Any) -> float | None:
     return within(f"a power {exponent}", reach, of_kind(bound, own), [own], x.unit)
 
 
-@rule(aten.addcmul.default, accumulates=True)
+@rule(aten.addcmul.default, always=True, accumulates=True)
 def product_added(x: Any, a: Any, b: Any, *, value: Any = 1) -> float | None:
     """x + value * a * b."""
     if not isinstance(a, SecretTensor) and not isinstance(b, SecretTensor):
@@ -338,7 +340,7 @@ def vectors(x: Any, y: Any) -> float | None:
     return _contracted(x, y, x.shape[-1])
 
 
-@rule(aten.addmm.default, aten.baddbmm.default, accumulates=True)
+@rule(aten.addmm.default, aten.baddbmm.default, always=True, accumulates=True)
 def affine(bias: Any, x: Any, y: Any, *, beta: Any = 1, alpha: Any = 1) -> float | None:
     """beta * bias + alpha * x @ y."""
     if not isinstance(x, SecretTensor) and not isinstance(y, SecretTensor):

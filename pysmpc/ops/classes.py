@@ -64,7 +64,7 @@ def weigh(bits: SecretTensor, x: Any) -> SecretTensor:
         return bits.to(torch.int64) * x
     shape = torch.broadcast_shapes(bits.shape, x.shape)
     shares = (window(each, 1 << 24).expand(shape) for each in (bits, x))
-    return result(session.suite.mul(session.party, *shares), session, x.unit, x.dtype)
+    return result(session.arithmetic.mul(session.party, *shares), session, x.unit, x.dtype)
 
 
 def one_hot(target: SecretTensor, classes: int, dim: int) -> Any:

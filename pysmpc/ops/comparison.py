@@ -25,6 +25,7 @@ from pysmpc.ops.core import (
     same_window,
     times,
 )
+from pysmpc.ops.infinite import is_infinite, masked, parted
 from pysmpc.ops.movement import cat, one_scale
 from pysmpc.ops.operands import number, sides, with_unit
 from pysmpc.protocols.functions.smooth import is_root, note_source
@@ -339,6 +340,10 @@ def where(condition: Any, x: Any, y: Any) -> SecretTensor:
     if condition.dtype != torch.bool:
         raise RuntimeError(f"where takes a condition of dtype bool, not {condition.dtype}")
     if not isinstance(condition, SecretTensor):
+        for one, other, chosen in ((x, y, condition), (y, x, ~condition)):
+            if isinstance(other, SecretTensor) and not isinstance(one, SecretTensor) and is_infinite(one):
+                finite, places = parted(one)
+                return masked(where(condition, *((finite, y) if one is x else (x, finite))), chosen & places)
         a, b, _ = _branches(x, y)
         chosen = condition.to(torch.int64)
         return add(mul(a, chosen), mul(b, 1 - chosen))

@@ -53,6 +53,39 @@ def cosine_embedding_loss(input1: Any, input2: Any, target: Any, margin: float =
     return REDUCTIONS[reduction]((1 - cosine) * same + (cosine - margin).clamp_min(0) * other)
 
 
+FUNCTIONALS: dict[str, Callable[..., Any]] = {}  # by their names in torch.nn.functional
+
+
+def gaussian_nll_loss(
+    input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
+) -> Any:
+    """(log var + (input - target)^2 / var) / 2, where the variances may be secret.
+
+    Torch asks in Python whether any variance is negative, which would open that.  Secret ones are not asked: what is
+    less than eps, or than a step, counts as the larger of these, as in torch what is less than eps does.
+    """
+    if not isinstance(var, SecretTensor):
+        return _gaussian_nll_loss(input, target, var, full=full, eps=eps, reduction=reduction)
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"{reduction} is not valid")
+    if var.size() != input.size():
+        if input.size()[:-1] == var.size():
+            var = torch.unsqueeze(var, -1)
+        elif input.size()[:-1] != var.size()[:-1] or var.size(-1) != 1:
+            raise ValueError("var is of incorrect size")
+    var = var.clone()
+    with torch.no_grad():
+        var.clamp_(min=max(eps, 1 / var.unit.scale))
+    loss = 0.5 * (torch.log(var) + (input - target) ** 2 / var)
+    if full:
+        loss = loss + 0.5 * math.log(2 * math.pi)
+    return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
+
+
+_gaussian_nll_loss = functional.gaussian_nll_loss
+FUNCTIONALS["gaussian_nll_loss"] = gaussian_nll_loss
+
+
 def ordinary(function: Callable[..., Any], **others: Any) -> Callable[..., Any]:
     """A function of torch.nn.functional that asks no tensor for another one, with others in place of what it calls."""
     names = {**vars(functional), "has_torch_function": torch.overrides.has_torch_function, **others}

@@ -566,9 +566,9 @@ def deferred(target: SecretTensor, x: Any, factor: Fraction) -> bool:
     if settle:
         x.cell.settle()
     delta, checks = x.window().at(scale), cell.session.checks
-    if checks is not None:  # here, and not where it is done: that may be far from the line
-        own = Share(cell.body, (cell.body.n,), cell.scale)
-        checks.update(cell.session.party.holders, (own.at(unit), delta, p, scale // unit))
+    if checks is not None and cell.scale == unit:  # here, and not where it is done: that may be far from the line
+        own = Share(cell.body, (cell.body.n,), unit)
+        checks.owe(cell, cell.session.party.holders, (own, delta, p, scale // unit))
     cell.defer(delta, p)
     return True
 

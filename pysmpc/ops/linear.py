@@ -216,8 +216,7 @@ def var(x: SecretTensor, dim: Any = None, *, correction: Any = None, keepdim: bo
         raise ZeroDivisionError(f"the variance of {n} elements with correction {less} has no value")
     mean = mean_dim(x, dim, True)
     if n < MANY and x.cell.scale <= x.unit.scale:
-        # What it is off, squared, is far below a step; differences as fine as it was leave less room.
-        mean.cell.settle()
+        mean.cell.settle()  # what it is off, squared, is far below a step; finer differences have less room
     centred = sub(x, mean)
     if n < MANY:
         centred.cell.settle()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
-from functools import wraps
 from typing import Any
 
 import torch
@@ -99,37 +97,3 @@ def soft_margin_loss_backward(grad: Any, x: Any, target: Any, reduction: int) ->
     """-target sigmoid(-x target), over the number of elements for a mean."""
     slope = torch.sigmoid(-(x * target)) * -target
     return (slope / x.numel() if reduction == 1 else slope) * grad
-
-
-_gaussian_nll_loss = torch.nn.functional.gaussian_nll_loss
-
-
-@wraps(_gaussian_nll_loss)
-def gaussian_nll_loss(
-    input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
-) -> Any:
-    """(log var + (input - target)^2 / var) / 2, where the variances may be secret.
-
-    Torch asks in Python whether any variance is negative, which would open that.  Secret ones are not asked: what is
-    less than eps, or than a step, counts as the larger of these, as in torch what is less than eps does.
-    """
-    if not isinstance(var, SecretTensor):
-        return _gaussian_nll_loss(input, target, var, full=full, eps=eps, reduction=reduction)
-    if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"{reduction} is not valid")
-    if var.size() != input.size():
-        if input.size()[:-1] == var.size():
-            var = torch.unsqueeze(var, -1)
-        elif input.size()[:-1] != var.size()[:-1] or var.size(-1) != 1:
-            raise ValueError("var is of incorrect size")
-    var = var.clone()
-    with torch.no_grad():
-        var.clamp_(min=max(eps, 1 / var.unit.scale))
-    loss = 0.5 * (torch.log(var) + (input - target) ** 2 / var)
-    if full:
-        loss = loss + 0.5 * math.log(2 * math.pi)
-    return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
-
-
-#: `torch.nn.GaussianNLLLoss` looks it up there, too.
-torch.nn.functional.gaussian_nll_loss = gaussian_nll_loss  # type: ignore[assignment]

@@ -87,12 +87,12 @@ def _means(x: Any, over: Sequence[int]) -> tuple[Any, Any]:
     total = total.at(total.scale * n)
     up = fine // math.gcd(fine, total.scale)
     if up > 1:
-        total = session.suite.scale_by(session.party, total, up).at(total.scale * up)
+        total = session.arithmetic.scale_by(session.party, total, up).at(total.scale * up)
     if total.scale == fine == unit:
         whole = result(total, session, x.unit, x.dtype)
         return whole, whole
     down = [total.scale // each for each in (unit, fine)]
-    shares = session.suite.truncate_all(session.party, [(total, by) for by in down if by > 1])
+    shares = session.arithmetic.truncate_all(session.party, [(total, by) for by in down if by > 1])
     found = [result(share.at(s), session, x.unit, x.dtype) for share, s in zip(shares, (unit, fine), strict=False)]
     return found[0], found[1] if len(found) > 1 else result(total, session, x.unit, x.dtype)
 
@@ -105,7 +105,7 @@ def _less(x: Any, y: Any) -> Any:
     if scale % x.cell.scale or scale % y.cell.scale:
         return sub(x, y)
     a, b = (rescale(session, each.window(), scale) for each in (x, y))
-    return result(session.suite.sub(session.party, a, b), session, x.unit, x.dtype)
+    return result(session.arithmetic.sub(session.party, a, b), session, x.unit, x.dtype)
 
 
 def inverse_deviation(squares: SecretTensor, n: int, eps: float) -> SecretTensor:
@@ -356,7 +356,7 @@ def _follow(running: Any, value: Any, momentum: float) -> None:
             value.cell.settle()
         session, scale = running.session, max(value.cell.scale, running.cell.scale)
         there, here = (rescale(session, each.window(), scale) for each in (value, running))
-        gap = result(session.suite.sub(session.party, there, here), session, running.unit, running.dtype)
+        gap = result(session.arithmetic.sub(session.party, there, here), session, running.unit, running.dtype)
     if not deferred(running, gap, part):
         assign(running, add(running, times(gap, part)).to(running.dtype))
 

@@ -47,16 +47,22 @@ class Range:
     """How large the values of a body are.
 
     most: no magnitude is larger; None while nothing is known.  exact: it is the largest magnitude itself.
+    before: in a recording, of what a repetition begins with: the range of what the one before ended with.
     """
 
-    __slots__ = ("exact", "most")
+    __slots__ = ("before", "exact", "most")
 
     def __init__(self, most: int | None = None) -> None:
         self.most = most
         self.exact = False
+        self.before: Range | None = None
+
+    def begin(self) -> None:
+        """A repetition begins: the words are others, of which nothing is known but what the one before ended with."""
+        self.most, self.exact = (None, False) if self.before is None else (self.before.most, self.before.exact)
 
     def forget(self) -> None:
-        """Know nothing: the body has other words."""
+        """Know nothing."""
         self.most, self.exact = None, False
 
 
@@ -103,7 +109,7 @@ def _compared(found: torch.Tensor, real: torch.Tensor) -> int:
 
 
 class Check:
-    """Whether an operation fits.  A call raises RangeError, or keeps in `out` what is known of the result.
+    """Whether an operation fits.  A call with its operands raises RangeError, or keeps in `out` the size of its result.
 
     what: names the operation in the error.  scale: of its result.  bound: of its magnitude, from those of the operands.
     limit: which it must stay below.  after: what becomes of the bound.
@@ -240,6 +246,7 @@ class Checked:
 
     def __init__(self, suite: Suite) -> None:
         self.suite = suite
+        self._owed: dict[int, Check] = {}  # of updates that wait, by their cells
 
     # --- operands and results ---
 
@@ -261,7 +268,7 @@ class Checked:
             return known
         if body not in tape.ranges:
             tape.ranges[body] = Range()
-            tape.note(tape.ranges[body].forget)
+            tape.note(tape.ranges[body].begin)
         found: Range = tape.ranges[body]
         return found
 
@@ -441,6 +448,19 @@ class Checked:
         self._run(part, source)
         check = Check("an update", own.scale, lambda a, b: a + b * size // by + 2, partial(_updated, factor, by))
         return self._run(check, self.operand(own), source)
+
+    def owe(self, cell: object, holders: int, update: Update) -> None:
+        """Check an update of a cell that is made later, by `pay`."""
+        self._owed[id(cell)] = self.update(holders, update)
+
+    def pay(self, party: Party, cells: Sequence[object], updates: Sequence[Update]) -> list[Share]:
+        """As `update_all`, of what was checked when it was owed."""
+        checks = [
+            self._owed.pop(id(cell)) if id(cell) in self._owed else self.update(party.holders, each)
+            for cell, each in zip(cells, updates, strict=True)
+        ]
+        found = self.suite.update_all(party, updates)
+        return [self.keep(out, check) for out, check in zip(found, checks, strict=True)]
 
     def update_all(self, party: Party, updates: Sequence[Update]) -> list[Share]:
         """own + factor * z / by of each."""

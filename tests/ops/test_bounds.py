@@ -412,6 +412,13 @@ def test_the_encoding_that_an_error_names_fits(name):
     assert ((found - right).abs() <= 1e-2 * right.abs()).all()
 
 
+def test_a_bias_of_unknown_size():
+    x, weight = (secret(torch.full((2, 50), 1e4), bounded=1e4) for _ in range(2))
+    with pytest.raises(RangeError, match=r"aten\.addmm"):
+        F.linear(x, weight, secret(torch.ones(2)))
+    assert bound(F.linear(x * 1e-3, weight * 1e-3, secret(torch.ones(2)))) is None
+
+
 def test_what_just_fits_is_right():
     """Up to where RangeError begins: a bound is not raised at while the ring holds it."""
     for size in (2.0**k for k in range(1, 20)):

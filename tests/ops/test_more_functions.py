@@ -52,7 +52,7 @@ INVERSES = {
     "sinh": (torch.sinh, mixed, 10, 12, 12, 12),
     "cosh": (torch.cosh, mixed, 10, 12, 12, 12),
     "norm": (lambda x: torch.linalg.vector_norm(x, 2, -1), mixed, 10, 10, 2, 4),
-    "std": (lambda x: x.std(-1), mixed, 10, 11, 3, 6),
+    "std": (lambda x: x.std(-1), mixed, 11, 11, 3, 6),
     "normalize": (lambda x: F.normalize(x, dim=-1), mixed, 14, 19, 4, 16),
     "cosine_similarity": (lambda x: F.cosine_similarity(x, x.flip(0) + 1, dim=-1), mixed, 34, 40, 4, 24),
     "corrcoef": (torch.corrcoef, mixed, 30, 32, 4, 16),
