@@ -20,6 +20,7 @@ EXACT = f"{PROTOCOLS}/test_exact.py"
 FUNCTIONS = f"{PROTOCOLS}/test_functions.py"
 EXPONENT, NORMALISER = f"{PROTOCOLS}/test_exponent.py", f"{PROTOCOLS}/test_normaliser.py"
 SOFTMAX, PIECEWISE = f"{PROTOCOLS}/test_softmax.py", f"{PROTOCOLS}/test_piecewise.py"
+MOMENTS, OPTIMIZERS = f"{PROTOCOLS}/test_moments.py", "tests/ops/test_optimizers.py"
 SMOOTH = "tests/ops/test_functions.py"
 THRESHOLDS = "tests/ops/test_thresholds.py"
 FACTORS = "tests/ops/test_factors.py"
@@ -214,6 +215,20 @@ MUTANTS = [
     Mutant("a class that is ignored counts", "pysmpc/ops/classes.py", "own = own & keep", "own = own & (keep | True)", LOSSES),
     Mutant("means of secret classes are over all", "pysmpc/ops/classes.py", "total = own.to(torch.int64).sum() if weight is None else", "total = (own | True).to(torch.int64).sum() // own.shape[dim] if weight is None else", LOSSES),
     Mutant("a parameter in common stays public", "pysmpc/api.py", "if id(tensor) in kept:", "if False:", "tests/ops/test_private_layers.py"),
+    *protocol(
+        "functions/blocks",
+        ("a fine block that begins too late", "FINE = tuple(-(-(ROOT**2) // a**2)", "FINE = tuple(-(-(ROOT**2) * 2 // a**2)", MOMENTS),
+        ("dealt cosines of half the size", "step, shift = angle_step(fit.period, ROOT**2), 30 - DEALT_BITS", "step, shift = angle_step(fit.period, ROOT**2), 31 - DEALT_BITS", MOMENTS),
+    ),
+    *protocol(
+        "functions/moments",
+        ("a weight's second fraction is left out", "while rest and abs(rest) > weight * CLOSE:", "while rest == weight:", MOMENTS),
+        ("eps of half the size", "added = corrections(eps * (1 << (square // 2)))", "added = corrections(eps * (1 << (square // 2 - 1)))", MOMENTS),
+        ("nothing has no block", "suite.add(party, v.at(1), constant(suite, party, v.shape, 1, 1))", "suite.sub(party, v.at(1), constant(suite, party, v.shape, 1, 1))", MOMENTS),
+    ),
+    Mutant("a step that raises is counted", "pysmpc/optimizers/rules.py", "found.setdefault(float(each) + 1, []).append(i)", "found.setdefault(float(each.add_(1)), []).append(i)", OPTIMIZERS),
+    Mutant("squares without room", "pysmpc/ops/optimizers.py", "session.arithmetic.square(session.party, row.at(1 << bits))", "session.suite.square(session.party, row.at(1))", OPTIMIZERS),
+    Mutant("weight decay grows weights", "pysmpc/ops/optimizers.py", "z = suite.sub(party, z, suite.scale_by(party, own, round(shrink * by)).at(1))", "z = suite.add(party, z, suite.scale_by(party, own, round(shrink * by)).at(1))", OPTIMIZERS),
     *protocol(
         "functions/softmax",
         ("values below the window count", "inside = None if bounded else", "inside = None if True else", SOFTMAX),

@@ -23,6 +23,8 @@ OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.05),
     "nesterov": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, weight_decay=0.01, nesterov=True),
     "own": lambda p: Own(p, {"lr": 0.05}),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.05, amsgrad=True, eps=1e-3),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.05, momentum=0.5, centered=True, eps=1e-3),
 }
 
 
@@ -125,6 +127,26 @@ def test_state_of_any_kind(tmp_path, plain):
         assert theirs["kinds"] == [0.5, True, None]
         assert theirs["last"].cell.scale == mine["last"].cell.scale > 2**16
         assert torch.equal(theirs["last"].window().words(), mine["last"].window().words())
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_moments_at_their_scales(optimizer, tmp_path, plain):
+    """Training goes on from the state as it was, to the bit; what is left between two runs is how they round."""
+    run = Run(*plain, optimizer).steps(3)
+    run.save(tmp_path)
+    again = Run(task(8, 5, 6, 3)[0], *plain[1:], optimizer)
+    again.load(tmp_path)
+    kept = 0
+    for p, q in zip(run.model.parameters(), again.model.parameters(), strict=True):
+        mine, theirs = run.optimizer.state[p], again.optimizer.state[q]
+        for name, value in mine.items():
+            if isinstance(value, sy.SecretTensor):
+                kept += 1
+                assert (theirs[name].cell.scale, theirs[name].cell.unit) == (value.cell.scale, value.cell.unit)
+                assert torch.equal(theirs[name].window().words(), value.window().words())
+    assert kept == 3 * len(list(run.model.parameters()))
+    for a, b in zip(run.steps(2).parameters(), again.steps(2).parameters(), strict=True):
+        assert float((a - b).abs().max()) <= 2.0**-8
 
 
 def test_settings_of_the_optimizer_and_what_is_public(plain, tmp_path):

@@ -17,6 +17,7 @@ from pysmpc.protocols.functions import fits, piecewise_fits
 from pysmpc.protocols.functions.angle import angle
 from pysmpc.protocols.functions.characters import turns
 from pysmpc.protocols.functions.exponent import power
+from pysmpc.protocols.functions.moments import MEAN, SQUARE, Average, averages, over_root
 from pysmpc.protocols.functions.normaliser import logarithm, reciprocal_fast
 from pysmpc.protocols.functions.piecewise import piecewise
 from pysmpc.protocols.functions.power_sums import power_sum
@@ -147,6 +148,16 @@ def norms(suite, party, x):
     return beside(suite, party, x, found.gaps, found.zero, found.log_sum)
 
 
+def quotient(suite, party, x):
+    """A numerator over the root of itself: of negative values some number."""
+    return over_root(suite, party, x, x, Fraction(1, 1 << 20), MEAN, SQUARE)[0]
+
+
+def means(suite, party, x, y):
+    """One of each kind."""
+    return averages(suite, party, [Average(x, y, Fraction(1, 10), short=True), Average(x, y, Fraction(1, 1000))])
+
+
 def public(x):
     return torch.arange(x.numel) + 3
 
@@ -218,6 +229,8 @@ CASES = {
         lambda suite, party, x: norms(suite, party, x),
         bits=30,
     ),
+    "over_root": Case("thresholds mul truncate mask_open", quotient, bits=50),
+    "averages": Case("truncate_all", means, 2, bits=40),
     "softmax": Case(
         "mask_open regions thresholds negative select mul truncate",
         lambda suite, party, x: beside(suite, party, x, *softmaxes(suite, party, x)),

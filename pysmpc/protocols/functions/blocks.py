@@ -1,7 +1,7 @@
 """A secret of 62 bits brought to an interval of one size in two stages: a normaliser with few thresholds.
 
 The first stage finds out in which of four blocks of 16 bits v is, and multiplies it by the block's power, so that
-16 bits are left; the second does the same with six smaller blocks.  Seven thresholds do the work of the thirty of
+16 bits are left; the second does the same with six smaller blocks.  Eight thresholds do the work of the thirty of
 `normaliser`, of which the later ones look at 32 bits only, for twice the rounds.
 
 What is multiplied are squares of public integers, S = S_coarse S_fine of both stages: roots take S itself.
