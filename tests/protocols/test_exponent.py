@@ -244,7 +244,7 @@ def test_power(where, rng):
 
 @everywhere
 def test_a_value_that_is_known_to_be_inside_takes_two_rounds(where, rng):
-    x = torch.from_numpy(rng.integers(-12 << 16, 18 << 16, 300))
+    x = torch.from_numpy(rng.integers(-15 << 16, 15 << 16, 300))
     opened, cost = where.run(lambda suite, party, a: power(suite, party, a, SCALE, bounded=True), (x, SCALE))
     wanted = (x.double() / SCALE).exp()
     assert bool(((opened.double() / SCALE - wanted).abs() <= 1.7 / SCALE + wanted / SCALE).all())
