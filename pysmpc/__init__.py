@@ -20,6 +20,7 @@ from pysmpc.cluster import distributed
 from pysmpc.dealing import Plan, record
 from pysmpc.federated import MultiPointerTensor, PointerTensor, VirtualWorker
 from pysmpc.hook import TorchHook, active_hook
+from pysmpc.ops.dropout import secret_masks
 from pysmpc.profiling import Network, profile
 from pysmpc.runtime.ledger import Ledger, ledger
 from pysmpc.saving import load, save
@@ -48,6 +49,7 @@ __all__ = [
     "load",
     "profile",
     "save",
+    "secret_masks",
     "virtual",
 ]
 

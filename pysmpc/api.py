@@ -172,6 +172,7 @@ def virtual(
     integrity: str | None = None,
     compare_bits: int | None = None,
     material: str | Path | None = None,
+    checked: bool = True,
 ) -> Parties:
     """Parties in this process, for trying out and for tests: every message is counted.
 
@@ -188,6 +189,8 @@ def virtual(
     material: a folder that `pysmpc deal` filled, in place of a provider that deals while
     the program runs; takes one of its runs, which nobody can take again.  Raises
     MaterialError.
+    checked=False: do not look whether products, sums and truncations fit into the ring, which
+    otherwise raises RangeError (docs/range-checks.md); for measurements of time.
 
     >>> parties = sy.virtual("alice", "bob")
     """
@@ -196,7 +199,7 @@ def virtual(
     def dealer(count: Callable[[int], None]) -> StoreDealer:
         return StoreDealer(take(Path(material or ""), names, provider, range(len(names))), count)
 
-    session = virtual_session(names, provider, dealer=None if material is None else dealer)
+    session = virtual_session(names, provider, dealer=None if material is None else dealer, checked=checked)
     return Parties(_variant(session, rounding, protocol, integrity, compare_bits))
 
 
@@ -282,7 +285,7 @@ def _share_tensor(
     """Encode and share a plain tensor; integers and booleans stay exact."""
     floating = values.is_floating_point() or values.is_complex()
     unit = precision if floating else INTEGER
-    dtype = torch.float32 if floating and values.dtype != torch.float64 else values.dtype
+    dtype = torch.float32 if values.is_complex() else values.dtype
     if not floating and dtype not in (torch.bool, torch.int32):
         dtype = torch.int64
     if session.recorder is not None:
@@ -317,6 +320,7 @@ def encrypt(
     compare_bits: int | None = None,
     owner: str | None = None,
     bounded: float | None = None,
+    private_layers: Iterable[str | nn.Module] | None = None,
 ) -> Any:
     """Secret-share a tensor, array, number, list or module among the parties.
 
@@ -334,6 +338,8 @@ def encrypt(
 
     bounded: a public number that no magnitude is above, as for `sy.bounded`; of a module's parameters and
     buffers, of each.  Values that are here are held against it, with RangeError.
+    private_layers: of a module, the parts that become secret, by their names (`"body.0"`) or as modules; the others
+    stay public and plain torch.  Those before the first secret one cost nothing on public data (docs/layers.md).
 
     Raises EncodingError for NaN, infinity and magnitudes that the ring cannot hold, for sparse
     tensors, and for what is secret already.
@@ -347,9 +353,12 @@ def encrypt(
     bound = _stated(bounded)
     if isinstance(value, nn.Module):
         _check_public(value)
+        private = None if private_layers is None else _private_names(value, private_layers)
         module = copy.deepcopy(value)
-        _replace(module, lambda t: _shared(t, session, precision, owner, bound), requires_grad)
+        _replace(module, lambda t: _shared(t, session, precision, owner, bound), requires_grad, private)
         return module
+    if private_layers is not None:
+        raise EncodingError(f"private_layers is for modules; a {type(value).__name__} has no layers")
     if isinstance(value, torch.Tensor):
         secret = _shared(value, session, precision, owner, bound)
     elif hasattr(value, "encrypted"):  # a pointer to data of a worker of another machine, who shares them herself
@@ -419,10 +428,47 @@ def _check_public(module: nn.Module) -> None:
                 )
 
 
-def _replace(module: nn.Module, change: Any, requires_grad: bool | None = None) -> nn.Module:
-    """Give every parameter and real buffer of a module a new value, in place."""
+def _private_names(module: nn.Module, layers: Iterable[str | nn.Module]) -> set[str]:
+    """Names of the layers, and of all that is within them.
+
+    Raises EncodingError for what is no part of the module, and where a public part has a parameter or buffer of a
+    private one.
+    """
+    parts = dict(module.named_modules(remove_duplicate=False))
+    names = {id(part): name for name, part in reversed(parts.items())}
+    found: set[str] = set()
+    for layer in [layers] if isinstance(layers, str | nn.Module) else layers:
+        name = layer if isinstance(layer, str) else names.get(id(layer))
+        if name is None or name not in parts:
+            known = ", ".join(repr(each) for each in parts if each) or "none"
+            what = repr(layer) if isinstance(layer, str) else f"this {type(layer).__name__}"
+            raise EncodingError(f"{what} is no layer of this module; its layers are {known}")
+        within = {id(part) for part in parts[name].modules()}
+        found.update(each for each, part in parts.items() if id(part) in within)
+
+    def own(name: str) -> list[tuple[str, Any]]:
+        kinds = parts[name]._parameters, parts[name]._buffers
+        return [(key, tensor) for kind in kinds for key, tensor in kind.items() if tensor is not None]
+
+    kept = {id(tensor): name for name in found for _, tensor in own(name)}
+    for name in set(parts) - found:
+        for key, tensor in own(name):
+            if id(tensor) in kept:
+                raise EncodingError(
+                    f"'{name}.{key}' is also a part of '{kept[id(tensor)]}', which is private; make both private, or "
+                    "neither"
+                )
+    return found
+
+
+def _replace(
+    module: nn.Module, change: Any, requires_grad: bool | None = None, names: set[str] | None = None
+) -> nn.Module:
+    """Give every parameter and real buffer of a module, or of the parts of these names, a new value, in place."""
     seen: dict[int, nn.Parameter] = {}
-    for part in module.modules():
+    for title, part in module.named_modules():
+        if names is not None and title not in names:
+            continue
         for name, parameter in list(part._parameters.items()):
             if parameter is None:
                 continue

@@ -9,8 +9,8 @@ class EncodingError(PysmpcError, ValueError):
     """A value that the ring cannot hold: NaN, infinity, or out of range."""
 
 
-class RangeError(EncodingError):
-    """A value beyond the bound that was stated for it, or a result that its encoding could not hold."""
+class RangeError(EncodingError, OverflowError):
+    """A value beyond the bound that was stated for it, or a result that its encoding cannot hold."""
 
 
 class SessionMismatchError(PysmpcError, ValueError):

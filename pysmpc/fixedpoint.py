@@ -20,6 +20,7 @@ from pysmpc.errors import EncodingError
 
 LIMIT = 1 << 62
 MASK = (1 << 64) - 1
+FINEST = 52  # fractional bits of the state of an optimizer, at most
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,22 @@ class Precision:
 
     base: int = 2
     digits: int = 16
+    fine: bool = field(default=False, repr=False, compare=False)  # may be finer than users may ask for
     scale: int = field(init=False, repr=False, compare=False)  # steps to one
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", int(self.base ** max(self.digits, 0)))
-        if self.base < 2 or self.digits < 0 or self.scale > 1 << 30:
+        finest = FINEST if self.fine and self.base == 2 else 30
+        if self.base < 2 or self.digits < 0 or self.scale > 1 << finest:
             raise EncodingError(
                 f"precision base={self.base}, digits={self.digits} is not usable: the base must be at least 2 "
                 "and base**digits at most 2**30"
             )
+
+
+def kept(base: int, digits: int) -> Precision:
+    """The precision of a value that was made before: it may be the state of an optimizer, and finer than others."""
+    return Precision(base, digits, fine=True)
 
 
 INTEGER = Precision(2, 0)

@@ -9,7 +9,7 @@ a driver, who has no share, only keeps account of scales, streams and openings.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -17,11 +17,12 @@ from typing import Any, cast
 import torch
 
 from pysmpc.modes import undisturbed
+from pysmpc.ops.infinite import InfiniteCell
 from pysmpc.runtime.dealer import SeedDealer
 from pysmpc.runtime.session import Session
 from pysmpc.runtime.stats import Stats
 from pysmpc.shares import Body, Share
-from pysmpc.tape import Fresh, Given, Tape, recording
+from pysmpc.tape import Fresh, Given, Tape, recording, watching
 from pysmpc.tensor import Cell, SecretTensor
 
 _SLOTS = [name for name in Body.__slots__ if name not in ("words", "n", "serial", "shape", "__weakref__")]
@@ -131,8 +132,9 @@ class _State:
         self.words = cell.body.words.clone()
         self.end = self.words
         self._lent: list[weakref.ref[Loan] | None] = [None, None]
-        body = Body(self.words)
+        self._begin = body = Body(self.words)
         body.shape = self.shape
+        self._range: Any = None  # of what it ends with, where that is checked (pysmpc.protocols.ranges)
         cell.replace(body, self.scale)
         cell.bound = self.bound
 
@@ -141,14 +143,16 @@ class _State:
         """What an odd run reads and writes, an even one writes and reads."""
         return self.words, self.end
 
-    def ended(self, made: set[int]) -> None:
+    def ended(self, made: set[int], ranges: Mapping[Body, Any]) -> None:
         """The recording has come to its end.
 
-        made: where memory starts that the recording made, and that no other state ends in.
+        made: where memory starts that the recording made, and that no other state ends in.  ranges: of the bodies.
         """
         self.cell.settle()
         self.bound = self.cell.bound
         end = self.cell.body.words
+        if (begins := ranges.get(self._begin)) is not None:
+            begins.before = self._range = ranges.get(self.cell.body)
         start = end.untyped_storage().data_ptr()
         whole = end.storage_offset() == 0 and end.untyped_storage().nbytes() == self.words.untyped_storage().nbytes()
         if whole and start in made and end.is_contiguous():
@@ -167,12 +171,19 @@ class _State:
         """Have the cell's value in one of the pair, and the other free."""
         body = self.cell.body
         if body is not self._lent_of(turn):
+            self.other()
             self._keep(turn)
             self.pair[turn].copy_(body.words)
         self._keep(1 - turn)
 
+    def other(self) -> None:
+        """What the next run begins with is not what the last one ended with."""
+        if self._range is not None:
+            self._range.forget()
+
     def free(self) -> None:
         """Have both free."""
+        self.other()
         self._keep(0)
         self._keep(1)
 
@@ -262,6 +273,8 @@ class Recording:
             stack.enter_context(self._dealer.marked(Fresh, self._tape.epochs))
             if self._noted:
                 stack.enter_context(recording(self._tape, SecretTensor, self.seen))
+            else:
+                stack.enter_context(watching(self._tape, SecretTensor))
             yield
         self.cost = self.session.stats - before
         self.streams = self._dealer.next_stream - self._before
@@ -281,7 +294,7 @@ class Recording:
         self._tape.note_early(self._result.source, self._result.came)
         made = self._tape.made()
         for state in self.states:
-            state.ended(made)
+            state.ended(made, self._tape.ranges)
 
     @undisturbed
     def first(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
@@ -326,7 +339,12 @@ class Recording:
         given = [mine.take(_source(x)) for mine, x in zip(self.inputs, arguments, strict=True)]
         for state in self.states:
             state.take(self._turn)
-        self._tape.run(first, given, turned=bool(self._turn))
+        try:
+            self._tape.run(first, given, turned=bool(self._turn))
+        except BaseException:
+            for state in self.states:
+                state.other()
+            raise
 
     @undisturbed
     def confirms(self, other: Recording) -> bool:
@@ -385,7 +403,7 @@ class Seen:
         """An operation is about to run on these arguments."""
         for x in torch.utils._pytree.tree_leaves((args, kwargs)):
             if isinstance(x, SecretTensor) and not x.session.plain:
-                cell = x.cell
+                cell: Any = x.cell.inner if isinstance(x.cell, InfiniteCell) else x.cell
                 if not x.session.suite.repeatable:
                     self.refused = "what integrity='mac' checks is kept from call to call"
                 known = cell in self._own or id(cell) in self._others or id(cell.body) in self._mine

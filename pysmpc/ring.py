@@ -127,6 +127,18 @@ def rows_xor(x: torch.Tensor) -> torch.Tensor:
     return out
 
 
+def rows_most(x: torch.Tensor) -> int:
+    """The largest magnitude of the sums over the rows of [rows, n], at most 2^63; 0 where there are none.
+
+    It says something about what is shared: for checks where all shares are in one process anyway.
+    """
+    rows, n = x.shape
+    if not rows or not n:
+        return 0
+    high, low = _ring.rows_extremes(_address(x), rows, n)
+    return max(high, -low)
+
+
 def weighted(factors: torch.Tensor, words: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
     """[K, n] and [rows, K, n] -> [rows, n]: the sum over K of factors * words; written to `out` if there is one."""
     use_torch_threads()
@@ -290,14 +302,14 @@ class Factor:
 class Product:
     """A Beaver product of matrices: see src/c/product.h."""
 
-    __slots__ = ("_factors", "_native", "size")
+    __slots__ = ("_native", "factors", "size")
 
     def __init__(self, x: Factor, y: Factor) -> None:
         use_torch_threads()
         a, b = x.layout, y.layout
         if a.width != b.height or a.batch != b.batch:
             raise ValueError(f"{a.batch} matrices of width {a.width} do not fit {b.batch} of height {b.height}")
-        self._factors = (x, y)  # their addresses are in use
+        self.factors = (x, y)  # their addresses are in use
         self._native = _beaver.Product(x.native, y.native, a.batch, a.height, b.width, a.width)
         self.size = a.batch * a.height * b.width
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from pysmpc.errors import CheckpointError, PartyError, SessionMismatchError
-from pysmpc.fixedpoint import Precision
+from pysmpc.fixedpoint import kept
 from pysmpc.modes import undisturbed
 from pysmpc.runtime import checkpoint
 from pysmpc.runtime.session import Session
@@ -25,7 +25,10 @@ from pysmpc.shares import Share
 from pysmpc.tensor import Estimate, SecretTensor, flush
 
 OFFERED = 4  # checkpoints of each party that are considered
-DTYPES = {str(d): d for d in (torch.float32, torch.float64, torch.int64, torch.bool)}
+DTYPES = {
+    str(d): d
+    for d in (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64, torch.bool)
+}
 
 
 @undisturbed
@@ -240,7 +243,7 @@ class _Reader:
             else:
                 words = torch.empty((0, torch.Size(shape).numel()), dtype=torch.int64)
             share = Share.of(words, shape, fact["scale"])
-            made = SecretTensor.of(share, self._session, Precision(*fact["unit"]), DTYPES[fact["dtype"]])
+            made = SecretTensor.of(share, self._session, kept(*fact["unit"]), DTYPES[fact["dtype"]])
             bound, estimate = fact.get("bound", (None, False))
             made.cell.bound = Estimate(bound) if estimate else bound
             self.made[path] = made

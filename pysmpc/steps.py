@@ -22,10 +22,11 @@ from typing import Any
 
 import torch
 
+from pysmpc.ops.dropout import masks_are_secret
 from pysmpc.repeats import Recording, kind
 from pysmpc.runtime import ledger
 from pysmpc.runtime.session import Session
-from pysmpc.surroundings import snapshot
+from pysmpc.surroundings import counters, snapshot
 from pysmpc.tensor import WATCHERS, Cell, SecretTensor, flush, lock_of
 
 WARM = 2  # calls before a step is recorded: optimizers make their state in the first
@@ -58,6 +59,7 @@ class TrainStep:
         self._settings: Any = None
         self._never: str | None = None
         self._checked: set[Any] = set()
+        self._counted: list[int] = []  # what a step adds to the counters of batch normalisations
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TrainStep:
         """A step of a copy of the model, with a copy of the optimizer over it; it records anew."""
@@ -95,7 +97,9 @@ class TrainStep:
             return self._record(key, x, y)
         assert known is not None
         self.repeats = True
+        counts = self._counts()
         out = known.again((x, y))
+        self._set_counts([a + b for a, b in zip(counts, self._counted, strict=True)])
         if x.session.recorder is not None:
             x.session.recorder.repeat(known, (x, y), out)
         self.optimizer.zero_grad()
@@ -138,7 +142,14 @@ class TrainStep:
 
     def _now(self) -> Any:
         bounds = [cell.bound for cell in self._cells()]
-        return snapshot(bounds, self._parameters(), self.model, self.optimizer, self.loss)
+        return snapshot(bounds, self._parameters(), self.model, self.optimizer, self.loss, masks_are_secret())
+
+    def _counts(self) -> list[int]:
+        return [int(each) for each in counters(self.model)]
+
+    def _set_counts(self, counts: list[int]) -> None:
+        for each, count in zip(counters(self.model), counts, strict=True):
+            each.fill_(count)
 
     # --- recording, checking ---
 
@@ -156,16 +167,20 @@ class TrainStep:
         recorder, before = x.session.recorder, self._known.get(key)
         self.optimizer.zero_grad()
         new = Recording(x.session, (x, y), self._cells(), noted=recorder is None, log=before is not None)
+        counts = self._counts()
         with recorder.region(new, (x, y), before) if recorder else nullcontext():
             with new.recorded():
                 loss = self._plainly(*(mine.value for mine in new.inputs))
                 assert isinstance(loss, SecretTensor)
                 new.end(loss)
             self.optimizer.zero_grad()
+            after = self._counts()
+            self._counted = [a - b for a, b in zip(after, counts, strict=True)]
             same = before is None or new.refused is not None or before.confirms(new)
             out = new.first((x, y))
             if recorder is not None:
                 same = recorder.recorded(new, loss, out, before) and same
+        self._set_counts(after)  # holding one recording against the other may have counted once more
         for arg, mine, written in zip((x, y), new.inputs, new.written, strict=True):
             if written:
                 with torch.no_grad():

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules import module as modules
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import optimizer as optimizers
 
 from pysmpc.runtime.session import Session
@@ -90,9 +91,24 @@ def _of(value: Any, known: dict[int, int], depth: int) -> Any:
     attributes = getattr(value, "__dict__", None)
     if not isinstance(attributes, dict):
         return _Same(value)
+    if isinstance(value, _NormBase) and value.momentum is not None:
+        buffers = _but(value._buffers, "num_batches_tracked", known, deeper)
+        return [_Same(value), _but(attributes, "_buffers", known, deeper), buffers]
     if isinstance(value, nn.Module | torch.optim.Optimizer) or type(value).__module__.split(".")[0] != "torch":
         return [_Same(value), _of(attributes, known, deeper)]
     return _Same(value)
+
+
+def counters(model: Any) -> list[torch.Tensor]:
+    """What batch normalisations count and do not read: how many batches they have seen, where momentum is a number."""
+    parts = model.modules() if isinstance(model, nn.Module) else ()
+    found = [each.num_batches_tracked for each in parts if isinstance(each, _NormBase) and each.momentum is not None]
+    return [each for each in found if each is not None]
+
+
+def _but(attributes: Mapping[str, Any], name: str, known: dict[int, int], depth: int) -> list[Any]:
+    """What the attributes come to, but for one of them."""
+    return [(_key(k), _of(v, known, depth)) for k, v in attributes.items() if k != name and k not in _SKIPPED]
 
 
 def _key(key: Any) -> Any:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -119,6 +120,7 @@ class Tape:
         self.log: list[Any] | None = [] if log else None
         self.refused: str | None = None
         self.silent = False  # while something is done that is noted as a whole
+        self.ranges: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # of bodies (pysmpc.protocols.ranges)
         self._calls: list[_Call] = []
         self._turned: list[_Call] = []
         self._ready: dict[bool, list[_Ready]] = {}
@@ -391,6 +393,29 @@ class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not self._tape.silent:
             self._tape.torch(func, args, kwargs, out)
         return out
+
+
+class _Random(TorchDispatchMode):
+    """For a process that has nothing to note: sees to it that a step which draws public numbers is not repeated."""
+
+    def __init__(self, tape: Tape, secret: type[torch.Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._tape, self._secret = tape, secret
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        secrets = [each for each in types if issubclass(each, self._secret)]
+        if secrets:
+            most: Any = max(secrets, key=lambda each: len(each.__mro__))  # torch would ask the most derived one
+            with self:
+                return most.__torch_dispatch__(func, types, args, kwargs or {})
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self._tape.refused = f"{func} draws random numbers"
+        return func(*args, **(kwargs or {}))
+
+
+def watching(tape: Tape, secret: type[torch.Tensor]) -> TorchDispatchMode:
+    """While within, a random number that is drawn in public refuses the tape; nothing is noted."""
+    return _Random(tape, secret)
 
 
 # --- what is being recorded, by which thread ----------------------------------------

@@ -107,11 +107,11 @@ class Cell:
         unit = self.unit.scale
         if self.scale > unit * headroom:
             up, scale = (1, unit) if self.finer == 1 else self.kept(min(self.finer, headroom))
-            suite, party = self.session.suite, self.session.party
+            arithmetic, party = self.session.arithmetic, self.session.party
             whole = Share(self.body, (self.body.n,), self.scale)
             if up > 1:
-                whole = suite.scale_by(party, whole, up).at(whole.scale * up)
-            out = suite.truncate(party, whole, whole.scale // scale)
+                whole = arithmetic.scale_by(party, whole, up).at(whole.scale * up)
+            out = arithmetic.truncate(party, whole, whole.scale // scale)
             if whole.body.functions is not None:
                 out.body.functions = whole.body.functions.truncated(whole)
             bound = self.bound
@@ -202,17 +202,20 @@ def _update(session: Session) -> None:
     waiting, session.waiting = session.waiting, []
     for cell, _, _ in waiting:
         cell.pending = False
-    suite, party = session.suite, session.party
+    arithmetic, party = session.arithmetic, session.party
     updates = []
     for cell, delta, factor in waiting:
         cell.settle()
         scale = cell.unit.scale
         own = Share(cell.body, (cell.body.n,), cell.scale)
         if own.scale != scale:
-            own = suite.scale_by(party, own, scale // own.scale).at(scale)
+            own = arithmetic.scale_by(party, own, scale // own.scale).at(scale)
         updates.append((own, delta, factor, delta.scale // scale))
     if updates:
-        for (cell, _, _), share in zip(waiting, suite.update_all(party, updates), strict=True):
+        checks = session.checks
+        cells = [cell for cell, _, _ in waiting]
+        found = arithmetic.update_all(party, updates) if checks is None else checks.pay(party, cells, updates)
+        for cell, share in zip(cells, found, strict=True):
             cell.replace(share.body, cell.unit.scale)
 
 

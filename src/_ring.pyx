@@ -5,6 +5,7 @@ Every address is that of an array of 64-bit words that the caller keeps alive; n
 argument is checked here.  `pysmpc.ring` and `pysmpc.prg` check and call.
 """
 
+from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -21,6 +22,7 @@ cdef extern from "ring.h" nogil:
         void (*aes_blocks)(const psm_aes_key *key, const uint8_t *src, uint8_t *out, size_t blocks) noexcept nogil
         void (*mul)(const u64 *x, const u64 *y, u64 *out, size_t n) noexcept nogil
         void (*rows_xor)(const u64 *x, size_t rows, u64 *out, size_t n) noexcept nogil
+        void (*rows_extremes)(const u64 *x, size_t rows, size_t n, u64 *out) noexcept nogil
         void (*pack_bits)(const u64 *x, u64 *out, size_t n) noexcept nogil
         void (*unpack_bits)(const u64 *packed, u64 *out, size_t n) noexcept nogil
         void (*decompose)(const u64 *x, u64 *planes, size_t n) noexcept nogil
@@ -240,6 +242,14 @@ def rows_sum(size_t x, size_t rows, size_t out, size_t n):
 def rows_xor(size_t x, size_t rows, size_t out, size_t n):
     with nogil:
         K.rows_xor(<const u64 *>x, rows, <u64 *>out, n)
+
+
+def rows_extremes(size_t x, size_t rows, size_t n):
+    """The largest and the smallest of the sums over rows, as signed words; n > 0."""
+    cdef u64 found[2]
+    with nogil:
+        K.rows_extremes(<const u64 *>x, rows, n, found)
+    return <int64_t>found[0], <int64_t>found[1]
 
 
 def weighted(size_t factors, size_t words, size_t rows, size_t count, size_t out, size_t n):

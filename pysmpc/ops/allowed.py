@@ -42,9 +42,8 @@ PROVED = _named(
     embedding_dense_backward.default expand_copy.default fill.Scalar hardshrink.default hardsigmoid.default
     hardsigmoid_backward.default hardswish.default hardswish_backward.default huber_loss.default
     huber_loss_backward.default im2col.default ldexp.Tensor leaky_relu.default leaky_relu_backward.default
-    linalg_cross.default masked_fill.Tensor max_unpool2d.default max_unpool3d.default multi_margin_loss.default
+    linalg_cross.default masked_fill.Tensor max_unpool2d.default max_unpool3d.default
     nansum.default narrow_copy.default native_dropout_backward.default new_full.default
-    nll_loss2d_backward.default nll_loss2d_forward.default nll_loss_backward.default nll_loss_forward.default
     permute_copy.default pixel_shuffle.default pixel_unshuffle.default rad2deg.default rot90.default
     rrelu_with_noise_backward.default smooth_l1_loss.default smooth_l1_loss_backward.default softshrink.default
     split_with_sizes_copy.default squeeze_copy.default squeeze_copy.dim t_copy.default threshold.default
@@ -60,7 +59,7 @@ WAITING = _named(
     binary_cross_entropy.default binary_cross_entropy_backward.default binary_cross_entropy_with_logits.default
     celu.default dist.default elu.default elu_backward.default glu.default glu_backward.default
     logaddexp.default logaddexp2.default logit.default logit_backward.default mish.default mish_backward.default
-    norm.Scalar norm.ScalarOpt_dim renorm.default sinc.default std.correction std_mean.correction
+    norm.Scalar norm.ScalarOpt_dim sinc.default std.correction std_mean.correction
     """
 )
 

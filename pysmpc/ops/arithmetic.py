@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 
 from pysmpc.errors import EncodingError
 from pysmpc.fixedpoint import LIMIT
+from pysmpc.ops import known as publicly
 from pysmpc.ops.core import (
+    COARSE,
     FACTOR,
     UPDATE,
     Public,
@@ -30,14 +33,20 @@ from pysmpc.ops.core import (
     result,
     same_value,
     same_window,
+    settles,
     times,
     window,
+    within,
 )
+from pysmpc.ops.infinite import is_infinite, total
+from pysmpc.ops.norm_parts import KEY, PowerNorm, has_part, note_part, part_of, unchecked
 from pysmpc.ops.operands import Number, operand, pair, sides
 from pysmpc.ops.operands import number as number
 from pysmpc.ops.operands import with_unit as with_unit
 from pysmpc.protocols import counts, division
+from pysmpc.protocols.functions import piecewise_fits
 from pysmpc.protocols.functions.normaliser import invert
+from pysmpc.protocols.functions.piecewise import piecewise
 from pysmpc.protocols.functions.smooth import (
     copied_from,
     distinct,
@@ -45,17 +54,36 @@ from pysmpc.protocols.functions.smooth import (
     finest,
     inverse_of,
     is_argument,
+    is_argument_of,
+    known_of,
+    note_finer,
     note_multiple,
     note_source,
     source_of,
     sum_of,
 )
+from pysmpc.runtime.session import Session
 from pysmpc.shares import Bit, Share, broadcast
 from pysmpc.tensor import SecretTensor
 
+#: Functions whose derivatives torch makes of the square of their argument.
+SQUARED = ("atan", "asinh", "acosh", "atanh")
+
+
+ADDED = 1 << 6  # how much finer than a secret is a small number that is added, for functions of the sum
+
+
+def _shifted(session: Session, x: Share, word: int) -> Share:
+    constant = session.suite.public(session.party, torch.full(x.shape, word, dtype=torch.int64), x.scale)
+    out: Share = session.arithmetic.add(session.party, x, constant)
+    return out
+
 
 def add_number(x: SecretTensor, value: Fraction) -> SecretTensor:
-    """x + value, the number rounded at the scale of x."""
+    """x + value, the number rounded at the scale of x.
+
+    A small one as log(x + eps) has it loses digits by that: logarithms, roots and their inverses take it finer.
+    """
     session = x.session
     scale = x.cell.scale
     share = x.window()
@@ -63,34 +91,36 @@ def add_number(x: SecretTensor, value: Fraction) -> SecretTensor:
     if found is not None:
         return like(x, found)
     if scale < x.unit.scale and value.denominator != 1:
-        share = session.suite.scale_by(session.party, share, x.unit.scale // scale).at(x.unit.scale)
+        share = session.arithmetic.scale_by(session.party, share, x.unit.scale // scale).at(x.unit.scale)
         scale = x.unit.scale
     word = round(value * scale)
     if abs(word) >= LIMIT:
         raise EncodingError(f"{float(value):.4g} is out of range for a secret of scale {scale}")
-    constant = session.suite.public(session.party, torch.full(x.shape, word, dtype=torch.int64), scale)
-    out = like(x, session.suite.add(session.party, share, constant))
-    for name in ("exp", "abs") if value == 1 else ():
+    out = like(x, _shifted(session, share, word))
+    if scale == x.unit.scale and abs(word) < COARSE and word != value * scale:
+        fine = session.arithmetic.scale_by(session.party, share, ADDED).at(scale * ADDED)
+        note_finer(out.window(), _shifted(session, fine, round(value * scale * ADDED)))
+    for name in ("exp", "abs", "square") if value == 1 else ("square",) if value == -1 else ():
         of = source_of(x.window(), name)
         if of is not None:
-            note_source(out.window(), f"one and {name}", of)
+            note_source(out.window(), f"one and {name}" if value == 1 else "square less one", of)
     return out
 
 
 def _sum(x: Any, y: Any, sign: int) -> SecretTensor:
     """x + sign * y where at least one is a secret."""
     session, dtype, secret, other, first = pair(x, y)
-    suite, party = session.suite, session.party
+    arithmetic, party = session.arithmetic, session.party
     if not first and sign < 0:
         secret, sign = neg(secret), 1
     if isinstance(other, Number):
         return add_number(secret, other if sign > 0 else -other)
     if isinstance(other, Public):
         a, values = aligned_public(secret, other)
-        b = suite.public(party, values.expand(broadcast(a.shape, values.shape)).contiguous(), a.scale)
+        b = session.suite.public(party, values.expand(broadcast(a.shape, values.shape)).contiguous(), a.scale)
     else:
         a, b = aligned(session, secret, other)
-    out = (suite.add if sign > 0 else suite.sub)(party, a, b)
+    out = (arithmetic.add if sign > 0 else arithmetic.sub)(party, a, b)
     return result(out, session, finer(secret.unit, other.unit), dtype)
 
 
@@ -108,6 +138,8 @@ def _scaled_operand(y: Any, alpha: Any, x: Any) -> Any:
 @implements(aten.add.Tensor)
 def add(x: Any, y: Any, *, alpha: Any = 1) -> SecretTensor:
     """x + alpha * y."""
+    if is_infinite(x) or is_infinite(y):
+        return total(add, x, y, alpha)
     return _sum(x, _scaled_operand(y, alpha, x), 1)
 
 
@@ -148,7 +180,7 @@ def _multiple(x: SecretTensor, factor: Fraction) -> SecretTensor:
     share, factors = x.window(), _factors(x)
     if source_of(share, "inverse root") is not None:
         x = same_value(x, x.cell.scale)  # what settles it leaves the other as fine as it is
-    out = times(x, factor)
+    out = publicly.multiple(x, factor) if x.session.plain and settles(x, factor) else times(x, factor)
     note_multiple(out.window(), share, factor)
     if factors is not None and out.cell.body is not share.body:
         _note_factors(out, times(factors[0], factor), factors[1])
@@ -161,7 +193,7 @@ def _with_public(x: SecretTensor, y: Public, dtype: torch.dtype) -> SecretTensor
         shape = broadcast(x.shape, y.values.shape)
         return _multiple(x if shape == tuple(x.shape) else x.expand(shape), constant)
     share = window(x)
-    out = x.session.suite.mul_public(x.session.party, share, y.values, y.scale)
+    out = x.session.arithmetic.mul_public(x.session.party, share, y.values, y.scale)
     return result(out, x.session, finer(x.unit, y.unit), dtype)
 
 
@@ -211,15 +243,67 @@ def _careful(x: Any, y: Any) -> SecretTensor | None:
     return None
 
 
+def _of_norm(x: Any, y: Any) -> SecretTensor | None:
+    """x * y where one is a part of the derivative of a p-norm (`pysmpc.ops.norm_parts`)."""
+    if not (has_part(x) or has_part(y)):
+        return None
+    for one, other in ((x, y), (y, x)):
+        weight = part_of(one, "weight")
+        if weight is not None:
+            whole = weight.of.p > 2
+            if whole and not (isinstance(other, SecretTensor) and other.window().body is weight.rest.body):
+                return None
+            known_of(one.cell.body).kept.pop(KEY)
+            with unchecked(one.session):
+                return note_part(mul(other, one), "product", weight.of, None if whole else other)
+        product, quotient = part_of(one, "product"), part_of(other, "quotient")
+        if product is not None and quotient is not None and product.of is quotient.of:
+            sign = aten.sign.default(quotient.of.argument) if product.rest is None else product.rest
+            slope = mul(sign, quotient.of.sizes())
+            return slope if quotient.rest is None else mul(slope, _reshaped(quotient.rest, other))
+        if product is not None and product.of.p < 1:
+            known_of(one.cell.body).kept.pop(KEY)
+            with unchecked(one.session):
+                return note_part(mul(one, other), "product", product.of, mul(product.rest, other))
+        if product is None and quotient is not None and quotient.rest is not None:
+            root, count = _root_of_power(quotient.of, other.shape)
+            for _ in range(count):
+                if isinstance(one, SecretTensor):
+                    one.cell.settle()
+                one = mul(one, root)
+            return mul(one, _reshaped(quotient.rest, other))
+    return None
+
+
+def _reshaped(rest: Any, other: SecretTensor) -> Any:
+    """The dividend of what `other` may be another shape of."""
+    return rest.reshape(other.shape) if isinstance(rest, torch.Tensor) else rest
+
+
+def _root_of_power(of: PowerNorm, shape: Any) -> tuple[SecretTensor, int]:
+    """(r, k) with r^k = norm^(1 - p) and r not much below norm^(-1/2): where the argument of a norm was made anew."""
+    exponent = Fraction(of.p) - 1
+    count = max(1, math.ceil(2 * exponent))
+    norm = of.norm.reshape(shape)
+    if 2 * exponent == count:
+        return aten.rsqrt.default(norm), count
+    return aten.exp.default(times(aten.log.default(norm), -exponent / count)), count
+
+
 @implements(aten.mul.Tensor)
 def mul(x: Any, y: Any) -> SecretTensor:
     """x * y; one round where an operand has not been opened under its mask."""
     careful = _careful(x, y)
+    if careful is None:
+        careful = _of_norm(x, y)
     if careful is not None:
         return careful
     session, dtype, x, y, _ = sides(x, y)
     if not isinstance(y, torch.Tensor):
         return _multiple(with_unit(x, dtype), number(y))
+    known = publicly.product(x, y, dtype) if session.plain else None
+    if known is not None:
+        return known
     plain, power = factor(y, session, x.unit)
     if plain is not None:
         out = _with_public(with_unit(x, dtype), plain, dtype)
@@ -231,15 +315,18 @@ def mul(x: Any, y: Any) -> SecretTensor:
         if bit is not None and broadcast(bits.shape, other.shape) == tuple(bits.shape):
             return result(choose(bit, other.window().expand(bits.shape), other), session, unit, dtype)
     if same_window(x, y):
-        return result(session.suite.square(session.party, window(x)), session, unit, dtype)
-    return result(session.suite.mul(session.party, window(x), window(y)), session, unit, dtype)
+        out = result(session.arithmetic.square(session.party, window(x)), session, unit, dtype)
+        if any(is_argument_of(x.window(), name) for name in SQUARED):
+            note_source(out.window(), "square", x.window())
+        return out
+    return result(session.arithmetic.mul(session.party, window(x), window(y)), session, unit, dtype)
 
 
 def choose(bit: Bit, share: Share, other: SecretTensor) -> Share:
     """bit * share, elements of other, settled: one round for the product and the truncation."""
     session = other.session
     by = share.scale // other.unit.scale if share.scale > other.unit.scale else 1
-    out: Share = session.suite.select(session.party, bit, share, by)
+    out: Share = session.arithmetic.select(session.party, bit, share, by)
     return out
 
 
@@ -250,7 +337,8 @@ def div(x: Any, y: Any) -> SecretTensor:
     Where y is known to be a square root (a norm, a standard deviation), the argument of a logarithm, or a public
     multiple of one, as in their derivatives, its inverse comes from what they opened: four rounds, to a step, 2^-17
     of the quotient and 2^-25 of x.  By 1 + |z| it takes eleven rounds, with the same errors; by 1 + e^z it is a
-    product with the sigmoid of -z.
+    product with the sigmoid of -z, by 1 + z^2 or 1 - z^2 of a z of which `atan` or `atanh`
+    was taken one with that derivative.
     """
     _, dtype, secret, _, first = sides(x, y)
     if not dtype.is_floating_point:
@@ -290,9 +378,9 @@ def _shared_out(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     inverse = suite.count_reciprocals(party, share, most)
     known = public(x if isinstance(x, torch.Tensor) else torch.tensor(x, dtype=torch.float64), session, unit)
     if known is not None:
-        part = suite.mul_public(party, inverse, known.values, known.scale)
+        part = session.arithmetic.mul_public(party, inverse, known.values, known.scale)
     else:
-        part = suite.mul(party, window(with_unit(x, dtype), 1), inverse)
+        part = session.arithmetic.mul(party, window(with_unit(x, dtype), 1), inverse)
     return result(part.at(part.scale << counts.BITS), session, unit, dtype)
 
 
@@ -304,6 +392,18 @@ def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     if of is not None:
         rest = aten.sigmoid.default(result(of, session, y.unit, y.dtype))
         return mul(x, add_number(neg(rest), Fraction(1))).to(dtype)
+    part = part_of(y, "power")
+    if part is not None:
+        log = aten.log.default(part.of.norm).reshape(y.shape)
+        inverse = aten.exp.default(times(log, 1 - Fraction(part.of.p)))
+        with unchecked(session):
+            out = mul(x, inverse).to(dtype)
+            if isinstance(x, torch.Tensor) and x.shape != out.shape:
+                x = x.expand(out.shape)
+            return note_part(out, "quotient", part.of, x)
+    slope = _slope_of_inverse(y)
+    if slope is not None:
+        return mul(x, slope).to(dtype)
     if source_of(y.window(), "one and abs") is not None and inverse_of(y.window()) is None:
         invert(session.suite, session.party, y.window(), y.unit.scale * FACTOR)
     found = known_inverse(y)
@@ -325,10 +425,30 @@ def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
         assert isinstance(top, Public)
         plain = session.suite.public(session.party, top.values.contiguous(), top.scale)
         dividend = rescale(session, plain, unit.scale)
+    within(x, y)
     shape = broadcast(x.shape, y.shape)
     divisor = rescale(session, window(y, 1), unit.scale)
     out = division.divide(session.suite, session.party, dividend.expand(shape), divisor.expand(shape), unit.scale)
     return result(out, session, unit, dtype)
+
+
+def _slope_of_inverse(y: SecretTensor) -> SecretTensor | None:
+    """1 / y where y is known to be 1 + x^2 of an argument of `atan`, or 1 - x^2 of one of `atanh`.
+
+    The first is from the opening of `atan`, in two rounds.  The second is (1 / (1 - x) + 1 / (1 + x)) / 2, in nine, as
+    little is left of a 1 - x^2 that was rounded.
+    """
+    x, session = source_of(y.window(), "one and square"), y.session
+    if x is not None and is_argument_of(x, "atan"):
+        out = piecewise(session.suite, session.party, x, piecewise_fits.ATAN_DERIVATIVE, y.unit.scale)
+        return result(out, session, y.unit, y.dtype)
+    x = source_of(y.window(), "one less square")
+    if x is None:
+        return None
+    z = result(x, session, y.unit, y.dtype)
+    ends: Any = aten.stack.default([add_number(neg(z), Fraction(1)), add_number(z, Fraction(1))])
+    inverses = aten.reciprocal.default(ends)
+    return times(add(inverses[0], inverses[1]), Fraction(1, 2))
 
 
 def known_inverse(y: SecretTensor) -> tuple[SecretTensor, Fraction] | None:
@@ -348,6 +468,7 @@ def reciprocal(x: SecretTensor) -> SecretTensor:
     x = with_unit(x, dtype)
     session, unit = x.session, x.unit
     share = rescale(session, window(x, 1), unit.scale)
+    within(x)
     return result(division.reciprocal(session.suite, session.party, share, unit.scale), session, unit, dtype)
 
 
@@ -380,7 +501,8 @@ def pow_scalar(x: SecretTensor, exponent: Any) -> Any:
     half = pow_scalar(x, n // 2)
     out = mul(half, half)
     if n == 2 and is_argument(x.window()):
-        note_source(out.window(), "square", finest(x.window()))
+        exact = any(is_argument_of(x.window(), name) for name in SQUARED)
+        note_source(out.window(), "square", x.window() if exact else finest(x.window()))
     if n == 3 and source_of(x.window(), "inverse root") is not None:
         root = x.window()
         out = mul(out, x)
@@ -401,12 +523,24 @@ def lerp(x: Any, end: Any, weight: Any) -> SecretTensor:
     return add(x, times(sub(end, x), number(weight)))
 
 
+def _taken_from_one(x: SecretTensor, y: Any) -> Share | None:
+    """z where x is one everywhere and y is z^2 for a z of which `atanh` was taken: torch's derivative is made so."""
+    known = x.cell.body.functions
+    if not isinstance(y, SecretTensor) or known is None or known.kept.get("constant") != 1 or not x.whole:
+        return None
+    z: Share | None = source_of(y.window(), "square")
+    return z if z is not None and is_argument_of(z, "atanh") else None
+
+
 def _added_in_place(sign: int) -> Any:
     def handler(x: Any, y: Any, *, alpha: Any = 1) -> Any:
         if not isinstance(x, SecretTensor):
             raise plain_target("adding in place")
-        if not isinstance(y, SecretTensor) or not deferred(x, y, number(sign * alpha)):
+        of = _taken_from_one(x, y) if sign * alpha == -1 else None
+        if of is not None or not isinstance(y, SecretTensor) or not deferred(x, y, number(sign * alpha)):
             assign(x, add(x, y, alpha=sign * alpha))
+        if of is not None:
+            note_source(x.window(), "one less square", of)
         return x
 
     return handler

@@ -17,8 +17,14 @@ from pysmpc.ops.functions.softmaxes import fine_softmax
 from pysmpc.protocols.functions.smooth import note_source, source_of
 from pysmpc.tensor import SecretTensor, not_implemented
 
-#: How much finer than the encoding are the weights, and what is multiplied with them.
+#: How much finer than the encoding is what is multiplied with weights: results are below 2^18.
 FINE = 1 << 4
+
+#: The same of queries and keys, whose products are below 2^18: a score of 10^4 is as exact as its exponential.
+SCORED = 1 << 6
+
+#: The same of weights, which are at most 1, and of what is subtracted from their gradients.
+WEIGHTS, ALONG = FACTOR, 1 << 6
 
 #: What a pair that is masked scores: e^-2048 of any score above -2048 is 0.
 MASKED = -4096.0
@@ -41,14 +47,14 @@ def _kept(q: Any, k: Any, mask: Any, causal: bool) -> tuple[torch.Tensor | None,
 
 
 def _fine(x: Any, finer: int = FINE) -> Any:
-    """x at most 16 times as fine as its encoding: a product of two of them leaves room for results below 2^22."""
+    """x at most so many times as fine as its encoding."""
     if not isinstance(x, SecretTensor) or x.cell.scale <= x.unit.scale * finer:
         return x
     scale = x.unit.scale * finer
     if x.cell.scale % scale:
         x.cell.settle()
         return x
-    share = x.session.suite.truncate(x.session.party, x.window(), x.cell.scale // scale)
+    share = x.session.arithmetic.truncate(x.session.party, x.window(), x.cell.scale // scale)
     return result(share.at(scale), x.session, x.unit, x.dtype)
 
 
@@ -60,24 +66,25 @@ def _scaled(x: Any, factor: float) -> Any:
     share = x.window()
     up = max(1, scale * scale // share.scale)
     if up > 1:
-        share = session.suite.scale_by(session.party, share, up).at(share.scale * up)
-    out = session.suite.truncate(session.party, share, round(share.scale / (scale * number(factor))))
+        share = session.arithmetic.scale_by(session.party, share, up).at(share.scale * up)
+    out = session.arithmetic.truncate(session.party, share, round(share.scale / (scale * number(factor))))
     return result(out.at(scale), session, x.unit, x.dtype)
 
 
-def _less(x: Any, y: Any) -> Any:
-    """x - y, as fine as the finer one of them."""
+def _sum(x: Any, y: Any, sign: int) -> Any:
+    """x + sign * y, as fine as the finer one of them: what cancels must not be rounded before."""
     if not isinstance(x, SecretTensor) or not isinstance(y, SecretTensor):
-        return x - y
+        return x + sign * y
     session, scale = x.session, max(x.cell.scale, y.cell.scale)
     a, b = (rescale(session, each.window(), scale) for each in (x, y))
-    return result(session.suite.sub(session.party, a, b), session, x.unit, x.dtype)
+    combine = session.arithmetic.add if sign > 0 else session.arithmetic.sub
+    return result(combine(session.party, a, b), session, x.unit, x.dtype)
 
 
 def _weights(q: Any, k: Any, mask: Any, causal: bool, scale: float | None) -> Any:
     """softmax over the keys; 0 where every key is masked."""
     kept, added = _kept(q, k, mask, causal)
-    scores = _scaled(torch.matmul(_fine(q), _fine(k).transpose(-2, -1)), _scale(q, scale))
+    scores = _scaled(torch.matmul(_fine(q, SCORED), _fine(k, SCORED).transpose(-2, -1)), _scale(q, scale))
     if added is not None:
         scores = scores + added
     softmax: Any = _softmax if isinstance(scores, SecretTensor) else torch.softmax
@@ -89,7 +96,7 @@ def _weights(q: Any, k: Any, mask: Any, causal: bool, scale: float | None) -> An
 
 
 def _softmax(scores: SecretTensor, dim: int) -> Any:
-    return fine_softmax(scores, dim, FINE)
+    return fine_softmax(scores, dim, WEIGHTS)
 
 
 def _scale(q: Any, scale: float | None) -> float:
@@ -109,7 +116,9 @@ def attention(
     q: Any, k: Any, v: Any, dropout: float = 0.0, causal: bool = False, *, attn_mask: Any = None,
     scale: float | None = None,
 ) -> tuple[Any, torch.Tensor]:  # fmt: skip
-    """softmax(q k^T scale + mask) v to a few steps, for scores above -2048; an empty buffer.
+    """softmax(q k^T scale + mask) v to a few steps, for results and q k^T below 2^18; an empty buffer.
+
+    Where pairs are masked, for scores above -2048.
 
     Rounds of two products of matrices and of `softmax`.
     """
@@ -136,8 +145,8 @@ def attention_backward(
     part = of_weights * weights
     # where one weight is nearly 1, what is left must be free of the rounding of weights: divide by their sum
     along = part.sum(-1, keepdim=True)
-    along = along + _fine(along) * (1 - weights.sum(-1, keepdim=True))
-    of_scores = _fine(_less(part, weights * _fine(along, FACTOR)), FACTOR)
+    along = _sum(along, _fine(along) * (1 - weights.sum(-1, keepdim=True)), 1)
+    of_scores = _fine(_sum(part, weights * _fine(along, ALONG), -1), FACTOR)
     return (
         torch.matmul(of_scores, _fine(k, 1)) * by,
         torch.matmul(of_scores.transpose(-2, -1), _fine(q, 1)) * by,

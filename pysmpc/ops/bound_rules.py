@@ -170,6 +170,8 @@ def _is_about(value: float, *overloads: Any) -> None:
 _is_about(1.0, aten.sigmoid.default, aten.tanh.default, aten.erf.default, aten.sin.default, aten.cos.default,
           aten._softmax.default, aten._safe_softmax.default)  # fmt: skip
 _is_about(2.0, aten.erfc.default)
+_is_about(math.pi / 2, aten.atan.default, aten.asin.default)
+_is_about(math.pi, aten.acos.default, aten.atan2.default)
 
 
 def _clamped(x: Any, low: Any, high: Any) -> float | None:

@@ -18,12 +18,14 @@ from pysmpc.ops.core import (
     aten,
     implements,
     is_number,
+    kept,
     like,
     promoted,
     result,
     same_window,
     times,
 )
+from pysmpc.ops.infinite import is_infinite, masked, parted
 from pysmpc.ops.movement import cat, one_scale
 from pysmpc.ops.operands import number, sides, with_unit
 from pysmpc.protocols.functions.smooth import is_root, note_source
@@ -293,7 +295,9 @@ def relu(x: SecretTensor) -> SecretTensor:
     cell = x.cell
     by = cell.scale // cell.unit.scale if cell.scale > cell.unit.scale else 1
     flat, order = _in_order(x)
-    out = comparing(cell.session).relu(cell.session.party, flat, by)
+    checks = cell.session.checks
+    check = checks.truncation(flat, by) if checks is not None and by > 1 else None
+    out = kept(x, comparing(cell.session).relu(cell.session.party, flat, by), check)
     return like(x, Share(out.body, x.shape, out.scale, strides_in(tuple(x.shape), order)))
 
 
@@ -336,16 +340,25 @@ def where(condition: Any, x: Any, y: Any) -> SecretTensor:
     if condition.dtype != torch.bool:
         raise RuntimeError(f"where takes a condition of dtype bool, not {condition.dtype}")
     if not isinstance(condition, SecretTensor):
+        for one, other, chosen in ((x, y, condition), (y, x, ~condition)):
+            if isinstance(other, SecretTensor) and not isinstance(one, SecretTensor) and is_infinite(one):
+                finite, places = parted(one)
+                return masked(where(condition, *((finite, y) if one is x else (x, finite))), chosen & places)
         a, b, _ = _branches(x, y)
         chosen = condition.to(torch.int64)
         return add(mul(a, chosen), mul(b, 1 - chosen))
-    if not isinstance(x, SecretTensor) and not isinstance(y, SecretTensor):
+    if _is_public(x) and _is_public(y) and not condition.session.plain:
         dtype = promoted(x, y)
         step = sub_plain(x, y)
         return add(mul(with_unit(condition, dtype), step), y)
     a, b, dtype = _branches(x, y)
     shape = broadcast(condition.shape, a.shape, b.shape)
     return add(mul(condition.expand(shape), sub(a, b)), b)
+
+
+def _is_public(x: Any) -> bool:
+    """Whether everybody knows x: a plain tensor or number, or fixed point that nobody shares."""
+    return not isinstance(x, SecretTensor) or x.session.plain
 
 
 def sub_plain(x: Any, y: Any) -> torch.Tensor:

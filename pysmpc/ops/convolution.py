@@ -23,7 +23,7 @@ from pysmpc.ops.core import (
     times,
     window,
 )
-from pysmpc.ops.linear import sum_dim
+from pysmpc.ops.linear import check_same_dtype, sum_dim
 from pysmpc.ops.operands import sides, with_unit
 from pysmpc.protocols import convolution as geometry
 from pysmpc.protocols.convolution import Geometry
@@ -53,10 +53,17 @@ def _contract(x: Any, left: Any, y: Any, right: Any, g: Geometry) -> tuple[torch
     unit = finer(*(t.unit if isinstance(t, SecretTensor | Public) else hidden.unit for t in (x, y)))
     scale = a.scale * b.scale
     if isinstance(a, Share) and isinstance(b, Share):
-        words = session.suite.contract(session.party, a, left(g, *geometry.of(a)), b, right(g, *geometry.of(b)))
+        words = session.arithmetic.contract(session.party, a, left(g, *geometry.of(a)), b, right(g, *geometry.of(b)))
         return words, scale, unit, power
     first, second = left(g, *_place(a)), right(g, *_place(b))
     rows = hidden.cell.body.rows
+    if session.checks is not None and scale > 1:
+        checks = session.checks
+        one, other = (
+            checks.operand(t, layout.take) if isinstance(t, Share) else checks.public_operand(t.values, layout.take)
+            for t, layout in ((a, first), (b, second))
+        )
+        checks.contraction(one, other, first.width, scale)
     out = ring.empty(rows, first.batch, first.height, second.width)
     for row in range(rows):
         ring.matmul(first.take(_words(a, row)), second.take(_words(b, row)), out[row])
@@ -107,6 +114,7 @@ def convolution(
     groups: int,
 ) -> SecretTensor:
     """Convolution in any number of dimensions; one product."""
+    check_same_dtype(x, weight)
     if x.dim() == weight.dim() - 1:
         return convolution(
             x.unsqueeze(0), weight, bias, stride, padding, dilation, transposed, output_padding, groups

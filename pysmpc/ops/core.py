@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 from pysmpc.errors import EncodingError, SessionMismatchError
 from pysmpc.fixedpoint import BINARY16, INTEGER, LIMIT, Precision, check_memory, encode, rational
 from pysmpc.ops import overloads as forms
+from pysmpc.protocols.ranges import Check
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Body, Share, broadcast
 from pysmpc.tensor import HANDLERS, Cell, Handler, SecretTensor
@@ -168,6 +169,11 @@ class Public:
             return Fraction(int(v.as_strided((), ())), self.scale)
         return None
 
+    def coarser(self, bits: int) -> Public:
+        """The same with so many fractional bits less, rounded, or with fewer less where the scale has no more."""
+        by = min(1 << max(0, bits), self.scale & -self.scale)
+        return self if by == 1 else Public((self.values + by // 2) // by, self.scale // by, self.unit)
+
 
 def session_of(*operands: Any) -> Session:
     """The session of the secrets among the operands; public ones join any."""
@@ -219,16 +225,25 @@ def public(x: Any, session: Session, unit: Precision) -> Public | None:
 def factor(x: Any, session: Session, unit: Precision) -> tuple[Public | None, Fraction]:
     """`public` of a factor, and a power of two that is still to be multiplied.
 
-    Small factors are encoded larger, so that they keep their significant digits; large ones with no
-    more fractional bits than they have, so that there is room for the product.  Both depend on
-    what is public.
+    Small factors are encoded larger, so that they keep their significant digits; large ones, and those that are
+    products of public values, with no more fractional bits than they need, so that there is room for the product.
+    Both depend on what is public.
     """
     larger, power = magnified(x, unit)
     out = public(larger, session, unit)
-    if out is not None and out.scale > 1 and int(out.values.abs().max() if x.numel() else 0) >= COARSE * out.scale:
-        bits = _common(out)
-        out = Public(out.values // bits, out.scale // bits, out.unit)
+    if out is not None and out.scale > 1 and x.numel():
+        largest = int(out.values.abs().max())
+        if out.scale > out.unit.scale or largest >= COARSE * out.scale:
+            out = _shortened(out, largest)
     return out, power
+
+
+def _shortened(x: Public, largest: int) -> Public:
+    """x without fractional bits that none of its elements has, nor those beyond 24 significant ones of the largest."""
+    by = _common(x)
+    x = Public(x.values // by, x.scale // by, x.unit)
+    excess = (largest // by).bit_length() - SIGNIFICANT - 1
+    return x.coarser(min(excess, x.scale.bit_length() - x.unit.scale.bit_length()))
 
 
 def magnified(x: Any, unit: Precision) -> tuple[Any, Fraction]:
@@ -253,7 +268,9 @@ def _common(x: Public) -> int:
 
 
 def window(x: SecretTensor, headroom: int = FACTOR) -> Share:
-    """The operand's share, its cell settled if its scale is too fine."""
+    """The operand's share, its cell settled if its scale is too fine; that of a public value stays as fine as it is."""
+    if x.cell.session.plain:
+        x = same_value(x, x.cell.scale)
     x.cell.settle(headroom)
     return x.window()
 
@@ -320,9 +337,9 @@ def rescale(session: Session, x: Share, scale: int) -> Share:
     common = math.gcd(x.scale, scale)
     up, down = scale // common, x.scale // common
     if up > 1:
-        x = session.suite.scale_by(session.party, x, up).at(x.scale * up)
+        x = session.arithmetic.scale_by(session.party, x, up).at(x.scale * up)
     if down > 1:
-        x = session.suite.truncate(session.party, x, down)
+        x = session.arithmetic.truncate(session.party, x, down)
     return x.at(scale)
 
 
@@ -332,7 +349,7 @@ def times(x: SecretTensor, factor: Fraction, bits: int = ALIGN) -> SecretTensor:
     bits: of scale and factor together; what is left of 62 is room for |x|.
     """
     if factor == 0 or (factor.denominator == 1 != factor and not x.dtype.is_floating_point):
-        return like(x, x.session.suite.scale_by(x.session.party, x.window(), int(factor)))  # integers stay exact
+        return like(x, x.session.arithmetic.scale_by(x.session.party, x.window(), int(factor)))  # integers stay exact
     cell = x.cell
     settle, p, q = _plan(cell.scale, cell.unit, factor, bits)
     if settle:
@@ -342,10 +359,16 @@ def times(x: SecretTensor, factor: Fraction, bits: int = ALIGN) -> SecretTensor:
     out = same_value(x, int(cell.scale * q))
     if p != 1:
         share = out.window()
-        out = like(out, x.session.suite.scale_by(x.session.party, share, p).at(share.scale))
+        out = like(out, x.session.arithmetic.scale_by(x.session.party, share, p).at(share.scale))
     if q > 2 * p > 0:
         out.cell.finer = min(FACTOR, 1 << int(q // p).bit_length() - 1)
     return out
+
+
+def settles(x: SecretTensor, factor: Fraction) -> bool:
+    """Whether `times` would first divide out what x is finer than its encoding."""
+    scaled = factor != 0 and (factor.denominator != 1 or factor == 1 or x.dtype.is_floating_point)
+    return scaled and _plan(x.cell.scale, x.cell.unit, factor, ALIGN)[0]
 
 
 @lru_cache(maxsize=4096)
@@ -412,7 +435,7 @@ def _shrunk(x: SecretTensor, factor: Fraction) -> SecretTensor:
     found = _shrinking(x.cell.scale, x.unit, factor)
     assert found is not None
     by, scale = found
-    out = x.session.suite.truncate(x.session.party, x.window(), by).at(scale)
+    out = x.session.arithmetic.truncate(x.session.party, x.window(), by).at(scale)
     return like(x, out if factor > 0 else x.session.suite.neg(x.session.party, out).at(scale))
 
 
@@ -542,12 +565,45 @@ def deferred(target: SecretTensor, x: Any, factor: Fraction) -> bool:
         return False
     if settle:
         x.cell.settle()
-    cell.defer(x.window().at(scale), p)
+    delta, checks = x.window().at(scale), cell.session.checks
+    if checks is not None and cell.scale == unit:  # here, and not where it is done: that may be far from the line
+        own = Share(cell.body, (cell.body.n,), unit)
+        checks.owe(cell, cell.session.party.holders, (own, delta, p, scale // unit))
+    cell.defer(delta, p)
     return True
 
 
-def moved(x: SecretTensor, move: Callable[[torch.Tensor], torch.Tensor]) -> SecretTensor:
-    """x with its elements moved: `move` acts on [rows, *shape] share words."""
+def in_range(
+    x: SecretTensor, move: Callable[..., torch.Tensor] | None, terms: int, beside: SecretTensor | None = None
+) -> Check | None:
+    """Check sums of up to so many elements of x, where that can be: those that move(values) makes of its values.
+
+    beside: to each of which an element of this is added; move takes its values first.  move: None for what is
+    checked as if all elements were as large as the largest.  For what adds up words by itself; `kept` tells the
+    result what was found.
+    """
+    checks = x.session.checks
+    if checks is None or (terms < 2 and beside is None):
+        return None
+    return checks.total([*([] if beside is None else [(beside.window(), 1)]), (x.window(), terms)], move)
+
+
+def within(*operands: Any) -> None:
+    """Check arguments of a function that takes what can be encrypted, |x| < 2^62 steps of its scale."""
+    for x in operands:
+        if isinstance(x, SecretTensor) and x.session.checks is not None:
+            x.session.checks.within(x.window())
+
+
+def kept(x: SecretTensor, out: Share, check: Check | None) -> Share:
+    """A result, with what `in_range` found."""
+    checks = x.session.checks
+    return out if checks is None else checks.keep(out, check)
+
+
+def moved(x: SecretTensor, move: Callable[[torch.Tensor], torch.Tensor], terms: int = 1) -> SecretTensor:
+    """x with its elements moved: `move` acts on [rows, *shape] share words.  terms: how many it adds up, at most."""
+    in_range(x, lambda values: move(values.unsqueeze(0)).squeeze(0), terms)
     share = x.window()
     out = move(share.window(share.body.words)).contiguous()
     shape = out.shape[1:]

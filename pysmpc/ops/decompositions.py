@@ -2,7 +2,7 @@
 
 What happens to an operation, in this order:
 1. its own handler (`pysmpc.tensor`);
-2. random operations: refused, as everybody would know what was drawn;
+2. random operations: refused, but for those that draw as torch does, in the open (DRAWING);
 3. compositions of this package (COMPOSED);
 4. NEVER: refused by name, as torch's formula would be wrong, or open and compute much more than needed;
 5. loops over lists of tensors (`_foreach_*`), and in-place forms: by the operation that they are made of;
@@ -48,6 +48,20 @@ def composes(*overloads: Any) -> Callable[[Way], Way]:
     def register(way: Way) -> Way:
         COMPOSED.update(dict.fromkeys(overloads, way))
         return way
+
+    return register
+
+
+#: Of those, the ones that draw random numbers: public ones, and in the open.
+DRAWING: set[Any] = set()
+
+
+def draws(*overloads: Any) -> Callable[[Way], Way]:
+    """`composes`, for an operation that draws random numbers."""
+
+    def register(way: Way) -> Way:
+        DRAWING.update(overloads)
+        return composes(*overloads)(way)
 
     return register
 
@@ -174,7 +188,8 @@ def decomposed(func: Any, args: Any, kwargs: Any) -> Any:
     way = way_of(func)
     if way is None:
         return NotImplemented
-    if torch.Tag.nondeterministic_seeded in func.tags and not _is_out_of_training(func, args, kwargs):
+    drawn = torch.Tag.nondeterministic_seeded in func.tags and not _is_out_of_training(func, args, kwargs)
+    if drawn and func not in DRAWING:
         return NotImplemented
     lock = lock_of([*args, *kwargs.values()])
     if _state.inside or (not _rehearses(func) and getattr(lock, "held", True)):
@@ -182,7 +197,7 @@ def decomposed(func: Any, args: Any, kwargs: Any) -> Any:
     with lock:
         _state.inside = True
         try:
-            whole = _without_writing(func)
+            whole = None if drawn else _without_writing(func)
             if whole is not None:
                 rehearse(whole, args, kwargs, _rehearsed)
             return way(*args, **kwargs)

@@ -9,25 +9,50 @@ from typing import Any
 import torch
 
 from pysmpc.ops.arithmetic import add, mul, square, sub
-from pysmpc.ops.core import aten, axis, dims, factor, finer, implements, like, result, times, window
+from pysmpc.ops.core import (
+    aten,
+    axis,
+    dims,
+    factor,
+    finer,
+    implements,
+    in_range,
+    kept,
+    like,
+    result,
+    times,
+    window,
+)
 from pysmpc.ops.operands import number, sides, with_unit
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
 
+SHORT = (torch.float16, torch.bfloat16)
+
+
+def check_same_dtype(x: Any, y: Any) -> None:
+    """RuntimeError where one factor alone is of a short real dtype: torch multiplies no such matrices."""
+    if x.dtype != y.dtype and (x.dtype in SHORT or y.dtype in SHORT):
+        raise RuntimeError(
+            f"factors must have the same dtype, and are of {x.dtype} and {y.dtype}; convert one with .to(), or compute "
+            "under torch.autocast"
+        )
+
 
 def matrix_product(x: Any, y: Any) -> SecretTensor:
     """x @ y of matrices or batches of them, at least one secret."""
+    check_same_dtype(x, y)
     if x.shape[-1] != y.shape[-2]:
         raise RuntimeError(f"shapes {tuple(x.shape)} and {tuple(y.shape)} cannot be multiplied")
     session, dtype, secret, other, left = sides(x, y)
-    suite, party = session.suite, session.party
+    arithmetic, party = session.arithmetic, session.party
     secret = with_unit(secret, dtype)
     plain, power = factor(other, session, secret.unit)
     if plain is not None:
-        share = suite.matmul_public(party, window(secret), plain.values, plain.scale, left)
+        share = arithmetic.matmul_public(party, window(secret), plain.values, plain.scale, left)
         product = result(share, session, finer(secret.unit, plain.unit), dtype)
         return product if power == 1 else times(product, power)
-    out = suite.matmul(party, window(x), window(y))
+    out = arithmetic.matmul(party, window(x), window(y))
     return result(out, session, finer(x.unit, y.unit), dtype)
 
 
@@ -72,10 +97,15 @@ def _summed(x: SecretTensor, dim: Any, keepdim: bool, dtype: torch.dtype) -> Sec
     axes = dims(dim, x.dim())
     share = x.window()
     words = share.window(share.body.words)
+
+    def total(values: torch.Tensor) -> torch.Tensor:
+        return values.sum(axes, keepdim=keepdim) if axes else values
+
+    check = in_range(x, total, _count(x.shape, dim))
     out = words.sum([a + 1 for a in axes], keepdim=keepdim) if axes else words
     shape = out.shape[1:]
     out = out.contiguous().reshape(out.shape[0], shape.numel())
-    return like(x, Share.of(out, shape, share.scale), dtype)
+    return like(x, kept(x, Share.of(out, shape, share.scale), check), dtype)
 
 
 def _sum_dtype(x: SecretTensor, dtype: torch.dtype | None) -> torch.dtype:
@@ -101,6 +131,49 @@ def sum_dim(x: SecretTensor, dim: Any = None, keepdim: bool = False, *, dtype: A
         if shape == tuple(x.shape) and set(along) <= set(dims(dim, x.dim())):
             out.cell.body.most = _count(x.shape, dim)
     return out
+
+
+#: Elements from which a mean of squares is taken of fewer digits, so that their sum has room: in statistics, and in
+#: what steps of training compute, where room for values as large as 181 is enough below.
+MANY = 1 << 12
+MANY_IN_A_STEP = 1 << 16
+
+
+def sum_of_squares(x: SecretTensor, dim: Any = None, keepdim: bool = False, many: int = MANY) -> SecretTensor:
+    """The sum of x * x over dimensions.
+
+    From n = `many` elements on each is rounded to 2^-k first, 4^k <= n, which leaves the sum of n squares
+    the room that it leaves to one, below 2^31 at 16 fractional bits.  What is lost is made up by their number:
+    an element is rounded twice, independently, and without bias, and one multiplied with the other, so that the
+    mean of the squares is off by less than a step times the root of that mean.  Rounds are those of the square
+    of what owes a truncation; another one, else.  Twice the bytes of that.
+    """
+    n = _count(x.shape, dim)
+    session, unit = x.session, x.unit
+    less = _digits_to_spare(x, n) if n >= many else 0
+    if not less:
+        return sum_dim(square(x), dim, keepdim)
+    scale = unit.scale >> less
+    share, by = x.window(), x.cell.scale // scale
+    one, other = (
+        result(each.at(scale), session, unit, x.dtype)
+        for each in session.arithmetic.truncate_all(session.party, [(share, by), (share, by)])
+    )
+    axes = dims(dim, x.dim())
+    kept_axes = [a for a in range(x.dim()) if a not in axes]
+    rows = [each.permute([*kept_axes, *axes]).reshape(-1, 1, n) for each in (one, other)]
+    total = matrix_product(rows[0], rows[1].transpose(1, 2))
+    shape = [1 if a in axes else size for a, size in enumerate(x.shape) if keepdim or a not in axes]
+    return total.reshape(shape)
+
+
+def _digits_to_spare(x: SecretTensor, n: int) -> int:
+    """Binary digits that each of n elements can do without; 0 where they are not rounded at random."""
+    suite, unit = x.session.suite, x.unit.scale
+    less = (n.bit_length() - 1) // 2
+    while less and (unit % (1 << less) or x.cell.scale % (unit >> less)):
+        less -= 1
+    return 0 if suite.plaintext or suite.exact_rounding or not x.dtype.is_floating_point else less
 
 
 def _count(shape: Sequence[int], dim: Any) -> int:
@@ -141,8 +214,13 @@ def var(x: SecretTensor, dim: Any = None, *, correction: Any = None, keepdim: bo
     n, less = _count(x.shape, dim), 1 if correction is None else correction
     if n - less <= 0:
         raise ZeroDivisionError(f"the variance of {n} elements with correction {less} has no value")
-    centred = sub(x, mean_dim(x, dim, True))
-    return times(sum_dim(square(centred), dim, keepdim), 1 / number(n - less))
+    mean = mean_dim(x, dim, True)
+    if n < MANY and x.cell.scale <= x.unit.scale:
+        mean.cell.settle()  # what it is off, squared, is far below a step; finer differences have less room
+    centred = sub(x, mean)
+    if n < MANY:
+        centred.cell.settle()
+    return times(sum_of_squares(centred, dim, keepdim), 1 / number(n - less))
 
 
 @implements(aten.cumsum.default)
@@ -153,8 +231,10 @@ def cumsum(x: SecretTensor, dim: int, *, dtype: torch.dtype | None = None) -> Se
     share = x.window()
     words = share.window(share.body.words)
     along = axis(dim, x.dim())
+    check = in_range(x, lambda values: values.cumsum(along) if x.dim() else values, x.shape[along] if x.dim() else 1)
     out = words.cumsum(along + 1) if x.dim() else words
-    return like(x, Share.of(out.contiguous().reshape(out.shape[0], x.numel()), x.shape, share.scale))
+    out = out.contiguous().reshape(out.shape[0], x.numel())
+    return like(x, kept(x, Share.of(out, x.shape, share.scale), check))
 
 
 REDUCTIONS = {0: lambda x: x, 1: lambda x: x.mean(), 2: lambda x: x.sum()}
@@ -163,7 +243,11 @@ REDUCTIONS = {0: lambda x: x, 1: lambda x: x.mean(), 2: lambda x: x.sum()}
 @implements(aten.mse_loss.default)
 def mse_loss(x: Any, target: Any, reduction: int = 1) -> SecretTensor:
     """Squared error."""
-    return REDUCTIONS[reduction](square(sub(x, target)))
+    gap = sub(x, target)
+    if reduction == 0:
+        return square(gap)
+    total = sum_of_squares(gap, many=MANY_IN_A_STEP)
+    return total if reduction == 2 else times(total, Fraction(1, gap.numel()))
 
 
 @implements(aten.mse_loss_backward.default)

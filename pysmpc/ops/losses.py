@@ -9,6 +9,7 @@ import torch
 
 from pysmpc.errors import RevealError
 from pysmpc.ops.arithmetic import mul
+from pysmpc.ops.classes import multi_margin_slope
 from pysmpc.ops.core import aten, implements, times
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.linear import REDUCTIONS
@@ -26,9 +27,9 @@ def _over_examples(x: SecretTensor, grad: Any, reduction: int) -> Any:
 def multi_margin_loss_backward(
     grad: Any, x: SecretTensor, target: Any, p: Any, margin: Any, weight: Any = None, reduction: int = 1
 ) -> SecretTensor:
-    """Of max(0, margin - x[target] + x[i])^p over the number of classes, for public classes and p = 1 or 2."""
+    """Of max(0, margin - x[target] + x[i])^p over the number of classes, for p = 1 or 2."""
     if isinstance(target, SecretTensor):
-        raise RevealError("multi_margin_loss takes public classes; a secret class would show which element is read")
+        return multi_margin_slope(grad, x, target, p, margin, weight, reduction)
     rows = x.reshape(-1, x.shape[-1]) if x.dim() else x.reshape(1, 1)
     classes = target.reshape(-1, 1)
     own = torch.zeros(rows.shape, dtype=torch.int64).scatter(1, classes, 1)

@@ -19,6 +19,7 @@ from pysmpc.ops.core import (
     float_unit,
     implements,
     in_place,
+    in_range,
     like,
     moved,
     promoted,
@@ -28,7 +29,9 @@ from pysmpc.ops.core import (
     session_of,
     write,
 )
-from pysmpc.protocols.functions.smooth import note_copy
+from pysmpc.ops.infinite import masked, parted
+from pysmpc.ops.norm_parts import note_part, part_of
+from pysmpc.protocols.functions.smooth import known_of, note_copy
 from pysmpc.runtime.session import plain_session
 from pysmpc.shares import Share
 from pysmpc.tensor import HANDLERS, Cell, SecretTensor
@@ -254,7 +257,7 @@ def unfold_backward(grad: SecretTensor, sizes: Sequence[int], dim: int, size: in
     """Gradient of sliding windows: sums where they overlap."""
 
     def place(words: torch.Tensor) -> torch.Tensor:
-        out = _zeros(grad, sizes)
+        out = torch.zeros((words.shape[0], *sizes), dtype=words.dtype)
         along = axis(dim, len(sizes)) + 1
         for i in range(words.shape[along]):
             out.narrow(along, i * step, size).add_(words.select(along, i).movedim(-1, along))
@@ -262,7 +265,7 @@ def unfold_backward(grad: SecretTensor, sizes: Sequence[int], dim: int, size: in
 
     if not sizes:
         return grad.view(())
-    return moved(grad, place)
+    return moved(grad, place, -(-size // step))
 
 
 @implements(aten.scatter_add.default)
@@ -278,13 +281,16 @@ def scatter_add(x: Any, dim: int, index: Any, values: Any) -> SecretTensor:
         return scatter_add(x.view(-1), 0, index.view(-1), values.view(-1)).view(x.shape)
     (x, values), dtype = one_scale([x, values])
     own = values.window()
-    words = own.window(own.body.words).movedim(0, -1).unsqueeze(0)
+    words = own.window(own.body.words)
 
-    def change(target: torch.Tensor) -> torch.Tensor:
-        spread = index.unsqueeze(0).unsqueeze(-1).expand(*index.unsqueeze(0).shape, words.shape[-1])
-        return target.movedim(0, -1).unsqueeze(0).scatter_add(along, spread, words).squeeze(0).movedim(-1, 0)
+    def added(target: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+        rows = words.shape[0]
+        spread = index.unsqueeze(0).unsqueeze(-1).expand(*index.unsqueeze(0).shape, rows)
+        source = words.movedim(0, -1).unsqueeze(0)
+        return target.movedim(0, -1).unsqueeze(0).scatter_add(along, spread, source).squeeze(0).movedim(-1, 0)
 
-    return like(x, moved(x, change).window(), dtype)
+    in_range(values, lambda a, b: added(a.unsqueeze(0), b.unsqueeze(0)).squeeze(0), index.shape[along - 1], x)
+    return like(x, moved(x, lambda target: added(target, words)).window(), dtype)
 
 
 @implements(aten.index_add.default)
@@ -309,12 +315,16 @@ def index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = Fa
     (x, values), dtype = one_scale([x, values])
     put = values.window()
     wide = torch.empty(x.shape)[tuple(slice(None) if i is None else i for i in indices)].shape
-    words = put.expand(wide).window(put.body.words).movedim(0, -1)
+    words = put.expand(wide).window(put.body.words)
 
-    def change(own: torch.Tensor) -> torch.Tensor:
-        return aten.index_put.default(own.movedim(0, -1), list(indices), words, accumulate).movedim(-1, 0)
+    def changed(own: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+        source = words.movedim(0, -1)
+        return aten.index_put.default(own.movedim(0, -1), list(indices), source, accumulate).movedim(-1, 0)
 
-    return like(x, moved(x, change).window(), dtype)
+    if accumulate:
+        spread = values.expand(wide)
+        in_range(spread, lambda a, b: changed(a.unsqueeze(0), b.unsqueeze(0)).squeeze(0), spread.numel(), x)
+    return like(x, moved(x, lambda own: changed(own, words)).window(), dtype)
 
 
 in_place(aten._index_put_impl_.default, lambda x, i, v, accumulate=False, unsafe=False: index_put(x, i, v, accumulate))
@@ -334,11 +344,22 @@ def masked_fill(x: SecretTensor, mask: Any, value: Any) -> Any:
     """A public number where the mask is set."""
     if not x.dtype.is_floating_point and value != int(value):
         raise RuntimeError(f"{value} cannot be converted to {x.dtype}")
-    return torch.where(mask, torch.tensor(value, dtype=x.dtype), x)
+    if value == -math.inf and not isinstance(mask, SecretTensor):
+        finite, places = parted(x)
+        return masked(finite, mask if places is None else mask | places)
+    out: Any = torch.where(mask, torch.tensor(value, dtype=x.dtype), x)
+    part = part_of(x, "quotient") or part_of(x, "weight")
+    # where a norm or its argument is 0, so is all that its derivative makes of it
+    return out if part is None or value != 0 else note_part(out, part.role, part.of, part.rest)
 
 
-def constant(x: SecretTensor, value: Any, shape: Sequence[int], secret: bool, dtype: torch.dtype) -> SecretTensor:
-    """A tensor of one public value: as shares, or (if it will not be written) in the clear."""
+def constant(
+    x: SecretTensor, value: Any, shape: Sequence[int], secret: bool, dtype: torch.dtype, like: Any = None
+) -> SecretTensor:
+    """A tensor of one public value: as shares, or (if it will not be written) in the clear.
+
+    like: a tensor whose elements are in memory as those of the result are to be.
+    """
     session = x.session if secret else plain_session
     unit = x.unit if dtype.is_floating_point else INTEGER
     unit = float_unit(unit, dtype)
@@ -346,6 +367,8 @@ def constant(x: SecretTensor, value: Any, shape: Sequence[int], secret: bool, dt
     values = torch.full((), word, dtype=torch.int64)
     if secret:
         share = session.suite.public(session.party, values.expand(tuple(shape)).contiguous(), unit.scale)
+        if like is not None and (order := Share(share.body, shape, 1, like.stride()).order) is not None:
+            share = Share.ordered(share.body.words, shape, order, unit.scale)
     else:
         share = session.suite.public(session.party, values, unit.scale).expand(tuple(shape))
     share.body.zeros = secret and word == 0
@@ -363,7 +386,7 @@ def _like(overload: Any, value: Any, secret: bool) -> None:
         pin_memory: Any = None,
         memory_format: Any = None,
     ) -> SecretTensor:
-        return constant(x, value, x.shape, secret, dtype or x.dtype)
+        return constant(x, value, x.shape, secret, dtype or x.dtype, None if x.is_contiguous() else x)
 
 
 _like(aten.zeros_like.default, 0, True)
@@ -423,7 +446,9 @@ def new_empty_strided(
 
 
 def _filled(x: SecretTensor, value: Any) -> SecretTensor:
-    return constant(x, value, x.shape, True, x.dtype)
+    out = constant(x, value, x.shape, True, x.dtype)
+    known_of(out.cell.body).kept["constant"] = value
+    return out
 
 
 in_place(aten.zero_.default, lambda x: _filled(x, 0))

@@ -1,13 +1,15 @@
-"""Layer, batch and group normalisation: (x - mean) / sqrt(variance + eps), and its derivatives.
+"""Layer, batch, group and RMS normalisation: (x - mean) / sqrt(variance + eps), and its derivatives.
 
 The inverse root is of n (variance + eps) as the squares leave it, at the square of the scale: there an
 eps of 1e-5 is many steps, and nothing is lost of a small variance.  What was normalised is kept with the
 inverse root that torch saves for the derivative, which takes products alone.
 
 With d = x - mean, r = 1 / sqrt(sum of d^2 / n + eps) and z = d r, the gradient is
-r (g - mean of g - z mean of g z), for the gradient g of z.  All errors are relative, 2^-16, and a few
-steps.  Rounds: thirteen and a product with the weight; seven of them on one element a group.  Bytes: of
-`rsqrt` for each group; for each element those of two products, a truncation, and what the weight takes.
+r (g - mean of g - z mean of g z), for the gradient g of z.  RMS normalisation is the same with 0 for
+both means, that of x and that of g.  All errors are relative, 2^-16, and a few steps.  Means are finer
+than the encoding: an error of theirs is the same for all elements of a group, which the gradient of a
+weight adds up.  Rounds: eleven and a product with the weight; seven of them on one element a group.
+Bytes: for each element those of two products, a truncation, and what the weight takes.
 """
 
 from __future__ import annotations
@@ -15,16 +17,27 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import torch
 
 from pysmpc.ops.arithmetic import add, mul, number, square, sub
-from pysmpc.ops.core import FACTOR, assign, aten, implements, plain_target, rescale, result, same_value
-from pysmpc.ops.linear import mean_dim, sum_dim
+from pysmpc.ops.core import (
+    FACTOR,
+    UPDATE,
+    assign,
+    aten,
+    deferred,
+    implements,
+    rescale,
+    result,
+    same_value,
+    times,
+    within,
+)
+from pysmpc.ops.linear import sum_dim
 from pysmpc.protocols.exact import constant
-from pysmpc.protocols.functions.normaliser import inverse_root
+from pysmpc.protocols.functions.normaliser import inverse_root_short
 from pysmpc.protocols.functions.smooth import known_of, note_source, source_of
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
@@ -38,6 +51,7 @@ class _Statistics:
     """Of x over some dimensions, which are kept with one element.
 
     squares: the sum of (x - mean)^2, n its terms; of a public x, tensors in float64.
+    mean: None where 0 is taken for it.
     """
 
     mean: Any
@@ -53,41 +67,77 @@ def _settled(x: Any) -> Any:
     return x
 
 
-def _mean(x: Any, over: Sequence[int]) -> Any:
-    if isinstance(x, SecretTensor):
-        return _settled(mean_dim(x, list(over), True))
-    return x.double().mean(list(over), keepdim=True)
+def _fine_scale(x: SecretTensor) -> int:
+    """That of what is the same for all elements of a group, where each of them would have the same error.
+
+    At most 256 times as fine as the encoding, so that a product with an element leaves room for 2^22.
+    """
+    unit = x.unit.scale
+    return unit * max(1, min(FACTOR, (1 << 40) // unit**2))
+
+
+def _means(x: Any, over: Sequence[int]) -> tuple[Any, Any]:
+    """(The mean to a step, the mean finely.)  One round."""
+    if not isinstance(x, SecretTensor):
+        mean = x.double().mean(list(over), keepdim=True)
+        return mean, mean
+    n = math.prod(x.shape[d] for d in over)
+    session, unit, fine = x.session, x.unit.scale, _fine_scale(x)
+    total = sum_dim(x, list(over), True).window()
+    total = total.at(total.scale * n)
+    up = fine // math.gcd(fine, total.scale)
+    if up > 1:
+        total = session.arithmetic.scale_by(session.party, total, up).at(total.scale * up)
+    if total.scale == fine == unit:
+        whole = result(total, session, x.unit, x.dtype)
+        return whole, whole
+    down = [total.scale // each for each in (unit, fine)]
+    shares = session.arithmetic.truncate_all(session.party, [(total, by) for by in down if by > 1])
+    found = [result(share.at(s), session, x.unit, x.dtype) for share, s in zip(shares, (unit, fine), strict=False)]
+    return found[0], found[1] if len(found) > 1 else result(total, session, x.unit, x.dtype)
+
+
+def _less(x: Any, y: Any) -> Any:
+    """x - y, as fine as the finer one of them."""
+    if any(not isinstance(each, SecretTensor) or each.session.plain for each in (x, y)):
+        return _total(x, -y)
+    session, scale = x.session, max(x.cell.scale, y.cell.scale)
+    if scale % x.cell.scale or scale % y.cell.scale:
+        return sub(x, y)
+    a, b = (rescale(session, each.window(), scale) for each in (x, y))
+    return result(session.arithmetic.sub(session.party, a, b), session, x.unit, x.dtype)
 
 
 def inverse_deviation(squares: SecretTensor, n: int, eps: float) -> SecretTensor:
     """1 / sqrt(squares / n + eps), 256 times as fine as the encoding; an eps of less than a step counts as one.
 
-    Nine rounds.
+    Seven rounds; nine for an eps of less than some 2^-20.
     """
+    within(squares)
     session, unit = squares.session, squares.unit
     share = squares.window()
     share = share.at(share.scale * n)
     word = round(number(eps) * share.scale) or 1
     more = constant(session.suite, session.party, share.shape, word, share.scale)
     low = (max(1, word).bit_length() - 1) // 2
-    total = session.suite.add(session.party, share, more)
-    out = inverse_root(session.suite, session.party, total, unit.scale * FACTOR, low)
+    total = session.arithmetic.add(session.party, share, more)
+    out = inverse_root_short(session.suite, session.party, total, unit.scale * FACTOR, low)
     return result(out, session, unit, squares.dtype)
 
 
-def _statistics(x: Any, over: Sequence[int], eps: float) -> _Statistics:
+def _statistics(x: Any, over: Sequence[int], eps: float, centre: bool = True) -> _Statistics:
     n = math.prod(x.shape[d] for d in over)
     if not isinstance(x, SecretTensor):
-        mean = _mean(x, over)
-        centred = x.double() - mean
+        mean = x.double().mean(list(over), keepdim=True) if centre else None
+        centred = x.double() if mean is None else x.double() - mean
         squares = centred.square().sum(list(over), keepdim=True)
         inverse = (squares / n + eps).rsqrt()
         return _Statistics(mean, centred * inverse, inverse, squares, n)
-    mean = _mean(x, over)
-    centred = _settled(sub(x, mean))
-    squares = sum_dim(square(centred), list(over), True)
+    x = _settled(x)
+    coarse, mean = _means(x, over) if centre else (None, None)
+    squares = sum_dim(square(x if coarse is None else _settled(sub(x, coarse))), list(over), True)
     inverse = inverse_deviation(squares, n, eps)
-    normal = _settled(mul(centred, inverse))
+    normal = _settled(mul(x if mean is None else _less(x, mean), inverse))
     note_source(inverse.window(), "normalised", normal)
     return _Statistics(mean, normal, inverse, squares, n)
 
@@ -111,7 +161,8 @@ def _normal(x: Any, mean: Any, inverse: Any, shape: Sequence[int]) -> Any:
     found: Any = source_of(_whole(inverse), "normalised") if isinstance(inverse, SecretTensor) else None
     if found is not None:
         return found.reshape(x.shape)
-    return _settled(_product(_total(x, -mean.reshape(shape)), inverse.reshape(shape)))
+    centred = x if mean is None else _total(x, -mean.reshape(shape))
+    return _settled(_product(centred, inverse.reshape(shape)))
 
 
 def _whole(x: SecretTensor) -> Share:
@@ -130,24 +181,26 @@ def _sum(x: Any, over: Sequence[int], shape: Sequence[int]) -> Any:
     return found.reshape(shape)
 
 
-def _slope(g: Any, normal: Any, inverse: Any, over: Sequence[int]) -> Any:
+def _slope(g: Any, normal: Any, inverse: Any, over: Sequence[int], centre: bool = True) -> Any:
     """The gradient of x from g, that of what was normalised.
 
     What is the same for all elements of a group must be far finer than a step: its rounding would add up over a
     group to a gradient of the layer before, in which the rounding of single elements cancels.
 
-    1. The sum of g, exactly.
+    1. The sum of g, exactly, where x was centred.
     2. The mean of g z, 256 times as fine as the encoding: a product and a truncation.
     3. g less both, 256 times as fine: a product and a truncation.
     4. That times the inverse deviation.
     """
     n = math.prod(g.shape[d] for d in over)
     along = _product(normal, _fine(_over(_sum_of(_product(_fine(g), normal), over), n)))
-    mean = _over(_sum_of(g, over), n)
+    mean = _over(_sum_of(g, over), n) if centre else None
     if isinstance(g, SecretTensor):
         scale = along.cell.scale if isinstance(along, SecretTensor) else g.cell.scale
-        mean, g = _at(mean, scale, n), _at(g, scale)
-    return _product(_fine(_total(_total(g, -mean), -along)), inverse)
+        g = _at(g, scale)
+        mean = mean if mean is None else _at(mean, scale, n)
+    centred = g if mean is None else _total(g, -mean)
+    return _product(_fine(_total(centred, -along)), inverse)
 
 
 def _sum_of(x: Any, over: Sequence[int]) -> Any:
@@ -220,6 +273,40 @@ def layer_norm_backward(
     return found[0], found[1], None if found[2] is None else found[2].reshape(list(shape))
 
 
+#: torch 2.9 and later; what is older takes RMS normalisation apart.
+HAS_RMS_NORM = hasattr(aten, "_fused_rms_norm_backward")
+
+
+def rms_norm(x: Any, shape: Sequence[int], weight: Any, eps: float | None) -> tuple[Any, Any]:
+    """x / sqrt(mean of x^2 + eps) over its last dimensions, times weight; and the inverse root.
+
+    eps: of the dtype, where it is None; less than a step counts as one, as in layer normalisation.  torch has this
+    operation for other devices; `pysmpc.guards` sends secrets here.
+    """
+    over, place = _last(x, shape)
+    if not x.numel():
+        return _affine(x.clone(), weight, None, place), x.sum(over, keepdim=True)
+    s = _statistics(x, over, torch.finfo(x.dtype).eps if eps is None else eps, centre=False)
+    return _affine(s.normal, weight, None, place), s.inverse
+
+
+def rms_norm_backward(
+    grad: Any, x: Any, shape: Sequence[int], inverse: Any, weight: Any, mask: Sequence[bool]
+) -> tuple[Any, Any]:
+    """The gradients of input and weight, from products alone."""
+    over, place = _last(x, shape)
+    normal = _normal(x, None, inverse, inverse.shape)
+    g = grad if weight is None else _product(grad, weight.reshape(place))
+    of_x = _slope(g, normal, inverse, over, centre=False) if mask[0] else None
+    others = list(range(x.dim() - len(shape)))
+    return of_x, _sum(_product(grad, normal), others, list(shape)) if mask[1] and weight is not None else None
+
+
+if HAS_RMS_NORM:
+    implements(aten._fused_rms_norm.default)(rms_norm)
+    implements(aten._fused_rms_norm_backward.default)(rms_norm_backward)
+
+
 # --- over channels -------------------------------------------------------------------------
 
 
@@ -246,18 +333,32 @@ def _given(mean: Any, variance: Any, eps: float, shape: Sequence[int]) -> tuple[
 def _check_running(x: Any, *running: Any) -> None:
     for each in running:
         if each is not None and isinstance(x, SecretTensor) and not isinstance(each, SecretTensor):
-            raise plain_target("updating the running statistics of a batch normalisation")
+            raise TypeError(
+                "a normalisation of a secret would write its running statistics, which are secret, into the plain "
+                "tensors of a public model; encrypt the model, or that layer of it (sy.encrypt(model, parties, "
+                "private_layers=...)), or call eval() on the layer, or make it with track_running_stats=False"
+            )
 
 
 def _follow(running: Any, value: Any, momentum: float) -> None:
-    """running (1 - momentum) + value * momentum, in place."""
-    if running is not None:
-        part = number(momentum)
-        value = value.reshape(running.shape)
-        if isinstance(running, SecretTensor):
-            assign(running, add(mul(running, 1 - part), _product(value, part)).to(running.dtype))
-        else:
-            running.mul_(float(1 - part)).add_(value.to(running.dtype) * momentum)
+    """running + momentum (value - running), in place; done with other updates that wait, in one round for all."""
+    part = number(momentum)
+    if running is None or part == 0:
+        return
+    value = value.reshape(running.shape)
+    if not isinstance(running, SecretTensor):
+        running.mul_(float(1 - part)).add_(value.to(running.dtype) * momentum)
+        return
+    if not isinstance(value, SecretTensor):
+        gap = sub(value, running)
+    else:
+        if value.cell.scale.bit_length() > UPDATE or value.cell.scale % running.cell.scale:
+            value.cell.settle()
+        session, scale = running.session, max(value.cell.scale, running.cell.scale)
+        there, here = (rescale(session, each.window(), scale) for each in (value, running))
+        gap = result(session.arithmetic.sub(session.party, there, here), session, running.unit, running.dtype)
+    if not deferred(running, gap, part):
+        assign(running, add(running, times(gap, part)).to(running.dtype))
 
 
 @implements(aten.native_batch_norm.default)
@@ -277,7 +378,7 @@ def batch_norm(
     s = _statistics(x, over, eps)
     out = _affine(s.normal, weight, bias, place)
     if running_var is not None:
-        _follow(running_var, _product(s.squares, Fraction(1, max(1, s.n - 1))), momentum)
+        _follow(running_var, s.squares / max(1, s.n - 1), momentum)
     _follow(running_mean, s.mean, momentum)
     return out, s.mean.reshape(-1), s.inverse.reshape(-1)
 

@@ -1,19 +1,28 @@
-"""Norms and distances whose gradients are right for vectors of every size: p = 0, 1, 2 and plus or minus infinity.
+"""Norms and distances whose values and gradients are right for vectors of every size, whatever p is.
 
-Other powers of fixed-point numbers are not: x^(p - 1) underflows, or runs out of range, where the norm itself does not.
+Powers of fixed-point numbers underflow, or run out of range, where the norm itself does not.  So those of other p than
+0, 1, 2 and infinity are taken of what elements are beside the largest (`pysmpc.protocols.functions.power_sums`).
+Torch's own derivative passes through such powers: what it makes of a norm is known here, step by step, and its last
+product is taken of the parts that fit.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import torch
 
-from pysmpc.ops.arithmetic import known_inverse
-from pysmpc.ops.core import aten
+from pysmpc.ops.arithmetic import known_inverse, mul, number, sub
+from pysmpc.ops.core import aten, dims, implements, like, result, times
 from pysmpc.ops.decompositions import composes
-from pysmpc.tensor import SecretTensor, not_implemented
+from pysmpc.ops.linear import MANY_IN_A_STEP, sum_of_squares
+from pysmpc.ops.norm_parts import PowerNorm, note_norm, note_part
+from pysmpc.protocols.functions.characters import BITS
+from pysmpc.protocols.functions.power_sums import NOTHING, power_sum
+from pysmpc.tensor import SecretTensor
 
 
 def _axes(dim: Any) -> list[int]:
@@ -34,11 +43,86 @@ def vector_norm(
     if ord == 1:
         return x.abs().sum(axes, keepdim)
     if ord == 2:
-        return x.square().sum(axes, keepdim).sqrt()
+        return sum_of_squares(x, axes, keepdim, MANY_IN_A_STEP).sqrt()
     if abs(ord) == math.inf:
         size = x.abs()
         return size.amax(axes, keepdim) if ord > 0 else size.amin(axes, keepdim)
-    raise not_implemented(aten.linalg_vector_norm.default, f"norms are for p = 0, 1, 2 and infinity, not for p = {ord}")
+    return aten.norm.ScalarOpt_dim_dtype(x, ord, axes, keepdim, dtype=x.dtype)
+
+
+# --- other powers ------------------------------------------------------------------------
+
+FINE = 30  # bits of log S
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a norm of rows leaves for its gradient: gaps and zeros of the elements, and log S."""
+
+    gaps: SecretTensor
+    zero: SecretTensor
+    log_sum: SecretTensor
+
+
+def _power_norm(rows: Any, p: float) -> tuple[Any, Parts]:
+    """The p-norms [rows, 1] of rows [rows, n], and what is known of their parts."""
+    session, exponent = rows.session, number(p)
+    size = rows.abs()
+    most = size.amax(-1, keepdim=True) if p > 0 else size.amin(-1, keepdim=True)
+    for each in (size, most):
+        each.cell.settle()
+    found = power_sum(session.suite, session.party, size.window(), most.window(), exponent)
+    fine = session.suite.truncate(session.party, found.log_sum.at(1), 1 << BITS - FINE).at(1 << FINE)
+    parts = Parts(*(result(part, session, rows.unit, rows.dtype) for part in (found.gaps, found.zero, fine)))
+    return mul(most, torch.exp(times(parts.log_sum, 1 / exponent))), parts
+
+
+@implements(aten.norm.ScalarOpt_dim_dtype)
+def norm(x: Any, p: Any, dim: Any, keepdim: bool, *, dtype: torch.dtype) -> Any:
+    """The p-norm along dimensions, to a step and 2^-14 of it, wherever it is a number; p up to 512 in magnitude.
+
+    Rounds: 4 for |x| and those of the largest, 19 for the sum of powers, 5 for its root, and a product.  Torch's
+    derivative of it (`norm_parts`) is to three steps.
+    """
+    x = x.to(dtype)
+    p = 2.0 if p is None else float(p)
+    if p in (0, 1, 2) or math.isinf(p):
+        return vector_norm(x, p, dim, keepdim)
+    over = dims(dim, x.dim())
+    kept = [i for i in range(x.dim()) if i not in over]
+    order, lengths = [*kept, *over], [x.shape[i] for i in kept]
+    rows: Any = x.permute(order).reshape(math.prod(lengths), math.prod(x.shape[i] for i in over))
+    if not rows.numel():
+        return x.abs().sum(over, keepdim)
+    out, parts = _power_norm(rows, p)
+
+    def sizes() -> Any:
+        found = _power_slopes(p, parts).reshape([x.shape[i] for i in order])
+        return found.permute([order.index(i) for i in range(x.dim())])
+
+    found: Any = out.reshape([1 if i in over else x.shape[i] for i in range(x.dim())] if keepdim else lengths)
+    of = PowerNorm(p, like(x, x.window()), sizes, found)
+    note_norm(x.window(), of)
+    return note_part(found, "norm", of)
+
+
+def _power_slopes(p: float, parts: Parts) -> Any:
+    """Magnitudes of the gradient of the norms, |x|^(p - 1) over the same power of the norm; 0 where x is 0.
+
+    To a step and 2^-15 of it.  Five rounds.
+    """
+    exponent = number(p)
+    inner = sub(times(parts.gaps, exponent - 1), times(parts.log_sum, (exponent - 1) / exponent))
+    return torch.exp(sub(inner, times(parts.zero, Fraction(NOTHING * (1 + abs(exponent).__ceil__())))))
+
+
+@composes(aten.renorm.default)
+def renorm(x: SecretTensor, p: Any, dim: int, maxnorm: Any) -> Any:
+    """Parts along a dimension whose norm is above a bound, divided by it and times the bound: exact quotients."""
+    over = [i for i in range(x.dim()) if i != dim % x.dim()]
+    norm = torch.linalg.vector_norm(x, float(p), over, True)
+    large = norm > maxnorm
+    return torch.where(large, x / torch.where(large, norm, 1) * maxnorm, x)
 
 
 # --- distances ---------------------------------------------------------------------------
@@ -60,7 +144,9 @@ def _norm(d: Any, p: float) -> Any:
         return d.abs().max(-1).values
     if p == 2:
         return (d * d).sum(-1).sqrt()
-    raise not_implemented(aten._cdist_forward.default, f"distances are for p = 0, 1, 2 and infinity, not for p = {p}")
+    if not d.numel():
+        return d.sum(-1)
+    return aten.norm.ScalarOpt_dim_dtype(d, p, [-1], False, dtype=d.dtype)
 
 
 def _slope(d: Any, p: float, norm: Any) -> Any:
@@ -74,12 +160,25 @@ def _slope(d: Any, p: float, norm: Any) -> Any:
         if isinstance(wide, SecretTensor) and known_inverse(wide) is not None:
             return d / wide  # the inverse of 0 is finite, and d is 0 there
         return torch.where(wide == 0, torch.zeros((), dtype=d.dtype), d / (wide + (wide == 0).to(d.dtype)))
-    raise not_implemented(aten._cdist_backward.default, f"gradients are for p = 0, 1 and 2, not for p = {p}")
+    if p == float("inf"):
+        largest = (d.abs() == norm.unsqueeze(-1)).to(d.dtype)
+        return d.sign() * largest
+    if not d.numel():
+        return d
+    again = aten.norm.ScalarOpt_dim_dtype(d, p, [-1], True, dtype=d.dtype)
+    # in the steps of torch's derivative of a norm, which are known by their parts
+    if p > 2:
+        part = d * torch.pow(d.abs(), p - 2)
+    else:
+        part = d.sign() * torch.pow(d.abs(), p - 1)
+    if p < 1:
+        return part * torch.pow(again, 1 - p)
+    return part * torch.div(torch.ones(again.shape, dtype=d.dtype), torch.pow(again, p - 1))
 
 
 @composes(aten._cdist_forward.default)
 def cdist(x: Any, y: Any, p: float, compute_mode: Any) -> Any:
-    """Distances between the rows of two matrices, in the p-norm: p = 0, 1, 2 and infinity."""
+    """Distances between the rows of two matrices, in the p-norm."""
     return _norm(_difference(x, y), p)
 
 

@@ -11,10 +11,13 @@ import torch
 from pysmpc.ops.arithmetic import add, mul, sub, with_unit
 from pysmpc.ops.comparison import absolute, equal, less, maximum, minimum
 from pysmpc.ops.core import aten, implements, is_number, times
+from pysmpc.ops.decompositions import composes
 from pysmpc.ops.integers import floor
+from pysmpc.ops.linear import REDUCTIONS
 from pysmpc.ops.logic import logical_or
 from pysmpc.ops.movement import clone
-from pysmpc.tensor import SecretTensor, not_implemented
+from pysmpc.protocols.functions.smooth import known_of
+from pysmpc.tensor import SecretTensor
 
 
 @implements(aten.hardshrink_backward.default, aten.softshrink_backward.default)
@@ -89,11 +92,48 @@ def angle(x: SecretTensor) -> SecretTensor:
     return mul(less(x, 0).to(x.dtype), math.pi)
 
 
-@implements(aten.rrelu_with_noise.default)
-def rrelu_with_noise(
-    x: SecretTensor, noise: Any, lower: Any = 0.125, upper: Any = 1 / 3, training: bool = False, generator: Any = None
-) -> Any:
-    """Outside of training a leaky ReLU; in training refused, as everybody would know what was drawn."""
-    if training:
-        raise not_implemented(aten.rrelu_with_noise.default, "it draws random slopes in training")
-    return torch.nn.functional.leaky_relu(x, (float(lower) + float(upper)) / 2)
+# --- torch's own formulas compute every piece on all of x, where those that are not chosen may leave the ring ------
+
+
+def _pieces(x: SecretTensor) -> tuple[SecretTensor, SecretTensor]:
+    """max(x, 0) and min(x, 0), found once for a value."""
+    known, key = known_of(x.window().body).kept, ("pieces", x.window().layout)
+    if key not in known:
+        above = torch.relu(x.detach())
+        known[key] = above, x.detach() - above
+    above, below = known[key]
+    return above, below
+
+
+@composes(aten.elu.default)
+def elu(x: SecretTensor, alpha: Any = 1, scale: Any = 1, input_scale: Any = 1) -> Any:
+    """scale times x, or alpha (e^(input_scale x) - 1) below 0."""
+    above, below = _pieces(x)
+    return above * scale + torch.expm1(below * input_scale) * (alpha * scale)
+
+
+@composes(aten.elu_backward.default)
+def elu_backward(grad: Any, alpha: Any, scale: Any, input_scale: Any, is_result: bool, x: SecretTensor) -> Any:
+    """grad times scale, or alpha scale input_scale e^(input_scale x) below 0, which the result tells as well."""
+    above, below = _pieces(x)
+    steep = below + alpha * scale if is_result else torch.exp(below * input_scale) * (alpha * scale)
+    slope, more = steep * input_scale, scale - alpha * scale * input_scale
+    if more != 0:  # by that much steeper above 0
+        slope = slope + aten.threshold_backward.default(torch.full(x.shape, more, dtype=x.dtype), above, 0)
+    return slope * grad
+
+
+@composes(aten.smooth_l1_loss.default)
+def smooth_l1_loss(x: Any, target: Any, reduction: int = 1, beta: float = 1.0) -> Any:
+    """m (|x - target| - m / 2) / beta, where m is |x - target|, but beta at most."""
+    size = (x - target).abs()
+    if beta == 0:
+        return REDUCTIONS[reduction](size)
+    near = size - torch.relu(size - beta)
+    return REDUCTIONS[reduction](near * (size - near / 2) / beta)
+
+
+@composes(aten.huber_loss.default)
+def huber_loss(x: Any, target: Any, reduction: int = 1, delta: float = 1.0) -> Any:
+    """delta times `smooth_l1_loss`."""
+    return smooth_l1_loss(x, target, reduction, delta) * delta

@@ -18,7 +18,7 @@ import torch
 from pysmpc.fixedpoint import INTEGER, LIMIT
 from pysmpc.ops.comparison import comparing
 from pysmpc.ops.convolution import each
-from pysmpc.ops.core import aten, implements, like, public, result, times
+from pysmpc.ops.core import aten, implements, in_range, like, public, result, times
 from pysmpc.ops.resampling import (
     adaptive_windows,
     average_windows,
@@ -162,6 +162,8 @@ def max_pool2d_with_indices_backward(
     session = indices.session
     known = public(grad, session, x.unit)
     share = grad.window() if known is None else session.suite.public(session.party, known.values, known.scale)
+    if known is None:
+        in_range(grad, None, math.prod(g.kernel))
     places = _Places.of(_blank(x, g), g)
     top = Share.of(places.ordered(share.window(share.body.words)), (places.n,), share.scale)
     parts = body.levels.down(session, top).reshape(-1, *g.kernel, places.n)
@@ -214,11 +216,18 @@ def avg_pool2d(
     g = _geometry(x, kernel_size, stride, padding, ceil_mode)
     padded: Any = torch.nn.functional.pad(x, [g.padding[1]] * 2 + [g.padding[0]] * 2) if any(g.padding) else x
     places = _Places.of(padded.window(), g)
-    whole = places.share.window(padded.cell.body.words)
-    total = whole[:, 0, 0].clone(memory_format=torch.contiguous_format)
-    for at in range(1, math.prod(g.kernel)):
-        total += whole[:, at // g.kernel[1], at % g.kernel[1]]
-    words = total.reshape(total.shape[0], places.n)
+
+    def total(data: torch.Tensor) -> torch.Tensor:
+        whole = places.share.window(data)
+        found = whole[:, 0, 0].clone(memory_format=torch.contiguous_format)
+        for at in range(1, math.prod(g.kernel)):
+            found += whole[:, at // g.kernel[1], at % g.kernel[1]]
+        return found
+
+    flat = like(padded, Share(padded.cell.body, (padded.cell.body.n,), places.share.scale))
+    in_range(flat, lambda values: total(values.unsqueeze(0)), math.prod(g.kernel))
+    words = total(padded.cell.body.words)
+    words = words.reshape(words.shape[0], places.n)
     summed = like(x, Share(Body(words), places.shape, places.share.scale, places.strides))
     return times(summed, Fraction(1, divisor_override or math.prod(g.kernel)))
 
@@ -241,6 +250,7 @@ def avg_pool2d_backward(
     g = _geometry(x, kernel_size, stride, padding, ceil_mode)
     places = _Places.of(_blank(x, g), g)
     part = times(grad, Fraction(1, divisor_override or math.prod(g.kernel)))
+    in_range(part, None, math.prod(g.kernel))
     share = part.window()
     words = places.ordered(share.window(share.body.words))
     parts = words.reshape(words.shape[0], 1, 1, places.n).expand(-1, *g.kernel, -1)
@@ -312,6 +322,7 @@ def spread_back(grad: Any, x: Any, levels: Levels, table: torch.Tensor) -> Secre
     known = public(grad, session, x.unit)
     if known is None:
         share, unit = grad.window(), grad.unit
+        in_range(grad, None, table.shape[1])
     else:
         share, unit = session.suite.public(session.party, known.values.contiguous(), known.scale), x.unit
     top = Share.of(share.words(), (levels.n,), share.scale)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
+from pysmpc.ops.infinite import InfiniteCell
 from pysmpc.runtime.empty import empty_session
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Body
@@ -46,7 +47,7 @@ def _kind(x: Any, places: dict[int, int]) -> Any:
         same = tuple(places.setdefault(id(each), len(places)) for each in (cell, session))
         layout = tuple(x.shape), x.stride(), x.storage_offset(), cell._body.n
         facts = layout, cell.scale, cell.unit, cell.bound, x.dtype, x.requires_grad
-        return same, len(session.holders), session.suite.name, facts
+        return type(cell), same, len(session.holders), session.suite.name, facts
     if isinstance(x, torch.Tensor):
         return tuple(x.shape), x.dtype
     return type(x), x
@@ -69,7 +70,7 @@ def rehearse(func: Any, args: Any, kwargs: Any, run: Run) -> None:
     def shadow(x: Any) -> Any:
         if not isinstance(x, SecretTensor) or x.cell.session.plain:
             return x
-        cell = x.cell
+        cell: Any = x.cell.inner if isinstance(x.cell, InfiniteCell) else x.cell
         if id(cell.session) not in sessions:
             sessions[id(cell.session)] = empty_session(cell.session)
             sessions[id(cell.session)].tensor = Rehearsed
@@ -78,6 +79,9 @@ def rehearse(func: Any, args: Any, kwargs: Any, run: Run) -> None:
             body.zeros = cell.body.zeros
             cells[id(cell)] = Cell(body, cell.scale, cell.unit, sessions[id(cell.session)])
             cells[id(cell)].bound = cell.bound
+        if isinstance(x.cell, InfiniteCell):
+            cell = x.cell
+            cells[id(cell)] = InfiniteCell(cells[id(cell.inner)], cell.places)
         return SecretTensor(cells[id(cell)], x.size(), x.stride(), x.storage_offset(), x.dtype, x.requires_grad)
 
     shadows = tree_map(shadow, (args, kwargs))

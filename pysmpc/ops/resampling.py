@@ -36,7 +36,7 @@ def given_back(x: SecretTensor, dim: int, index: torch.Tensor, size: int) -> Sec
         shape = (*words.shape[:axis], size, *words.shape[axis + 1 :])
         return torch.zeros(shape, dtype=words.dtype).index_add_(axis, index, words)
 
-    return moved(x, place)
+    return moved(x, place, index.numel())
 
 
 # --- padding ---------------------------------------------------------------------------

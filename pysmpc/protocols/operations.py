@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pysmpc.errors import PartyError
 from pysmpc.protocols import derived as makers
 from pysmpc.protocols.functions.masked import Combine, DealWords, MaskOpen
-from pysmpc.protocols.functions.regions import RegionsOf, ThresholdsOf
+from pysmpc.protocols.functions.regions import RegionsOf, ScaledThresholdsOf, ThresholdsOf
 from pysmpc.protocols.signatures import (
     Binary,
     BitShare,
@@ -208,6 +208,8 @@ class Suite:
     regions: RegionsOf = derived(makers.regions)
     #: The bits x >= end for several public ends.
     thresholds: ThresholdsOf = derived(makers.thresholds)
+    #: The same, and x times a sum of steps that it reaches; None where that takes a product.
+    scaled_thresholds: ScaledThresholdsOf | None = None
 
     # --- logic ---------------------------------------------------------------------------
 

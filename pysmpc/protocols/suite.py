@@ -72,6 +72,7 @@ default = Suite(
     combine=masked.combine,
     regions=regions.regions,
     thresholds=regions.thresholds,
+    scaled_thresholds=regions.scaled_thresholds,
     logical_and=boolean.logical_and,
     logical_xor=boolean.logical_xor,
     bitwise_and=boolean.bitwise_and,
@@ -92,6 +93,7 @@ function_secret_sharing = replace(
     select=fss.select,
     regions=Suite.regions,
     thresholds=Suite.thresholds,
+    scaled_thresholds=None,
 )
 
 #: Equality is the default's.
@@ -105,6 +107,7 @@ snn = replace(
     largest=None,
     regions=Suite.regions,
     thresholds=Suite.thresholds,
+    scaled_thresholds=None,
 )
 
 #: What integrity="mac" is.

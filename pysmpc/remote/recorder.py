@@ -83,8 +83,8 @@ def _note(dropped: deque[int], slot: int, cell: object) -> None:
 
 def _recorder_of(args: Any) -> Recorder | None:
     for x in leaves(args):
-        if isinstance(x, RecordedTensor):
-            found: Recorder | None = x.cell.session.recorder
+        if isinstance(x, RecordedTensor) and x.cell.session.recorder is not None:  # else public: a mask
+            found: Recorder = x.cell.session.recorder
             return found
     return None
 
@@ -174,7 +174,7 @@ class Recorder:
             self._check()
             self._forget()
             given = leaves([*args, *kwargs.values()])
-            if any(isinstance(x, RecordedTensor) and x.cell.session.recorder is not self for x in given):
+            if any(isinstance(x, RecordedTensor) and x.cell.session.recorder not in (self, None) for x in given):
                 return HANDLERS[func](*args, **kwargs)  # raises: nothing joins two sessions
             buffers: list[torch.Tensor] = []
             sent_args = [encode(x, buffers) for x in args]

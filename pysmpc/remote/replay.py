@@ -16,7 +16,7 @@ import torch
 import pysmpc.ops  # noqa: F401  (fills the table of operations)
 from pysmpc import api
 from pysmpc.errors import ChannelError, IntegrityError, RemoteError
-from pysmpc.fixedpoint import LIMIT, Precision
+from pysmpc.fixedpoint import LIMIT, Precision, kept
 from pysmpc.ops.comparison import asked
 from pysmpc.ops.decompositions import rehearsed
 from pysmpc.prg import KeySet
@@ -253,7 +253,7 @@ class Replay:
             if take is not None:
                 words, origin = take(key, slot)
             share = Share.of(words, tuple(slot.shape), slot.scale)
-            out = SecretTensor.of(share, session, Precision(slot.base, slot.digits), dtype_of(slot.dtype))
+            out = SecretTensor.of(share, session, kept(slot.base, slot.digits), dtype_of(slot.dtype))
             self.keep(slot.slot, out.cell, origin)
 
     def shares(self, operation: Open, permits: Callable[[], bool]) -> tuple[torch.Tensor, list[str]]:

@@ -13,6 +13,7 @@ from pysmpc import ring
 from pysmpc.errors import PartyError
 from pysmpc.prg import KeySet, fresh_key
 from pysmpc.protocols.interfaces import Dealer, Party, Where
+from pysmpc.protocols.ranges import Checked
 from pysmpc.protocols.suite import Suite, default, plaintext
 from pysmpc.runtime.channel import Local
 from pysmpc.runtime.dealer import LocalFeed, SeedDealer
@@ -29,11 +30,18 @@ class Session:
     holders: names, in the order of the shares.  provider: a name outside of them.
     `party` is this process's part; `suite` the protocols in use; `me` the one party that
     this process is, or None where it is all of them.  `lock`: held by the thread that
-    computes with it.
+    computes with it.  checked: raise RangeError where a value leaves the ring, if all shares are in this process;
+    `arithmetic` is then the suite's with these checks, else the suite.
     """
 
     def __init__(
-        self, holders: Sequence[str], provider: str, party: Party, stats: Stats, suite: Suite = default
+        self,
+        holders: Sequence[str],
+        provider: str,
+        party: Party,
+        stats: Stats,
+        suite: Suite = default,
+        checked: bool = True,
     ) -> None:
         suite.check(len(holders))
         self.holders = tuple(holders)
@@ -41,6 +49,7 @@ class Session:
         self.party = party
         self.stats = stats
         self.suite = suite
+        self.checks = Checked(suite) if checked and party.rows == party.holders else None
         self.me: str | None = None
         self.serial = next(_serial)
         where = Where(self.serial, self.holders, tuple(self.holders[i] for i in party.ranks))
@@ -54,6 +63,11 @@ class Session:
         self._bodies: list[weakref.ref[Body]] = []
         self._sweep_at = 1024
         self._variants: dict[Suite, Session] = {suite: self}
+
+    @property
+    def arithmetic(self) -> Suite | Checked:
+        """What products, sums and truncations of operations are made with; protocols take the suite."""
+        return self.checks or self.suite
 
     def __repr__(self) -> str:
         how = "" if self.suite.name in ("default", "plaintext") else f"; {self.suite.name}"
@@ -78,6 +92,7 @@ class Session:
             other = object.__new__(type(self))
             vars(other).update(vars(self))
             other.suite = suite
+            other.checks = None if self.checks is None else Checked(suite)
             other.plain = suite.plaintext
             other.waiting = []
             self._variants[suite] = other
@@ -158,11 +173,12 @@ def virtual_session(
     provider: str = "crypto_provider",
     suite: Suite = default,
     dealer: Callable[[Callable[[int], None]], Dealer] | None = None,
+    checked: bool = True,
 ) -> Session:
     """All holders, the provider and the owner of inputs in this process.
 
     Every party's computation is done and every message counted; only the sockets are
-    missing.  dealer: makes one of what to tell the bytes, in place of a provider.
+    missing.  dealer: makes one of what to tell the bytes, in place of a provider.  checked: as of `Session`.
     """
     check_names(holders, provider)
     suite.check(len(holders))
@@ -198,7 +214,7 @@ def virtual_session(
         next=KeySet(ring_keys[1:] + ring_keys[:1]),
         notary=KeySet([fresh_key()]) if dealer is None else None,  # what was dealt before knew of none
     )
-    return Session(holders, provider, party, stats, suite)
+    return Session(holders, provider, party, stats, suite, checked)
 
 
 def _plain_session() -> Session:

@@ -47,6 +47,29 @@ static void psm_rows_xor(const u64 *x, size_t rows, u64 *out, size_t n) {
     }
 }
 
+enum { EXTREMES_CHUNK = 256 };
+
+/* out[0], out[1] = the largest and the smallest, as signed words, of the sums over rows of x[row][i]; n > 0 */
+static void psm_rows_extremes(const u64 *x, size_t rows, size_t n, u64 *out) {
+    int64_t high = INT64_MIN, low = INT64_MAX;
+    for (size_t at = 0; at < n; at += EXTREMES_CHUNK) {
+        size_t m = n - at < EXTREMES_CHUNK ? n - at : EXTREMES_CHUNK;
+        u64 sum[EXTREMES_CHUNK];
+        memcpy(sum, x + at, m * sizeof(u64));
+        for (size_t row = 1; row < rows; row++) {
+            const u64 *src = x + row * n + at;
+            for (size_t i = 0; i < m; i++) sum[i] += src[i];
+        }
+        for (size_t i = 0; i < m; i++) {
+            int64_t word = (int64_t)sum[i];
+            high = word > high ? word : high;
+            low = word < low ? word : low;
+        }
+    }
+    out[0] = (u64)high;
+    out[1] = (u64)low;
+}
+
 enum { WEIGHTED_CHUNK = 256 };
 
 /* out[i] = sum over k of factors[k][i] * words[k][i], rows of n, for i from begin to end */

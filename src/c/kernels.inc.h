@@ -44,6 +44,7 @@
         .scale = psm_scale, \
         .rows_sum = psm_rows_sum, \
         .rows_xor = psm_rows_xor, \
+        .rows_extremes = psm_rows_extremes, \
         .weighted = psm_weighted, \
         .beaver_mul = psm_beaver_mul, \
         .beaver_square = psm_beaver_square, \

@@ -98,6 +98,7 @@ typedef struct psm_kernels {
     void (*scale)(const u64 *x, u64 k, u64 *out, size_t n);
     void (*rows_sum)(const u64 *x, size_t rows, u64 *out, size_t n);
     void (*rows_xor)(const u64 *x, size_t rows, u64 *out, size_t n);
+    void (*rows_extremes)(const u64 *x, size_t rows, size_t n, u64 *out);
     /* [begin, end) elements of n */
     void (*weighted)(const u64 *factors, const u64 *words, size_t count, u64 *out, size_t n, size_t begin,
                      size_t end);

@@ -119,3 +119,19 @@ def test_mistakes_are_one_line(train, tmp_path, capsys):
     main(["deal", "--program", str(train), "--out", str(out)])
     capsys.readouterr()
     assert "is there already" in refused(capsys, "--program", train, "--out", out)
+
+
+def test_adam_on_what_was_dealt(tmp_path, capsys):
+    """The steps of an adaptive optimizer are a program like any other: what they need can be dealt ahead."""
+    text = PROGRAM.replace("SGD(", "Adam(").replace("momentum=0.9", "amsgrad=True")
+    assert "Adam(net.parameters(), lr=0.1, amsgrad=True)" in text
+    path, out = tmp_path / "adam.py", tmp_path / "material"
+    path.write_text(text)
+    assert main(["deal", "--program", str(path), "--out", str(out), "--holders", "alice,bob"]) == 0
+    space = {}
+    exec(text, space)
+    x, y = torch.randn(6, 3), torch.randn(6, 2)
+    expected, _ = space["program"](sy.virtual("alice", "bob"), x, y)
+    parties = sy.virtual("alice", "bob", material=out)
+    loss, _ = space["program"](parties, x, y)
+    assert float(loss) == pytest.approx(float(expected), abs=0.01)

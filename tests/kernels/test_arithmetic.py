@@ -58,7 +58,23 @@ def test_rows(rows, n, rng):
         for v in columns[i]:
             expected ^= v
         assert value == expected
+    if n:
+        signed = [(sum(column) + (1 << 63)) % (1 << 64) - (1 << 63) for column in columns]
+        assert _ring.rows_extremes(source.address, rows, n) == (max(signed), min(signed))
     assert source.values() == x
+
+
+@pytest.mark.parametrize("n", [n for n in LENGTHS + TILES if n])
+@pytest.mark.parametrize("value", [0, 1, WORD, (1 << 63) - 1, 1 << 63])
+def test_the_extremes_are_found_wherever_they_are(value, n, rng):
+    """One word, among zeros: at the ends and somewhere."""
+    for at in {0, n - 1, int(rng.integers(n))}:
+        x = [0] * n
+        x[at] = value
+        signed = value - (value >> 63 << 64)
+        ends = {signed} | ({0} if n > 1 else set())
+        assert _ring.rows_extremes(Guarded(x, 1).address, 1, n) == (max(ends), min(ends))
+        assert ring.rows_most(torch.tensor([[v - (v >> 63 << 64) for v in x]])) == abs(signed)
 
 
 @pytest.mark.parametrize("n", LENGTHS + TILES)
@@ -102,6 +118,7 @@ def test_weighted_refuses_other_shapes(shapes):
 def test_no_rows_no_sum():
     assert ring.rows_sum(ring.empty(0, 5)).shape == (0, 5)
     assert ring.rows_xor(ring.empty(0, 5)).shape == (0, 5)
+    assert ring.rows_most(ring.empty(0, 5)) == ring.rows_most(ring.empty(2, 0)) == 0
 
 
 @pytest.mark.parametrize("n", LENGTHS + TILES)

@@ -19,7 +19,7 @@ MASKING = f"{PROTOCOLS}/test_masking.py"
 EXACT = f"{PROTOCOLS}/test_exact.py"
 FUNCTIONS = f"{PROTOCOLS}/test_functions.py"
 EXPONENT, NORMALISER = f"{PROTOCOLS}/test_exponent.py", f"{PROTOCOLS}/test_normaliser.py"
-SOFTMAX = f"{PROTOCOLS}/test_softmax.py"
+SOFTMAX, PIECEWISE = f"{PROTOCOLS}/test_softmax.py", f"{PROTOCOLS}/test_piecewise.py"
 SMOOTH = "tests/ops/test_functions.py"
 THRESHOLDS = "tests/ops/test_thresholds.py"
 FACTORS = "tests/ops/test_factors.py"
@@ -38,6 +38,9 @@ KEYS = f"{VIEWS}::test_keys_are_distinct_and_uniform"
 LEDGER = "tests/security/test_ledger.py"
 STEPS = "tests/steps/test_steps.py"
 BOUNDS = "tests/ops/test_bounds.py"
+DROPOUT, LOSSES, BATCHES = (f"tests/ops/test_{name}.py" for name in ("dropout", "losses", "batch_norm"))
+NEAR = f"{PROTOCOLS}/test_thresholds.py"
+MASKS_THERE = "tests/remote/test_decompositions.py::test_no_recorded_step_keeps_a_public_mask"
 FSS, FSS_BITS = f"{PROTOCOLS}/test_fss.py", f"{KERNELS}/test_fss_bits.py"
 SNN, SNN_KERNELS = f"{PROTOCOLS}/test_securenn.py", f"{KERNELS}/test_securenn.py"
 REMOTE = "tests/remote"
@@ -187,10 +190,29 @@ MUTANTS = [
     ),
     *protocol(
         "functions/normaliser",
-        ("what is less than a step has a power", "_sum_of_steps(suite, party, reached, [4 ** (top - j) for j in range(low, last + 1)])", "Normal(flat, reached, low, top).sum(suite, party, lambda j: 4 ** (top - j))", NORMALISER),
+        ("what is less than a step has a power", "sum_of_steps(suite, party, reached, powers)", "Normal(flat, reached, low, top).sum(suite, party, lambda j: 4 ** (top - j))", NORMALISER),
         ("a threshold too few", "(limit.bit_length() - 1) // 2))", "(limit.bit_length() - 3) // 2))", CASES),
         ("reciprocals without a sign", "reached = inner.sub(party, positive, negative)", "reached = inner.add(party, positive, negative)", NORMALISER),
     ),
+    *protocol(
+        "functions/regions",
+        ("products with the mask's bits under the mask's own stream", "stream = party.dealer.streams()", "stream = opened.base", NEAR),
+        ("a step that was not reached counts", "outside += (1 - beta) * step", "outside += beta * step", NEAR),
+    ),
+    *protocol(
+        "coins",
+        ("coins that are the same each time", "Masked(party.dealer.streams(), ", "Masked(1, ", DROPOUT),
+        ("coins of another probability", "round(probability * 2.0**BITS)", "round((1 - probability) * 2.0**BITS)", DROPOUT),
+    ),
+    Mutant("a secret mask is public", "pysmpc/ops/dropout.py", "if _choice.secret and not x.session.plain:", "if False:", DROPOUT),
+    Mutant("a parameter becomes a public mask", "pysmpc/ops/dropout.py", "and not x.requires_grad and", "and", DROPOUT),
+    Mutant("a driver records public masks", "pysmpc/tape.py", "            self._tape.refused = f\"{func} draws random numbers\"", "            pass", MASKS_THERE),
+    Mutant("a recording notes public masks", "pysmpc/tape.py", "            self.refused = f\"{func} draws random numbers\"", "            pass", STEPS),
+    Mutant("batches are not counted", "pysmpc/steps.py", "self._set_counts([a + b for a, b in zip(counts, self._counted, strict=True)])", "self._set_counts(counts)", BATCHES),
+    Mutant("running statistics go the other way", "pysmpc/ops/normalisation.py", "if not deferred(running, gap, part):", "if not deferred(running, gap, -part):", BATCHES),
+    Mutant("a class that is ignored counts", "pysmpc/ops/classes.py", "own = own & keep", "own = own & (keep | True)", LOSSES),
+    Mutant("means of secret classes are over all", "pysmpc/ops/classes.py", "total = own.to(torch.int64).sum() if weight is None else", "total = (own | True).to(torch.int64).sum() // own.shape[dim] if weight is None else", LOSSES),
+    Mutant("a parameter in common stays public", "pysmpc/api.py", "if id(tensor) in kept:", "if False:", "tests/ops/test_private_layers.py"),
     *protocol(
         "functions/softmax",
         ("values below the window count", "inside = None if bounded or near is not None else", "inside = None if True else", SOFTMAX),
@@ -205,6 +227,26 @@ MUTANTS = [
         ("thresholds under the masks of the first", "base = party.dealer.streams(MATERIAL) if again else x.base", "base = x.base", FUNCTIONS),
         ("two selections, each rounded", "out = suite.mul(party, flat, value)\n", "value, by, out = value, 1, suite.truncate(party, suite.mul(party, flat, value), by - 1)\n", FUNCTIONS),
     ),
+    *protocol(
+        "functions/piecewise",
+        ("a sign that is lost", "signed = suite.add(party, here, there), suite.sub(party, here, there)", "signed = suite.add(party, here, there), suite.add(party, here, there)", PIECEWISE),
+        ("pieces of another scale", "end = math.ceil(Fraction(piece.hi) * scale)", "end = math.ceil(Fraction(piece.hi) * (1 << 16))", PIECEWISE),
+        ("what is beyond on the left is as on the right", "combine = suite.sub if table.symmetry", "combine = suite.add if table.symmetry", PIECEWISE),
+        ("bits are compared again", 'if ("reached", end) not in found.regions]', "]", PIECEWISE),
+    ),
+    *protocol(
+        "functions/angle",
+        ("the origin is above", "gap, total = inner.sub(party, inner.sub(party, ys, xs), one)", "gap, total = inner.sub(party, ys, xs)", PIECEWISE),
+        ("a half turn to the wrong side", "inner.scale_by(party, below, 2)", "inner.scale_by(party, below, 0)", PIECEWISE),
+    ),
+    *protocol(
+        "functions/power_sums",
+        ("zeros count as a step", "if p > 0:\n        z = ", "if False:\n        z = ", PIECEWISE),
+        ("powers above one", "rounded=True", "rounded=False", PIECEWISE),
+    ),
+    Mutant("the square of another argument", "pysmpc/ops/arithmetic.py", 'if x is not None and is_argument_of(x, "atan"):', "if x is not None:", "tests/ops/test_inverse_functions.py"),
+    Mutant("a power of a norm is that of another", "pysmpc/ops/arithmetic.py", "product.of is quotient.of", "product.of is not None", "tests/ops/test_norms.py"),
+    Mutant("a gradient of large norms by their powers", "pysmpc/ops/arithmetic.py", "if not (has_part(x) or has_part(y)):", "if True:", "tests/ops/test_norms.py"),
     *protocol(
         "functions/smooth",
         ("the derivative of another result", "known.source[:2] != (name, (out.layout, out.scale))", "known.source[0] != name", SMOOTH),

@@ -59,9 +59,6 @@ def test_in_inference_mode():
 @pytest.mark.parametrize(
     "call",
     [
-        lambda x: F.dropout(x, 0.5, training=True),
-        lambda x: F.alpha_dropout(x, 0.5, training=True),
-        lambda x: F.rrelu(x, training=True),
         lambda x: torch.rand_like(x),
         lambda x: torch.normal(x, 1.0),
         lambda x: x.clone().uniform_(),

@@ -52,7 +52,7 @@ INVERSES = {
     "sinh": (torch.sinh, mixed, 10, 12, 12, 12),
     "cosh": (torch.cosh, mixed, 10, 12, 12, 12),
     "norm": (lambda x: torch.linalg.vector_norm(x, 2, -1), mixed, 10, 10, 2, 4),
-    "std": (lambda x: x.std(-1), mixed, 10, 11, 3, 6),
+    "std": (lambda x: x.std(-1), mixed, 11, 11, 3, 6),
     "normalize": (lambda x: F.normalize(x, dim=-1), mixed, 14, 19, 4, 16),
     "cosine_similarity": (lambda x: F.cosine_similarity(x, x.flip(0) + 1, dim=-1), mixed, 34, 40, 4, 24),
     "corrcoef": (torch.corrcoef, mixed, 30, 32, 4, 16),
@@ -180,7 +180,7 @@ def test_layers(name, run, training):
 
 
 @pytest.mark.parametrize(
-    ("name", "forward", "backward"), [("layer", 15, 10), ("batch", 20, 10), ("group", 15, 10), ("rms", 15, 20)]
+    ("name", "forward", "backward"), [("layer", 12, 10), ("batch", 12, 10), ("group", 12, 10), ("rms", 15, 20)]
 )
 def test_rounds_of_layers(name, forward, backward):
     make, shape = LAYERS[name]
@@ -269,12 +269,6 @@ def test_rounds_of_attention():
     found = spent(lambda x: F.scaled_dot_product_attention(x, x, x), q)
     assert found[0] <= 28, found
     assert found[1] <= 16, found
-
-
-def test_dropout_within_attention_is_refused():
-    q = encrypted(torch.randn(1, 1, 4, 4))
-    with pytest.raises(NotImplementedError, match=r"drop|bernoulli"):
-        F.scaled_dot_product_attention(q, q, q, dropout_p=0.5)
 
 
 def test_a_transformer_layer_learns():

@@ -15,6 +15,7 @@ from pysmpc.protocols.functions.characters import BITS
 from pysmpc.protocols.functions.normaliser import (
     TOP,
     inverse_root,
+    inverse_root_short,
     logarithm,
     logarithm_cost,
     natural_logarithm,
@@ -107,6 +108,18 @@ def test_roots(where, name, scale, rng):
         by = 1 << 18 if name == "root" else 1 << 32
         assert cost == where.costs(root_cost(where.holders, len(x), fit, by))
         assert cost.rounds == 9 * where.secret
+
+
+@everywhere
+@pytest.mark.parametrize(("low", "rounds"), [(7, 7), (9, 7), (14, 7), (3, 9)])
+def test_short_inverse_roots(where, low, rounds, rng):
+    """In two rounds less, where the least value leaves room for it."""
+    x = torch.cat([positive(rng, 200), torch.tensor([4**low, 4**low + 1, 2 * 4**low, 3])])
+    opened, cost = where.run(lambda suite, party, a: inverse_root_short(suite, party, a, 1 << 24, low), (x, 1 << 32))
+    wanted = x.clamp(min=4**low).double().rsqrt() * 2**40
+    assert bool(((opened.double() - wanted).abs() <= 1.01 + wanted * 2.0**-15.5).all())
+    if where.protocol == "default":
+        assert cost.rounds == rounds * where.secret
 
 
 @everywhere

@@ -6,7 +6,12 @@ from maskings import Log, chi_square
 from settings import SECRET, random_words, wrapped
 
 from pysmpc.protocols import comparison
-from pysmpc.protocols.functions.regions import threshold_bits, threshold_bits_cost
+from pysmpc.protocols.functions.regions import (
+    scaled_thresholds,
+    scaled_thresholds_cost,
+    threshold_bits,
+    threshold_bits_cost,
+)
 from pysmpc.protocols.interfaces import opening
 from pysmpc.runtime.session import virtual_session
 from pysmpc.shares import Share
@@ -104,3 +109,34 @@ def test_no_word_hides_two_values(holders, monkeypatch, rng):
     again = suite.reveal(party, *bits)
     assert [int(each.sum()) for each in again] == [0, 4096, 4096, 0]
     assert isinstance(bits[0], Share)
+
+
+@pytest.mark.parametrize("n", [1, 65, 700])
+def test_products_with_what_was_reached(setting, n, rng):
+    """x times the sum of the steps whose ends it reaches, in the rounds of the bits."""
+    x = torch.from_numpy(rng.integers(-(1 << 40), 1 << 40, n))
+    ends = [0, int(x[0]), int(x[-1]) + 1, 1 << 39]
+    steps = [int(v) for v in rng.integers(-(1 << 20), 1 << 20, 4)]
+
+    def program(suite, party, a):
+        return scaled_thresholds(party, a, ends, steps)
+
+    (reached, product), cost = setting.run(program, x)
+    expected = torch.stack([(x >= end).long() for end in ends])
+    assert torch.equal(reached, expected)
+    assert torch.equal(product, x * (expected * torch.tensor(steps).unsqueeze(1)).sum(0))
+    declared = scaled_thresholds_cost(setting.holders, n, len(ends))
+    assert cost == declared
+    assert declared.rounds == 4
+
+
+def test_shares_of_such_products_are_uniform(monkeypatch):
+    session = virtual_session(["alice", "bob"])
+    log = Log(monkeypatch, session)
+    suite, party = session.suite, session.party
+    x = suite.share(party, torch.full((4096,), 12345), (4096,))
+    _, product = scaled_thresholds(party, x, [4, 16, 1 << 20], [7, 100, -3])
+    log.check()
+    assert torch.equal(suite.reveal(party, product)[0], torch.full((4096,), 12345 * 107))
+    for row in product.words():
+        assert chi_square(row) < 10

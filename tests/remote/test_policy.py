@@ -1,5 +1,6 @@
 """Who may open what: each owner's rules, her log, and approval by hand."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -249,6 +250,35 @@ def test_a_model_trained_on_whole_batches(shipped, recorded):
     match = r"here 10 of its rows are behind a number.*drop_last=True"
     refused(step(*short), *(parameter.detach() for parameter in model.parameters()), match=match)
     refused(step(x, y), match=match)
+
+
+def adaptive(model, name):
+    optimizer = getattr(torch.optim, name)(model.parameters(), lr=0.01)
+
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = squares(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return optimizer, step
+
+
+@pytest.mark.parametrize("name", ["Adam", "Adamax"])
+def test_a_model_that_an_adaptive_optimizer_has_trained(shipped, name):
+    """Steps and state count the rows of gradients, as those of gradient descent do."""
+    model, _ = learner(shipped)
+    optimizer, step = adaptive(model, name)
+    for x, y in itertools.islice(sy.PrivateDataLoader([digits(shipped)], batch_size=64, drop_last=True), 2):
+        step(x, y)
+    state = [v for p in model.parameters() for v in optimizer.state[p].values() if isinstance(v, sy.SecretTensor)]
+    for value in (*model.parameters(), *state):
+        assert sy.decrypt(value.detach()).isfinite().all()
+    images, labels = digits(shipped)
+    step(images[640:].share(), labels[640:].share())
+    match = r"here 10 of its rows are behind a number.*drop_last=True"
+    refused(*(value.detach() for value in (*model.parameters(), *state)), match=match)
 
 
 def test_a_recorded_step_on_one_row(shipped):

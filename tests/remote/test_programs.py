@@ -148,6 +148,8 @@ LOSSES = {
     "the smallest of all": lambda out: torch.stack([out, out]).min(),
     "the largest of all but rows": lambda out: torch.cat([out, out]).amax((0,)).sum() - out.amin(1, keepdim=True).sum(),
     "the largest of each row": lambda out: out.max(1).values.sum(),
+    "a norm": lambda out: torch.norm(out, 3, -1).sum() + torch.cdist(out, out + 1, p=1.5).sum() * 0.1,
+    "angles": lambda out: (torch.atan(out) + torch.asinh(out) + torch.tan(out * 0.1) + torch.atanh(out * 0.1)).sum(),
     "a row once more": lambda out: (out * out).mean() + ((out[:1] - 1) ** 2).mean(),
 }
 
@@ -193,6 +195,9 @@ PROGRAMS = {
     "powers of tensors": lambda x: ((x * x + 1) ** (X / 3), (X * X + 1) ** (x / 3)),
     "roots": lambda x: (torch.sqrt(x * x), torch.rsqrt(x + 4), torch.reciprocal(x + 4), torch.log10(x + 4)),
     "softmax": lambda x: (torch.softmax(x, 1), torch.log_softmax(x.t(), 1), torch.logsumexp(x, (0, 1))),
+    "angles": lambda x: (torch.atan(x), torch.asin(x / 4), torch.acos(x), torch.tan(x), torch.atan2(x, x.flip(0) + 1)),
+    "hyperbolic functions": lambda x: (torch.asinh(x), torch.acosh(x + 5), torch.atanh(x / 4)),
+    "norms": lambda x: (torch.norm(x, 3, 1), torch.linalg.vector_norm(x, 5), torch.cdist(x, x + 1, p=4.0)),
     "dtypes": lambda x: (x > 0).to(torch.float32) * x,
     "conversion": lambda x: x.double() * 2,
     "scatter": lambda x: torch.zeros_like(x).index_add(0, torch.tensor([0, 0, 1, 3]), x),

@@ -60,6 +60,19 @@ def test_ranks_that_state_other_bounds_are_told():
     assert any("runs a different program" in str(outcome) for outcome in outcomes), outcomes
 
 
+@pytest.mark.parametrize(("holders", "options"), [(TWO, {}), (THREE, {}), (TWO, {"protocol": "fss"})])
+def test_adam_is_that_of_one_process(holders, options):
+    seed = random.getrandbits(32)
+    *held, provided = run_ranks(len(holders) + 1, programs.adam, holders, seed, options)
+    wanted, counts = programs.adam(holders, seed, {}, sy.virtual(*holders, **options))
+    assert provided == (None, counts)
+    for found, count in held:
+        assert count == counts
+        assert found == held[0][0]
+        gaps = [abs(torch.tensor(a) - torch.tensor(b)).reshape(-1) for a, b in zip(found, wanted, strict=True)]
+        assert float(torch.cat(gaps).max()) <= 64 * ULP  # with an eps of 0.01 no sign of a gradient decides
+
+
 def test_roles():
     alice, bob, provider = run_ranks(3, programs.join, "alice", "bob")
     assert alice == ("alice", ("alice", "bob"), "crypto_provider", (0,))
@@ -118,7 +131,13 @@ def test_an_owner_must_have_the_values():
 
 @pytest.mark.parametrize(
     "program",
-    [programs.only_one_opens, programs.other_public_values, programs.other_scalars, programs.other_shapes],
+    [
+        programs.only_one_opens,
+        programs.other_public_values,
+        programs.other_masks,
+        programs.other_scalars,
+        programs.other_shapes,
+    ],
 )
 def test_ranks_that_run_different_programs_are_told(program):
     outcomes = run_ranks(3, program)
@@ -126,6 +145,19 @@ def test_ranks_that_run_different_programs_are_told(program):
     assert told, outcomes
     assert all(text.startswith("ChannelError: rank ") for text in told)
     assert not any(outcome is False for outcome in outcomes), "a value was opened"
+
+
+@pytest.mark.parametrize("secretly", [False, True])
+def test_ranks_draw_one_mask(secretly):
+    seed = int(torch.randint(1 << 40, ()))
+    alice, bob, provider = run_ranks(3, programs.dropped, seed, secretly)
+    assert provider is None
+    assert alice == bob
+    torch.manual_seed(seed)
+    expected = torch.nn.functional.dropout(torch.ones(20, 20), 0.5)
+    torch.seed()
+    assert torch.equal(torch.tensor(alice), expected) != secretly
+    assert torch.tensor(alice).unique().tolist() == [0, 2]
 
 
 def test_a_provider_with_another_program_is_noticed():

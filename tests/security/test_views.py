@@ -32,7 +32,7 @@ from pysmpc.runtime.session import virtual_session
 COMPUTED = {"public", "mul_public", "matmul_public"}
 HIDING = [name for name in CASES if name not in COMPUTED | {"reveal"}]
 #: Some thirty comparisons an element, or some 70 messages, or 16 to 40 dealt words.
-LARGE = {"reciprocal", "silu", "power", "logarithm", "reciprocal_fast", "softmax"}
+LARGE = {"reciprocal", "silu", "power", "logarithm", "reciprocal_fast", "softmax", "piecewise", "angle", "power_sum"}
 MANY_KEYS = {"regions", "thresholds"}  # of function secret sharing: some for each end
 
 

@@ -225,7 +225,7 @@ IN_PLACE = [
          rounds=1, sent=16),
     Case("add_ number", each(through("add_", 2.5), through("sub_", 0.5)), steps=2),
     Case("mul_ number", through("mul_", 2.5), steps=2, rounds=1, sent=8),
-    Case("div_ number", through("div_", 2.5), steps=2, rounds=1, sent=8),
+    Case("div_ number", through("div_", 2.5), steps=2),
     Case("add_ plain", through("add_", PLAIN), [(3,), (2, 3)], steps=2, costed=COLUMNS),
     Case("mul_ plain", through("mul_", PLAIN), [(3,), (2, 3)], steps=2, costed=COLUMNS, rounds=1, sent=8),
     Case("neg_", through("neg_")),
@@ -403,6 +403,32 @@ EXPONENTIALS = [
          sent=64.5, dealt=383.25),
 ]
 
+# --- sines, their inverses, and their kin ------------------------------------------------
+
+UNIT = {"low": -0.9, "high": 0.9}
+PIECES = {"steps": 1.5, "grad_steps": 4, "rounds": 6}
+
+CIRCULAR = [
+    Case("tan", torch.tan, low=-1.2, high=1.2, steps=4, grad_steps=24, rtol=2.0**-15, rounds=12, sent=283,
+         dealt=1129.125),
+    Case("atan", torch.atan, low=-9, high=9, **PIECES, sent=243.0, dealt=1074.125),
+    Case("asin", torch.asin, **UNIT, **PIECES, sent=243.0, dealt=914.125),
+    Case("acos", torch.acos, **UNIT, **{**PIECES, "steps": 2}, sent=243.0, dealt=914.125),
+    Case("atan2", torch.atan2, PAIRS, low=0.5, high=4, steps=1.5, grad_steps=16, rounds=15, sent=352.5, dealt=1163.5),
+    Case("asinh", torch.asinh, low=-9, high=9, **PIECES, sent=445.5, dealt=2266.125),
+    Case("acosh", torch.acosh, low=1.1, high=9, **{**PIECES, "grad_steps": 8}, sent=344.25, dealt=2478.125),
+    Case("norm of cubes", lambda x: torch.norm(x, 3, -1), [(3, 4), (2, 0)], steps=3, grad_steps=6, rtol=2.0**-14,
+         costed=(64, 4), rounds=34, sent=283.8125, dealt=1511.40625),
+    Case("distances", lambda x, y: torch.cdist(x, y, p=3.0), [[(3, 4), (2, 4)]], steps=4, grad_steps=24, rtol=2.0**-12,
+         costed=[(8, 4), (8, 4)], rounds=34, sent=2270.5),
+    Case("renorm", lambda x: torch.renorm(x, 3, 0, 1.5), [(3, 4)], steps=4, grad_steps=24, rtol=2.0**-12,
+         costed=(16, 4), rounds=93, sent=1575.75),
+    Case("entr", torch.special.entr, **UPWARD, steps=3, grad_steps=8, rounds=8, sent=187.75),
+    Case("xlog1py", torch.special.xlog1py, PAIRS, **UPWARD, steps=3, grad_steps=12, rounds=8, sent=187.75),
+    Case("gaussian_nll_loss", lambda *xs: F.gaussian_nll_loss(*xs), [[(3, 4)] * 3], **UPWARD, steps=6, grad_steps=24,
+         rounds=18, sent=256),
+    Case("atanh", torch.atanh, **UNIT, **{**PIECES, "grad_steps": 8}, sent=243.0, dealt=1170.125),
+]
 # --- the same of values of which a bound is known ------------------------------------------
 
 NEAR = {"low": -2.9, "high": 2.9, "bounded": 3.0}  # where x of a wider tensor is 1, it is in bounds, too
@@ -459,4 +485,4 @@ BOUNDED = [
 ]
 # fmt: on
 
-CASES = [*ARITHMETIC, *IN_PLACE, *COMPARISON, *LOGIC, *EXTREMA, *EXPONENTIALS, *BOUNDED]
+CASES = [*ARITHMETIC, *IN_PLACE, *COMPARISON, *LOGIC, *EXTREMA, *EXPONENTIALS, *CIRCULAR, *BOUNDED]

@@ -6,22 +6,28 @@ which it may ask the provider).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import torch
 from settings import bounded_words
 
 from pysmpc.protocols import division
-from pysmpc.protocols.functions import fits
+from pysmpc.protocols.functions import fits, piecewise_fits
+from pysmpc.protocols.functions.angle import angle
 from pysmpc.protocols.functions.characters import turns
 from pysmpc.protocols.functions.exponent import power
 from pysmpc.protocols.functions.normaliser import logarithm, reciprocal_fast
+from pysmpc.protocols.functions.piecewise import piecewise
+from pysmpc.protocols.functions.power_sums import power_sum
 from pysmpc.protocols.functions.smooth import smooth
 from pysmpc.protocols.functions.softmax import log_softmax, quotients, softmax
 from pysmpc.shares import Share
 
 SCALE = 1 << 16
 N = 70
+#: Three pieces of a function, both of whose sides count.
+PIECES = replace(piecewise_fits.ASINH, pieces=piecewise_fits.ASINH.pieces[:3], growth=0.0)
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,13 @@ def softmaxes(suite, party, x):
     return [softmax(suite, party, q, SCALE), log_softmax(suite, party, q)]
 
 
+def norms(suite, party, x):
+    """Sums of cubes of rows, beside some number for their largest."""
+    rows = x.numel // 5
+    found = power_sum(suite, party, Share(x.body, (rows, 5)), Share(x.body, (rows, 1), 1, (5, 1)), Fraction(3))
+    return beside(suite, party, x, found.gaps, found.zero, found.log_sum)
+
+
 def public(x):
     return torch.arange(x.numel) + 3
 
@@ -190,6 +203,20 @@ CASES = {
         "thresholds mul mask_open truncate",
         lambda suite, party, x: reciprocal_fast(suite, party, x, SCALE),
         bits=61,
+    ),
+    "piecewise": Case(
+        "mask_open thresholds mul truncate",
+        lambda suite, party, x: piecewise(suite, party, x, PIECES, SCALE),
+    ),
+    "angle": Case(
+        "negative bit_share mul thresholds mask_open truncate_all truncate",
+        lambda suite, party, y, x: angle(suite, party, y, x, SCALE),
+        2,
+    ),
+    "power_sum": Case(
+        "thresholds mul mask_open truncate regions negative select",
+        lambda suite, party, x: norms(suite, party, x),
+        bits=30,
     ),
     "softmax": Case(
         "mask_open regions thresholds negative select mul truncate",

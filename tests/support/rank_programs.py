@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import astuple
 from datetime import timedelta
 from pathlib import Path
@@ -76,6 +77,21 @@ def functions_of_bounded(parties, bound):
     product = sy.bounded(secret * secret, bound * bound)
     found = sy.decrypt(torch.exp(secret) + torch.sigmoid(product * 0.5))
     return None if found.is_meta else found.tolist(), astuple(parties.stats)
+
+
+def adam(holders, seed, options, parties=None):
+    """(parameters after three steps of Adam, counts)."""
+    parties = parties or sy.distributed(*holders, **options)
+    model, x, y = data(seed)
+    a, b, hidden = sy.encrypt(x, parties), sy.encrypt(y, parties), sy.encrypt(model, parties)
+    optimizer = torch.optim.Adam(hidden.parameters(), lr=0.02, eps=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.mse_loss(hidden(a), b).backward()
+        optimizer.step()
+    opened = [sy.decrypt(p.detach()) for p in hidden.parameters()]
+    counts = astuple(parties.stats)
+    return (None if parties.me == parties.provider else [p.tolist() for p in opened]), counts
 
 
 def training(holders, owner, seed, options):
@@ -238,6 +254,24 @@ def other_public_values():
     torch.seed()
     x = sy.encrypt(torch.ones(3), parties)
     return sy.decrypt(x * torch.rand(3)).is_meta
+
+
+def dropped(seed, secretly=False):
+    """What dropout made of ones at this rank; every rank draws the same public mask after the same seed."""
+    parties = sy.distributed("alice", "bob", timeout=20)
+    torch.manual_seed(seed)
+    x = sy.encrypt(torch.ones(20, 20), parties)
+    with sy.secret_masks() if secretly else nullcontext():
+        out = sy.decrypt(torch.nn.functional.dropout(x, 0.5))
+    return None if out.is_meta else out.tolist()
+
+
+def other_masks():
+    """Each rank draws a mask of its own."""
+    parties = sy.distributed("alice", "bob", timeout=20)
+    torch.seed()
+    x = sy.encrypt(torch.ones(20, 20), parties)
+    return sy.decrypt(torch.nn.functional.dropout(x, 0.5)).is_meta
 
 
 def other_scalars():

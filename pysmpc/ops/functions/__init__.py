@@ -7,6 +7,6 @@ and bytes are those of the default suite; under function secret sharing, SecureN
 value lies is found by a comparison of its own (`pysmpc.protocols.functions.regions`).
 """
 
-from pysmpc.ops.functions import activations, exponentials, periodic, sigmoidal, softmaxes
+from pysmpc.ops.functions import activations, exponentials, inverse, periodic, sigmoidal, softmaxes
 
-__all__ = ["activations", "exponentials", "periodic", "sigmoidal", "softmaxes"]
+__all__ = ["activations", "exponentials", "inverse", "periodic", "sigmoidal", "softmaxes"]

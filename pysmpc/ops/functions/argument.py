@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from pysmpc.ops.arithmetic import mul, with_unit
-from pysmpc.ops.core import result
+from pysmpc.ops.core import result, within
 from pysmpc.protocols.functions.characters import BITS, Fit
 from pysmpc.protocols.functions.smooth import finest, note_source, smooth
 from pysmpc.shares import Share
@@ -28,6 +28,7 @@ def argument(x: SecretTensor, name: str, integers: bool = True, finest: int = FI
         dtype = torch.get_default_dtype()
     x = with_unit(x, dtype)
     x.cell.settle(max(1, (1 << finest) // x.unit.scale))
+    within(x)
     return x
 
 

@@ -15,19 +15,22 @@ import torch
 from pysmpc.errors import EncodingError
 from pysmpc.ops.arithmetic import add_number, mul, number, pow_scalar
 from pysmpc.ops.bounds import of_kind
-from pysmpc.ops.core import FACTOR, aten, implements, rescale, times
+from pysmpc.ops.core import FACTOR, aten, implements, like, rescale, times
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.functions.argument import argument, made
+from pysmpc.ops.functions.inverse import inverse_root_of_square
 from pysmpc.ops.functions.sigmoidal import bell
+from pysmpc.ops.norm_parts import norm_of, note_part, part_of, unchecked
 from pysmpc.protocols.functions.characters import BITS
 from pysmpc.protocols.functions.exponent import has_room, is_near, power
 from pysmpc.protocols.functions.normaliser import inverse_root, logarithm, reciprocal_fast, reciprocal_has_room, root
 from pysmpc.protocols.functions.normaliser import natural_logarithm as exact_log
-from pysmpc.protocols.functions.smooth import finest, note_source, note_sum
+from pysmpc.protocols.functions.smooth import finest, note_source, note_sum, source_of
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
 
-FINE = 30  # bits of a logarithm that is multiplied before it is used
+FINE = 30  # bits of a logarithm that is multiplied by a number before it is used
+FACTOR_BITS = 20  # the same, by a tensor
 
 
 def _power(x: SecretTensor, stretch: Fraction = Fraction(1)) -> SecretTensor:
@@ -87,14 +90,19 @@ def _logarithm(x: SecretTensor, scale: int, over: Fraction = Fraction(1)) -> Sec
     share = _stepped(x)
     slope = x.unit.scale * FACTOR
     fine = logarithm(session.suite, session.party, share, slope=slope, limit=_limit(x, share.scale))
-    out = session.suite.truncate(session.party, fine, round((1 << BITS) * over / scale))
+    out = session.arithmetic.truncate(session.party, fine, round((1 << BITS) * over / scale))
     return made(x, Share(out.body, x.shape, scale, out.strides, out.offset))
 
 
-def _fine(x: SecretTensor) -> SecretTensor:
+def _fine(x: SecretTensor, bits: int = FINE) -> SecretTensor:
     """log x with bits to spare."""
-    scale = x.unit.scale * (1 << max(0, FINE + 1 - x.unit.scale.bit_length()))
+    scale = x.unit.scale * (1 << max(0, bits + 1 - x.unit.scale.bit_length()))
     return _logarithm(x, scale)
+
+
+def _factor(x: SecretTensor) -> SecretTensor:
+    """log x with as many bits as leave room for products with a secret or a tensor, below 2^26."""
+    return _fine(x, min(FACTOR_BITS, x.unit.scale.bit_length() - 1 + FACTOR.bit_length() - 1))
 
 
 @implements(aten.log.default)
@@ -150,6 +158,9 @@ def sqrt(x: SecretTensor) -> SecretTensor:
 @implements(aten.rsqrt.default)
 def rsqrt(x: SecretTensor) -> SecretTensor:
     """x^(-1/2) to 2^-16 of it, and 2^-8 of a step where it is multiplied before it is settled; else as `sqrt`."""
+    known = inverse_root_of_square(x)
+    if known is not None:
+        return known
     out = _of(x, "rsqrt", inverse_root, FACTOR)
     note_source(out.window(), "inverse root", out.window())
     return out
@@ -183,6 +194,25 @@ def power_of_secret(x: SecretTensor, exponent: Any) -> Any:
     one step counts as one step.
     """
     p = number(exponent)
+    part = part_of(x, "norm")
+    if part is not None and float(exponent) == part.of.p - 1:
+        with unchecked(x.session):
+            return note_part(_power_of_secret(x, exponent, p), "power", part.of)
+    if part is not None and part.of.p < 1 and float(exponent) == 1 - part.of.p:
+        with unchecked(x.session):
+            return note_part(_power_of_secret(x, exponent, p), "quotient", part.of)
+    argument_of_norm = source_of(x.window(), "abs")
+    of = None if argument_of_norm is None else norm_of(argument_of_norm)
+    if of is not None and float(exponent) == of.p - (2 if of.p > 2 else 1):
+        with unchecked(x.session):
+            out = _power_of_secret(x, exponent, p)
+            if out.cell.body is x.cell.body:
+                out = like(x, x.session.suite.scale_by(x.session.party, x.window(), 1))
+            return note_part(out, "weight", of, argument_of_norm)
+    return _power_of_secret(x, exponent, p)
+
+
+def _power_of_secret(x: SecretTensor, exponent: Any, p: Fraction) -> Any:
     if p.denominator == 1 and p >= 0:
         return pow_scalar(x, exponent)
     if p.denominator == 1:
@@ -211,14 +241,17 @@ def power_of_number(base: Any, x: SecretTensor) -> SecretTensor:
 
 @implements(aten.pow.Tensor_Tensor)
 def power_of_tensors(x: Any, y: Any) -> SecretTensor:
-    """x ** y elementwise, x > 0: e^(y log x); x of less than one step counts as one step."""
+    """x ** y elementwise, x > 0: e^(y log x) to 1.7 steps and (1 + |y| / 8) 2^-16 of it, for |y log x| below 2^26.
+
+    x of less than one step counts as one step.
+    """
     dtype = torch.result_type(x, y)
     _refuse_integers(dtype, "power of several integers")
     if not isinstance(x, SecretTensor):
         if not bool((x > 0).all()):
             raise EncodingError("a public base of a secret power has to be positive")
         return exp(mul(y, _public_logarithm(x))).to(dtype)
-    fine = _fine(argument(x, "pow"))
+    fine = _factor(argument(x, "pow"))
     return exp(mul(fine, y if isinstance(y, SecretTensor) else y.double())).to(dtype)
 
 
@@ -262,10 +295,26 @@ def logit_backward(grad: Any, x: SecretTensor, eps: float | None = None) -> Any:
 def xlogy(x: Any, y: Any) -> Any:
     """x log y, and 0 where x is 0, for y of one step or more.  Rounds of `log` and a product."""
     if isinstance(y, SecretTensor):
-        return x * _fine(argument(y, "xlogy"))
+        return x * _factor(argument(y, "xlogy"))
     if not bool((y > 0).all()):
         raise EncodingError("xlogy of a public y that is not positive may be infinite or NaN; mask those elements")
     return x * _public_logarithm(y)
+
+
+@composes(aten.special_xlog1py.default)
+def xlog1py(x: Any, y: Any) -> Any:
+    """x log(1 + y), as `xlogy`: for y above -1."""
+    return xlogy(x, y + 1)
+
+
+@composes(aten.special_entr.default)
+def entr(x: SecretTensor) -> Any:
+    """-x log x, and 0 for 0, for x of one step or more: to a step and 2^-18 of x.  Rounds of `log` and a product.
+
+    A negative x, for which torch has minus infinity, gives -x times the logarithm of a step.
+    """
+    x = argument(x, "entr")
+    return -(x * _factor(x))
 
 
 @composes(aten.sinh.default)

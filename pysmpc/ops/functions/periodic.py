@@ -1,14 +1,20 @@
-"""sin and cos: the wrap of the ring is their period."""
+"""sin, cos and tan: the wrap of the ring is their period."""
 
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 from pysmpc.ops.core import aten, implements, in_place
 from pysmpc.ops.functions.argument import argument, made
-from pysmpc.protocols.functions.characters import Fit
-from pysmpc.protocols.functions.smooth import smooth
+from pysmpc.protocols.functions.characters import BITS, Fit, evaluate
+from pysmpc.protocols.functions.normaliser import reciprocal_fast, reciprocal_has_room
+from pysmpc.protocols.functions.smooth import distinct, opened, smooth
+from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
+
+COSINE_BITS = 25
+SINE = 8  # by how much a sine is finer than the tangent
 
 
 def _wave(name: str, cosine: float, sine: float) -> Fit:
@@ -40,6 +46,29 @@ def sin(x: SecretTensor) -> SecretTensor:
 def cos(x: SecretTensor) -> SecretTensor:
     """cos x, as `sin`."""
     return _applied(x, COS)
+
+
+@implements(aten.tan.default)
+def tan(x: SecretTensor) -> SecretTensor:
+    """sin x / cos x, to 2.5 steps, 2^-16 of the result and 2^-23 of its square; and what `sin` says about |x|.
+
+    Twelve rounds; 283 bytes an element and peer, 1129 dealt.  The cosine is taken at 25 fractional bits, or as many as
+    leave its inverse room, which is that of `torch.reciprocal`.  0 within 2^-26 of a pole.
+    """
+    x = argument(x, "tan", finest=0)
+    session, unit = x.session, x.unit.scale
+    suite, party = session.suite, session.party
+    finer = 1 << COSINE_BITS
+    while finer > unit and not reciprocal_has_room(finer, unit):
+        finer >>= 1
+    core, back = distinct(x.window())
+    found = opened(suite, party, core)
+    values = [evaluate(suite, party, found.masked, found.x.at(x.cell.scale), fit).at(1) for fit in (COS, SIN)]
+    divisors = [round(Fraction(1 << BITS) / scale) for scale in (finer, unit * SINE)]
+    cosine, sine = suite.probabilistic.truncate_all(party, list(zip(values, divisors, strict=True)))
+    inverse = reciprocal_fast(suite, party, cosine.at(finer), unit)
+    out = suite.mul(party, sine.at(unit * SINE), inverse)
+    return made(x, back(Share(out.body, core.shape, out.scale)))
 
 
 in_place(aten.sin_.default, sin)

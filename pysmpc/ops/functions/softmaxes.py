@@ -12,6 +12,7 @@ from pysmpc.ops.arithmetic import add, mul, sub
 from pysmpc.ops.core import aten, dims, implements, result
 from pysmpc.ops.functions.argument import argument
 from pysmpc.ops.functions.exponentials import exp
+from pysmpc.ops.infinite import is_infinite, parted
 from pysmpc.protocols.functions import softmax as protocols
 from pysmpc.protocols.functions.exponent import FALLING, has_room
 from pysmpc.protocols.functions.smooth import note_source, source_of
@@ -44,7 +45,7 @@ class _Rows:
         self.z = Share.of(share.words(), (math.prod(self.moved[:-1]), n), share.scale)
         inside = bound is not None and 2 * bound <= -FALLING.lo  # nothing is further below the largest
         self.quotients = protocols.quotients(
-            x.session.suite, x.session.party, self.z, inside, None if near is None else bound
+            x.session.suite, x.session.party, self.z, inside, near=None if near is None else bound
         )
 
     def back(self, out: Share) -> Any:
@@ -85,6 +86,21 @@ def _softmax(x: SecretTensor, dim: int, logarithm: bool, finer: int = 1) -> Any:
     return rows.back(protocols.softmax(session.suite, session.party, q, x.unit.scale * finer))
 
 
+#: What stands for minus infinity beside other scores: e^(MASKED - x) is 0 for every x above half of it.
+MASKED = -(2.0**22)
+
+
+def _of_masked(x: SecretTensor, dim: int, safe: bool) -> Any:
+    """softmax of scores of which a public mask has made some minus infinity; safe: 0 for a row of nothing else."""
+    finite, places = parted(x)
+    assert places is not None
+    none = places.all(dim, keepdim=True)
+    if bool(none.any()) and not safe:
+        raise EncodingError("a row in which all is minus infinity has no softmax")
+    scores: Any = torch.where(places, torch.tensor(MASKED, dtype=x.dtype), finite)
+    return mul(_softmax(scores, dim, False), (~(places | none)).to(torch.int64))
+
+
 def fine_softmax(x: SecretTensor, dim: int, finer: int) -> Any:
     """softmax so many times finer than the encoding, to be multiplied before it is settled."""
     return _softmax(x, dim, False, finer)
@@ -94,17 +110,17 @@ def fine_softmax(x: SecretTensor, dim: int, finer: int) -> Any:
 def softmax(x: SecretTensor, dim: int, half_to_float: bool = False) -> Any:
     """e^(x - log sum e^x) to 1.2 steps, for every x and rows of up to 2^13 values.
 
-    Rounds of a maximum, and 13; nine and no maximum where a public bound says that x is small.  Beside the maximum 36.3 bytes an element and peer, 473 dealt; for a row of ten
-    40 more, 205 dealt.
+    Rounds of a maximum, and 13; nine in all where a public bound says that x is small.  Beside the maximum 36.3
+    bytes an element and peer, 473 dealt; for a row of ten 40 more, 205 dealt.
     """
     _refuse_half(half_to_float)
-    return _softmax(x, dim, False)
+    return _of_masked(x, dim, False) if is_infinite(x) else _softmax(x, dim, False)
 
 
 @implements(aten._safe_softmax.default)
 def safe_softmax(x: SecretTensor, dim: int, dtype: torch.dtype | None = None) -> Any:
-    """As `softmax`: no secret is infinite, so no row is without a largest."""
-    return _of_dtype(softmax(x, dim), dtype)
+    """As `softmax`; 0 where a public mask has left nothing of a row."""
+    return _of_dtype(_of_masked(x, dim, True) if is_infinite(x) else softmax(x, dim), dtype)
 
 
 @implements(aten._log_softmax.default)

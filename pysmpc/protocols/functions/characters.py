@@ -66,8 +66,8 @@ def turns(x: torch.Tensor, step: int, terms: int) -> torch.Tensor:
     return found.view(terms, 2, -1).transpose(0, 1).reshape(2 * terms, -1)
 
 
-def _factors(coefficients: torch.Tensor, shift: int, found: torch.Tensor) -> torch.Tensor:
-    """Of the dealt cosines a cos + b sin, of the dealt sines a sin - b cos, at 2^24.
+def factors_of(coefficients: torch.Tensor, shift: int, found: torch.Tensor) -> torch.Tensor:
+    """Of the dealt cosines a cos + b sin, of the dealt sines a sin - b cos, at 2^24, or what the shift leaves.
 
     found: cosines, then sines of c.
     """
@@ -82,12 +82,12 @@ def _factors(coefficients: torch.Tensor, shift: int, found: torch.Tensor) -> tor
     return out.add_(1 << (shift - 1)).bitwise_right_shift_(shift)
 
 
-def integers(fit: Fit) -> tuple[torch.Tensor, int]:
+def integers(fit: Fit, factor_bits: int = FACTOR_BITS) -> tuple[torch.Tensor, int]:
     """(coefficients [2, terms], shift): as large as products with cosines at 2^30 allow."""
     largest = max(abs(v) for v in (*fit.cosines, *fit.sines))
     bits = 30 - max(0, int(largest).bit_length())
     rows = [[round(Fraction(v) * (1 << bits)) for v in row] for row in (fit.cosines, fit.sines)]
-    return torch.tensor(rows, dtype=torch.int64), bits + 30 - FACTOR_BITS
+    return torch.tensor(rows, dtype=torch.int64), bits + 30 - factor_bits
 
 
 def dealt_turns(suite: Any, party: Party, opened: Masked, step: int, terms: int) -> Any:
@@ -98,22 +98,45 @@ def dealt_turns(suite: Any, party: Party, opened: Masked, step: int, terms: int)
     return opened.known[key]
 
 
-def evaluate(suite: Any, party: Party, opened: Masked, x: Share, fit: Fit, stretch: Fraction = Fraction(1)) -> Share:
-    """fit(stretch x) at scale 2^54 where stretch x is in its interval, some number elsewhere.  No message.
+def evaluate(
+    suite: Any, party: Party, opened: Masked, x: Share, fit: Fit, stretch: Fraction = Fraction(1), bits: int = BITS
+) -> Share:
+    """fit(stretch x) at scale 2^bits where stretch x is in its interval, some number elsewhere.  No message.
 
-    stretch: a public factor.  16 bytes from the dealer for each of the terms; none for another fit of the
-    same period and terms.
+    stretch: a public factor.  bits: less than 2^54 makes room for larger results.  16 bytes from the dealer for each
+    of the terms; none for another fit of the same period and terms.
     """
     step = angle_step(fit.period / stretch, x.scale)
-    coefficients, shift = integers(fit)
+    coefficients, shift = integers(fit, bits - DEALT_BITS)
     words = dealt_turns(suite, party, opened, step, fit.terms)
-    constant = round(Fraction(fit.constant) * (1 << BITS))
+    constant = round(Fraction(fit.constant) * (1 << bits))
     out: Share = suite.combine(
-        party, opened, words, lambda c: _factors(coefficients, shift, turns(c, step, fit.terms)), constant, 1 << BITS
+        party, opened, words, lambda c: factors_of(coefficients, shift, turns(c, step, fit.terms)), constant, 1 << bits
     )
     if fit.slope:
-        slope = round(Fraction(fit.slope) * stretch * (1 << BITS) / x.scale)
-        out = suite.add(party, out, suite.scale_by(party, x, slope).at(1 << BITS))
+        slope = round(Fraction(fit.slope) * stretch * (1 << bits) / x.scale)
+        out = suite.add(party, out, suite.scale_by(party, x, slope).at(1 << bits))
+    return out
+
+
+def evaluate_short(suite: Any, party: Party, opened: Masked, x: Share, fit: Fit, bits: int) -> Share:
+    """`evaluate` at scale 2^bits, of 36 to 40: dealt words and factors have half of them each.  No message.
+
+    Off by at most 2^(3 - bits / 2) times the largest coefficient more.
+    """
+    step = angle_step(fit.period, x.scale)
+    coefficients, shift = integers(fit)
+    dealt, factor = bits // 2, bits - bits // 2
+    assert not fit.slope
+    half = 1 << (DEALT_BITS - dealt - 1)
+    words = suite.deal_words(
+        party, opened, 2 * fit.terms, lambda r: (turns(r, step, fit.terms) + half) >> (DEALT_BITS - dealt)
+    )
+    shift += FACTOR_BITS - factor
+    constant = round(Fraction(fit.constant) * (1 << bits))
+    out: Share = suite.combine(
+        party, opened, words, lambda c: factors_of(coefficients, shift, turns(c, step, fit.terms)), constant, 1 << bits
+    )
     return out
 
 

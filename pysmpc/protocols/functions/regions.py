@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from pysmpc import ring
+from pysmpc.prg import KeySet
 from pysmpc.protocols import comparison
 from pysmpc.protocols.functions.masked import Masked, mask_open
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens, opens_as
@@ -30,12 +31,17 @@ RegionsOf = Callable[[Party, Masked, Share, "int | None", "int | None"], "Region
 
 @opens("compare")
 def threshold_bits(
-    party: Party, x: Masked, thresholds: Sequence[int], groups: Sequence[Sequence[int]] | None = None
+    party: Party,
+    x: Masked,
+    thresholds: Sequence[int],
+    groups: Sequence[Sequence[int]] | None = None,
+    nodes: int = ring.NODES,
 ) -> list[Bit]:
     """The bits x < t for public integers t with |x - t| < 2^63; of each group, their exclusive or.  Three rounds.
 
     groups: positions in `thresholds`, a list for every result; by default one for each threshold.
-    No two groups begin with the same position.
+    No two groups begin with the same position.  nodes: of the circuit, from two on; with fewer than four,
+    |x - t| < 2^(16 nodes - 1).  They are the same for all thresholds of an opening.
 
     The dealt products of bits of r are dealt once for all thresholds; masks are of each threshold's own.
     """
@@ -48,25 +54,27 @@ def threshold_bits(
     for j, t in enumerate(thresholds):
         again = x.compared
         base = party.dealer.streams(MATERIAL) if again else x.base
-        words = ring.compare_sizes(x.n, known=again)[4] + x.n * (j in heads)
-        dealt = party.dealer.corrections(words, partial(comparison.deal, base, x.n, ring.NODES, known=again))
+        words = ring.compare_sizes(x.n, nodes, known=again)[4] + x.n * (j in heads)
+        dealt = party.dealer.corrections(words, partial(comparison.deal, base, x.n, nodes, known=again))
         if not again:
             x.compared, x.chunks = True, dealt
-        pieces.append((base, dealt, x.base if again else None, x.chunks, x.c, t, ring.NODES))
+        pieces.append((base, dealt, x.base if again else None, x.chunks, x.c, t, nodes))
     return comparison.sign_bits(party, pieces, groups)
 
 
-def threshold_bits_cost(holders: int, n: int, thresholds: int, results: int, again: bool = False) -> Cost:
+def threshold_bits_cost(
+    holders: int, n: int, thresholds: int, results: int, again: bool = False, nodes: int = ring.NODES
+) -> Cost:
     """Without the opening of x: 4.2 bytes an element, threshold and peer; 49 dealt for the first, 20 for each other.
 
-    again: if x was compared with others before.
+    With two nodes 2.4 bytes, 29 and 14.5 dealt.  again: if x was compared with others before.
     """
     cost = Cost()
     if not thresholds:
         return cost
     rounds = [0, 0, 0]
     for j in range(thresholds):
-        _, *messages, dealt = ring.compare_sizes(n, known=again or j > 0)
+        _, *messages, dealt = ring.compare_sizes(n, nodes, known=again or j > 0)
         rounds = [a + b for a, b in zip(rounds, messages, strict=True)]
         cost += Cost(dealt=8 * dealt)
     rounds[2] = ring.packed_words(n) * results
@@ -190,31 +198,90 @@ def regions_by(negative: Negative, bit_share: BitShare, sub: Binary, public: Pub
 
 
 class ThresholdsOf(Protocol):
-    def __call__(self, party: Party, x: Share, ends: Sequence[int], /) -> Share:
-        """x of one dimension [n]; public integers `ends`.  The bits x >= end as 0 and 1, [ends, n]."""
+    def __call__(
+        self, party: Party, x: Share, ends: Sequence[int], bits: int = 64, opened: Masked | None = None, /
+    ) -> Share:
+        """Elements of x, n of them; public integers `ends`.  The bits x >= end as 0 and 1, [ends, n].
+
+        bits: |x| and |end| are below 2^(bits - 2), at least 32; suites that gain nothing by it ignore it.
+        opened: x under a mask, where it is at hand.
+        """
 
 
 @opens("function", "compare")
-def thresholds(party: Party, x: Share, ends: Sequence[int]) -> Share:
+def thresholds(party: Party, x: Share, ends: Sequence[int], bits: int = 64, opened: Masked | None = None) -> Share:
     """The bits x >= end of one opening.  Four rounds; 8 bytes an element and peer, and 4.2 for each end.
 
-    From the dealer 49 bytes an element for the first end, 20 for each other.
+    From the dealer 49 bytes an element for the first end, 20 for each other; 29 and 14.5 for 32 bits.  Of an x that is
+    open, three rounds, and 8 bytes less.
     """
-    bits = threshold_bits(party, mask_open(party, x), ends)
-    words = [comparison.bit_share(party, bit.flipped(), x.shape).body.words for bit in bits]
+    found = threshold_bits(
+        party, mask_open(party, x) if opened is None else opened, ends, None, comparison.nodes_of(bits)
+    )
+    words = [comparison.bit_share(party, bit.flipped(), x.shape).body.words for bit in found]
     return Share.of(torch.cat(words, 1), (len(ends), x.numel))
 
 
-def thresholds_cost(holders: int, n: int, ends: int) -> Cost:
+class ScaledThresholdsOf(Protocol):
+    def __call__(self, party: Party, x: Share, ends: Sequence[int], steps: Sequence[int], /) -> tuple[Share, Share]:
+        """x of one dimension [n].  The bits x >= end, [ends, n], and x times the sum of those steps that it reaches."""
+
+
+@opens("function", "compare")
+def scaled_thresholds(party: Party, x: Share, ends: Sequence[int], steps: Sequence[int]) -> tuple[Share, Share]:
+    """`thresholds`, and x p for the sum p of the steps whose ends x reaches, in the same four rounds.
+
+    1. c = x + r, and the bits b = beta ^ rho of x < end.
+    2. The dealer shares r rho for each of them.
+    3. p is linear in rho, and so is r p in r and r rho: x p = c p - r p.
+    8 bytes more an element and end from the dealer.
+    """
+    n, keys = x.numel, party.dealer.keys
+    # 1. bits
+    opened = mask_open(party, x)
+    bits = threshold_bits(party, opened, ends)
+    words = [comparison.bit_share(party, bit.flipped(), x.shape).body.words for bit in bits]
+    # 2. products
+    stream = party.dealer.streams()
+
+    def deal(keys: KeySet, out: torch.Tensor) -> None:
+        r = opened.mask(keys)
+        for j, bit in enumerate(bits):
+            assert bit.stream is not None
+            rho = ring.unpack_bits(ring.rows_xor(keys.draw(bit.stream, ring.packed_words(n)))[0], n)
+            torch.mul(r, rho, out=out[j * n : (j + 1) * n])
+        keys.take(stream, out)
+
+    products = keys.draw(stream, len(ends) * n, party.dealer.corrections(len(ends) * n, deal))
+    # 3. x p
+    p = torch.zeros_like(products[:, :n])
+    out = torch.zeros_like(p)
+    if party.rows:
+        outside = torch.zeros(n, dtype=torch.int64)
+        for j, (bit, step) in enumerate(zip(bits, steps, strict=True)):
+            beta = ring.unpack_bits(bit.beta[0].contiguous(), n)
+            p += words[j] * step
+            outside += (1 - beta) * step
+            out += products[:, j * n : (j + 1) * n] * ((1 - 2 * beta) * step)
+        out += p * opened.c[0] - keys.draw(opened.base, n) * outside
+    return Share.of(torch.cat(words, 1), (len(ends), n)), Share.of(out, x.shape)
+
+
+def scaled_thresholds_cost(holders: int, n: int, ends: int) -> Cost:
     """With the opening of x."""
-    return opening(holders, n) + threshold_bits_cost(holders, n, ends, ends)
+    return thresholds_cost(holders, n, ends) + Cost(dealt=8 * n * ends)
+
+
+def thresholds_cost(holders: int, n: int, ends: int, bits: int = 64) -> Cost:
+    """With the opening of x."""
+    return opening(holders, n) + threshold_bits_cost(holders, n, ends, ends, False, comparison.nodes_of(bits))
 
 
 def thresholds_by(negative: Negative, bit_share: BitShare, sub: Binary, public: Public) -> ThresholdsOf:
     """The same by a suite's own comparison, which opens a difference for each end."""
 
     @opens_as(negative, bit_share, sub, public)
-    def thresholds(party: Party, x: Share, ends: Sequence[int]) -> Share:
+    def thresholds(party: Party, x: Share, ends: Sequence[int], bits: int = 64, opened: Masked | None = None) -> Share:
         """The bits x >= end.  Rounds of one comparison and of `bit_share`."""
         n = x.numel
         rest = sub(party, x.at(1), public(party, torch.tensor(ends, dtype=torch.int64).reshape(-1, 1)))

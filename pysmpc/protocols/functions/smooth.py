@@ -35,7 +35,7 @@ class Opened:
 
     masked: Masked
     x: Share
-    regions: dict[tuple[int, int], Any]
+    regions: dict[object, Any]
     limit: int | None = None
 
     def bounded(self, scale: int, bound: float | None) -> int | None:
@@ -52,7 +52,8 @@ class Known:
     openings: the latest, by the elements of the body that were opened, in which order.
     source: where the body is the result of a function: its name, layout and scale of the result, the argument, whose
     opening serves the derivative, or what else the derivative needs.
-    finer: the whole value as it was before it was truncated, where that was opened.
+    finer: the whole value as it was before it was truncated, where that was opened, or with more digits of a public
+    number that was added.
     inverses: by elements, how 1 / x follows from what a logarithm or a root has opened.
     multiple: the share of which the body is a public multiple, and the factor, where that has such an inverse.
     copied: what the body is a copy of, for the same.
@@ -114,6 +115,17 @@ def is_argument(x: Share) -> bool:
     """Whether some of x's body was opened for a function."""
     known: Known | None = x.body.functions
     return known is not None and bool(known.openings or known.finer)
+
+
+def note_argument(x: Share, name: str) -> None:
+    """Note that the function `name` was taken of x, so that its derivative is known to be one."""
+    known_of(x.body).kept["argument of", name, elements(x)] = True
+
+
+def is_argument_of(x: Share, name: str) -> bool:
+    """Whether the function `name` was taken of x."""
+    known: Known | None = x.body.functions
+    return known is not None and ("argument of", name, elements(x)) in known.kept
 
 
 def note_inverse(x: Share, found: Any) -> None:
@@ -188,8 +200,14 @@ def sum_of(x: Share, value: Fraction) -> Share | None:
     return None if known is None else known.sums.get((x.layout, x.scale, value))
 
 
+def note_finer(out: Share, finer: Share) -> None:
+    """Note the same elements at a finer scale, for functions of them."""
+    if out.layout == finer.layout and finer.body.n == out.body.n:
+        known_of(out.body).finer = finer
+
+
 def finest(x: Share) -> Share:
-    """x, or the same elements before they were truncated, where those were opened for a function."""
+    """x, or the same elements at a finer scale, where those are at hand (`Known.finer`)."""
     known: Known | None = x.body.functions
     if known is None or known.finer is None:
         return x

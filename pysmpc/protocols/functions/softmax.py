@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pysmpc.errors import EncodingError
 from pysmpc.protocols.comparison import select_cost
 from pysmpc.protocols.functions.characters import BITS
-from pysmpc.protocols.functions.exponent import FALLING, QUOTIENT, Window, exponential, exponential_cost
+from pysmpc.protocols.functions.exponent import FALLING, QUOTIENT, SEGMENT, Window, exponential, exponential_cost
 from pysmpc.protocols.functions.masked import Masked, mask_open_cost
 from pysmpc.protocols.functions.normaliser import TOP, logarithm, logarithm_cost
 from pysmpc.protocols.functions.regions import Regions, regions_cost
@@ -76,11 +76,13 @@ def _levels(n: int) -> tuple[int, int]:
     return low, low + (n.bit_length() - 1) // 2
 
 
-def quotients(suite: Suite, party: Party, z: Share, bounded: bool = False, near: float | None = None) -> Quotients:
+def quotients(
+    suite: Suite, party: Party, z: Share, bounded: bool = False, rounded: bool = False, near: float | None = None
+) -> Quotients:
     """log of the sum of e^z over rows z [rows, N] of numbers of which none is above 0 and one a row is 0.
 
-    Eleven rounds; seven where no z is below -30 (bounded).  near: z is any number up to this in magnitude instead, for
-    which there is a `near_window`; seven rounds.
+    Eleven rounds; seven where no z is below -30 (bounded).  rounded: some may be a little above 0; what is below -28
+    is 0 then.  near: z is any number up to this in magnitude instead, for which there is a `near_window`; seven rounds.
 
     1. Open z under a mask.  The bits z >= -30: three rounds.
     2. e^z, linear; where it is below, 0: one round.
@@ -90,6 +92,8 @@ def quotients(suite: Suite, party: Party, z: Share, bounded: bool = False, near:
     window = _window(n) if near is None else near_window(n, near)
     if window is None:
         raise EncodingError(f"softmax over {n} values of magnitudes up to {near} has no room for their sum")
+    if rounded and near is None:
+        window = replace(window, lo=window.lo + SEGMENT)
     # 1. open, compare
     opened: Masked = suite.mask_open(party, z)
     inside = None if bounded or near is not None else suite.regions(party, opened, z, window.lo * z.scale, None)

@@ -148,6 +148,12 @@ def tight(party: Party, words: torch.Tensor) -> torch.Tensor:
     return wide.pack(loose(party, words).contiguous())
 
 
+def lower_words(words: torch.Tensor) -> torch.Tensor:
+    """[rows * 8, n] as the lower words of the shares, [rows, n], which add up to the value mod 2^64."""
+    shares = words.view(-1, SETS, wide.LANES, words.shape[-1])[:, 0]
+    return shares[:, 0] + (shares[:, 1] << 32)
+
+
 def share_of(x: torch.Tensor, shape: tuple[int, ...], scale: int = 1) -> Share:
     """Loose [rows * 2, 4, n] as a share."""
     return Share.of(x.reshape(x.shape[0] * wide.LANES, x.shape[-1]), shape, scale)

@@ -1,0 +1,135 @@
+"""Functions that torch takes apart above autograd, for secrets: their formulas lose what fixed point has.
+
+torch sends the pieces of these, never the whole, and the derivative is then that of the pieces.  `pysmpc.guards` puts
+these functions in the place of torch's wherever an argument is a secret; what they call has derivatives of its own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+
+from pysmpc.ops.core import aten
+from pysmpc.ops.linear import REDUCTIONS
+from pysmpc.ops.normalisation import HAS_RMS_NORM
+from pysmpc.tensor import SecretTensor
+
+COMPOSITES: dict[str, Callable[..., Any]] = {}  # by their names in torch
+
+
+def _composite(function: Callable[..., Any]) -> Callable[..., Any]:
+    COMPOSITES[function.__name__] = function
+    return function
+
+
+def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
+    """x / sqrt(mean of x^2 + eps) * weight, as one operation: the cube of the inverse root loses its digits."""
+    return aten._fused_rms_norm.default(input, list(normalized_shape), weight, eps)[0]
+
+
+if HAS_RMS_NORM:
+    _composite(rms_norm)
+
+
+@_composite
+def cosine_embedding_loss(input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: int = 1) -> Any:
+    """1 - cos for targets 1, max(0, cos - margin) for -1, with cos of vectors that were brought to length one.
+
+    torch divides their product by the root of the product of their squares, which has four times the magnitude.
+    """
+    dim = target.dim()
+    if dim > 1 or input1.dim() != dim + 1 or input2.dim() != dim + 1:
+        sizes = f"{list(input1.shape)}, {list(input2.shape)} and {list(target.shape)}"
+        raise RuntimeError(f"cosine_embedding_loss takes two matrices and a target for each row, or two vectors and "
+                           f"one target, not tensors of sizes {sizes}")  # fmt: skip
+    cosine = torch.cosine_similarity(input1, input2, dim, 1e-8)
+    same, other = ((target == value).to(cosine.dtype) for value in (1, -1))
+    return REDUCTIONS[reduction]((1 - cosine) * same + (cosine - margin).clamp_min(0) * other)
+
+
+FUNCTIONALS: dict[str, Callable[..., Any]] = {}  # by their names in torch.nn.functional
+
+
+def gaussian_nll_loss(
+    input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
+) -> Any:
+    """(log var + (input - target)^2 / var) / 2, where the variances may be secret.
+
+    Torch asks in Python whether any variance is negative, which would open that.  Secret ones are not asked: what is
+    less than eps, or than a step, counts as the larger of these, as in torch what is less than eps does.
+    """
+    if not isinstance(var, SecretTensor):
+        return _gaussian_nll_loss(input, target, var, full=full, eps=eps, reduction=reduction)
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"{reduction} is not valid")
+    if var.size() != input.size():
+        if input.size()[:-1] == var.size():
+            var = torch.unsqueeze(var, -1)
+        elif input.size()[:-1] != var.size()[:-1] or var.size(-1) != 1:
+            raise ValueError("var is of incorrect size")
+    var = var.clone()
+    with torch.no_grad():
+        var.clamp_(min=max(eps, 1 / var.unit.scale))
+    loss = 0.5 * (torch.log(var) + (input - target) ** 2 / var)
+    if full:
+        loss = loss + 0.5 * math.log(2 * math.pi)
+    return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
+
+
+_gaussian_nll_loss = functional.gaussian_nll_loss
+FUNCTIONALS["gaussian_nll_loss"] = gaussian_nll_loss
+
+
+def ordinary(function: Callable[..., Any], **others: Any) -> Callable[..., Any]:
+    """A function of torch.nn.functional that asks no tensor for another one, with others in place of what it calls."""
+    names = {**vars(functional), "has_torch_function": torch.overrides.has_torch_function, **others}
+    copy = types.FunctionType(function.__code__, names, function.__name__, function.__defaults__)
+    copy.__kwdefaults__ = getattr(function, "__kwdefaults__", None)
+    return copy
+
+
+def multi_head_attention_forward(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Torch's function, with weights that are as exact as the attention: they are its result for unit vectors.
+
+    Where torch returns weights it takes the softmax apart from the products, which rounds queries, keys and weights.
+    """
+    given = inspect.signature(function).bind(*args, **kwargs)
+    given.apply_defaults()
+    options = given.arguments
+    if options["training"] and options["dropout_p"] > 0:
+        raise NotImplementedError(
+            "multi_head_attention_forward is not implemented for secret tensors with dropout: everybody would know "
+            "what was drawn; use dropout_p=0"
+        )
+    if not options["need_weights"]:
+        return ordinary(function)(*args, **kwargs)
+    found = []
+
+    def attention(q: Any, k: Any, v: Any, mask: Any, dropout: float, causal: bool) -> Any:
+        out, weights = _with_weights(q, k, v, mask)
+        found.append(weights)
+        return out
+
+    options |= {"need_weights": False, "is_causal": False}
+    out, _ = ordinary(function, scaled_dot_product_attention=attention)(*given.args, **given.kwargs)
+    weights = found[0].mean(dim=1) if options["average_attn_weights"] else found[0]
+    return out, weights if out.dim() == 3 else weights.squeeze(0)
+
+
+def _with_weights(q: Any, k: Any, v: Any, mask: Any) -> tuple[Any, Any]:
+    """softmax(q k^T / sqrt E + mask) v, and that softmax."""
+    size, root = v.shape[-1], math.sqrt(q.shape[-1])
+    unit = torch.eye(k.shape[-2], dtype=v.dtype).expand(*v.shape[:-1], k.shape[-2])
+    if isinstance(mask, SecretTensor):  # its derivative is that of further elements of queries
+        q, k = torch.cat([q, mask.expand(*q.shape[:-1], k.shape[-2])], -1), torch.cat([k, unit * root], -1)
+        mask = None
+    both = torch.cat([v, unit], -1)
+    attention = aten._scaled_dot_product_flash_attention_for_cpu.default
+    out = attention(q, k, both, 0.0, False, attn_mask=mask, scale=1 / root)[0]
+    return out[..., :size], out[..., size:]
