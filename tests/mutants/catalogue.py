@@ -231,7 +231,7 @@ MUTANTS = [
     Mutant("weight decay grows weights", "pysmpc/ops/optimizers.py", "z = suite.sub(party, z, suite.scale_by(party, own, round(shrink * by)).at(1))", "z = suite.add(party, z, suite.scale_by(party, own, round(shrink * by)).at(1))", OPTIMIZERS),
     *protocol(
         "functions/softmax",
-        ("values below the window count", "inside = None if bounded else", "inside = None if True else", SOFTMAX),
+        ("values below the window count", "inside = None if bounded or near is not None else", "inside = None if True else", SOFTMAX),
         ("a power of four that sums do not reach", "low + (n.bit_length() - 1) // 2", "low + (n.bit_length() + 1) // 2", SOFTMAX),
     ),
     Mutant("log-softmax is forgotten", "pysmpc/ops/functions/softmaxes.py", "if found is None:", "if True:", "tests/ops/test_softmaxes.py"),

@@ -16,6 +16,7 @@ from twins import opened
 import pysmpc as sy
 from pysmpc.errors import EncodingError, RangeError
 from pysmpc.ops import bounds
+from pysmpc.protocols.functions.softmax import near_window
 from pysmpc.tensor import HANDLERS, Estimate
 
 E = 2.0**-16
@@ -349,8 +350,28 @@ def test_three_holders():
 
 
 def test_softmax_over_ten():
-    assert rounds(lambda x: torch.softmax(x, -1), secret(uniform(4, 10), bounded=4.0)) == 17
-    assert rounds(lambda x: torch.log_softmax(x, -1), secret(uniform(4, 10), bounded=4.0)) == 16
+    for size, less in ((5.0, 8), (14.0, 0), (16.0, -4)):  # without a maximum, without comparisons, with both
+        assert rounds(lambda x: torch.softmax(x, -1), secret(uniform(4, 10), bounded=size)) == 17 - less
+        assert rounds(lambda x: torch.log_softmax(x, -1), secret(uniform(4, 10), bounded=size)) == 16 - less
+        assert rounds(lambda x: torch.logsumexp(x, -1), secret(uniform(4, 10), bounded=size)) == 16 - less
+
+
+@pytest.mark.parametrize("n", [1, 3, 10, 300])
+def test_softmax_without_a_maximum(n):
+    size = max(k / 8 for k in range(100) if near_window(n, k / 8))
+    rows = [uniform(20, n, size=size), uniform(20, n, size=size).sign() * size, torch.full((4, n), -size)]
+    x = torch.cat(rows).double()
+    x[-1, 0] = size
+    a = secret(x, bounded=size)
+    for function in (torch.softmax, torch.log_softmax, torch.logsumexp):
+        found, right = opened(function(a, -1)), function(opened(a), -1)
+        assert ((found - right).abs() <= 1.2 * E).all()
+    b, t = secret(x, bounded=size, requires_grad=True), opened(a).requires_grad_()
+    weights = uniform(*x.shape, size=1)
+    for function in (torch.softmax, torch.log_softmax):
+        (function(b, -1) * weights).sum().backward()
+        (function(t, -1) * weights).sum().backward()
+    assert ((opened(b.grad) - t.grad).abs() <= (n + 20) * E).all()
 
 
 def test_a_declaration_within_a_program():

@@ -76,6 +76,44 @@ def test_a_bounded_row_takes_four_rounds_less(where, rng):
         assert cost.rounds == 9 * where.secret
 
 
+@everywhere
+@pytest.mark.parametrize(("rows", "n"), [(40, 1), (20, 2), (16, 10), (5, 65)])
+def test_small_values_take_no_maximum(where, rows, n, rng):
+    bound = max(k / 16 for k in range(200) if protocols.near_window(n, k / 16))
+    end = int(bound * SCALE)
+    z = torch.from_numpy(rng.integers(-end, end + 1, (rows, n)))
+    z[: rows // 4] = torch.from_numpy(rng.choice([-end, end], (rows // 4, n)))
+    z[rows // 4] = -end
+
+    def program(suite, party, a):
+        q = protocols.quotients(suite, party, Share(a.body, (rows, n), SCALE), near=bound)
+        return protocols.softmax(suite, party, q, SCALE), protocols.log_softmax(suite, party, q)
+
+    (soft, logarithm), cost = where.run(program, (z, SCALE))
+    v = z.double() / SCALE
+    for found, wanted in ((soft, v.softmax(1)), (logarithm, v.log_softmax(1))):
+        assert float((found.double() - wanted * SCALE).abs().max()) < 1.2
+    if where.protocol == "default":
+        assert cost.rounds == (7 + 2 + 1) * where.secret
+
+
+def test_what_near_quotients_cost():
+    parties = sy.virtual("alice", "bob")
+    session = parties.session
+    z = session.suite.share(session.party, torch.zeros(6, 10, dtype=torch.int64), (6, 10), SCALE)
+    before = parties.stats.copy()
+    protocols.quotients(session.suite, session.party, z, near=4.0)
+    assert (parties.stats - before).cost == protocols.near_quotients_cost(2, 6, 10, 4.0)
+
+
+def test_small_values_without_room():
+    assert protocols.near_window(10, 7.0) is None
+    session = virtual_session(["alice", "bob"])
+    z = session.suite.share(session.party, torch.zeros(6, 10, dtype=torch.int64), (6, 10), SCALE)
+    with pytest.raises(EncodingError, match="no room"):
+        protocols.quotients(session.suite, session.party, z, near=9.0)
+
+
 def test_a_single_large_value_many_times():
     """y is then a little above or below 0, where the window of quotients must not end."""
     z = torch.full((30_000, 2), -100 * SCALE)

@@ -1,12 +1,16 @@
-"""Softmax, its logarithm and log-sum-exp, of values less their largest.
+"""Softmax, its logarithm and log-sum-exp, of values less their largest, or that are publicly known to be small.
 
 With z = x - max x, the sum S of e^z is in [1, N] whatever x was: it is taken from untruncated powers,
 at 48 fractional bits, and its logarithm by the few bits that tell its power of four.  Softmax is
 e^(z - log S), from one more opening: no quotient, and no second maximum.
+
+Of an x with a public bound of a few units no maximum is needed at all: the powers of x itself have room beside one
+another, at as many fractional bits as keep the digits of the smallest, and S is between N e^-bound and N e^bound.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from pysmpc.errors import EncodingError
@@ -24,7 +28,10 @@ from pysmpc.shares import Share
 
 @dataclass(eq=False)
 class Quotients:
-    """What is known of rows z [rows, N] after log S: z itself, where it is above the window, and log S at 2^54."""
+    """What is known of rows z [rows, N] after log S: z itself, where it is above the window, and log S at 2^54.
+
+    inside: None where all is.
+    """
 
     z: Share
     inside: Regions | None
@@ -41,29 +48,55 @@ def _window(n: int) -> Window:
     return replace(FALLING, factor=FALLING.factor - more)
 
 
+NEAR_DEALT = 22  # bits of the dealt words for powers of small values
+NEAR_DIGITS = 20  # bits of the public factor of the smallest power
+
+
+def near_window(n: int, bound: float) -> Window | None:
+    """Powers of x of a magnitude up to `bound`, n of which have room for their sum; None where they have not.
+
+    Errors are 2^-20 of a power at most.
+    """
+    size = bound * math.log2(math.e)
+    factor = NEAR_DIGITS + math.ceil(size)
+    if NEAR_DEALT + factor + size + math.log2(n) > 61:
+        return None
+    return Window(-(FALLING.length // 2), FALLING.segments, NEAR_DEALT, factor)
+
+
+def _near_levels(n: int, bound: float, window: Window) -> tuple[int, int]:
+    """Powers of four between which the sum of n powers lies; a little further apart, as they are rounded."""
+    middle, size = window.bits + math.log2(n), bound * math.log2(math.e) + 2.0**-10
+    return int((middle - size) // 2), int((middle + size) // 2)
+
+
 def _levels(n: int) -> tuple[int, int]:
     """Powers of four that the sum of n powers may reach, from 1 on."""
     low = _window(n).bits // 2
     return low, low + (n.bit_length() - 1) // 2
 
 
-def quotients(suite: Suite, party: Party, z: Share, bounded: bool = False, rounded: bool = False) -> Quotients:
+def quotients(
+    suite: Suite, party: Party, z: Share, bounded: bool = False, rounded: bool = False, near: float | None = None
+) -> Quotients:
     """log of the sum of e^z over rows z [rows, N] of numbers of which none is above 0 and one a row is 0.
 
     Eleven rounds; seven where no z is below -30 (bounded).  rounded: some may be a little above 0; what is below -28
-    is 0 then.
+    is 0 then.  near: z is any number up to this in magnitude instead, for which there is a `near_window`; seven rounds.
 
     1. Open z under a mask.  The bits z >= -30: three rounds.
     2. e^z, linear; where it is below, 0: one round.
     3. S, the sum over the rows, and log S: six rounds.
     """
     rows, n = z.shape
-    window = _window(n)
-    if rounded:
+    window = _window(n) if near is None else near_window(n, near)
+    if window is None:
+        raise EncodingError(f"softmax over {n} values of magnitudes up to {near} has no room for their sum")
+    if rounded and near is None:
         window = replace(window, lo=window.lo + SEGMENT)
     # 1. open, compare
     opened: Masked = suite.mask_open(party, z)
-    inside = None if bounded else suite.regions(party, opened, z, window.lo * z.scale, None)
+    inside = None if bounded or near is not None else suite.regions(party, opened, z, window.lo * z.scale, None)
     # 2. powers
     powers = exponential(suite, party, opened, z.scale, window)
     if inside is not None:
@@ -71,8 +104,16 @@ def quotients(suite: Suite, party: Party, z: Share, bounded: bool = False, round
     # 3. log of their sum
     words = powers.words().reshape(-1, rows, n).sum(2)
     total = Share.of(words.contiguous(), (rows, 1), 1 << window.bits)
-    log_sum = logarithm(suite, party, total, *_levels(n))
+    log_sum = logarithm(suite, party, total, *(_levels(n) if near is None else _near_levels(n, near, window)))
     return Quotients(z, inside, log_sum)
+
+
+def near_quotients_cost(holders: int, rows: int, n: int, bound: float) -> Cost:
+    """With the default suite, of small values."""
+    window = near_window(n, bound)
+    assert window is not None
+    of_elements = mask_open_cost(holders, rows * n) + exponential_cost(holders, rows * n, window)
+    return of_elements + logarithm_cost(holders, rows, *_near_levels(n, bound, window))
 
 
 def quotients_cost(holders: int, rows: int, n: int) -> Cost:
