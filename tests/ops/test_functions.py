@@ -256,7 +256,8 @@ def test_what_was_written_to_a_result_is_what_counts(fn):
     def check(out, found):
         value = plain(out)
         slope = value * (1 - value) if fn is torch.sigmoid else 1 - value * value
-        assert torch.allclose(plain(found), slope, atol=4 * STEP, rtol=0)
+        # three steps of the derivative, and twice what the function, of which it is not made, is off
+        assert torch.allclose(plain(found), slope, atol=5.5 * STEP, rtol=0)
 
     out, grad = fn(encrypted(torch.randn(5, 5))), encrypted(torch.ones(5, 5))
     check(out, backward(grad, out))

@@ -150,7 +150,7 @@ def tight(party: Party, words: torch.Tensor) -> torch.Tensor:
 
 def lower_words(words: torch.Tensor) -> torch.Tensor:
     """[rows * 8, n] as the lower words of the shares, [rows, n], which add up to the value mod 2^64."""
-    shares = words.view(-1, SETS, wide.LANES, words.shape[-1])[:, 0]
+    shares = words.view(words.shape[0] // (SETS * wide.LANES), SETS, wide.LANES, words.shape[-1])[:, 0]
     return shares[:, 0] + (shares[:, 1] << 32)
 
 
