@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pysmpc.ops.core import plain_target
 from pysmpc.optimizers.rules import RULES
 from pysmpc.tensor import SecretTensor
 
@@ -53,10 +54,7 @@ def _asking(original: Callable[..., Any], rule: Rule) -> Callable[..., Any]:
 def _check_plain(arguments: Mapping[str, Any]) -> None:
     """Raise for a public parameter with a secret gradient, before anything is computed."""
     if any(isinstance(g, SecretTensor) for g in arguments["grads"]):
-        raise TypeError(
-            "a gradient of a public parameter is secret, and its step would write a secret into a plain tensor: "
-            "encrypt the model before making the optimizer, or open gradients by name, p.grad = sy.decrypt(p.grad)"
-        )
+        raise plain_target("an optimizer's step")
 
 
 def _sessions(params: list[Any]) -> list[list[int]]:

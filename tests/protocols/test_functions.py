@@ -269,7 +269,7 @@ def test_fits_have_room():
         if isinstance(fit, Fit):
             total = abs(fit.constant) + sum((a * a + b * b) ** 0.5 for a, b in zip(fit.cosines, fit.sines, strict=True))
             assert total + abs(fit.slope) * max(-fit.lo, fit.hi) < 1 << 7
-            assert fit.error < 2.0**-13.3
+            assert fit.error < (2.0**-8.4 if fit.name.startswith("wide") else 2.0**-13.3)  # wide: of optimizers
             lo, hi = ends(fit, 1000, Fraction(1, 3))
             lowest, highest = Fraction(fit.lo) * 3000, Fraction(fit.hi) * 3000
             assert lowest <= lo < lowest + 1

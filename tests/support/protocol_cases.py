@@ -55,6 +55,14 @@ class Case:
         return {cause for name in self.protocols.split() for cause in getattr(getattr(suite, name), what, ())}
 
 
+def scaled(suite, party, x):
+    """Multiples of x by thresholds, or the thresholds where a suite has only those."""
+    ends, steps = [1 << 10, 1 << 20], [3, -(1 << 20)]
+    if suite.scaled_thresholds is None:
+        return suite.thresholds(party, x, ends)
+    return suite.scaled_thresholds(party, x, ends, steps)[1]
+
+
 #: What function secret sharing does in its own way.
 FSS_CASES = ("negative", "zero", "relu", "larger", "select", "bit_share")
 
@@ -239,6 +247,7 @@ CASES = {
     "thresholds": Case(
         "thresholds", lambda suite, party, x: suite.thresholds(party, x, [-(1 << 40), 0, 1 << 20]), bits=61
     ),
+    "scaled_thresholds": Case("scaled_thresholds thresholds", scaled, bits=30),
     "logical_and": Case("logical_and", lambda suite, party, x, y: suite.logical_and(party, x, y), 2, bits=0),
     "logical_xor": Case("logical_xor", lambda suite, party, x, y: suite.logical_xor(party, x, y), 2, bits=0),
     "bitwise_and": Case("bitwise_and", lambda suite, party, x, y: suite.bitwise_and(party, x, y), 2, bits=61),
