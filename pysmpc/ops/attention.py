@@ -13,6 +13,7 @@ import torch
 
 from pysmpc.ops.arithmetic import number
 from pysmpc.ops.core import FACTOR, aten, implements, rescale, result
+from pysmpc.ops.dropout import LIBRARY
 from pysmpc.ops.functions.softmaxes import fine_softmax
 from pysmpc.protocols.functions.smooth import note_source, source_of
 from pysmpc.tensor import SecretTensor, not_implemented
@@ -56,6 +57,16 @@ def _fine(x: Any, finer: int = FINE) -> Any:
         return x
     share = x.session.arithmetic.truncate(x.session.party, x.window(), x.cell.scale // scale)
     return result(share.at(scale), x.session, x.unit, x.dtype)
+
+
+LIBRARY.define("finely(Tensor x) -> Tensor")
+
+
+@implements(torch.ops.pysmpc.finely.default)
+def finely(x: SecretTensor) -> SecretTensor:
+    """x, 16 times as fine as its encoding where it is finer still: one round, or none."""
+    out = _fine(x)
+    return SecretTensor(out.cell, out.size(), out.stride(), out.storage_offset(), out.dtype)
 
 
 def _scaled(x: Any, factor: float) -> Any:

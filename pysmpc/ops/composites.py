@@ -48,6 +48,28 @@ class _RmsNorm(torch.autograd.Function):
         return of_x, None, of_weight, None
 
 
+def _finely(x: Any) -> Any:
+    return torch.ops.pysmpc.finely.default(x) if isinstance(x, SecretTensor) and not x.session.plain else x
+
+
+class _Weighted(torch.autograd.Function):
+    """weights v for attention, whose factors and gradients are finer than the encoding."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Any, v: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            v = _finely(v)
+            ctx.save_for_backward(weights, v)
+            return torch.matmul(weights, v)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        weights, v = ctx.saved_tensors
+        with torch._C._AutoDispatchBelowAutograd():
+            grad = _finely(grad)
+            return torch.matmul(grad, v.transpose(-2, -1)), torch.matmul(weights.transpose(-2, -1), grad)
+
+
 def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
     """x / sqrt(mean of x^2 + eps) * weight, as one operation: the cube of the inverse root loses its digits."""
     return _RmsNorm.apply(input, list(normalized_shape), weight, eps)
@@ -117,23 +139,29 @@ def ordinary(function: Callable[..., Any], **others: Any) -> Callable[..., Any]:
 def multi_head_attention_forward(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Torch's function, with weights that are as exact as the attention: they are its result for unit vectors.
 
-    Where torch returns weights it takes the softmax apart from the products, which rounds queries, keys and weights;
-    with dropout in training it is left to do so, as it drops weights.
+    Where torch returns weights, or drops some of them in training, it takes the softmax apart from the products, which
+    rounds queries, keys and weights.
     """
     given = inspect.signature(function).bind(*args, **kwargs)
     given.apply_defaults()
     options = given.arguments
-    if not options["need_weights"] or (options["training"] and options["dropout_p"] > 0):
+    wanted = options["need_weights"]
+    if not wanted and not (options["training"] and options["dropout_p"] > 0):
         return ordinary(function)(*args, **kwargs)
     found = []
 
     def attention(q: Any, k: Any, v: Any, mask: Any, dropout: float, causal: bool) -> Any:
         out, weights = _with_weights(q, k, v, mask)
+        if dropout > 0:
+            weights = functional.dropout(weights, dropout)
+            out = _Weighted.apply(weights, v)
         found.append(weights)
         return out
 
     options |= {"need_weights": False, "is_causal": False}
     out, _ = ordinary(function, scaled_dot_product_attention=attention)(*given.args, **given.kwargs)
+    if not wanted:
+        return out, None
     weights = found[0].mean(dim=1) if options["average_attn_weights"] else found[0]
     return out, weights if out.dim() == 3 else weights.squeeze(0)
 
