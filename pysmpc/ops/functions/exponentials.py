@@ -250,11 +250,13 @@ def power_of_tensors(x: Any, y: Any) -> SecretTensor:
     if not isinstance(x, SecretTensor):
         if not bool((x > 0).all()):
             raise EncodingError("a public base of a secret power has to be positive")
-        return exp(mul(y, _public_logarithm(x))).to(dtype)
+        exponent = mul(y, _public_logarithm(x) * PUBLIC_FINER)
+        return exp(times(exponent, Fraction(1, PUBLIC_FINER))).to(dtype)
     fine = _factor(argument(x, "pow"))
     return exp(mul(fine, y if isinstance(y, SecretTensor) else y.double())).to(dtype)
 
 
+PUBLIC_FINER = 16  # how much finer than its encoding the logarithm of a public base is taken
 LOG_2, ROOT_HALF = 0.6931471805599453, 0.7071067811865476
 TERMS = 11  # of the series of atanh, up to 0.172
 
