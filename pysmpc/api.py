@@ -190,7 +190,7 @@ def virtual(
     the program runs; takes one of its runs, which nobody can take again.  Raises
     MaterialError.
     checked=False: do not look whether products, sums and truncations fit into the ring, which
-    otherwise raises RangeError (docs/range-checks.md); for measurements of time.
+    otherwise raises RangeError (docs/ranges.md); for measurements of time.
 
     >>> parties = sy.virtual("alice", "bob")
     """

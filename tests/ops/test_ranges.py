@@ -442,7 +442,7 @@ def test_a_large_gradient_is_found_before_it_is_dealt(two):
     assert sy.decrypt(weight).detach() == pytest.approx(torch.full((160, 160), -800.0), rel=1e-3)
 
 
-# --- means, variances and kin: see also the section of docs/range-checks.md ----------------------
+# --- means, variances and kin: see also the section of docs/ranges.md ----------------------
 
 
 def test_pools_and_scattered_sums(two):
