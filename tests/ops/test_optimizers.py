@@ -167,7 +167,8 @@ def test_zero_by_zero_is_zero():
         optimizer = getattr(torch.optim, name)([p], lr=0.1)
         p.grad = sy.encrypt(torch.zeros(4), parties)
         optimizer.step()
-        assert torch.equal(sy.decrypt(p.detach()), torch.ones(4))
+        # averages round at random: now and then a quotient is a step of a parameter, and never more
+        assert (sy.decrypt(p.detach()) - 1).abs().max() <= 2**-16
 
 
 # --- cost -----------------------------------------------------------------------------------
