@@ -251,7 +251,7 @@ def _of_norm(x: Any, y: Any) -> SecretTensor | None:
         weight = part_of(one, "weight")
         if weight is not None:
             whole = weight.of.p > 2
-            if whole and not (isinstance(other, SecretTensor) and other.window().body is weight.rest.body):
+            if whole and not _is_argument_of_norm(other, weight.rest):
                 return None
             known_of(one.cell.body).kept.pop(KEY)
             with unchecked(one.session):
@@ -273,6 +273,11 @@ def _of_norm(x: Any, y: Any) -> SecretTensor | None:
                 one = mul(one, root)
             return mul(one, _reshaped(quotient.rest, other))
     return None
+
+
+def _is_argument_of_norm(x: Any, argument: Share) -> bool:
+    """Whether x is what a norm was taken of: the same elements in the same order, no other view of them."""
+    return isinstance(x, SecretTensor) and x.window().body is argument.body and x.window().layout == argument.layout
 
 
 def _reshaped(rest: Any, other: SecretTensor) -> Any:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from pysmpc.protocols.functions.smooth import known_of
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Share
@@ -78,7 +80,15 @@ def part_of(x: Any, role: str) -> Part | None:
     if part is None or part.role != role:
         return None
     share = x.window()
-    return part if share.dense and share.numel == share.body.n else None
+    return part if share.dense and share.numel == share.body.n and _fits(share.shape, part) else None
+
+
+def _fits(shape: tuple[int, ...], part: Part) -> bool:
+    """Whether a weight or a product has the shape that it was noted with: the norm's slopes are of no other."""
+    if part.role not in ("weight", "product"):
+        return True
+    own, rest = part.of.argument.shape, getattr(part.rest, "shape", ())
+    return shape == tuple(torch.broadcast_shapes(own, rest) if part.role == "product" else own)
 
 
 def note_norm(x: Share, of: PowerNorm) -> None:

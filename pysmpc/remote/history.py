@@ -8,7 +8,7 @@ operations on (perhaps) other rows of the same data.
 
 What is not the same each time makes another hash, and so another request:
 * a value that the driver shares, and a value that is restored, each of which counts as new;
-* public tensors with other elements, such as masks, indices and labels;
+* public tensors with other elements, such as masks, indices and labels, and other bounds of operands;
 * a window at another place of a value that was shared before.
 
 A step that is recorded and repeated has a hash of its own, in which its arguments and the
@@ -283,7 +283,8 @@ def _refs(values: Sequence[Any]) -> Iterator[Ref]:
 def _encoded(value: Any, hashes: Mapping[int, Hash], buffers: Iterator[torch.Tensor]) -> Any:
     """An argument for a hash, with the hash of a value in the place of its slot."""
     if isinstance(value, Ref):
-        return ["ref", hashes.get(value.slot), value.size, value.stride, value.offset, value.dtype]
+        stated = [] if value.bound is None else [value.bound]  # a bound decides which function is computed
+        return ["ref", hashes.get(value.slot), value.size, value.stride, value.offset, value.dtype, *stated]
     if isinstance(value, Plain):
         content = value.data
         if content is None:

@@ -111,6 +111,25 @@ def test_powers_of_a_norm_and_of_a_magnitude_are_what_they_are_elsewhere():
         assert torch.allclose(plain(found), wanted, atol=24 * STEP, rtol=2.0**-12)
 
 
+@pytest.mark.parametrize("p", [0.5, 1.5, 3.0])
+def test_other_views_of_what_a_norm_was_taken_of(p):
+    """Its transpose, and other shapes of a step of the derivative, are no parts of it."""
+    x = encrypted(torch.rand(4, 4) + 0.5)
+
+    def made(x, transposed, shape):
+        norm = torch.norm(x, p)
+        weight = x.abs().pow(p - 2 if p > 2 else p - 1)
+        other = x.t() if transposed else x
+        over = norm.pow(1 - p) if p < 1 else torch.ones(()) / norm.pow(p - 1)
+        return (other * weight).reshape(shape) * over, (other.reshape(shape) * weight.reshape(shape)) * over
+
+    for transposed in (False, True):
+        for shape in ((4, 4), (2, 8)):
+            for got, expected in zip(made(x, transposed, shape), made(plain(x), transposed, shape), strict=True):
+                assert got.shape == expected.shape
+                assert torch.allclose(plain(got), expected, atol=1e-3, rtol=2.0**-9)
+
+
 def test_what_norms_refuse():
     x = encrypted(torch.randn(3))
     with pytest.raises(EncodingError, match="infinity"):

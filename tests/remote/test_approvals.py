@@ -210,6 +210,23 @@ def test_for_a_time(parties, state):
     refused(mean(parties, 3, 53))
 
 
+def test_another_bound_is_another_function(parties, state):
+    """What a function makes of a value beyond a bound that a driver states is not what was approved."""
+
+    def squashed(bound=None):
+        x = rows(parties, 0, 50)
+        return torch.sigmoid(x if bound is None else sy.bounded(x, bound)).mean()
+
+    request = asked(state, squashed())
+    assert approvals.approve(state, request.id, HOUR)
+    sy.decrypt(squashed())
+    bounded = asked(state, squashed(0.5))
+    assert bounded.series != request.series
+    assert approvals.approve(state, bounded.id, HOUR)
+    sy.decrypt(squashed(0.5))
+    asked(state, squashed(0.25))
+
+
 def test_a_time_ends(parties, state, monkeypatch):
     assert approvals.approve(state, asked(state, mean(parties, 0, 50)).id, HOUR)
     sy.decrypt(mean(parties, 1, 51))
