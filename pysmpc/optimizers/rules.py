@@ -33,6 +33,7 @@ from pysmpc.tensor import SecretTensor
 RULES: dict[str, Callable[..., None]] = {}
 List = list[Any]
 
+PLAIN = 1 << 10  # how much finer than a parameter a gradient that is a plain tensor is taken
 SUM_BITS = 22  # of a gradient whose squares are summed without end
 
 
@@ -54,6 +55,8 @@ def number(value: Any, name: str) -> float:
 
 def _of_session(p: Any, g: Any) -> Any:
     """The gradient as a secret of the parameter's session, in which one that everybody knows is not yet."""
+    if not isinstance(g, SecretTensor):
+        return (torch.zeros_like(p) + g * PLAIN) / PLAIN
     return g if g.session is session_of(p, g) else torch.zeros_like(p) + g
 
 

@@ -273,7 +273,8 @@ def test_losses_of_torch(secret, alice, bob, james):
 
 
 @pytest.mark.parametrize("name", ["Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop"])
-def test_optimizers_step_secrets_by_gradients_that_everybody_knows(name):
+@pytest.mark.parametrize("opened", [False, True], ids=["public", "plain tensors"])
+def test_optimizers_step_secrets_by_gradients_that_everybody_knows(name, opened):
     """Of a sum of a linear layer on public data."""
     plain, x = nn.Linear(3, 2), torch.rand(4, 3) + 0.5
     start = [p.detach().clone() for p in plain.parameters()]
@@ -281,6 +282,8 @@ def test_optimizers_step_secrets_by_gradients_that_everybody_knows(name):
     for each in (plain, model):
         optimizer = getattr(torch.optim, name)(each.parameters(), lr=0.1)
         each(x).sum().backward()
+        for p in each.parameters() if opened else ():
+            p.grad = sy.decrypt(p.grad) if isinstance(p.grad, sy.SecretTensor) else p.grad
         optimizer.step()
         assert optimizer.state
     for mine, theirs, first in zip(model.parameters(), plain.parameters(), start, strict=True):
