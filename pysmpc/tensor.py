@@ -86,12 +86,12 @@ class Cell:
         return self._scale
 
     def replace(self, body: Body, scale: int) -> None:
-        """New content; everything known about the old (opening, signs, bound) is gone."""
+        """New content; everything known about the old (opening, signs, bound, what was divided off) is gone."""
         if self.pending:
             flush(self.session)
         self._body = body
         self._scale = scale
-        self.bound = None
+        self.bound, self.finer = None, 1
         self.session.register(body)
 
     def defer(self, delta: Share, factor: int) -> None:

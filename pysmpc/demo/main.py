@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from typing import NamedTuple
 
-import torch
 from torch import nn
 from tqdm import tqdm
 
@@ -14,7 +13,7 @@ from pysmpc.datasets import mnist
 from pysmpc.demo import report
 from pysmpc.demo.models import MODELS
 from pysmpc.demo.settings import Settings
-from pysmpc.demo.training import Batch, Fit, PlainSide, SecretSide, Side, cut, fit
+from pysmpc.demo.training import Batch, Fit, PlainSide, SecretSide, Side, cut, fit, seeded
 
 
 class Data(NamedTuple):
@@ -45,8 +44,7 @@ def encrypt(data: Data, parties: sy.Parties, settings: Settings) -> Data:
 
 
 def initial(settings: Settings) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with seeded(settings.seed):
         return MODELS[settings.model](settings.activation, settings.dropout)
 
 

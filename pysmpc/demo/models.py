@@ -16,37 +16,45 @@ def square(x: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "square": square}
 
 
-class Net(nn.Module):
+class Network(nn.Module):
+    """What the networks have in common.  dropout: of what a last layer, or a fully connected one, takes."""
+
+    title: str
+
+    def __init__(self, activation: str = "relu", dropout: float = 0.0) -> None:
+        super().__init__()
+        self.activation, self.dropout = ACTIVATIONS[activation], dropout
+
+    def dropped(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+class Net(Network):
     """The article's network: 784-128-64-10."""
 
     title = "784-128-64-10"
 
     def __init__(self, activation: str = "relu", dropout: float = 0.0) -> None:
-        super().__init__()
-        self.activation, self.dropout = ACTIVATIONS[activation], dropout
+        super().__init__(activation, dropout)
         self.fc1 = nn.Linear(28 * 28, 128)
         self.fc2 = nn.Linear(128, 64)
         self.fc3 = nn.Linear(64, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.view(-1, 28 * 28)
-        x = self._dropped(self.activation(self.fc1(x)))
-        x = self._dropped(self.activation(self.fc2(x)))
+        x = self.dropped(self.activation(self.fc1(x)))
+        x = self.dropped(self.activation(self.fc2(x)))
         out: Tensor = self.fc3(x)
         return out
 
-    def _dropped(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
-
-class LeNet(nn.Module):
+class LeNet(Network):
     """Convolutions of 20 and 50 channels, maxima of 2 x 2, 800-500-10 (LeCun et al., 1998, as Caffe has it)."""
 
     title = "LeNet 20-50-500-10"
 
     def __init__(self, activation: str = "relu", dropout: float = 0.0) -> None:
-        super().__init__()
-        self.activation, self.dropout = ACTIVATIONS[activation], dropout
+        super().__init__(activation, dropout)
         self.conv1 = nn.Conv2d(1, 20, 5)
         self.conv2 = nn.Conv2d(20, 50, 5)
         self.fc1 = nn.Linear(50 * 4 * 4, 500)
@@ -55,10 +63,7 @@ class LeNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.activation(F.max_pool2d(self.conv1(x.unsqueeze(1)), 2))
         x = self.activation(F.max_pool2d(self.conv2(x), 2))
-        x = self.activation(self.fc1(x.flatten(1)))
-        if self.dropout:
-            x = F.dropout(x, self.dropout, self.training)
-        out: Tensor = self.fc2(x)
+        out: Tensor = self.fc2(self.dropped(self.activation(self.fc1(x.flatten(1)))))
         return out
 
 
@@ -81,14 +86,13 @@ class Block(nn.Module):
         return self.activation(self.bn2(self.conv2(out)) + self.shortcut(x))
 
 
-class ResNet8(nn.Module):
+class ResNet8(Network):
     """Three blocks of 16, 32 and 64 channels on images padded to 32 x 32."""
 
     title = "ResNet-8"
 
     def __init__(self, activation: str = "relu", dropout: float = 0.0) -> None:
-        super().__init__()
-        self.activation, self.dropout = ACTIVATIONS[activation], dropout
+        super().__init__(activation, dropout)
         self.conv = nn.Conv2d(1, 16, 3, 1, 1, bias=False)
         self.bn = nn.BatchNorm2d(16)
         widths = (16, 16, 32, 64)
@@ -99,14 +103,11 @@ class ResNet8(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.activation(self.bn(self.conv(F.pad(x, (2, 2, 2, 2)).unsqueeze(1))))
-        x = self.blocks(x).mean(dim=(2, 3))
-        if self.dropout:
-            x = F.dropout(x, self.dropout, self.training)
-        out: Tensor = self.fc(x)
+        out: Tensor = self.fc(self.dropped(self.blocks(x).mean(dim=(2, 3))))
         return out
 
 
-MODELS: dict[str, type[Net | LeNet | ResNet8]] = {"mlp": Net, "lenet": LeNet, "resnet8": ResNet8}
+MODELS: dict[str, type[Network]] = {"mlp": Net, "lenet": LeNet, "resnet8": ResNet8}
 
 
 def squared_error(output: Tensor, targets: Tensor) -> Tensor:

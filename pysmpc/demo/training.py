@@ -6,7 +6,8 @@ Nothing in the loop knows which it is. What differs is a Side: how a result is o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -122,6 +123,14 @@ def count_correct(side: Side, model: nn.Module, batches: Sequence[Batch]) -> int
         return int(side.reveal(torch.stack(counts).sum()))
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within, torch's own generator starts from a seed; outside it is as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 def fit(
     side: Side,
     model: nn.Module,
@@ -134,43 +143,30 @@ def fit(
 ) -> Fit:
     """Trains `model` in place. The order of the batches and what dropout drops follow from the seed alone, so two calls
     see the same."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        return _fit(side, model, train, test, settings, log, tick)
-
-
-def _fit(
-    side: Side,
-    model: nn.Module,
-    train: Sequence[Batch],
-    test: Sequence[Batch],
-    settings: Settings,
-    log: Callable[[str], None],
-    tick: Callable[[], object],
-) -> Fit:
-    result = Fit()
-    optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), lr=settings.rate)
-    step = stepper(side, model, optimizer, LOSSES[settings.loss])
-    order = torch.Generator().manual_seed(settings.seed)
-    for epoch in range(1, settings.epochs + 1):
-        model.train()
-        seen = 0
-        for index in torch.randperm(len(train), generator=order).tolist():
-            before, start = side.stats(), time.perf_counter()
-            loss = step(train[index])
-            seconds = time.perf_counter() - start
-            result.losses.append(loss)
-            result.seconds.append(seconds)
-            result.stats.append(side.stats() - before)
-            log(
-                f"Train Epoch: {epoch} [{seen}/{settings.train_items} ({100 * seen / settings.train_items:.0f}%)]"
-                f"\tLoss: {loss:.6f}\tTime: {seconds:.3f}s"
-            )
-            seen += len(train[index].labels)
-            tick()
-        correct = count_correct(side, model, test)
-        result.test_correct.append(correct)
-        percent = 100 * correct / settings.test_items
-        log(f"\nTest set: Accuracy: {float(correct)}/{settings.test_items} ({percent:.0f}%)\n")
-    result.train_correct = count_correct(side, model, train)
-    return result
+    with seeded(settings.seed):
+        result = Fit()
+        optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), lr=settings.rate)
+        step = stepper(side, model, optimizer, LOSSES[settings.loss])
+        order = torch.Generator().manual_seed(settings.seed)
+        for epoch in range(1, settings.epochs + 1):
+            model.train()
+            seen = 0
+            for index in torch.randperm(len(train), generator=order).tolist():
+                before, start = side.stats(), time.perf_counter()
+                loss = step(train[index])
+                seconds = time.perf_counter() - start
+                result.losses.append(loss)
+                result.seconds.append(seconds)
+                result.stats.append(side.stats() - before)
+                log(
+                    f"Train Epoch: {epoch} [{seen}/{settings.train_items} ({100 * seen / settings.train_items:.0f}%)]"
+                    f"\tLoss: {loss:.6f}\tTime: {seconds:.3f}s"
+                )
+                seen += len(train[index].labels)
+                tick()
+            correct = count_correct(side, model, test)
+            result.test_correct.append(correct)
+            percent = 100 * correct / settings.test_items
+            log(f"\nTest set: Accuracy: {float(correct)}/{settings.test_items} ({percent:.0f}%)\n")
+        result.train_correct = count_correct(side, model, train)
+        return result

@@ -18,7 +18,7 @@ import torch
 from pysmpc.protocols.functions.smooth import known_of
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Share
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor import SecretTensor, flush
 
 KEY = "part of a norm"
 
@@ -53,6 +53,7 @@ def unchecked(session: Session) -> Iterator[None]:
 
     Who computes the same for a purpose of his own has, on the way there, values that are larger still.
     """
+    flush(session)  # updates that wait were checked, and are not left out of that
     before, session.checks = session.checks, None
     try:
         yield

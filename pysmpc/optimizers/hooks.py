@@ -39,14 +39,14 @@ def _asking(original: Callable[..., Any], rule: Rule) -> Callable[..., Any]:
         bound = signature.bind(*args, **kwargs)
         params = bound.arguments["params"]
         secret = [isinstance(p, SecretTensor) for p in params]
+        others = _part(bound.arguments, [i for i, is_secret in enumerate(secret) if not is_secret])
+        _check_plain(others)
         if not any(secret):
-            _check_plain(bound.arguments)
             return original(*args, **kwargs)
         bound.apply_defaults()
         for group in _sessions(params):
             rule(**_part(bound.arguments, group))
-        others = [i for i, is_secret in enumerate(secret) if not is_secret]
-        return original(**_part(bound.arguments, others)) if others else None
+        return original(**others) if others["params"] else None
 
     return step
 

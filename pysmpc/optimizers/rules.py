@@ -79,6 +79,11 @@ def by_step(params: List, grads: List, steps: List, *states: List) -> Iterator[t
             steps[i] += 1
 
 
+def decays(decoupled: bool, weight_decay: float, lr: float) -> tuple[float, float]:
+    """(What of a parameter is added to its gradient, what of it a step takes away)."""
+    return (0.0, lr * weight_decay) if decoupled else (weight_decay, 0.0)
+
+
 def check_decays(name: str, mean: float, square: float) -> None:
     """ValueError where a mean of gradients may be any number of times the root of a mean of their squares."""
     if mean * mean >= square:
@@ -114,8 +119,7 @@ def adam(
 ) -> None:
     """Adam and, with decoupled weight decay, AdamW: p -= lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps)."""
     lr, beta1, beta2 = number(lr, "lr"), number(beta1, "beta1"), number(beta2, "beta2")
-    decay = 0.0 if decoupled_weight_decay else weight_decay
-    shrink = lr * weight_decay if decoupled_weight_decay else 0.0
+    decay, shrink = decays(decoupled_weight_decay, weight_decay, lr)
     check_decays("Adam", beta1, beta2)
     for t, p, g, (m, v, largest) in by_step(params, grads, state_steps, exp_avgs, exp_avg_sqs, max_exp_avg_sqs):
         root = math.sqrt(1 - beta2**t)
@@ -146,8 +150,7 @@ def nadam(
 ) -> None:
     """NAdam: Adam whose numerator is a sum of the gradient and its mean, weighted by the next step's momentum."""
     lr = number(lr, "lr")
-    decay = 0.0 if decoupled_weight_decay else weight_decay
-    shrink = lr * weight_decay if decoupled_weight_decay else 0.0
+    decay, shrink = decays(decoupled_weight_decay, weight_decay, lr)
     check_decays("NAdam", beta1, beta2)
     found = by_step(params, grads, state_steps, exp_avgs, exp_avg_sqs, mu_products)
     for t, p, g, (m, v, products) in found:
@@ -180,8 +183,7 @@ def radam(
 ) -> None:
     """RAdam: steps by the mean alone until the mean of squares says enough, and rectified ones from then on."""
     lr = number(lr, "lr")
-    decay = 0.0 if decoupled_weight_decay else weight_decay
-    shrink = lr * weight_decay if decoupled_weight_decay else 0.0
+    decay, shrink = decays(decoupled_weight_decay, weight_decay, lr)
     check_decays("RAdam", beta1, beta2)
     longest = 2 / (1 - beta2) - 1
     for t, p, g, (m, v) in by_step(params, grads, state_steps, exp_avgs, exp_avg_sqs):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from op_checks import DECIMAL3, SUITE_OPTIONS, encrypted, parties, plain
+from op_checks import DECIMAL3, SUITE_OPTIONS, cost_of, encrypted, parties, plain
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import pysmpc as sy
@@ -241,12 +241,6 @@ DECLARED = {
     "rsqrt": (lambda n, size: root_cost(n, size, fits.RSQRT), 9),
     "reciprocal": (reciprocal_fast_cost, 9),
 }
-
-
-def cost_of(work, x):
-    before = x.session.stats.copy()
-    out = work(x)
-    return (x.session.stats - before).cost, out
 
 
 @pytest.mark.parametrize("n", [2, 3])

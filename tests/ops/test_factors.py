@@ -123,3 +123,11 @@ def test_parameters_that_are_divided_in_place_keep_their_scale(parties):
     with torch.no_grad():
         weight.div_(569)
     assert weight.cell.scale == weight.unit.scale
+
+
+def test_what_was_divided_off_is_forgotten_with_the_value(parties):
+    """A value that is written has integers of its own size."""
+    part = sy.encrypt(torch.ones(3), parties)
+    part.div_(1000)
+    part.copy_(sy.encrypt(torch.full((3,), 1000.0), parties))
+    assert part.cell.finer == 1

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from op_checks import DECIMAL3, SUITE_OPTIONS, encrypted, parties, plain
+from op_checks import DECIMAL3, SUITE_OPTIONS, cost_of, encrypted, parties, plain
 from torch import nn
 from torch.nn import functional as F
 from twins import double_twin
@@ -152,13 +152,6 @@ def test_of_a_product_whose_scale_was_left(name, precision):
     check(function, x, 1 / x.unit.scale, 1.0)
     if name != "softplus, beta 0.3":  # whose slope would have too few bits
         assert x.cell.scale == scale
-
-
-def cost_of(work, *args):
-    stats = args[0].session.stats
-    before = stats.copy()
-    out = work(*args)
-    return (stats - before).cost, out
 
 
 @pytest.mark.parametrize("n", [2, 3])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from op_checks import DECIMAL3, SUITE_OPTIONS, encrypted, parties, plain
+from op_checks import DECIMAL3, SUITE_OPTIONS, cost_of, encrypted, parties, plain
 
 import pysmpc as sy
 from pysmpc.errors import EncodingError
@@ -172,13 +172,6 @@ def test_gradients_of_a_clone_and_of_a_view():
             each.grad = None
             (fn(each.t()[1:]).sum() + fn(each * 2).sum() + (each * each + 1).reciprocal().sum()).backward()
         assert torch.allclose(plain(x.grad), twin.grad, atol=30 * STEP, rtol=0)
-
-
-def cost_of(work, *args):
-    stats = args[0].session.stats
-    before = stats.copy()
-    out = work(*args)
-    return (stats - before).cost, out
 
 
 @pytest.mark.parametrize("n", [2, 3])

@@ -171,6 +171,18 @@ def test_zero_by_zero_is_zero():
         assert (sy.decrypt(p.detach()) - 1).abs().max() <= 2**-16
 
 
+def test_a_public_parameter_with_a_secret_gradient_is_found_before_secret_ones_are_stepped():
+    parties = sy.virtual("alice", "bob")
+    secret, public = sy.encrypt(nn.Linear(2, 2), parties), nn.Linear(2, 1)
+    optimizer = torch.optim.Adam([*secret.parameters(), *public.parameters()])
+    before = [sy.decrypt(p.detach()) for p in secret.parameters()]
+    public(secret(torch.ones(1, 2))).sum().backward()
+    with pytest.raises(TypeError, match=r"gradients of a public model.*encrypt the model"):
+        optimizer.step()
+    assert all(torch.equal(sy.decrypt(p.detach()), v) for p, v in zip(secret.parameters(), before, strict=True))
+    assert all(optimizer.state[p]["step"] == 0 for p in secret.parameters())
+
+
 # --- cost -----------------------------------------------------------------------------------
 
 

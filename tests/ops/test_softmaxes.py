@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from op_checks import DECIMAL3, SUITE_OPTIONS, encrypted, parties, plain
+from op_checks import DECIMAL3, SUITE_OPTIONS, cost_of, encrypted, parties, plain
 from torch import nn
 from torch.nn import functional as F
 from twins import double_twin
@@ -188,12 +188,6 @@ def test_scalars_and_nothing():
 
 
 # --- rounds and bytes ------------------------------------------------------------------
-
-
-def cost_of(work, x):
-    before = x.session.stats.copy()
-    out = work(x)
-    return (x.session.stats - before).cost, out
 
 
 LAST = {"softmax": softmax_cost, "log_softmax": None, "logsumexp": None}

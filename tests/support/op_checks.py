@@ -174,3 +174,11 @@ def _check(fn, secrets, twins, precision, steps, grad_steps, rtol, grad, what):
         assert (mine.grad is None) == (theirs.grad is None), f"{what}: gradient {i}"
         if theirs.grad is not None:
             assert_close(plain(mine.grad), theirs.grad, grad_steps, precision, rtol, f"{what}, gradient {i}")
+
+
+def cost_of(work, *args):
+    """(what a call sent and was dealt, its result), of secrets of one session."""
+    stats = args[0].session.stats
+    before = stats.copy()
+    out = work(*args)
+    return (stats - before).cost, out

@@ -33,7 +33,6 @@ SHORT = 1 << 32  # divides v between the stages
 FINE_ROOTS = (6504, 2581, 1024, 406, 161, 64)  # 64 * 2.52^i: six blocks of 2.52^2, which are 16 bits
 ROOT = 832_210  # sqrt of where the interval begins: FINE_ROOTS[0]^2 2^14 is a little more
 FINE = tuple(-(-(ROOT**2) // a**2) for a in FINE_ROOTS[1:])
-END = 1 << 62
 DEALT_BITS = 15  # of dealt cosines and sines
 
 
