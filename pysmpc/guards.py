@@ -80,6 +80,7 @@ def install() -> None:
             vars(module)["to_dlpack"] = _to_dlpack
         for name, of_secrets in COMPOSITES.items():
             vars(torch)[name] = _composite(name, of_secrets)
+        SecretTensor.dist = COMPOSITES["dist"]  # type: ignore[method-assign]
         for name, of_secrets in FUNCTIONALS.items():
             vars(functional)[name] = _composite(name, of_secrets, functional)
         torch.jit._builtins._register_builtin(_has_torch_function, "aten::has_torch_function")

@@ -95,6 +95,12 @@ def cosine_embedding_loss(input1: Any, input2: Any, target: Any, margin: float =
     return REDUCTIONS[reduction]((1 - cosine) * same + (cosine - margin).clamp_min(0) * other)
 
 
+@_composite
+def dist(input: Any, other: Any, p: float = 2) -> Any:
+    """The p-norm of the difference, of which torch's own derivative makes the difference anew: no part of the norm."""
+    return torch.linalg.vector_norm(input - other, p)
+
+
 FUNCTIONALS: dict[str, Callable[..., Any]] = {}  # by their names in torch.nn.functional
 
 

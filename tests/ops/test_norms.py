@@ -80,6 +80,7 @@ def test_what_is_made_of_norms(size):
         lambda x: F.normalize(x, 3),
         lambda x: F.pairwise_distance(x, other.to(x.dtype), 3),
         lambda x: torch.dist(x, other.to(x.dtype), 4),
+        lambda x: x.dist(other.to(x.dtype), p=4),
         lambda x: torch.renorm(x, 3, 0, 1.0),
         lambda x: nn.PairwiseDistance(2.5)(x, other.to(x.dtype)),
     ):

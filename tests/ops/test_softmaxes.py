@@ -142,7 +142,9 @@ def test_along_every_dimension(dim):
         x.grad = twin.grad = None
         (out * out).sum().backward()
         (expected * expected).sum().backward()
-        assert torch.allclose(plain(x.grad), twin.grad, atol=80 * STEP, rtol=0)
+        # A gradient of log_softmax is g - softmax * sum(g): a step of the softmax counts sum(g) times.
+        allowed = 16 + 4 * float(expected.detach().abs().reshape(3, 4, 5).sum(dim).max() if out.dim() == 3 else 0)
+        assert torch.allclose(plain(x.grad), twin.grad, atol=allowed * STEP, rtol=0)
 
 
 @pytest.mark.parametrize("dim", [(0, 2), (1,), (0, 1, 2), (-1, -2)])
