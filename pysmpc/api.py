@@ -274,6 +274,30 @@ def _check_stated(words: torch.Tensor, bound: float | None, scale: int, slack: i
         )
 
 
+def _fitting(
+    values: torch.Tensor, session: Session, unit: Precision, owner: str | None, owned: bool, bound: float | None
+) -> torch.Tensor | None:
+    """The owner's integers; None where its values are not.  Where a bound is stated, all ranks raise or none does."""
+    own, error = None, None
+    try:
+        if owned and values.is_meta:
+            raise EncodingError("the owner of an input must pass its values; a meta tensor has none")
+        own = _encoded(values, unit, session) if owned else None
+        if own is not None:
+            _check_stated(own, bound, unit.scale)
+    except EncodingError as found:
+        error = found
+    told = bound is None or session.told(owner, error is None)
+    if error is not None:
+        raise error
+    if not told:
+        raise RangeError(
+            f"bounded={bound:g}: {owner or session.holders[0]} says that its values are not all within; state a bound "
+            "that holds for all elements, or leave it out"
+        )
+    return own
+
+
 @watched("encrypt")
 def _share_tensor(
     values: torch.Tensor,
@@ -295,11 +319,7 @@ def _share_tensor(
         remote.cell.bound = _whole_steps(bound, unit.scale)
         return remote
     party, owned = session.sharing(owner, tuple(values.shape), values.dtype, unit.scale, bound)
-    if owned and values.is_meta:
-        raise EncodingError("the owner of an input must pass its values; a meta tensor has none")
-    own = _encoded(values, unit, session) if owned else None
-    if own is not None:
-        _check_stated(own, bound, unit.scale)
+    own = _fitting(values, session, unit, owner, owned, bound)
     out = SecretTensor.of(session.suite.share(party, own, values.shape, unit.scale), session, unit, dtype)
     out.cell.bound = _whole_steps(bound, unit.scale)
     return out

@@ -235,6 +235,15 @@ class DistributedSession(Session):
         said = {self.rank: words, **{rank: wire.take("gather", len(words)) for rank, wire in self._peers.items()}}
         return [said[rank] for rank in sorted(said)]
 
+    def told(self, owner: str | None, fits: bool) -> bool:
+        """A message of the owner to every other rank, which waits for it: no rank goes on alone."""
+        owner = self.holders[0] if owner is None else owner
+        if owner != self.me:
+            return bool(self._peers[self.holders.index(owner)].take("fits", 1).item())
+        for wire in self._peers.values():
+            wire.send("fits", torch.tensor([int(fits)]))
+        return fits
+
     def note(self, *facts: object) -> None:
         """Part of the program that all ranks must have in common."""
         self.program.note(*facts)

@@ -123,6 +123,10 @@ class Session:
         """Public words of every process, in order of holders and provider; waits for all."""
         return [words]
 
+    def told(self, owner: str | None, fits: bool) -> bool:
+        """Whether the owner of an input says that its values are what was stated of them; all processes hear it."""
+        return fits
+
     def close(self) -> None:
         """Wait until all that was sent has been taken."""
 

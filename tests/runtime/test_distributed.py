@@ -60,6 +60,22 @@ def test_ranks_that_state_other_bounds_are_told():
     assert any("runs a different program" in str(outcome) for outcome in outcomes), outcomes
 
 
+@pytest.mark.parametrize("value", [1.5, float("nan")])
+def test_a_bound_that_does_not_hold_is_an_error_at_every_rank(value):
+    alice, bob, provider = run_ranks(3, programs.wrongly_bounded, value)
+    assert bob[0].startswith("RangeError: bounded=1 states" if value == 1.5 else "EncodingError: "), bob
+    assert alice[0] == provider[0]
+    assert alice[0].startswith("RangeError: bounded=1: bob says that its values are not all within"), alice
+    assert "1.5" not in f"{alice[0]}{bob[0]}"
+    assert (alice[1], bob[1], provider[1]) == ([2, 2], [2, 2], None)
+    assert alice[2] == bob[2] == provider[2]
+
+
+def test_a_bound_that_holds_stops_no_rank():
+    outcomes = run_ranks(3, programs.wrongly_bounded, -1.0)
+    assert [told for told, *_ in outcomes] == [None] * 3
+
+
 @pytest.mark.parametrize(("holders", "options"), [(TWO, {}), (THREE, {}), (TWO, {"protocol": "fss"})])
 def test_adam_is_that_of_one_process(holders, options):
     seed = random.getrandbits(32)

@@ -70,6 +70,19 @@ def bounded(holders, options, other=None):
     return functions_of_bounded(parties, 4.0 if other is None or parties.me != "bob" else other)
 
 
+def wrongly_bounded(value):
+    """What each rank is told of a bound that bob's values do not keep, and what it computes after that."""
+    parties = sy.distributed("alice", "bob", timeout=20)
+    values = torch.tensor([value, 0.5]) if parties.me == "bob" else torch.empty(2, device="meta")
+    try:
+        sy.encrypt(values, parties, owner="bob", bounded=1.0)
+        told = None
+    except sy.errors.EncodingError as error:
+        told = f"{type(error).__name__}: {error}"
+    doubled = sy.decrypt(sy.encrypt(torch.ones(2), parties, owner="bob", bounded=1.0) * 2)
+    return told, None if doubled.is_meta else doubled.tolist(), astuple(parties.stats)
+
+
 def functions_of_bounded(parties, bound):
     """The same in one process."""
     x = torch.linspace(-4, 4, 9)
