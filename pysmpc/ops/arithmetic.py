@@ -175,8 +175,23 @@ def _bit(x: SecretTensor) -> Bit | None:
     return x.cell.body.bit if x.cell.scale == 1 and x.window().dense else None
 
 
+def _original(x: SecretTensor, factor: Fraction) -> tuple[SecretTensor, Fraction]:
+    """What x is a public multiple of, and the factor that it then takes, where that needs no truncation.
+
+    2 v / 64 is v / 32, whose integers are v's and what v was opened for serves it.
+    """
+    of = x.cell.body.multiple
+    if of is None or x.cell.body.functions is not None or of[0].layout != x.window().layout:
+        return x, factor
+    whole, before = of
+    source = like(x, whole.at(x.cell.scale))
+    source.cell.finer = x.cell.finer
+    return (x, factor) if settles(source, before * factor) else (source, before * factor)
+
+
 def _multiple(x: SecretTensor, factor: Fraction) -> SecretTensor:
-    """factor * x, of which quotients know what they know of x."""
+    """factor * x, of which quotients know what they know of x; a multiple of a multiple is one of what that is of."""
+    x, factor = _original(x, factor)
     share, factors = x.window(), _factors(x)
     if source_of(share, "inverse root") is not None:
         x = same_value(x, x.cell.scale)  # what settles it leaves the other as fine as it is
@@ -503,7 +518,7 @@ def pow_scalar(x: SecretTensor, exponent: Any) -> Any:
         return torch.ones_like(x)
     if n == 1:
         return same_value(x, x.cell.scale)
-    half = pow_scalar(x, n // 2)
+    half = x if n < 4 else pow_scalar(x, n // 2)
     out = mul(half, half)
     if n == 2 and is_argument(x.window()):
         exact = any(is_argument_of(x.window(), name) for name in SQUARED)

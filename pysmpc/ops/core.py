@@ -239,7 +239,13 @@ def factor(x: Any, session: Session, unit: Precision) -> tuple[Public | None, Fr
 
 
 def _shortened(x: Public, largest: int) -> Public:
-    """x without fractional bits that none of its elements has, nor those beyond 24 significant ones of the largest."""
+    """x without fractional bits that none of its elements has, nor those beyond 24 significant ones of the largest.
+
+    What is one number everywhere stays that.
+    """
+    if x.values.dim() and not any(x.values.stride()):
+        one = _shortened(Public(x.values.as_strided((), ()), x.scale, x.unit), largest)
+        return Public(one.values.expand(x.values.shape), one.scale, one.unit)
     by = _common(x)
     x = Public(x.values // by, x.scale // by, x.unit)
     excess = (largest // by).bit_length() - SIGNIFICANT - 1
@@ -360,6 +366,8 @@ def times(x: SecretTensor, factor: Fraction, bits: int = ALIGN) -> SecretTensor:
     if p != 1:
         share = out.window()
         out = like(out, x.session.arithmetic.scale_by(x.session.party, share, p).at(share.scale))
+        if share.dense:
+            out.cell.body.multiple = share, p
     if q > 2 * p > 0:
         out.cell.finer = min(FACTOR, 1 << int(q // p).bit_length() - 1)
     return out

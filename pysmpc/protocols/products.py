@@ -10,7 +10,8 @@ value: Escudero et al., "circuit-dependent" masks, as in ABY2.0 section 3.)
 
 Cost of each product: one round if an operand was not opened before, in which a
 holder sends it (8 bytes an element to every other holder), and 8 bytes from the
-dealer an element of the result.
+dealer an element of the result.  An elementwise product of what truncations have
+opened takes no round (`pysmpc.protocols.affine`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch
 from pysmpc import ring
 from pysmpc.layout import Layout
 from pysmpc.prg import KeySet
+from pysmpc.protocols import affine
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens
 from pysmpc.shares import Body, Share, broadcast
 
@@ -76,9 +78,15 @@ def _total_mask(keys: KeySet, x: Share) -> torch.Tensor:
 
 @opens("mask")
 def mul(party: Party, x: Share, y: Share) -> Share:
-    """x * y elementwise, broadcast; the scale is the product of the scales."""
+    """x * y elementwise, broadcast; the scale is the product of the scales.
+
+    Of operands that need not be opened it is `affine.mul`.
+    """
     x, y = x.compact(), y.compact()
     shape = broadcast(x.shape, y.shape)
+    known = affine.pair_of(x, y, math.prod(shape))
+    if known is not None:
+        return affine.mul(party, x.expand(shape), y.expand(shape), *known)
     # 1. open what has not been opened
     open_masked(party, x, y)
     x, y = x.expand(shape), y.expand(shape)
@@ -100,8 +108,14 @@ def mul(party: Party, x: Share, y: Share) -> Share:
 
 @opens("mask")
 def square(party: Party, x: Share) -> Share:
-    """x * x elementwise: d (x + a) + a a, so one multiplication a holder."""
+    """x * x elementwise: d (x + a) + a a, so one multiplication a holder.
+
+    Of what need not be opened it is `affine.square`.
+    """
     x = x.compact()
+    known = affine.single_of(x)
+    if known is not None:
+        return affine.square(party, x, known)
     open_masked(party, x)
     n = x.numel
 

@@ -12,6 +12,7 @@ import torch
 
 from pysmpc import ring
 from pysmpc.prg import KeySet
+from pysmpc.protocols.affine import Multiple
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens
 from pysmpc.shares import Share, broadcast
 
@@ -114,7 +115,10 @@ def neg(party: Party, x: Share) -> Share:
 
 def scale_by(party: Party, x: Share, factor: int) -> Share:
     """factor * x for a public integer.  No message."""
-    return Share.of(ring.scale(x.words(), factor), x.shape, x.scale)
+    out = Share.of(ring.scale(x.words(), factor), x.shape, x.scale)
+    if x.dense and x.body.affine is not None:
+        out.body.affine = Multiple(x.body.affine, factor)
+    return out
 
 
 def mul_public(party: Party, x: Share, values: torch.Tensor, scale: int = 1) -> Share:

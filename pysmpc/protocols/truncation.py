@@ -17,6 +17,7 @@ import torch
 from pysmpc import ring
 from pysmpc.errors import PartyError
 from pysmpc.prg import KeySet
+from pysmpc.protocols.affine import Truncated
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens
 from pysmpc.protocols.products import Unfinished
 from pysmpc.protocols.signatures import Update
@@ -50,7 +51,7 @@ def truncate(party: Party, z: Share, by: int) -> Share:
 
 @opens("truncate")
 def truncate_all(party: Party, dividends: Sequence[tuple[Share, int]]) -> list[Share]:
-    """Each z / by as `truncate` does it, all in one round."""
+    """Each z / by as `truncate` does it, all in one round; elementwise products of the results take none."""
     keys = party.dealer.keys
     pieces, messages = [], []
     for z, by in dividends:
@@ -62,10 +63,12 @@ def truncate_all(party: Party, dividends: Sequence[tuple[Share, int]]) -> list[S
         messages.append(ring.truncate_mask(keys, base, by_.offset, words))
         pieces.append((base, by_, corrections))
     opened = party.channel.open(messages, "truncate", [z.shape for z, _ in dividends])
-    return [
-        Share.of(ring.truncate_finish(keys, base, by_, c, corrections), z.shape, z.scale // by)
-        for (z, by), (base, by_, corrections), c in zip(dividends, pieces, opened, strict=True)
-    ]
+    found = []
+    for (z, by), (base, by_, corrections), c in zip(dividends, pieces, opened, strict=True):
+        out = Share.of(ring.truncate_finish(keys, base, by_, c, corrections), z.shape, z.scale // by)
+        out.body.affine = Truncated(base, by_, c)
+        found.append(out)
+    return found
 
 
 def _deal(base: int, by: ring.Divisor, n: int, keys: KeySet, out: torch.Tensor) -> None:
