@@ -35,7 +35,7 @@ ROOM = (LIMIT >> 1) - (1 << 37)
 #: Elements that wait for a test, at most.
 WAITING = 1 << 20
 #: Operations that an error names.
-NAMED = 6
+NAMED = 12
 
 
 class Flags:

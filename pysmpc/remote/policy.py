@@ -138,8 +138,8 @@ class Openings:
         rule = f"{self._config.name} lets {driver} open numbers with {least} of its rows or more behind each; here"
         if part.what != VALUE:
             return (
-                f"{rule} {items} of its rows {'is' if items == 1 else 'are'} behind a value that was tested, and so behind "
-                f"{part.named}: connect without checked=True, or let the owner state min and max of her data"
+                f"{rule} {items} of its rows {'is' if items == 1 else 'are'} behind a value that was tested, and so "
+                f"behind {part.named}: connect without checked=True, or let the owner state min and max of her data"
             )
         short = (
             f", and train on batches of {least} rows or more, the last one too (drop_last=True)" if items > 1 else ""
