@@ -22,6 +22,7 @@ from pysmpc.errors import EncodingError, PartyError, RangeError
 from pysmpc.fixedpoint import INTEGER, Precision, check_layout, decode, encode
 from pysmpc.modes import undisturbed
 from pysmpc.ops.arrays import is_array, plain
+from pysmpc.ops.tested import TestedTensor, open_flags
 from pysmpc.protocols import exact
 from pysmpc.protocols.short import short
 from pysmpc.protocols.suite import authenticated, suite_named
@@ -172,7 +173,7 @@ def virtual(
     integrity: str | None = None,
     compare_bits: int | None = None,
     material: str | Path | None = None,
-    checked: bool = True,
+    checked: bool | str = True,
 ) -> Parties:
     """Parties in this process, for trying out and for tests: every message is counted.
 
@@ -191,6 +192,8 @@ def virtual(
     MaterialError.
     checked=False: do not look whether products, sums and truncations fit into the ring, which
     otherwise raises RangeError (docs/ranges.md); for measurements of time.
+    checked="protocol": find out as parties on machines of their own do with checked=True, by
+    messages, and raise RangeError when a value is opened.
 
     >>> parties = sy.virtual("alice", "bob")
     """
@@ -199,7 +202,14 @@ def virtual(
     def dealer(count: Callable[[int], None]) -> StoreDealer:
         return StoreDealer(take(Path(material or ""), names, provider, range(len(names))), count)
 
-    session = virtual_session(names, provider, dealer=None if material is None else dealer, checked=checked)
+    if checked not in (True, False, "protocol"):
+        raise ValueError(f"checked is True (the default), False or 'protocol', not {checked!r}")
+    tested = checked == "protocol"
+    session = virtual_session(
+        names, provider, dealer=None if material is None else dealer, checked=checked is True, tested=tested
+    )
+    if tested:
+        session.tensor = TestedTensor
     return Parties(_variant(session, rounding, protocol, integrity, compare_bits))
 
 
@@ -512,6 +522,8 @@ def _opened(secret: SecretTensor, verb: str) -> torch.Tensor:
     if session.recorder is not None:
         words: torch.Tensor = session.recorder.open(secret)
         return words
+    if session.flags is not None:
+        open_flags(session)
     [words] = session.suite.reveal(session.party, secret.window())
     return words
 

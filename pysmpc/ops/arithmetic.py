@@ -74,7 +74,7 @@ ADDED = 1 << 6  # how much finer than a secret is a small number that is added, 
 
 
 def _shifted(session: Session, x: Share, word: int) -> Share:
-    constant = session.suite.public(session.party, torch.full(x.shape, word, dtype=torch.int64), x.scale)
+    constant = session.arithmetic.public(session.party, torch.full(x.shape, word, dtype=torch.int64), x.scale)
     out: Share = session.arithmetic.add(session.party, x, constant)
     return out
 
@@ -117,7 +117,7 @@ def _sum(x: Any, y: Any, sign: int) -> SecretTensor:
         return add_number(secret, other if sign > 0 else -other)
     if isinstance(other, Public):
         a, values = aligned_public(secret, other)
-        b = session.suite.public(party, values.expand(broadcast(a.shape, values.shape)).contiguous(), a.scale)
+        b = arithmetic.public(party, values.expand(broadcast(a.shape, values.shape)).contiguous(), a.scale)
     else:
         a, b = aligned(session, secret, other)
     out = (arithmetic.add if sign > 0 else arithmetic.sub)(party, a, b)
@@ -160,7 +160,7 @@ def neg(x: Any) -> Any:
     """-x."""
     if not isinstance(x, SecretTensor):
         return -x
-    out = like(x, x.session.suite.neg(x.session.party, x.window()))
+    out = like(x, x.session.arithmetic.neg(x.session.party, x.window()))
     square = source_of(x.window(), "square")
     if square is not None:
         note_source(out.window(), "minus square", square)

@@ -444,7 +444,7 @@ def _shrunk(x: SecretTensor, factor: Fraction) -> SecretTensor:
     assert found is not None
     by, scale = found
     out = x.session.arithmetic.truncate(x.session.party, x.window(), by).at(scale)
-    return like(x, out if factor > 0 else x.session.suite.neg(x.session.party, out).at(scale))
+    return like(x, out if factor > 0 else x.session.arithmetic.neg(x.session.party, out).at(scale))
 
 
 def aligned(session: Session, x: SecretTensor, y: SecretTensor) -> tuple[Share, Share]:
@@ -525,7 +525,7 @@ def write(target: SecretTensor, value: Any) -> None:
     if not isinstance(value, SecretTensor) or value.session is not session:
         encoded = public(value, session, cell.unit)
         assert encoded is not None
-        share = session.suite.public(session.party, encoded.values.contiguous(), encoded.scale)
+        share = session.arithmetic.public(session.party, encoded.values.contiguous(), encoded.scale)
     elif same_window(value, target):
         return
     else:
@@ -611,11 +611,15 @@ def kept(x: SecretTensor, out: Share, check: Check | None) -> Share:
 
 def moved(x: SecretTensor, move: Callable[[torch.Tensor], torch.Tensor], terms: int = 1) -> SecretTensor:
     """x with its elements moved: `move` acts on [rows, *shape] share words.  terms: how many it adds up, at most."""
-    in_range(x, lambda values: move(values.unsqueeze(0)).squeeze(0), terms)
+    check = in_range(x, lambda values: move(values.unsqueeze(0)).squeeze(0), terms)
     share = x.window()
-    out = move(share.window(share.body.words)).contiguous()
-    shape = out.shape[1:]
-    return like(x, Share.of(out.reshape(out.shape[0], math.prod(shape)), shape, share.scale))
+    words = move(share.window(share.body.words)).contiguous()
+    shape = words.shape[1:]
+    out = Share.of(words.reshape(words.shape[0], math.prod(shape)), shape, share.scale)
+    checks = x.session.checks
+    if checks is not None:
+        out = checks.keep(out, check) if terms > 1 else checks.same(share, out)
+    return like(x, out)
 
 
 def dims(dim: Any, ndim: int) -> list[int]:

@@ -86,7 +86,7 @@ def one_scale(tensors: Sequence[Any]) -> tuple[list[SecretTensor], torch.dtype]:
         if plain is None:
             secrets.append(x)
         else:
-            share = session.suite.public(session.party, plain.values.contiguous(), plain.scale)
+            share = session.arithmetic.public(session.party, plain.values.contiguous(), plain.scale)
             secrets.append(result(share, session, finer(unit, plain.unit), dtype))
     if len({x.cell.scale for x in secrets}) > 1:
         for x in secrets:
@@ -366,11 +366,11 @@ def constant(
     word = int(Fraction(value) * unit.scale)
     values = torch.full((), word, dtype=torch.int64)
     if secret:
-        share = session.suite.public(session.party, values.expand(tuple(shape)).contiguous(), unit.scale)
+        share = session.arithmetic.public(session.party, values.expand(tuple(shape)).contiguous(), unit.scale)
         if like is not None and (order := Share(share.body, shape, 1, like.stride()).order) is not None:
             share = Share.ordered(share.body.words, shape, order, unit.scale)
     else:
-        share = session.suite.public(session.party, values, unit.scale).expand(tuple(shape))
+        share = session.arithmetic.public(session.party, values, unit.scale).expand(tuple(shape))
     share.body.zeros = secret and word == 0
     return result(share, session, unit, dtype)
 

@@ -55,6 +55,7 @@ CAUSES = {
     "check": "digests, a coin, and random sums of openings under dealt masks",
     "consent": "whether a holder consents to an opening: of its rules, not of the value",
     "reveal": "the value itself: somebody asked for it by name",
+    "range": "whether a value left its range since the last opening: a word that is 0, or uniform where one did",
 }
 
 #: Why the holders may ask a provider that takes part, and what it sees then.

@@ -112,7 +112,7 @@ class Check:
     """Whether an operation fits.  A call with its operands raises RangeError, or keeps in `out` the size of its result.
 
     what: names the operation in the error.  scale: of its result.  bound: of its magnitude, from those of the operands.
-    limit: which it must stay below.  after: what becomes of the bound.
+    limit: which it must stay below.  after: what becomes of the bound.  adds: whether it is a sum.
     """
 
     def __init__(
@@ -123,14 +123,16 @@ class Check:
         closely: Callable[..., int],
         limit: int = RING,
         after: Callable[[int], int] | None = None,
+        adds: bool = False,
     ) -> None:
-        self.what, self.scale, self.bound, self.closely, self.limit, self.after = (
+        self.what, self.scale, self.bound, self.closely, self.limit, self.after, self.adds = (
             what,
             scale,
             bound,
             closely,
             limit,
             after,
+            adds,
         )
         self.out = Range()
         self.where: Whereabouts | None = None
@@ -278,8 +280,7 @@ class Checked:
         own.exact = True
         return Operand(own, values.reshape(1, -1).contiguous(), partial(torch.reshape, shape=values.shape), 1)
 
-    @staticmethod
-    def _run(check: Check, *operands: Operand) -> Check:
+    def _run(self, check: Check, *operands: Operand) -> Check:
         """Check now, and in every repetition."""
         tape = active()
         if tape is None:
@@ -303,6 +304,18 @@ class Checked:
                 tape.ranges[out.body] = check.out
         return out
 
+    def public(self, party: Party, values: torch.Tensor, scale: int = 1) -> Share:
+        """A public constant as a share."""
+        return self.suite.public(party, values, scale)
+
+    def neg(self, party: Party, x: Share) -> Share:
+        """-x."""
+        return self.same(x, self.suite.neg(party, x))
+
+    def same(self, x: Share, out: Share) -> Share:
+        """A result of the magnitudes of x: looked at where that is needed."""
+        return out
+
     # --- products ---
 
     def mul(self, party: Party, x: Share, y: Share) -> Share:
@@ -318,6 +331,9 @@ class Checked:
         square is not looked at: it may wrap."""
         if x.scale == 1 or (is_argument(x) and torch._C._current_autograd_node() is not None):
             return self.suite.square(party, x)
+        return self._squared(party, x)
+
+    def _squared(self, party: Party, x: Share) -> Share:
         a = self.operand(x)
         check = self._run(Check("the square", x.scale * x.scale, _times, _product), a, a)
         return self.keep(self.suite.square(party, x), check)
@@ -389,7 +405,7 @@ class Checked:
         if x.scale == 1:
             return protocol(party, x, y)
         what = "the sum" if sign > 0 else "the difference"
-        check = self._run(Check(what, x.scale, _plus, partial(_sum, sign)), self.operand(x), self.operand(y))
+        check = self._run(Check(what, x.scale, _plus, partial(_sum, sign), adds=True), self.operand(x), self.operand(y))
         return self.keep(protocol(party, x, y), check)
 
     def total(self, parts: Sequence[tuple[Share, int]], move: Callable[..., torch.Tensor] | None) -> Check | None:
@@ -408,7 +424,7 @@ class Checked:
         if (scale := parts[0][0].scale) == 1:
             return None
         closely = largest if move is None else partial(_moved, move, terms)
-        return self._run(Check("the sum", scale, bound, closely), *(self.operand(x) for x, _ in parts))
+        return self._run(Check("the sum", scale, bound, closely, adds=True), *(self.operand(x) for x, _ in parts))
 
     # --- what protocols take ---
 
@@ -446,7 +462,8 @@ class Checked:
         source = self.operand(z)
         part = Check("an update", z.scale, lambda a: a * size, partial(_multiple, factor), limit)
         self._run(part, source)
-        check = Check("an update", own.scale, lambda a, b: a + b * size // by + 2, partial(_updated, factor, by))
+        bound = lambda a, b: a + b * size // by + 2  # noqa: E731
+        check = Check("an update", own.scale, bound, partial(_updated, factor, by), adds=True)
         return self._run(check, self.operand(own), source)
 
     def owe(self, cell: object, holders: int, update: Update) -> None:

@@ -19,12 +19,14 @@ from typing import Any
 
 import torch
 
-from pysmpc.errors import PartyError, PysmpcError
+from pysmpc.errors import PartyError, PysmpcError, RangeError
 from pysmpc.fixedpoint import Precision
 from pysmpc.modes import without_modes
 from pysmpc.ops import views
 from pysmpc.ops.comparison import in_backward
+from pysmpc.ops.tested import state_bounds
 from pysmpc.prg import KeySet
+from pysmpc.protocols.tested import Flags
 from pysmpc.remote.arguments import NAMES, encode, leaves, reference, results
 from pysmpc.remote.messages import (
     Call,
@@ -181,6 +183,8 @@ class Recorder:
             sent_kwargs = {name: encode(x, buffers) for name, x in kwargs.items()}
             if self._region is not None:
                 self._region.seen.look(func, args, kwargs)
+            if self.session.flags is not None:
+                state_bounds(given)
             self._depth += 1
             try:
                 out = SecretTensor.__torch_dispatch__(func, (), args, kwargs)
@@ -279,6 +283,9 @@ class Recorder:
         """The integers of a value."""
         with self._lock:
             self._check()
+            flags = value.session.flags
+            if flags is not None:
+                flags.check()
             window = value.window()
             count = window.numel
             # nothing before it: what is opened right after the step that it comes of is opened within the step
@@ -288,10 +295,27 @@ class Recorder:
                 _, received = value.session.suite.disclose(value.session.party, window, True)
                 disclosed: torch.Tensor = received(self._receive(number, count))
                 return disclosed.reshape(window.shape)
+            if flags is not None:
+                flags.settle()
             channel: Any = self.session.party.channel
             channel.count([torch.empty((0, 1))], "consent", [(1,)])
+            if flags is not None:
+                channel.count([torch.empty((0, 1))], "range", [(1,)])
             channel.count([torch.empty((0, count))], "reveal", [window.shape])
-            return self._receive(number, count).sum(0).reshape(window.shape)
+            return self._received(number, count, flags).sum(0).reshape(window.shape)
+
+    def _received(self, number: int, count: int, flags: Flags | None) -> torch.Tensor:
+        """What the holders send of a value.  RangeError where they found that one was too large."""
+        if flags is None:
+            return self._receive(number, count)
+        try:
+            found = self._receive(number, count)
+        except RangeError:
+            flags.end(True)
+            flags.check()
+            raise
+        flags.end(False)
+        return found
 
     # --- steps that are repeated ---
 

@@ -207,8 +207,9 @@ class DistributedSession(Session):
         program: Program,
         wires: Sequence[Wire],
         peers: dict[int, Wire],
+        checked: bool,
     ) -> None:
-        super().__init__(holders, provider, party, stats)
+        super().__init__(holders, provider, party, stats, tested=checked)
         self.lock = SessionLock(party.end, one_thread=True)
         for dealer in owners.values():
             dealer.end = party.end
@@ -254,8 +255,8 @@ class DistributedSession(Session):
             wire.drain()
 
 
-def join(holders: Sequence[str], provider: str, timeout: timedelta) -> DistributedSession:
-    """This rank's session; every rank of the job calls it at the same point.
+def join(holders: Sequence[str], provider: str, timeout: timedelta, checked: bool = False) -> DistributedSession:
+    """This rank's session; every rank of the job calls it at the same point.  checked: ranges are tested by protocol.
 
     Names default to rank0, rank1, ...  Raises PartyError where the job does not fit.
     """
@@ -282,7 +283,8 @@ def join(holders: Sequence[str], provider: str, timeout: timedelta) -> Distribut
     check_names(holders, provider)
     ring.keep_memory()
     group = dist.new_group(backend="gloo", timeout=timeout)
-    _greet(group, n + 1, f"{', '.join(holders)}; crypto provider {provider}")
+    setup = f"{', '.join(holders)}; crypto provider {provider}{'; checked' if checked else ''}"
+    _greet(group, n + 1, setup)
     program, names = Program(), [*holders, provider]
     wires: list[Wire] = []
 
@@ -290,11 +292,17 @@ def join(holders: Sequence[str], provider: str, timeout: timedelta) -> Distribut
         wires.append(Wire(group, peer, names[peer], kind, program, timeout))
         return wires[-1]
 
-    return _session(rank, n, names, program, wire, wires)
+    return _session(rank, n, names, program, wire, wires, checked)
 
 
 def _session(
-    rank: int, n: int, names: list[str], program: Program, wire: Callable[[int, int], Wire], wires: list[Wire]
+    rank: int,
+    n: int,
+    names: list[str],
+    program: Program,
+    wire: Callable[[int, int], Wire],
+    wires: list[Wire],
+    checked: bool,
 ) -> DistributedSession:
     stats = Stats()
     holds, last = rank < n, n - 1
@@ -354,6 +362,7 @@ def _session(
         program=program,
         wires=wires,
         peers={**links, **asked},
+        checked=checked,
     )
 
 

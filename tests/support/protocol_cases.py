@@ -23,6 +23,8 @@ from pysmpc.protocols.functions.piecewise import piecewise
 from pysmpc.protocols.functions.power_sums import power_sum
 from pysmpc.protocols.functions.smooth import smooth
 from pysmpc.protocols.functions.softmax import log_softmax, quotients, softmax
+from pysmpc.protocols.outside import outside
+from pysmpc.protocols.interfaces import opens_as
 from pysmpc.shares import Share
 
 SCALE = 1 << 16
@@ -53,6 +55,20 @@ class Case:
 
     def declared(self, suite, what="opens"):
         return {cause for name in self.protocols.split() for cause in getattr(getattr(suite, name), what, ())}
+
+
+@dataclass(frozen=True)
+class Beside(Case):
+    """A protocol that is no operation of a suite, and the same for all."""
+
+    def declared(self, suite, what="opens"):
+        return set(getattr(self.run, what))
+
+
+@opens_as(outside)
+def too_large(suite, party, x):
+    """Whether any is above 2^60."""
+    return outside(party, x.words(), torch.full((x.numel,), 1 << 60))
 
 
 def scaled(suite, party, x):
@@ -248,6 +264,7 @@ CASES = {
         "thresholds", lambda suite, party, x: suite.thresholds(party, x, [-(1 << 40), 0, 1 << 20]), bits=61
     ),
     "scaled_thresholds": Case("scaled_thresholds thresholds", scaled, bits=30),
+    "outside": Beside("", too_large, bits=61),
     "logical_and": Case("logical_and", lambda suite, party, x, y: suite.logical_and(party, x, y), 2, bits=0),
     "logical_xor": Case("logical_xor", lambda suite, party, x, y: suite.logical_xor(party, x, y), 2, bits=0),
     "bitwise_and": Case("bitwise_and", lambda suite, party, x, y: suite.bitwise_and(party, x, y), 2, bits=61),
