@@ -19,7 +19,7 @@ from pysmpc.api import Parties, bounded, decrypt, encrypt, virtual
 from pysmpc.cluster import distributed
 from pysmpc.compat.pysyft import BaseDataset, FederatedDataLoader, FederatedDataset, Plan, fed_avg, func2plan
 from pysmpc.dealing import record
-from pysmpc.federated import MultiPointerTensor, PointerTensor, VirtualWorker
+from pysmpc.federated import Federation, MultiPointerTensor, PointerTensor, VirtualWorker
 from pysmpc.hook import TorchHook, active_hook
 from pysmpc.ops.dropout import secret_masks
 from pysmpc.profiling import Network, profile
@@ -34,6 +34,7 @@ __all__ = [
     "BaseDataset",
     "FederatedDataLoader",
     "FederatedDataset",
+    "Federation",
     "Ledger",
     "MultiPointerTensor",
     "Network",
