@@ -50,6 +50,8 @@ CAUSES = {
     "compare": "a compared value, factors that go with it, or bits of the circuit, under dealt masks",
     "relu": "the input of a ReLU under a dealt mask",
     "function": "the argument of a nonlinear function under a dealt mask",
+    "shuffle": "a value under a dealt mask, which a holder puts in an order of its own",
+    "arrange": "of values in an order that nobody knows, which is less than which",
     "select": "a value to select under a dealt mask, and the bit under a dealt bit where it was not",
     "bits": "a value, or bits of it, under dealt masks",
     "check": "digests, a coin, and random sums of openings under dealt masks",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pysmpc.protocols import (
+    arranging,
     boolean,
     comparison,
     counts,
@@ -65,6 +66,7 @@ default = Suite(
     bit_share=comparison.bit_share,
     relu=comparison.relu,
     largest=maxima.largest,
+    arrange=arranging.arrange,
     count_reciprocals=counts.count_reciprocals,
     select=comparison.select,
     mask_open=masked.mask_open,
@@ -180,6 +182,7 @@ plaintext = Suite(
     bit_share=plain.bit_share,
     relu=plain.relu,
     larger=plain.larger,
+    arrange=plain.arrange,
     count_reciprocals=plain.count_reciprocals,
     select=plain.select,
     mask_open=plain.mask_open,
