@@ -6,12 +6,13 @@ before, so that all elements are different: whatever the values, the arrangement
 place has which rank, is uniform among all arrangements, and so tells nothing.  What it would take to turn it to the
 order of the values is the secret permutation.  (Hamada, Kikuchi, Ikarashi, Chida, Takahashi, ICISC 2012.)
 
-**Short rows** (`Plan.levels` = 0): every pair of a row is compared at once.  Elements are opened under a mask once and
+**Short rows**: every pair of a row is compared at once.  Elements are opened under a mask once and
 serve every pair they are in, as in `pysmpc.protocols.maxima`; the dealer knows the permutation and with it which of
 equals came first, so that it deals the mask of x_i - x_j - 1 or x_i - x_j for a pair.  For any two elements less than
 2^63 apart.
 
-**Long rows**: as in quicksort with many pivots, a few levels of them, then all pairs of what is left in a bucket.
+**Long rows**: as in quicksort with many pivots.  A sample of each row is sorted first, by all of its pairs; then there
+are a few levels of pivots, from the sample while that has any; then all pairs of what is left in a bucket.
 What is compared follows from what was opened, which neither the dealer nor a driver sees: so it is put into a fixed
 number of tiles of p pivots and q elements, with a mask for each slot, and then into a fixed list of pairs.  What no
 bucket needs is filled with copies of elements that are in the tile, or of the first element of all: of an element and
@@ -37,8 +38,10 @@ from pysmpc.protocols.shuffling import Shuffle, noted, shuffle_cost
 from pysmpc.protocols.truncation import MATERIAL
 from pysmpc.shares import Share
 
-#: Comparisons that are worth a level of its own, which takes the rounds of a comparison.
-LEVEL = 1 << 21
+#: Comparisons that are worth as much as the four rounds of a batch.
+BATCH = 1 << 21
+#: Elements of a row that may be sorted first.
+SAMPLES = (256, 512, 1024, 2048)
 #: Pivots and elements of a tile, where buckets are large and where they are not.
 TILES = (8, 128), (4, 32)
 LARGE = 1 << 11
@@ -48,47 +51,68 @@ LARGE = 1 << 11
 class Plan:
     """How rows of n are sorted.
 
-    tiles: of each level, (how many, pivots, elements).  pairs: of the list that is compared in the end.
+    sample: elements of each row that are sorted first, 0 where all are at once.  tiles: of each level, (how many,
+    pivots, elements).  pairs: of the list that is compared in the end.
     """
 
     rows: int
     n: int
-    tiles: tuple[tuple[int, int, int], ...]
-    pairs: int
+    sample: int = 0
+    tiles: tuple[tuple[int, int, int], ...] = ()
+    pairs: int = 0
 
     @property
-    def levels(self) -> int:
-        """Levels of pivots."""
-        return len(self.tiles)
+    def first(self) -> int:
+        """Comparisons of whole rows, or of samples of them."""
+        k = self.sample or self.n
+        return self.rows * (k * (k - 1) // 2)
 
     @property
     def comparisons(self) -> int:
         """In all."""
-        return sum(count * p * q for count, p, q in self.tiles) + self.pairs
+        return self.first + sum(count * p * q for count, p, q in self.tiles) + self.pairs
+
+    @property
+    def rounds(self) -> int:
+        """Batches of comparisons, one after another."""
+        return 2 + len(self.tiles) if self.sample else 1
 
 
 @lru_cache(maxsize=1024)
 def plan(rows: int, n: int) -> Plan:
-    """The plan with the fewest comparisons, where a level counts as LEVEL of them."""
-    plans = [Plan(rows, n, (), rows * (n * (n - 1) // 2))]
-    plans += [_levels(rows, n, levels) for levels in range(1, 7)] if n > 64 else []
-    return min(plans, key=lambda found: found.comparisons + LEVEL * found.levels)
+    """The plan with the fewest comparisons, where a batch counts as BATCH of them."""
+    plans = [Plan(rows, n)]
+    if plans[0].comparisons > BATCH:
+        plans += [
+            _levels(rows, n, sample, levels, each)
+            for sample in SAMPLES if 2 * sample <= n
+            for levels in range(1, 5)
+            for each in range(8, 136, 8)
+        ]  # fmt: skip
+    return min(plans, key=lambda found: found.comparisons + BATCH * found.rounds)
 
 
-def _levels(rows: int, n: int, levels: int) -> Plan:
-    """A plan of so many levels, each with as many comparisons an element as the pairs in the end."""
-    each = (2 ** (levels - 1) * n) ** (1 / (levels + 1))
-    size, tiles = float(n), []
-    for level in range(levels):
+def _levels(rows: int, n: int, sample: int, levels: int, each: int) -> Plan:
+    """A plan of some levels with `each` comparisons an element.
+
+    Buckets between pivots of a sorted sample are sums of spacings of uniform numbers, and those between other pivots are
+    such spacings.  A sum of t of them is (36 + sqrt(72 t)) / t above its mean, 1, with a probability of less than e^-36,
+    2^-40 for as many buckets as there can be.  `pairs` has room for a bucket of that size, beside half as many pairs
+    again as are expected.
+    """
+    size, pivots, spread, tiles = float(n), 1, 1.0, []
+    for _ in range(levels):
         p, q = TILES[size < LARGE]
-        # a bucket has one group of pivots at least in the first level, where all are of one size
-        least = rows * -(-n // q) if level == 0 else 0
-        count = max(math.ceil(each * rows * n / (p * q)), least)
+        count = rows * (each // p) * -(-n // q) if not tiles else -(-each * rows * n // (p * q))
         tiles.append((count, p, q))
-        size = size / each if level == 0 else 2 * size / each
-    # buckets are as spacings of uniform numbers: of a size s on average, they have s pairs an element
-    spare = 1.5 + 640 * size / (rows * n)
-    return Plan(rows, n, tuple(tiles), math.ceil(spare * rows * n * size))
+        size, pivots = spread * size / each, pivots * each
+        spread = min(2.0, 1 + pivots / sample)  # the mean square of a size over the square of the mean
+    together = max(1.0, sample / pivots)
+    largest = size * (1 + (36 + math.sqrt(72 * together)) / together)
+    expected = rows * n * size * spread / 2
+    if pivots > sample:  # one of the gaps of the sample may be as large, and takes pivots from the others
+        expected *= 1 + 36**2 / (sample * rows)
+    return Plan(rows, n, sample, tuple(tiles), math.ceil(1.5 * expected + largest**2 / 2))
 
 
 class Arrangement:
@@ -131,13 +155,16 @@ def arrange(party: Party, x: Share) -> tuple[Share, Arrangement]:
     """Each row of x [rows, n] sorted, the smallest first, equals in the order in which they stood; and how.
 
     1. Shuffle: a round for each holder.
-    2. Compare: four rounds, and four for each level of the plan.
+    2. Compare: four rounds, and of long rows four for each level of the plan, and four for what is left.
     """
     rows, n = x.shape
     shuffle = Shuffle(party, rows, n)
     shuffled = shuffle.move(x)
     found = plan(rows, n)
-    order = (_by_levels if found.levels else _all_pairs)(party, shuffled, shuffle, found)
+    if found.sample:
+        order = _by_levels(party, shuffled, shuffle, found)
+    else:
+        order = _all_pairs(party, shuffled, shuffle)
     arrangement = Arrangement(shuffle, order)
     return arrangement.placed(shuffled), arrangement
 
@@ -145,17 +172,22 @@ def arrange(party: Party, x: Share) -> tuple[Share, Arrangement]:
 # --- all pairs ---------------------------------------------------------------------------
 
 
-def _all_pairs(party: Party, x: Share, shuffle: Shuffle, found: Plan) -> torch.Tensor | None:
-    """The order of rows, of every pair at once."""
+def _all_pairs(party: Party, x: Share, shuffle: Shuffle | None) -> torch.Tensor | None:
+    """The order of each row of x [rows, n], of every pair at once, four rounds.
+
+    shuffle: which the dealer asks for the order of equals; None where there are none.
+    """
     rows, n = x.shape
     first, second = torch.triu_indices(n, n, 1)
     base, keys = party.dealer.streams(MATERIAL), party.dealer.keys
     size = rows * first.numel()
 
     def deal(keys: KeySet, out: torch.Tensor) -> None:
-        r, origins = keys.total(base, rows * n).view(rows, n), shuffle.origins(keys)
-        earlier = (origins[:, first] < origins[:, second]).to(torch.int64)
-        masks = r[:, first] - r[:, second] + earlier
+        r = keys.total(base, rows * n).view(rows, n)
+        masks = r[:, first] - r[:, second]
+        if shuffle is not None:
+            origins = shuffle.origins(keys)
+            masks += origins[:, first] < origins[:, second]
         ring.compare_deal(keys, base, size, out, masks=masks.reshape(-1))
 
     corrections = party.dealer.corrections(ring.compare_sizes(size)[4], deal)
@@ -175,20 +207,26 @@ def _all_pairs(party: Party, x: Share, shuffle: Shuffle, found: Plan) -> torch.T
 
 
 def _by_levels(party: Party, x: Share, shuffle: Shuffle, found: Plan) -> torch.Tensor | None:
-    """The order of rows, by pivots and then by pairs."""
+    """The order of rows: a sample of each, buckets between pivots, and what is left in those."""
     rows, n = x.shape
     places = shuffle.places().words()
     keys = ring.add(ring.scale(x.words(), 1 << (n - 1).bit_length()), places)
     order = torch.arange(rows * n)
     bucket = order // n
+    # a sample of each row stands first, sorted
+    own = keys.view(party.rows, rows, n)[:, :, : found.sample].reshape(party.rows, rows * found.sample)
+    sorted_first = _all_pairs(party, Share.of(own.contiguous(), (rows, found.sample)), None)
+    if sorted_first is not None:
+        sorted_first += torch.arange(rows).unsqueeze(1) * n
+        order.view(rows, n)[:, : found.sample] = sorted_first
     for tiles in found.tiles:
-        _level(party, keys, order, bucket, tiles)
+        _level(party, keys, order, bucket, tiles, (n, found.sample))
     _pairs(party, keys, order, bucket, found.pairs)
     return order.view(rows, n) - torch.arange(rows).unsqueeze(1) * n if party.rows else None
 
 
 def _level(
-    party: Party, x: torch.Tensor, order: torch.Tensor, bucket: torch.Tensor, tiles: tuple[int, int, int]
+    party: Party, x: torch.Tensor, order: torch.Tensor, bucket: torch.Tensor, tiles: tuple[int, int, int], rows: tuple[int, int]
 ) -> None:
     """Split buckets by pivots, four rounds; changes the order of elements and the bucket of each in that order."""
     count, p, q = tiles
@@ -196,7 +234,7 @@ def _level(
     # where the pivots and elements of a tile are in the order; -1 for none
     at = torch.full((count, p + q), -1, dtype=torch.int64)
     if party.rows:
-        noted(_choose, order, bucket, p, at, slots)
+        noted(_choose, order, bucket, p, at, slots, *rows)
     base, keys, size = party.dealer.streams(MATERIAL), party.dealer.keys, count * p * q
 
     def differences(words: torch.Tensor) -> torch.Tensor:
@@ -227,12 +265,19 @@ def _within(counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return owner, torch.arange(owner.numel()) - (counts.cumsum(0) - counts)[owner]
 
 
-def _choose(order: torch.Tensor, bucket: torch.Tensor, p: int, at: torch.Tensor, slots: torch.Tensor) -> None:
-    """Fill tiles: buckets get groups of pivots in proportion to their sizes, as many as there are tiles for."""
+def _choose(
+    order: torch.Tensor, bucket: torch.Tensor, p: int, at: torch.Tensor, slots: torch.Tensor, n: int, sample: int
+) -> None:
+    """Fill tiles: buckets get groups of pivots in proportion to their sizes, as many as there are tiles for.
+
+    The first `sample` elements of each n were sorted; those in a bucket stand first there, and are its pivots, or some of
+    them at equal distances.
+    """
     count, width = at.shape
     q = width - p
     starts, sizes = _starts(bucket)
     chunks = (sizes + q - 1) // q
+    sampled = torch.zeros_like(sizes).index_add_(0, bucket, (order % n < sample).to(torch.int64))
 
     def groups(share: int) -> torch.Tensor:
         return torch.minimum((sizes * share + (1 << 19)) >> 20, sizes // p)
@@ -241,11 +286,15 @@ def _choose(order: torch.Tensor, bucket: torch.Tensor, p: int, at: torch.Tensor,
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if int((groups(middle) * chunks).sum()) <= count else (low, middle)
-    owner, number = _within(groups(low) * chunks)
+    given = groups(low)
+    owner, number = _within(given * chunks)
     group, chunk = number // chunks[owner], number % chunks[owner]
     used = owner.numel()
     at.fill_(-1)
-    at[:used, :p] = (starts[owner] + group * p).unsqueeze(1) + torch.arange(p)
+    pivot, wanted = (group * p).unsqueeze(1) + torch.arange(p), (given[owner] * p).unsqueeze(1)
+    known = sampled[owner].unsqueeze(1)
+    spread = (2 * pivot + 1) * known // (2 * wanted)
+    at[:used, :p] = starts[owner].unsqueeze(1) + torch.where(wanted <= known, spread, pivot)
     inside = (chunk * q).unsqueeze(1) + torch.arange(q)
     at[:used, p:] = torch.where(inside < sizes[owner].unsqueeze(1), starts[owner].unsqueeze(1) + inside, -1)
     slots.zero_()
@@ -311,9 +360,10 @@ def _rank(order: torch.Tensor, bucket: torch.Tensor, at: torch.Tensor, less: tor
 def arrange_cost(holders: int, rows: int, n: int) -> Cost:
     """Of sorting rows of n elements, without their places."""
     found = plan(rows, n)
-    cost = shuffle_cost(holders, rows * n)
-    if not found.levels:
-        return cost + opening(holders, rows * n) + circuit_cost(holders, found.pairs)
+    k = found.sample or n
+    cost = shuffle_cost(holders, rows * n) + opening(holders, rows * k) + circuit_cost(holders, found.first)
+    if not found.sample:
+        return cost
     cost += Cost(dealt=8 * rows * n)
     for count, p, q in found.tiles:
         cost += opening(holders, count * (p + q)) + circuit_cost(holders, count * p * q)

@@ -52,6 +52,7 @@ CAUSES = {
     "function": "the argument of a nonlinear function under a dealt mask",
     "shuffle": "a value under a dealt mask, which a holder puts in an order of its own",
     "arrange": "of values in an order that nobody knows, which is less than which",
+    "position": "a secret position under a dealt mask",
     "select": "a value to select under a dealt mask, and the bit under a dealt bit where it was not",
     "bits": "a value, or bits of it, under dealt masks",
     "check": "digests, a coin, and random sums of openings under dealt masks",

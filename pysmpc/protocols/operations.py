@@ -35,6 +35,7 @@ from pysmpc.protocols.signatures import (
     MulPublic,
     NarrowNegative,
     NarrowZero,
+    OneHot,
     Negative,
     Public,
     ReLU,
@@ -194,6 +195,8 @@ class Suite:
     largest: Largest | None = None
     #: Rows sorted, after a secret shuffle; None where ranks are found in secret.
     arrange: Arrange | None = None
+    #: Secret positions as one-hot vectors; None where comparisons will do.
+    one_hot: OneHot | None = None
     #: Reciprocals of small whole numbers; None where division will do.
     count_reciprocals: CountReciprocals | None = None
     #: bit * x / by.

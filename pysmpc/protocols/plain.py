@@ -188,6 +188,12 @@ def arrange(party: Party, x: Share) -> tuple[Share, Arranged]:
     return _share(values, x.scale), Arranged(order)
 
 
+def one_hot(party: Party, x: Share, classes: int) -> Share:
+    """Positions as bits, modulo the least power of two that has room for the classes."""
+    values = _values(x) & ((1 << max(0, classes - 1).bit_length()) - 1)
+    return _share((values.unsqueeze(-1) == torch.arange(classes)).to(torch.int64), 1)
+
+
 def count_reciprocals(party: Party, x: Share, most: int) -> Share:
     """Of whole numbers from 1 to most, as the table has them."""
     table = counts.reciprocals(most)

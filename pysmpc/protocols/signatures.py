@@ -166,6 +166,11 @@ class Arrange(Protocol):
         """x: [rows, n].  Each row sorted, the smallest first, equals in the order in which they stood; and how."""
 
 
+class OneHot(Protocol):
+    def __call__(self, party: Party, x: Share, classes: int, /) -> Share:
+        """Bits [*x.shape, classes], of which that at x is set; x from 0 to classes - 1."""
+
+
 class Select(Protocol):
     def __call__(self, party: Party, bit: Bit, x: Share, by: int = 1, /) -> Share:
         """bit: one for each element of x.  by: a divisor of the result and its scale."""
