@@ -117,6 +117,25 @@ def circuit(
         return beta
 
 
+def opened_signs(party: Party, base: int, corrections: torch.Tensor | None, c: torch.Tensor) -> torch.Tensor:
+    """The bits c - r < 0 themselves, which all holders see: [n], [0] where none is.  Three rounds.
+
+    For what may be known (pysmpc.protocols.arranging).  The last message is that of `circuit` less the bits that
+    would hide the sign, under a fresh sharing of zero: it says the sign alone.
+    """
+    n, keys = c.shape[1], party.dealer.keys
+    words, zero = ring.packed_words(n), party.dealer.streams()
+    rounds = _circuit(keys, (base, corrections, None, None, c, 0, ring.NODES))
+    message = next(rounds)
+    for _ in range(2):
+        [opened] = party.channel.open_xor([message], "compare")
+        message = rounds.send(opened)
+    for each in (keys.draw(base + RHO, words), party.own.draw(zero, words), party.next.draw(zero, words)):
+        message = message ^ each
+    [signs] = party.channel.open_xor([message], "arrange")
+    return ring.unpack_bits(signs[0], n) if signs.shape[0] else ring.empty(0)
+
+
 def _sign_bit(
     party: Party, base: int, corrections: torch.Tensor | None, c: torch.Tensor, offset: int, nodes: int
 ) -> Bit:
