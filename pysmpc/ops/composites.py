@@ -101,6 +101,30 @@ def dist(input: Any, other: Any, p: float = 2) -> Any:
     return torch.linalg.vector_norm(input - other, p)
 
 
+NEAR = 0.25  # below which sinc is its series
+SERIES = [1.0] + [(-1) ** k * math.pi ** (2 * k) / math.factorial(2 * k + 1) for k in range(1, 6)]
+
+
+@_composite
+def sinc(input: Any) -> Any:
+    """sin(pi x) / (pi x), to 3 steps, and its derivative, to 32.  38 rounds.
+
+    Where |x| < 1/4 it is its Taylor series up to x^10, since the quotient and, twice, its derivative divide what was
+    rounded by x.  Elsewhere it is sin(pi x) times the fast reciprocal of x.
+    """
+    x = input if input.is_floating_point() else input.to(torch.get_default_dtype())
+    near = x.detach().abs() < NEAR
+    square = torch.where(near, x, 0.0) ** 2
+    series = torch.full_like(square, SERIES[-1])
+    for coefficient in SERIES[-2::-1]:
+        series = series * square + coefficient
+    inverse = torch.where(near, 1.0, x).reciprocal()
+    return torch.where(near, series, torch.sin(math.pi * x) * inverse / math.pi)
+
+
+METHODS = ("dist", "sinc")  # those that are methods, too
+
+
 FUNCTIONALS: dict[str, Callable[..., Any]] = {}  # by their names in torch.nn.functional
 
 
