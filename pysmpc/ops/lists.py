@@ -67,7 +67,9 @@ def _check_lengths(name: str, lists: Mapping[str, Sequence[Any]]) -> None:
     optional = OPTIONAL.get(name.rpartition("::")[2], ())
     for key, tensors in lists.items():
         if len(tensors) != n and (tensors or key not in optional):
-            raise ChannelError(f"{name}: {len(tensors)} tensors in {key!r} for {n} parameters; each has one in each list")
+            raise ChannelError(
+                f"{name}: {len(tensors)} tensors in {key!r} for {n} parameters; each has one in each list"
+            )
         for x in tensors:
             if not isinstance(x, SecretTensor) or x.session.plain or not x.dtype.is_floating_point:
                 raise ChannelError(f"{name}: an element of {key!r} is no secret real number")
