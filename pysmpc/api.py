@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -528,11 +528,39 @@ def _opened(secret: SecretTensor, verb: str) -> torch.Tensor:
     return words
 
 
+def _opened_together(secrets: Sequence[SecretTensor]) -> list[torch.Tensor]:
+    """The integers behind several secrets; of those of one session in one round, but for workers of other machines."""
+    found: dict[int, torch.Tensor] = {}
+    for i, secret in enumerate(secrets):
+        if i in found:
+            continue
+        session = secret.session
+        if session.recorder is not None:
+            found[i] = _opened(secret, "reveal")
+            continue
+        group = [j for j in range(i, len(secrets)) if secrets[j].session is session]
+        for j in group:
+            session.note("reveal", tuple(secrets[j].shape))
+        flush(session)
+        windows = [secrets[j].window() for j in group]
+        found.update(zip(group, session.suite.reveal(session.party, *windows), strict=True))
+    return [found[i] for i in range(len(secrets))]
+
+
+@watched("decrypt")
+def _decoded_together(secrets: Sequence[SecretTensor]) -> list[torch.Tensor]:
+    return [_real(secret, words) for secret, words in zip(secrets, _opened_together(secrets), strict=True)]
+
+
 @watched("decrypt")
 def _decoded(secret: SecretTensor) -> torch.Tensor:
     """Open and decode, in the dtype of the secret."""
+    return _real(secret, _opened(secret, "reveal"))
+
+
+def _real(secret: SecretTensor, words: torch.Tensor) -> torch.Tensor:
+    """Opened integers, decoded in the dtype of the secret."""
     session = secret.session
-    words = _opened(secret, "reveal")
     if words.dim() == secret.dim() + 1 and words.shape[0] == 0:
         if session.me is not None:
             return torch.empty(secret.shape, dtype=secret.dtype, device="meta")
@@ -564,18 +592,36 @@ def decrypt(value: Any) -> Any:
     """Open secrets by name: a tensor, a module (a plain copy), or a nest of them.
 
     Every holder learns the values.  A crypto provider that is a process of its own must
-    call this, too, and gets meta tensors: shapes and no values.
+    call this, too, and gets meta tensors: shapes and no values.  The tensors of a nest are opened
+    in one round; by a driver of workers one after another, as the workers decide about each.
     """
     if isinstance(value, SecretTensor):
         return _decoded(value.detach())
+    secrets = list({id(x): x for x in _secrets_in(value)}.values())
+    opened = _decoded_together([x.detach() for x in secrets]) if secrets else []
+    return _decrypted(value, dict(zip(map(id, secrets), opened, strict=True)))
+
+
+def _secrets_in(value: Any) -> Iterator[SecretTensor]:
+    """The secret tensors of a nest, but for those of modules."""
+    if isinstance(value, SecretTensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _secrets_in(item)
+
+
+def _decrypted(value: Any, opened: dict[int, torch.Tensor]) -> Any:
+    if isinstance(value, SecretTensor):
+        return opened[id(value)]
     if isinstance(value, torch.Tensor):
         return value
     if isinstance(value, nn.Module):
         return _replace(copy.deepcopy(value), decrypt)
     if isinstance(value, dict):
-        return {key: decrypt(item) for key, item in value.items()}
+        return {key: _decrypted(item, opened) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(decrypt(item) for item in value)
+        return type(value)(_decrypted(item, opened) for item in value)
     raise TypeError(f"a {type(value).__name__} holds no secret that could be decrypted")
 
 

@@ -30,7 +30,7 @@ from pysmpc.protocols.functions.smooth import is_argument
 from pysmpc.protocols.interfaces import Party
 from pysmpc.protocols.mac.dealt import lower_words
 from pysmpc.protocols.operations import Suite
-from pysmpc.protocols.products import Unfinished
+from pysmpc.protocols.products import Unfinished, Unopened
 from pysmpc.protocols.signatures import Update
 from pysmpc.protocols.truncation import halved
 from pysmpc.shares import Bit, Body, Share, broadcast
@@ -258,6 +258,9 @@ class Checked:
         known = self._known(body)
         if isinstance(body, Unfinished) and body.product is not None:
             factors = [Operand(Range(), f.words, f.layout.take, self.suite.lanes) for f in body.product.factors]
+            return Operand(known, None, _flat, self.suite.lanes, factors)
+        if isinstance(body, Unopened) and body.operands is not None:
+            factors = [Operand(Range(), f.body.words, f.matrices().take, self.suite.lanes) for f in body.operands]
             return Operand(known, None, _flat, self.suite.lanes, factors)
         return Operand(known, body.words, take or partial(_window, x.shape, x.strides, x.offset), self.suite.lanes)
 

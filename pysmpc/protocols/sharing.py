@@ -14,6 +14,7 @@ from pysmpc import ring
 from pysmpc.prg import KeySet
 from pysmpc.protocols.affine import Multiple
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens
+from pysmpc.protocols.products import begin
 from pysmpc.shares import Share, broadcast
 
 
@@ -49,6 +50,7 @@ def reveal(party: Party, *secrets: Share) -> list[torch.Tensor]:
     Every hosting process learns them: a user must have asked.  A process without
     holders gets tensors of size [0, *shape].
     """
+    begin(party, *(x.body for x in secrets))
     opened = party.channel.open([x.words() for x in secrets], "reveal", [x.shape for x in secrets])
     return [
         words.reshape(x.shape) if words.shape[0] else words.reshape(0, *x.shape)

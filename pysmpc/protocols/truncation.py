@@ -19,7 +19,7 @@ from pysmpc.errors import PartyError
 from pysmpc.prg import KeySet
 from pysmpc.protocols.affine import Truncated
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens
-from pysmpc.protocols.products import Unfinished
+from pysmpc.protocols.products import Unfinished, begin
 from pysmpc.protocols.signatures import Update
 from pysmpc.shares import Share
 
@@ -53,6 +53,7 @@ def truncate(party: Party, z: Share, by: int) -> Share:
 def truncate_all(party: Party, dividends: Sequence[tuple[Share, int]]) -> list[Share]:
     """Each z / by as `truncate` does it, all in one round; elementwise products of the results take none."""
     keys = party.dealer.keys
+    begin(party, *(z.body for z, _ in dividends))
     pieces, messages = [], []
     for z, by in dividends:
         by_ = divisor(by)
@@ -86,6 +87,7 @@ def update_all(party: Party, updates: Sequence[Update]) -> list[Share]:
     dealer knows both.
     """
     keys = party.dealer.keys
+    begin(party, *(z.body for _, z, _, _ in updates))
     pieces, messages = [], []
     for own, z, factor, by in updates:
         by_ = divisor(by)
