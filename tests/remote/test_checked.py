@@ -114,7 +114,7 @@ def test_the_outcome_takes_the_consent_of_whom_it_is_about(office, tmp_path):
     with network(office, tmp_path, {"open": []}) as workers, checked(workers) as parties:
         x, mine = owned(parties), sy.encrypt(torch.tensor([1.0]), parties)
         assert float(mine.reveal()) == 1.0
-        kept = x * x
+        kept = x * x, mine * mine
         with pytest.raises(OpenNotPermittedError, match="alice, whose data went into the range flag"):
             mine.reveal()
         del kept
@@ -123,7 +123,7 @@ def test_the_outcome_takes_the_consent_of_whom_it_is_about(office, tmp_path):
         asked = lines(tmp_path)
         assert [line["permitted"] for line in asked] == [True, False, False]
         assert asked[1]["owners"] == ["scientist"]
-        assert asked[1]["range flag"] == {"owners": ["alice"], "items": 1}
+        assert asked[1]["range flag"] == {"owners": ["alice", "scientist"], "items": 1}
         # bob has no part in it, and would have consented; nothing of his left either
         assert [line["permitted"] for line in lines(tmp_path, "bob")] == [True, True, True]
         workers.reload("alice", open=["scientist"])
@@ -153,9 +153,11 @@ def test_rows_behind_the_outcome_count(office, tmp_path):
 def test_updates_that_wait_are_of_those_who_went_into_them(office, tmp_path):
     """alice's rows go into a parameter by an update that is applied, and tested, when the driver opens its own."""
     with network(office, tmp_path, {"open": []}) as workers, checked(workers) as parties:
-        weight, mine = sy.encrypt(torch.zeros(3), parties), sy.encrypt(torch.tensor([1.0]), parties)
+        weight, mine = sy.encrypt(torch.zeros(3), parties) / 256, sy.encrypt(torch.tensor([1.0]), parties)
         x = owned(parties)[0]
         weight.add_(x / 256, alpha=1000.0)
+        assert parties.session.waiting
+        assert not parties.session.flags.pending
         with pytest.raises(OpenNotPermittedError, match="alice, whose data went into the range flag"):
             mine.reveal()
 
