@@ -163,11 +163,15 @@ def test_products_with_a_public_tensor(start, a):
 @fresh
 @given(st.lists(around(root()), min_size=4, max_size=4))
 def test_a_window_is_tested_alone(start, a):
-    """What is beside the operand in its memory may be as large as it likes."""
+    """What is beside the operand in its memory may be as large as it likes, until it is used, too."""
     secret = start()
     x = secret([*a, LIMIT - 1])
     part = x[:4]
     expect(part * part, [v * v for v in a], all_below(root(), a))
+    x = secret([0, 1, 2, 3, LIMIT - 1])
+    part = x[:4]
+    whole = part * part, x * x
+    assert opened(whole[1]) is None
 
 
 def test_a_pair_shares_the_room_by_its_scales(start):
@@ -234,6 +238,17 @@ def test_cost(holders):
     assert more.rounds == 5
     assert more.sent < 16.8 * 1500 * (holders - 1)
     assert more.dealt < 54.5 * 1500
+
+
+def test_what_was_found_at_first_counts_to_the_end(monkeypatch):
+    """A large value among the first that are tested, and only small ones in the last batch."""
+    monkeypatch.setattr(tested, "WAITING", 2)
+    p = parties()
+    x, y = sy.encrypt(torch.tensor([1e6, 1.0]), p), sy.encrypt(torch.tensor([1.0, 2.0]), p)
+    large = x * x
+    small = y * y
+    assert opened(small) is None
+    del large
 
 
 def test_many_are_tested_before_anything_is_opened(monkeypatch):

@@ -89,6 +89,26 @@ def test_adam_is_that_of_one_process(holders, options):
         assert float(torch.cat(gaps).max()) <= 64 * ULP  # with an eps of 0.01 no sign of a gradient decides
 
 
+def test_training_with_tests_of_ranges_is_that_of_one_process():
+    seed = random.getrandbits(32)
+    *held, provided = run_ranks(4, programs.ranged_training, THREE, seed)
+    losses, counts = programs.descend(sy.virtual(*THREE, checked="protocol"), *programs.data(seed))
+    for found, count in held:
+        assert count == counts
+        assert found == pytest.approx(losses, abs=16 * ULP)
+    assert provided == ([None, None], counts)
+
+
+def test_every_rank_is_told_of_what_is_too_large():
+    alice, bob, provider = run_ranks(3, programs.ranged)
+    value, counts, error = programs.too_large(sy.virtual("alice", "bob", checked="protocol"))
+    assert value == pytest.approx(25, abs=4 * ULP)
+    assert alice[:2] == bob[:2] == (pytest.approx(25, abs=4 * ULP), counts)
+    assert provider[:2] == (None, counts)
+    assert alice[2] == bob[2] == provider[2] == error
+    assert "mul (the product)" in error
+
+
 def test_roles():
     alice, bob, provider = run_ranks(3, programs.join, "alice", "bob")
     assert alice == ("alice", ("alice", "bob"), "crypto_provider", (0,))
@@ -123,6 +143,7 @@ def test_a_provider_that_takes_part():
         (3, programs.join, ("alice", "alice"), "PartyError: each holder may appear once"),
         (2, programs.join, (), "PartyError: the job has 2 rank"),
         (3, programs.other_names, (), "PartyError: rank"),
+        (3, programs.ranged_on_one, (), "PartyError: rank"),
         (3, programs.unknown_owner, (), "PartyError: 'carol' cannot own an input here"),
     ],
 )

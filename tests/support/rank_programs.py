@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from twins import task
 
 import pysmpc as sy
+from pysmpc.errors import RangeError
 from pysmpc.runtime import checkpoint
 from pysmpc.runtime.distributed import FIRST
 from pysmpc.shares import Share
@@ -110,6 +111,33 @@ def adam(holders, seed, options, parties=None):
 def training(holders, owner, seed, options):
     parties = sy.distributed(*holders, **options)
     return train(parties, *data(seed), owner)
+
+
+def ranged_training(holders, seed):
+    """(losses, counts) of steps of which the ranges are tested."""
+    return descend(sy.distributed(*holders, timeout=60, checked=True), *data(seed))
+
+
+def ranged():
+    """(sum of squares of what has room, counts, the error for what has not): on every rank."""
+    parties = sy.distributed("alice", "bob", timeout=20, checked=True)
+    return too_large(parties)
+
+
+def too_large(parties):
+    """The same in one process."""
+    x = sy.encrypt(torch.tensor([3.0, 4.0]), parties)
+    found = sy.decrypt((x * x).sum())
+    counts = astuple(parties.stats)
+    try:
+        sy.decrypt(x * 20000 * x)
+    except RangeError as error:
+        return None if found.is_meta else float(found), counts, str(error)
+
+
+def ranged_on_one():
+    """Ranks of which alice alone tests ranges."""
+    sy.distributed("alice", "bob", timeout=20, checked=os.environ["RANK"] == "0")
 
 
 def resumed(folder, seed, steps, killed, parties=None):
