@@ -17,7 +17,7 @@ from pysmpc.federated.updates import Terms
 
 def main(clients=1000, parameters=1_000_000, holders=3):
     names = [f"client{i}" for i in range(clients)]
-    terms = Terms({"weights": (parameters,)}, clients, frozenset(["weights"]), max_norm=10.0)
+    terms = Terms({"weights": (parameters,)}, clients, max_norm=10.0)
     this = round_id("bench", time.time_ns())
     collectors = [Collector(f"holder{i}", terms.size, this, names, 2) for i in range(holders)]
     noise, expected = torch.randn(parameters) / 1000, torch.zeros(parameters, dtype=torch.float64)

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from pysmpc.api import Parties
 from pysmpc.errors import CheckpointError, PartyError
 from pysmpc.federated import checkpoints
 from pysmpc.federated.clients import Ask, Clients, VirtualClients
@@ -54,24 +55,29 @@ class Round:
 class Federation:
     """Workers, what they train, and how their updates become a model.
 
-    workers: virtual ones.  strategy: of `pysmpc.federated.strategies`; FedAvg by default.
+    workers: virtual ones, or the parties of `sy.connect`, all of whose holders take part, or those that `owners` names.
+    strategy: of `pysmpc.federated.strategies`; FedAvg by default.
     data: tags of each worker's tensors, rows in step, data and targets first.
     task: what a worker runs, `task(model, data, targets, epochs=...)`, which trains the model in place; by default
     `pysmpc.federated.local.train`.  arguments: more of its keywords (lr=, batch_size=, loss=, optimizer=).
+    With remote parties task and score are names of tasks that each owner installed, and scores what the latter returns.
     holders: who adds up shares, workers or names; by default the workers themselves if there are at most four, else
     the first three.  secure=False: updates are added in the clear; to measure against.
-    max_norm: a worker's update is clipped to this norm, over all parameters.  max_value, max_rows: a worker with an
+    max_norm: a worker's update is clipped to this norm, over all parameters and buffers.  max_value, max_rows: a worker with an
     element or a number of rows above leaves the round.
     checkpoints: a folder for a file a round.
     """
 
     def __init__(
         self,
-        workers: Sequence[VirtualWorker],
+        workers: Sequence[VirtualWorker] | Parties,
         strategy: Strategy | None = None,
         *,
         data: Sequence[str] = TAGS,
-        task: Callable[..., Any] = train,
+        task: Callable[..., Any] | str = train,
+        score: str | None = None,
+        scores: Sequence[str] = ("loss", "accuracy"),
+        owners: Sequence[str] | None = None,
         loss: Callable[..., torch.Tensor] = F.cross_entropy,
         arguments: Mapping[str, Any] | None = None,
         holders: Sequence[Any] | None = None,
@@ -85,7 +91,13 @@ class Federation:
         own = dict(arguments or {})
         if task is train:
             own.setdefault("loss", loss)
-        self.clients = _clients(workers, data, task, own.get("loss", loss), holders, secure)
+        self.clients: Clients
+        if isinstance(workers, Parties):
+            self.clients = _remote(workers, owners, task, score, scores)
+        elif callable(task):
+            self.clients = _clients(workers, data, task, own.get("loss", loss), holders, secure)
+        else:
+            raise TypeError(f"virtual workers run a function, not a task named {task!r}")
         if len(self.clients.names) < self.strategy.min_workers:
             raise PartyError(
                 f"{len(self.clients.names)} workers, and a sum is opened over {self.strategy.min_workers} or more"
@@ -165,7 +177,6 @@ class Federation:
         terms = Terms(
             {name: tuple(value.shape) for name, value in moving.items()},
             len(chosen),
-            frozenset(trained),
             self.max_norm,
             self.max_value,
             self.max_rows,
@@ -212,6 +223,18 @@ class Federation:
         model.load_state_dict(found["model"])
         self.strategy.load_state_dict(found["strategy"])
         return [Round(**each) for each in found["rounds"]]
+
+
+def _remote(
+    parties: Parties, owners: Sequence[str] | None, task: object, score: str | None, scores: Sequence[str]
+) -> Clients:
+    make = getattr(parties, "clients", None)
+    if make is None:
+        raise TypeError("parties in this process have no data; a federation takes workers, or parties of sy.connect")
+    if not isinstance(task, str):
+        raise TypeError('no code travels: name a task that each owner installed, Federation(parties, task="mlp")')
+    found: Clients = make(owners, task, score, scores)
+    return found
 
 
 def _clients(

@@ -28,7 +28,7 @@ class Left(Exception):
 
 @dataclass(frozen=True)
 class Terms:
-    """names, shapes: of what a worker leaves.  clipped: names whose changes together are clipped to max_norm.
+    """shapes: of what a worker leaves, by name.  max_norm: all of it together is clipped to this norm.
 
     max_value: of the magnitude of an element, before it is weighted.  max_rows: of a worker.  clients: at most so many
     take part.
@@ -36,7 +36,6 @@ class Terms:
 
     shapes: Mapping[str, tuple[int, ...]]
     clients: int
-    clipped: frozenset[str] = frozenset()
     max_norm: float | None = None
     max_value: float = MAX_VALUE
     max_rows: int = MAX_ROWS
@@ -77,17 +76,15 @@ class Terms:
         """[size] words of an update times its rows, and the rows.  Raises Left, and RoundError for other shapes."""
         self.check(values)
         whole = torch.empty(self.size, dtype=torch.float64)
-        parts, start = {}, 0
+        start = 0
         for name, shape in self.shapes.items():
-            parts[name] = whole[start : start + math.prod(shape)]
-            parts[name].copy_(values[name].detach().reshape(-1))
+            whole[start : start + math.prod(shape)].copy_(values[name].detach().reshape(-1))
             start += math.prod(shape)
         whole[-1] = 1.0
         if self.max_norm is not None:
-            norm = math.sqrt(sum(float(part @ part) for name, part in parts.items() if name in self.clipped))
+            norm = float(whole[:-1].norm())
             if norm > self.max_norm:
-                for name in self.clipped:
-                    parts[name].mul_(self.max_norm / norm)
+                whole[:-1].mul_(self.max_norm / norm)
         least, greatest = (float(each) for each in torch.aminmax(whole))
         if not math.isfinite(least + greatest):
             raise Left("an element is NaN or infinite")

@@ -84,6 +84,22 @@ class Data(Bounds, forbid_unknown_fields=True, frozen=True, kw_only=True):
         return self.arrays.get(key, self)
 
 
+class Task(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A function of this owner's that drivers may call by name.
+
+    function: "package.module:function", installed at this worker.  data: names of what it is given; all, where there
+    are none.  min_owners: how many must take part for this owner's part to be in a sum.  max_norm: updates are clipped
+    to this norm or less.  max_value, max_rows: of what may be asked for.
+    """
+
+    function: str
+    data: list[str] = []
+    min_owners: int = 2
+    max_norm: float | None = None
+    max_value: float = 1024.0
+    max_rows: int = 1 << 20
+
+
 class _Party(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What every party's file says.
 
@@ -132,6 +148,7 @@ class WorkerConfig(_Party, kw_only=True):
     open: list[str] | dict[str, Rule] = []
     status: list[str] = []
     data: dict[str, Data] = {}
+    tasks: dict[str, str | Task] = {}
     state: str = ""
     checkpoints: str = ""
     threads: int = 0
@@ -146,15 +163,19 @@ class WorkerConfig(_Party, kw_only=True):
             check_name(name)
             address(where)
         for name, rights in self.drivers.items():
-            if unknown := set(rights) - set(RIGHTS):
+            if unknown := set(rights) - {*RIGHTS, *(f"task:{task}" for task in self.tasks)}:
                 raise ConfigurationError(
-                    f"drivers.{name}: no right {', '.join(sorted(unknown))}; there are {', '.join(RIGHTS)}"
+                    f"drivers.{name}: no right {', '.join(sorted(unknown))}; there are {', '.join(RIGHTS)}, and "
+                    '"task:NAME" for each task'
                 )
+        for name, task in self.tasks.items():
+            if isinstance(task, Task) and task.min_owners < 2:
+                raise ConfigurationError(f"tasks.{name}: min_owners is {task.min_owners}; a sum of one shows an update")
         for name in self.rules:
             if "open" not in self.drivers.get(name, ()):
                 raise ConfigurationError(f'open names {name!r}, but drivers.{name} does not list "open"')
-        if self.role == "provider" and self.data:
-            raise ConfigurationError("a crypto provider has no data: it must not know what it masks")
+        if self.role == "provider" and (self.data or self.tasks):
+            raise ConfigurationError("a crypto provider has no data and no tasks: it must not know what it masks")
         for name, data in self.data.items():
             check_data_name(name)
             data.check(f"data.{name}")

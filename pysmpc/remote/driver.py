@@ -30,6 +30,7 @@ from pysmpc.remote.messages import (
     Batch,
     Beat,
     Bye,
+    Collect,
     Denied,
     Failed,
     Fetch,
@@ -68,6 +69,7 @@ _DENIALS: dict[str, type[PysmpcError]] = {
     WITHHELD: errors.OpenNotPermittedError,
     "RangeError": errors.RangeError,
     "GetNotPermittedError": federated_errors.GetNotPermittedError,
+    "RoundError": federated_errors.RoundError,
     "ObjectNotFoundError": federated_errors.ObjectNotFoundError,
 }
 _ANSWERS: dict[type[Any], type[Any]] = {Ask: Report, Search: Found, Shelve: Shelved}
@@ -184,6 +186,8 @@ class Link:
         elif isinstance(operation, Fetch):
             dtype = dtype_of(operation.dtype)
             due = dtype, dtype.itemsize * math.prod(operation.shape)
+        elif isinstance(operation, Collect):
+            due = torch.int64, 8 * len(operation.owners)
         elif isinstance(operation, Keep | Recall):
             due = torch.int64, 0
         else:

@@ -9,6 +9,7 @@ from pysmpc.errors import RemoteError
 from pysmpc.remote.limits import Limits
 from pysmpc.remote.messages import (
     Call,
+    Collect,
     Forget,
     Input,
     Keep,
@@ -90,6 +91,8 @@ class Held:
         """Elements that an operation adds, or has to write out, as far as its message tells."""
         if isinstance(operation, Input | Load):
             return _count(operation.shape)
+        if isinstance(operation, Collect):
+            return (1 + len(operation.owners)) * (1 + sum(_count(shape) for shape in operation.gives.values()))
         if isinstance(operation, Restore):
             return sum(_count(slot.shape) for slot in operation.values.values())
         # a window may repeat elements of a small value: the widest is what it comes to when it is written out

@@ -31,6 +31,7 @@ import torch
 
 from pysmpc.remote.messages import (
     Call,
+    Collect,
     Drop,
     Dtype,
     Fixed,
@@ -138,6 +139,10 @@ class History:
         elif isinstance(operation, Restore):
             for restored in operation.values.values():
                 self._new(restored.slot, secrets.token_bytes(32), f"restored {_shape(restored.shape)}")
+        elif isinstance(operation, Collect):
+            owners = ", ".join(_plainly(owner) for owner in operation.owners)
+            whose = f"the sum of task {_plainly(operation.task)} at {owners}"
+            self._new(operation.slot, secrets.token_bytes(32), whose)
         elif isinstance(operation, Load):
             self._load(operation, iter(buffers))
         elif isinstance(operation, Record):

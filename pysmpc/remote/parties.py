@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 from pysmpc.api import Parties
@@ -13,6 +14,7 @@ from pysmpc.remote.config import DriverConfig, load
 from pysmpc.remote.driver import Link
 from pysmpc.remote.pointers import PrivateDataLoader, RemoteHolder
 from pysmpc.remote.recorder import Recorder
+from pysmpc.remote.rounds import RemoteClients
 from pysmpc.runtime import certificates
 from pysmpc.runtime.establish import driver_session
 from pysmpc.runtime.tls import Tls
@@ -48,6 +50,12 @@ class RemoteParties(Parties):
         if name not in self.names:
             raise KeyError(f"no holder '{name}' here; there are {', '.join(self.names)}")
         return RemoteHolder(self, name)
+
+    def clients(
+        self, owners: Sequence[str] | None, task: str, score: str | None, scores: Sequence[str]
+    ) -> RemoteClients:
+        """Owners as a federation asks them."""
+        return RemoteClients(self, owners, task, score, scores)
 
     def __enter__(self) -> RemoteParties:
         return self

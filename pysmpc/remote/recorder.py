@@ -20,6 +20,8 @@ from typing import Any
 import torch
 
 from pysmpc.errors import PartyError, PysmpcError, RangeError
+from pysmpc.federated.errors import RoundError
+from pysmpc.federated.updates import Terms
 from pysmpc.fixedpoint import Precision
 from pysmpc.modes import without_modes
 from pysmpc.ops import views
@@ -30,6 +32,7 @@ from pysmpc.protocols.tested import Flags
 from pysmpc.remote.arguments import NAMES, encode, leaves, reference, results
 from pysmpc.remote.messages import (
     Call,
+    Collect,
     Drop,
     Flush,
     Forget,
@@ -251,6 +254,29 @@ class Recorder:
             message = Load(name, slot, list(shape), unit.scale, unit.base, unit.digits, NAMES[dtype], owner, data, done)
             self._send(message, buffers, None)
             return out
+
+    def collect(self, session: Session, terms: Terms, make: Callable[[int], Collect], values: torch.Tensor) -> Any:
+        """A sum over owners of what tasks of theirs leave, and who took part, in the order of the owners.
+
+        make: the operation, for a slot.  values: the model, which follows if it is long.  Raises what the owners have
+        against it.
+        """
+        with self._lock:
+            self._check(session)
+            self._forget()
+            unit = terms.precision
+            party = replace(session.party, owner=self._elsewhere, notary=self._elsewhere.keys)
+            share = session.suite.share(party, None, (terms.size,), unit.scale)
+            out = SecretTensor.of(share, session, unit, torch.float64)
+            operation = make(self._slot(out.cell))
+            for _ in range(2):  # who takes part, and who consents
+                session.party.channel.count([torch.empty((0, 1))], "consent", [(1,)])  # type: ignore[attr-defined]
+            number = self._send(operation, () if operation.values.data is not None else (values,), None)
+            [flags, *others] = self._receive(number, len(operation.owners)).tolist()
+            if any(each != flags for each in others):
+                raise RoundError("the holders do not agree on who took part")
+            out.cell.bound = terms.bound
+            return out, [name for name, flag in zip(operation.owners, flags, strict=True) if flag]
 
     def flush(self, session: Session) -> bool:
         """Apply the updates that wait, here and there.  False within an operation, which flushes by itself."""

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 import pysmpc.ops  # noqa: F401  (fills the table of operations)
-from pysmpc import api
+from pysmpc import api, ring
 from pysmpc.errors import ChannelError, IntegrityError, RemoteError
+from pysmpc.federated.updates import Terms
 from pysmpc.fixedpoint import LIMIT, Precision, kept
 from pysmpc.ops.comparison import asked, in_backward
 from pysmpc.ops.decompositions import rehearsed
@@ -28,6 +29,7 @@ from pysmpc.remote.arguments import decode, dtype_of, leaves, results, window
 from pysmpc.remote.held import Held
 from pysmpc.remote.messages import (
     Call,
+    Collect,
     Drop,
     Flush,
     Forget,
@@ -264,6 +266,45 @@ class Replay:
         """Public words of this holder's go to the others; theirs."""
         channel: Any = self.session.party.channel
         return list(channel.tell("consent", [words]))
+
+    # --- sums over owners ---
+
+    def said(self, word: bool) -> dict[str, bool]:
+        """What each holder says, of itself and in public: one round.  Nothing at the provider, which is not told."""
+        party, holders = self.session.party, self.session.holders
+        said = party.channel.gather(torch.full((party.rows, 1), int(word), dtype=torch.int64), "consent", [(1,)])
+        mine = [holders[rank] for rank in party.ranks]
+        names = [*mine, *(name for name in holders if name not in mine)]
+        return {name: one == 1 for name, [one] in zip(names, said.tolist(), strict=bool(mine))}
+
+    def collect(self, operation: Collect, words: torch.Tensor | None, terms: Terms, origin: Origin) -> None:
+        """Every owner's term is shared, zeros for one who left, and their sum goes to the slot.
+
+        words: this owner's.  No round, and not a byte: an owner's shares are streams under keys that the others have.
+        """
+        session, unit = self.session, terms.precision
+        mine = {session.holders[rank] for rank in session.party.ranks}
+        total: torch.Tensor | None = None
+        for owner in operation.owners:
+            values = None
+            if owner in mine:
+                values = torch.zeros(terms.size, dtype=torch.int64) if words is None else words
+            party = dataclasses.replace(session.party, owner=self._owners[owner], notary=self._notaries[owner])
+            share = session.suite.share(party, values, (terms.size,), unit.scale).words()
+            total = share if total is None else ring.add(total, share)
+        assert total is not None
+        out = SecretTensor.of(Share.of(total, (terms.size,), unit.scale), session, unit, torch.float64)
+        self.keep(operation.slot, out.cell, origin)
+
+    def begin(self, operation: Collect) -> None:
+        """It is the next operation; ChannelError for owners that are not holders, each once."""
+        self._count += 1
+        self._steps.about(operation)
+        owners = operation.owners
+        if not owners or len(set(owners)) != len(owners) or not set(owners) <= set(self.session.holders):
+            raise ChannelError("the owners of a sum are holders of the session, each once")
+        if any(size < 0 for shape in operation.gives.values() for size in shape):
+            raise ChannelError("a tensor of negative size")
 
     def restore(self, operation: Restore, take: Callable[[str, Slot], tuple[torch.Tensor, Origin]] | None) -> None:
         """Shares of a checkpoint go to slots.  take: None where there are none, at the provider."""

@@ -14,7 +14,7 @@ THIS = round_id("this", 1)
 
 
 def terms(shape=(7,), clients=3, **options):
-    return Terms({"w": shape}, clients, frozenset(["w"]), **options)
+    return Terms({"w": shape}, clients, **options)
 
 
 def collectors(holders, names, size, minimum=2):
@@ -110,13 +110,12 @@ def test_too_many_rows(rows):
 
 
 def test_clipping():
-    this = Terms({"w": (3,), "buffer": (2,)}, 2, frozenset(["w"]), max_norm=1.0)
-    value = torch.tensor([3.0, 0.0, 4.0])
-    words = this.encoded({"w": value, "buffer": torch.tensor([30.0, 40.0])}, 1)
-    mean, _ = this.mean(words)
+    this = Terms({"w": (3,), "buffer": (2,)}, 2, max_norm=1.0)
+    value, buffer = torch.tensor([1.0, 2.0, 2.0]), torch.tensor([0.0, 4.0])
+    mean, _ = this.mean(this.encoded({"w": value, "buffer": buffer}, 3))
     torch.testing.assert_close(mean["w"], value.double() / 5, atol=1e-6, rtol=0)
-    torch.testing.assert_close(mean["buffer"], torch.tensor([30.0, 40.0], dtype=torch.float64))
-    assert torch.equal(value, torch.tensor([3.0, 0.0, 4.0]))
+    torch.testing.assert_close(mean["buffer"], buffer.double() / 5, atol=1e-6, rtol=0)
+    assert torch.equal(value, torch.tensor([1.0, 2.0, 2.0]))
     small = this.mean(this.encoded({"w": value / 10, "buffer": torch.zeros(2)}, 1))[0]["w"]
     torch.testing.assert_close(small, value.double() / 10, atol=1e-6, rtol=0)
 
