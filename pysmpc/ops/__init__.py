@@ -34,9 +34,12 @@ from pysmpc.ops import (
     pooling,
     powers,
     public_slopes,
+    ranks,
     recurrent,
     refused,
     resampling,
+    secret_positions,
+    sorting,
     views,
 )
 
@@ -71,9 +74,12 @@ __all__ = [
     "pooling",
     "powers",
     "public_slopes",
+    "ranks",
     "recurrent",
     "refused",
     "resampling",
+    "secret_positions",
+    "sorting",
     "views",
 ]
 

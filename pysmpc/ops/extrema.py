@@ -24,7 +24,8 @@ from pysmpc.fixedpoint import BINARY16, INTEGER
 from pysmpc.ops.arithmetic import neg
 from pysmpc.ops.core import aten, axis, dims, implements, like, public, result
 from pysmpc.ops.placing import scatter_public
-from pysmpc.ops.secret_positions import put_at
+from pysmpc.ops.ranks import Ranks
+from pysmpc.ops.secret_positions import added_at, put_at
 from pysmpc.ops.tournament import Positions, tournament
 from pysmpc.shares import Extremum, Share
 from pysmpc.tensor import SecretTensor
@@ -131,6 +132,8 @@ def scatter(zeros: Any, dim: int, positions: Any, grad: Any) -> SecretTensor:
         or body.candidates != width
         or body.levels.n != math.prod(rest)
     ):
+        if blank and isinstance(body, Ranks):  # no two of which are equal
+            return added_at(zeros, dim, positions, grad)  # type: ignore[no-any-return]
         return put_at(zeros, dim, positions, grad)  # type: ignore[no-any-return]
     session = positions.session
     unit = zeros.unit if isinstance(zeros, SecretTensor) else BINARY16

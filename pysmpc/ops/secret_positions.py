@@ -21,6 +21,7 @@ from pysmpc.errors import RevealError
 from pysmpc.fixedpoint import BINARY16, INTEGER
 from pysmpc.ops.core import public, result, session_of
 from pysmpc.protocols.functions.smooth import known_of
+from pysmpc.ops.ranks import in_order, put_back
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
@@ -110,6 +111,8 @@ def gathered(x: Any, dim: int, index: SecretTensor) -> SecretTensor:
     if not x.dim():
         return gathered(x.reshape(1), 0, index.reshape(-1)).reshape(index.shape)
     dim %= x.dim()
+    if (found := in_order(x, dim, index, *shares_of(x, session))) is not None:
+        return found
     x = x[tuple(slice(None) if d == dim else slice(0, n) for d, n in enumerate(index.shape))]
     lines, at = x.movedim(dim, -1), index.movedim(dim, -1)
     bits = bits_of(at, lines.shape[-1])  # [..., m, k]
@@ -127,6 +130,9 @@ def added_at(x: Any, dim: int, index: SecretTensor, values: Any) -> Any:
     if not x.dim():
         return added_at(x.reshape(1), 0, index.reshape(-1), values.reshape(-1)).reshape(())
     dim %= x.dim()
+    found = put_back(x.shape, dim, index, *shares_of(values, session), values.dtype)
+    if found is not None:
+        return x + found
     values = values[tuple(slice(0, n) for n in index.shape)]
     at, given = index.movedim(dim, -1), values.movedim(dim, -1)
     places, shape = x.shape[dim], tuple(at.shape)

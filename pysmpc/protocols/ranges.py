@@ -437,6 +437,10 @@ class Checked:
             check = Check("the argument", x.scale, _same, _itself, LIMIT)
             self._run(check, self.operand(x))
 
+    def below(self, x: Share, limit: int, what: str) -> None:
+        """Check that x, of whole numbers too, is below a limit in magnitude."""
+        self._run(Check(what, x.scale, _same, _itself, limit), self.operand(x))
+
     def truncation(self, z: Share, by: int) -> Check:
         """Check that z can be divided."""
         check = Check("what is truncated", z.scale, _same, _itself, LIMIT - by + 1, lambda most: most // by + 1)
