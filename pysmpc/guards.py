@@ -17,7 +17,14 @@ import torch.overrides
 import torch.utils.dlpack
 
 from pysmpc.errors import RevealError
-from pysmpc.ops.composites import BUILTINS, COMPOSITES, FUNCTIONALS, METHODS, multi_head_attention_forward, ordinary
+from pysmpc.ops.composites import (
+    BUILTINS,
+    COMPOSITES,
+    FUNCTIONALS,
+    METHODS,
+    multi_head_attention_forward,
+    ordinary,
+)
 from pysmpc.tensor import HOW, SecretTensor
 
 _memory = torch._C.TensorBase.__dict__["data"]
