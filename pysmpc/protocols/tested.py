@@ -26,12 +26,14 @@ from pysmpc.protocols.functions.smooth import is_argument
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens
 from pysmpc.protocols.operations import Suite
 from pysmpc.protocols.outside import MOST, outside
-from pysmpc.protocols.ranges import RING, Check, Checked, Move, _matrices, _plus
+from pysmpc.protocols.ranges import RING, Check, Checked, Move, _matrices, _plus, _times
 from pysmpc.shares import Bit, Body, Share
 from pysmpc.whereabouts import whereabouts
 
-#: What results of tested operands stay below: a sum of two of them can be truncated by 2^38, without a test.
-ROOM = (LIMIT >> 1) - (1 << 37)
+#: What products of tested operands stay below: they can be truncated by 2^38.
+PRODUCT = LIMIT - (1 << 38)
+#: The same of matrix products and multiples: a sum of two of them can be truncated by 2^38.
+ROOM = PRODUCT >> 1
 #: Elements that wait for a test, at most.
 WAITING = 1 << 20
 #: Operations that an error names.
@@ -266,12 +268,17 @@ def _distinct(x: Share) -> tuple[Share, Any]:
     return Share(x.body, sizes, 1, strides, x.offset), (x.offset, *axes)
 
 
-def _limit(check: Check) -> int:
-    """What the result has to stay below, or operands are tested.
+def _goal(check: Check) -> int:
+    """What a result stays below whose operands are tested: it leaves room for what is done with it next."""
+    if check.limit != RING:
+        return check.limit
+    return PRODUCT if check.bound is _times else ROOM
 
-    Products leave room for what is done with them next; the result of a matrix product has fewer elements to test.
-    """
-    return check.limit if check.adds or check.closely is _matrices or check.limit != RING else ROOM
+
+def _limit(check: Check) -> int:
+    """What a result stays below without a test.  Results of matrix products are tested when they are used: they have
+    fewer elements than their operands."""
+    return check.limit if check.adds or check.closely is _matrices else _goal(check)
 
 
 def _split(check: Check, values: Sequence[Value]) -> list[int]:
@@ -283,7 +290,7 @@ def _split(check: Check, values: Sequence[Value]) -> list[int]:
     if check.bound is _plus:
         fresh = [ROOM - 1 if most >= RING else most for most in known]
         return fresh if check.bound(*fresh) < check.limit else [min(most, ROOM - 1) for most in known]
-    limit = min(check.limit, ROOM) if check.limit == RING else check.limit
+    limit = _goal(check)
     low = min(x.scale for x in values if x.share is not None)
 
     def at(size: int) -> list[int]:

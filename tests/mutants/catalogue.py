@@ -801,7 +801,7 @@ MUTANTS = [
         "tested",
         ("a test that failed is forgotten", "found if self._found is None else self._found ^ found", "found", TESTED),
         ("a session goes on", "            self.failed = _message(operations)\n", "            pass\n", TESTED),
-        ("more than the ring holds", "ROOM = (LIMIT >> 1) - (1 << 37)", "ROOM = (LIMIT << 2) - (1 << 37)", TESTED),
+        ("more than the ring holds", "PRODUCT = LIMIT - (1 << 38)", "PRODUCT = LIMIT << 3", TESTED),
         ("a window is all of its body", "n == x.body.n\n", "n > 0\n", TESTED),
         ("results are as large as anything", "            out.body.range = Size(check.out.most)\n", "            pass\n", TESTED),
         ("results are small", "out.body.range = Size(check.out.most)", "out.body.range = Size(1)", TESTED),

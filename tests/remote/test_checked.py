@@ -163,19 +163,18 @@ def test_updates_that_wait_are_of_those_who_went_into_them(office, tmp_path):
 
 
 def test_the_outcome_is_a_number_of_the_budget(office, tmp_path):
-    with network(office, tmp_path, {"limits": {"numbers": 5}}) as workers:
-        with checked(workers) as parties:
-            x = owned(parties)
-            (x * x).sum(0).reveal()  # three numbers, and the outcome
-            assert workers.workers["alice"].openings.numbers_today() == {"scientist": 4}
-            mine = sy.encrypt(torch.tensor([1.0]), parties)
-            y = x.t() @ x
-            mine.reveal()  # of her data, the outcome alone
-            assert workers.workers["alice"].openings.numbers_today() == {"scientist": 5}
-            z = (y * y).sum()
-            with pytest.raises(OpenNotPermittedError, match="here are 1 more"):
-                mine.reveal()
-            del z
+    with network(office, tmp_path, {"limits": {"numbers": 5}}) as workers, checked(workers) as parties:
+        x = owned(parties)
+        (x * x).sum(0).reveal()  # three numbers, and the outcome
+        assert workers.workers["alice"].openings.numbers_today() == {"scientist": 4}
+        mine = sy.encrypt(torch.tensor([1.0]), parties)
+        y = x.t() @ x
+        mine.reveal()  # of her data, the outcome alone
+        assert workers.workers["alice"].openings.numbers_today() == {"scientist": 5}
+        z = (y * y).sum()
+        with pytest.raises(OpenNotPermittedError, match="here are 1 more"):
+            mine.reveal()
+        del z
     with network(office, tmp_path) as workers:  # counted from the log
         assert workers.workers["alice"].openings.numbers_today() == {"scientist": 5}
 

@@ -23,8 +23,8 @@ from pysmpc.protocols.functions.piecewise import piecewise
 from pysmpc.protocols.functions.power_sums import power_sum
 from pysmpc.protocols.functions.smooth import smooth
 from pysmpc.protocols.functions.softmax import log_softmax, quotients, softmax
-from pysmpc.protocols.outside import outside
 from pysmpc.protocols.interfaces import opens_as
+from pysmpc.protocols.outside import outside
 from pysmpc.shares import Share
 
 SCALE = 1 << 16
