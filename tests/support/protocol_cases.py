@@ -108,6 +108,20 @@ def largest(suite, party, x, y):
     return suite.largest(party, Share(x.body, (8, x.numel // 8), x.scale), (y,))
 
 
+def arranged(suite, party, x):
+    """Rows of few, which are put back, in suites that shuffle."""
+    if suite.arrange is None:
+        return []
+    rows = 10 if x.numel % 10 == 0 else 16
+    values, how = suite.arrange(party, Share(x.body, (x.numel // rows, rows), x.scale))
+    return [values, how.places(), how.back(values)]
+
+
+def positions(suite, party, x):
+    """Of numbers that need not be positions, as nobody asks; of suites that have that."""
+    return [] if suite.one_hot is None else suite.one_hot(party, x, 10)
+
+
 def reciprocals(suite, party, x):
     """Of numbers that need not be counts, which is nobody's business; of suites that have that."""
     return [] if suite.count_reciprocals is None else suite.count_reciprocals(party, x, 10)
@@ -219,6 +233,8 @@ CASES = {
     "relu": Case("relu", lambda suite, party, x: suite.relu(party, x, SCALE)),
     "larger": Case("larger", lambda suite, party, x, y: suite.larger(party, x, y)[0], 2),
     "largest": Case("largest", largest, 2),
+    "arrange": Case("arrange", arranged),
+    "one_hot": Case("one_hot", positions, bits=3),
     "count_reciprocals": Case("count_reciprocals", reciprocals, bits=4),
     "select": Case("negative select", signed(lambda suite, party, b, x, y: suite.select(party, b, y, SCALE)), 2),
     "reciprocal": Case(
