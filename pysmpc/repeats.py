@@ -413,6 +413,8 @@ class Seen:
                     if cell.body.functions is not None:
                         self._undo.append(cell.body.functions.undo())
                     self._others[id(cell)] = cell, cell.body, facts
+        if func.namespace == "pysmpc" and torch.Tag.nondeterministic_seeded in func.tags:
+            self.refused = "a step draws secret noise, which must be new in each"
         if func._schema.is_mutable:
             self.written |= self._inputs & {x.cell for x in changed(func, args, kwargs)}
             if self.written:
