@@ -236,9 +236,11 @@ def test_rules_of_opening_hold(office, tmp_path):
         with pytest.raises(OpenNotPermittedError, match="25 of its rows or more"):
             asked(parties)
         assert asked(parties, owners=("bob", "carol")).took_part == ["bob", "carol"]
-    with Clinic(tmp_path, alice={"open": []}).start(office) as workers, workers.connect() as parties:
+    closed = Clinic(tmp_path, alice={"open": []})
+    with closed.start(office) as workers, workers.connect() as parties:
+        model = torch.nn.Linear(2, 2)
         with pytest.raises(OpenNotPermittedError, match="alice"):
-            asked(parties)
+            asked(parties, model=model)
 
 
 def test_the_same_sum_may_be_asked_again(parties):
