@@ -17,7 +17,7 @@ import torch.overrides
 import torch.utils.dlpack
 
 from pysmpc.errors import RevealError
-from pysmpc.ops.composites import COMPOSITES, FUNCTIONALS, multi_head_attention_forward, ordinary
+from pysmpc.ops.composites import COMPOSITES, FUNCTIONALS, METHODS, multi_head_attention_forward, ordinary
 from pysmpc.tensor import HOW, SecretTensor
 
 _memory = torch._C.TensorBase.__dict__["data"]
@@ -80,7 +80,9 @@ def install() -> None:
             vars(module)["to_dlpack"] = _to_dlpack
         for name, of_secrets in COMPOSITES.items():
             vars(torch)[name] = _composite(name, of_secrets)
-        SecretTensor.dist = COMPOSITES["dist"]  # type: ignore[method-assign]
+        for name in METHODS:
+            setattr(SecretTensor, name, COMPOSITES[name])
+        torch.special.sinc = torch.sinc
         for name, of_secrets in FUNCTIONALS.items():
             vars(functional)[name] = _composite(name, of_secrets, functional)
         torch.jit._builtins._register_builtin(_has_torch_function, "aten::has_torch_function")

@@ -227,11 +227,11 @@ def factor(x: Any, session: Session, unit: Precision) -> tuple[Public | None, Fr
 
     Small factors are encoded larger, so that they keep their significant digits; large ones, and those that are
     products of public values, with no more fractional bits than they need, so that there is room for the product.
-    Both depend on what is public.
+    Both depend on what is public.  A constant is a fraction, of which `times` takes care.
     """
     larger, power = magnified(x, unit)
     out = public(larger, session, unit)
-    if out is not None and out.scale > 1 and x.numel():
+    if out is not None and out.scale > 1 and x.numel() and out.constant is None:
         largest = int(out.values.abs().max())
         if out.scale > out.unit.scale or largest >= COARSE * out.scale:
             out = _shortened(out, largest)
