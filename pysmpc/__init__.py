@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from pysmpc import optimizers as _optimizers  # noqa: F401  (refuses those whose steps would be wrong)
-from pysmpc.api import Parties, bounded, decrypt, encrypt, virtual
+from pysmpc.api import Parties, bounded, encrypt, virtual
 from pysmpc.cluster import distributed
 from pysmpc.compat.pysyft import BaseDataset, FederatedDataLoader, FederatedDataset, Plan, fed_avg, func2plan
 from pysmpc.dealing import record
@@ -23,6 +23,7 @@ from pysmpc.federated import Federation, MultiPointerTensor, PointerTensor, Virt
 from pysmpc.hook import TorchHook, active_hook
 from pysmpc.ops.dropout import secret_masks
 from pysmpc.profiling import Network, profile
+from pysmpc.receiving import decrypt
 from pysmpc.runtime.ledger import Ledger, ledger
 from pysmpc.saving import load, save
 from pysmpc.steps import TrainStep

@@ -23,6 +23,7 @@ from pysmpc.fixedpoint import INTEGER, Precision, check_layout, decode, encode
 from pysmpc.modes import undisturbed
 from pysmpc.ops.arrays import is_array, plain
 from pysmpc.ops.tested import TestedTensor, open_flags
+from pysmpc.prg import KeySet, fresh_key
 from pysmpc.protocols import exact
 from pysmpc.protocols.short import short
 from pysmpc.protocols.suite import authenticated, suite_named
@@ -565,6 +566,11 @@ def _real(secret: SecretTensor, words: torch.Tensor) -> torch.Tensor:
         if session.me is not None:
             return torch.empty(secret.shape, dtype=secret.dtype, device="meta")
         raise PartyError("this process holds no share and is not a receiver: it cannot open a secret")
+    return _plain_of(secret, words)
+
+
+def _plain_of(secret: SecretTensor, words: torch.Tensor) -> torch.Tensor:
+    """Opened integers of a secret, in its dtype."""
     if secret.dtype.is_floating_point:
         real: torch.Tensor = decode(words, secret.cell.scale).to(secret.dtype)
         return real
@@ -575,6 +581,30 @@ def _real(secret: SecretTensor, words: torch.Tensor) -> torch.Tensor:
         words = torch.div(words, secret.cell.scale, rounding_mode="floor")
     plain: torch.Tensor = words.to(secret.dtype)
     return plain
+
+
+@watched("decrypt")
+def opened_to(secret: SecretTensor, receiver: str) -> torch.Tensor | None:
+    """Open to one holder alone; None in a process that is another party.
+
+    1. The receiver shares uniform words, which nobody else knows.
+    2. The secret plus these words is opened: one round, 8 bytes an element between every two holders.
+    3. The receiver takes them off.
+    """
+    session = secret.session
+    session.note("open to", receiver, tuple(secret.shape))
+    flush(session)
+    share = secret.window()
+    # 1. a mask of the receiver's
+    party, mine = session.sharing(receiver, tuple(secret.shape), torch.int64, share.scale, None)
+    mask = KeySet([fresh_key()]).draw(0, share.numel)[0] if mine else None
+    masked = session.suite.add(session.party, share, session.suite.share(party, mask, secret.shape, share.scale))
+    # 2. the opening
+    [words] = session.suite.reveal(session.party, masked)
+    # 3. the value
+    if mask is None:
+        return None
+    return _plain_of(secret, words - mask.reshape(secret.shape))
 
 
 def reveal(self: SecretTensor) -> torch.Tensor:

@@ -55,7 +55,7 @@ class Round:
 class Federation:
     """Workers, what they train, and how their updates become a model.
 
-    workers: virtual ones, or the parties of `sy.connect`, all of whose holders take part, or those that `owners` names.
+    workers: virtual ones, or the parties of `sy.connect`, of whom all holders take part, or those that `owners` names.
     strategy: of `pysmpc.federated.strategies`; FedAvg by default.
     data: tags of each worker's tensors, rows in step, data and targets first.
     task: what a worker runs, `task(model, data, targets, epochs=...)`, which trains the model in place; by default
@@ -63,8 +63,8 @@ class Federation:
     With remote parties task and score are names of tasks that each owner installed, and scores what the latter returns.
     holders: who adds up shares, workers or names; by default the workers themselves if there are at most four, else
     the first three.  secure=False: updates are added in the clear; to measure against.
-    max_norm: a worker's update is clipped to this norm, over all parameters and buffers.  max_value, max_rows: a worker with an
-    element or a number of rows above leaves the round.
+    max_norm: a worker's update is clipped to this norm, over all parameters and buffers.  max_value, max_rows: a worker
+    with an element or a number of rows above leaves the round.
     checkpoints: a folder for a file a round.
     """
 

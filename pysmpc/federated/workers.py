@@ -249,6 +249,14 @@ class VirtualWorker:
         del _known[worker_id]
 
 
+def worker_of(name: str) -> VirtualWorker:
+    """A handle on the worker of a name, known or not: torch need not be hooked."""
+    worker = object.__new__(VirtualWorker)
+    worker.hook, worker.id, worker.is_client_worker = None, name, False
+    worker.store = _stores.setdefault(name, Store())
+    return worker
+
+
 def known_worker(name: str) -> VirtualWorker:
     """The worker of a name, or WorkerNotFoundException."""
     if name not in _known:

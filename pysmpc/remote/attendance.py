@@ -19,6 +19,7 @@ import torch
 from pysmpc.errors import ChannelError, CheckpointError, OpenNotPermittedError, PysmpcError, RefusedError, RemoteError
 from pysmpc.federated.errors import GetNotPermittedError, ObjectNotFoundError, RoundError
 from pysmpc.fixedpoint import INTEGER, Precision, saturating
+from pysmpc.prg import KeySet, fresh_key
 from pysmpc.remote.approvals import Requests
 from pysmpc.remote.arguments import decode, dtype_of
 from pysmpc.remote.budget import FLAG
@@ -39,6 +40,7 @@ from pysmpc.remote.messages import (
     Failed,
     Fetch,
     Found,
+    Hand,
     Input,
     Keep,
     Kept,
@@ -56,6 +58,7 @@ from pysmpc.remote.messages import (
 )  # fmt: skip
 from pysmpc.remote.origins import Origin, combined
 from pysmpc.remote.policy import Openings, Part
+from pysmpc.remote.received import Received
 from pysmpc.remote.replay import Replay
 from pysmpc.remote.rows import PUBLIC, Rows, loaded
 from pysmpc.remote.shelf import Shelf, Shelving
@@ -84,6 +87,7 @@ class Host(Protocol):
     shelf: Shelf
     tasks: Tasks
     contributions: Contributions
+    received: Received
     meeting: establish.Meeting
 
     def report(self) -> dict[str, Any]:
@@ -342,6 +346,8 @@ class Attendance:
             self._fetch(number, operation, given)
         elif isinstance(operation, Collect):
             self._collect(number, operation, given)
+        elif isinstance(operation, Hand):
+            self._hand(number, operation)
         elif isinstance(operation, Keep | Recall):
             self._shelve(number, operation)
         elif isinstance(operation, Restore):
@@ -442,6 +448,58 @@ class Attendance:
             log.warning("not opened", extra={"peer": self.driver, "reason": str(error)})
             return str(error)
         log.debug("opened", extra={"peer": self.driver, "shape": operation.ref.size, "owners": sorted(origin.owners)})
+        return ""
+
+    def _hand(self, number: int, operation: Hand) -> None:
+        """A value is opened to a holder, and to nobody else."""
+        assert self._replay is not None
+        replay, me = self._replay, self.worker.config.name
+        masks: list[torch.Tensor] = []
+        refusal = ""
+
+        def permits() -> bool:
+            nonlocal refusal
+            if self.worker.config.role == "holder":
+                refusal = self._hand_refusal(operation)
+            return not refusal
+
+        def mask(count: int) -> torch.Tensor:
+            masks.append(KeySet([fresh_key()]).draw(0, count)[0])
+            return masks[0]
+
+        words, refused = replay.hand(operation, mask if me == operation.receiver else None, permits)
+        if self.worker.config.role != "holder":
+            return
+        if refusal:
+            log.warning("not opened", extra={"peer": self.driver, "reason": refusal})
+            self._control.post(Denied(number, "OpenNotPermittedError", refusal))
+            return
+        if refused or words is None:
+            self._control.post(Denied(number, WITHHELD, f"{', '.join(refused)} did not consent"))
+            return
+        if masks:
+            scale = replay.cell(operation.ref.slot).scale
+            self.worker.received.put(operation.name, words.reshape(-1) - masks[0], operation.ref, scale)
+            log.info("received", extra={"peer": self.driver, "data": operation.name, "shape": operation.ref.size})
+        self._control.post(Opened(number, 0))
+
+    def _hand_refusal(self, operation: Hand) -> str:
+        """Why a holder may not have a value, or nothing."""
+        assert self._replay is not None
+        origin, me = self._replay.origin(operation.ref), self.worker.config.name
+        reason = self._dismissed
+        if me == operation.receiver:
+            reason = reason or self.worker.received.refusal(operation.name)
+        shape, items = tuple(operation.ref.size), origin.rows.least
+        try:
+            with self.worker.contributions.lock:
+                if me in origin.owners:
+                    reason = reason or self._sums_refused()
+                self.worker.openings.hand(self.driver, operation.receiver, origin.owners, items, shape, reason)
+                if me in origin.owners:
+                    self.worker.contributions.add(self._sums)
+        except OpenNotPermittedError as error:
+            return str(error)
         return ""
 
     # --- tasks ---

@@ -136,6 +136,7 @@ class WorkerConfig(_Party, kw_only=True):
     role: "holder" or "provider".  peers: addresses of the other workers.  providers:
     which of them may deal.  drivers: rights of each ("compute", "open").  open: which
     of them may open what derives from this worker's data, and under which rule.
+    receivers: holders to whom such a value may be opened, by whichever driver.
     checkpoints: a folder for the shares that drivers let it save; none, none saved.
     limits: what one driver may use.
     """
@@ -146,6 +147,7 @@ class WorkerConfig(_Party, kw_only=True):
     providers: list[str] = msgspec.field(default_factory=lambda: ["crypto_provider"])
     drivers: dict[str, list[str]] = {}
     open: list[str] | dict[str, Rule] = []
+    receivers: list[str] | dict[str, Rule] = []
     status: list[str] = []
     data: dict[str, Data] = {}
     tasks: dict[str, str | Task] = {}
@@ -174,6 +176,10 @@ class WorkerConfig(_Party, kw_only=True):
         for name in self.rules:
             if "open" not in self.drivers.get(name, ()):
                 raise ConfigurationError(f'open names {name!r}, but drivers.{name} does not list "open"')
+        for name, rule in self.handing.items():
+            check_name(name)
+            if rule.approve:
+                raise ConfigurationError(f"receivers.{name}: openings to a holder do not wait for approval")
         if self.role == "provider" and (self.data or self.tasks):
             raise ConfigurationError("a crypto provider has no data and no tasks: it must not know what it masks")
         for name, data in self.data.items():
@@ -195,6 +201,11 @@ class WorkerConfig(_Party, kw_only=True):
     def rules(self) -> dict[str, Rule]:
         """What each driver must keep."""
         return self.open if isinstance(self.open, dict) else {name: Rule() for name in self.open}
+
+    @property
+    def handing(self) -> dict[str, Rule]:
+        """What a value must keep to that is opened to each holder."""
+        return self.receivers if isinstance(self.receivers, dict) else {name: Rule() for name in self.receivers}
 
 
 class DriverConfig(_Party, kw_only=True):

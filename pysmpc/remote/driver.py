@@ -35,6 +35,7 @@ from pysmpc.remote.messages import (
     Failed,
     Fetch,
     Found,
+    Hand,
     Keep,
     Kept,
     Open,
@@ -188,7 +189,7 @@ class Link:
             due = dtype, dtype.itemsize * math.prod(operation.shape)
         elif isinstance(operation, Collect):
             due = torch.int64, 8 * len(operation.owners)
-        elif isinstance(operation, Keep | Recall):
+        elif isinstance(operation, Keep | Recall | Hand):
             due = torch.int64, 0
         else:
             return

@@ -11,6 +11,7 @@ from pysmpc.remote.messages import (
     Call,
     Collect,
     Forget,
+    Hand,
     Input,
     Keep,
     Load,
@@ -126,7 +127,7 @@ def _refs(operation: Operation) -> Iterable[Ref]:
     """Windows on values that an operation which is no call names."""
     if isinstance(operation, Record | Repeat):
         return operation.inputs
-    if isinstance(operation, Open | Refresh):
+    if isinstance(operation, Open | Hand | Refresh):
         return (operation.ref,)
     if isinstance(operation, Recorded):
         return () if operation.result is None else (operation.result,)

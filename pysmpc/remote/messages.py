@@ -186,6 +186,15 @@ class Collect(Message, tag=18):
     deadline: float
 
 
+class Hand(Message, tag=19):
+    """Open a value to a holder alone, who keeps it under a name.  state: where the program stands, to be compared."""
+
+    ref: Ref
+    state: list[int]
+    receiver: str
+    name: str
+
+
 class Keep(Message, tag=40):
     """Holders write their shares of these values to their own disks.  digest: of the driver's part."""
 
@@ -257,7 +266,7 @@ class Forget(Message, tag=46):
 
 
 Operation = (
-    Call | Input | Flush | Refresh | Drop | Open | Load | Fetch | Collect | Keep | Recall | Restore
+    Call | Input | Flush | Refresh | Drop | Open | Load | Fetch | Collect | Hand | Keep | Recall | Restore
     | Record | Recorded | Repeat | Forget
 )  # fmt: skip
 

@@ -158,6 +158,35 @@ class Openings:
         self._rules = config.rules
         self._config = config
 
+    def hand(
+        self, driver: str, receiver: str, owners: frozenset[str], items: float, shape: tuple[int, ...], reason: str
+    ) -> None:
+        """Consent to opening a value to a holder, or OpenNotPermittedError; logged either way.
+
+        reason: why not, where there is one already.
+        """
+        me = self._config.name
+        with self._lock:
+            rule, limit = self._config.handing.get(receiver), self._config.limits.numbers
+            if reason or me not in owners or me == receiver:
+                pass
+            elif rule is None:
+                reason = f"{me}, whose data went into this value, lets {receiver} have nothing (its `receivers`)"
+            elif items < rule.min_items:
+                reason = (
+                    f"{me} lets {receiver} have numbers with {rule.min_items} of its rows or more behind each; "
+                    f"here are {items:g}"
+                )
+            elif limit and self.budget.used(driver) + numbers_in(shape) > limit:
+                reason = f"{me} lets {driver} have {limit} numbers opened a day (limits.numbers in its file)"
+            facts = {"what": "hand", "driver": driver, "receiver": receiver, "owners": sorted(owners)}
+            known = int(items) if math.isfinite(items) else 0
+            self._record({**facts, "items": known, "shape": list(shape)}, reason or None)
+            if reason:
+                raise OpenNotPermittedError(reason)
+            if me in owners and me != receiver:
+                self.budget.spend(driver, numbers_in(shape))
+
     def get(self, driver: str, name: str, permitted: list[str], shape: tuple[int, ...]) -> None:
         """Consent to fetching data in the clear, or GetNotPermittedError; logged either way."""
         reason = None

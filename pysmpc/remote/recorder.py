@@ -36,6 +36,7 @@ from pysmpc.remote.messages import (
     Drop,
     Flush,
     Forget,
+    Hand,
     Input,
     Keep,
     Load,
@@ -342,6 +343,23 @@ class Recorder:
             raise
         flags.end(False)
         return found
+
+    def hand(self, value: SecretTensor, receiver: str, name: str) -> None:
+        """Let a holder have a value, under a name; raises what the others have against it."""
+        with self._lock:
+            session = value.session
+            self._check(session)
+            if session.suite.disclose is not None:
+                raise NotImplementedError(f"values under '{session.suite.name}' are not opened to a holder alone")
+            share = value.window()
+            number = self._send(Hand(reference(value), self.state(), receiver, name), (), None)
+            share.words()  # what is still to be made of it is made by all parties
+            party = replace(session.party, owner=self._elsewhere, notary=self._elsewhere.keys)
+            session.suite.add(session.party, share, session.suite.share(party, None, share.shape, share.scale))
+            channel: Any = session.party.channel
+            channel.count([torch.empty((0, 1))], "consent", [(1,)])
+            channel.count([torch.empty((0, share.numel))], "reveal", [share.shape])
+            self._receive(number, 0)
 
     # --- steps that are repeated ---
 

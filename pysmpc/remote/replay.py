@@ -33,6 +33,7 @@ from pysmpc.remote.messages import (
     Drop,
     Flush,
     Forget,
+    Hand,
     Input,
     Load,
     Open,
@@ -266,6 +267,39 @@ class Replay:
         """Public words of this holder's go to the others; theirs."""
         channel: Any = self.session.party.channel
         return list(channel.tell("consent", [words]))
+
+    def hand(
+        self, operation: Hand, mask: Callable[[int], torch.Tensor] | None, permits: Callable[[], bool]
+    ) -> tuple[torch.Tensor | None, list[str]]:
+        """The words of a value under a mask of the receiver's, where all consent; who does not.
+
+        1. The receiver shares uniform words, `mask`, which nobody else knows: not a byte.
+        2. The holders tell each other whether they consent, and which program they run: one round.
+        3. If all consent, they open the value plus the mask to each other: one round.
+        """
+        self._steps.about(operation)
+        if operation.receiver not in self.session.holders:
+            raise RemoteError("a value is opened to a holder of the session")
+        if (state := state_of(self.session)) != operation.state:
+            raise RemoteError(f"this party's program stands at {state}, the driver's at {operation.state}")
+        value = window(operation.ref, self.cell(operation.ref.slot))
+        share, suite, party = value.window(), value.session.suite, value.session.party
+        if suite.disclose is not None or not suite.additive:
+            raise RemoteError("values under these protocols are not opened to a holder")
+        # 1. the mask
+        receiver = operation.receiver
+        owned = dataclasses.replace(party, owner=self._owners[receiver], notary=self._notaries[receiver])
+        words = None if mask is None else mask(share.numel)
+        masked = suite.add(party, share, suite.share(owned, words, share.shape, share.scale))
+        # 2. consent
+        self._confirmed()
+        refused = [name for name, word in self.said(permits()).items() if not word]
+        # 3. the opening
+        if refused:
+            party.channel.count([masked.words()], "reveal", [share.shape])  # type: ignore[attr-defined]
+            return None, refused
+        [opened] = suite.reveal(party, masked)
+        return opened, []
 
     # --- sums over owners ---
 

@@ -30,6 +30,7 @@ from pysmpc.remote.config import WorkerConfig
 from pysmpc.remote.data import Store
 from pysmpc.remote.limits import Sessions
 from pysmpc.remote.policy import Openings
+from pysmpc.remote.received import Received
 from pysmpc.remote.shelf import Shelf
 from pysmpc.remote.tasks import Contributions, Tasks
 from pysmpc.runtime import certificates, establish
@@ -55,6 +56,7 @@ class Worker:
         self.tls, self.validity, self.data, self.tasks = _read(config, tls)
         self.openings = Openings(config)
         self.contributions = Contributions(Path(config.state) if config.state else None)
+        self.received = Received(config.name, Path(config.state) if config.state else None)
         self.sessions = Sessions(config.name)
         self.shelf = Shelf(config.name, config.checkpoints, config.limits.disk)
         self.meeting = establish.Meeting()

@@ -85,7 +85,8 @@ def test_who_is_asked():
     "bad",
     [
         lambda: FedAvg(fraction=0.0), lambda: FedAvg(min_workers=1), lambda: FedAvg(lr=0.0),
-        lambda: FedAvg(momentum=1.0), lambda: FedProx(-1.0), lambda: FedAdam(tau=0.0), lambda: FedYogi(betas=(1.0, 0.9)),
+        lambda: FedAvg(momentum=1.0), lambda: FedProx(-1.0),
+        lambda: FedAdam(tau=0.0), lambda: FedYogi(betas=(1.0, 0.9)),
     ],
 )  # fmt: skip
 def test_settings_that_make_no_sense(bad):
