@@ -284,7 +284,7 @@ class Replay:
             raise RemoteError(f"this party's program stands at {state}, the driver's at {operation.state}")
         value = window(operation.ref, self.cell(operation.ref.slot))
         share, suite, party = value.window(), value.session.suite, value.session.party
-        if suite.disclose is not None or not suite.additive:
+        if suite.disclose is not None or not suite.additive or self.session.flags is not None:
             raise RemoteError("values under these protocols are not opened to a holder")
         # 1. the mask
         receiver = operation.receiver

@@ -580,7 +580,7 @@ MUTANTS = [
         "history",
         ("public tensors are all alike", "hashlib.sha256(raw(buffer)).digest()", "b\"\"", APPROVALS),
         ("what is written into a trained value is not seen", "base = old.base if old.steps else old.hash\n", "base = old.base or b\"\"\n", APPROVALS),
-        ("what a driver shares is always the same", "self._new(operation.slot, secrets.token_bytes(32),", "self._new(operation.slot, bytes(32),", APPROVALS),
+        ("what a driver shares is always the same", "self._new(operation.slot, secrets.token_bytes(32), f\"{self._driver}'s own", "self._new(operation.slot, bytes(32), f\"{self._driver}'s own", APPROVALS),
     ),
     *remote(
         "held",
@@ -602,7 +602,7 @@ MUTANTS = [
         ("what is written into a value forgets", "if func._schema.is_mutable:", "if False:", POLICY),
         ("a value has two slots", "if hasattr(cell, \"provenance\"):", "if False:", POLICY),
         ("whoever does not consent is ignored", "strict=bool(mine)) if word != 1]", "strict=bool(mine)) if False]", f"{ATTACKS}/test_consent.py"),
-        ("the provider is not asked for its program", "        self._confirmed()\n", "        pass\n", COLLUSION),
+        ("the provider is not asked for its program", "# 1. the provider's program\n        self._confirmed()\n", "# 1. the provider's program\n        pass\n", COLLUSION),
         ("what is only read is tainted", "if x.cell in cells}.values())", "if x.cell in cells}.values()) and cells", POLICY),
     ),
     *remote(
