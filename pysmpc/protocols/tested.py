@@ -23,7 +23,7 @@ from pysmpc import ring
 from pysmpc.errors import RangeError
 from pysmpc.fixedpoint import LIMIT
 from pysmpc.protocols.functions.smooth import is_argument
-from pysmpc.protocols.interfaces import Cost, Party, opening, opens
+from pysmpc.protocols.interfaces import Party, opens
 from pysmpc.protocols.operations import Suite
 from pysmpc.protocols.outside import MOST, outside
 from pysmpc.protocols.ranges import RING, Check, Checked, Move, _matrices, _plus, _times
@@ -118,19 +118,12 @@ class Flags:
             self.failed = _message(operations)
 
 
-def open_cost(holders: int) -> Cost:
-    """Of what came of tests that were made."""
-    return opening(holders, 1)
-
-
 def _message(operations: Sequence[str]) -> str:
     shown = ", ".join(operations[:NAMED]) + (f" and {len(operations) - NAMED} more" if operations[NAMED:] else "")
-    which = f"one of the operands that were tested since the last opening, of {shown}, is too large" if shown else (
-        "one of the operands that were tested since the last opening is too large"
-    )  # fmt: skip
     return (
-        f"{which}; the value was not opened, and nothing will be in this session. Encrypt with fewer frac_bits or "
-        "scale the data down; sy.virtual names the line, with data like these"
+        f"one of the operands that were tested since the last opening, of {shown}, is too large; the value was not "
+        "opened, and nothing will be in this session. Encrypt with fewer frac_bits or scale the data down; sy.virtual "
+        "names the line, with data like these"
     )
 
 
@@ -179,7 +172,7 @@ def size_of(body: Body) -> Size:
 def state(body: Body, bound: float, scale: int) -> None:
     """All parties know that no magnitude is above a bound."""
     size = size_of(body)
-    size.most = min(size.most, math.ceil(bound * scale))
+    size.most = min(size.most, math.ceil(bound * scale * (1 + 2.0**-40)))  # floating point may lose a little
 
 
 class Tested(Checked):
@@ -276,8 +269,10 @@ def _goal(check: Check) -> int:
 
 
 def _limit(check: Check) -> int:
-    """What a result stays below without a test.  Results of matrix products are tested when they are used: they have
-    fewer elements than their operands."""
+    """What a result stays below without a test.
+
+    Results of matrix products are tested when they are used: they have fewer elements than their operands.
+    """
     return check.limit if check.adds or check.closely is _matrices else _goal(check)
 
 

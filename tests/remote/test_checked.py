@@ -180,31 +180,29 @@ def test_the_outcome_is_a_number_of_the_budget(office, tmp_path):
 
 
 def test_a_person_approves_both(office, tmp_path):
-    with network(office, tmp_path, {"open": {"scientist": {"approve": True}}}) as workers:
-        with checked(workers) as parties:
-            mine, x = sy.encrypt(torch.tensor([1.0]), parties), owned(parties)
-            kept = x * x
-            with pytest.raises(OpenNotPermittedError, match="wants to be asked"):
-                mine.reveal()
-            [request] = approvals.waiting(tmp_path / "alice.state")
-            assert request.operations[-1] == "range flag"
-            assert request.owners == ["alice", "scientist"]
-            assert approvals.approve(tmp_path / "alice.state", request.id)
-            assert float(mine.reveal()) == 1.0
-            with pytest.raises(OpenNotPermittedError, match="wants to be asked"):
-                kept.sum().reveal()
+    with network(office, tmp_path, {"open": {"scientist": {"approve": True}}}) as workers, checked(workers) as parties:
+        mine, x = sy.encrypt(torch.tensor([1.0]), parties), owned(parties)
+        kept = x * x
+        with pytest.raises(OpenNotPermittedError, match="wants to be asked"):
+            mine.reveal()
+        [request] = approvals.waiting(tmp_path / "alice.state")
+        assert request.operations[-1] == "range flag"
+        assert request.owners == ["alice", "scientist"]
+        assert approvals.approve(tmp_path / "alice.state", request.id)
+        assert float(mine.reveal()) == 1.0
+        with pytest.raises(OpenNotPermittedError, match="wants to be asked"):
+            kept.sum().reveal()
 
 
 def test_every_owner_is_asked(office, tmp_path):
     """bob's data and alice's were tested; bob refuses."""
-    with network(office, tmp_path, {}, {"open": []}, ("alice", "bob", "carol")) as workers:
-        with checked(workers) as parties:
-            x, y = owned(parties, "alice"), owned(parties, "bob")
-            assert float(x.sum().reveal()) == pytest.approx(float(ITEMS.sum()), abs=0.01)
-            product = x * y
-            with pytest.raises(OpenNotPermittedError, match="bob"):
-                x.sum().reveal()
-            del product
+    with network(office, tmp_path, {}, {"open": []}, ("alice", "bob", "carol")) as workers, checked(workers) as parties:
+        x, y = owned(parties, "alice"), owned(parties, "bob")
+        assert float(x.sum().reveal()) == pytest.approx(float(ITEMS.sum()), abs=0.01)
+        product = x * y
+        with pytest.raises(OpenNotPermittedError, match="bob"):
+            x.sum().reveal()
+        del product
 
 
 # --- what is refused ------------------------------------------------------------------------
