@@ -18,6 +18,7 @@ from pysmpc import optimizers as _optimizers  # noqa: F401  (refuses those whose
 from pysmpc.api import Parties, bounded, decrypt, encrypt, virtual
 from pysmpc.cluster import distributed
 from pysmpc.dealing import Plan, record
+from pysmpc.debugging import debug
 from pysmpc.federated import MultiPointerTensor, PointerTensor, VirtualWorker
 from pysmpc.hook import TorchHook, active_hook
 from pysmpc.ops.dropout import secret_masks
@@ -41,6 +42,7 @@ __all__ = [
     "TrainStep",
     "VirtualWorker",
     "bounded",
+    "debug",
     "decrypt",
     "distributed",
     "encrypt",
