@@ -1,4 +1,4 @@
-"""`sy.debug`: every operation on secrets beside the same operation of plain torch, and an error at the first that differs.
+"""`sy.debug`: every operation on secrets beside plain torch's, and an error at the first that differs.
 
 For parties of one process, which can read everything.  Before an operation its arguments are decoded; after it, plain
 torch computes the same of them in double precision, and the results are compared.  Arguments are those that the secret
@@ -43,6 +43,13 @@ def _real(x: SecretTensor, known: dict[Cell, torch.Tensor]) -> torch.Tensor:
             whole = torch.div(flat, cell.scale, rounding_mode="floor")
             known[cell] = whole != 0 if x.dtype == torch.bool else whole.to(x.dtype)
     return known[cell].as_strided(x.size(), x.stride(), x.storage_offset())
+
+
+def _comparable(x: Any, y: Any) -> bool:
+    """Whether x is a secret of real numbers, and y plain ones of its shape."""
+    if not isinstance(x, SecretTensor) or not isinstance(y, torch.Tensor) or type(x.cell) is not Cell:
+        return False
+    return x.dtype.is_floating_point and x.shape == y.shape and x.numel() > 0
 
 
 def _range(x: torch.Tensor) -> str:
@@ -111,7 +118,9 @@ class Debug:
             self._busy = False
         return None if given is None else lambda out: self._compare(name, out, args, *given)
 
-    def _plainly(self, name: str, func: Any, args: Any, kwargs: Any) -> tuple[Any, torch.Tensor | None, float, int] | None:
+    def _plainly(
+        self, name: str, func: Any, args: Any, kwargs: Any
+    ) -> tuple[Any, torch.Tensor | None, float, int] | None:
         """What plain torch makes of the arguments; the first one before, the largest magnitude, the longest side."""
         known: dict[Cell, torch.Tensor] = {}
 
@@ -145,9 +154,8 @@ class Debug:
             self.compared += 1
             known: dict[Cell, torch.Tensor] = {}
             for x, y in zip(ours, theirs, strict=True):
-                if isinstance(x, SecretTensor) and isinstance(y, torch.Tensor) and x.dtype.is_floating_point:
-                    if type(x.cell) is Cell and x.shape == y.shape and x.numel():
-                        self._check(name, _real(x, known), y.double(), x, most, longest)
+                if _comparable(x, y):
+                    self._check(name, _real(x, known), y.double(), x, most, longest)
             if before is not None and isinstance(args[0], SecretTensor) and args[0].requires_grad:
                 self._check_update(name, theirs[0] - before, args[0])
         finally:
@@ -166,9 +174,8 @@ class Debug:
         off = float((secret - plain).abs().max())
         if off > bound:
             room = 2.0**62 / x.cell.scale
-            what = (
-                f"the secret result is off by {off:.4g}, where rounding explains {bound:.4g}: "
-                + ("the plain one does not fit into the ring" if largest >= room else "an overflow, or a domain left")
+            what = f"the secret result is off by {off:.4g}, where rounding explains {bound:.4g}: " + (
+                "the plain one does not fit into the ring" if largest >= room else "an overflow, or a domain left"
             )
             raise self._error(name, what, secret, plain, x)
 
@@ -183,7 +190,9 @@ class Debug:
             )
             raise self._error(name, what, change, change, x)
 
-    def _error(self, name: str, what: str, secret: torch.Tensor, plain: torch.Tensor, x: SecretTensor) -> DeviationError:
+    def _error(
+        self, name: str, what: str, secret: torch.Tensor, plain: torch.Tensor, x: SecretTensor
+    ) -> DeviationError:
         layer = self._where.layer()
         place = f"{name} in {layer}" if layer else name
         return DeviationError(

@@ -58,9 +58,8 @@ def test_an_overflow_names_layer_line_and_ranges():
     side = parties()
     model = nn.Sequential(nn.Flatten(), Square())
     x = sy.encrypt(torch.full((2, 4), 2.0**30), side)
-    with pytest.raises(DeviationError, match=r"mul in 1, called from .*test_debug.py:\d+: the secret result is off") as e:
-        with sy.debug():
-            model(x)
+    with pytest.raises(DeviationError, match=r"mul in 1, called from .*test_debug.py:\d+: .* is off") as e, sy.debug():
+        model(x)
     assert "plain torch: " in str(e.value)
     assert WATCHERS == []
 
@@ -74,9 +73,8 @@ def test_an_overflow_names_layer_line_and_ranges():
 def test_a_domain_that_is_left(name, function):
     side = parties()
     x = sy.encrypt(torch.tensor([0.5, -1.0, 0.0]), side)
-    with pytest.raises(DeviationError, match=f"{name}, called from"):
-        with sy.debug():
-            function(x)
+    with pytest.raises(DeviationError, match=f"{name}, called from"), sy.debug():
+        function(x)
     function(x)
 
 
@@ -87,15 +85,13 @@ def test_a_rate_too_small_for_the_encoding():
     optimizer = torch.optim.SGD(layer.parameters(), lr=1e-5)
     with sy.debug():
         layer(x).mean().backward()
-    with pytest.raises(DeviationError, match=r"add_ in SGD.*steps of its encoding, which is lost in the noise"):
-        with sy.debug():
-            optimizer.step()
+    with pytest.raises(DeviationError, match=r"add_ in SGD.*steps of its encoding, which is lost"), sy.debug():
+        optimizer.step()
 
 
 def test_of_parties_that_are_elsewhere():
     [session, *_] = threads.sessions(["a", "b"], suite=default)
     share = session.suite.public(session.party, torch.tensor([3 << 15]), 1 << 16)
     x = sy.SecretTensor.of(share, session, BINARY16, torch.float32)
-    with pytest.raises(PartyError, match="sy.virtual"):
-        with sy.debug():
-            x + x
+    with pytest.raises(PartyError, match=r"sy\.virtual"), sy.debug():
+        x + x

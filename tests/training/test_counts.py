@@ -8,17 +8,13 @@ import pysmpc as sy
 from pysmpc.demo.models import MODELS, squared_error
 
 BINARY, DECIMAL = {}, {"base": 10, "precision_fractional": 3}
-#: Of the second step, the loss not opened: network, activation, encoding, whether the model is public, items; rounds,
-#: bytes that a holder sends to another, bytes that the provider deals.
+#: Of the second step, 64 items, the loss not opened: activation, encoding, whether the model is public; rounds, bytes
+#: that a holder sends to each other one, bytes that the provider deals.
 STEPS = [
-    ("mlp", "relu", BINARY, False, 64, 0, 0, 0),
-    ("mlp", "relu", DECIMAL, False, 64, 0, 0, 0),
-    ("mlp", "square", BINARY, False, 64, 0, 0, 0),
-    ("mlp", "square", DECIMAL, False, 64, 0, 0, 0),
-    ("mlp", "relu", BINARY, True, 64, 0, 0, 0),
-    ("mlp", "relu", DECIMAL, True, 64, 0, 0, 0),
-    ("mlp", "square", BINARY, True, 64, 0, 0, 0),
-    ("lenet", "relu", BINARY, False, 2, 0, 0, 0),
+    ("relu", BINARY, False, 18, 1767504, 3103048),
+    ("square", BINARY, False, 16, 1911888, 2941768),
+    ("square", DECIMAL, False, 16, 2348624, 3419296),
+    ("relu", DECIMAL, True, 14, 1330768, 2284032),
 ]
 
 
@@ -32,11 +28,8 @@ def step(model, optimizer, x, y, public):
     optimizer.step()
 
 
-@pytest.mark.parametrize("holders", [2, 3])
-@pytest.mark.parametrize("case", STEPS, ids=lambda case: " ".join(map(str, case[:5])))
-def test_a_step(case, holders):
-    name, activation, encoding, public, items, *expected = case
-    parties = sy.virtual("alice", "bob", "carol")if holders == 3 else sy.virtual("alice", "bob")
+def cost(name, activation, encoding, public, items, *others):
+    parties = sy.virtual("alice", "bob", *others)
     model = MODELS[name](activation)
     model = model if public else sy.encrypt(model, parties, **encoding)
     x = sy.encrypt(torch.rand(items, 28, 28), parties, **encoding)
@@ -45,6 +38,16 @@ def test_a_step(case, holders):
     step(model, optimizer, x, y, public)
     before = parties.stats.copy()
     step(model, optimizer, x, y, public)
-    spent = parties.stats - before
-    print("COUNT", case[:5], holders, spent)
-    assert [spent.rounds, spent.sent // (holders - 1), spent.dealt] == expected
+    return parties.stats - before
+
+
+@pytest.mark.parametrize("others", [(), ("carol",)], ids=["two", "three"])
+@pytest.mark.parametrize("case", STEPS, ids=lambda case: f"{case[0]}-{10 if case[1] else 2}-{case[2]}")
+def test_a_step_of_the_fully_connected_network(case, others):
+    activation, encoding, public, *expected = case
+    spent = cost("mlp", activation, encoding, public, 64, *others)
+    assert [spent.rounds, spent.sent // (1 + len(others)), spent.dealt] == expected
+
+
+def test_rounds_of_lenet():
+    assert cost("lenet", "relu", BINARY, False, 2).rounds == 47
