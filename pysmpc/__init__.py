@@ -19,6 +19,7 @@ from pysmpc.api import Parties, bounded, encrypt, virtual
 from pysmpc.cluster import distributed
 from pysmpc.compat.pysyft import BaseDataset, FederatedDataLoader, FederatedDataset, Plan, fed_avg, func2plan
 from pysmpc.dealing import record
+from pysmpc.debugging import debug
 from pysmpc.federated import Federation, MultiPointerTensor, PointerTensor, VirtualWorker
 from pysmpc.hook import TorchHook, active_hook
 from pysmpc.ops.dropout import secret_masks
@@ -47,6 +48,7 @@ __all__ = [
     "TrainStep",
     "VirtualWorker",
     "bounded",
+    "debug",
     "decrypt",
     "distributed",
     "encrypt",

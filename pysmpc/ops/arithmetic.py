@@ -352,7 +352,7 @@ def choose(bit: Bit, share: Share, other: SecretTensor) -> Share:
 
 @implements(aten.div.Tensor)
 def div(x: Any, y: Any) -> SecretTensor:
-    """x / y: by a public number a change of scale; by a secret the exact quotient, in 39 rounds.
+    """x / y: by a public number a change of scale; by a secret the exact quotient, in 35 rounds.
 
     Where y is known to be a square root (a norm, a standard deviation), the argument of a logarithm, or a public
     multiple of one, as in their derivatives, its inverse comes from what they opened: four rounds, to a step, 2^-17
@@ -483,7 +483,7 @@ def known_inverse(y: SecretTensor) -> tuple[SecretTensor, Fraction] | None:
 
 
 def reciprocal(x: SecretTensor) -> SecretTensor:
-    """1 / x for a secret x, to half a step: what `1 / x` is.  39 rounds; see pysmpc.protocols.division."""
+    """1 / x for a secret x, to half a step: what `1 / x` is.  35 rounds; see pysmpc.protocols.division."""
     dtype = x.dtype if x.dtype.is_floating_point else torch.get_default_dtype()
     x = with_unit(x, dtype)
     session, unit = x.session, x.unit

@@ -295,9 +295,7 @@ def _product(a: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor | N
     return b if a is None else a if b is None else a * b
 
 
-def _dealt(
-    party: Party, n: int, count: int, words: Callable[[KeySet], list[torch.Tensor]]
-) -> list[torch.Tensor]:
+def _dealt(party: Party, n: int, count: int, words: Callable[[KeySet], list[torch.Tensor]]) -> list[torch.Tensor]:
     """Shares [rows, n] of each of the dealer's words."""
     stream = party.dealer.streams(count)
 

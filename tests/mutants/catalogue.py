@@ -11,6 +11,7 @@ PROTOCOLS, RUNTIME, KERNELS = "tests/protocols", "tests/runtime", "tests/kernels
 SHARING = f"{PROTOCOLS}/test_sharing.py"
 PRODUCTS = f"{PROTOCOLS}/test_products.py"
 TRUNCATION = f"{PROTOCOLS}/test_truncation.py"
+AFFINE, COUNTS = f"{PROTOCOLS}/test_affine.py", "tests/training/test_counts.py"
 COMPARISON = f"{PROTOCOLS}/test_comparison.py"
 DIVISION = f"{PROTOCOLS}/test_division.py"
 MAXIMA = f"{PROTOCOLS}/test_maxima.py"
@@ -115,6 +116,17 @@ MUTANTS = [
         ("product of the wrong masks", "y.gather(_total_mask(keys, y)))", "x.gather(_total_mask(keys, x)))", PRODUCTS),
         ("dealt under the wrong stream", "keys.take(stream, ring.mul(a, a)", "keys.take(stream + 1, ring.mul(a, a)", PRODUCTS),
         ("operands swapped", "x.gather(_opened(x)), y.words(), a,", "x.gather(_opened(x)), x.words(), a,", PRODUCTS),
+        ("gradients opened one after another", "open_masked(party, *(x for body in waiting for x in body.operands or ()))", "pass", COUNTS),
+    ),
+    *protocol(
+        "affine",
+        ("a square without that of the jump", "jump * (jump - 2 * quotient)]", "-2 * jump * quotient]", AFFINE),
+        ("the other half of c", "return None, (self.c >> 63) + 1", "return None, -(self.c >> 63)", AFFINE),
+        ("c taken as a signed number", "half = (self.c >> 1) & ((1 << 63) - 1)", "half = self.c >> 1", AFFINE),
+        ("every party adds the public product", "out[party.lead] -= (left * right)[0]", "out -= left * right", AFFINE),
+        ("the square of a multiple by its factor", "ring.wrap(self.factor**2)", "ring.wrap(self.factor)", AFFINE),
+        ("a bit the other way", "return one, top, 1 - 2 * self._beta()", "return one, top, 2 * self._beta() - 1", AFFINE),
+        ("a stream that serves again", "stream = party.dealer.streams(count)", "stream = party.dealer.streams(0)", AFFINE),
     ),
     *protocol(
         "truncation",

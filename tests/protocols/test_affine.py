@@ -6,6 +6,7 @@ from settings import bounded_words, random_words
 
 from pysmpc.protocols import affine, exact
 from pysmpc.protocols.products import product_cost
+from pysmpc.runtime.session import virtual_session
 from pysmpc.shares import Share
 
 #: Powers of two with short and long jumps, and others, among them the decimal encoding's.
@@ -89,7 +90,7 @@ def test_with_what_was_opened_under_a_mask(setting, by, rng):
 
 
 def test_windows_and_repeated_elements(setting, rng):
-    """A transpose reads what its body was truncated to; a column that is repeated is opened, which takes fewer bytes."""
+    """A transpose is of the same body; a column that is repeated is opened, which takes fewer bytes."""
     z, other = bounded_words(rng, 50, 6, 6), bounded_words(rng, 50, 6, 1)
 
     def operation(suite, party, x, y):
@@ -146,3 +147,15 @@ def test_rounded_to_the_nearest(secret_setting, by, rng):
     assert torch.equal(doubled, 4 * w * w)
     assert torch.equal(product, known * w)
     assert torch.equal(both, v * w)
+
+
+def test_dealt_words_are_under_streams_of_their_own(rng):
+    """As many numbers are taken as there are dealt words: what comes next is under others."""
+    session = virtual_session(["a", "b"])
+    suite, party = session.suite, session.party
+    x, y = (suite.share(party, bounded_words(rng, 50, 9), (9,)) for _ in range(2))
+    v, w = suite.truncate_all(party, [(x, 1 << 16), (y, 1000)])
+    for words, run in ((2, lambda: suite.square(party, v)), (4, lambda: suite.mul(party, v, w))):
+        before = party.dealer.next_stream
+        run()
+        assert party.dealer.next_stream - before == words

@@ -101,6 +101,12 @@ def updates(suite, party, x, y):
     return suite.update_all(party, [(x, product, -3, 1 << 20), (y, x, 5, 1000), (x, y, 1, 1 << 40)])
 
 
+def of_quotients(suite, party, x, y):
+    """Products of what truncations opened, by a power of two and another divisor, and one of what was opened anew."""
+    v, w = suite.truncate_all(party, [(x, 1 << 16), (y, 1000)])
+    return [suite.square(party, suite.scale_by(party, v, 2)), suite.mul(party, v, w), suite.mul(party, v, y)]
+
+
 def largest(suite, party, x, y):
     """Of groups of four candidates, beside another secret; of suites that have that."""
     if suite.largest is None:
@@ -216,6 +222,7 @@ CASES = {
     ),
     "mul": Case("mul", lambda suite, party, x, y: suite.mul(party, x, y), 2),
     "square": Case("square", lambda suite, party, x: suite.square(party, x)),
+    "products of quotients": Case("truncate_all mul square", of_quotients, 2),
     "matmul": Case("matmul", lambda suite, party, x, y: suite.matmul(party, matrix(x), turned(y)), 2),
     "contract": Case(
         "contract",
