@@ -37,7 +37,7 @@ def train(
     steps = optimizer(model.parameters(), lr=lr)
     model.train()
     for _ in range(epochs):
-        for rows in torch.split(torch.randperm(len(data)), batch_size):  # type: ignore[no-untyped-call]
+        for rows in torch.split(torch.randperm(len(data)), batch_size):
             if len(rows) == 1 < len(data):
                 continue
             steps.zero_grad()
@@ -62,7 +62,7 @@ def score(
     total, right = 0.0, 0
     labels = not targets.is_floating_point() and targets.dim() == 1
     with torch.no_grad():
-        for rows in torch.split(torch.arange(len(data)), batch_size):  # type: ignore[no-untyped-call]
+        for rows in torch.split(torch.arange(len(data)), batch_size):
             out = model(data[rows])
             total += float(loss(out, targets[rows])) * len(rows)
             right += int((out.argmax(1) == targets[rows]).sum()) if labels else 0

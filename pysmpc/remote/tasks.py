@@ -52,8 +52,9 @@ class Installed:
             raise ConfigurationError(
                 f"{where}: {settings.function!r} cannot be loaded ({error}); it is 'package.module:function'"
             ) from None
-        own, *arguments = list(inspect.signature(self.function).parameters.values())[1:] or [None]
-        if own is None or any(each.kind is not inspect.Parameter.KEYWORD_ONLY for each in arguments):
+        parameters = list(inspect.signature(self.function).parameters.values())
+        arguments = parameters[2:]
+        if len(parameters) < 2 or any(each.kind is not inspect.Parameter.KEYWORD_ONLY for each in arguments):
             raise ConfigurationError(f"{where}: a task is function(state, data, *, arguments with types)")
         hints = typing.get_type_hints(self.function)
         self.kinds = {each.name: hints.get(each.name) for each in arguments}

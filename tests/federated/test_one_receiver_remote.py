@@ -9,6 +9,7 @@ from remotes import Office, Workers
 
 import pysmpc as sy
 from pysmpc.errors import ConfigurationError, OpenNotPermittedError, PartyError
+from pysmpc.remote.replay import Replay
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +104,20 @@ def test_who_cannot_receive(parties, office, tmp_path):
             sy.decrypt(secret, to="bob")
     with pytest.raises(ConfigurationError, match="approval"):
         Workers(office.folder, options={"alice": {"receivers": {"bob": {"approve": True}}}})
+
+
+def test_the_other_holder_opens_uniform_words(parties, scene, monkeypatch):
+    opened = []
+    hand = Replay.hand
+
+    def seen(self, *arguments):
+        found = hand(self, *arguments)
+        if self.session.party.ranks == (1,):
+            opened.append(found[0])
+        return found
+
+    monkeypatch.setattr(Replay, "hand", seen)
+    sy.decrypt(sy.encrypt(torch.zeros(4000, dtype=torch.int64), parties), to="alice")
+    [words] = opened
+    bits = torch.stack([words.reshape(-1) >> place & 1 for place in range(64)]).double().mean(1)
+    assert ((bits - 0.5).abs() < 6 / (2 * 4000**0.5)).all()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 PROTOCOLS, RUNTIME, KERNELS = "tests/protocols", "tests/runtime", "tests/kernels"
 SHARING = f"{PROTOCOLS}/test_sharing.py"
+SUMS, TASKS = "tests/security/attacks/test_secure_sum.py", "tests/security/attacks/test_tasks.py"
 PRODUCTS = f"{PROTOCOLS}/test_products.py"
 TRUNCATION = f"{PROTOCOLS}/test_truncation.py"
 AFFINE, COUNTS = f"{PROTOCOLS}/test_affine.py", "tests/training/test_counts.py"
@@ -88,6 +89,10 @@ def runtime(name, *faults):
 
 def remote(name, *faults):
     return [Mutant(what, f"pysmpc/remote/{name}.py", old, new, tests) for what, old, new, tests in faults]
+
+
+def federated(name, *faults):
+    return [Mutant(what, f"pysmpc/federated/{name}.py", old, new, tests) for what, old, new, tests in faults]
 
 
 def steps(*faults):
@@ -833,5 +838,36 @@ MUTANTS = [
     *remote(
         "recorder",
         ("recordings are never forgotten", "                weakref.finalize(new, self._over.append, number)\n", "                pass\n", REPEATED),
+    ),
+    *federated(
+        "aggregation",
+        ("a sum of few clients", "if len(clients) < self._minimum:", "if False:", SUMS),
+        ("a client is in a sum twice", "if client in self._keys or client in self._added:", "if False:", SUMS),
+        ("parts of another round", "if round != self._round:", "if False:", SUMS),
+        ("a part of the clients", "if set(clients) != set(self._added):", "if False:", SUMS),
+        ("a second sum", "raise RoundError(f\"{self.holder}: a sum of this round was opened; another would tell their difference\")", "self._over = False", SUMS),
+        ("one key for all holders", "[fresh_key() for _ in range(holders - 1)]", "[fresh_key()] * (holders - 1)", "tests/federated/test_aggregation.py"),
+    ),
+    *federated(
+        "updates",
+        ("an update is not clipped", "if norm > self.max_norm:", "if False:", "tests/federated/test_aggregation.py"),
+        ("an update is out of range", "if max(-least, greatest) > self.max_value:", "if False:", "tests/federated/test_aggregation.py"),
+    ),
+    *remote(
+        "tasks",
+        ("a sum of one owner", "if len(present) < least:", "if False:", TASKS),
+        ("two sums of one model", "if known is not None and known != owners:", "if False:", TASKS),
+        ("a task without the right", "if name not in self._tasks or RIGHT + name not in rights:", "if name not in self._tasks:", TASKS),
+    ),
+    *remote(
+        "attendance",
+        ("sums of one session differ by one", "if any(self._sums.get(key, owners) != owners for key, owners in sums.items()):", "if False:", TASKS),
+        ("an owner's no to a sum is ignored", "taken = words if not refused else None", "taken = words", TASKS),
+        ("what is saved is not counted as opened", "            if isinstance(operation, Keep):  # what is kept may be opened in another session\n", "            if False:\n", TASKS),
+        ("no mask for what a holder receives", "masks.append(KeySet([fresh_key()]).draw(0, count)[0])", "masks.append(torch.zeros(count, dtype=torch.int64))", "tests/federated/test_one_receiver_remote.py"),
+    ),
+    *remote(
+        "policy",
+        ("a holder receives numbers of few rows", "            elif items < rule.min_items:", "            elif False:", "tests/federated/test_one_receiver_remote.py"),
     ),
 ]  # fmt: skip
