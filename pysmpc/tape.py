@@ -291,6 +291,8 @@ class Tape:
         if torch.Tag.nondeterministic_seeded in func.tags:
             self.refused = f"{func} draws random numbers"
         outs = [x for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
+        if any(x.is_meta for x in outs):
+            return  # a size and no memory: nothing is computed
         if func._schema.is_mutable:
             self.note(_apply, func, args, kwargs)
         elif outs and not _views(outs, tree_leaves((args, kwargs))):
