@@ -20,6 +20,7 @@ from pysmpc.fixedpoint import LIMIT, Precision, kept
 from pysmpc.ops.comparison import asked
 from pysmpc.ops.decompositions import rehearsed
 from pysmpc.prg import KeySet
+from pysmpc.program.segment import changed
 from pysmpc.protocols.interfaces import Dealer
 from pysmpc.protocols.variants import variant_named
 from pysmpc.remote.arguments import decode, dtype_of, leaves, results, window
@@ -45,7 +46,6 @@ from pysmpc.remote.origins import NOBODY, Origin, Provenance, combined, origin_o
 from pysmpc.remote.recorder import state_of
 from pysmpc.remote.rules import Operations, followed
 from pysmpc.remote.steps import Steps
-from pysmpc.repeats import changed
 from pysmpc.runtime.session import Session
 from pysmpc.runtime.transcript import Transcript, untold
 from pysmpc.shares import Share
