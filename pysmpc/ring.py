@@ -315,7 +315,8 @@ class Product:
     def combine(self, keys: KeySet, stream: int, corrections: torch.Tensor | None) -> torch.Tensor:
         """Holders: shares of the product, [rows, size]."""
         out = empty(keys.rows, self.size)
-        launch(_ring.product_combine, *self._masks, *self._words(), keys.native, stream, _optional(corrections, self.size), out)
+        dealt = _optional(corrections, self.size)
+        launch(_ring.product_combine, *self._masks, *self._words(), keys.native, stream, dealt, out)
         return out
 
     def masks(self, keys: KeySet) -> torch.Tensor:

@@ -39,6 +39,7 @@ WIDE = f"{KERNELS}/test_wide.py"
 KEYS = f"{VIEWS}::test_keys_are_distinct_and_uniform"
 LEDGER = "tests/security/test_ledger.py"
 STEPS = "tests/steps/test_steps.py"
+LAUNCHES = f"{KERNELS}/test_launch.py"
 BOUNDS = "tests/ops/test_bounds.py"
 DROPOUT, LOSSES, BATCHES = (f"tests/ops/test_{name}.py" for name in ("dropout", "losses", "batch_norm"))
 NEAR = f"{PROTOCOLS}/test_thresholds.py"
@@ -718,10 +719,17 @@ MUTANTS = [
             ("the batch before", "bisect.bisect(epochs, number", "bisect.bisect_left(epochs, number"),
         )
     ],
+    *core(
+        "launch.c",
+        ("a kernel adds to what it is said to overwrite", 'in a, in e, inout z, n",', 'in a, in e, out z, n",', LAUNCHES),
+        ("a kernel writes to what it is said to read", 'K(scale, "in x, factor, out z, n"', 'K(scale, "in x, factor, in z, n"', LAUNCHES),
+        ("a kernel is said to read what it does not", 'K(deal_sum, "keys h, stream a, out z, n"', 'K(deal_sum, "keys h, stream a, inout z, n"', LAUNCHES),
+    ),
     *steps(
         ("a repetition under the masks of the recording", "program/check", "return moved_stream(x, compiled.first, other.first, other.epochs)", "return int(x)"),
         ("memory of two values is exchanged", "program/state", "if whole and start in made and end.is_contiguous():", "if whole and end is not self.words:"),
         ("what was left behind changes later", "program/state", "        self.words, self.end = (each.clone() for each in had)\n", ""),
+        ("a step shares something", "program/segment", "if self._shared() != shared:", "if False:"),
         ("a step that changes its arguments", "program/segment", "            if self.written:\n", "            if False:\n"),
         ("an opening is not told to its argument", "program/state", "            share.body.opened, share.body.mask = body.opened.clone(), moved(body.mask)\n", "            share.body.opened, share.body.mask = body.opened.clone(), body.mask\n"),
         ("what was read changes later", "program/state", "self._held, self._source = self._source.clone(), None", "self._held, self._source = self._source, None"),

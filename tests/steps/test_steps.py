@@ -405,6 +405,20 @@ def test_a_lost_call_is_found(monkeypatch):
     assert "not the same" in step.reason
 
 
+def test_a_step_that_shares_something_runs_as_written():
+    """What hides an input comes of other keys, whose numbers a repetition would not draw."""
+    t = training()
+    shared = iter(range(1, 100))
+
+    def loss(out, target):
+        return squares(out * sy.encrypt(torch.tensor(float(next(shared))), t.parties), target)
+
+    step = sy.TrainStep(t.model, t.optimizer, loss)
+    assert [(step(*t.batches[0]), step.repeats)[1] for _ in range(6)] == [False] * 6
+    assert next(shared) == 7
+    assert "shares nothing" in step.reason
+
+
 def test_a_secret_of_the_loss_that_changes():
     t = training()
     weight = sy.encrypt(torch.ones(3), t.parties)
