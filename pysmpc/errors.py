@@ -63,3 +63,11 @@ class CheckpointError(PysmpcError, ValueError):
 
 class MaterialError(PysmpcError, RuntimeError):
     """Dealt randomness on disk that is used up, damaged, missing, or of another program."""
+
+
+class PrivacyError(PysmpcError, RuntimeError):
+    """What was asked would not be differentially private, or not as private as was said."""
+
+
+class BudgetSpentError(PrivacyError):
+    """Another step would exceed the budget of differential privacy."""

@@ -52,6 +52,21 @@ class Message:
         return True
 
 
+class Drawing:
+    """A function of Python that draws from streams, of which a repetition draws others.
+
+    Called with the number of the first of them, and its other arguments.
+    """
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Callable[..., None]) -> None:
+        self.call = call
+
+    def __call__(self, stream: int, *args: Any) -> None:
+        self.call(stream, *args)
+
+
 class Recorder(Protocol):
     """Takes notes of one thread.
 

@@ -10,7 +10,9 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from pysmpc._ring cimport Constant, Keys, fss, psm_aes_key, psm_fss_steps, psm_steps, ptrdiff_t, size_t, steps, u64, uint8_t
+from pysmpc._ring cimport (
+    Constant, Keys, fss, psm_aes_key, psm_fss_steps, psm_steps, ptrdiff_t, size_t, steps, u64, uint8_t,
+)
 
 from torch import Tensor, int64
 
@@ -34,7 +36,6 @@ cdef extern from "launch.h" nogil:
         const char *declared
         int (*enter)(const u64 *slots) noexcept nogil
     const psm_entry psm_entries[]
-    const size_t PSM_SLOTS
     int psm_run(const psm_entry *const *entries, const size_t *starts, const u64 *slots, size_t count)
 
 cdef extern from "epochs.h" nogil:

@@ -222,7 +222,10 @@ cdef class Launches:
         free(self.given_places)
 
     def run(self, u64 first, given):
-        """Run them all with streams from `first` on, and these in place of arguments' masks; MemoryError as `launch`."""
+        """Run them all with streams from `first` on, and these in place of arguments' masks.
+
+        Raises MemoryError as `launch` does, and IndexError where too few streams are given.
+        """
         cdef size_t i
         cdef int failed
         if <size_t>len(given) < self.places:

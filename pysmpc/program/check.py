@@ -6,32 +6,15 @@ sent.  The caller compares what they come to.
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from pysmpc import ring
-from pysmpc.prg import EPOCH_BITS
-from pysmpc.program.compile import Compiled
+from pysmpc.program.compile import Compiled, moved_stream
 from pysmpc.program.trace import Trace
-from pysmpc.recording import Message
-
-
-def moved_stream(stream: int, recorded: int, first: int, epochs: Sequence[tuple[int, int]] = ()) -> int:
-    """Where a stream is in a run whose streams begin at `first`, of a trace that began at `recorded`.
-
-    One that was drawn before the trace stays.  A run is within one epoch, as one operation asks for it; another
-    trace, with which this one is compared, may be over several, which are told.
-    """
-    if stream < recorded:
-        return stream
-    found = first + (stream - recorded) % (1 << EPOCH_BITS)
-    if epochs:
-        number = found % (1 << EPOCH_BITS)
-        found = number + epochs[bisect.bisect(epochs, number, key=lambda each: each[0]) - 1][1]
-    return found
+from pysmpc.recording import Drawing, Message
 
 
 def sends_the_same(compiled: Compiled, other: Trace, given: Sequence[int]) -> bool:
@@ -55,6 +38,8 @@ def sends_the_same(compiled: Compiled, other: Trace, given: Sequence[int]) -> bo
             elif isinstance(call, ring.Kernel):
                 kinds = (kind for _, kind in call.parameters)
                 ring.launch(call, *(stream(x) if kind == "stream" else x for kind, x in zip(kinds, args, strict=True)))
+            elif isinstance(call, Drawing):
+                call(stream(args[0]), *args[1:])
             else:
                 call(*args)
     return next(logged, None) is None

@@ -6,6 +6,7 @@ opened before (`ring.Stream`) are given to each run; older ones stay.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from pysmpc import ring
 from pysmpc.prg import EPOCH_BITS
 from pysmpc.program.buffers import BufferPlan, Replacement
 from pysmpc.program.trace import Call, Trace, apply
-from pysmpc.recording import Message
+from pysmpc.recording import Drawing, Message
 
 Pairs = Sequence[tuple[torch.Tensor, torch.Tensor]]
 Ready = Callable[[int, Sequence[int]], Any]  # of the first stream of a run, and the streams that it is given
@@ -67,7 +68,7 @@ def _ready(calls: Sequence[Call], first: int) -> list[Ready]:
         if kernels:
             found.append(ring.Launches(kernels, first, EPOCH_BITS).run)
             kernels = []
-        found.append(_without_streams(_bound(call, args)))
+        found.append(_drawing(call, args, first) if isinstance(call, Drawing) else _without_streams(_bound(call, args)))
     if kernels:
         found.append(ring.Launches(kernels, first, EPOCH_BITS).run)
     return found
@@ -75,6 +76,26 @@ def _ready(calls: Sequence[Call], first: int) -> list[Ready]:
 
 def _without_streams(call: Callable[[], Any]) -> Ready:
     return lambda first, given: call()
+
+
+def _drawing(call: Drawing, args: tuple[Any, ...], recorded: int) -> Ready:
+    stream, *rest = args
+    return lambda first, given: call(moved_stream(stream, recorded, first), *rest)
+
+
+def moved_stream(stream: int, recorded: int, first: int, epochs: Sequence[tuple[int, int]] = ()) -> int:
+    """Where a stream is in a run whose streams begin at `first`, of a trace that began at `recorded`.
+
+    One that was drawn before the trace stays.  A run is within one epoch, as one operation asks for it; another
+    trace, with which this one is compared, may be over several, which are told.
+    """
+    if stream < recorded:
+        return stream
+    found = first + (stream - recorded) % (1 << EPOCH_BITS)
+    if epochs:
+        number = found % (1 << EPOCH_BITS)
+        found = number + epochs[bisect.bisect(epochs, number, key=lambda each: each[0]) - 1][1]
+    return found
 
 
 def _bound(call: Callable[..., Any], args: tuple[Any, ...]) -> Callable[[], Any]:

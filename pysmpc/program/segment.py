@@ -15,8 +15,8 @@ import torch
 
 from pysmpc.modes import undisturbed
 from pysmpc.ops.infinite import InfiniteCell
-from pysmpc.program.check import moved_stream, sends_the_same
-from pysmpc.program.compile import Compiled
+from pysmpc.program.check import sends_the_same
+from pysmpc.program.compile import Compiled, moved_stream
 from pysmpc.program.state import Input, Result, State, kind, source
 from pysmpc.program.trace import Trace, tracing, watching
 from pysmpc.runtime.dealer import SeedDealer
@@ -211,6 +211,8 @@ class Seen:
                     if cell.body.functions is not None:
                         self._undo.append(cell.body.functions.undo())
                     self._others[id(cell)] = cell, cell.body, facts
+        if func.namespace == "pysmpc" and torch.Tag.nondeterministic_seeded in func.tags:
+            self.refused = "a step draws secret noise, which must be new in each"
         if func._schema.is_mutable:
             self.written |= self._inputs & {x.cell for x in changed(func, args, kwargs)}
             if self.written:

@@ -161,6 +161,8 @@ class Steps:
         if len(set(operation.states)) < len(cells):
             raise ChannelError("a step that changes a value twice")
         sessions = [x.session for x in arguments] + [cell.session for cell in cells]
+        if sessions[0].flags is not None:
+            raise ChannelError("a session that tests ranges records no steps")
         if any(session is not sessions[0] or not session.suite.repeatable for session in sessions):
             raise ChannelError("a step with values of several protocols, or with codes, is not recorded")
         new = Segment(arguments[0].session, arguments, cells, log=before is not None)

@@ -57,6 +57,8 @@ POLICY, INTRUDERS, FAULTS = f"{REMOTE}/test_policy.py", f"{REMOTE}/test_intruder
 
 EPOCHS, TRANSCRIPT = f"{KERNELS}/test_epochs.py", f"{RUNTIME}/test_transcript.py"
 ATTACKS = "tests/security/attacks"
+OUTSIDE, TESTED = f"{PROTOCOLS}/test_outside.py", "tests/ops/test_tested.py"
+CHECKED_THERE, FLAGS = f"{REMOTE}/test_checked.py", f"{ATTACKS}/test_flags.py"
 COLLUSION = f"{ATTACKS}/test_collusion.py"
 
 
@@ -229,6 +231,9 @@ MUTANTS = [
     ),
     Mutant("a step that raises is counted", "pysmpc/optimizers/rules.py", "found.setdefault(float(each) + 1, []).append(i)", "found.setdefault(float(each.add_(1)), []).append(i)", OPTIMIZERS),
     Mutant("squares without room", "pysmpc/ops/optimizers.py", "session.arithmetic.square(session.party, row.at(1 << bits))", "session.suite.square(session.party, row.at(1))", OPTIMIZERS),
+    Mutant("an optimizer's lists of any lengths", "pysmpc/ops/lists.py", "if len(tensors) != n and (tensors or key not in optional):", "if False:", f"{ATTACKS}/test_optimizers.py"),
+    Mutant("state that leaves words unwritten", "pysmpc/ops/lists.py", "        if stride != step:\n", "        if False:\n", f"{ATTACKS}/test_optimizers.py"),
+    Mutant("tensors of any shapes in a row", "pysmpc/ops/lists.py", "if len({tuple(x.shape) for x in alike}) > 1:", "if False:", f"{ATTACKS}/test_optimizers.py"),
     Mutant("weight decay grows weights", "pysmpc/ops/optimizers.py", "z = suite.sub(party, z, suite.scale_by(party, own, round(shrink * by)).at(1))", "z = suite.add(party, z, suite.scale_by(party, own, round(shrink * by)).at(1))", OPTIMIZERS),
     *protocol(
         "functions/softmax",
@@ -547,7 +552,8 @@ MUTANTS = [
         ("the right to open is not asked for", "if \"open\" not in self._config.drivers.get(driver, ()):", "if False:", POLICY),
         ("consent is ignored", "if reason is not None:\n            raise OpenNotPermittedError(reason)", "if False:\n            raise OpenNotPermittedError(reason)", POLICY),
         ("an opening is not logged", "self._record({**facts, \"request\": request.id, **approved}, reason)", "pass", POLICY),
-        ("one row fewer will do", "if items < rule.min_items:", "if items < rule.min_items - 1:", POLICY),
+        ("one row fewer will do", "if part.items < rule.min_items:", "if part.items < rule.min_items - 1:", POLICY),
+        ("what came of a test needs no consent", "mine = [part for part in parts if me in part.owners]", "mine = [part for part in parts[:1] if me in part.owners]", CHECKED_THERE),
         ("data for everybody", "if driver not in permitted:", "if False:", f"{REMOTE}/test_data.py::test_get_needs_permission"),
     ),
     *remote(
@@ -558,14 +564,14 @@ MUTANTS = [
     ),
     *remote(
         "policy",
-        ("the budget is not spent", "            self.budget.spend(driver, numbers_in(shape))\n", "            pass\n", LIMITED),
-        ("the budget is not asked", "if limit and used + numbers_in(shape) > limit:", "if False:", LIMITED),
+        ("the budget is not spent", "        self.budget.spend(driver, self._numbers(parts))\n", "", LIMITED),
+        ("the budget is not asked", "if limit and used + more > limit:", "if False:", LIMITED),
     ),
     *remote(
         "approvals",
         ("an approval serves for ever", "(approved / request.id).unlink()", "(approved / request.id).stat()", APPROVALS),
         ("an approval is for every session", "msgspec.msgpack.encode([self._nonce, self.driver, *facts])", "msgspec.msgpack.encode([self.driver, *facts])", APPROVALS),
-        ("an approval is for whatever the slot has", "self._hash(\"value\", digest, count, ref.slot, window)", "self._hash(\"value\", ref.slot, window)", APPROVALS),
+        ("an approval is for whatever the slot has", "self._hash(\"value\", digest, count, ref.slot, window, *more)", "self._hash(\"value\", ref.slot, window)", APPROVALS),
         ("a time never ends", "if lasting.until <= time.time():", "if False:", APPROVALS),
         ("fewer rows than were approved", "return lasting.by if fits and request.rows >= lasting.request.rows else None", "return lasting.by if fits else None", APPROVALS),
         ("approvals outlive their session", "                    (self._folder(name) / file).unlink(missing_ok=True)\n", "                    pass\n", APPROVALS),
@@ -575,7 +581,7 @@ MUTANTS = [
         "history",
         ("public tensors are all alike", "hashlib.sha256(raw(buffer)).digest()", "b\"\"", APPROVALS),
         ("what is written into a trained value is not seen", "base = old.base if old.steps else old.hash\n", "base = old.base or b\"\"\n", APPROVALS),
-        ("what a driver shares is always the same", "self._new(operation.slot, secrets.token_bytes(32),", "self._new(operation.slot, bytes(32),", APPROVALS),
+        ("what a driver shares is always the same", "self._new(operation.slot, secrets.token_bytes(32), f\"{self._driver}'s own", "self._new(operation.slot, bytes(32), f\"{self._driver}'s own", APPROVALS),
     ),
     *remote(
         "held",
@@ -597,7 +603,7 @@ MUTANTS = [
         ("what is written into a value forgets", "if func._schema.is_mutable:", "if False:", POLICY),
         ("a value has two slots", "if hasattr(cell, \"provenance\"):", "if False:", POLICY),
         ("whoever does not consent is ignored", "strict=bool(mine)) if word != 1]", "strict=bool(mine)) if False]", f"{ATTACKS}/test_consent.py"),
-        ("the provider is not asked for its program", "        self._confirmed()\n", "        pass\n", COLLUSION),
+        ("the provider is not asked for its program", "# 1. the provider's program\n        self._confirmed()\n", "# 1. the provider's program\n        pass\n", COLLUSION),
         ("what is only read is tainted", "if x.cell in cells}.values())", "if x.cell in cells}.values()) and cells", POLICY),
     ),
     *remote(
@@ -712,7 +718,7 @@ MUTANTS = [
         ("a feed goes on after what was not due", "self._error = found\n", "pass\n", f"{RUNTIME}/test_links.py"),
     ),
     *[
-        Mutant(what, "pysmpc/program/check.py", old, new, f"tests/steps/test_program.py {REPEATED}::test_recordings_over_several_batches")
+        Mutant(what, "pysmpc/program/compile.py", old, new, f"tests/steps/test_program.py {REPEATED}::test_recordings_over_several_batches")
         for what, old, new in (
             ("a recording is within one batch", "    if epochs:\n", "    if False:\n"),
             ("streams of the recording's epochs", "found = first + (stream - recorded) % (1 << EPOCH_BITS)", "found = first + stream - recorded"),
@@ -790,6 +796,36 @@ MUTANTS = [
         ("a truncation takes a divisor too many", "_itself, LIMIT - by + 1,", "_itself, LIMIT + by,", RANGES),
         ("what is bounded too widely is refused", "            most = self.closely(*operands)\n", "            pass\n", RANGES),
     ),
+    *protocol(
+        "outside",
+        ("a bound off by one", "c - (2 * most + 1)", "c - 2 * most", OUTSIDE),
+        ("below the bound is not tested", "        out ^= _chosen(keys.draw(weights, n), ring", "        out ^= 0 * _chosen(keys.draw(weights, n), ring", OUTSIDE),
+        ("both sides have the same weights", "word ^= _chosen(ring.rows_xor(keys.draw(weights + place, n))", "word ^= _chosen(ring.rows_xor(keys.draw(weights, n))", OUTSIDE),
+        ("weights that the holders know", "out ^= _chosen(keys.draw(weights, n), ring", "out ^= _chosen(torch.ones_like(words), ring", OUTSIDE),
+        ("a word is left out of a sum", "        if rest.shape[1]:\n", "        if False:\n", OUTSIDE),
+        ("no correction", "out[-1] ^= dealt[-1]", "out[-1] ^= 0", OUTSIDE),
+    ),
+    *protocol(
+        "tested",
+        ("a test that failed is forgotten", "found if self._found is None else self._found ^ found", "found", TESTED),
+        ("a session goes on", "            self.failed = _message(operations)\n", "            pass\n", TESTED),
+        ("more than the ring holds", "PRODUCT = LIMIT - (1 << 38)", "PRODUCT = LIMIT << 3", TESTED),
+        ("a window is all of its body", "n == x.body.n\n", "n > 0\n", TESTED),
+        ("results are as large as anything", "            out.body.range = Size(check.out.most)\n", "            pass\n", TESTED),
+        ("results are small", "out.body.range = Size(check.out.most)", "out.body.range = Size(1)", TESTED),
+        ("sums have no limit", "return check.limit if check.adds", "return 1 << 70 if check.adds", TESTED),
+        ("a test of fewer than were asked for", "self._waiting.append((words, most))", "self._waiting.append((words[:, :1], most))", TESTED),
+    ),
+    *remote(
+        "replay",
+        ("what was tested is nobody's", "self.flag = combined([self._reading, *([] if self.flag is None else [self.flag])])", "self.flag = None", CHECKED_THERE),
+        ("only what was tested last has owners", "combined([self._reading, *([] if self.flag is None else [self.flag])])", "self._reading", CHECKED_THERE),
+        ("updates that wait are nobody's", "[self._reading] if self._reading is not None and self.session.owing else []", "[]", CHECKED_THERE),
+        ("an outcome is opened without consent", "        if refused or not word.shape[0]:\n", "        if not word.shape[0]:\n", CHECKED_THERE),
+    ),
+    *remote("attendance", ("a value is sent that was too large", "        if failed:\n", "        if False:\n", CHECKED_THERE)),
+    *remote("budget", ("an outcome is no number", "count += FLAG in facts and", "count += False and", CHECKED_THERE)),
+    *remote("steps", ("steps hide what is tested", "        if sessions[0].flags is not None:\n", "        if False:\n", FLAGS)),
     *remote(
         "recorder",
         ("recordings are never forgotten", "                weakref.finalize(new, self._over.append, number)\n", "                pass\n", REPEATED),

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from op_checks import check_op, encrypted, parties
+from op_checks import check_op, cost_of, encrypted, parties
 
 import pysmpc as sy
 
@@ -121,3 +121,20 @@ def test_division_by_zero_is_refused():
     for zero in (0, 0.0, torch.zeros(3), torch.tensor([1.0, 0.0, 2.0]), torch.tensor(0)):
         with pytest.raises(ZeroDivisionError):
             x / zero
+
+
+def test_an_average_costs_a_step_nothing():
+    """Its gradient comes as an expanded product of public numbers: a constant, which is no reason to truncate."""
+    costs = []
+    for divisor in (1, 64):
+        layer = sy.encrypt(torch.nn.Linear(8, 4), parties(2))
+        optimizer = torch.optim.SGD(layer.parameters(), lr=0.02)
+        x, y = encrypted(torch.randn(64, 8)), encrypted(torch.randn(64, 4))
+
+        def step(x, layer=layer, optimizer=optimizer, y=y, divisor=divisor):
+            optimizer.zero_grad()
+            (((layer(x) - y) ** 2).sum() / divisor).backward()
+            optimizer.step()
+
+        costs.append(cost_of(step, x)[0])
+    assert costs[0] == costs[1]

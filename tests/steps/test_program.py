@@ -124,16 +124,20 @@ def test_streams_are_where_a_run_has_them(epoch, number, spans, later, other, ot
         for stream, out in zip(every, outs, strict=True):
             ring.launch(draw, keys.native, stream, None, out, 1)
     assert found(outs) == expected([*streams, first - 1, 5])
+    drawing = torch.zeros((), dtype=torch.int64)
+    trace.note(recording.Drawing(lambda stream, out: out.fill_(stream)), streams[0], drawing)
     compiled = Compiled(trace)
     start = ((epoch + later) << EPOCH_BITS) + other
     compiled.run(start, [77])
     assert found(outs) == expected([*(start + i for i in range(len(streams))), first - 1, 77])
+    assert int(drawing) == start
     against = Trace(theirs_first, log=True)
     against.epochs = epochs
     assert sends_the_same(compiled, against, [77])
     n = min(len(streams), len(theirs))
     assert found(outs)[:n] == expected(theirs[:n])
     assert found(outs)[-2:] == expected([first - 1, 77])
+    assert int(drawing) == theirs[0]
 
 
 def test_recorders_take_notes_of_their_threads():

@@ -23,6 +23,8 @@ from pysmpc.protocols.functions.piecewise import piecewise
 from pysmpc.protocols.functions.power_sums import power_sum
 from pysmpc.protocols.functions.smooth import smooth
 from pysmpc.protocols.functions.softmax import log_softmax, quotients, softmax
+from pysmpc.protocols.interfaces import opens_as
+from pysmpc.protocols.outside import outside
 from pysmpc.shares import Share
 
 SCALE = 1 << 16
@@ -53,6 +55,20 @@ class Case:
 
     def declared(self, suite, what="opens"):
         return {cause for name in self.protocols.split() for cause in getattr(getattr(suite, name), what, ())}
+
+
+@dataclass(frozen=True)
+class Beside(Case):
+    """A protocol that is no operation of a suite, and the same for all."""
+
+    def declared(self, suite, what="opens"):
+        return set(getattr(self.run, what))
+
+
+@opens_as(outside)
+def too_large(suite, party, x):
+    """Whether any is above 2^60."""
+    return outside(party, x.words(), torch.full((x.numel,), 1 << 60))
 
 
 def scaled(suite, party, x):
@@ -90,6 +106,20 @@ def largest(suite, party, x, y):
     if suite.largest is None:
         return []
     return suite.largest(party, Share(x.body, (8, x.numel // 8), x.scale), (y,))
+
+
+def arranged(suite, party, x):
+    """Rows of few, which are put back, in suites that shuffle."""
+    if suite.arrange is None:
+        return []
+    rows = 10 if x.numel % 10 == 0 else 16
+    values, how = suite.arrange(party, Share(x.body, (x.numel // rows, rows), x.scale))
+    return [values, how.places(), how.back(values)]
+
+
+def positions(suite, party, x):
+    """Of numbers that need not be positions, as nobody asks; of suites that have that."""
+    return [] if suite.one_hot is None else suite.one_hot(party, x, 10)
 
 
 def reciprocals(suite, party, x):
@@ -203,6 +233,8 @@ CASES = {
     "relu": Case("relu", lambda suite, party, x: suite.relu(party, x, SCALE)),
     "larger": Case("larger", lambda suite, party, x, y: suite.larger(party, x, y)[0], 2),
     "largest": Case("largest", largest, 2),
+    "arrange": Case("arrange", arranged),
+    "one_hot": Case("one_hot", positions, bits=3),
     "count_reciprocals": Case("count_reciprocals", reciprocals, bits=4),
     "select": Case("negative select", signed(lambda suite, party, b, x, y: suite.select(party, b, y, SCALE)), 2),
     "reciprocal": Case(
@@ -248,6 +280,7 @@ CASES = {
         "thresholds", lambda suite, party, x: suite.thresholds(party, x, [-(1 << 40), 0, 1 << 20]), bits=61
     ),
     "scaled_thresholds": Case("scaled_thresholds thresholds", scaled, bits=30),
+    "outside": Beside("", too_large, bits=61),
     "logical_and": Case("logical_and", lambda suite, party, x, y: suite.logical_and(party, x, y), 2, bits=0),
     "logical_xor": Case("logical_xor", lambda suite, party, x, y: suite.logical_xor(party, x, y), 2, bits=0),
     "bitwise_and": Case("bitwise_and", lambda suite, party, x, y: suite.bitwise_and(party, x, y), 2, bits=61),
