@@ -8,7 +8,7 @@ looked at, from the sum of their shares: first the largest magnitude of each ope
 point beside the result in the ring, which tells exactly whether it wrapped.
 
 The checks change nothing of what the protocols do, send or draw, and decide nothing but whether to raise RangeError.
-Where a program is recorded (`pysmpc.tape`), they are noted and made again in every run.
+Where a program is recorded (`pysmpc.recording`), they are noted and made again in every run.
 
 Integers (scale 1) wrap as torch's do, and are not checked.
 """
@@ -33,8 +33,8 @@ from pysmpc.protocols.operations import Suite
 from pysmpc.protocols.products import Unfinished, Unopened
 from pysmpc.protocols.signatures import Update
 from pysmpc.protocols.truncation import halved
+from pysmpc.recording import active
 from pysmpc.shares import Bit, Body, Share, broadcast
-from pysmpc.tape import active
 from pysmpc.whereabouts import Whereabouts, whereabouts
 
 RING = 1 << 63  # integers of this magnitude and above wrap
@@ -265,16 +265,16 @@ class Checked:
         return Operand(known, body.words, take or partial(_window, x.shape, x.strides, x.offset), self.suite.lanes)
 
     def _known(self, body: Body) -> Range:
-        tape = active()
-        if tape is None:
+        recorder = active()
+        if recorder is None:
             if body.range is None:
                 body.range = Range()
             known: Range = body.range
             return known
-        if body not in tape.ranges:
-            tape.ranges[body] = Range()
-            tape.note(tape.ranges[body].begin)
-        found: Range = tape.ranges[body]
+        if body not in recorder.ranges:
+            recorder.ranges[body] = Range()
+            recorder.note(recorder.ranges[body].begin)
+        found: Range = recorder.ranges[body]
         return found
 
     @staticmethod
@@ -285,26 +285,26 @@ class Checked:
 
     def _run(self, check: Check, *operands: Operand) -> Check:
         """Check now, and in every repetition."""
-        tape = active()
-        if tape is None:
+        recorder = active()
+        if recorder is None:
             check(*operands)
             return check
-        before, tape.silent = tape.silent, True
+        before, recorder.silent = recorder.silent, True
         try:
             check(*operands)
         finally:
-            tape.silent = before
+            recorder.silent = before
         check.where = whereabouts(ended=False)
-        tape.note(check, *operands)
+        recorder.note(check, *operands)
         return check
 
     def keep(self, out: Share, check: Check | None) -> Share:
         """A result, with what its check found."""
         if check is not None:
-            if (tape := active()) is None:
+            if (recorder := active()) is None:
                 out.body.range = check.out
             else:
-                tape.ranges[out.body] = check.out
+                recorder.ranges[out.body] = check.out
         return out
 
     def public(self, party: Party, values: torch.Tensor, scale: int = 1) -> Share:

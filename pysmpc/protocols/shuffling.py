@@ -27,8 +27,8 @@ import torch
 from pysmpc.errors import PartyError
 from pysmpc.prg import KeySet
 from pysmpc.protocols.interfaces import Cost, Party, opening
+from pysmpc.recording import Drawing, active
 from pysmpc.shares import Share
-from pysmpc.tape import active
 
 #: Streams of a permutation: it is the order of the words of the first one in which no two are equal.
 TRIES = 4
@@ -36,17 +36,16 @@ TRIES = 4
 
 def noted(call: Callable[..., None], *args: Any) -> None:
     """call(*args), which writes to tensors among its arguments: in a recorded program, one call."""
-    tape = active()
-    if tape is None:
+    recorder = active()
+    if recorder is None:
         call(*args)
         return
-    before, tape.silent = tape.silent, True
+    before, recorder.silent = recorder.silent, True
     try:
         call(*args)
     finally:
-        tape.silent = before
-    tape.keep(args)
-    tape.note(call, *args)
+        recorder.silent = before
+    recorder.note(call, *args)
 
 
 def _draw(keys: KeySet, stream: int, out: torch.Tensor) -> None:
@@ -72,14 +71,14 @@ class Shuffle:
         self.party, self.rows, self.n = party, rows, n
         self._stream = party.dealer.streams(TRIES)
         self._own = torch.empty((party.rows, rows, n), dtype=torch.int64)
-        noted(_draw, party.dealer.keys, self._stream, self._own)
+        noted(Drawing(partial(_draw, party.dealer.keys)), self._stream, self._own)
         self._known: torch.Tensor | None = None
 
     def _all(self, keys: KeySet) -> torch.Tensor:
         """Dealer: of every holder, [holders, rows, n]."""
         if self._known is None:
             self._known = torch.empty((keys.rows, self.rows, self.n), dtype=torch.int64)
-            noted(_draw, keys, self._stream, self._known)
+            noted(Drawing(partial(_draw, keys)), self._stream, self._known)
         return self._known
 
     def origins(self, keys: KeySet) -> torch.Tensor:

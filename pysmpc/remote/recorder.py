@@ -28,6 +28,7 @@ from pysmpc.ops import views
 from pysmpc.ops.comparison import in_backward
 from pysmpc.ops.tested import state_bounds
 from pysmpc.prg import KeySet
+from pysmpc.program.segment import Segment
 from pysmpc.protocols.tested import Flags
 from pysmpc.remote.arguments import NAMES, encode, leaves, reference, results
 from pysmpc.remote.messages import (
@@ -51,7 +52,6 @@ from pysmpc.remote.messages import (
     Slot,
 )
 from pysmpc.remote.steps import LIMIT, Region
-from pysmpc.repeats import Recording
 from pysmpc.runtime.dealer import LocalFeed, SeedDealer
 from pysmpc.runtime.session import Session
 from pysmpc.tensor import HANDLERS, WATCHERS, Cell, SecretTensor, flush, run_watched
@@ -114,7 +114,7 @@ class Recorder:
         # of owners who are workers: the driver has no part in what they share
         self._elsewhere = SeedDealer(KeySet([]), None, False, LocalFeed(), lambda count: None)
         self._region: Region | None = None
-        self._regions: weakref.WeakKeyDictionary[Recording, tuple[int, Region]] = weakref.WeakKeyDictionary()
+        self._regions: weakref.WeakKeyDictionary[Segment, tuple[int, Region]] = weakref.WeakKeyDictionary()
         self._steps = 0
         self._over: deque[int] = deque()
         self.broken: PysmpcError | None = None
@@ -369,7 +369,7 @@ class Recorder:
         return len(self._regions) < LIMIT
 
     @contextmanager
-    def region(self, new: Recording, arguments: Sequence[SecretTensor], before: Recording | None) -> Iterator[None]:
+    def region(self, new: Segment, arguments: Sequence[SecretTensor], before: Segment | None) -> Iterator[None]:
         """While a step is recorded, here and there; `recorded` ends it.  before: a recording of the same step."""
         with self._lock:
             self._check()
@@ -389,7 +389,7 @@ class Recorder:
                     self._region = None
                     self._queue(Recorded(None, -1, False), (), None)
 
-    def recorded(self, new: Recording, result: SecretTensor, out: SecretTensor, before: Recording | None) -> bool:
+    def recorded(self, new: Segment, result: SecretTensor, out: SecretTensor, before: Segment | None) -> bool:
         """The end of a step.  out: a copy of the result.  Whether the operations were those of the one before."""
         with self._lock:
             number, region = self._regions[new]
@@ -402,7 +402,7 @@ class Recorder:
                 weakref.finalize(new, self._over.append, number)
             return same
 
-    def repeat(self, known: Recording, arguments: Sequence[SecretTensor], out: SecretTensor) -> None:
+    def repeat(self, known: Segment, arguments: Sequence[SecretTensor], out: SecretTensor) -> None:
         """A recorded step was done here: let the workers do it, too."""
         with self._lock:
             self._check()
@@ -438,4 +438,4 @@ class Recorder:
 def state_of(session: Session) -> list[int]:
     """Rounds, bytes and stream numbers so far."""
     stats, party = session.stats, session.party
-    return [stats.rounds, stats.sent, stats.dealt, int(party.dealer.next_stream)]  # type: ignore[attr-defined]
+    return [stats.rounds, stats.sent, stats.dealt, party.dealer.next_stream]  # type: ignore[attr-defined]

@@ -22,6 +22,7 @@ from pysmpc.ops.comparison import asked, in_backward
 from pysmpc.ops.decompositions import rehearsed
 from pysmpc.ops.tested import state_bounds
 from pysmpc.prg import KeySet
+from pysmpc.program.segment import changed
 from pysmpc.protocols.interfaces import Dealer
 from pysmpc.protocols.tested import Flags
 from pysmpc.protocols.variants import variant_named
@@ -50,7 +51,6 @@ from pysmpc.remote.origins import NOBODY, Origin, Provenance, combined, origin_o
 from pysmpc.remote.recorder import state_of
 from pysmpc.remote.rules import Operations, followed
 from pysmpc.remote.steps import Steps
-from pysmpc.repeats import changed
 from pysmpc.runtime.session import Session
 from pysmpc.runtime.transcript import Transcript, untold
 from pysmpc.shares import Share

@@ -41,6 +41,7 @@ WIDE = f"{KERNELS}/test_wide.py"
 KEYS = f"{VIEWS}::test_keys_are_distinct_and_uniform"
 LEDGER = "tests/security/test_ledger.py"
 STEPS = "tests/steps/test_steps.py"
+LAUNCHES = f"{KERNELS}/test_launch.py"
 BOUNDS = "tests/ops/test_bounds.py"
 DROPOUT, LOSSES, BATCHES = (f"tests/ops/test_{name}.py" for name in ("dropout", "losses", "batch_norm"))
 NEAR = f"{PROTOCOLS}/test_thresholds.py"
@@ -227,8 +228,8 @@ MUTANTS = [
     ),
     Mutant("a secret mask is public", "pysmpc/ops/dropout.py", "if _choice.secret and not x.session.plain:", "if False:", DROPOUT),
     Mutant("a parameter becomes a public mask", "pysmpc/ops/dropout.py", "and not x.requires_grad and", "and", DROPOUT),
-    Mutant("a driver records public masks", "pysmpc/tape.py", "            self._tape.refused = f\"{func} draws random numbers\"", "            pass", MASKS_THERE),
-    Mutant("a recording notes public masks", "pysmpc/tape.py", "            self.refused = f\"{func} draws random numbers\"", "            pass", STEPS),
+    Mutant("a driver records public masks", "pysmpc/program/trace.py", "            self._trace.refused = f\"{func} draws random numbers\"", "            pass", MASKS_THERE),
+    Mutant("a recording notes public masks", "pysmpc/program/trace.py", "            self.refused = f\"{func} draws random numbers\"", "            pass", STEPS),
     Mutant("batches are not counted", "pysmpc/steps.py", "self._set_counts([a + b for a, b in zip(counts, self._counted, strict=True)])", "self._set_counts(counts)", BATCHES),
     Mutant("running statistics go the other way", "pysmpc/ops/normalisation.py", "if not deferred(running, gap, part):", "if not deferred(running, gap, -part):", BATCHES),
     Mutant("a class that is ignored counts", "pysmpc/ops/classes.py", "own = own & keep", "own = own & (keep | True)", LOSSES),
@@ -365,7 +366,7 @@ MUTANTS = [
     Mutant("a bound of one operand", "pysmpc/ops/bound_rules.py", "bound = of_kind(a * b, a, b)", "bound = of_kind(a, a, b)", BOUNDS),
     Mutant("a sum of its largest element", "pysmpc/ops/bound_rules.py", "Estimate(own * n), [own]", "Estimate(own), [own]", BOUNDS),
     Mutant("bounds end at workers", "pysmpc/remote/arguments.py", "bound = value.cell.bound\n", "bound = None\n", f"{REMOTE}/test_bounds.py"),
-    Mutant("a repetition with any bound", "pysmpc/repeats.py", "x.cell.scale, x.unit, x.cell.bound\n", "x.cell.scale, x.unit\n", STEPS),
+    Mutant("a repetition with any bound", "pysmpc/program/state.py", "x.cell.scale, x.unit, x.cell.bound\n", "x.cell.scale, x.unit\n", STEPS),
     *core(
         "truncate.inc.h",
         ("off-by-one shift", "jump[i] = (r[i] >> 63) << (64 - d.power)", "jump[i] = (r[i] >> 63) << (63 - d.power)", f"{KERNELS}/test_truncation.py"),
@@ -734,28 +735,35 @@ MUTANTS = [
         ("a feed goes on after what was not due", "self._error = found\n", "pass\n", f"{RUNTIME}/test_links.py"),
     ),
     *[
-        Mutant(what, "pysmpc/tape.py", old, new, f"tests/steps/test_tape.py {REPEATED}::test_recordings_over_several_batches")
+        Mutant(what, "pysmpc/program/compile.py", old, new, f"tests/steps/test_program.py {REPEATED}::test_recordings_over_several_batches")
         for what, old, new in (
-            ("a recording is within one batch", "        if epochs:\n", "        if False:\n"),
-            ("streams of the recording's epochs", "found = first + (stream - self.first) % (1 << EPOCH_BITS)", "found = first + stream - self.first"),
+            ("a recording is within one batch", "    if epochs:\n", "    if False:\n"),
+            ("streams of the recording's epochs", "found = first + (stream - recorded) % (1 << EPOCH_BITS)", "found = first + stream - recorded"),
             ("the batch before", "bisect.bisect(epochs, number", "bisect.bisect_left(epochs, number"),
         )
     ],
+    *core(
+        "launch.c",
+        ("a kernel adds to what it is said to overwrite", 'in a, in e, inout z, n",', 'in a, in e, out z, n",', LAUNCHES),
+        ("a kernel writes to what it is said to read", 'K(scale, "in x, factor, out z, n"', 'K(scale, "in x, factor, in z, n"', LAUNCHES),
+        ("a kernel is said to read what it does not", 'K(deal_sum, "keys h, stream a, out z, n"', 'K(deal_sum, "keys h, stream a, inout z, n"', LAUNCHES),
+    ),
     *steps(
-        ("a repetition under the masks of the recording", "tape", "return self.moved(int(x), first, epochs)", "return int(x)"),
-        ("memory of two values is exchanged", "repeats", "if whole and start in made and end.is_contiguous():", "if whole and end is not self.words:"),
-        ("what was left behind changes later", "repeats", "        self.words, self.end = (each.clone() for each in had)\n", ""),
-        ("a step that changes its arguments", "repeats", "            if self.written:\n", "            if False:\n"),
-        ("an opening is not told to its argument", "repeats", "            share.body.opened, share.body.mask = body.opened.clone(), moved(int(body.mask))\n", "            share.body.opened, share.body.mask = body.opened.clone(), int(body.mask)\n"),
-        ("what was read changes later", "repeats", "self._held, self._source = self._source.clone(), None", "self._held, self._source = self._source, None"),
-        ("what is kept changes later", "repeats", "        self._keep(1 - turn)\n", ""),
-        ("every run reads the same memory", "repeats", "turned=bool(self._turn)", "turned=False"),
-        ("parameters written in between are not seen", "repeats", "if body is not self._lent_of(turn):", "if self._lent_of(turn) is None:"),
+        ("a repetition under the masks of the recording", "program/check", "return moved_stream(x, compiled.first, other.first, other.epochs)", "return int(x)"),
+        ("memory of two values is exchanged", "program/state", "if whole and start in made and end.is_contiguous():", "if whole and end is not self.words:"),
+        ("what was left behind changes later", "program/state", "        self.words, self.end = (each.clone() for each in had)\n", ""),
+        ("a step shares something", "program/segment", "if self._shared() != shared:", "if False:"),
+        ("a step that changes its arguments", "program/segment", "            if self.written:\n", "            if False:\n"),
+        ("an opening is not told to its argument", "program/state", "            share.body.opened, share.body.mask = body.opened.clone(), moved(body.mask)\n", "            share.body.opened, share.body.mask = body.opened.clone(), body.mask\n"),
+        ("what was read changes later", "program/state", "self._held, self._source = self._source.clone(), None", "self._held, self._source = self._source, None"),
+        ("what is kept changes later", "program/state", "        self._detach(1 - turn)\n", ""),
+        ("every run reads the same memory", "program/segment", "turned=bool(self._turn)", "turned=False"),
+        ("parameters written in between are not seen", "program/state", "if body is not self._copy(turn):", "if self._copy(turn) is None:"),
         ("state of the optimizer is not compared", "surroundings", "    if isinstance(value, dict | Mapping):\n", "    if isinstance(value, dict | Mapping) and not isinstance(next(iter(value), None), torch.Tensor):\n"),
         ("settings are not compared", "steps", "if settings != self._settings:", "if self._settings is None:"),
-        ("a result is read before it is there", "tape", "place = refer[-1] + 1 if refer else 0", "place = refer[-1] if refer else 0"),
+        ("a result is read before it is there", "program/trace", "place = touching[-1] + 1 if touching else 0", "place = touching[-1] if touching else 0"),
         ("a recording that was not checked", "steps", "or before.confirms(new)", "or True"),
-        ("memory is used again too early", "arena", "                    last[start] = number\n", "                    last[start] = min(number, first[start] + 1)\n"),
+        ("memory is used again too early", "program/buffers", "                    last[start] = number\n", "                    last[start] = min(number, first[start] + 1)\n"),
     ),
     *remote(
         "steps",
@@ -799,9 +807,9 @@ MUTANTS = [
     *protocol(
         "ranges",
         ("a result that wrapped is taken as it is", "    if bool(((real - found.double()).abs() > LIMIT).any()):\n", "    if False:\n", RANGES),
-        ("operands are as large as they were in the recording", "tape.note(tape.ranges[body].begin)", "tape.keep(body)", RANGES),
-        ("a repetition checks nothing", "        tape.note(check, *operands)\n", "", RANGES),
-        ("bounds of a recording are those of values", "            if (tape := active()) is None:\n                out.body.range", "            if True:\n                out.body.range", RANGES),
+        ("operands are as large as they were in the recording", "recorder.note(recorder.ranges[body].begin)", "pass", RANGES),
+        ("a repetition checks nothing", "        recorder.note(check, *operands)\n", "", RANGES),
+        ("bounds of a recording are those of values", "            if (recorder := active()) is None:\n                out.body.range", "            if True:\n                out.body.range", RANGES),
         ("a truncation takes a divisor too many", "_itself, LIMIT - by + 1,", "_itself, LIMIT + by,", RANGES),
         ("what is bounded too widely is refused", "            most = self.closely(*operands)\n", "            pass\n", RANGES),
     ),
