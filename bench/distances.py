@@ -4,7 +4,11 @@
 
 That a loss falls says little: a step can be wrong and still go down.  So the weights are compared after each run:
 their distance from plain torch's, beside the way that plain torch's weights went from where they started.
-Beside the secret one, plain torch with every gradient rounded to the secret one's step.
+Beside the secret one, plain torch with every gradient rounded to the secret one's step, and plain torch in float64:
+how far apart two trainings end that differ by rounding alone.
+
+--loss-scale S multiplies the loss by S before the backward pass and divides the gradients by it after: gradients of
+activations are so rounded to a finer step (Micikevicius et al., 2018).  S is a power of two.
 """
 
 import argparse
@@ -24,7 +28,7 @@ from pysmpc.demo.models import LOSSES, MODELS, OPTIMIZERS
 from pysmpc.demo.settings import BITS, RATES
 
 
-def train(model, batches, steps, optimizer, loss_of, *, name, rounded=None):
+def train(model, batches, steps, optimizer, loss_of, *, name, rounded=None, scale=1):
     """Losses of every step, opened; seconds of a step in the median."""
     losses, seconds = [], []
     for step in tqdm(range(steps), desc=name, disable=None):
@@ -32,7 +36,9 @@ def train(model, batches, steps, optimizer, loss_of, *, name, rounded=None):
         optimizer.zero_grad()
         x, y = batches[step % len(batches)]
         loss = loss_of(model(x), y)
-        loss.backward()
+        (loss if scale == 1 else loss * scale).backward()
+        for parameter in model.parameters() if scale != 1 else ():
+            parameter.grad = parameter.grad / scale
         if rounded is not None:
             for parameter in model.parameters():
                 parameter.grad = (parameter.grad * 2**rounded).round() / 2**rounded
@@ -64,18 +70,22 @@ def run(arguments, seed):
     rate = arguments.lr or RATES[arguments.optimizer]
     loss_of, bits = LOSSES[arguments.loss], bits_of(arguments)
 
-    def plainly(**how):
-        model = copy.deepcopy(start)
+    def plainly(dtype=torch.float32, **how):
+        model = copy.deepcopy(start).to(dtype)
         optimizer = OPTIMIZERS[arguments.optimizer](model.parameters(), lr=rate)
-        return model, *train(model, batches, arguments.steps, optimizer, loss_of, **how)
+        given = [(x.to(dtype), y.to(dtype)) for x, y in batches]
+        return model, *train(model, given, arguments.steps, optimizer, loss_of, **how)
 
     plain, losses, plain_seconds = plainly(name="plain torch")
     rounded, rounded_losses, _ = plainly(name="rounded gradients", rounded=bits)
+    double, double_losses, _ = plainly(torch.float64, name="float64")
     parties = sy.virtual(*[f"holder{k}" for k in range(arguments.workers)])
     secret = sy.encrypt(start, parties, frac_bits=bits)
     data = [tuple(sy.encrypt(each, parties, frac_bits=bits) for each in batch) for batch in batches]
     optimizer = OPTIMIZERS[arguments.optimizer](secret.parameters(), lr=rate)
-    secret_losses, seconds = train(secret, data, arguments.steps, optimizer, loss_of, name="secret")
+    secret_losses, seconds = train(
+        secret, data, arguments.steps, optimizer, loss_of, name="secret", scale=arguments.loss_scale
+    )
 
     def apart(found):
         return max(abs(a - b) / max(abs(b), 1e-3) for a, b in zip(found, losses, strict=True))
@@ -83,6 +93,7 @@ def run(arguments, seed):
     return [
         (*compare(start, plain, sy.decrypt(secret)), apart(secret_losses), seconds / plain_seconds),
         (*compare(start, plain, rounded), apart(rounded_losses), 1.0),
+        (*compare(start, plain, double), apart(double_losses), 1.0),
     ]
 
 
@@ -100,6 +111,7 @@ def main():
     parser.add_argument("--items", type=int, default=640, help="of MNIST, in random order, again and again")
     parser.add_argument("--data", type=Path, help="folder of MNIST's files instead of the sample of 640")
     parser.add_argument("--frac-bits", type=int, help="default: that of `pysmpc demo`")
+    parser.add_argument("--loss-scale", type=int, default=1, help="of the secret training")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     runs = [run(arguments, seed) for seed in range(1, arguments.seeds + 1)]
@@ -110,7 +122,7 @@ def main():
         f"median of {arguments.seeds}"
     )
     print(f"{'':28}{'distance / way':>16}{'further than 0.02':>20}{'loss apart':>12}{'time ratio':>12}")
-    for row, name in enumerate(("secret", "plain, gradients rounded")):
+    for row, name in enumerate(("secret", "plain, gradients rounded", "plain, float64")):
         distance, share, apart, ratio = (statistics.median(r[row][k] for r in runs) for k in range(4))
         print(f"{name:28}{distance:>16.4f}{100 * share:>18.3f} %{100 * apart:>10.2f} %{ratio:>12.1f}")
 

@@ -227,7 +227,7 @@ def cross_entropy_loss(
     return _OverWeights.apply(loss, total)
 
 
-_cross_entropy_loss = torch._C._nn.cross_entropy_loss
+_cross_entropy_loss: Any = torch._C._nn.cross_entropy_loss
 BUILTINS = {"cross_entropy_loss": cross_entropy_loss}  # by their names in torch._C._nn
 
 
