@@ -18,6 +18,7 @@ import torch
 
 from pysmpc.modes import undisturbed
 from pysmpc.ops.infinite import InfiniteCell
+from pysmpc.protocols.products import Unfinished
 from pysmpc.runtime.dealer import SeedDealer
 from pysmpc.runtime.session import Session
 from pysmpc.runtime.stats import Stats
@@ -413,6 +414,8 @@ class Seen:
                     if cell.body.functions is not None:
                         self._undo.append(cell.body.functions.undo())
                     self._others[id(cell)] = cell, cell.body, facts
+                    if isinstance(cell.body, Unfinished) and cell.body.unread:
+                        self.refused = "it reads a product that nothing has read before"
         if func._schema.is_mutable:
             self.written |= self._inputs & {x.cell for x in changed(func, args, kwargs)}
             if self.written:

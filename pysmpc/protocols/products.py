@@ -168,6 +168,11 @@ class Unfinished(Body):
         self.product: ring.Product | None = product
 
     @property
+    def unread(self) -> bool:
+        """Whether some of the words is still to be made."""
+        return self.product is not None
+
+    @property
     def held(self) -> torch.Tensor:
         """The words without c, until it is dealt."""
         return self._held
@@ -206,6 +211,11 @@ class Unopened(Unfinished):
     def rows(self) -> int:
         """Hosted holders."""
         return self._party.rows
+
+    @property
+    def unread(self) -> bool:
+        """Whether some of the words is still to be made."""
+        return self.operands is not None or self.product is not None
 
     @property
     def held(self) -> torch.Tensor:
