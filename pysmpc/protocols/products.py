@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import torch
 
@@ -204,7 +205,8 @@ class Unopened(Unfinished):
     def __init__(self, party: Party, x: Share, y: Share, n: int) -> None:
         self._party = party
         self.operands: tuple[Share, Share] | None = None
-        Body.__init__(self, torch.empty((party.rows, n), dtype=torch.int64, device="meta"))
+        # no tensor, not even one without memory: a recorded step would take what that refers to for its own
+        Body.__init__(self, SimpleNamespace(shape=(party.rows, n)))  # type: ignore[arg-type]
         self.operands = x, y
 
     @property
