@@ -19,6 +19,7 @@ from pysmpc.program.check import sends_the_same
 from pysmpc.program.compile import Compiled, moved_stream
 from pysmpc.program.state import Input, Result, State, kind, source
 from pysmpc.program.trace import Trace, tracing, watching
+from pysmpc.protocols.products import Unfinished
 from pysmpc.runtime.dealer import SeedDealer
 from pysmpc.runtime.session import Session
 from pysmpc.runtime.stats import Stats
@@ -211,6 +212,8 @@ class Seen:
                     if cell.body.functions is not None:
                         self._undo.append(cell.body.functions.undo())
                     self._others[id(cell)] = cell, cell.body, facts
+                    if isinstance(cell.body, Unfinished) and cell.body.unread:
+                        self.refused = "it reads a product that nothing has read before"
         if func.namespace == "pysmpc" and torch.Tag.nondeterministic_seeded in func.tags:
             self.refused = "a step draws secret noise, which must be new in each"
         if func._schema.is_mutable:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import torch
 
@@ -168,6 +169,11 @@ class Unfinished(Body):
         self.product: ring.Product | None = product
 
     @property
+    def unread(self) -> bool:
+        """Whether some of the words is still to be made."""
+        return self.product is not None
+
+    @property
     def held(self) -> torch.Tensor:
         """The words without c, until it is dealt."""
         return self._held
@@ -199,13 +205,19 @@ class Unopened(Unfinished):
     def __init__(self, party: Party, x: Share, y: Share, n: int) -> None:
         self._party = party
         self.operands: tuple[Share, Share] | None = None
-        Body.__init__(self, torch.empty((party.rows, n), dtype=torch.int64, device="meta"))
+        # no tensor, not even one without memory: a recorded step would take what that refers to for its own
+        Body.__init__(self, SimpleNamespace(shape=(party.rows, n)))  # type: ignore[arg-type]
         self.operands = x, y
 
     @property
     def rows(self) -> int:
         """Hosted holders."""
         return self._party.rows
+
+    @property
+    def unread(self) -> bool:
+        """Whether some of the words is still to be made."""
+        return self.operands is not None or self.product is not None
 
     @property
     def held(self) -> torch.Tensor:

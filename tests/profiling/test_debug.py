@@ -68,7 +68,7 @@ def test_an_overflow_names_layer_line_and_ranges():
     ("name", "function"),
     [("log", lambda x: x.log()), ("sqrt", lambda x: x.sqrt()), ("reciprocal", lambda x: torch.reciprocal(x)),
      ("exp", lambda x: (x * 30 + 31).exp())],
-    ids=str,
+    ids=["log", "sqrt", "reciprocal", "exp"],
 )  # fmt: skip
 def test_a_domain_that_is_left(name, function):
     side = parties()
