@@ -19,6 +19,7 @@ from pysmpc.api import Parties, bounded, encrypt, virtual
 from pysmpc.cluster import distributed
 from pysmpc.compat.pysyft import BaseDataset, FederatedDataLoader, FederatedDataset, Plan, fed_avg, func2plan
 from pysmpc.dealing import record
+from pysmpc.debugging import debug
 from pysmpc.federated import Federation, MultiPointerTensor, PointerTensor, VirtualWorker
 from pysmpc.hook import TorchHook, active_hook
 from pysmpc.ops.dropout import secret_masks
@@ -47,6 +48,7 @@ __all__ = [
     "TrainStep",
     "VirtualWorker",
     "bounded",
+    "debug",
     "decrypt",
     "distributed",
     "encrypt",
@@ -65,12 +67,12 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """What is made or imported at its first use.
 
-    `sy.local_worker`, once torch is hooked, `sy.sandbox`, `sy.securenn`, `sy.fss`, and what needs a network:
+    `sy.local_worker`, once torch is hooked, `sy.sandbox`, `sy.securenn`, `sy.fss`, `sy.privacy`, and what needs a network:
     `sy.connect`.
     """
     if name == "local_worker":
         return active_hook().local_worker
-    if name in ("fss", "sandbox", "securenn"):
+    if name in ("fss", "privacy", "sandbox", "securenn"):
         return import_module(f"pysmpc.{name}")
     if name in ("connect", "PrivateDataLoader"):
         return getattr(import_module("pysmpc.remote.parties"), name)

@@ -67,6 +67,11 @@ def _received(secret: SecretTensor, name: str) -> Any:
         raise PartyError(
             f"{name} is no holder of this secret; a value is opened to one of {', '.join(session.holders)}"
         )
+    if session.flags is not None:
+        raise NotImplementedError(
+            "where ranges are tested by protocol (checked=True), a value is opened to whoever asks, with what came of the "
+            f"tests, and not to {name} alone; leave out checked, or to"
+        )
     if session.recorder is not None:
         kept = Kept(name, secrets.token_hex(8))
         session.note("hand", name, tuple(secret.shape))

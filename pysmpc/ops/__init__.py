@@ -26,6 +26,7 @@ from pysmpc.ops import (
     logic,
     losses,
     movement,
+    noise,
     normalisation,
     norms,
     optimizers,
@@ -34,9 +35,13 @@ from pysmpc.ops import (
     pooling,
     powers,
     public_slopes,
+    ranks,
     recurrent,
     refused,
     resampling,
+    scans,
+    secret_positions,
+    sorting,
     views,
 )
 
@@ -63,6 +68,7 @@ __all__ = [
     "logic",
     "losses",
     "movement",
+    "noise",
     "normalisation",
     "norms",
     "optimizers",
@@ -71,9 +77,13 @@ __all__ = [
     "pooling",
     "powers",
     "public_slopes",
+    "ranks",
     "recurrent",
     "refused",
     "resampling",
+    "scans",
+    "secret_positions",
+    "sorting",
     "views",
 ]
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as functional
 
+from pysmpc.ops.classes import weights_of_classes
 from pysmpc.ops.core import aten
 from pysmpc.ops.linear import REDUCTIONS
 from pysmpc.ops.normalisation import HAS_RMS_NORM
@@ -187,6 +188,47 @@ def gaussian_nll_loss(
 
 _gaussian_nll_loss = functional.gaussian_nll_loss
 FUNCTIONALS["gaussian_nll_loss"] = gaussian_nll_loss
+
+
+class _OverWeights(torch.autograd.Function):
+    """x over a secret sum of public or secret weights, which are not differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, total: Any) -> Any:
+        ctx.total = total
+        with torch._C._AutoDispatchBelowAutograd():
+            return torch.ops.pysmpc.divide_by_sum.default(x, total)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            return torch.ops.pysmpc.divide_by_sum.default(grad, ctx.total), None
+
+
+def cross_entropy_loss(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    reduction: int = 1,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> Any:
+    """The function behind `F.cross_entropy`: smoothed labels of secret classes with weights have a mean as well.
+
+    Torch reads the weights at the classes to divide by their sum, which would show the classes.  The sum is a product
+    with the one-hot vectors that the loss makes anyway, and is secret.
+    """
+    classes = isinstance(target, SecretTensor) and target.shape != input.shape
+    if not classes or weight is None or reduction != 1 or label_smoothing <= 0:
+        return _cross_entropy_loss(input, target, weight, reduction, ignore_index, label_smoothing)
+    loss = _cross_entropy_loss(input, target, weight, 2, ignore_index, label_smoothing)
+    with torch.no_grad():
+        total = weights_of_classes(input, target, weight, ignore_index)
+    return _OverWeights.apply(loss, total)
+
+
+_cross_entropy_loss = torch._C._nn.cross_entropy_loss
+BUILTINS = {"cross_entropy_loss": cross_entropy_loss}  # by their names in torch._C._nn
 
 
 def ordinary(function: Callable[..., Any], **others: Any) -> Callable[..., Any]:

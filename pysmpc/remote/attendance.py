@@ -22,6 +22,7 @@ from pysmpc.fixedpoint import INTEGER, Precision, saturating
 from pysmpc.prg import KeySet, fresh_key
 from pysmpc.remote.approvals import Requests
 from pysmpc.remote.arguments import decode, dtype_of
+from pysmpc.remote.budget import FLAG
 from pysmpc.remote.config import WorkerConfig
 from pysmpc.remote.data import Items, Store
 from pysmpc.remote.held import Held, too_much
@@ -55,8 +56,8 @@ from pysmpc.remote.messages import (
     Shelve,
     Shelved,
 )  # fmt: skip
-from pysmpc.remote.origins import Origin
-from pysmpc.remote.policy import Openings
+from pysmpc.remote.origins import Origin, combined
+from pysmpc.remote.policy import Openings, Part
 from pysmpc.remote.received import Received
 from pysmpc.remote.replay import Replay
 from pysmpc.remote.rows import PUBLIC, Rows, loaded
@@ -300,6 +301,7 @@ class Attendance:
             self.worker.meeting,
             self._cancel.wake,
             self._cancel.is_set,
+            setup.checked,
         )
         there = self._engagement
         if (reason := self.revoked()) is not None:  # since its connections were made
@@ -390,7 +392,7 @@ class Attendance:
             return not refusal
 
         try:
-            words, refused = self._replay.shares(operation, permits)
+            words, refused, failed = self._replay.shares(operation, permits)
         except ChannelError as error:
             log.warning("not opened", extra={"peer": self.driver, "reason": f"not all parties agreed: {error}"})
             raise
@@ -403,6 +405,10 @@ class Attendance:
             log.info("kept", extra={"peer": self.driver, "refused": refused})
             self._control.post(Denied(number, WITHHELD, f"{', '.join(refused)} did not consent"))
             return
+        if failed:
+            log.info("out of range", extra={"peer": self.driver})
+            self._control.post(Denied(number, "RangeError", "a value was too large since the last opening"))
+            return
         self._control.post(Opened(number, 8 * words.shape[1]), *tensor_frames(words[0]))
 
     def _refusal(self, operation: Open) -> str:
@@ -413,18 +419,30 @@ class Attendance:
             return self._dismissed
         if self.worker.config.role != "holder":
             return ""
-        origin = self._replay.origin(operation.ref)
+        session = self._replay.session
+        if session.flags is not None and session.flags.failed:
+            return "a value was too large in this session, and nothing is opened in it any more: connect again"
+        origin, flag = self._replay.origin(operation.ref), self._replay.flag
+        both = origin if flag is None else combined([origin, flag])
         lineage = self._history.of(operation.ref.slot) if self._history is not None else Lineage()
         request = self._requests.request(
-            operation.ref, self._replay.version(operation.ref), origin.owners, origin.rows.least, lineage
+            operation.ref,
+            self._replay.version(operation.ref),
+            both.owners,
+            both.rows.least,
+            lineage,
+            "" if flag is None else FLAG,
         )
-        shape = tuple(operation.ref.size)
+        parts = [Part(origin.owners, origin.rows.least, tuple(operation.ref.size))]
+        if flag is not None:
+            parts.append(Part(flag.owners, flag.rows.least, (), FLAG))
+        concerned = self.worker.config.name in both.owners
         try:
             with self.worker.contributions.lock:
-                if self.worker.config.name in origin.owners and (reason := self._sums_refused()):
+                if concerned and (reason := self._sums_refused()):
                     raise OpenNotPermittedError(reason)
-                self.worker.openings.open(self.driver, origin.owners, origin.rows.least, shape, request)
-                if self.worker.config.name in origin.owners:
+                self.worker.openings.open(self.driver, parts, request)
+                if concerned:
                     self.worker.contributions.add(self._sums)
         except OpenNotPermittedError as error:
             log.warning("not opened", extra={"peer": self.driver, "reason": str(error)})

@@ -333,7 +333,8 @@ def _told(name: str, values: Sequence[Any]) -> str:
 
 def _argument(value: Any) -> str:
     if isinstance(value, Ref):
-        return _shape(value.size)
+        stated = "" if value.bound is None else f" up to {value.bound:.3g}"  # what is wrong beyond it
+        return _shape(value.size) + stated
     if isinstance(value, Plain):
         return f"public {_shape(value.size)}"
     if isinstance(value, Fixed):

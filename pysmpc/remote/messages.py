@@ -282,12 +282,16 @@ class Batch(Message):
 
 
 class Setup(Message, tag=20):
-    """Take part in a session.  owner_key: for what the driver itself shares; the provider's is for codes of that."""
+    """Take part in a session.  owner_key: for what the driver itself shares; the provider's is for codes of that.
+
+    checked: ranges are tested by protocol, and what comes of it is opened before each value.
+    """
 
     session: str
     holders: list[str]
     provider: str
     owner_key: bytes = b""
+    checked: bool = False
 
 
 class Search(Message, tag=21):

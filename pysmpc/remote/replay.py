@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,10 +18,13 @@ from pysmpc import api, ring
 from pysmpc.errors import ChannelError, IntegrityError, RemoteError
 from pysmpc.federated.updates import Terms
 from pysmpc.fixedpoint import LIMIT, Precision, kept
-from pysmpc.ops.comparison import asked
+from pysmpc.ops.comparison import asked, in_backward
 from pysmpc.ops.decompositions import rehearsed
+from pysmpc.ops.tested import state_bounds
 from pysmpc.prg import KeySet
+from pysmpc.program.segment import changed
 from pysmpc.protocols.interfaces import Dealer
+from pysmpc.protocols.tested import Flags
 from pysmpc.protocols.variants import variant_named
 from pysmpc.remote.arguments import decode, dtype_of, leaves, results, window
 from pysmpc.remote.held import Held
@@ -48,7 +51,6 @@ from pysmpc.remote.origins import NOBODY, Origin, Provenance, combined, origin_o
 from pysmpc.remote.recorder import state_of
 from pysmpc.remote.rules import Operations, followed
 from pysmpc.remote.steps import Steps
-from pysmpc.repeats import changed
 from pysmpc.runtime.session import Session
 from pysmpc.runtime.transcript import Transcript, untold
 from pysmpc.shares import Share
@@ -91,6 +93,10 @@ class Replay:
         self.held = held
         self._steps = Steps(self)
         self._operations = Operations()
+        self._reading: Origin | None = None  # of what the present operation reads, with updates that still wait
+        self.flag: Origin | None = None  # of what was tested since the last opening; None where nothing was
+        if session.flags is not None:
+            session.flags.named, session.flags.told, session.flags.asked = False, self._tested, in_backward
 
     def cell(self, slot: int) -> Cell:
         """What is in a slot."""
@@ -119,6 +125,18 @@ class Replay:
         """A value is another now."""
         cell.provenance.origin = origin
         cell.provenance.written = self._stands
+
+    def _reads(self, origins: Sequence[Origin]) -> None:
+        """An operation begins, on values with these origins.  It may also apply updates that wait."""
+        if self.session.flags is not None:
+            before = [self._reading] if self._reading is not None and self.session.owing else []
+            self._reading = combined([*before, *origins]) if before or origins else None
+
+    def _tested(self) -> None:
+        """Something that the present operation reads, or made of it, will be tested."""
+        if self._reading is None:
+            raise RemoteError("a test of values of which nobody knows where they are from")
+        self.flag = combined([self._reading, *([] if self.flag is None else [self.flag])])
 
     @property
     def _stands(self) -> tuple[int, bytes]:
@@ -157,6 +175,7 @@ class Replay:
     def run(self, operation: Operation, buffers: Iterator[torch.Tensor]) -> None:
         """One operation; `open` and fetches are the worker's business."""
         self._count += 1
+        self._reads([])
         given = list(buffers) if isinstance(operation, Call) else []
         self._steps.about(operation, given)
         if isinstance(operation, Call):
@@ -194,6 +213,9 @@ class Replay:
         if not cells:
             raise ChannelError(f"{call.name} has no secret among its arguments")
         origins = [origin_of(cell) for cell in cells]
+        self._reads(origins)
+        if self.session.flags is not None:
+            state_bounds(given)
         self._steps.look(func, args, kwargs)
         written: list[Cell] = []
         if func._schema.is_mutable:
@@ -262,7 +284,7 @@ class Replay:
             raise RemoteError(f"this party's program stands at {state}, the driver's at {operation.state}")
         value = window(operation.ref, self.cell(operation.ref.slot))
         share, suite, party = value.window(), value.session.suite, value.session.party
-        if suite.disclose is not None or not suite.additive:
+        if suite.disclose is not None or not suite.additive or self.session.flags is not None:
             raise RemoteError("values under these protocols are not opened to a holder")
         # 1. the mask
         receiver = operation.receiver
@@ -331,12 +353,15 @@ class Replay:
             out = SecretTensor.of(share, session, kept(slot.base, slot.digits), dtype_of(slot.dtype))
             self.keep(slot.slot, out.cell, origin)
 
-    def shares(self, operation: Open, permits: Callable[[], bool]) -> tuple[torch.Tensor, list[str]]:
+    def shares(self, operation: Open, permits: Callable[[], bool]) -> tuple[torch.Tensor, list[str], bool]:
         """What this party sends the driver of a value that is opened to it, [rows, n] words; who does not consent.
+
+        Then, whether a value was found too large: nothing must leave for the driver then, either.
 
         1. The provider said which program it runs, when it was told of this opening: a message without words.
         2. The holders tell each other whether they consent, and which program they run: one round.
-        3. If all consent, and all run the same program, each has its shares: counted as another round, in either case.
+        3. Where ranges are tested, the holders open what came of that, if all consent: a round, counted in either case.
+        4. If all consent, and all run the same program, each has its shares: counted as another round, in either case.
         Under codes `disclose` does the second step, and has the value under a mask that the driver knows, or the mask
         alone where a holder does not consent.  Where somebody does not, nothing must leave for the driver.
         """
@@ -345,20 +370,38 @@ class Replay:
             raise RemoteError(f"values are opened to {self._driver}, who asks for it, and not to others")
         if (state := state_of(self.session)) != operation.state:
             raise RemoteError(f"this party's program stands at {state}, the driver's at {operation.state}")
+        self._reads([])
         value = window(operation.ref, self.cell(operation.ref.slot))
         share, suite, party = value.window(), value.session.suite, value.session.party
         words = share.words()
+        if (flags := self.session.flags) is not None:
+            flags.settle()
         # 1. the provider's program
         self._confirmed()
         permitted = permits()
         if suite.disclose is not None:
             masked, _ = suite.disclose(party, share, permitted)
-            return masked, []
+            return masked, [], False
         # 2. consent
         said = party.channel.gather(torch.full((party.rows, 1), int(permitted), dtype=torch.int64), "consent", [(1,)])
         mine = [self.session.holders[rank] for rank in party.ranks]
         names = [*mine, *(name for name in self.session.holders if name not in mine)]
         refused = [name for name, [word] in zip(names, said.tolist(), strict=bool(mine)) if word != 1]
-        # 3. the shares
+        # 3. ranges
+        failed = flags is not None and self._failed(flags, bool(refused))
+        # 4. the shares
         party.channel.count([words], "reveal", [share.shape])  # type: ignore[attr-defined]
-        return words, refused
+        return words, refused, failed
+
+    def _failed(self, flags: Flags, refused: bool) -> bool:
+        """Whether a value was too large since the last opening.  Nothing of it leaves if a holder does not consent."""
+        channel: Any = self.session.party.channel
+        word = flags.share()
+        channel.count([word], "range", [(1,)])
+        if refused or not word.shape[0]:
+            return False
+        for theirs in channel.tell("range", [word[0]]):
+            word = word ^ theirs
+        self.flag = None
+        flags.end(bool(word.any()))
+        return bool(flags.failed)
