@@ -17,7 +17,8 @@ WHY = {
         "with enabled=False"
     ),
     aten._local_scalar_dense.default: (
-        "it would open one number; where a secret scalar is a position, x[i], x.index_select(0, i.reshape(1)) reads there"
+        "it would open one number; where a secret scalar is a position, x[i], read there with "
+        "x.index_select(0, i.reshape(1))"
     ),
     aten._unique2.default: (
         "the size of its result would show how many different values there are; sort, and count with "

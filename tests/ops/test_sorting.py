@@ -204,7 +204,8 @@ REFUSED = {
     "many that are put": (lambda x, i: x[0].scatter(0, i.repeat(40), x[0, :1].repeat(80)), NotImplementedError, "64"),
     "real positions": (lambda x, i: x[x[0]], IndexError, "must be long or bool"),
     "counts of unbounded numbers": (lambda x, i: torch.bincount(i), NotImplementedError, "largest value"),
-    "too few counts": (lambda x, i: torch.bincount(sy.bounded(i, 5), minlength=5), NotImplementedError, "largest value"),
+    "too few counts": (lambda x, i: torch.bincount(sy.bounded(i, 5), minlength=5), NotImplementedError, "largest"),
+    "modes of many": (lambda x, i: x.reshape(-1).mode(), NotImplementedError, "up to 16 elements"),
     "different values": (lambda x, i: torch.unique(i), NotImplementedError, "how many different values"),
     "gradients of products so far": (
         lambda x, i: x.detach().requires_grad_().cumprod(0), NotImplementedError, "gradient of cumprod"),

@@ -379,7 +379,8 @@ EXTREMA = [
 # --- order, and secret positions -----------------------------------------------------------
 
 SORTED = {"rounds": 6, "sent": 160, "dealt": 1332, "shuffles": 1}
-ROW = {"shapes": [(7,), (1,), (2,), (65,)], **APART}
+ROWS_OF_ONE = [(7,), (1,), (2,), (65,)]
+STEPS = GRID.sort().values
 
 ORDER_OF = [
     Case("sort", lambda x: x.sort(0).values, LINES, **APART, **SORTED),
@@ -403,8 +404,9 @@ ORDER_OF = [
     Case("mode", lambda x: tuple(x.mode(-1)), [(9,), (3, 8)], values=coarse, steps=2, costed=(8, 8), rounds=22,
          sent=194.75, shuffles=1),
     Case("running extrema", lambda x: (*x.cummax(-1), *x.cummin(0)), LINES, **APART, rounds=60, sent=211.5),
-    Case("at a place that was found", lambda x: x[x.argmax(0, keepdim=True)], ROW["shapes"], **APART, rounds=15, sent=47.375),
-    Case("searchsorted", lambda x: (torch.searchsorted(GRID.sort().values, x.clone()), torch.bucketize(x.clone(), GRID.sort().values)),
+    Case("at a place that was found", lambda x: x[x.argmax(0, keepdim=True)], ROWS_OF_ONE, **APART, rounds=15,
+         sent=47.375),
+    Case("searchsorted", lambda x: (torch.searchsorted(STEPS, x.clone()), torch.bucketize(x.clone(), STEPS)),
          [(9,), (2, 5)], **COARSE, rounds=8, sent=73.5),
     Case("isin", lambda x: torch.isin(x, GRID), [(9,), (2, 5)], **COARSE, rounds=8, sent=85.75),
     Case("assigned by a mask", on(lambda out: out.__setitem__(out < 0, 0.5)), [(9,), (2, 5)], steps=2, rounds=5,
