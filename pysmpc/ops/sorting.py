@@ -233,8 +233,8 @@ def mode(x: Any, dim: int = -1, keepdim: bool = False) -> tuple[Any, Any]:
     n = lines.shape[-1]
     if n > MODES:
         raise NotImplementedError(
-            f"modes are of up to {MODES} elements, not {n}: of more, torch has no rule which of the places of a mode it "
-            "tells; count equals with (s.unsqueeze(-1) == s.unsqueeze(-2)).sum(-1)"
+            f"modes are of up to {MODES} elements, not {n}: of more, torch has no rule which of the places of a mode "
+            "it tells; count equals with (s.unsqueeze(-1) == s.unsqueeze(-2)).sum(-1)"
         )
     values, places = lines.sort(-1)
     if n > 1:

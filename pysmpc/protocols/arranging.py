@@ -97,10 +97,11 @@ def _levels(rows: int, n: int, sample: int, levels: int, each: int) -> Plan:
 
     Buckets between pivots of a sorted sample are sums of spacings of uniform numbers, and those between other pivots
     are such spacings.  A sum of t of them is (36 + sqrt(72 t)) / t above its mean, 1, with a probability of less than
-    e^-36, 2^-40 for as many buckets as there can be.  `pairs` has room for a bucket of that size, beside half as many pairs
-    again as are expected.
+    e^-36, 2^-40 for as many buckets as there can be.  `pairs` has room for a bucket of that size, beside half as many
+    pairs again as are expected.
     """
-    size, pivots, spread, tiles = float(n), 1, 1.0, []
+    size, pivots, spread = float(n), 1, 1.0
+    tiles: list[tuple[int, int, int]] = []
     for _ in range(levels):
         p, q = TILES[size < LARGE]
         count = rows * (each // p) * -(-n // q) if not tiles else -(-each * rows * n // (p * q))
