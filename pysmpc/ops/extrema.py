@@ -133,8 +133,8 @@ def scatter(zeros: Any, dim: int, positions: Any, grad: Any) -> SecretTensor:
         or body.levels.n != math.prod(rest)
     ):
         if blank and isinstance(body, Ranks):  # no two of which are equal
-            return added_at(zeros, dim, positions, grad)  # type: ignore[no-any-return]
-        return put_at(zeros, dim, positions, grad)  # type: ignore[no-any-return]
+            return added_at(zeros, dim, positions, grad)
+        return put_at(zeros, dim, positions, grad)
     session = positions.session
     unit = zeros.unit if isinstance(zeros, SecretTensor) else BINARY16
     known = public(grad, session, unit)

@@ -67,7 +67,7 @@ def scatter_public(x: Any, dim: int, index: torch.Tensor, src: Any) -> SecretTen
 def scatter_value(x: SecretTensor, dim: int, index: Any, value: Any) -> SecretTensor:
     """x with a public number at positions along a dimension."""
     if isinstance(index, SecretTensor):
-        return put_at(x, dim, index, _value(x, value).expand(index.shape))  # type: ignore[no-any-return]
+        return put_at(x, dim, index, _value(x, value).expand(index.shape))
     return rearranged(lambda a, b: a.scatter(dim, index, b.expand(index.shape)), x, _value(x, value))
 
 
@@ -99,7 +99,7 @@ def put(x: Any, index: Any, source: Any, accumulate: bool = False) -> SecretTens
     if isinstance(index, SecretTensor):
         flat, given = x.reshape(-1), source.reshape(index.shape)
         done = added_rows(flat, index, given, True) if accumulate else put_rows(flat, index, given)
-        return done.reshape(x.shape)  # type: ignore[no-any-return]
+        return done.reshape(x.shape)
     if not accumulate:
         return rearranged(lambda a, b: a.put(index, b), x, source)
     flat = index.reshape(-1)

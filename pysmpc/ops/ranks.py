@@ -78,7 +78,9 @@ def in_order(x: Any, dim: int, where: Any, share: Share, unit: Any) -> SecretTen
         return None
     rows = _moved_rows(share, dim)
     lines = tuple(where.movedim(dim, -1).shape) if where.dim() else ()
-    moved = some_of(body.how.forward(Share.of(rows.words(), body.kind, share.scale)), body.first, body.n // body.kind[0])
+    moved = some_of(
+        body.how.forward(Share.of(rows.words(), body.kind, share.scale)), body.first, body.n // body.kind[0]
+    )
     out = result(Share(moved.body, lines or (1,), moved.scale), where.session, unit, x.dtype)
     return out.movedim(-1, dim) if where.dim() else out.reshape(())
 

@@ -16,6 +16,10 @@ WHY = {
         "a GradScaler looks for infinities, which secrets, as fixed point, never are; leave the scaler out, or make it "
         "with enabled=False"
     ),
+    aten._local_scalar_dense.default: (
+        "it would open one number; where a secret scalar is a position, x[i], read there with "
+        "x.index_select(0, i.reshape(1))"
+    ),
     aten._unique2.default: (
         "the size of its result would show how many different values there are; sort, and count with "
         "(s[1:] != s[:-1]).sum() + 1"

@@ -20,8 +20,8 @@ import torch
 from pysmpc.errors import RevealError
 from pysmpc.fixedpoint import BINARY16, INTEGER
 from pysmpc.ops.core import public, result, session_of
-from pysmpc.protocols.functions.smooth import known_of
 from pysmpc.ops.ranks import in_order, put_back
+from pysmpc.protocols.functions.smooth import known_of
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
@@ -164,7 +164,7 @@ PUT = 64
 
 
 def put_at(x: Any, dim: int, index: SecretTensor, values: Any) -> Any:
-    """x.scatter(dim, index, values): the last of those with one position counts.  A round for each along the dimension."""
+    """x.scatter(dim, index, values): of equal positions the last counts.  A round for each along the dimension."""
     if not x.dim():
         return put_at(x.reshape(1), 0, index.reshape(-1), values.reshape(-1)).reshape(())
     dim %= x.dim()

@@ -31,6 +31,8 @@ from pysmpc.tensor import SecretTensor
 
 #: Elements of a row whose ranks are counted.
 RANKED = 256
+#: Elements of a row of which torch tells the last place of a mode.
+MODES = 16
 
 
 class Counted:
@@ -42,7 +44,9 @@ class Counted:
     def places(self) -> Share:
         """Where the element of each rank stood."""
         suite, party, (rows, n, _) = self._session.suite, self._session.party, self._chosen.shape
-        weighed = suite.matmul_public(party, self._chosen, torch.arange(n).view(1, n, 1).expand(rows, n, 1).contiguous())
+        weighed = suite.matmul_public(
+            party, self._chosen, torch.arange(n).view(1, n, 1).expand(rows, n, 1).contiguous()
+        )
         return Share(weighed.body, (rows, n))
 
     def forward(self, x: Share) -> Share:
@@ -52,7 +56,7 @@ class Counted:
     def back(self, x: Share) -> Share:
         """Elements back from that order."""
         c = self._chosen
-        rows, n, _ = c.shape
+        n = c.shape[1]
         return self._product(Share(c.body, c.shape, 1, (n * n, 1, n)), x)
 
     def _product(self, chosen: Share, x: Share) -> Share:
@@ -118,7 +122,7 @@ def _arranged(session: Session, rows: Share) -> tuple[Share, Arranged]:
     if n > RANKED:
         raise NotImplementedError(
             f"a row of {n} elements is sorted after a secret shuffle, for which there is no protocol under "
-            f"'{session.suite.name}'; up to {RANKED} elements are sorted by their ranks: leave integrity or protocol out"
+            f"'{session.suite.name}'; up to {RANKED} elements are sorted by their ranks: leave integrity out"
         )
     return _counted(session, rows)
 
@@ -227,6 +231,11 @@ def mode(x: Any, dim: int = -1, keepdim: bool = False) -> tuple[Any, Any]:
     """
     lines = x.movedim(dim, -1) if x.dim() else x.reshape(1)
     n = lines.shape[-1]
+    if n > MODES:
+        raise NotImplementedError(
+            f"modes are of up to {MODES} elements, not {n}: of more, torch has no rule which of the places of a mode "
+            "it tells; count equals with (s.unsqueeze(-1) == s.unsqueeze(-2)).sum(-1)"
+        )
     values, places = lines.sort(-1)
     if n > 1:
         equal = values.unsqueeze(-2) >= values.unsqueeze(-1)  # [..., i, j]: j is not less than i

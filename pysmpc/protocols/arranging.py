@@ -95,12 +95,13 @@ def plan(rows: int, n: int) -> Plan:
 def _levels(rows: int, n: int, sample: int, levels: int, each: int) -> Plan:
     """A plan of some levels with `each` comparisons an element.
 
-    Buckets between pivots of a sorted sample are sums of spacings of uniform numbers, and those between other pivots are
-    such spacings.  A sum of t of them is (36 + sqrt(72 t)) / t above its mean, 1, with a probability of less than e^-36,
-    2^-40 for as many buckets as there can be.  `pairs` has room for a bucket of that size, beside half as many pairs
-    again as are expected.
+    Buckets between pivots of a sorted sample are sums of spacings of uniform numbers, and those between other pivots
+    are such spacings.  A sum of t of them is (36 + sqrt(72 t)) / t above its mean, 1, with a probability of less than
+    e^-36, 2^-40 for as many buckets as there can be.  `pairs` has room for a bucket of that size, beside half as many
+    pairs again as are expected.
     """
-    size, pivots, spread, tiles = float(n), 1, 1.0, []
+    size, pivots, spread = float(n), 1, 1.0
+    tiles: list[tuple[int, int, int]] = []
     for _ in range(levels):
         p, q = TILES[size < LARGE]
         count = rows * (each // p) * -(-n // q) if not tiles else -(-each * rows * n // (p * q))
@@ -226,7 +227,12 @@ def _by_levels(party: Party, x: Share, shuffle: Shuffle, found: Plan) -> torch.T
 
 
 def _level(
-    party: Party, x: torch.Tensor, order: torch.Tensor, bucket: torch.Tensor, tiles: tuple[int, int, int], rows: tuple[int, int]
+    party: Party,
+    x: torch.Tensor,
+    order: torch.Tensor,
+    bucket: torch.Tensor,
+    tiles: tuple[int, int, int],
+    rows: tuple[int, int],
 ) -> None:
     """Split buckets by pivots, four rounds; changes the order of elements and the bucket of each in that order."""
     count, p, q = tiles
@@ -270,8 +276,8 @@ def _choose(
 ) -> None:
     """Fill tiles: buckets get groups of pivots in proportion to their sizes, as many as there are tiles for.
 
-    The first `sample` elements of each n were sorted; those in a bucket stand first there, and are its pivots, or some of
-    them at equal distances.
+    The first `sample` elements of each n were sorted; those in a bucket stand first there, and are its pivots, or
+    some of them at equal distances.
     """
     count, width = at.shape
     q = width - p

@@ -109,7 +109,9 @@ def test_plans_have_room(rows, n):
         ranks = torch.stack([torch.randperm(n) for _ in range(rows)])
         order = torch.arange(rows * n)
         bucket = order // n
-        order.view(rows, n)[:, : found.sample] = ranks[:, : found.sample].argsort(1) + n * torch.arange(rows).view(-1, 1)
+        order.view(rows, n)[:, : found.sample] = ranks[:, : found.sample].argsort(1) + n * torch.arange(rows).view(
+            -1, 1
+        )
         for count, p, q in found.tiles:
             at = torch.full((count, p + q), -1)
             slots = torch.zeros((count, p + q), dtype=torch.int64)

@@ -21,6 +21,7 @@ A new operation is a line of this table.  What a line may say, all of it optiona
     costed      the shapes for which rounds and bytes are counted; left out: (64,) for each operand
     refused     names of the runs that must refuse the function (NotImplementedError)
     bounded     the public bound with which operands are encrypted
+    shuffles    of which each takes a round more, and 8 bytes sent and dealt an element, for each holder beyond two
 
 A function may return several results, each of which is compared.
 """
@@ -59,6 +60,7 @@ class Case:
     costed: Any = None
     refused: tuple[str, ...] = ()
     bounded: float | None = None
+    shuffles: int = 0
 
     def __str__(self):
         return self.name.replace(" ", "_")
@@ -374,6 +376,43 @@ EXTREMA = [
          rounds=24, sent=55),
 ]
 
+# --- order, and secret positions -----------------------------------------------------------
+
+SORTED = {"rounds": 6, "sent": 160, "dealt": 1332, "shuffles": 1}
+ROWS_OF_ONE = [(7,), (1,), (2,), (65,)]
+STEPS = GRID.sort().values
+
+ORDER_OF = [
+    Case("sort", lambda x: x.sort(0).values, LINES, **APART, **SORTED),
+    Case("sort downwards", lambda x: x.sort(-1, descending=True).values, LINES, **APART, **SORTED),
+    Case("argsort", lambda x: (x.argsort(-1), x.argsort(0, descending=True)), LINES, **APART, grad=False, rounds=12,
+         sent=320, dealt=2664, shuffles=2),
+    Case("sort of equals", lambda x: tuple(torch.sort(x, dim=-1, stable=True)), [(9,), (3, 8)], values=coarse, steps=2,
+         rounds=6, sent=160, shuffles=1),
+    Case("sort of squares", lambda x: (x * x).sort(-1).values, [(9,), (3, 8)], values=distinct, steps=3, grad_steps=6,
+         rounds=8, sent=176, shuffles=1),
+    Case("topk", lambda x: (*x.topk(2, -1), x.topk(1, 0, largest=False).values), [(7,), (3, 4), (2, 3, 5)], **APART,
+         rounds=12, sent=320, shuffles=2),
+    Case("kthvalue", lambda x: (*x.kthvalue(2, -1), x.kthvalue(1, 0, keepdim=True).values), [(7,), (3, 4)], **APART,
+         rounds=12, sent=320, shuffles=2),
+    Case("median", lambda x: (x.median(), x.median(-1).values, x.nanmedian(0, keepdim=True).values), LINES, **APART,
+         rounds=18, sent=480, shuffles=3),
+    Case("quantile", lambda x: (x.quantile(0.3), x.quantile(torch.tensor([0.0, 0.5], dtype=x.dtype), -1)),
+         [(7,), (3, 4)], values=distinct, steps=4, rounds=14, sent=320.375, shuffles=2),
+    Case("others in order", lambda x, y: (y.gather(-1, x.argsort(-1)), x.gather(-1, x.argsort(-1))),
+         [[(7,), (7,)], [(3, 4), (3, 4)]], **APART, rounds=16, sent=352, shuffles=4),
+    Case("mode", lambda x: tuple(x.mode(-1)), [(9,), (3, 8)], values=coarse, steps=2, costed=(8, 8), rounds=22,
+         sent=194.75, shuffles=1),
+    Case("running extrema", lambda x: (*x.cummax(-1), *x.cummin(0)), LINES, **APART, rounds=60, sent=211.5),
+    Case("at a place that was found", lambda x: x[x.argmax(0, keepdim=True)], ROWS_OF_ONE, **APART, rounds=15,
+         sent=47.375),
+    Case("searchsorted", lambda x: (torch.searchsorted(STEPS, x.clone()), torch.bucketize(x.clone(), STEPS)),
+         [(9,), (2, 5)], **COARSE, rounds=8, sent=73.5),
+    Case("isin", lambda x: torch.isin(x, GRID), [(9,), (2, 5)], **COARSE, rounds=8, sent=85.75),
+    Case("assigned by a mask", on(lambda out: out.__setitem__(out < 0, 0.5)), [(9,), (2, 5)], steps=2, rounds=5,
+         sent=20.25),
+]
+
 # --- powers, logarithms, roots, softmax --------------------------------------------------
 
 UPWARD = {"low": 0.5, "high": 4.0}
@@ -485,4 +524,4 @@ BOUNDED = [
 ]
 # fmt: on
 
-CASES = [*ARITHMETIC, *IN_PLACE, *COMPARISON, *LOGIC, *EXTREMA, *EXPONENTIALS, *CIRCULAR, *BOUNDED]
+CASES = [*ARITHMETIC, *IN_PLACE, *COMPARISON, *LOGIC, *EXTREMA, *ORDER_OF, *EXPONENTIALS, *CIRCULAR, *BOUNDED]
