@@ -801,7 +801,6 @@ MUTANTS = [
             ("a gradient past its layer is taken", "privacy/engine", "if p.grad is not None and p.grad is not self._set.get(p):", "if False:", "engine"),
             ("any loader counts as disjoint batches", "privacy/loaders", "        if once:\n", "        if True:\n", "engine"),
             ("rows are drawn together", "privacy/loaders", "words = KeySet([fresh_key()]).draw(0, n)[0]", "words = KeySet([fresh_key()]).draw(0, 1)[0].expand(n)", "engine"),
-            ("the mean of a loss is taken away twice", "privacy/loss_distribution", "offset += count * (", "offset -= count * (", "accountant"),
             ("half of the steps are composed", "privacy/loss_distribution", "np.fft.rfft(np.fft.ifftshift(weights)) ** count", "np.fft.rfft(np.fft.ifftshift(weights)) ** (count // 2 + 1)", "accountant"),
             ("a tie is always above", "protocols/discrete_gaussian", "(high == threshold) & (rest >= more)", "(high == threshold)", "discrete_gaussian"),
             ("noise has one sign", "protocols/discrete_gaussian", "found * (1 + 2 * (words[at] >> HALF))", "found", "discrete_gaussian"),

@@ -154,6 +154,7 @@ class Shared(nn.Module):
     ("model", "words"),
     [
         (lambda: nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), "'1' .BatchNorm1d.: it mixes the examples"),
+        (lambda: nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, affine=False)), "'1' .BatchNorm1d.: it mixes"),
         (lambda: nn.Sequential(nn.Conv2d(4, 4, 3, groups=2)), "it has groups"),
         (lambda: nn.Sequential(nn.Conv2d(4, 4, 3, padding="same")), "give its padding as numbers"),
         (lambda: nn.Sequential(nn.ConvTranspose2d(4, 4, 3)), "only nn.Conv1d and nn.Conv2d"),
