@@ -165,7 +165,7 @@ def factors(squares: Sequence[Squares]) -> Tensor:
             pairs.append(len(terms))
             terms += [each.first / each.size, each.second * each.size]
             largest += [LARGEST_INPUT, LARGEST_OUTPUT]
-    rows = torch.stack(terms) * (1 + 2.0**-18) + 2 * STEP
+    rows = torch.stack(terms) + 2 * STEP
     too_large = (rows > torch.tensor(largest).unsqueeze(1)).to(rows.dtype)
     rows = rows * (1 - too_large)
     # 2. their sum
@@ -177,5 +177,5 @@ def factors(squares: Sequence[Squares]) -> Tensor:
     seen = total + too_large.sum(0) * (2 * LARGEST)
     beyond, above = (torch.stack([seen - LARGEST, seen - 1]) > 0).to(rows.dtype)
     # 3. the inverse root
-    inverse = with_bits(1 + above * (total - 1), FACTOR_BITS).rsqrt()
+    inverse = with_bits(1 + above * (total * (1 + 2.0**-16) - 1), FACTOR_BITS).rsqrt()
     return (inverse * (1 - _RELATIVE) - _ABSOLUTE) * (1 - beyond)

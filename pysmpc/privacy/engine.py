@@ -159,13 +159,14 @@ class Engine:
 
     def _began(self) -> None:
         if self.sampling == "epochs":
+            self._check_budget()
             self._count()
 
     def _gave(self, weights: torch.Tensor | None) -> None:
         self._given = [weights]
 
-    def _count(self) -> None:
-        """One more step, or pass; raises before it would exceed the budget."""
+    def _check_budget(self) -> None:
+        """Raise BudgetSpentError where one more step, or pass, would exceed the budget."""
         assert self.noise_multiplier is not None
         done = self.accountant.steps
         if done + 1 > self._safe:
@@ -182,6 +183,9 @@ class Engine:
                     )
                 ahead //= 2
             self._safe = done + ahead
+
+    def _count(self) -> None:
+        assert self.noise_multiplier is not None
         self.accountant.step(self.noise_multiplier, self._rate)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
@@ -196,6 +200,8 @@ class Engine:
                     "a parameter has a gradient that did not come through its layer, and is not clipped: use "
                     "parameters only by calling their layers in training mode"
                 )
+        if self.sampling != "epochs":
+            self._check_budget()
         with torch.no_grad():
             self._privately(taps)
 

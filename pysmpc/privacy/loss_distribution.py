@@ -8,7 +8,7 @@ number of steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -65,9 +65,8 @@ def _exact_delta(epsilon: float, shift: float) -> float:
     return float(a) - math.exp(epsilon) * float(b) if epsilon < 700 else float(a)
 
 
-def _smallest(delta_of: object, delta: float, high: float) -> float:
+def _smallest(delta_of: Callable[[float], float], delta: float, high: float) -> float:
     """The epsilon at which a falling function reaches delta, from above."""
-    assert callable(delta_of)
     if delta_of(0.0) <= delta:
         return 0.0
     low = 0.0
@@ -89,7 +88,7 @@ def epsilon_of_steps(steps: Mapping[tuple[float, float], int], delta: float, err
     done = {key: count for key, count in steps.items() if count and key[1] > 0}
     if not done:
         return 0.0
-    total = sum(divergences(*key, count) for key, count in done.items())
+    total = np.sum([divergences(*key, count) for key, count in done.items()], axis=0)
     rough = epsilon_of(total, delta)
     if math.isinf(rough):
         return rough
@@ -111,16 +110,15 @@ def _composed(
     done: Mapping[tuple[float, float], int], delta: float, error: float, width: float, points: int, removed: bool
 ) -> float:
     grid = (np.arange(points) - points // 2) * width
-    spectrum: object = None
+    spectrum = np.ones(points // 2 + 1, dtype=np.complex128)
     offset = 0.0
     for (noise, rate), count in done.items():
         edges = np.append(grid - width / 2, grid[-1] + width / 2)
         weights = np.diff(_distribution(edges, noise, rate, removed))
         weights /= weights.sum()
         offset += count * (_mean(noise, rate, removed) - float(grid @ weights))
-        part = np.fft.rfft(np.fft.ifftshift(weights)) ** count
-        spectrum = part if spectrum is None else spectrum * part
-    weights = np.fft.fftshift(np.fft.irfft(spectrum, points)).clip(min=0)  # type: ignore[call-overload]
+        spectrum *= np.fft.rfft(np.fft.ifftshift(weights)) ** count
+    weights = np.fft.fftshift(np.fft.irfft(spectrum, points)).clip(min=0)
     loss = grid + offset
     # delta(e) = sum over losses t > e of (1 - e^(e - t)) weight, by sums from the top
     mass = np.cumsum(weights[::-1])[::-1]

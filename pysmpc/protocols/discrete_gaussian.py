@@ -14,6 +14,7 @@ How far from exact: see `Sampler.distance` and `Sampler.ratio`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import lru_cache
@@ -64,7 +65,7 @@ class Table:
                 thresholds.append(reached)
         return cls(tuple(x >> HALF for x in thresholds), tuple(x & TOP for x in thresholds))
 
-    def magnitudes(self, high: Words, low: object) -> Words:
+    def magnitudes(self, high: Words, low: Callable[[], Words]) -> Words:
         """Of uniform words of 63 bits.  low(): as many more of them, wanted in one of 2^50 blocks or less."""
         few = np.zeros(high.shape, dtype=np.uint8)  # fewer than 256 thresholds are below TOP
         tied = high == TOP
@@ -78,8 +79,7 @@ class Table:
             np.logical_or(tied, same, out=tied)
         count: Words = few.astype(np.int64)
         if tied.any():
-            assert callable(low)
-            rest: Words = low()
+            rest = low()
             for threshold, more in zip(self.high, self.low, strict=True):
                 count += (high == threshold) & (rest >= more)
         return count

@@ -107,7 +107,10 @@ def _fill(shapes: Sequence[Shape], x: Any, value: Any) -> Rows:
     return elementwise(shapes[0], _operands([value]))
 
 
-@rule("random_bits gaussian_noise zeros_like empty_like ones_like new_zeros new_empty new_ones full_like new_empty_strided zero_")
+@rule(
+    "random_bits gaussian_noise zeros_like empty_like ones_like new_zeros new_empty new_ones full_like "
+    "new_empty_strided zero_"
+)
 def _constant(shapes: Sequence[Shape], *args: Any, **kwargs: Any) -> Rows:
     return PUBLIC
 
