@@ -18,6 +18,7 @@ import torch.utils.dlpack
 
 from pysmpc.errors import RevealError
 from pysmpc.ops.composites import COMPOSITES, FUNCTIONALS, multi_head_attention_forward, ordinary
+from pysmpc.ops.packed import PACKED
 from pysmpc.tensor import HOW, SecretTensor
 
 _memory = torch._C.TensorBase.__dict__["data"]
@@ -49,7 +50,7 @@ def _composite(name: str, of_secrets: Callable[..., Any], module: Any = torch) -
         return (of_secrets if secret else of_others)(*args, **kwargs)
 
     call.__qualname__, call.__module__ = name, module.__name__
-    if module is torch:
+    if module in (torch, torch._VF):
         torch.jit._builtins._register_builtin(call, f"aten::{name}")
     return call
 
@@ -80,6 +81,8 @@ def install() -> None:
             vars(module)["to_dlpack"] = _to_dlpack
         for name, of_secrets in COMPOSITES.items():
             vars(torch)[name] = _composite(name, of_secrets)
+        for name, of_secrets in PACKED.items():
+            vars(torch._VF)[name] = _composite(name, of_secrets, torch._VF)
         SecretTensor.dist = COMPOSITES["dist"]  # type: ignore[method-assign]
         for name, of_secrets in FUNCTIONALS.items():
             vars(functional)[name] = _composite(name, of_secrets, functional)

@@ -20,7 +20,6 @@ WHY = {
         "the size of its result would show the largest value; of n classes, count (x.unsqueeze(1) == "
         "torch.arange(n)).sum(0)"
     ),
-    aten._pack_padded_sequence.default: "pad the sequences, and use the padded ones with a public mask",
 }
 
 
