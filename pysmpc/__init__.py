@@ -16,6 +16,7 @@ from typing import Any
 
 from pysmpc import optimizers as _optimizers  # noqa: F401  (refuses those whose steps would be wrong)
 from pysmpc.api import Parties, bounded, decrypt, encrypt, virtual
+from pysmpc.checking import check
 from pysmpc.cluster import distributed
 from pysmpc.dealing import Plan, record
 from pysmpc.federated import MultiPointerTensor, PointerTensor, VirtualWorker
@@ -41,6 +42,7 @@ __all__ = [
     "TrainStep",
     "VirtualWorker",
     "bounded",
+    "check",
     "decrypt",
     "distributed",
     "encrypt",
