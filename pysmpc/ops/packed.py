@@ -7,6 +7,7 @@ plain memory of its own, which secrets do not have; these functions take torch's
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -67,4 +68,7 @@ def pad_packed_sequence(
 
 
 #: By the names of what torch.nn.utils.rnn calls.
-PACKED = {"_pack_padded_sequence": pack_padded_sequence, "_pad_packed_sequence": pad_packed_sequence}
+PACKED: dict[str, Callable[..., Any]] = {
+    "_pack_padded_sequence": pack_padded_sequence,
+    "_pad_packed_sequence": pad_packed_sequence,
+}
