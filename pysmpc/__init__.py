@@ -16,6 +16,7 @@ from typing import Any
 
 from pysmpc import optimizers as _optimizers  # noqa: F401  (refuses those whose steps would be wrong)
 from pysmpc.api import Parties, bounded, encrypt, virtual
+from pysmpc.checking import check
 from pysmpc.cluster import distributed
 from pysmpc.compat.pysyft import BaseDataset, FederatedDataLoader, FederatedDataset, Plan, fed_avg, func2plan
 from pysmpc.dealing import record
@@ -48,6 +49,7 @@ __all__ = [
     "TrainStep",
     "VirtualWorker",
     "bounded",
+    "check",
     "debug",
     "decrypt",
     "distributed",

@@ -25,6 +25,7 @@ from pysmpc.ops.composites import (
     multi_head_attention_forward,
     ordinary,
 )
+from pysmpc.ops.packed import PACKED
 from pysmpc.tensor import HOW, SecretTensor
 
 _memory = torch._C.TensorBase.__dict__["data"]
@@ -90,6 +91,8 @@ def install() -> None:
         for name in METHODS:
             setattr(SecretTensor, name, COMPOSITES[name])
         torch.special.sinc = torch.sinc
+        for name, of_secrets in PACKED.items():
+            vars(torch._VF)[name] = _composite(name, of_secrets, torch._VF)
         for name, of_secrets in FUNCTIONALS.items():
             vars(functional)[name] = _composite(name, of_secrets, functional)
         for name, of_secrets in BUILTINS.items():

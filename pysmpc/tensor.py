@@ -421,11 +421,29 @@ class SecretTensor(torch.Tensor):
         raise NotImplementedError  # set by pysmpc.api, which knows how to decode
 
 
+#: Operations that torch sends for a layer or a function, and which no program calls by the names that they have there.
+CALLED = {
+    "aten.mkldnn_rnn_layer": "torch.nn.LSTM",
+    "aten.mkldnn_rnn_layer_backward": "the gradient of torch.nn.LSTM",
+    "aten._scaled_dot_product_flash_attention_for_cpu": "scaled_dot_product_attention",
+    "aten._scaled_dot_product_flash_attention_for_cpu_backward": "the gradient of scaled_dot_product_attention",
+    "aten._native_multi_head_attention": "torch.nn.MultiheadAttention",
+    "aten._transformer_encoder_layer_fwd": "torch.nn.TransformerEncoderLayer",
+}
+
+
+def called(func: Any) -> str:
+    """An operation by its name, or by that of the layer which it is."""
+    name = str(func)
+    return CALLED.get(name.rpartition(".")[0], name)
+
+
 def not_implemented(func: Any, why: str = "") -> NotImplementedError:
     """How an operation is refused.  why: a clause that says more."""
     return NotImplementedError(
-        f"{func} is not implemented for secret tensors{why and ': '}{why}; rewrite it with supported operations, or "
-        "open the value first with sy.decrypt(x) if it may be known"
+        f"{called(func)} is not implemented for secret tensors{why and ': '}{why}; rewrite it with supported "
+        "operations, or open the value first with sy.decrypt(x) if it may be known; sy.check(model, x) lists all that "
+        "a model would need"
     )
 
 

@@ -15,6 +15,7 @@ from pysmpc.ops.arithmetic import number
 from pysmpc.ops.core import FACTOR, aten, implements, rescale, result
 from pysmpc.ops.dropout import LIBRARY
 from pysmpc.ops.functions.softmaxes import fine_softmax
+from pysmpc.ops.infinite import LOWEST
 from pysmpc.protocols.functions.smooth import note_source, source_of
 from pysmpc.tensor import SecretTensor, not_implemented
 
@@ -40,7 +41,7 @@ def _kept(q: Any, k: Any, mask: Any, causal: bool) -> tuple[torch.Tensor | None,
         return kept, mask
     if mask.dtype == torch.bool:
         return mask if kept is None else kept & mask, None
-    finite = mask != -math.inf
+    finite = mask >= LOWEST
     if not bool(finite.all()):
         kept = finite if kept is None else kept & finite
     mask = torch.where(finite, mask, 0)
@@ -122,6 +123,39 @@ def _check(dropout: float) -> None:
         )
 
 
+def _folded(x: Any, heads: int) -> Any:
+    """Heads of queries that share keys, one below the other: [..., heads, group * positions, features]."""
+    return x.unflatten(-3, (heads, -1)).flatten(-3, -2)
+
+
+def _group_mask(q: Any, k: Any, mask: Any, causal: bool) -> Any:
+    """The mask for queries that were folded; a causal one becomes a mask like others."""
+    group, length = q.shape[-3] // k.shape[-3], q.shape[-2]
+    if causal:
+        kept = torch.ones(length, k.shape[-2], dtype=torch.bool).tril()
+        if mask is None:
+            mask = kept
+        elif mask.dtype == torch.bool:
+            mask = mask & kept
+        else:
+            mask = mask + torch.zeros(kept.shape, dtype=mask.dtype).masked_fill(~kept, -math.inf)
+    if mask is None:
+        return None
+    if mask.dim() > 2 and mask.shape[-3] > 1:
+        return _folded(mask.expand(*mask.shape[:-2], length, k.shape[-2]), k.shape[-3])
+    return torch.cat([mask.expand(*mask.shape[:-2], length, k.shape[-2])] * group, -2)
+
+
+def _grouped(q: Any, k: Any, v: Any, causal: bool, mask: Any, scale: float | None) -> Any:
+    """Attention in which several heads of queries share those of keys: as many queries of fewer heads."""
+    weights = _weights(_folded(q, k.shape[-3]), k, _group_mask(q, k, mask, causal), False, scale)
+    out = torch.matmul(weights, _fine(v))
+    shaped = out.unflatten(-2, (-1, q.shape[-2])).flatten(-4, -3)
+    if isinstance(shaped, SecretTensor):
+        note_source(shaped.window(), "attention", weights)
+    return shaped
+
+
 @implements(aten._scaled_dot_product_flash_attention_for_cpu.default)
 def attention(
     q: Any, k: Any, v: Any, dropout: float = 0.0, causal: bool = False, *, attn_mask: Any = None,
@@ -134,6 +168,8 @@ def attention(
     Rounds of two products of matrices and of `softmax`.
     """
     _check(dropout)
+    if q.dim() > 2 and q.shape[-3] != k.shape[-3]:
+        return _grouped(q, k, v, causal, attn_mask, scale), torch.empty(0)
     weights = _weights(q, k, attn_mask, causal, scale)
     out = torch.matmul(weights, _fine(v))
     if isinstance(out, SecretTensor):
@@ -149,8 +185,18 @@ def attention_backward(
     """The gradients of q, k and v, from the weights of the forward pass: products alone."""
     _check(dropout)
     weights: Any = source_of(out.window(), "attention") if isinstance(out, SecretTensor) else None
+    if q.dim() > 2 and q.shape[-3] != k.shape[-3]:
+        heads, length = k.shape[-3], q.shape[-2]
+        mask, q, grad = _group_mask(q, k, attn_mask, causal), _folded(q, heads), _folded(grad, heads)
+        weights = _weights(q, k, mask, False, scale) if weights is None else weights
+        of_q, of_k, of_v = _gradients(grad, q, k, v, weights, scale)
+        return of_q.unflatten(-2, (-1, length)).flatten(-4, -3), of_k, of_v
     if weights is None:
         weights = _weights(q, k, attn_mask, causal, scale)
+    return _gradients(grad, q, k, v, weights, scale)
+
+
+def _gradients(grad: Any, q: Any, k: Any, v: Any, weights: Any, scale: float | None) -> tuple[Any, Any, Any]:
     by = _scale(q, scale)
     of_weights = _fine(torch.matmul(_fine(grad), _fine(v).transpose(-2, -1)))
     part = of_weights * weights

@@ -31,7 +31,7 @@ from pysmpc.errors import EncodingError, RangeError, RevealError
 from pysmpc.ops.allowed import ALLOWED, NEVER
 from pysmpc.ops.core import aten
 from pysmpc.ops.rehearsal import rehearse
-from pysmpc.tensor import FALLBACKS, HANDLERS, SecretTensor, lock_of, not_implemented
+from pysmpc.tensor import FALLBACKS, HANDLERS, SecretTensor, called, lock_of, not_implemented
 
 prims = torch.ops.prims
 
@@ -243,11 +243,11 @@ _OF_A_TEXT = frozenset(
 def _named(func: Any, error: Exception) -> Exception:
     """The same error, which says in which operation it was met."""
     text = str(error)
-    if str(func) in text:
+    if str(func) in text or called(func) in text:
         return error
     if isinstance(error, NotImplementedError):
         return not_implemented(func, f"it is made of others, of which one says '{text.partition('; rewrite it')[0]}'")
-    return type(error)(f"{text} (within {func})") if type(error) in _OF_A_TEXT else error
+    return type(error)(f"{text} (within {called(func)})") if type(error) in _OF_A_TEXT else error
 
 
 FALLBACKS.append(decomposed)

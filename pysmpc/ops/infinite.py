@@ -7,7 +7,6 @@ the content of a cell that has none for those places.
 
 from __future__ import annotations
 
-import math
 from functools import reduce
 from typing import Any
 
@@ -40,13 +39,18 @@ class InfiniteCell(Cell):
         _ = self.body
 
 
+#: A public number below this is taken for minus infinity, as masks in the place of it often are: the smallest number of
+#: its dtype.  No secret comes near it.
+LOWEST = -1e30
+
+
 def is_infinite(x: Any) -> bool:
     """Whether some of it is minus infinity: a secret that a mask made so, or a public tensor."""
     if isinstance(x, SecretTensor):
         return type(x.cell) is InfiniteCell
     if not isinstance(x, torch.Tensor) or not x.is_floating_point():
         return False
-    return x.device.type == "cpu" and x.layout is torch.strided and bool((x == -math.inf).any())
+    return x.device.type == "cpu" and x.layout is torch.strided and bool((x < LOWEST).any())
 
 
 def parted(x: Any) -> tuple[Any, torch.Tensor | None]:
@@ -54,7 +58,7 @@ def parted(x: Any) -> tuple[Any, torch.Tensor | None]:
     if not is_infinite(x):
         return x, None
     if not isinstance(x, SecretTensor):
-        places = x == -math.inf
+        places = x < LOWEST
         return x.masked_fill(places, 0), places
     cell: Any = x.cell
     finite = SecretTensor(cell.inner, x.size(), x.stride(), x.storage_offset(), x.dtype)

@@ -29,7 +29,7 @@ from pysmpc.ops.core import (
     session_of,
     write,
 )
-from pysmpc.ops.infinite import masked, parted
+from pysmpc.ops.infinite import LOWEST, masked, parted
 from pysmpc.ops.norm_parts import note_part, part_of
 from pysmpc.ops.secret_positions import added_at, added_rows, gathered, put_rows, rows_at, the_only
 from pysmpc.protocols.functions.smooth import known_of, note_copy
@@ -386,7 +386,7 @@ def masked_fill(x: SecretTensor, mask: Any, value: Any) -> Any:
     """A public number where the mask is set."""
     if not x.dtype.is_floating_point and value != int(value):
         raise RuntimeError(f"{value} cannot be converted to {x.dtype}")
-    if value == -math.inf and not isinstance(mask, SecretTensor):
+    if value < LOWEST and not isinstance(mask, SecretTensor):
         finite, places = parted(x)
         return masked(finite, mask if places is None else mask | places)
     out: Any = torch.where(mask, torch.tensor(value, dtype=x.dtype), x)

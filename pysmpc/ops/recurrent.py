@@ -3,7 +3,9 @@
 With gates i, f, g, o of W_ih x + b_ih + W_hh h + b_hh: c' = f c + i g, h' = o tanh(c').  The gates of a step come from
 one sigmoid, as tanh(a) = 2 sigmoid(2 a) - 1; what the derivative needs of them is kept in torch's workspace.
 
-Rounds of a step of time: a product of matrices, a sigmoid, a product, a tanh, a product, and truncations: eighteen.
+Rounds of a step of time: a product of matrices, a sigmoid (5), a product, a tanh (5), a product, and one truncation of
+h and c: fourteen.  Eleven while c is publicly known to be in the interval of tanh's formula, as |c'| <= |c| + 1: in the
+first six steps from zeros.
 """
 
 from __future__ import annotations
@@ -13,17 +15,22 @@ from typing import Any
 
 import torch
 
-from pysmpc.ops.bounds import STEPS, of_kind, size
+from pysmpc.ops.bounds import size
 from pysmpc.ops.core import aten, implements
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.dropout import LIBRARY
-from pysmpc.tensor import SecretTensor, not_implemented
+from pysmpc.tensor import Cell, SecretTensor, not_implemented
 
 LSTM = 2  # torch's number of the mode
 
 
+#: By which rounding may lead a gate beyond 1, and c beyond what its gates allow: relative, and absolute.
+GATES, STATES = 1 + 2.0**-14, 2.0**-10
+
 LIBRARY.define("settle(Tensor x) -> Tensor")
+LIBRARY.define("sized(Tensor x, float? bound) -> Tensor")
 _settle: Any = torch.ops.pysmpc.settle.default
+_sized: Any = torch.ops.pysmpc.sized.default
 
 
 @implements(_settle)
@@ -33,24 +40,30 @@ def settle(x: SecretTensor) -> SecretTensor:
     return SecretTensor(x.cell, x.size(), x.stride(), x.storage_offset(), x.dtype)
 
 
+@implements(_sized)
+def sized(x: SecretTensor, bound: float | None) -> SecretTensor:
+    """x, of which no magnitude is above `bound`; None: which nobody knows to be small.  No message."""
+    cell = Cell(x.cell.body, x.cell.scale, x.cell.unit, x.session)
+    cell.finer, cell.bound = x.cell.finer, bound
+    return SecretTensor(cell, x.size(), x.stride(), x.storage_offset(), x.dtype)
+
+
+def _of_size(x: Any, bound: float | None = None) -> Any:
+    """A secret with a public bound that follows from how it was made.
+
+    Without it, bounds of products over bounds of products would double with each step of time.
+    """
+    return _sized(x, bound) if isinstance(x, SecretTensor) and not x.session.plain else x
+
+
+def _grown(bound: float | None) -> float | None:
+    """What bounds f c + i g, of a bound of c."""
+    return None if bound is None else bound * GATES + 1 + STATES
+
+
 def _settled(x: Any) -> Any:
     """What is read in each step of time is divided out once."""
     return _settle(x) if isinstance(x, SecretTensor) and not x.session.plain else x
-
-
-def _after(c: Any, gates: Any) -> float | None:
-    """What bounds f c + i tanh for gates from 0 to 1: one more than what bounds c, and errors of functions."""
-    bound = size(c)
-    if bound is None or not isinstance(gates, SecretTensor):
-        return None
-    one = 1 + STEPS / gates.unit.scale
-    return of_kind(one * (bound + one), bound)
-
-
-def _state(x: Any, bound: float | None) -> None:
-    """Say what bounds x.  By the bounds of products and sums alone those of c would double with each step of time."""
-    if isinstance(x, SecretTensor) and not x.session.plain:
-        x.cell.bound = bound
 
 
 @composes(aten.mkldnn_rnn_layer.default)
@@ -64,29 +77,25 @@ def layer(
         raise not_implemented(aten.mkldnn_rnn_layer.default, "of this operation a layer of an LSTM is")
     time, batch, n = x.shape[0], x.shape[1], hidden_size
     h, c = hx.reshape(batch, n), cx.reshape(batch, n)
-    # the g of i, f, g, o is doubled, and so its sigmoid the half of a tanh
-    double = torch.ones(4 * n, dtype=x.dtype)
-    double[2 * n : 3 * n] = 2
     given = torch.matmul(x, w_input.t())
     if has_biases:
         given = given + (b_input + b_hidden)
-    given, back = given * double, w_hidden.t()
+    back, bound = w_hidden.t(), size(c)
     hs: list[Any] = [None] * time
     kept: list[Any] = [None] * time
     for t in reversed(range(time)) if reverse else range(time):
-        gates = torch.sigmoid(given[t] + torch.matmul(h, back) * double)
-        i, f, g, o = gates.chunk(4, 1)
+        gates = given[t] + torch.matmul(h, back)
+        # the g of i, f, g, o is doubled, and so its sigmoid the half of a tanh
+        gates = torch.cat([gates[:, : 2 * n], gates[:, 2 * n : 3 * n] * 2, gates[:, 3 * n :]], 1)
+        i, f, g, o = torch.sigmoid(gates).chunk(4, 1)
         g = g * 2 - 1
-        most = _after(c, gates)
         both = torch.cat([f, i], 1) * torch.cat([c, g], 1)
-        before, c = c, _settled(both[:, :n] + both[:, n:])
-        _state(c, most)
-        tanh = torch.tanh(c)
-        h = _settled(o * tanh)
+        before, bound = c, _grown(bound)
+        fine = _of_size(both[:, :n] + both[:, n:], bound)
+        tanh = torch.tanh(fine)
+        h, c = _settled(torch.cat([o * tanh, fine], 1)).chunk(2, 1)
         hs[t], kept[t] = h, torch.cat([i, f, g, o, before, tanh], 1)
-    workspace = torch.stack(kept)
-    _state(workspace, None)  # of parts of different sizes
-    return torch.stack(hs), h.reshape(hx.shape), c.reshape(cx.shape), workspace
+    return torch.stack(hs), h.reshape(hx.shape), c.reshape(cx.shape), torch.stack(kept)
 
 
 @composes(aten.mkldnn_rnn_layer_backward.default)
@@ -109,6 +118,7 @@ def layer_backward(
     factors = torch.cat([g, before, tanh, i, o], 2) * torch.cat([slopes, squares], 2)
     of_i, of_f, of_o, of_g, of_c = _settled(factors).chunk(5, 2)
     by_h, by_c = torch.cat([of_o, of_c], 2), torch.cat([of_i, of_f, of_g, f], 2)
+    grad_output, grad_hy, grad_cy = (_of_size(grad) for grad in (grad_output, grad_hy, grad_cy))
     dh = torch.zeros(batch, n, dtype=x.dtype) if grad_hy is None else grad_hy.reshape(batch, n)
     dc = torch.zeros(batch, n, dtype=x.dtype) if grad_cy is None else grad_cy.reshape(batch, n)
     gates: list[Any] = [None] * time

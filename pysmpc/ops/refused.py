@@ -24,7 +24,6 @@ WHY = {
         "the size of its result would show how many different values there are; sort, and count with "
         "(s[1:] != s[:-1]).sum() + 1"
     ),
-    aten._pack_padded_sequence.default: "pad the sequences, and use the padded ones with a public mask",
 }
 
 

@@ -1,0 +1,181 @@
+"""Packed sequences, the forms of attention that torch takes in evaluation, groups of heads, masks of finite numbers."""
+
+import copy
+import math
+
+import pytest
+import torch
+from op_checks import encrypted, parties, plain
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import rnn
+
+import pysmpc as sy
+from pysmpc.errors import RevealError
+
+
+def twins(net):
+    """The net on secrets, and a copy in float64 with the weights as they are encoded."""
+    secret = sy.encrypt(net, parties())
+    twin = copy.deepcopy(net).double()
+    with torch.no_grad():
+        for a, b in zip(twin.parameters(), secret.parameters(), strict=True):
+            a.copy_(plain(b.detach()))
+    return secret, twin
+
+
+def close(found, expected, atol=2**-9):
+    found = plain(found.detach()).double()
+    assert found.shape == expected.shape
+    assert (found - expected.detach()).abs().max() <= atol
+
+
+def gradients(secret, twin, found, expected):
+    """Backward from random weights of the results; then held against each other."""
+    weights = torch.rand(expected.shape)
+    (found * weights).sum().backward()
+    (expected * weights.double()).sum().backward()
+    for a, b in zip(secret, twin, strict=True):
+        close(a.grad, b.grad, 2**-8)
+
+
+# --- recurrent layers ----------------------------------------------------------------------
+
+
+def packed(net, x, lengths, batch_first):
+    given = rnn.pack_padded_sequence(x, lengths, batch_first=batch_first, enforce_sorted=False)
+    out, state = net(given)
+    padded, sizes = rnn.pad_packed_sequence(out, batch_first=batch_first, padding_value=-1.5, total_length=6)
+    assert sizes.tolist() == lengths.tolist()
+    return padded, state[0]
+
+
+@pytest.mark.parametrize("make", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True, "num_layers": 2, "batch_first": True}], ids=str)
+def test_packed_sequences(make, options):
+    secret, twin = twins(make(3, 4, **options))
+    first, lengths = options.get("batch_first", False), torch.tensor([2, 5, 3])
+    x = torch.randn((3, 5, 3) if first else (5, 3, 3))
+    mine, theirs = encrypted(x).requires_grad_(), plain(encrypted(x)).double().requires_grad_()
+    (found, state), (expected, theirs_state) = (
+        packed(net, each, lengths, first) for net, each in ((secret, mine), (twin, theirs))
+    )
+    close(found, expected)
+    close(state, theirs_state)
+    gradients([mine, *secret.parameters()], [theirs, *twin.parameters()], found, expected)
+
+
+def test_lengths_are_public_and_checked():
+    x = encrypted(torch.randn(4, 2, 3))
+    with pytest.raises(RevealError, match="public lengths"):
+        torch._VF._pack_padded_sequence(x, encrypted(torch.tensor([4, 2])), False)
+    with pytest.raises(RuntimeError, match="from 1 to 4"):
+        rnn.pack_padded_sequence(x, torch.tensor([5, 2]))
+    with pytest.raises(RuntimeError, match="decrease"):
+        rnn.pack_padded_sequence(x, torch.tensor([2, 4]))
+    with pytest.raises(ValueError, match="total_length=3"):
+        rnn.pad_packed_sequence(rnn.pack_padded_sequence(x, torch.tensor([4, 2])), total_length=3)
+
+
+def test_plain_sequences_are_packed_by_torch():
+    encrypted(torch.ones(1))
+    x, lengths = torch.randn(4, 2, 3), torch.tensor([4, 2])
+    back, sizes = rnn.pad_packed_sequence(rnn.pack_padded_sequence(x, lengths))
+    assert torch.equal(sizes, lengths)
+    assert torch.equal(back[:2], x[:2])
+
+
+def test_a_long_lstm_trains():
+    """Bounds of products over bounds of products do not grow with the length."""
+    secret, twin = twins(nn.LSTM(3, 4))
+    x = torch.randn(24, 2, 3)
+    found, expected = secret(encrypted(x))[1][0], twin(plain(encrypted(x)).double())[1][0]
+    close(found, expected)
+    (found * found).sum().backward()
+    (expected * expected).sum().backward()
+    for a, b in zip(secret.parameters(), twin.parameters(), strict=True):
+        close(a.grad, b.grad, 2**-8)
+
+
+def test_rounds_of_an_lstm_by_length():
+    """Eleven a step of time while the state is publicly known to be small, and fourteen from then on."""
+    secret, _ = twins(nn.LSTM(3, 4))
+
+    def rounds(steps):
+        x = encrypted(torch.randn(steps, 2, 3))
+        before = parties().stats.copy()
+        secret(x)
+        return (parties().stats - before).rounds
+
+    assert [rounds(n) - rounds(n - 1) for n in (3, 9)] == [11, 14]
+
+
+# --- attention -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"is_causal": True}, {"mask": "pairs"}, {"mask": "heads"}], ids=str)
+def test_groups_of_heads(options):
+    q, k, v = torch.randn(2, 4, 5, 6), torch.randn(2, 2, 5, 6), torch.randn(2, 2, 5, 3)
+    options = dict(options)
+    if kind := options.pop("mask", None):
+        options["attn_mask"] = torch.rand((5, 5) if kind == "pairs" else (2, 4, 5, 5)) < 0.7
+        options["attn_mask"][..., 0] = True
+    mine = [encrypted(x).requires_grad_() for x in (q, k, v)]
+    theirs = [plain(encrypted(x)).double().requires_grad_() for x in (q, k, v)]
+    found, expected = (F.scaled_dot_product_attention(*x, enable_gqa=True, **options) for x in (mine, theirs))
+    close(found, expected)
+    gradients(mine, theirs, found, expected)
+
+
+PADDING = torch.tensor([[0, 0, 0, 1, 1], [0, 0, 0, 0, 0], [0, 1, 1, 1, 1]]).bool()
+CAUSAL = nn.Transformer.generate_square_subsequent_mask(5)
+CALLS = {
+    "plain": {},
+    "causal": {"mask": CAUSAL},
+    "padded": {"src_key_padding_mask": PADDING},
+    "both": {"mask": CAUSAL, "src_key_padding_mask": PADDING},
+}
+
+
+@pytest.mark.filterwarnings("ignore:Support for mismatched")
+@pytest.mark.parametrize("call", CALLS)
+def test_an_encoder_without_gradients(call):
+    """torch has an operation of its own for a layer that is evaluated, which secrets take as well."""
+    odd = call in ("causal", "both")
+    layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True, norm_first=odd, activation="gelu" if odd else "relu")
+    secret, twin = twins(nn.TransformerEncoder(layer, 2, enable_nested_tensor=not odd).eval())
+    x = torch.randn(3, 5, 8)
+    with torch.no_grad():
+        found = secret(encrypted(x), **CALLS[call])
+    expected = twin(plain(encrypted(x)).double(), **CALLS[call])  # with gradients, and so the longer way
+    there = ~PADDING.unsqueeze(-1) if "padded" in call else torch.tensor(True)
+    close(found * there.to(torch.int64), expected * there)
+
+
+def test_attention_without_gradients():
+    secret, twin = twins(nn.MultiheadAttention(8, 2, batch_first=True).eval())
+    x = torch.randn(3, 5, 8)
+    options = {"key_padding_mask": PADDING, "need_weights": False}
+    with torch.no_grad():
+        found = secret(*[encrypted(x)] * 3, **options)[0]
+    close(found, twin(*[plain(encrypted(x)).double()] * 3, **options)[0])
+
+
+@pytest.mark.parametrize("lowest", [-math.inf, torch.finfo(torch.float32).min])
+def test_masks_of_the_smallest_number(lowest):
+    """Libraries add the smallest number of a dtype in the place of minus infinity."""
+    x = torch.randn(3, 5)
+    mask = torch.zeros(5).masked_fill(torch.tensor([False, True, False, False, True]), lowest)
+    want = (plain(encrypted(x)) + mask).softmax(-1)
+    for scores in (encrypted(x) + mask, encrypted(x).masked_fill(mask < -1, lowest)):
+        close(scores.softmax(-1), want)
+
+
+def test_errors_name_the_layer():
+    secret = sy.encrypt(nn.LSTM(3, 4), parties())
+    out = secret(encrypted(torch.randn(2, 2, 3)))[0]
+    with pytest.raises(NotImplementedError) as refused:
+        torch.ops.aten.mkldnn_rnn_layer.default(out[0], *[out] * 6, False, [], 1, 4, 1, True, False, False, False)
+    assert "torch.nn.LSTM is not implemented" in str(refused.value)
+    assert "mkldnn" not in str(refused.value)
+    assert "sy.check(model, x)" in str(refused.value)
