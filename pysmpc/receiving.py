@@ -69,8 +69,8 @@ def _received(secret: SecretTensor, name: str) -> Any:
         )
     if session.flags is not None:
         raise NotImplementedError(
-            "where ranges are tested by protocol (checked=True), a value is opened to whoever asks, with what came of the "
-            f"tests, and not to {name} alone; leave out checked, or to"
+            "where ranges are tested by protocol (checked=True), a value is opened to whoever asks, with what came of "
+            f"the tests, and not to {name} alone; leave out checked, or to"
         )
     if session.recorder is not None:
         kept = Kept(name, secrets.token_hex(8))

@@ -241,7 +241,7 @@ def test_a_value_for_one_holder_alone_is_refused(workers):
     """What came of the tests would have to be opened with it."""
     with checked(workers) as parties:
         secret = sy.encrypt(torch.ones(3), parties)
-        with pytest.raises(NotImplementedError, match="checked=True.*leave out checked, or to"):
+        with pytest.raises(NotImplementedError, match=r"checked=True.*leave out checked, or to"):
             sy.decrypt(secret, to="bob")
         assert torch.equal(secret.reveal(), torch.ones(3))
     here = sy.encrypt(torch.ones(3), sy.virtual(*workers.holders, checked="protocol"))
