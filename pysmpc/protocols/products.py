@@ -181,16 +181,19 @@ class Unfinished(Body):
     @property
     def words(self) -> torch.Tensor:
         """The words of the product."""
+        return self._read()
+
+    @words.setter
+    def words(self, words: torch.Tensor) -> None:
+        self._held, self.product = words, None
+
+    def _read(self) -> torch.Tensor:
         if self.product is not None:
             dealer, product = self._party.dealer, self.product
             stream = dealer.streams()
             corrections = dealer.corrections(product.size, lambda keys, out: product.deal(keys, stream, out))
             self.words = ring.add(self._held, dealer.keys.draw(stream, product.size, corrections))
         return self._held
-
-    @words.setter
-    def words(self, words: torch.Tensor) -> None:
-        self._held, self.product = words, None
 
 
 class Unopened(Unfinished):
@@ -240,7 +243,7 @@ class Unopened(Unfinished):
     def words(self) -> torch.Tensor:
         """The words of the product."""
         begin(self._party, self)
-        return Unfinished.words.fget(self)  # type: ignore[attr-defined, no-any-return]
+        return self._read()
 
     @words.setter
     def words(self, words: torch.Tensor) -> None:
