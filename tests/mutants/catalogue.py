@@ -167,6 +167,20 @@ MUTANTS = [
         ("pairs of other masks", "x[:, i] - x[:, j] for i, j in self.pairs", "x[:, i] - x[:, 0] for i, j in self.pairs", MAXIMA),
     ),
     *protocol(
+        "arranging",
+        ("equals in the order of the shuffle", "masks += origins[:, first] < origins[:, second]", "masks += 1", f"{PROTOCOLS}/test_arranging.py"),
+        ("pivots that stay in a bucket", "rank) * 2 + single", "rank) * 2", f"{PROTOCOLS}/test_arranging.py"),
+    ),
+    *protocol(
+        "shuffling",
+        ("nobody permutes", "words[row] += _moved(c.view(shape), self._own[row], back)", "words[row] += c[0]", f"{PROTOCOLS}/test_arranging.py"),
+        ("back in the order of the way there", "reversed(passes) if back else passes", "passes", f"{PROTOCOLS}/test_arranging.py"),
+    ),
+    *protocol(
+        "one_hot",
+        ("turned the other way", ".unsqueeze(2) - torch.arange(classes)", ".unsqueeze(2) + torch.arange(classes)", f"{PROTOCOLS}/test_arranging.py"),
+    ),
+    *protocol(
         "counts",
         ("a count that is not masked", "message = ring.truncate_mask(keys, base, 0, x.words(), 1 << (64 - w))", "message = ring.scale(x.words(), 1 << (64 - w))", MASKING),
         ("turned the other way", ".unsqueeze(1) - torch.arange(entries + 1)", ".unsqueeze(1) + torch.arange(entries + 1)", MAXIMA),

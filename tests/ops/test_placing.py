@@ -57,9 +57,6 @@ def test_products_at_positions(reduce):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda x, i: x.scatter(1, i, 1.0),
-        lambda x, i: x.take(i),
-        lambda x, i: x.put(i, x),
         lambda x, i: x.masked_select(i > 0),
         lambda x, i: x.scatter_reduce(1, i, x, "mean"),
         lambda x, i: F.grid_sample(x.reshape(1, 1, 2, 3), (i * 1.0)[..., :2].reshape(1, 1, 2, 2), align_corners=False),
