@@ -15,13 +15,16 @@ from importlib import import_module
 from typing import Any
 
 from pysmpc import optimizers as _optimizers  # noqa: F401  (refuses those whose steps would be wrong)
-from pysmpc.api import Parties, bounded, decrypt, encrypt, virtual
+from pysmpc.api import Parties, bounded, encrypt, virtual
 from pysmpc.cluster import distributed
-from pysmpc.dealing import Plan, record
-from pysmpc.federated import MultiPointerTensor, PointerTensor, VirtualWorker
+from pysmpc.compat.pysyft import BaseDataset, FederatedDataLoader, FederatedDataset, Plan, fed_avg, func2plan
+from pysmpc.dealing import record
+from pysmpc.debugging import debug
+from pysmpc.federated import Federation, MultiPointerTensor, PointerTensor, VirtualWorker
 from pysmpc.hook import TorchHook, active_hook
 from pysmpc.ops.dropout import secret_masks
 from pysmpc.profiling import Network, profile
+from pysmpc.receiving import decrypt
 from pysmpc.runtime.ledger import Ledger, ledger
 from pysmpc.saving import load, save
 from pysmpc.steps import TrainStep
@@ -30,6 +33,10 @@ from pysmpc.tensor import SecretTensor
 __version__ = "0.1.0"
 
 __all__ = [
+    "BaseDataset",
+    "FederatedDataLoader",
+    "FederatedDataset",
+    "Federation",
     "Ledger",
     "MultiPointerTensor",
     "Network",
@@ -41,9 +48,12 @@ __all__ = [
     "TrainStep",
     "VirtualWorker",
     "bounded",
+    "debug",
     "decrypt",
     "distributed",
     "encrypt",
+    "fed_avg",
+    "func2plan",
     "ledger",
     "record",
     "load",

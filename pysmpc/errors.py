@@ -13,6 +13,10 @@ class RangeError(EncodingError, OverflowError):
     """A value beyond the bound that was stated for it, or a result that its encoding cannot hold."""
 
 
+class DeviationError(PysmpcError, ArithmeticError):
+    """Under `sy.debug()`: an operation on secrets whose result is not what plain torch gives."""
+
+
 class SessionMismatchError(PysmpcError, ValueError):
     """Secrets of different holders or providers met in one operation."""
 

@@ -35,9 +35,13 @@ from pysmpc.ops import (
     pooling,
     powers,
     public_slopes,
+    ranks,
     recurrent,
     refused,
     resampling,
+    scans,
+    secret_positions,
+    sorting,
     views,
 )
 
@@ -73,9 +77,13 @@ __all__ = [
     "pooling",
     "powers",
     "public_slopes",
+    "ranks",
     "recurrent",
     "refused",
     "resampling",
+    "scans",
+    "secret_positions",
+    "sorting",
     "views",
 ]
 

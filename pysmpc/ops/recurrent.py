@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from pysmpc.ops.bounds import STEPS, of_kind, size
 from pysmpc.ops.core import aten, implements
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.dropout import LIBRARY
@@ -35,6 +36,21 @@ def settle(x: SecretTensor) -> SecretTensor:
 def _settled(x: Any) -> Any:
     """What is read in each step of time is divided out once."""
     return _settle(x) if isinstance(x, SecretTensor) and not x.session.plain else x
+
+
+def _after(c: Any, gates: Any) -> float | None:
+    """What bounds f c + i tanh for gates from 0 to 1: one more than what bounds c, and errors of functions."""
+    bound = size(c)
+    if bound is None or not isinstance(gates, SecretTensor):
+        return None
+    one = 1 + STEPS / gates.unit.scale
+    return of_kind(one * (bound + one), bound)
+
+
+def _state(x: Any, bound: float | None) -> None:
+    """Say what bounds x.  By the bounds of products and sums alone those of c would double with each step of time."""
+    if isinstance(x, SecretTensor) and not x.session.plain:
+        x.cell.bound = bound
 
 
 @composes(aten.mkldnn_rnn_layer.default)
@@ -61,12 +77,16 @@ def layer(
         gates = torch.sigmoid(given[t] + torch.matmul(h, back) * double)
         i, f, g, o = gates.chunk(4, 1)
         g = g * 2 - 1
+        most = _after(c, gates)
         both = torch.cat([f, i], 1) * torch.cat([c, g], 1)
         before, c = c, _settled(both[:, :n] + both[:, n:])
+        _state(c, most)
         tanh = torch.tanh(c)
         h = _settled(o * tanh)
         hs[t], kept[t] = h, torch.cat([i, f, g, o, before, tanh], 1)
-    return torch.stack(hs), h.reshape(hx.shape), c.reshape(cx.shape), torch.stack(kept)
+    workspace = torch.stack(kept)
+    _state(workspace, None)  # of parts of different sizes
+    return torch.stack(hs), h.reshape(hx.shape), c.reshape(cx.shape), workspace
 
 
 @composes(aten.mkldnn_rnn_layer_backward.default)
