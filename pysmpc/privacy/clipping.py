@@ -42,7 +42,7 @@ class _Tapped(torch.autograd.Function):
         return y.view_as(y)
 
     @staticmethod
-    def backward(ctx: Any, b: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, b: Tensor) -> Any:
         ctx.note(b.detach())
         return b, None, None
 
@@ -155,7 +155,10 @@ def factors(squares: Sequence[Squares]) -> Tensor:
     Two rounds of comparisons, and one inverse root for each example.
     """
     # 1. terms
-    terms, largest, pairs, alone = [], [], [], []
+    terms: list[Tensor] = []
+    largest: list[float] = []
+    pairs: list[int] = []
+    alone: list[int] = []
     for each in squares:
         if each.second is None:
             alone.append(len(terms))
@@ -178,4 +181,5 @@ def factors(squares: Sequence[Squares]) -> Tensor:
     beyond, above = (torch.stack([seen - LARGEST, seen - 1]) > 0).to(rows.dtype)
     # 3. the inverse root
     inverse = with_bits(1 + above * (total * (1 + 2.0**-16) - 1), FACTOR_BITS).rsqrt()
-    return (inverse * (1 - _RELATIVE) - _ABSOLUTE) * (1 - beyond)
+    found: Tensor = (inverse * (1 - _RELATIVE) - _ABSOLUTE) * (1 - beyond)
+    return found

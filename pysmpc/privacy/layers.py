@@ -56,7 +56,7 @@ def _frozen(layer: nn.Module, x: Tensor) -> tuple[Tensor, Any]:
     """The layer with parameters outside of the graph."""
     parameters = {name: p.detach() for name, p in layer.named_parameters(recurse=False)}
     # the class's own forward: that of this object is the one that was replaced
-    return type(layer).forward(_With(layer, parameters), x), x  # type: ignore[arg-type]
+    return type(layer).forward(_With(layer, parameters), x), x
 
 
 class _With:
