@@ -87,7 +87,7 @@ class Taps:
         layers = trained(model)
         self._kept = {name: Kept(layer, rule) for name, (layer, rule) in layers.items()}
         for kept in self._kept.values():
-            kept.layer.forward = Tap(kept)  # type: ignore[method-assign]
+            kept.layer.forward = Tap(kept)
 
     def clear(self) -> None:
         """Forget what was kept."""
