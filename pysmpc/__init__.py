@@ -15,14 +15,17 @@ from importlib import import_module
 from typing import Any
 
 from pysmpc import optimizers as _optimizers  # noqa: F401  (refuses those whose steps would be wrong)
-from pysmpc.api import Parties, bounded, decrypt, encrypt, virtual
+from pysmpc.api import Parties, bounded, encrypt, virtual
 from pysmpc.checking import check
 from pysmpc.cluster import distributed
-from pysmpc.dealing import Plan, record
-from pysmpc.federated import MultiPointerTensor, PointerTensor, VirtualWorker
+from pysmpc.compat.pysyft import BaseDataset, FederatedDataLoader, FederatedDataset, Plan, fed_avg, func2plan
+from pysmpc.dealing import record
+from pysmpc.debugging import debug
+from pysmpc.federated import Federation, MultiPointerTensor, PointerTensor, VirtualWorker
 from pysmpc.hook import TorchHook, active_hook
 from pysmpc.ops.dropout import secret_masks
 from pysmpc.profiling import Network, profile
+from pysmpc.receiving import decrypt
 from pysmpc.runtime.ledger import Ledger, ledger
 from pysmpc.saving import load, save
 from pysmpc.steps import TrainStep
@@ -31,6 +34,10 @@ from pysmpc.tensor import SecretTensor
 __version__ = "0.1.0"
 
 __all__ = [
+    "BaseDataset",
+    "FederatedDataLoader",
+    "FederatedDataset",
+    "Federation",
     "Ledger",
     "MultiPointerTensor",
     "Network",
@@ -43,9 +50,12 @@ __all__ = [
     "VirtualWorker",
     "bounded",
     "check",
+    "debug",
     "decrypt",
     "distributed",
     "encrypt",
+    "fed_avg",
+    "func2plan",
     "ledger",
     "record",
     "load",
@@ -59,12 +69,12 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """What is made or imported at its first use.
 
-    `sy.local_worker`, once torch is hooked, `sy.sandbox`, `sy.securenn`, `sy.fss`, and what needs a network:
+    `sy.local_worker`, once torch is hooked, `sy.sandbox`, `sy.securenn`, `sy.fss`, `sy.privacy`, and what needs a network:
     `sy.connect`.
     """
     if name == "local_worker":
         return active_hook().local_worker
-    if name in ("fss", "sandbox", "securenn"):
+    if name in ("fss", "privacy", "sandbox", "securenn"):
         return import_module(f"pysmpc.{name}")
     if name in ("connect", "PrivateDataLoader"):
         return getattr(import_module("pysmpc.remote.parties"), name)

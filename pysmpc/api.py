@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from pysmpc.errors import EncodingError, PartyError, RangeError
 from pysmpc.fixedpoint import INTEGER, Precision, check_layout, decode, encode
 from pysmpc.modes import undisturbed
 from pysmpc.ops.arrays import is_array, plain
+from pysmpc.ops.tested import TestedTensor, open_flags
+from pysmpc.prg import KeySet, fresh_key
 from pysmpc.protocols import exact
 from pysmpc.protocols.short import short
 from pysmpc.protocols.suite import authenticated, suite_named
@@ -172,7 +174,7 @@ def virtual(
     integrity: str | None = None,
     compare_bits: int | None = None,
     material: str | Path | None = None,
-    checked: bool = True,
+    checked: bool | str = True,
 ) -> Parties:
     """Parties in this process, for trying out and for tests: every message is counted.
 
@@ -191,6 +193,8 @@ def virtual(
     MaterialError.
     checked=False: do not look whether products, sums and truncations fit into the ring, which
     otherwise raises RangeError (docs/ranges.md); for measurements of time.
+    checked="protocol": find out as parties on machines of their own do with checked=True, by
+    messages, and raise RangeError when a value is opened.
 
     >>> parties = sy.virtual("alice", "bob")
     """
@@ -199,7 +203,14 @@ def virtual(
     def dealer(count: Callable[[int], None]) -> StoreDealer:
         return StoreDealer(take(Path(material or ""), names, provider, range(len(names))), count)
 
-    session = virtual_session(names, provider, dealer=None if material is None else dealer, checked=checked)
+    if checked not in (True, False, "protocol"):
+        raise ValueError(f"checked is True (the default), False or 'protocol', not {checked!r}")
+    tested = checked == "protocol"
+    session = virtual_session(
+        names, provider, dealer=None if material is None else dealer, checked=checked is True, tested=tested
+    )
+    if tested:
+        session.tensor = TestedTensor
     return Parties(_variant(session, rounding, protocol, integrity, compare_bits))
 
 
@@ -274,6 +285,30 @@ def _check_stated(words: torch.Tensor, bound: float | None, scale: int, slack: i
         )
 
 
+def _fitting(
+    values: torch.Tensor, session: Session, unit: Precision, owner: str | None, owned: bool, bound: float | None
+) -> torch.Tensor | None:
+    """The owner's integers; None where its values are not.  Where a bound is stated, all ranks raise or none does."""
+    own, error = None, None
+    try:
+        if owned and values.is_meta:
+            raise EncodingError("the owner of an input must pass its values; a meta tensor has none")
+        own = _encoded(values, unit, session) if owned else None
+        if own is not None:
+            _check_stated(own, bound, unit.scale)
+    except EncodingError as found:
+        error = found
+    told = bound is None or session.told(owner, error is None)
+    if error is not None:
+        raise error
+    if not told:
+        raise RangeError(
+            f"bounded={bound:g}: {owner or session.holders[0]} says that its values are not all within; state a bound "
+            "that holds for all elements, or leave it out"
+        )
+    return own
+
+
 @watched("encrypt")
 def _share_tensor(
     values: torch.Tensor,
@@ -295,11 +330,7 @@ def _share_tensor(
         remote.cell.bound = _whole_steps(bound, unit.scale)
         return remote
     party, owned = session.sharing(owner, tuple(values.shape), values.dtype, unit.scale, bound)
-    if owned and values.is_meta:
-        raise EncodingError("the owner of an input must pass its values; a meta tensor has none")
-    own = _encoded(values, unit, session) if owned else None
-    if own is not None:
-        _check_stated(own, bound, unit.scale)
+    own = _fitting(values, session, unit, owner, owned, bound)
     out = SecretTensor.of(session.suite.share(party, own, values.shape, unit.scale), session, unit, dtype)
     out.cell.bound = _whole_steps(bound, unit.scale)
     return out
@@ -492,19 +523,54 @@ def _opened(secret: SecretTensor, verb: str) -> torch.Tensor:
     if session.recorder is not None:
         words: torch.Tensor = session.recorder.open(secret)
         return words
+    if session.flags is not None:
+        open_flags(session)
     [words] = session.suite.reveal(session.party, secret.window())
     return words
+
+
+def _opened_together(secrets: Sequence[SecretTensor]) -> list[torch.Tensor]:
+    """The integers behind several secrets; of those of one session in one round, but for workers of other machines."""
+    found: dict[int, torch.Tensor] = {}
+    for i, secret in enumerate(secrets):
+        if i in found:
+            continue
+        session = secret.session
+        if session.recorder is not None:
+            found[i] = _opened(secret, "reveal")
+            continue
+        group = [j for j in range(i, len(secrets)) if secrets[j].session is session]
+        for j in group:
+            session.note("reveal", tuple(secrets[j].shape))
+        flush(session)
+        windows = [secrets[j].window() for j in group]
+        found.update(zip(group, session.suite.reveal(session.party, *windows), strict=True))
+    return [found[i] for i in range(len(secrets))]
+
+
+@watched("decrypt")
+def _decoded_together(secrets: Sequence[SecretTensor]) -> list[torch.Tensor]:
+    return [_real(secret, words) for secret, words in zip(secrets, _opened_together(secrets), strict=True)]
 
 
 @watched("decrypt")
 def _decoded(secret: SecretTensor) -> torch.Tensor:
     """Open and decode, in the dtype of the secret."""
+    return _real(secret, _opened(secret, "reveal"))
+
+
+def _real(secret: SecretTensor, words: torch.Tensor) -> torch.Tensor:
+    """Opened integers, decoded in the dtype of the secret."""
     session = secret.session
-    words = _opened(secret, "reveal")
     if words.dim() == secret.dim() + 1 and words.shape[0] == 0:
         if session.me is not None:
             return torch.empty(secret.shape, dtype=secret.dtype, device="meta")
         raise PartyError("this process holds no share and is not a receiver: it cannot open a secret")
+    return _plain_of(secret, words)
+
+
+def _plain_of(secret: SecretTensor, words: torch.Tensor) -> torch.Tensor:
+    """Opened integers of a secret, in its dtype."""
     if secret.dtype.is_floating_point:
         real: torch.Tensor = decode(words, secret.cell.scale).to(secret.dtype)
         return real
@@ -515,6 +581,30 @@ def _decoded(secret: SecretTensor) -> torch.Tensor:
         words = torch.div(words, secret.cell.scale, rounding_mode="floor")
     plain: torch.Tensor = words.to(secret.dtype)
     return plain
+
+
+@watched("decrypt")
+def opened_to(secret: SecretTensor, receiver: str) -> torch.Tensor | None:
+    """Open to one holder alone; None in a process that is another party.
+
+    1. The receiver shares uniform words, which nobody else knows.
+    2. The secret plus these words is opened: one round, 8 bytes an element between every two holders.
+    3. The receiver takes them off.
+    """
+    session = secret.session
+    session.note("open to", receiver, tuple(secret.shape))
+    flush(session)
+    share = secret.window()
+    # 1. a mask of the receiver's
+    party, mine = session.sharing(receiver, tuple(secret.shape), torch.int64, share.scale, None)
+    mask = KeySet([fresh_key()]).draw(0, share.numel)[0] if mine else None
+    masked = session.suite.add(session.party, share, session.suite.share(party, mask, secret.shape, share.scale))
+    # 2. the opening
+    [words] = session.suite.reveal(session.party, masked)
+    # 3. the value
+    if mask is None:
+        return None
+    return _plain_of(secret, words - mask.reshape(secret.shape))
 
 
 def reveal(self: SecretTensor) -> torch.Tensor:
@@ -532,18 +622,36 @@ def decrypt(value: Any) -> Any:
     """Open secrets by name: a tensor, a module (a plain copy), or a nest of them.
 
     Every holder learns the values.  A crypto provider that is a process of its own must
-    call this, too, and gets meta tensors: shapes and no values.
+    call this, too, and gets meta tensors: shapes and no values.  The tensors of a nest are opened
+    in one round; by a driver of workers one after another, as the workers decide about each.
     """
     if isinstance(value, SecretTensor):
         return _decoded(value.detach())
+    secrets = list({id(x): x for x in _secrets_in(value)}.values())
+    opened = _decoded_together([x.detach() for x in secrets]) if secrets else []
+    return _decrypted(value, dict(zip(map(id, secrets), opened, strict=True)))
+
+
+def _secrets_in(value: Any) -> Iterator[SecretTensor]:
+    """The secret tensors of a nest, but for those of modules."""
+    if isinstance(value, SecretTensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _secrets_in(item)
+
+
+def _decrypted(value: Any, opened: dict[int, torch.Tensor]) -> Any:
+    if isinstance(value, SecretTensor):
+        return opened[id(value)]
     if isinstance(value, torch.Tensor):
         return value
     if isinstance(value, nn.Module):
         return _replace(copy.deepcopy(value), decrypt)
     if isinstance(value, dict):
-        return {key: decrypt(item) for key, item in value.items()}
+        return {key: _decrypted(item, opened) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(decrypt(item) for item in value)
+        return type(value)(_decrypted(item, opened) for item in value)
     raise TypeError(f"a {type(value).__name__} holds no secret that could be decrypted")
 
 

@@ -231,12 +231,31 @@ def add_demo_arguments(demo: Parser) -> None:
     demo.add_argument(
         "--remote", action="store_true", help="every party as a process of its own, over TLS, beside one process"
     )
+    federated = demo.add_argument_group("federated training")
+    federated.add_argument(
+        "--federated", action="store_true", help="owners train where their data are, and a sum of updates is opened"
+    )
+    federated.add_argument(
+        "--rounds", type=integer(1), default=default.rounds, metavar="N", help="default: %(default)s"
+    )
+    federated.add_argument(
+        "--owners", type=integer(3), default=default.owners, metavar="N", help="default: %(default)s; 3 with --remote"
+    )
+    federated.add_argument(
+        "--alpha",
+        type=rate,
+        default=default.alpha,
+        metavar="A",
+        help="of the Dirichlet distribution that splits classes among owners (default: %(default)s)",
+    )
     demo.add_argument("--json", type=writable, metavar="FILE", help="write every figure there")
 
 
 def demo_settings(arguments: argparse.Namespace, parser: Parser) -> Settings:
     values = {
-        name: value for name, value in vars(arguments).items() if name not in ("verb", "remote") and value is not None
+        name: value
+        for name, value in vars(arguments).items()
+        if name not in ("verb", "remote", "federated") and value is not None
     }
     settings = Settings(**values)
     if settings.batch_size > settings.train_items:
@@ -274,6 +293,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pysmpc.datasets import DatasetError
 
     try:
+        if arguments.federated:
+            from pysmpc.demo import owners
+
+            if settings.owners > settings.train_items:
+                parser.error(f"--owners {settings.owners} is more than the {settings.train_items} training items")
+            return owners.main(settings, remote=arguments.remote)
         if arguments.remote:
             if settings.plaintext_model or settings.json or settings.integrity:
                 parser.error("--remote goes with none of --plaintext-model, --json and --integrity")

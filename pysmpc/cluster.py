@@ -11,6 +11,7 @@ import torch
 
 from pysmpc.api import Parties, _variant
 from pysmpc.modes import undisturbed
+from pysmpc.ops.tested import TestedTensor
 from pysmpc.runtime.distributed import DistributedSession, Program, join
 from pysmpc.tensor import WATCHERS, SecretTensor
 
@@ -24,6 +25,7 @@ def distributed(
     integrity: str | None = None,
     compare_bits: int | None = None,
     timeout: float = 300.0,
+    checked: bool = False,
 ) -> Parties:
     """Parties that are ranks of torch.distributed, for scripts under torchrun, SLURM or Kubernetes.
 
@@ -32,11 +34,14 @@ def distributed(
     opened value; `parties.me` is this rank's name.  All ranks make the same calls with the
     same public values.  rounding, protocol, integrity, compare_bits: as for `virtual`.
     timeout: seconds that a rank waits for another before it raises ChannelError.  Messages are not encrypted: use it
-    inside one trusted network.
+    inside one trusted network.  checked: find out by messages whether values leave their range, and raise RangeError
+    on every rank in place of opening one then (docs/ranges.md).
 
     Raises PartyError outside of a job, or where the job's ranks do not fit the names.
     """
-    session = join(names, provider, timedelta(seconds=timeout))
+    session = join(names, provider, timedelta(seconds=timeout), checked)
+    if checked:
+        session.tensor = TestedTensor
     if _agree not in WATCHERS:
         WATCHERS.append(_agree)
     atexit.register(_leave, session)

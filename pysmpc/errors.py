@@ -13,6 +13,10 @@ class RangeError(EncodingError, OverflowError):
     """A value beyond the bound that was stated for it, or a result that its encoding cannot hold."""
 
 
+class DeviationError(PysmpcError, ArithmeticError):
+    """Under `sy.debug()`: an operation on secrets whose result is not what plain torch gives."""
+
+
 class SessionMismatchError(PysmpcError, ValueError):
     """Secrets of different holders or providers met in one operation."""
 
@@ -63,3 +67,11 @@ class CheckpointError(PysmpcError, ValueError):
 
 class MaterialError(PysmpcError, RuntimeError):
     """Dealt randomness on disk that is used up, damaged, missing, or of another program."""
+
+
+class PrivacyError(PysmpcError, RuntimeError):
+    """What was asked would not be differentially private, or not as private as was said."""
+
+
+class BudgetSpentError(PrivacyError):
+    """Another step would exceed the budget of differential privacy."""

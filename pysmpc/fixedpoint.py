@@ -66,6 +66,8 @@ def encode(values: torch.Tensor, precision: Precision) -> torch.Tensor:
         return values.to(torch.int64) * precision.scale
     if values.is_complex():
         raise EncodingError("complex values cannot be encoded; share real and imaginary parts apart")
+    if values.is_floating_point() and values.element_size() < 2:
+        raise EncodingError(f"values of {values.dtype} cannot be encoded; convert them first: x.to(torch.bfloat16)")
     if not values.is_floating_point():
         return _encode_integers(values, precision.scale)
     if values.dtype in (torch.float16, torch.bfloat16):

@@ -17,7 +17,14 @@ import torch.overrides
 import torch.utils.dlpack
 
 from pysmpc.errors import RevealError
-from pysmpc.ops.composites import COMPOSITES, FUNCTIONALS, multi_head_attention_forward, ordinary
+from pysmpc.ops.composites import (
+    BUILTINS,
+    COMPOSITES,
+    FUNCTIONALS,
+    METHODS,
+    multi_head_attention_forward,
+    ordinary,
+)
 from pysmpc.ops.packed import PACKED
 from pysmpc.tensor import HOW, SecretTensor
 
@@ -50,7 +57,7 @@ def _composite(name: str, of_secrets: Callable[..., Any], module: Any = torch) -
         return (of_secrets if secret else of_others)(*args, **kwargs)
 
     call.__qualname__, call.__module__ = name, module.__name__
-    if module in (torch, torch._VF):
+    if module is not functional:
         torch.jit._builtins._register_builtin(call, f"aten::{name}")
     return call
 
@@ -83,8 +90,12 @@ def install() -> None:
             vars(torch)[name] = _composite(name, of_secrets)
         for name, of_secrets in PACKED.items():
             vars(torch._VF)[name] = _composite(name, of_secrets, torch._VF)
-        SecretTensor.dist = COMPOSITES["dist"]  # type: ignore[method-assign]
+        for name in METHODS:
+            setattr(SecretTensor, name, COMPOSITES[name])
+        torch.special.sinc = torch.sinc
         for name, of_secrets in FUNCTIONALS.items():
             vars(functional)[name] = _composite(name, of_secrets, functional)
+        for name, of_secrets in BUILTINS.items():
+            vars(torch._C._nn)[name] = _composite(name, of_secrets, torch._C._nn)
         torch.jit._builtins._register_builtin(_has_torch_function, "aten::has_torch_function")
         vars(functional).update(has_torch_function=_has_torch_function, handle_torch_function=_handle_torch_function)

@@ -1,6 +1,6 @@
 """`TorchHook`: the documents' verbs as methods of torch's classes.
 
-It only adds names, to torch.Tensor, nn.Module and optim.Optimizer; nothing of torch's
+It only adds names, to torch.Tensor, nn.Module, optim.Optimizer and Dataset; nothing of torch's
 own is replaced, and without it nothing is added.  Names that users may want for
 attributes of their own (id, tags, owner) give way to them.
 """
@@ -14,7 +14,10 @@ from typing import Any, NoReturn
 
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils.hooks import RemovableHandle
 
+from pysmpc.compat.pysyft import datasets
 from pysmpc.federated import modules, optimizers, verbs
 from pysmpc.federated.errors import HookError, unsupported
 from pysmpc.federated.pointers import PointerTensor, pointer_to
@@ -112,10 +115,13 @@ OPTIMIZER: dict[str, Any] = {
     "float_prec": optimizers.float_precision,
 }
 
+DATASET: dict[str, Any] = {"federate": datasets.federate}
+
 ADDED: list[tuple[type, dict[str, Any]]] = [
     (torch.Tensor, TENSOR),
     (nn.Module, MODULE),
     (torch.optim.Optimizer, OPTIMIZER),
+    (torch.utils.data.Dataset, DATASET),
 ]
 
 
@@ -127,6 +133,7 @@ class TorchHook:
 
     is_torch_hook = True
     local_worker: VirtualWorker
+    _steps: RemovableHandle
     active: TorchHook | None = None
 
     def __new__(
@@ -147,6 +154,7 @@ class TorchHook:
             raise NotImplementedError("what hides secrets is never seeded; for your own draws use torch.manual_seed")
         hook = super().__new__(cls)
         hook._add()
+        hook._steps = register_optimizer_step_pre_hook(optimizers.follow)
         hook.local_worker = VirtualWorker(hook, id=LOCAL, is_client_worker=True)
         TorchHook.active = hook
         return hook
@@ -173,6 +181,7 @@ class TorchHook:
         for cls, names in ADDED:
             for name in names:
                 delattr(cls, name)
+        self._steps.remove()
         TorchHook.active = None
 
     @staticmethod

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 
 from pysmpc import _ring
+from pysmpc._ring import launch
 
 KEY_BYTES = 16
 EPOCH_BITS = 40  # of a stream's number; those above tell under which of the keys that follow from one it is drawn
@@ -48,23 +49,22 @@ class KeySet:
     def draw(self, stream: int, n: int, corrections: torch.Tensor | None = None) -> torch.Tensor:
         """[rows, n] dealt shares: uniform words, and for the target the corrections, where there are any."""
         out = torch.empty((self.rows, n), dtype=torch.int64)
-        address = 0 if corrections is None else corrections.data_ptr()
-        _ring.draw(self.native, stream, address, out.data_ptr(), n)
+        launch(_ring.draw, self.native, stream, corrections, out, n)
         return out
 
     def mask(self, stream: int, shares: torch.Tensor) -> torch.Tensor:
         """[rows, n] shares minus the words of the stream."""
         out = torch.empty_like(shares)
-        _ring.mask(self.native, stream, shares.data_ptr(), out.data_ptr(), shares.shape[1])
+        launch(_ring.mask, self.native, stream, shares, out, shares.shape[1])
         return out
 
     def total(self, stream: int, n: int) -> torch.Tensor:
         """[n] sum over the keys of the words of the stream."""
         out = torch.empty(n, dtype=torch.int64)
-        _ring.deal_sum(self.native, stream, out.data_ptr(), n)
+        launch(_ring.deal_sum, self.native, stream, out, n)
         return out
 
     def take(self, stream: int, values: torch.Tensor) -> torch.Tensor:
         """values less what all but the last holder draw, in place: the corrections, the last holder's shares."""
-        _ring.deal_take(self.native, stream, values.data_ptr(), values.numel())
+        launch(_ring.deal_take, self.native, stream, values, values.numel())
         return values

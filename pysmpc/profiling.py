@@ -165,7 +165,8 @@ class Profile:
         here = self._layers[-1][1] if self._layers else ""
         self._changes.append((torch._C._autograd._get_sequence_nr(), here))
 
-    def _layer(self) -> str:
+    def layer(self) -> str:
+        """The layer that the program is in, with " backward" in the backward pass."""
         node = torch._C._current_autograd_node()
         if node is None:
             return self._layers[-1][1] if self._layers else ""
@@ -177,17 +178,17 @@ class Profile:
 
     # --- what it does
 
-    def _watch(self, func: Any, args: Any, kwargs: Any) -> Callable[[], object] | None:
+    def _watch(self, func: Any, args: Any, kwargs: Any) -> Callable[[Any], object] | None:
         if threading.get_ident() != self._thread:
             return None
         session = _session((*args, *kwargs.values()))
         if session is not None and session not in self._sessions:
             self._sessions.append(session)
-        key = (self._layer(), func if isinstance(func, str) else str(func).split(".")[1])
+        key = (self.layer(), func if isinstance(func, str) else str(func).split(".")[1])
         frame = _Frame(session, session.stats.copy() if session else Stats(), time.perf_counter())
         self._frames.append(frame)
 
-        def done() -> None:
+        def done(out: Any) -> None:
             seconds = time.perf_counter() - frame.start
             spent = session.stats - frame.before if session else Stats()
             self._frames.pop()

@@ -11,7 +11,7 @@ import torch
 
 from pysmpc import _ring
 from pysmpc.prg import KeySet
-from pysmpc.ring import _address, _optional, empty, packed_words, use_torch_threads
+from pysmpc.ring import _optional, _sized, empty, launch, packed_words, use_torch_threads
 
 ODD = (1 << 64) - 1
 
@@ -35,7 +35,7 @@ def deal_bits(everyone: KeySet, stream: int, x: torch.Tensor, out: torch.Tensor)
     """P2: out [symbol_words(n)], the last holder's share of the bits of x [n]; the first's is the stream."""
     use_torch_threads()
     n = x.numel()
-    _ring.securenn_bits(everyone.native, stream, _address(x), _address(out, symbol_words(n)), n)
+    launch(_ring.securenn_bits, everyone.native, stream, x, _sized(out, symbol_words(n)), n)
 
 
 def compare(
@@ -48,8 +48,8 @@ def compare(
     use_torch_threads()
     n = r.shape[1]
     out = empty(keys.rows, symbol_words(n))
-    _ring.securenn_compare(
-        keys.native, bits, pair.native, base, _optional(share, symbol_words(n)), _address(r), less, out.data_ptr(), n
+    launch(
+        _ring.securenn_compare, keys.native, bits, pair.native, base, _optional(share, symbol_words(n)), r, less, out, n
     )
     return out
 
@@ -58,7 +58,7 @@ def found(messages: torch.Tensor, n: int) -> torch.Tensor:
     """P2: packed bits of the elements that have a zero in the sum of both messages."""
     use_torch_threads()
     out = empty(packed_words(n))
-    _ring.securenn_found(_address(messages, 2, symbol_words(n)), out.data_ptr(), n)
+    launch(_ring.securenn_found, _sized(messages, 2, symbol_words(n)), out, n)
     return out
 
 
@@ -76,7 +76,7 @@ def carry_sum(everyone: KeySet, stream: int, a: torch.Tensor, carry: torch.Tenso
     use_torch_threads()
     n = a.shape[1]
     x = empty(n)
-    _ring.securenn_sum(everyone.native, stream, _address(a, 2, n), x.data_ptr(), _address(carry, n), n)
+    launch(_ring.securenn_sum, everyone.native, stream, _sized(a, 2, n), x, _sized(carry, n), n)
     return x
 
 
@@ -84,14 +84,14 @@ def answer_bits(everyone: KeySet, stream: int, packed: torch.Tensor, out: torch.
     """P2: the last holder's share [n] of packed bits."""
     use_torch_threads()
     n = out.numel()
-    _ring.securenn_answer(everyone.native, stream, _address(packed, packed_words(n)), _address(out), n)
+    launch(_ring.securenn_answer, everyone.native, stream, _sized(packed, packed_words(n)), out, n)
 
 
 def total(everyone: KeySet, stream: int, n: int) -> torch.Tensor:
     """P2: the sum [n] of both holders' elements of a stream."""
     use_torch_threads()
     out = empty(n)
-    _ring.securenn_total(everyone.native, stream, out.data_ptr(), n)
+    launch(_ring.securenn_total, everyone.native, stream, out, n)
     return out
 
 
@@ -110,17 +110,18 @@ def finish(
     rows, n = a.shape
     before, after = shift[0] % (1 << 64), shift[1] % ODD
     out = empty(rows, n)
-    _ring.securenn_finish(
+    launch(
+        _ring.securenn_finish,
         keys.native,
         own,
         pair.native,
         base,
         before,
         after,
-        _address(a),
+        a,
         _optional(delta, n),
         _optional(eta, n),
-        out.data_ptr(),
+        out,
         n,
     )
     return out
@@ -130,7 +131,7 @@ def double(keys: KeySet, stream: int, y: torch.Tensor) -> torch.Tensor:
     """Holders: the messages 2 y + x [rows, n], x being the stream."""
     use_torch_threads()
     out = torch.empty_like(y)
-    _ring.securenn_double(keys.native, stream, _address(y), out.data_ptr(), y.shape[1])
+    launch(_ring.securenn_double, keys.native, stream, y, out, y.shape[1])
     return out
 
 
@@ -139,5 +140,5 @@ def opened(total: torch.Tensor, messages: torch.Tensor) -> torch.Tensor:
     rows, n = messages.shape
     out = torch.empty_like(messages)
     if rows:
-        _ring.securenn_opened(rows, _address(total, 1, n), _address(messages), out.data_ptr(), n)
+        launch(_ring.securenn_opened, rows, _sized(total, 1, n), messages, out, n)
     return out

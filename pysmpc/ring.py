@@ -1,8 +1,10 @@
 """Arithmetic on shares: the Python face of the compiled kernels.
 
-With `pysmpc.prg` the only module that calls native code.  Functions take contiguous
-int64 tensors, check type and length, and pass addresses; [rows, n] tensors have a row
-for every hosted holder, and none in the provider.  Sums, products and comparisons of
+Kernels are called through one door, `launch(kernel, *arguments)`, which checks that each argument is of
+the kind that the kernel declares and tells whoever records this thread (`pysmpc._ring`).  With
+`pysmpc.prg` and the continuations of this module, `residues` and `wide`, it is the only one who does.  Functions
+take contiguous int64 tensors and check their sizes; [rows, n] tensors have a row for every
+hosted holder, and none in the provider.  Sums, products and comparisons of
 torch.int64 tensors wrap mod 2**64, so linear operations on windows are torch's own.
 """
 
@@ -13,8 +15,11 @@ import math
 import torch
 
 from pysmpc import _beaver, _ring
+from pysmpc._ring import Kernel, Launches, Stream, launch, record_launches
 from pysmpc.layout import Layout
 from pysmpc.prg import KeySet
+
+__all__ = ["Kernel", "Launches", "Stream", "launch", "record_launches"]  # of the compiled module, for other layers
 
 Divisor = _beaver.Divisor
 Function = _beaver.Function
@@ -55,22 +60,15 @@ def wrap(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def _word(value: int) -> int:
-    return value & ((1 << 64) - 1)
-
-
-def _address(tensor: torch.Tensor, *shape: int) -> int:
-    if tensor.dtype != torch.int64 or not tensor.is_contiguous():
-        raise TypeError(
-            f"ring kernels take contiguous int64 tensors, not {tensor.dtype} with strides {tensor.stride()}"
-        )
-    if shape and tensor.shape != shape:
+def _sized(tensor: torch.Tensor, *shape: int) -> torch.Tensor:
+    """The tensor, if it has this shape."""
+    if tensor.shape != shape:
         raise ValueError(f"expected ring elements of shape {shape}, got {tuple(tensor.shape)}")
-    return tensor.data_ptr()
+    return tensor
 
 
-def _optional(tensor: torch.Tensor | None, *shape: int) -> int:
-    return 0 if tensor is None else _address(tensor, *shape)
+def _optional(tensor: torch.Tensor | None, *shape: int) -> torch.Tensor | None:
+    return None if tensor is None else _sized(tensor, *shape)
 
 
 def empty(*shape: int) -> torch.Tensor:
@@ -84,28 +82,28 @@ def empty(*shape: int) -> torch.Tensor:
 def add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """x + y, of equal shape."""
     out = torch.empty_like(x)
-    _ring.add(_address(x), _address(y, *x.shape), out.data_ptr(), x.numel())
+    launch(_ring.add, x, _sized(y, *x.shape), out, x.numel())
     return out
 
 
 def sub(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """x - y, of equal shape."""
     out = torch.empty_like(x)
-    _ring.sub(_address(x), _address(y, *x.shape), out.data_ptr(), x.numel())
+    launch(_ring.sub, x, _sized(y, *x.shape), out, x.numel())
     return out
 
 
 def mul(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """x * y elementwise, of equal shape."""
     out = torch.empty_like(x)
-    _ring.mul(_address(x), _address(y, *x.shape), out.data_ptr(), x.numel())
+    launch(_ring.mul, x, _sized(y, *x.shape), out, x.numel())
     return out
 
 
 def scale(x: torch.Tensor, factor: int) -> torch.Tensor:
     """factor * x for any integer factor."""
     out = torch.empty_like(x)
-    _ring.scale(_address(x), _word(factor), out.data_ptr(), x.numel())
+    launch(_ring.scale, x, factor, out, x.numel())
     return out
 
 
@@ -114,7 +112,7 @@ def rows_sum(x: torch.Tensor) -> torch.Tensor:
     rows, n = x.shape
     out = empty(min(rows, 1), n)
     if rows:
-        _ring.rows_sum(_address(x), rows, out.data_ptr(), n)
+        launch(_ring.rows_sum, x, rows, out, n)
     return out
 
 
@@ -123,7 +121,7 @@ def rows_xor(x: torch.Tensor) -> torch.Tensor:
     rows, n = x.shape
     out = empty(min(rows, 1), n)
     if rows:
-        _ring.rows_xor(_address(x), rows, out.data_ptr(), n)
+        launch(_ring.rows_xor, x, rows, out, n)
     return out
 
 
@@ -135,7 +133,9 @@ def rows_most(x: torch.Tensor) -> int:
     rows, n = x.shape
     if not rows or not n:
         return 0
-    high, low = _ring.rows_extremes(_address(x), rows, n)
+    out = empty(2)
+    launch(_ring.rows_extremes, x, rows, n, out)
+    high, low = map(int, out.tolist())
     return max(high, -low)
 
 
@@ -145,7 +145,7 @@ def weighted(factors: torch.Tensor, words: torch.Tensor, out: torch.Tensor | Non
     rows, count, n = words.shape
     if out is None:
         out = empty(rows, n)
-    _ring.weighted(_address(factors, count, n), _address(words), rows, count, _address(out, rows, n), n)
+    launch(_ring.weighted, _sized(factors, count, n), words, rows, count, _sized(out, rows, n), n)
     return out
 
 
@@ -160,21 +160,21 @@ def packed_words(n: int) -> int:
 def pack_bits(x: torch.Tensor) -> torch.Tensor:
     """[n] lowest bits -> [ceil(n / 64)]; the order is that of src/c/bits.inc.h."""
     out = empty(packed_words(x.numel()))
-    _ring.pack_bits(_address(x), out.data_ptr(), x.numel())
+    launch(_ring.pack_bits, x, out, x.numel())
     return out
 
 
 def unpack_bits(packed: torch.Tensor, n: int) -> torch.Tensor:
     """[ceil(n / 64)] -> [n] of 0 and 1."""
     out = empty(n)
-    _ring.unpack_bits(_address(packed, packed_words(n)), out.data_ptr(), n)
+    launch(_ring.unpack_bits, _sized(packed, packed_words(n)), out, n)
     return out
 
 
 def decompose(x: torch.Tensor) -> torch.Tensor:
     """[n] -> [64 * ceil(n / 64)] bit planes, tile by tile."""
     out = empty(64 * packed_words(x.numel()))
-    _ring.decompose(_address(x), out.data_ptr(), x.numel())
+    launch(_ring.decompose, x, out, x.numel())
     return out
 
 
@@ -194,7 +194,7 @@ def turns(phase: torch.Tensor, count: int) -> torch.Tensor:
     use_torch_threads()
     n = phase.numel()
     out = empty(2 * count, n)
-    _ring.turns(_address(phase, n), count, out.data_ptr(), n)
+    launch(_ring.turns, _sized(phase, n), count, out, n)
     return out
 
 
@@ -210,7 +210,7 @@ def powers_of_e(x: torch.Tensor) -> torch.Tensor:
     """
     use_torch_threads()
     out = torch.empty_like(x)
-    _ring.powers_of_e(_address(x), out.data_ptr(), x.numel())
+    launch(_ring.powers_of_e, x, out, x.numel())
     return out
 
 
@@ -225,21 +225,18 @@ def matmul(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, accumulate: bool
     use_torch_threads()
     *batch, m, k = a.shape
     n = b.shape[-1]
-    _address(out)
     if b.shape[:-1] != (*batch, k) or out.shape != (*batch, m, n):
         raise ValueError(f"matmul of {tuple(a.shape)} and {tuple(b.shape)} into {tuple(out.shape)}")
     *sa, a_row, a_col = a.stride()
     *sb, b_row, b_col = b.stride()
-    pa, pb, pc = a.data_ptr(), b.data_ptr(), out.data_ptr()
+    kernel = _ring.matmul_add if accumulate else _ring.matmul
     for index in range(math.prod(batch)):
         i, da, db = index, 0, 0
         for size, step_a, step_b in zip(reversed(batch), reversed(sa), reversed(sb), strict=True):
             i, at = divmod(i, size)
             da += at * step_a
             db += at * step_b
-        _ring.matmul(
-            m, n, k, pa + 8 * da, a_row, a_col, pb + 8 * db, b_row, b_col, pc + 8 * index * m * n, n, accumulate
-        )
+        launch(kernel, a, da, a_row, a_col, b, db, b_row, b_col, out, index * m * n, n, m, n, k)
     return out
 
 
@@ -252,13 +249,14 @@ def beaver_mul(
     """z += d * y + a * e for each hosted holder; d, e: [1, n], y, a, z: [rows, n]."""
     rows, n = z.shape
     public = min(rows, 1)
-    _beaver.beaver_mul(
+    launch(
+        _ring.beaver_mul,
         keys.native,
-        _address(d, public, n),
-        _address(y, rows, n),
-        _address(a, rows, n),
-        _address(e, public, n),
-        _address(z),
+        _sized(d, public, n),
+        _sized(y, rows, n),
+        _sized(a, rows, n),
+        _sized(e, public, n),
+        z,
         n,
     )
     return z
@@ -267,9 +265,7 @@ def beaver_mul(
 def beaver_square(keys: KeySet, d: torch.Tensor, x: torch.Tensor, a: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
     """z += d * (x + a) for each hosted holder."""
     rows, n = z.shape
-    _beaver.beaver_square(
-        keys.native, _address(d, min(rows, 1), n), _address(x, rows, n), _address(a, rows, n), _address(z), n
-    )
+    launch(_ring.beaver_square, keys.native, _sized(d, min(rows, 1), n), _sized(x, rows, n), _sized(a, rows, n), z, n)
     return z
 
 
@@ -277,22 +273,21 @@ class Factor:
     """A factor of a product in place: words [rows, n], their opening [1 or 0, n], the
     stream of their mask, and where the matrices are."""
 
-    __slots__ = ("layout", "native", "opened", "words")
+    __slots__ = ("layout", "opened", "places", "words")
 
     def __init__(self, words: torch.Tensor, opened: torch.Tensor, stream: int, layout: Layout) -> None:
         self.words, self.opened, self.layout = words, opened, layout
-        n = words.shape[1]
-        self.native = (
-            _address(words),
-            _address(opened, min(words.shape[0], 1), n),
+        rows, n = words.shape
+        _sized(opened, min(rows, 1), n)
+        self.places = (
             stream,
             n,
             layout.row,
             layout.col,
-            _address(layout.offsets),
-            _optional(layout.rows),
-            _optional(layout.cols),
-            _optional(layout.map),
+            layout.offsets,
+            layout.rows,
+            layout.cols,
+            layout.map,
             layout.row_run,
             layout.col_run,
             0 if layout.map is None else layout.map.numel(),
@@ -302,38 +297,43 @@ class Factor:
 class Product:
     """A Beaver product of matrices: see src/c/product.h."""
 
-    __slots__ = ("_native", "factors", "size")
+    __slots__ = ("_masks", "factors", "size")
 
     def __init__(self, x: Factor, y: Factor) -> None:
         use_torch_threads()
         a, b = x.layout, y.layout
         if a.width != b.height or a.batch != b.batch:
             raise ValueError(f"{a.batch} matrices of width {a.width} do not fit {b.batch} of height {b.height}")
-        self.factors = (x, y)  # their addresses are in use
-        self._native = _beaver.Product(x.native, y.native, a.batch, a.height, b.width, a.width)
+        self.factors = (x, y)
+        self._masks = (*x.places, *y.places, a.batch, a.height, b.width, a.width)
         self.size = a.batch * a.height * b.width
 
     def deal(self, keys: KeySet, stream: int, out: torch.Tensor) -> None:
         """Dealer: corrections of the product of the masks."""
-        self._native.deal(keys.native, stream, _address(out, self.size))
+        launch(_ring.product_deal, *self._masks, keys.native, stream, _sized(out, self.size))
 
     def combine(self, keys: KeySet, stream: int, corrections: torch.Tensor | None) -> torch.Tensor:
         """Holders: shares of the product, [rows, size]."""
         out = empty(keys.rows, self.size)
-        self._native.combine(keys.native, stream, _optional(corrections, self.size), out.data_ptr())
+        dealt = _optional(corrections, self.size)
+        launch(_ring.product_combine, *self._masks, *self._words(), keys.native, stream, dealt, out)
         return out
 
     def masks(self, keys: KeySet) -> torch.Tensor:
         """Dealer: the product of the masks, [size]."""
         out = empty(self.size)
-        self._native.masks(keys.native, out.data_ptr())
+        launch(_ring.product_masks, *self._masks, keys.native, out)
         return out
 
     def part(self, keys: KeySet) -> torch.Tensor:
         """Holders: shares of the product less that of the masks, [rows, size]."""
         out = empty(keys.rows, self.size)
-        self._native.part(keys.native, out.data_ptr())
+        launch(_ring.product_part, *self._masks, *self._words(), keys.native, out)
         return out
+
+    def _words(self) -> tuple[torch.Tensor, ...]:
+        x, y = self.factors
+        return x.words, x.opened, y.words, y.opened
 
 
 # --- truncation (src/c/truncate.inc.h) ---------------------------------------------
@@ -355,8 +355,15 @@ def truncate_deal(
 ) -> None:
     """Dealer: corrections for n elements; owed [n]: what the shares of z lack of it, times factor."""
     use_torch_threads()
-    _beaver.truncate_deal(
-        keys.native, base, divisor, _address(out, truncate_words(divisor, n)), n, _optional(owed, n), _word(factor)
+    launch(
+        _ring.truncate_deal,
+        keys.native,
+        base,
+        divisor,
+        _sized(out, truncate_words(divisor, n)),
+        n,
+        _optional(owed, n),
+        factor,
     )
 
 
@@ -374,7 +381,7 @@ def truncate_mask(
     out = torch.empty_like(z) if not halves else empty(keys.rows, (n + 1) // 2)
     if halves and n % 2:
         out[:, -1:] = 0
-    _beaver.truncate_mask(keys.native, base, offset, _address(z), out.data_ptr(), n, _word(factor), halves)
+    launch(_ring.truncate_mask, keys.native, base, offset, z, out, n, factor, halves)
     return out
 
 
@@ -395,13 +402,14 @@ def truncate_finish(
         raise ValueError("of upper halves alone nobody knows how many there are: hand over x")
     n = x.shape[1] if halves and x is not None else c.shape[1]
     out = empty(keys.rows, n)
-    _beaver.truncate_finish(
+    launch(
+        _ring.truncate_finish,
         keys.native,
         base,
         divisor,
-        _address(c),
+        c,
         _optional(corrections, truncate_words(divisor, n)),
-        out.data_ptr(),
+        out,
         n,
         _optional(x, keys.rows, n),
         halves,
@@ -411,7 +419,7 @@ def truncate_finish(
 
 def truncate_local(z: torch.Tensor, bits: int, lead: bool, out: torch.Tensor) -> None:
     """One of two holders: its share shifted by `bits` (SecureML)."""
-    _ring.truncate_local(_address(z), bits, lead, _address(out, *z.shape), z.numel())
+    launch(_ring.truncate_local, z, bits, lead, _sized(out, *z.shape), z.numel())
 
 
 # --- comparison (src/c/compare.inc.h) -----------------------------------------------
@@ -443,7 +451,7 @@ def compare_deal(
     """
     use_torch_threads()
     words = compare_sizes(n, nodes, known)[4]
-    _beaver.compare_deal(keys.native, base, nodes, _address(out, words), n, known, _optional(masks, n))
+    launch(_ring.compare_deal, keys.native, base, nodes, _sized(out, words), n, known, _optional(masks, n))
 
 
 def compare_chunks(
@@ -463,15 +471,16 @@ def compare_chunks(
     n = c.shape[1]
     sizes = compare_sizes(n, nodes)
     state, message = empty(keys.rows, sizes[0]), empty(keys.rows, sizes[1])
-    _beaver.compare_chunks(
+    launch(
+        _ring.compare_chunks,
         keys.native,
         base,
         nodes,
-        _optional(corrections),
-        _address(c),
-        _word(offset),
-        state.data_ptr(),
-        message.data_ptr(),
+        corrections,
+        c,
+        offset,
+        state,
+        message,
         n,
         base if known is None else known,
     )
@@ -493,15 +502,16 @@ def compare_nodes(
     known: the corrections were dealt without the monomials of r.
     """
     sign, message = empty(keys.rows, packed_words(n)), empty(keys.rows, compare_sizes(n, nodes)[2])
-    _beaver.compare_nodes(
+    launch(
+        _ring.compare_nodes,
         keys.native,
         base,
         nodes,
-        _optional(corrections),
-        _address(opened),
-        _address(state),
-        sign.data_ptr(),
-        message.data_ptr(),
+        corrections,
+        opened,
+        state,
+        sign,
+        message,
         n,
         known,
     )
@@ -520,9 +530,7 @@ def compare_root(
 ) -> torch.Tensor:
     """Holders, round 3: the sign bit under rho; known: as of the nodes."""
     message = empty(keys.rows, compare_sizes(n, nodes)[3])
-    _beaver.compare_root(
-        keys.native, base, nodes, _optional(corrections), _address(opened), _address(sign), message.data_ptr(), n, known
-    )
+    launch(_ring.compare_root, keys.native, base, nodes, corrections, opened, sign, message, n, known)
     return message
 
 
@@ -531,13 +539,13 @@ def compare_root(
 
 def bit_deal(keys: KeySet, rho: int, stream: int, out: torch.Tensor) -> None:
     """Dealer: corrections [n] of arithmetic shares of the bits of stream rho."""
-    _beaver.bit_deal(keys.native, rho, stream, _address(out), out.numel())
+    launch(_ring.bit_deal, keys.native, rho, stream, out, out.numel())
 
 
 def bit_share(keys: KeySet, beta: torch.Tensor, rho: torch.Tensor) -> torch.Tensor:
     """Holders: arithmetic shares [rows, n] of the bits beta ^ rho."""
     out = torch.empty_like(rho)
-    _beaver.bit_share(keys.native, _address(beta), _address(rho), out.data_ptr(), rho.shape[1])
+    launch(_ring.bit_share, keys.native, beta, rho, out, rho.shape[1])
     return out
 
 
@@ -550,7 +558,7 @@ def select_deal(keys: KeySet, base: int, rho: int, divisor: Divisor | None, out:
     """Dealer: corrections [select_rows * n]."""
     use_torch_threads()
     n = out.numel() // select_rows(divisor)
-    _beaver.select_deal(keys.native, base, rho, divisor, _address(out), n)
+    launch(_ring.select_deal, keys.native, base, rho, divisor, out, n)
 
 
 def select_finish(
@@ -566,16 +574,17 @@ def select_finish(
     """Holders: shares [rows, n] of bit * floor(z / divisor) from the opened c."""
     n = c.shape[1]
     out = empty(keys.rows, n)
-    _beaver.select_finish(
+    launch(
+        _ring.select_finish,
         keys.native,
         base,
         divisor,
         flip,
-        _address(c),
-        _address(beta),
-        _address(rho, keys.rows, n),
+        c,
+        beta,
+        _sized(rho, keys.rows, n),
         _optional(corrections, select_rows(divisor) * n),
-        out.data_ptr(),
+        out,
         n,
     )
     return out
@@ -601,17 +610,18 @@ def fss_deal(
     """Dealer: key of the elements [first, last) of alpha [n]; values where f holds, others elsewhere, [words, n]."""
     use_torch_threads()
     n = alpha.numel()
-    _beaver.fss_deal(
+    launch(
+        _ring.fss_deal,
         keys.native,
         base,
         f,
-        _address(alpha),
-        _address(values, f.words, n),
-        _address(others, f.words, n),
+        alpha,
+        _sized(values, f.words, n),
+        _sized(others, f.words, n),
         n,
         first,
         last,
-        _address(out, FSS_SALT + f.key_words * (last - first)),
+        _sized(out, FSS_SALT + f.key_words * (last - first)),
     )
 
 
@@ -622,9 +632,7 @@ def fss_eval(
     use_torch_threads()
     n = x.shape[-1]
     last = first + (key.numel() - FSS_SALT) // f.key_words
-    _beaver.fss_eval(
-        keys.native, base, f, _address(key), _address(x), shift, n, first, last, _address(out, keys.rows, f.words, n)
-    )
+    launch(_ring.fss_eval, keys.native, base, f, key, x, shift, n, first, last, _sized(out, keys.rows, f.words, n))
     return last
 
 
@@ -640,7 +648,7 @@ def fss_bits_deal(keys: KeySet, mask: int, base: int, f: Function, first: int, l
     """Dealer: key of bits for comparisons with (or for the points) r, the total of stream `mask`."""
     use_torch_threads()
     size = fss_bits_words(f, last - first)
-    _beaver.fss_bits_deal(keys.native, mask, base, f, first, last, _address(out, size))
+    launch(_ring.fss_bits_deal, keys.native, mask, base, f, first, last, _sized(out, size))
 
 
 def fss_bits_eval(
@@ -658,6 +666,16 @@ def fss_bits_eval(
     use_torch_threads()
     n = x.shape[-1]
     words, size = packed_words(n), fss_bits_words(f, last - first)
-    _beaver.fss_bits_eval(
-        keys.native, base, f, _address(key, size), _address(x), shift, n, first, last, _address(out, keys.rows, words)
+    launch(
+        _ring.fss_bits_eval,
+        keys.native,
+        base,
+        f,
+        _sized(key, size),
+        x,
+        shift,
+        n,
+        first,
+        last,
+        _sized(out, keys.rows, words),
     )

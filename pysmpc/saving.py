@@ -39,7 +39,8 @@ def save(model: nn.Module, optimizer: torch.optim.Optimizer | None, folder: str 
     (shapes, scales, settings of the optimizer) for a provider that is a process of its
     own.  public: what else is to be kept, as JSON: epoch=3.  All processes call this at
     the same point.  Masks and openings are not kept: keys are new after a restart, and a
-    value under a fresh mask says no more than before.
+    value under a fresh mask says no more than before.  Where ranges are tested by protocol, what came of that must
+    have been opened, together with some value, since the last step.
 
     The checkpoint before it is removed once every party has the new one.  No round but
     for updates that still wait.  Raises CheckpointError, and leaves the one before as it
@@ -47,6 +48,7 @@ def save(model: nn.Module, optimizer: torch.optim.Optimizer | None, folder: str 
     """
     session = _session(model, optimizer)
     flush(session)
+    _check_tested(session)
     writer = _Writer(session)
     facts: dict[str, Any] = {
         "holders": list(session.holders),
@@ -86,6 +88,17 @@ def save(model: nn.Module, optimizer: torch.optim.Optimizer | None, folder: str 
         raise
     for place in folders.values():
         checkpoint.keep_only(place, name)
+
+
+def _check_tested(session: Session) -> None:
+    """Raise CheckpointError while it is open whether the state is right: who loads it would not be told."""
+    if session.flags is not None:
+        session.flags.check()
+        if session.flags.pending:
+            raise CheckpointError(
+                "ranges were tested in this session, and what came of it is not open yet: open a value, such as the "
+                "loss, and save then"
+            )
 
 
 @undisturbed

@@ -64,7 +64,8 @@ class Body:
 
     __slots__ = (
         "words", "n", "serial", "mask", "opened", "bit", "sign", "origin", "ties", "most", "zeros", "compacted",
-        "shape", "binary", "divisor", "masked", "functions", "range", "__weakref__",
+        "shape", "binary", "divisor", "masked", "functions", "range", "affine", "multiple",
+        "__weakref__",
     )  # fmt: skip
 
     def __init__(self, words: torch.Tensor) -> None:
@@ -81,6 +82,8 @@ class Body:
         self.divisor: Any = None  # what divisions by these values share (pysmpc.protocols.division)
         self.functions: Any = None  # openings for nonlinear functions (pysmpc.protocols.functions.smooth)
         self.range: Any = None  # how large the values are, where that is checked (pysmpc.protocols.ranges)
+        self.affine: Any = None  # what makes elementwise products without an opening (pysmpc.protocols.affine)
+        self.multiple: tuple[Share, int] | None = None  # the words are those of a dense share times a public number
         self.zeros = False  # public zeros, until something else is written
         self.origin: Extremum | None = None  # the values are extrema
         # the values are bits that in a shape have one at least set along these axes

@@ -23,7 +23,8 @@ from typing import Any
 import torch
 
 from pysmpc.ops.dropout import masks_are_secret
-from pysmpc.repeats import Recording, kind
+from pysmpc.program.segment import Segment
+from pysmpc.program.state import kind
 from pysmpc.runtime import ledger
 from pysmpc.runtime.session import Session
 from pysmpc.surroundings import counters, snapshot
@@ -55,7 +56,7 @@ class TrainStep:
         self.repeats = False
         self.reason: str | None = "the first steps run as they are written"
         self._calls = 0
-        self._known: dict[Any, Recording] = {}
+        self._known: dict[Any, Segment] = {}
         self._settings: Any = None
         self._never: str | None = None
         self._checked: set[Any] = set()
@@ -98,7 +99,7 @@ class TrainStep:
         assert known is not None
         self.repeats = True
         counts = self._counts()
-        out = known.again((x, y))
+        out = known.run((x, y))
         self._set_counts([a + b for a, b in zip(counts, self._counted, strict=True)])
         if x.session.recorder is not None:
             x.session.recorder.repeat(known, (x, y), out)
@@ -166,10 +167,10 @@ class TrainStep:
         """A step as written, recorded; if one was before, that one is held against it."""
         recorder, before = x.session.recorder, self._known.get(key)
         self.optimizer.zero_grad()
-        new = Recording(x.session, (x, y), self._cells(), noted=recorder is None, log=before is not None)
+        new = Segment(x.session, (x, y), self._cells(), noted=recorder is None, log=before is not None)
         counts = self._counts()
         with recorder.region(new, (x, y), before) if recorder else nullcontext():
-            with new.recorded():
+            with new.traced():
                 loss = self._plainly(*(mine.value for mine in new.inputs))
                 assert isinstance(loss, SecretTensor)
                 new.end(loss)
@@ -191,7 +192,7 @@ class TrainStep:
         elif before is not None:
             self._checked.add(key)
         else:
-            new.pack()
+            new.compile()
             if len(self._known) >= KINDS:
                 del self._known[next(iter(self._known))]
             self._known[key] = new
@@ -208,6 +209,8 @@ def _unfit(session: Session) -> str | None:
         return "steps are repeated by a driver of workers, or where all parties are in this process"
     if not session.suite.repeatable:
         return "what integrity='mac' checks is kept from call to call"
+    if session.flags is not None:
+        return "tests of ranges wait for an opening, which is no part of a step"
     if getattr(channel, "observer", None) is not None or getattr(dealer, "observer", None) is not None:
         return "somebody observes the messages"
     return None

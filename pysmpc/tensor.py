@@ -32,8 +32,9 @@ HANDLERS: dict[Any, Handler] = {}
 #: Asked in order for an operation without a handler: fallback(func, args, kwargs) is its result, or NotImplemented.
 FALLBACKS: list[Callable[[Any, Any, Any], Any]] = []
 
-#: Told of every operation before it is carried out: watcher(func, args, kwargs) may return what to call after it.
-WATCHERS: list[Callable[[Any, Any, Any], Callable[[], object] | None]] = []
+#: Told of every operation before it is carried out: watcher(func, args, kwargs) may return what to call after it, with
+#: its result, or None where it has failed.
+WATCHERS: list[Callable[[Any, Any, Any], Callable[[Any], object] | None]] = []
 
 
 class Estimate(float):
@@ -449,11 +450,13 @@ def not_implemented(func: Any, why: str = "") -> NotImplementedError:
 def run_watched(func: Any, handler: Handler, args: Any, kwargs: Any) -> Any:
     """handler(*args, **kwargs), of which the watchers are told as `func`."""
     after = [done for watcher in tuple(WATCHERS) if (done := watcher(func, args, kwargs)) is not None]
+    out = None
     try:
-        return handler(*args, **kwargs)
+        out = handler(*args, **kwargs)
+        return out
     finally:
         for done in reversed(after):
-            done()
+            done(out)
 
 
 HOW = "open it by name with sy.decrypt(x), x.reveal() or x.get()"

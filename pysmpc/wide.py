@@ -14,7 +14,7 @@ import torch
 
 from pysmpc import _ring
 from pysmpc.prg import KeySet
-from pysmpc.ring import _address, _optional, empty, use_torch_threads
+from pysmpc.ring import _optional, _sized, empty, launch, use_torch_threads
 
 LANES = 4
 WORDS = 2
@@ -34,7 +34,7 @@ def pack(x: torch.Tensor, m: torch.Tensor | None = None, subtract: bool = False)
     use_torch_threads()
     sets, _, n = x.shape
     out = empty(sets, WORDS, n)
-    _ring.wide_pack(sets, _address(x, sets, LANES, n), _optional(m, sets, WORDS, n), subtract, out.data_ptr(), n)
+    launch(_ring.wide_pack, sets, _sized(x, sets, LANES, n), _optional(m, sets, WORDS, n), subtract, out, n)
     return out
 
 
@@ -43,7 +43,7 @@ def loosen(z: torch.Tensor) -> torch.Tensor:
     use_torch_threads()
     sets, _, n = z.shape
     out = empty(sets, LANES, n)
-    _ring.wide_combine(sets, _address(z, sets, WORDS, n), 0, 0, 0, 0, out.data_ptr(), n)
+    launch(_ring.wide_combine, sets, _sized(z, sets, WORDS, n), None, None, None, None, out, n)
     return out
 
 
@@ -58,14 +58,15 @@ def combine(
     use_torch_threads()
     sets, _, n = x.shape
     out = empty(sets, LANES, n)
-    _ring.wide_combine(
+    launch(
+        _ring.wide_combine,
         sets,
         _optional(z, sets, WORDS, n),
-        _address(x, sets, LANES, n),
-        _address(d, n),
+        _sized(x, sets, LANES, n),
+        _sized(d, n),
         _optional(a, sets, WORDS, n),
         _optional(e, n),
-        out.data_ptr(),
+        out,
         n,
     )
     return out
@@ -76,7 +77,7 @@ def scaled(a: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
     use_torch_threads()
     sets, _, n = a.shape
     out = empty(sets, LANES, n)
-    _ring.wide_combine(sets, 0, 0, 0, _address(a, sets, WORDS, n), _address(e, n), out.data_ptr(), n)
+    launch(_ring.wide_combine, sets, None, None, None, _sized(a, sets, WORDS, n), _sized(e, n), out, n)
     return out
 
 
@@ -90,13 +91,14 @@ def affine(
     use_torch_threads()
     sets, n = len(factors), len(v)
     out = empty(sets, LANES, n)
-    _ring.wide_affine(
+    launch(
+        _ring.wide_affine,
         sets,
-        _address(v, n),
-        _address(factors),
+        _sized(v, n),
+        factors,
         _optional(dealt, sets, WORDS, 2 * n),
         _optional(c, n),
-        out.data_ptr(),
+        out,
         n,
     )
     return out
@@ -106,7 +108,7 @@ def total(keys: KeySet, stream: int, n: int) -> torch.Tensor:
     """Dealer: tight [2, n], the sum of what all holders draw of the stream, lower halves first."""
     use_torch_threads()
     out = empty(WORDS, n)
-    _ring.wide_deal(keys.native, stream, 0, 0, False, 0, 0, out.data_ptr(), n)
+    launch(_ring.wide_deal, keys.native, stream, 0, None, False, 0, 0, out, n)
     return out
 
 
@@ -118,19 +120,14 @@ def deal(keys: KeySet, stream: int, first: int, values: torch.Tensor, factor: in
     use_torch_threads()
     n = values.shape[-1]
     low, high = factor & ((1 << 64) - 1), factor >> 64
-    _ring.wide_deal(
-        keys.native, stream, first, _address(values), values.dim() == 2, low, high, _address(out, WORDS * n), n
-    )
+    launch(_ring.wide_deal, keys.native, stream, first, values, values.dim() == 2, low, high, _sized(out, WORDS * n), n)
 
 
 def dot(d: torch.Tensor, y: torch.Tensor, out: torch.Tensor, at: int, row: int, col: int) -> None:
     """out [2, size] tight, at `at` + i row + j col: plus the sum over t of words d [m, k] times tight y [2, n, k]."""
     use_torch_threads()
     (m, k), n = d.shape, y.shape[1]
-    low = _address(y, WORDS, n, k)
-    _ring.wide_dot(
-        m, n, k, _address(d), low, low + 8 * n * k, _address(out) + 8 * at, out.shape[1], row, col
-    )  # fmt: skip
+    launch(_ring.wide_dot, m, n, k, d, _sized(y, WORDS, n, k), out, at, out.shape[1], row, col)
 
 
 def sums(coins: torch.Tensor, parts: Sequence[tuple[torch.Tensor, torch.Tensor | None]]) -> torch.Tensor:
@@ -140,10 +137,10 @@ def sums(coins: torch.Tensor, parts: Sequence[tuple[torch.Tensor, torch.Tensor |
     """
     use_torch_threads()
     n = len(coins)
-    places = torch.tensor([[_address(low, n), _optional(high, n)] for low, high in parts], dtype=torch.int64)
+    halves = [each for low, high in parts for each in (_sized(low, n), _optional(high, n))]
     out = empty(len(parts), WORDS, SUMS)
     if parts:
-        _ring.wide_sums(len(parts), _address(coins), places.data_ptr(), out.data_ptr(), n)
+        launch(_ring.wide_sums, len(parts), coins, halves, out, n)
     return loosen(out)
 
 
@@ -159,9 +156,7 @@ def leaves(factors: torch.Tensor, c: torch.Tensor, dealt: torch.Tensor) -> torch
     use_torch_threads()
     rows, n = len(factors), len(c)
     out = empty(rows, 2 * LEAVES * n)
-    _ring.wide_leaves(
-        rows, _address(c), _address(dealt, rows, (3 * LEAVES + 1) * n), _address(factors), out.data_ptr(), n
-    )
+    launch(_ring.wide_leaves, rows, c, _sized(dealt, rows, (3 * LEAVES + 1) * n), factors, out, n)
     return out
 
 
@@ -174,13 +169,14 @@ def join(x: torch.Tensor, masks: torch.Tensor, opened: torch.Tensor, dealt: torc
     use_torch_threads()
     rows, n = len(x), x.shape[1] // 4
     out = empty(rows, 2 * n)
-    _ring.wide_join(
+    launch(
+        _ring.wide_join,
         rows,
-        _address(x),
-        _address(masks, rows, 3 * n),
-        _address(opened, 3 * n),
-        _address(dealt, rows, 2 * n),
-        out.data_ptr(),
+        x,
+        _sized(masks, rows, 3 * n),
+        _sized(opened, 3 * n),
+        _sized(dealt, rows, 2 * n),
+        out,
         n,
     )
     return out

@@ -1,32 +1,26 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True
-"""The border to the ring kernels: addresses and lengths in, no tensor logic.
+"""The border to the ring kernels: keys, and `launch`, the one door through which kernels are called.
 
-Every address is that of an array of 64-bit words that the caller keeps alive; no
-argument is checked here.  `pysmpc.ring` and `pysmpc.prg` check and call.
+src/c/launch.c has a line for each kernel, which says what its arguments are.  Here tensors become addresses,
+after a check of their type; sizes are checked by who calls: `pysmpc.ring` and its continuations.
 """
 
-from libc.stdint cimport int64_t
+from cpython.long cimport PyLong_AsUnsignedLongLongMask
+from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from pysmpc._ring cimport (
-    Keys, fss, psm_aes_key, psm_fss_steps, psm_holders, psm_product, psm_steps, psm_view, product_combine, product_deal, product_masks,
-    product_part, ptrdiff_t, size_t, steps, u64, uint8_t,
+    Constant, Keys, fss, psm_aes_key, psm_fss_steps, psm_steps, ptrdiff_t, size_t, steps, u64, uint8_t,
 )
 
+from torch import Tensor, int64
 
 cdef extern from "ring.h" nogil:
     ctypedef struct psm_kernels:
         const char *name
         void (*aes_expand)(const uint8_t *key, psm_aes_key *round_keys) noexcept nogil
         void (*aes_blocks)(const psm_aes_key *key, const uint8_t *src, uint8_t *out, size_t blocks) noexcept nogil
-        void (*mul)(const u64 *x, const u64 *y, u64 *out, size_t n) noexcept nogil
-        void (*rows_xor)(const u64 *x, size_t rows, u64 *out, size_t n) noexcept nogil
-        void (*rows_extremes)(const u64 *x, size_t rows, size_t n, u64 *out) noexcept nogil
-        void (*pack_bits)(const u64 *x, u64 *out, size_t n) noexcept nogil
-        void (*unpack_bits)(const u64 *packed, u64 *out, size_t n) noexcept nogil
-        void (*decompose)(const u64 *x, u64 *planes, size_t n) noexcept nogil
-        void (*truncate_local)(const u64 *z, unsigned f, int lead, u64 *out, size_t n) noexcept nogil
 
 cdef extern from "dispatch.h" nogil:
     const psm_kernels *psm_kernels_get()
@@ -36,8 +30,13 @@ cdef extern from "dispatch.h" nogil:
     const char *psm_dispatch_products()
     const char *const *psm_kernels_names()
 
-cdef extern from "matmul.h" nogil:
-    int psm_matmul(size_t m, size_t n, size_t k, psm_view a, psm_view b, u64 *c, ptrdiff_t ldc, int accumulate)
+cdef extern from "launch.h" nogil:
+    ctypedef struct psm_entry:
+        const char *name
+        const char *declared
+        int (*enter)(const u64 *slots) noexcept nogil
+    const psm_entry psm_entries[]
+    int psm_run(const psm_entry *const *entries, const size_t *starts, const u64 *slots, size_t count)
 
 cdef extern from "epochs.h" nogil:
     int psm_epochs_follow(psm_aes_key *key, const uint8_t *digest)
@@ -52,12 +51,6 @@ cdef extern from "rounds.h" nogil:
 
 cdef extern from "fss.h" nogil:
     const psm_fss_steps psm_fss_table
-
-cdef extern from "product.h" nogil:
-    int psm_product_deal(const psm_holders *h, const psm_product *p, u64 stream, u64 *corrections) noexcept
-    int psm_product_combine(const psm_holders *h, const psm_product *p, u64 stream, const u64 *corrections, u64 *out) noexcept
-    int psm_product_masks(const psm_holders *h, const psm_product *p, u64 *out) noexcept
-    int psm_product_part(const psm_holders *h, const psm_product *p, u64 *out) noexcept
 
 cdef extern from *:
     """
@@ -74,10 +67,6 @@ if psm_dispatch_error() is not NULL:
     raise ImportError(psm_dispatch_error().decode())
 steps = &psm_steps_table
 fss = &psm_fss_table
-product_deal = &psm_product_deal
-product_combine = &psm_product_combine
-product_masks = &psm_product_masks
-product_part = &psm_product_part
 
 
 def target() -> str:
@@ -194,115 +183,23 @@ def aes_blocks(Keys keys, size_t index, const uint8_t[::1] blocks not None) -> b
     return bytes(out)
 
 
-def draw(Keys keys, u64 stream, size_t corrections, size_t out, size_t n):
-    with nogil:
-        steps.draw(&keys.h, stream, <const u64 *>corrections, <u64 *>out, n)
+def pair_keys(Keys own, Keys after, tuple ranks):
+    """Of two holders on a ring of keys, each of whom has its own and the next: the first key, for each hosted one."""
+    cdef Keys out = Keys([bytes(16)] * <Py_ssize_t>own.h.count)
+    cdef size_t row
+    for row in range(own.h.count):
+        out.h.keys[row] = (own if ranks[row] == 0 else after).h.keys[row]
+    out.lenders = (own, after)  # of the keys of epochs
+    return out
 
 
-def mask(Keys keys, u64 stream, size_t x, size_t out, size_t n):
-    with nogil:
-        steps.mask(&keys.h, stream, <const u64 *>x, <u64 *>out, n)
+cdef extern from "securenn.h" nogil:
+    size_t psm_securenn_words(size_t n)
 
 
-def deal_sum(Keys keys, u64 stream, size_t out, size_t n):
-    with nogil:
-        steps.deal_sum(&keys.h, stream, <u64 *>out, n)
+def securenn_words(size_t n) -> int:
+    """Words of a packed share of the bits of n elements."""
+    return psm_securenn_words(n)
 
 
-def deal_take(Keys keys, u64 stream, size_t acc, size_t n):
-    with nogil:
-        steps.deal_take(&keys.h, stream, <u64 *>acc, n)
-
-
-def add(size_t x, size_t y, size_t out, size_t n):
-    with nogil:
-        steps.add(<const u64 *>x, <const u64 *>y, <u64 *>out, n)
-
-
-def sub(size_t x, size_t y, size_t out, size_t n):
-    with nogil:
-        steps.sub(<const u64 *>x, <const u64 *>y, <u64 *>out, n)
-
-
-def mul(size_t x, size_t y, size_t out, size_t n):
-    with nogil:
-        K.mul(<const u64 *>x, <const u64 *>y, <u64 *>out, n)
-
-
-def scale(size_t x, u64 k, size_t out, size_t n):
-    with nogil:
-        steps.scale(<const u64 *>x, k, <u64 *>out, n)
-
-
-def rows_sum(size_t x, size_t rows, size_t out, size_t n):
-    with nogil:
-        steps.rows_sum(<const u64 *>x, rows, <u64 *>out, n)
-
-
-def rows_xor(size_t x, size_t rows, size_t out, size_t n):
-    with nogil:
-        K.rows_xor(<const u64 *>x, rows, <u64 *>out, n)
-
-
-def rows_extremes(size_t x, size_t rows, size_t n):
-    """The largest and the smallest of the sums over rows, as signed words; n > 0."""
-    cdef u64 found[2]
-    with nogil:
-        K.rows_extremes(<const u64 *>x, rows, n, found)
-    return <int64_t>found[0], <int64_t>found[1]
-
-
-def weighted(size_t factors, size_t words, size_t rows, size_t count, size_t out, size_t n):
-    with nogil:
-        steps.weighted(<const u64 *>factors, <const u64 *>words, rows, count, <u64 *>out, n)
-
-
-def turns(size_t phase, size_t count, size_t out, size_t n):
-    with nogil:
-        steps.turns(<const u64 *>phase, count, <u64 *>out, n)
-
-
-def powers_of_e(size_t x, size_t out, size_t n):
-    with nogil:
-        steps.powers_of_e(<const u64 *>x, <u64 *>out, n)
-
-
-def pack_bits(size_t x, size_t out, size_t n):
-    with nogil:
-        K.pack_bits(<const u64 *>x, <u64 *>out, n)
-
-
-def unpack_bits(size_t packed, size_t out, size_t n):
-    with nogil:
-        K.unpack_bits(<const u64 *>packed, <u64 *>out, n)
-
-
-def decompose(size_t x, size_t planes, size_t n):
-    with nogil:
-        K.decompose(<const u64 *>x, <u64 *>planes, n)
-
-
-def truncate_local(size_t z, unsigned f, bint lead, size_t out, size_t n):
-    with nogil:
-        K.truncate_local(<const u64 *>z, f, lead, <u64 *>out, n)
-
-
-def matmul(size_t m, size_t n, size_t k, size_t a, ptrdiff_t a_row, ptrdiff_t a_col,
-           size_t b, ptrdiff_t b_row, ptrdiff_t b_col, size_t c, ptrdiff_t ldc, bint accumulate):
-    """c (+)= a @ b; MemoryError where the packed tiles find no room."""
-    cdef psm_view va, vb
-    cdef int failed
-    va.data = <const u64 *>a
-    va.row = a_row
-    va.col = a_col
-    vb.data = <const u64 *>b
-    vb.row = b_row
-    vb.col = b_col
-    with nogil:
-        failed = psm_matmul(m, n, k, va, vb, <u64 *>c, ldc, accumulate)
-    if failed:
-        raise MemoryError
-
-
-include "securenn.pxi"
-include "wide.pxi"
+include "launch.pxi"

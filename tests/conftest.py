@@ -13,6 +13,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 pytest.register_assert_rewrite(
+    "hospital",
     "networks",
     "protocol_cases",
     "remotes",

@@ -54,6 +54,9 @@ class Settings:
     precision_fractional: int | None = None
     frac_bits: int | None = None
     json: Path | None = None
+    rounds: int = 20
+    owners: int = 10
+    alpha: float = 0.5
 
     @property
     def holders(self) -> tuple[str, ...]:

@@ -74,8 +74,9 @@ class SecretSide:
         return opened
 
     def open_gradients(self, model: nn.Module) -> None:
-        for parameter in model.parameters():
-            parameter.grad = sy.decrypt(parameter.grad)
+        parameters = list(model.parameters())
+        for parameter, grad in zip(parameters, sy.decrypt([p.grad for p in parameters]), strict=True):
+            parameter.grad = grad
 
     def stats(self) -> Stats:
         return self.parties.stats.copy()

@@ -37,6 +37,10 @@ class GetNotPermittedError(PysmpcError, PermissionError):
     """The owner does not let this tensor be fetched."""
 
 
+class RoundError(PysmpcError, RuntimeError):
+    """A round of federated training that cannot be finished: too few took part, or what they left does not fit."""
+
+
 class HookError(PysmpcError, RuntimeError):
     """`TorchHook` is missing, or would have to replace a name that exists."""
 

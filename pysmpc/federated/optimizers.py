@@ -6,11 +6,15 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 
 from pysmpc.errors import EncodingError
+from pysmpc.federated import verbs
 from pysmpc.federated.errors import unsupported
+from pysmpc.federated.pointers import PointerTensor
 from pysmpc.fixedpoint import Precision
+from pysmpc.tensor import SecretTensor
 
 
 class FixedPrecision(float):
@@ -94,3 +98,25 @@ def fix_precision(
 def float_precision(self: Optimizer) -> Optimizer:
     """Plain floats again; what was rounded stays rounded."""
     return _each(self, _plain)
+
+
+def follow(optimizer: Optimizer, args: Any = (), kwargs: Any = None) -> None:
+    """Before a step: what the optimizer keeps of a parameter goes where the parameter is now.
+
+    A model that goes from worker to worker takes its momentum along.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                state[name] = _beside(value, parameter)
+
+
+def _beside(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    if isinstance(parameter, PointerTensor):
+        there = parameter.handle.worker
+        if isinstance(value, PointerTensor):
+            return value if value.handle.worker == there else value.moved_to(there)
+        return value if isinstance(value, SecretTensor) else verbs.send(value, there)
+    if isinstance(value, PointerTensor) and not isinstance(parameter, SecretTensor):
+        return value.fetch()  # type: ignore[no-any-return]
+    return value

@@ -331,9 +331,9 @@ def sent(tensor: torch.Tensor, worker: VirtualWorker, collect: bool = True) -> P
     return _placed(copied(tensor), entry, worker, collect)
 
 
-def pointer_to(worker: VirtualWorker, key: int) -> PointerTensor:
-    """A pointer to an object that is at a worker already, and stays there when the pointer goes."""
-    return PointerTensor(Handle(worker, key, collect=False))
+def pointer_to(worker: VirtualWorker, key: int, collect: bool = False) -> PointerTensor:
+    """A pointer to an object that is at a worker already, and stays there when the pointer goes, unless it collects."""
+    return PointerTensor(Handle(worker, key, collect))
 
 
 # --- running at a worker ------------------------------------------------------------

@@ -191,7 +191,7 @@ class VirtualWorker:
         for serial, body, _ in list(self._bodies()):
             if obj_id in (None, serial):
                 body.words = Cleared(self.id)  # type: ignore[assignment]
-                body.opened = body.bit = body.functions = None
+                body.opened = body.bit = body.functions = body.affine = body.multiple = None
                 for session in api.session_of_name(self.id):
                     session.forget(body)
 
@@ -247,6 +247,14 @@ class VirtualWorker:
         """Forget the name of a worker; its objects stay with those who hold it."""
         self.get_worker(worker_id)
         del _known[worker_id]
+
+
+def worker_of(name: str) -> VirtualWorker:
+    """A handle on the worker of a name, known or not: torch need not be hooked."""
+    worker = object.__new__(VirtualWorker)
+    worker.hook, worker.id, worker.is_client_worker = None, name, False
+    worker.store = _stores.setdefault(name, Store())
+    return worker
 
 
 def known_worker(name: str) -> VirtualWorker:

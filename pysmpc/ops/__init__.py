@@ -27,6 +27,7 @@ from pysmpc.ops import (
     logic,
     losses,
     movement,
+    noise,
     normalisation,
     norms,
     optimizers,
@@ -36,9 +37,13 @@ from pysmpc.ops import (
     pooling,
     powers,
     public_slopes,
+    ranks,
     recurrent,
     refused,
     resampling,
+    scans,
+    secret_positions,
+    sorting,
     views,
 )
 
@@ -66,6 +71,7 @@ __all__ = [
     "logic",
     "losses",
     "movement",
+    "noise",
     "normalisation",
     "norms",
     "optimizers",
@@ -75,9 +81,13 @@ __all__ = [
     "pooling",
     "powers",
     "public_slopes",
+    "ranks",
     "recurrent",
     "refused",
     "resampling",
+    "scans",
+    "secret_positions",
+    "sorting",
     "views",
 ]
 

@@ -74,7 +74,7 @@ ADDED = 1 << 6  # how much finer than a secret is a small number that is added, 
 
 
 def _shifted(session: Session, x: Share, word: int) -> Share:
-    constant = session.suite.public(session.party, torch.full(x.shape, word, dtype=torch.int64), x.scale)
+    constant = session.arithmetic.public(session.party, torch.full(x.shape, word, dtype=torch.int64), x.scale)
     out: Share = session.arithmetic.add(session.party, x, constant)
     return out
 
@@ -117,7 +117,7 @@ def _sum(x: Any, y: Any, sign: int) -> SecretTensor:
         return add_number(secret, other if sign > 0 else -other)
     if isinstance(other, Public):
         a, values = aligned_public(secret, other)
-        b = session.suite.public(party, values.expand(broadcast(a.shape, values.shape)).contiguous(), a.scale)
+        b = arithmetic.public(party, values.expand(broadcast(a.shape, values.shape)).contiguous(), a.scale)
     else:
         a, b = aligned(session, secret, other)
     out = (arithmetic.add if sign > 0 else arithmetic.sub)(party, a, b)
@@ -160,7 +160,7 @@ def neg(x: Any) -> Any:
     """-x."""
     if not isinstance(x, SecretTensor):
         return -x
-    out = like(x, x.session.suite.neg(x.session.party, x.window()))
+    out = like(x, x.session.arithmetic.neg(x.session.party, x.window()))
     square = source_of(x.window(), "square")
     if square is not None:
         note_source(out.window(), "minus square", square)
@@ -175,8 +175,23 @@ def _bit(x: SecretTensor) -> Bit | None:
     return x.cell.body.bit if x.cell.scale == 1 and x.window().dense else None
 
 
+def _original(x: SecretTensor, factor: Fraction) -> tuple[SecretTensor, Fraction]:
+    """What x is a public multiple of, and the factor that it then takes, where that needs no truncation.
+
+    2 v / 64 is v / 32, whose integers are v's and what v was opened for serves it.
+    """
+    of = x.cell.body.multiple
+    if of is None or x.cell.body.functions is not None or of[0].layout != x.window().layout:
+        return x, factor
+    whole, before = of
+    source = like(x, whole.at(x.cell.scale))
+    source.cell.finer = x.cell.finer
+    return (x, factor) if settles(source, before * factor) else (source, before * factor)
+
+
 def _multiple(x: SecretTensor, factor: Fraction) -> SecretTensor:
-    """factor * x, of which quotients know what they know of x."""
+    """factor * x, of which quotients know what they know of x; a multiple of a multiple is one of what that is of."""
+    x, factor = _original(x, factor)
     share, factors = x.window(), _factors(x)
     if source_of(share, "inverse root") is not None:
         x = same_value(x, x.cell.scale)  # what settles it leaves the other as fine as it is
@@ -337,7 +352,7 @@ def choose(bit: Bit, share: Share, other: SecretTensor) -> Share:
 
 @implements(aten.div.Tensor)
 def div(x: Any, y: Any) -> SecretTensor:
-    """x / y: by a public number a change of scale; by a secret the exact quotient, in 39 rounds.
+    """x / y: by a public number a change of scale; by a secret the exact quotient, in 35 rounds.
 
     Where y is known to be a square root (a norm, a standard deviation), the argument of a logarithm, or a public
     multiple of one, as in their derivatives, its inverse comes from what they opened: four rounds, to a step, 2^-17
@@ -468,7 +483,7 @@ def known_inverse(y: SecretTensor) -> tuple[SecretTensor, Fraction] | None:
 
 
 def reciprocal(x: SecretTensor) -> SecretTensor:
-    """1 / x for a secret x, to half a step: what `1 / x` is.  39 rounds; see pysmpc.protocols.division."""
+    """1 / x for a secret x, to half a step: what `1 / x` is.  35 rounds; see pysmpc.protocols.division."""
     dtype = x.dtype if x.dtype.is_floating_point else torch.get_default_dtype()
     x = with_unit(x, dtype)
     session, unit = x.session, x.unit
@@ -503,7 +518,7 @@ def pow_scalar(x: SecretTensor, exponent: Any) -> Any:
         return torch.ones_like(x)
     if n == 1:
         return same_value(x, x.cell.scale)
-    half = pow_scalar(x, n // 2)
+    half = x if n < 4 else pow_scalar(x, n // 2)
     out = mul(half, half)
     if n == 2 and is_argument(x.window()):
         exact = any(is_argument_of(x.window(), name) for name in SQUARED)

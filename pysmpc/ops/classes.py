@@ -107,6 +107,12 @@ def _weights(own: SecretTensor, weight: Any, x: Any, dim: int) -> SecretTensor:
     return (own.to(torch.int64) * _along(weight, x, dim)).sum()
 
 
+def weights_of_classes(x: Any, target: SecretTensor, weight: Any, ignore_index: int) -> SecretTensor:
+    """The sum of the weights of all examples' classes, for x with a dimension of classes; a round."""
+    own, dim = _chosen(x, target, ignore_index)
+    return _weights(own, weight, x, dim)
+
+
 def _over(x: Any, total: SecretTensor, weight: Any, most: int) -> Any:
     return _divide_by_count(x, total, most) if weight is None else _divide_by_sum(x, total)
 

@@ -316,7 +316,8 @@ def threshold_backward(grad: Any, x: SecretTensor, threshold: Any) -> SecretTens
     if isinstance(grad, SecretTensor) and grad.session is x.session:
         share = grad.window().expand(x.shape)
         flat = Share.of(share.words_in(order), (share.numel,), share.scale)
-        out = choose(bit, flat, grad)
+        checks = grad.session.checks
+        out = choose(bit, flat if checks is None else checks.same(share, flat), grad)
         return like(grad, Share(out.body, x.shape, out.scale, strides_in(tuple(x.shape), order)))
     bits = x.session.suite.bit_share(x.session.party, bit, (x.numel(),))
     known = Share(bits.body, x.shape, 1, strides_in(tuple(x.shape), order))

@@ -239,7 +239,13 @@ def factor(x: Any, session: Session, unit: Precision) -> tuple[Public | None, Fr
 
 
 def _shortened(x: Public, largest: int) -> Public:
-    """x without fractional bits that none of its elements has, nor those beyond 24 significant ones of the largest."""
+    """x without fractional bits that none of its elements has, nor those beyond 24 significant ones of the largest.
+
+    What is one number everywhere stays that.
+    """
+    if x.values.dim() and not any(x.values.stride()):
+        one = _shortened(Public(x.values.as_strided((), ()), x.scale, x.unit), largest)
+        return Public(one.values.expand(x.values.shape), one.scale, one.unit)
     by = _common(x)
     x = Public(x.values // by, x.scale // by, x.unit)
     excess = (largest // by).bit_length() - SIGNIFICANT - 1
@@ -360,6 +366,8 @@ def times(x: SecretTensor, factor: Fraction, bits: int = ALIGN) -> SecretTensor:
     if p != 1:
         share = out.window()
         out = like(out, x.session.arithmetic.scale_by(x.session.party, share, p).at(share.scale))
+        if share.dense:
+            out.cell.body.multiple = share, p
     if q > 2 * p > 0:
         out.cell.finer = min(FACTOR, 1 << int(q // p).bit_length() - 1)
     return out
@@ -436,7 +444,7 @@ def _shrunk(x: SecretTensor, factor: Fraction) -> SecretTensor:
     assert found is not None
     by, scale = found
     out = x.session.arithmetic.truncate(x.session.party, x.window(), by).at(scale)
-    return like(x, out if factor > 0 else x.session.suite.neg(x.session.party, out).at(scale))
+    return like(x, out if factor > 0 else x.session.arithmetic.neg(x.session.party, out).at(scale))
 
 
 def aligned(session: Session, x: SecretTensor, y: SecretTensor) -> tuple[Share, Share]:
@@ -517,7 +525,7 @@ def write(target: SecretTensor, value: Any) -> None:
     if not isinstance(value, SecretTensor) or value.session is not session:
         encoded = public(value, session, cell.unit)
         assert encoded is not None
-        share = session.suite.public(session.party, encoded.values.contiguous(), encoded.scale)
+        share = session.arithmetic.public(session.party, encoded.values.contiguous(), encoded.scale)
     elif same_window(value, target):
         return
     else:
@@ -603,11 +611,15 @@ def kept(x: SecretTensor, out: Share, check: Check | None) -> Share:
 
 def moved(x: SecretTensor, move: Callable[[torch.Tensor], torch.Tensor], terms: int = 1) -> SecretTensor:
     """x with its elements moved: `move` acts on [rows, *shape] share words.  terms: how many it adds up, at most."""
-    in_range(x, lambda values: move(values.unsqueeze(0)).squeeze(0), terms)
+    check = in_range(x, lambda values: move(values.unsqueeze(0)).squeeze(0), terms)
     share = x.window()
-    out = move(share.window(share.body.words)).contiguous()
-    shape = out.shape[1:]
-    return like(x, Share.of(out.reshape(out.shape[0], math.prod(shape)), shape, share.scale))
+    words = move(share.window(share.body.words)).contiguous()
+    shape = words.shape[1:]
+    out = Share.of(words.reshape(words.shape[0], math.prod(shape)), shape, share.scale)
+    checks = x.session.checks
+    if checks is not None:
+        out = checks.keep(out, check) if terms > 1 else checks.same(share, out)
+    return like(x, out)
 
 
 def dims(dim: Any, ndim: int) -> list[int]:

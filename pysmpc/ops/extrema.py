@@ -24,6 +24,8 @@ from pysmpc.fixedpoint import BINARY16, INTEGER
 from pysmpc.ops.arithmetic import neg
 from pysmpc.ops.core import aten, axis, dims, implements, like, public, result
 from pysmpc.ops.placing import scatter_public
+from pysmpc.ops.ranks import Ranks
+from pysmpc.ops.secret_positions import added_at, put_at
 from pysmpc.ops.tournament import Positions, tournament
 from pysmpc.shares import Extremum, Share
 from pysmpc.tensor import SecretTensor
@@ -111,9 +113,9 @@ implements(aten.amin.default)(lambda x, dim=(), keepdim=False: _extremum(x, dims
 
 @implements(aten.scatter.src)
 def scatter(zeros: Any, dim: int, positions: Any, grad: Any) -> SecretTensor:
-    """Elements at public positions; at secret ones, the gradient of an extremum along a dimension: grad where it stood.
+    """Elements at positions; the gradient of an extremum or a sorted row: grad where it stood.
 
-    Of secret positions, a round for each level of the tournament that found them.
+    Of secret positions that were found by a tournament, a round for each level of it.
     """
     if not isinstance(positions, SecretTensor):
         return scatter_public(zeros, dim, positions, grad)
@@ -130,7 +132,9 @@ def scatter(zeros: Any, dim: int, positions: Any, grad: Any) -> SecretTensor:
         or body.candidates != width
         or body.levels.n != math.prod(rest)
     ):
-        raise NotImplementedError("scatter to secret positions is not implemented; multiply by a one-hot vector")
+        if blank and isinstance(body, Ranks):  # no two of which are equal
+            return added_at(zeros, dim, positions, grad)  # type: ignore[no-any-return]
+        return put_at(zeros, dim, positions, grad)  # type: ignore[no-any-return]
     session = positions.session
     unit = zeros.unit if isinstance(zeros, SecretTensor) else BINARY16
     known = public(grad, session, unit)

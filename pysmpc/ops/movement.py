@@ -31,6 +31,7 @@ from pysmpc.ops.core import (
 )
 from pysmpc.ops.infinite import LOWEST, masked, parted
 from pysmpc.ops.norm_parts import note_part, part_of
+from pysmpc.ops.secret_positions import added_at, added_rows, gathered, put_rows, rows_at, the_only
 from pysmpc.protocols.functions.smooth import known_of, note_copy
 from pysmpc.runtime.session import plain_session
 from pysmpc.shares import Share
@@ -86,7 +87,7 @@ def one_scale(tensors: Sequence[Any]) -> tuple[list[SecretTensor], torch.dtype]:
         if plain is None:
             secrets.append(x)
         else:
-            share = session.suite.public(session.party, plain.values.contiguous(), plain.scale)
+            share = session.arithmetic.public(session.party, plain.values.contiguous(), plain.scale)
             secrets.append(result(share, session, finer(unit, plain.unit), dtype))
     if len({x.cell.scale for x in secrets}) > 1:
         for x in secrets:
@@ -129,28 +130,38 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> SecretTensor:
     return _joined(tensors, lambda words: torch.stack(words, along + 1))
 
 
-def _plain_index(index: Any) -> None:
-    if isinstance(index, SecretTensor):
+def _secret(*indices: Any) -> bool:
+    """Whether a position is secret; RevealError for a secret mask, by which a result would have a secret size."""
+    found = [each for each in indices if isinstance(each, SecretTensor)]
+    if any(each.dtype == torch.bool for each in found):
         raise RevealError(
-            "a secret index would show which element is read; use torch.where, or multiply by a one-hot vector"
+            "a secret mask would show how many elements it chooses; use torch.where, or x * mask, and count with "
+            "mask.sum()"
         )
+    return bool(found)
 
 
 @implements(aten.index.Tensor)
 def index(x: SecretTensor, indices: Sequence[Any]) -> SecretTensor:
-    """x[indices] for public indices and masks."""
-    for i in indices:
-        _plain_index(i)
+    """x[indices] for public indices and masks, or for one secret index."""
     if x.dim() == 0:
         raise IndexError("a secret scalar cannot be indexed")
+    if _secret(*indices):
+        dim = the_only(indices)
+        picked = rows_at(x.movedim(dim, 0), indices[dim], wraps=True)
+        at = indices[dim].dim()
+        return picked.movedim(list(range(at)), list(range(dim, dim + at)))
     return moved(x, lambda words: aten.index.Tensor(words.movedim(0, -1), list(indices)).movedim(-1, 0))
 
 
 @implements(aten.index_select.default)
 def index_select(x: SecretTensor, dim: int, index: Any) -> SecretTensor:
-    """Public rows of x."""
-    _plain_index(index)
+    """Rows of x."""
     along = axis(dim, x.dim())
+    if _secret(index):
+        if x.dim() == 0:
+            return rows_at(x.view(1), index).view(_lone(index, "index_select()"))
+        return rows_at(x.movedim(along, 0), index.reshape(-1)).movedim(0, along)
     if x.dim() == 0:  # one row of one element, of which there is one again
         return index_select(x.view(1), 0, index).view(_lone(index, "index_select()"))
     return moved(x, lambda words: words.index_select(along + 1, index))
@@ -158,9 +169,10 @@ def index_select(x: SecretTensor, dim: int, index: Any) -> SecretTensor:
 
 @implements(aten.gather.default)
 def gather(x: SecretTensor, dim: int, index: Any, *, sparse_grad: bool = False) -> SecretTensor:
-    """Elements at public positions."""
-    _plain_index(index)
+    """Elements at positions along a dimension."""
     along = axis(dim, x.dim())
+    if _secret(index):
+        return gathered(x, along, index)
     if x.dim() == 0:
         return gather(x.view(1), 0, index.reshape(-1)).view(index.shape)
     return moved(x, lambda words: words.gather(along + 1, index.unsqueeze(0).expand(words.shape[0], *index.shape)))
@@ -270,8 +282,9 @@ def unfold_backward(grad: SecretTensor, sizes: Sequence[int], dim: int, size: in
 
 @implements(aten.scatter_add.default)
 def scatter_add(x: Any, dim: int, index: Any, values: Any) -> SecretTensor:
-    """x with values added at public positions along dim: the gradient of gather."""
-    _plain_index(index)
+    """x with values added at positions along dim: the gradient of gather."""
+    if _secret(index):
+        return added_at(x, dim, index, values)  # type: ignore[no-any-return]
     along = axis(dim, x.dim()) + 1
     if x.dim() == 0 or values.dim() == 0 or index.dim() == 0:
         if max(x.dim(), values.dim(), index.dim()) > 1:
@@ -295,8 +308,11 @@ def scatter_add(x: Any, dim: int, index: Any, values: Any) -> SecretTensor:
 
 @implements(aten.index_add.default)
 def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> SecretTensor:
-    """x with rows added at public positions along dim: the gradient of index_select."""
+    """x with rows added at positions along dim: the gradient of index_select."""
     along = axis(dim, x.dim())
+    if _secret(index) and x.dim():
+        given = (source if alpha == 1 else source * alpha).movedim(along, 0)
+        return added_rows(x.movedim(along, 0), index.reshape(-1), given).movedim(0, along)  # type: ignore[no-any-return]
     if source.dim() != x.dim():
         raise RuntimeError(f"source tensor shape must match self tensor shape: {tuple(source.shape)}, {tuple(x.shape)}")
     wide = [1] * source.dim()
@@ -309,9 +325,18 @@ def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> S
 
 @implements(aten.index_put.default)
 def index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = False) -> SecretTensor:
-    """x with public positions replaced by (or added to) values."""
-    for i in indices:
-        _plain_index(i)
+    """x with positions replaced by (or added to) values; a secret mask may choose where one value goes."""
+    masks = [each for each in indices if isinstance(each, SecretTensor) and each.dtype == torch.bool]
+    if len(masks) == 1 and len(indices) == 1:
+        return _put_masked(x, masks[0], values, accumulate)
+    if _secret(*indices):
+        dim = the_only(indices)
+        lines, given = x.movedim(dim, 0), values
+        wide = (*x.shape[:dim], *indices[dim].shape, *x.shape[dim + 1 :])
+        at = indices[dim].dim()
+        given = values.expand(wide).movedim(list(range(dim, dim + at)), list(range(at)))
+        done = added_rows(lines, indices[dim], given, True) if accumulate else put_rows(lines, indices[dim], given)
+        return done.movedim(0, dim)  # type: ignore[no-any-return]
     (x, values), dtype = one_scale([x, values])
     put = values.window()
     wide = torch.empty(x.shape)[tuple(slice(None) if i is None else i for i in indices)].shape
@@ -325,6 +350,23 @@ def index_put(x: Any, indices: Sequence[Any], values: Any, accumulate: bool = Fa
         spread = values.expand(wide)
         in_range(spread, lambda a, b: changed(a.unsqueeze(0), b.unsqueeze(0)).squeeze(0), spread.numel(), x)
     return like(x, moved(x, lambda own: changed(own, words)).window(), dtype)
+
+
+def _put_masked(x: Any, mask: SecretTensor, values: Any, accumulate: bool) -> SecretTensor:
+    """x where a secret mask is not set, one value (or one for each of the last dimensions) where it is."""
+    rest = tuple(x.shape[mask.dim() :])
+    if tuple(x.shape[: mask.dim()]) != tuple(mask.shape):
+        raise IndexError(f"a mask of shape {tuple(mask.shape)} does not match a tensor of shape {tuple(x.shape)}")
+    shape = (1,) * max(0, 1 + len(rest) - values.dim()) + tuple(values.shape)
+    if values.dim() > 1 + len(rest) or shape[0] != 1:
+        raise RevealError(
+            "a secret mask would show how many values it takes; give one value for all places, or use torch.where with "
+            "a value for each"
+        )
+    wide = mask.reshape(*mask.shape, *[1] * len(rest))
+    given = values.reshape(shape[1:])
+    out: SecretTensor = torch.where(wide, x + given if accumulate else given, x)
+    return out
 
 
 in_place(aten._index_put_impl_.default, lambda x, i, v, accumulate=False, unsafe=False: index_put(x, i, v, accumulate))
@@ -366,11 +408,11 @@ def constant(
     word = int(Fraction(value) * unit.scale)
     values = torch.full((), word, dtype=torch.int64)
     if secret:
-        share = session.suite.public(session.party, values.expand(tuple(shape)).contiguous(), unit.scale)
+        share = session.arithmetic.public(session.party, values.expand(tuple(shape)).contiguous(), unit.scale)
         if like is not None and (order := Share(share.body, shape, 1, like.stride()).order) is not None:
             share = Share.ordered(share.body.words, shape, order, unit.scale)
     else:
-        share = session.suite.public(session.party, values, unit.scale).expand(tuple(shape))
+        share = session.arithmetic.public(session.party, values, unit.scale).expand(tuple(shape))
     share.body.zeros = secret and word == 0
     return result(share, session, unit, dtype)
 

@@ -9,6 +9,7 @@ State is an ordinary secret with a finer encoding of its own (`Precision.fine`).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -19,6 +20,7 @@ from pysmpc.errors import EncodingError, RangeError
 from pysmpc.fixedpoint import LIMIT, kept
 from pysmpc.ops.arithmetic import add
 from pysmpc.ops.core import assign, rescale, result
+from pysmpc.ops.lists import check_arguments
 from pysmpc.protocols.exact import constant
 from pysmpc.protocols.functions import moments, normaliser
 from pysmpc.protocols.functions.blocks import apart, joined, products
@@ -39,7 +41,13 @@ def operation(schema: str) -> Callable[[Callable[..., Any]], Any]:
         name = schema.split("(")[0]
         _LIBRARY.define(schema)
         overload = getattr(torch.ops.pysmpc, name).default
-        HANDLERS[overload] = handler
+
+        @functools.wraps(handler)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            check_arguments(overload._schema, args, kwargs)
+            return handler(*args, **kwargs)
+
+        HANDLERS[overload] = checked
         return overload
 
     return register
@@ -94,13 +102,11 @@ def _give(targets: Tensors, whole: Share, bits: int) -> None:
         if x.whole:
             body = share.body
             body.shape = tuple(x.shape)
-        elif x.numel() == cell.body.n:
+        else:
             words = torch.empty_like(cell.body.words)
             here = Share(cell.body, x.size(), unit.scale, x.stride(), int(x.storage_offset()))
             here.window(words).copy_(share.window(share.body.words))
             body = Body(words)
-        else:
-            raise NotImplementedError("the state of an optimizer is a part of another tensor; give it one of its own")
         cell.replace(body, unit.scale)
         cell.unit = unit
 

@@ -18,6 +18,7 @@ from pysmpc.ops.arithmetic import mul
 from pysmpc.ops.comparison import maximum, minimum
 from pysmpc.ops.core import aten, implements, result, times
 from pysmpc.ops.movement import cat, one_scale, scatter_add
+from pysmpc.ops.secret_positions import added_rows, put_at, put_rows, rows_at
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor
 
@@ -64,8 +65,9 @@ def scatter_public(x: Any, dim: int, index: torch.Tensor, src: Any) -> SecretTen
 
 @implements(aten.scatter.value)
 def scatter_value(x: SecretTensor, dim: int, index: Any, value: Any) -> SecretTensor:
-    """x with a public number at public positions along a dimension."""
-    check_public(index)
+    """x with a public number at positions along a dimension."""
+    if isinstance(index, SecretTensor):
+        return put_at(x, dim, index, _value(x, value).expand(index.shape))  # type: ignore[no-any-return]
     return rearranged(lambda a, b: a.scatter(dim, index, b.expand(index.shape)), x, _value(x, value))
 
 
@@ -85,15 +87,19 @@ def masked_scatter(x: Any, mask: Any, source: Any) -> SecretTensor:
 
 @implements(aten.take.default)
 def take(x: SecretTensor, index: Any) -> SecretTensor:
-    """Elements of x, as if it were flat, at public positions."""
-    check_public(index)
+    """Elements of x, as if it were flat, at positions."""
+    if isinstance(index, SecretTensor):
+        return rows_at(x.reshape(-1), index, wraps=True)
     return rearranged(lambda a: a.take(index), x)
 
 
 @implements(aten.put.default)
 def put(x: Any, index: Any, source: Any, accumulate: bool = False) -> SecretTensor:
-    """x, as if it were flat, with elements of source put, or added, at public positions."""
-    check_public(index)
+    """x, as if it were flat, with elements of source put, or added, at positions."""
+    if isinstance(index, SecretTensor):
+        flat, given = x.reshape(-1), source.reshape(index.shape)
+        done = added_rows(flat, index, given, True) if accumulate else put_rows(flat, index, given)
+        return done.reshape(x.shape)  # type: ignore[no-any-return]
     if not accumulate:
         return rearranged(lambda a, b: a.put(index, b), x, source)
     flat = index.reshape(-1)

@@ -49,6 +49,11 @@ def prod(x: SecretTensor, *, dtype: torch.dtype | None = None) -> SecretTensor:
 @implements(aten.cumprod.default)
 def cumprod(x: SecretTensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
     """Products of all up to each: ceil(log2 n) products one after another, each of up to n elements."""
+    if torch.is_grad_enabled() and x.requires_grad:
+        raise NotImplementedError(
+            "the gradient of cumprod is not implemented for secret tensors: torch divides by each of the factors, which "
+            "loses what was rounded; detach x, or multiply step by step and stack the products"
+        )
     x = _wanted(x, dtype, "products")
     if x.dim() == 0 or x.shape[dim] < 2:
         return x.clone()

@@ -94,8 +94,10 @@ def layer(
         fine = _of_size(both[:, :n] + both[:, n:], bound)
         tanh = torch.tanh(fine)
         h, c = _settled(torch.cat([o * tanh, fine], 1)).chunk(2, 1)
+        h = _of_size(h, 1 + STATES)
         hs[t], kept[t] = h, torch.cat([i, f, g, o, before, tanh], 1)
-    return torch.stack(hs), h.reshape(hx.shape), c.reshape(cx.shape), torch.stack(kept)
+    workspace = _of_size(torch.stack(kept))  # of parts of different sizes
+    return torch.stack(hs), h.reshape(hx.shape), c.reshape(cx.shape), workspace
 
 
 @composes(aten.mkldnn_rnn_layer_backward.default)

@@ -16,9 +16,9 @@ WHY = {
         "a GradScaler looks for infinities, which secrets, as fixed point, never are; leave the scaler out, or make it "
         "with enabled=False"
     ),
-    aten.bincount.default: (
-        "the size of its result would show the largest value; of n classes, count (x.unsqueeze(1) == "
-        "torch.arange(n)).sum(0)"
+    aten._unique2.default: (
+        "the size of its result would show how many different values there are; sort, and count with "
+        "(s[1:] != s[:-1]).sum() + 1"
     ),
 }
 

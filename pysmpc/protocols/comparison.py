@@ -68,11 +68,11 @@ def _bit(keys: KeySet, piece: Piece, beta: torch.Tensor) -> Bit:
     return Bit(beta, keys.draw(base + RHO_SHARES, n, words), base + RHO)
 
 
-def sign_bits(party: Party, pieces: Sequence[Piece], groups: Sequence[Sequence[int]]) -> list[Bit]:
-    """Of each group of pieces the exclusive or of the bits c - offset - r < 0, from the opened c.  Three rounds.
+def open_signs(party: Party, pieces: Sequence[Piece], groups: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    """Of each group of pieces the exclusive or of the bits c - offset - r < 0, of an opened c, packed.  Three rounds.
 
-    Pieces of whole words (nodes = 4), of one size.  Those with the same c may share the monomials of its r; everything
-    under which something is opened is of the piece's own base.
+    Pieces of whole words (nodes = 4), of one size.  Those with the same r may share the monomials of it; everything
+    under which something is opened is of the piece's own base.  What comes back is under the rho of a group's first.
 
     1. The inputs of the nodes of every circuit.
     2. The inputs of their roots.
@@ -93,8 +93,13 @@ def sign_bits(party: Party, pieces: Sequence[Piece], groups: Sequence[Sequence[i
             base, c = pieces[j][0], pieces[j][4]
             message = message ^ messages[j] ^ keys.draw(base + RHO, ring.packed_words(c.shape[1]))
         sums.append(message)
-    betas = party.channel.open_xor(sums, "compare")
-    return [_bit(keys, pieces[first], beta) for (first, *_), beta in zip(groups, betas, strict=True)]
+    return party.channel.open_xor(sums, "compare")
+
+
+def sign_bits(party: Party, pieces: Sequence[Piece], groups: Sequence[Sequence[int]]) -> list[Bit]:
+    """As `open_signs`, with the shares that turn each into a number.  Three rounds."""
+    betas = open_signs(party, pieces, groups)
+    return [_bit(party.dealer.keys, pieces[first], beta) for (first, *_), beta in zip(groups, betas, strict=True)]
 
 
 def circuit(
@@ -110,6 +115,25 @@ def circuit(
     except StopIteration as done:
         beta: torch.Tensor = done.value
         return beta
+
+
+def opened_signs(party: Party, base: int, corrections: torch.Tensor | None, c: torch.Tensor) -> torch.Tensor:
+    """The bits c - r < 0 themselves, which all holders see: [n], [0] where none is.  Three rounds.
+
+    For what may be known (pysmpc.protocols.arranging).  The last message is that of `circuit` less the bits that
+    would hide the sign, under a fresh sharing of zero: it says the sign alone.
+    """
+    n, keys = c.shape[1], party.dealer.keys
+    words, zero = ring.packed_words(n), party.dealer.streams()
+    rounds = _circuit(keys, (base, corrections, None, None, c, 0, ring.NODES))
+    message = next(rounds)
+    for _ in range(2):
+        [opened] = party.channel.open_xor([message], "compare")
+        message = rounds.send(opened)
+    for each in (keys.draw(base + RHO, words), party.own.draw(zero, words), party.next.draw(zero, words)):
+        message = message ^ each
+    [signs] = party.channel.open_xor([message], "arrange")
+    return ring.unpack_bits(signs[0], n) if signs.shape[0] else ring.empty(0)
 
 
 def _sign_bit(

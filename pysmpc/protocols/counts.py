@@ -26,7 +26,7 @@ def reciprocals(most: int) -> torch.Tensor:
 def _deal(keys: KeySet, base: int, w: int, n: int, out: torch.Tensor) -> None:
     """Dealer: one-hot vectors of the upper w bits of r, all entries but the last."""
     upper = (keys.total(base, n) >> (64 - w)) & ((1 << w) - 1)
-    out.view(-1, n).copy_(upper == torch.arange((1 << w) - 1).view(-1, 1))
+    out.view((1 << w) - 1, n).copy_(upper == torch.arange((1 << w) - 1).view(-1, 1))
     keys.take(base + 1, out)
 
 

@@ -20,9 +20,10 @@ from itertools import pairwise
 import torch
 
 from pysmpc.errors import EncodingError
+from pysmpc.protocols import affine
 from pysmpc.protocols.comparison import negative_cost, select_cost
 from pysmpc.protocols.exact import floor_all, floor_cost
-from pysmpc.protocols.interfaces import Cost, Party, opens
+from pysmpc.protocols.interfaces import LOCAL, Cost, Party, opens
 from pysmpc.protocols.operations import Suite
 from pysmpc.protocols.products import product_cost
 from pysmpc.protocols.truncation import truncate_cost
@@ -67,7 +68,7 @@ def _truncate(suite: Suite, party: Party, *dividends: tuple[Share, int]) -> list
 
 
 def prepare(suite: Suite, party: Party, y: Share) -> Divisor:
-    """The sign and magnitude of y, and its reciprocal to 30 bits.  28 rounds.
+    """The sign and magnitude of y, and its reciprocal to 30 bits.  25 rounds.
 
     1. |Y|: four rounds for the sign, one to apply it.
     2. Compare |Y| with every power of two: four rounds.  Halve it if it is 2^61 or more.
@@ -108,9 +109,9 @@ def prepare_cost(holders: int, n: int) -> Cost:
     """Of n divisors."""
     signs = negative_cost(holders, n) + negative_cost(holders, TOP * n) + select_cost(holders, n, False)
     truncations = truncate_cost(holders, n, ONE) * (3 + 2 * STEPS) + truncate_cost(holders, n, 17)
-    # large and what it takes away; size and power; upper, then a w and an error a step; coarse and the last w
-    products = product_cost(holders, 2 * n, n) * (2 + 1) + product_cost(holders, n, n) * (2 * STEPS - 1)
-    return signs + truncations + products + product_cost(holders, 2 * n, n)
+    # large and what it takes away; size and power; a w and an error a step, beside upper and w; coarse and the last w
+    products = product_cost(holders, 2 * n, n) * (2 + STEPS + 1) + affine.product_cost(n, 4) * STEPS
+    return signs + truncations + products
 
 
 def _prepared(suite: Suite, party: Party, y: Share) -> Divisor:
@@ -124,7 +125,7 @@ def _prepared(suite: Suite, party: Party, y: Share) -> Divisor:
 
 
 def _digit(suite: Suite, party: Party, d: Divisor, rho: Share | None, a: Share | int) -> tuple[Share, Share]:
-    """(q, 2^23 rho + a G - q v) with q near (2^23 rho + a G) / v; four rounds, or two at the start."""
+    """(q, 2^23 rho + a G - q v) with q near (2^23 rho + a G) / v; three rounds, or two at the start."""
     a_g = suite.scale_by(party, d.g, a) if isinstance(a, int) else suite.mul(party, a, d.g)
     rest = suite.scale_by(party, d.power, a) if isinstance(a, int) else suite.mul(party, a, d.power)
     if rho is not None:
@@ -155,7 +156,7 @@ def _digits(suite: Suite, party: Party, d: Divisor, x: Share) -> list[Share]:
 
 
 def _last(suite: Suite, party: Party, d: Divisor, rho: Share, s: int) -> Share:
-    """s rho / v to the nearest integer; eight rounds."""
+    """s rho / v to the nearest integer; seven rounds."""
     [e] = _truncate(suite, party, (rho, 1 << (61 - HALF)))
     [f] = _truncate(suite, party, (suite.mul(party, e, d.w), 1 << 20))
     return floor_all(suite, party, [(suite.scale_by(party, f, s), 1 << (2 * HALF - 20))], add=True)[0]
@@ -168,7 +169,7 @@ def _signed(suite: Suite, party: Party, d: Divisor, q: Share, shape: Sequence[in
 
 @opens("compare", "select", "mask", "truncate")
 def divide(suite: Suite, party: Party, x: Share, y: Share, s: int) -> Share:
-    """X s / Y at scale s, of one shape.  52 rounds, 24 where y was divided by before; two more below s = 2^16.
+    """X s / Y at scale s, of one shape.  43 rounds, 17 where y was divided by before; one more below s = 2^16.
 
     1. The divisor's sign, power and reciprocal.
     2. X in three digits.  The first is a remainder already for s of 2^16 and more.
@@ -197,29 +198,32 @@ def divide(suite: Suite, party: Party, x: Share, y: Share, s: int) -> Share:
     return _signed(suite, party, d, q, shape, s)
 
 
-def divide_cost(holders: int, n: int, s: int) -> Cost:
-    """Of n quotients by secrets that nothing was divided by before."""
-    dividend = truncate_cost(holders, n, ONE) * 2 + truncate_cost(holders, n, 1 << 2 * DIGIT)
-    dividend += product_cost(holders, n, n)
-    # a digit opens itself, e and q, and takes part in four products
-    digit = truncate_cost(holders, n, ONE) * 2 + product_cost(holders, n, n) * 3 + Cost(dealt=8 * n)
-    # at the start there is no e; v and g are opened in the rounds of others
-    first = truncate_cost(holders, n, ONE) + product_cost(holders, n, n) * 2 + Cost(dealt=8 * n)
-    opened = Cost(sent=16 * n * (holders - 1))
-    digits = product_cost(holders, n, n) + digit * 2 if _fits(s) else first + digit * 2
-    return prepare_cost(holders, n) + dividend + digits + opened + _end_cost(holders, n)
+def divide_cost(holders: int, n: int, s: int, again: bool = False) -> Cost:
+    """Of n quotients by secrets; again: that were divided by before."""
+    known, opened = (2, 1) if again else (4, 2)  # dealt words of a product with g; what is opened where g or v is not
+
+    def digit(words: int, opens: int, truncations: int = 2) -> Cost:
+        products = affine.product_cost(n, words) + (product_cost(holders, opens * n, n) if opens else LOCAL)
+        return truncate_cost(holders, n, ONE) * truncations + products
+
+    cost = truncate_cost(holders, n, ONE) * 2 + truncate_cost(holders, n, 1 << 2 * DIGIT) + product_cost(holders, n, n)
+    # the digit times g and power, e times w, q times v
+    if _fits(s):
+        cost += affine.product_cost(n, 2) + (digit(known + 6, 0) if again else digit(known + 4, 2))
+    else:
+        cost += (digit(known + 4, 0, 1) if again else digit(known + 2, 2, 1)) + digit(known + 6, 0)
+    cost += digit(4, opened) + Cost(dealt=8 * n)  # the last digit is a difference, and opened
+    return cost + _end_cost(holders, n) + (LOCAL if again else prepare_cost(holders, n))
 
 
 def _end_cost(holders: int, n: int) -> Cost:
-    last = (
-        truncate_cost(holders, n, ONE) * 2 + product_cost(holders, n, n) + floor_cost(holders, n, 1 << (2 * HALF - 20))
-    )
-    return last + select_cost(holders, n, False)
+    last = truncate_cost(holders, n, ONE) * 2 + affine.product_cost(n, 2)
+    return last + floor_cost(holders, n, 1 << (2 * HALF - 20)) + select_cost(holders, n, False)
 
 
 @opens("compare", "select", "mask", "truncate")
 def reciprocal(suite: Suite, party: Party, y: Share, s: int) -> Share:
-    """s s / Y at scale s; 39 rounds.  As `divide`, of a dividend of one public digit."""
+    """s s / Y at scale s; 35 rounds.  As `divide`, of a dividend of one public digit."""
     check_scale(s)
     d = _prepared(suite, party, y)
     shape = y.shape

@@ -18,6 +18,7 @@ import torch
 
 from pysmpc.fixedpoint import LIMIT
 from pysmpc.protocols import derived as makers
+from pysmpc.protocols.affine import Rounded, Truncated
 from pysmpc.protocols.comparison import negative_cost, relu_cost, select_cost
 from pysmpc.protocols.interfaces import LOCAL, Cost, Party, opens
 from pysmpc.protocols.operations import Suite, derived
@@ -72,6 +73,9 @@ def floor_all(suite: Suite, party: Party, dividends: Sequence[tuple[Share, int]]
         for _ in range(2 if two else 1):
             corrected = suite.sub(party, corrected, Share(below.body, (q.numel,), 1, None, at))
             at += q.numel
+        rounded = q.body.affine
+        if not two and isinstance(rounded, Truncated) and type(sign) is Bit and sign.stream is not None:
+            corrected.body.affine = Rounded(rounded, sign.beta, sign.stream, words.shape[1], at - q.numel)
         out.append(Share(corrected.body, q.shape, q.scale))
     return out
 

@@ -50,11 +50,15 @@ CAUSES = {
     "compare": "a compared value, factors that go with it, or bits of the circuit, under dealt masks",
     "relu": "the input of a ReLU under a dealt mask",
     "function": "the argument of a nonlinear function under a dealt mask",
+    "shuffle": "a value under a dealt mask, which a holder puts in an order of its own",
+    "arrange": "of values in an order that nobody knows, which is less than which",
+    "position": "a secret position under a dealt mask",
     "select": "a value to select under a dealt mask, and the bit under a dealt bit where it was not",
     "bits": "a value, or bits of it, under dealt masks",
     "check": "digests, a coin, and random sums of openings under dealt masks",
     "consent": "whether a holder consents to an opening: of its rules, not of the value",
     "reveal": "the value itself: somebody asked for it by name",
+    "range": "whether a value left its range since the last opening: a word that is 0, or uniform where one did",
 }
 
 #: Why the holders may ask a provider that takes part, and what it sees then.

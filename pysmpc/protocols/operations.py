@@ -19,6 +19,7 @@ from pysmpc.protocols import derived as makers
 from pysmpc.protocols.functions.masked import Combine, DealWords, MaskOpen
 from pysmpc.protocols.functions.regions import RegionsOf, ScaledThresholdsOf, ThresholdsOf
 from pysmpc.protocols.signatures import (
+    Arrange,
     Binary,
     BitShare,
     BoundedLargest,
@@ -34,6 +35,7 @@ from pysmpc.protocols.signatures import (
     MulPublic,
     NarrowNegative,
     NarrowZero,
+    OneHot,
     Negative,
     Public,
     ReLU,
@@ -191,6 +193,10 @@ class Suite:
     larger: Larger = derived(makers.larger)
     #: The largest of each group of up to four, and which it is; None where pairs do as well.
     largest: Largest | None = None
+    #: Rows sorted, after a secret shuffle; None where ranks are found in secret.
+    arrange: Arrange | None = None
+    #: Secret positions as one-hot vectors; None where comparisons will do.
+    one_hot: OneHot | None = None
     #: Reciprocals of small whole numbers; None where division will do.
     count_reciprocals: CountReciprocals | None = None
     #: bit * x / by.

@@ -8,6 +8,7 @@ tensors of the documents before they are shared.  Rounds and bytes: none.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -158,6 +159,39 @@ def larger(party: Party, x: Share, y: Share) -> tuple[Share, Bit]:
     """The larger of two, and the bits y > x."""
     values = torch.maximum(_values(x), _values(y))
     return _share(values, x.scale), _bit(_values(y) > _values(x))
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """How rows were sorted: order [rows, n], the place of each rank."""
+
+    order: torch.Tensor
+
+    def places(self) -> Share:
+        """The order itself."""
+        return _share(self.order, 1)
+
+    def forward(self, x: Share) -> Share:
+        """Elements in that order."""
+        values = _values(x)
+        return _share(values.gather(-1, self.order.expand(values.shape)), x.scale)
+
+    def back(self, x: Share) -> Share:
+        """Elements back from that order."""
+        values = _values(x)
+        return _share(torch.empty_like(values).scatter_(-1, self.order.expand(values.shape), values), x.scale)
+
+
+def arrange(party: Party, x: Share) -> tuple[Share, Arranged]:
+    """Rows sorted, and how."""
+    values, order = _values(x).sort(stable=True, dim=1)
+    return _share(values, x.scale), Arranged(order)
+
+
+def one_hot(party: Party, x: Share, classes: int) -> Share:
+    """Positions as bits, modulo the least power of two that has room for the classes."""
+    values = _values(x) & ((1 << max(0, classes - 1).bit_length()) - 1)
+    return _share((values.unsqueeze(-1) == torch.arange(classes)).to(torch.int64), 1)
 
 
 def count_reciprocals(party: Party, x: Share, most: int) -> Share:

@@ -10,7 +10,8 @@ value: Escudero et al., "circuit-dependent" masks, as in ABY2.0 section 3.)
 
 Cost of each product: one round if an operand was not opened before, in which a
 holder sends it (8 bytes an element to every other holder), and 8 bytes from the
-dealer an element of the result.
+dealer an element of the result.  An elementwise product of what truncations have
+opened takes no round (`pysmpc.protocols.affine`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch
 from pysmpc import ring
 from pysmpc.layout import Layout
 from pysmpc.prg import KeySet
+from pysmpc.protocols import affine
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens
 from pysmpc.shares import Body, Share, broadcast
 
@@ -76,9 +78,15 @@ def _total_mask(keys: KeySet, x: Share) -> torch.Tensor:
 
 @opens("mask")
 def mul(party: Party, x: Share, y: Share) -> Share:
-    """x * y elementwise, broadcast; the scale is the product of the scales."""
+    """x * y elementwise, broadcast; the scale is the product of the scales.
+
+    Of operands that need not be opened it is `affine.mul`.
+    """
     x, y = x.compact(), y.compact()
     shape = broadcast(x.shape, y.shape)
+    known = affine.pair_of(x, y, math.prod(shape))
+    if known is not None:
+        return affine.mul(party, x.expand(shape), y.expand(shape), *known)
     # 1. open what has not been opened
     open_masked(party, x, y)
     x, y = x.expand(shape), y.expand(shape)
@@ -100,8 +108,14 @@ def mul(party: Party, x: Share, y: Share) -> Share:
 
 @opens("mask")
 def square(party: Party, x: Share) -> Share:
-    """x * x elementwise: d (x + a) + a a, so one multiplication a holder."""
+    """x * x elementwise: d (x + a) + a a, so one multiplication a holder.
+
+    Of what need not be opened it is `affine.square`.
+    """
     x = x.compact()
+    known = affine.single_of(x)
+    if known is not None:
+        return affine.square(party, x, known)
     open_masked(party, x)
     n = x.numel
 
@@ -118,11 +132,18 @@ def square(party: Party, x: Share) -> Share:
 
 @opens("mask")
 def matmul(party: Party, x: Share, y: Share) -> Share:
-    """x @ y for [..., m, k] and [..., k, n], leading sizes broadcast."""
+    """x @ y for [..., m, k] and [..., k, n], leading sizes broadcast.
+
+    Where neither was opened yet, both are when the product is first read (`Unopened`).
+    """
     x, y = x.compact(), y.compact()
     batch = broadcast(x.shape[:-2], y.shape[:-2])
     x, y = x.expand((*batch, *x.shape[-2:])), y.expand((*batch, *y.shape[-2:]))
     shape, scale = (*batch, x.shape[-2], y.shape[-1]), x.scale * y.scale
+    if x.body.opened is None and y.body.opened is None:
+        later = Share(Unopened(party, x, y, math.prod(shape)), shape, scale)
+        later.body.shape = shape
+        return later
     product = _product(party, x, x.matrices(), y, y.matrices())
     if product.size < LATE:
         return Share.of(_completed(party, product), shape, scale)
@@ -164,6 +185,63 @@ class Unfinished(Body):
     @words.setter
     def words(self, words: torch.Tensor) -> None:
         self._held, self.product = words, None
+
+
+class Unopened(Unfinished):
+    """A product of matrices that were not opened: they are when the words are first read.
+
+    Several that are read together are opened in one round (`begin`): gradients of a public model, which are not
+    needed before all of them are there.  Which it is follows from the program, so all processes agree.
+    """
+
+    __slots__ = ("operands",)
+
+    def __init__(self, party: Party, x: Share, y: Share, n: int) -> None:
+        self._party = party
+        self.operands: tuple[Share, Share] | None = None
+        Body.__init__(self, torch.empty((party.rows, n), dtype=torch.int64, device="meta"))
+        self.operands = x, y
+
+    @property
+    def rows(self) -> int:
+        """Hosted holders."""
+        return self._party.rows
+
+    @property
+    def held(self) -> torch.Tensor:
+        """The words without c, until it is dealt; zeros before anything was opened."""
+        if self.operands is not None:
+            return torch.zeros((self.rows, self.n), dtype=torch.int64)
+        return self._held
+
+    def begin(self) -> None:
+        """Multiply: the operands are open."""
+        assert self.operands is not None
+        (x, y), self.operands = self.operands, None
+        product = _product(self._party, x, x.matrices(), y, y.matrices())
+        if product.size < LATE:
+            self.words = _completed(self._party, product)
+        else:
+            self._held, self.product = product.part(self._party.dealer.keys), product
+
+    @property
+    def words(self) -> torch.Tensor:
+        """The words of the product."""
+        begin(self._party, self)
+        return Unfinished.words.fget(self)  # type: ignore[attr-defined, no-any-return]
+
+    @words.setter
+    def words(self, words: torch.Tensor) -> None:
+        self._held, self.product, self.operands = words, None, None
+
+
+@opens("mask")
+def begin(party: Party, *bodies: Body) -> None:
+    """Open what products that are read together have still to open: one round, or none."""
+    waiting = list({id(body): body for body in bodies if isinstance(body, Unopened) and body.operands}.values())
+    open_masked(party, *(x for body in waiting for x in body.operands or ()))
+    for body in waiting:
+        body.begin()
 
 
 @opens("mask")

@@ -8,7 +8,7 @@ looked at, from the sum of their shares: first the largest magnitude of each ope
 point beside the result in the ring, which tells exactly whether it wrapped.
 
 The checks change nothing of what the protocols do, send or draw, and decide nothing but whether to raise RangeError.
-Where a program is recorded (`pysmpc.tape`), they are noted and made again in every run.
+Where a program is recorded (`pysmpc.recording`), they are noted and made again in every run.
 
 Integers (scale 1) wrap as torch's do, and are not checked.
 """
@@ -30,11 +30,11 @@ from pysmpc.protocols.functions.smooth import is_argument
 from pysmpc.protocols.interfaces import Party
 from pysmpc.protocols.mac.dealt import lower_words
 from pysmpc.protocols.operations import Suite
-from pysmpc.protocols.products import Unfinished
+from pysmpc.protocols.products import Unfinished, Unopened
 from pysmpc.protocols.signatures import Update
 from pysmpc.protocols.truncation import halved
+from pysmpc.recording import active
 from pysmpc.shares import Bit, Body, Share, broadcast
-from pysmpc.tape import active
 from pysmpc.whereabouts import Whereabouts, whereabouts
 
 RING = 1 << 63  # integers of this magnitude and above wrap
@@ -112,7 +112,7 @@ class Check:
     """Whether an operation fits.  A call with its operands raises RangeError, or keeps in `out` the size of its result.
 
     what: names the operation in the error.  scale: of its result.  bound: of its magnitude, from those of the operands.
-    limit: which it must stay below.  after: what becomes of the bound.
+    limit: which it must stay below.  after: what becomes of the bound.  adds: whether it is a sum.
     """
 
     def __init__(
@@ -123,14 +123,16 @@ class Check:
         closely: Callable[..., int],
         limit: int = RING,
         after: Callable[[int], int] | None = None,
+        adds: bool = False,
     ) -> None:
-        self.what, self.scale, self.bound, self.closely, self.limit, self.after = (
+        self.what, self.scale, self.bound, self.closely, self.limit, self.after, self.adds = (
             what,
             scale,
             bound,
             closely,
             limit,
             after,
+            adds,
         )
         self.out = Range()
         self.where: Whereabouts | None = None
@@ -257,19 +259,22 @@ class Checked:
         if isinstance(body, Unfinished) and body.product is not None:
             factors = [Operand(Range(), f.words, f.layout.take, self.suite.lanes) for f in body.product.factors]
             return Operand(known, None, _flat, self.suite.lanes, factors)
+        if isinstance(body, Unopened) and body.operands is not None:
+            factors = [Operand(Range(), f.body.words, f.matrices().take, self.suite.lanes) for f in body.operands]
+            return Operand(known, None, _flat, self.suite.lanes, factors)
         return Operand(known, body.words, take or partial(_window, x.shape, x.strides, x.offset), self.suite.lanes)
 
     def _known(self, body: Body) -> Range:
-        tape = active()
-        if tape is None:
+        recorder = active()
+        if recorder is None:
             if body.range is None:
                 body.range = Range()
             known: Range = body.range
             return known
-        if body not in tape.ranges:
-            tape.ranges[body] = Range()
-            tape.note(tape.ranges[body].begin)
-        found: Range = tape.ranges[body]
+        if body not in recorder.ranges:
+            recorder.ranges[body] = Range()
+            recorder.note(recorder.ranges[body].begin)
+        found: Range = recorder.ranges[body]
         return found
 
     @staticmethod
@@ -278,29 +283,40 @@ class Checked:
         own.exact = True
         return Operand(own, values.reshape(1, -1).contiguous(), partial(torch.reshape, shape=values.shape), 1)
 
-    @staticmethod
-    def _run(check: Check, *operands: Operand) -> Check:
+    def _run(self, check: Check, *operands: Operand) -> Check:
         """Check now, and in every repetition."""
-        tape = active()
-        if tape is None:
+        recorder = active()
+        if recorder is None:
             check(*operands)
             return check
-        before, tape.silent = tape.silent, True
+        before, recorder.silent = recorder.silent, True
         try:
             check(*operands)
         finally:
-            tape.silent = before
+            recorder.silent = before
         check.where = whereabouts(ended=False)
-        tape.note(check, *operands)
+        recorder.note(check, *operands)
         return check
 
     def keep(self, out: Share, check: Check | None) -> Share:
         """A result, with what its check found."""
         if check is not None:
-            if (tape := active()) is None:
+            if (recorder := active()) is None:
                 out.body.range = check.out
             else:
-                tape.ranges[out.body] = check.out
+                recorder.ranges[out.body] = check.out
+        return out
+
+    def public(self, party: Party, values: torch.Tensor, scale: int = 1) -> Share:
+        """A public constant as a share."""
+        return self.suite.public(party, values, scale)
+
+    def neg(self, party: Party, x: Share) -> Share:
+        """-x."""
+        return self.same(x, self.suite.neg(party, x))
+
+    def same(self, x: Share, out: Share) -> Share:
+        """A result of the magnitudes of x: looked at where that is needed."""
         return out
 
     # --- products ---
@@ -318,6 +334,9 @@ class Checked:
         square is not looked at: it may wrap."""
         if x.scale == 1 or (is_argument(x) and torch._C._current_autograd_node() is not None):
             return self.suite.square(party, x)
+        return self._squared(party, x)
+
+    def _squared(self, party: Party, x: Share) -> Share:
         a = self.operand(x)
         check = self._run(Check("the square", x.scale * x.scale, _times, _product), a, a)
         return self.keep(self.suite.square(party, x), check)
@@ -389,7 +408,7 @@ class Checked:
         if x.scale == 1:
             return protocol(party, x, y)
         what = "the sum" if sign > 0 else "the difference"
-        check = self._run(Check(what, x.scale, _plus, partial(_sum, sign)), self.operand(x), self.operand(y))
+        check = self._run(Check(what, x.scale, _plus, partial(_sum, sign), adds=True), self.operand(x), self.operand(y))
         return self.keep(protocol(party, x, y), check)
 
     def total(self, parts: Sequence[tuple[Share, int]], move: Callable[..., torch.Tensor] | None) -> Check | None:
@@ -408,7 +427,7 @@ class Checked:
         if (scale := parts[0][0].scale) == 1:
             return None
         closely = largest if move is None else partial(_moved, move, terms)
-        return self._run(Check("the sum", scale, bound, closely), *(self.operand(x) for x, _ in parts))
+        return self._run(Check("the sum", scale, bound, closely, adds=True), *(self.operand(x) for x, _ in parts))
 
     # --- what protocols take ---
 
@@ -417,6 +436,10 @@ class Checked:
         if x.scale > 1:
             check = Check("the argument", x.scale, _same, _itself, LIMIT)
             self._run(check, self.operand(x))
+
+    def below(self, x: Share, limit: int, what: str) -> None:
+        """Check that x, of whole numbers too, is below a limit in magnitude."""
+        self._run(Check(what, x.scale, _same, _itself, limit), self.operand(x))
 
     def truncation(self, z: Share, by: int) -> Check:
         """Check that z can be divided."""
@@ -446,7 +469,8 @@ class Checked:
         source = self.operand(z)
         part = Check("an update", z.scale, lambda a: a * size, partial(_multiple, factor), limit)
         self._run(part, source)
-        check = Check("an update", own.scale, lambda a, b: a + b * size // by + 2, partial(_updated, factor, by))
+        bound = lambda a, b: a + b * size // by + 2  # noqa: E731
+        check = Check("an update", own.scale, bound, partial(_updated, factor, by), adds=True)
         return self._run(check, self.operand(own), source)
 
     def owe(self, cell: object, holders: int, update: Update) -> None:

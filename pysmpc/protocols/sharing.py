@@ -12,7 +12,9 @@ import torch
 
 from pysmpc import ring
 from pysmpc.prg import KeySet
+from pysmpc.protocols.affine import Multiple
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens
+from pysmpc.protocols.products import begin
 from pysmpc.shares import Share, broadcast
 
 
@@ -48,6 +50,7 @@ def reveal(party: Party, *secrets: Share) -> list[torch.Tensor]:
     Every hosting process learns them: a user must have asked.  A process without
     holders gets tensors of size [0, *shape].
     """
+    begin(party, *(x.body for x in secrets))
     opened = party.channel.open([x.words() for x in secrets], "reveal", [x.shape for x in secrets])
     return [
         words.reshape(x.shape) if words.shape[0] else words.reshape(0, *x.shape)
@@ -114,7 +117,10 @@ def neg(party: Party, x: Share) -> Share:
 
 def scale_by(party: Party, x: Share, factor: int) -> Share:
     """factor * x for a public integer.  No message."""
-    return Share.of(ring.scale(x.words(), factor), x.shape, x.scale)
+    out = Share.of(ring.scale(x.words(), factor), x.shape, x.scale)
+    if x.dense and x.body.affine is not None:
+        out.body.affine = Multiple(x.body.affine, factor)
+    return out
 
 
 def mul_public(party: Party, x: Share, values: torch.Tensor, scale: int = 1) -> Share:

@@ -148,6 +148,29 @@ class CountReciprocals(Protocol):
         """2^24 / x for whole numbers from 1 to `most`."""
 
 
+class Arranged(Protocol):
+    """How rows were sorted, for other values [..., rows, n] of the same places."""
+
+    def places(self) -> Share:
+        """Where the element of each rank stood, [rows, n]."""
+
+    def forward(self, x: Share, /) -> Share:
+        """Elements in the order of those that were sorted."""
+
+    def back(self, x: Share, /) -> Share:
+        """Elements by rank, to where those stood that were sorted."""
+
+
+class Arrange(Protocol):
+    def __call__(self, party: Party, x: Share, /) -> tuple[Share, Arranged]:
+        """x: [rows, n].  Each row sorted, the smallest first, equals in the order in which they stood; and how."""
+
+
+class OneHot(Protocol):
+    def __call__(self, party: Party, x: Share, classes: int, /) -> Share:
+        """Bits [*x.shape, classes], of which that at x is set; x from 0 to classes - 1."""
+
+
 class Select(Protocol):
     def __call__(self, party: Party, bit: Bit, x: Share, by: int = 1, /) -> Share:
         """bit: one for each element of x.  by: a divisor of the result and its scale."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pysmpc.protocols import (
+    arranging,
     boolean,
     comparison,
     counts,
     fss,
     mac,
     maxima,
+    one_hot,
     plain,
     products,
     securenn,
@@ -65,6 +67,8 @@ default = Suite(
     bit_share=comparison.bit_share,
     relu=comparison.relu,
     largest=maxima.largest,
+    arrange=arranging.arrange,
+    one_hot=one_hot.one_hot,
     count_reciprocals=counts.count_reciprocals,
     select=comparison.select,
     mask_open=masked.mask_open,
@@ -180,6 +184,8 @@ plaintext = Suite(
     bit_share=plain.bit_share,
     relu=plain.relu,
     larger=plain.larger,
+    arrange=plain.arrange,
+    one_hot=plain.one_hot,
     count_reciprocals=plain.count_reciprocals,
     select=plain.select,
     mask_open=plain.mask_open,

@@ -17,8 +17,9 @@ import torch
 from pysmpc import ring
 from pysmpc.errors import PartyError
 from pysmpc.prg import KeySet
+from pysmpc.protocols.affine import Truncated
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens
-from pysmpc.protocols.products import Unfinished
+from pysmpc.protocols.products import Unfinished, begin
 from pysmpc.protocols.signatures import Update
 from pysmpc.shares import Share
 
@@ -50,8 +51,9 @@ def truncate(party: Party, z: Share, by: int) -> Share:
 
 @opens("truncate")
 def truncate_all(party: Party, dividends: Sequence[tuple[Share, int]]) -> list[Share]:
-    """Each z / by as `truncate` does it, all in one round."""
+    """Each z / by as `truncate` does it, all in one round; elementwise products of the results take none."""
     keys = party.dealer.keys
+    begin(party, *(z.body for z, _ in dividends))
     pieces, messages = [], []
     for z, by in dividends:
         by_ = divisor(by)
@@ -62,10 +64,12 @@ def truncate_all(party: Party, dividends: Sequence[tuple[Share, int]]) -> list[S
         messages.append(ring.truncate_mask(keys, base, by_.offset, words))
         pieces.append((base, by_, corrections))
     opened = party.channel.open(messages, "truncate", [z.shape for z, _ in dividends])
-    return [
-        Share.of(ring.truncate_finish(keys, base, by_, c, corrections), z.shape, z.scale // by)
-        for (z, by), (base, by_, corrections), c in zip(dividends, pieces, opened, strict=True)
-    ]
+    found = []
+    for (z, by), (base, by_, corrections), c in zip(dividends, pieces, opened, strict=True):
+        out = Share.of(ring.truncate_finish(keys, base, by_, c, corrections), z.shape, z.scale // by)
+        out.body.affine = Truncated(base, by_, c)
+        found.append(out)
+    return found
 
 
 def _deal(base: int, by: ring.Divisor, n: int, keys: KeySet, out: torch.Tensor) -> None:
@@ -83,6 +87,7 @@ def update_all(party: Party, updates: Sequence[Update]) -> list[Share]:
     dealer knows both.
     """
     keys = party.dealer.keys
+    begin(party, *(z.body for _, z, _, _ in updates))
     pieces, messages = [], []
     for own, z, factor, by in updates:
         by_ = divisor(by)

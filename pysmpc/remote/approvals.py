@@ -83,19 +83,21 @@ class Requests:
         owners: frozenset[str],
         rows: float,
         lineage: Lineage,
+        beside: str = "",
     ) -> Request:
         """For the value that ref is a window on.
 
         version: how many operations there were when it was last written, and the program's digest then.
-        lineage: what leads to it.
+        lineage: what leads to it.  beside: what is opened together with it; owners and rows are of both.
         """
         count, digest = version
         known = int(rows) if math.isfinite(rows) else 0
         window = [ref.size, ref.stride, ref.offset, ref.dtype]
-        series = "" if lineage.hash is None else self._hash("series", lineage.hash, window)
+        more = [beside] if beside else []
+        series = "" if lineage.hash is None else self._hash("series", lineage.hash, window, *more)
         return Request(
-            self._hash("value", digest, count, ref.slot, window), series, self.session, self.driver,
-            round(time.time(), 3), list(ref.size), sorted(owners), known, digest.hex(), lineage.operations,
+            self._hash("value", digest, count, ref.slot, window, *more), series, self.session, self.driver,
+            round(time.time(), 3), list(ref.size), sorted(owners), known, digest.hex(), [*lineage.operations, *more],
         )  # fmt: skip
 
     def _hash(self, *facts: Any) -> str:

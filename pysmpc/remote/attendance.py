@@ -11,16 +11,18 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
 
 from pysmpc.errors import ChannelError, CheckpointError, OpenNotPermittedError, PysmpcError, RefusedError, RemoteError
-from pysmpc.federated.errors import GetNotPermittedError, ObjectNotFoundError
+from pysmpc.federated.errors import GetNotPermittedError, ObjectNotFoundError, RoundError
 from pysmpc.fixedpoint import INTEGER, Precision, saturating
+from pysmpc.prg import KeySet, fresh_key
 from pysmpc.remote.approvals import Requests
 from pysmpc.remote.arguments import decode, dtype_of
+from pysmpc.remote.budget import FLAG
 from pysmpc.remote.config import WorkerConfig
 from pysmpc.remote.data import Items, Store
 from pysmpc.remote.held import Held, too_much
@@ -32,11 +34,13 @@ from pysmpc.remote.messages import (
     Ask,
     Beat,
     Bye,
+    Collect,
     Denied,
     Down,
     Failed,
     Fetch,
     Found,
+    Hand,
     Input,
     Keep,
     Kept,
@@ -52,11 +56,13 @@ from pysmpc.remote.messages import (
     Shelve,
     Shelved,
 )  # fmt: skip
-from pysmpc.remote.origins import Origin
-from pysmpc.remote.policy import Openings
+from pysmpc.remote.origins import Origin, combined
+from pysmpc.remote.policy import Openings, Part
+from pysmpc.remote.received import Received
 from pysmpc.remote.replay import Replay
-from pysmpc.remote.rows import loaded
+from pysmpc.remote.rows import PUBLIC, Rows, loaded
 from pysmpc.remote.shelf import Shelf, Shelving
+from pysmpc.remote.tasks import Contributions, Key, Tasks, Turn, terms_of
 from pysmpc.runtime import establish
 from pysmpc.runtime.control import Cancel, Control
 from pysmpc.runtime.tls import Tls
@@ -67,6 +73,7 @@ log = logging.getLogger("pysmpc.worker")
 
 ACK_EVERY = 64
 FAREWELL = 1.0  # seconds for a driver to read why its connection ends
+LONGEST = 600.0  # seconds for a task, where the driver names no deadline; peers wait so long for a byte
 MOVED = 1_000_000  # nanoseconds of computing that count as having moved
 
 
@@ -78,6 +85,9 @@ class Host(Protocol):
     data: Store
     openings: Openings
     shelf: Shelf
+    tasks: Tasks
+    contributions: Contributions
+    received: Received
     meeting: establish.Meeting
 
     def report(self) -> dict[str, Any]:
@@ -106,6 +116,7 @@ class Attendance:
         self._replay: Replay | None = None
         self._shelving: Shelving | None = None
         self._requests = Requests(self.driver)
+        self._sums: dict[Key, frozenset[str]] = {}  # sums over owners that this one is in, and that may be opened
         self._history: History | None = None  # kept where the owner wants to be asked
         self._held: Held | None = None
         self._expelled = False
@@ -290,6 +301,7 @@ class Attendance:
             self.worker.meeting,
             self._cancel.wake,
             self._cancel.is_set,
+            setup.checked,
         )
         there = self._engagement
         if (reason := self.revoked()) is not None:  # since its connections were made
@@ -332,6 +344,10 @@ class Attendance:
                 self._open(number, operation)
         elif isinstance(operation, Fetch):
             self._fetch(number, operation, given)
+        elif isinstance(operation, Collect):
+            self._collect(number, operation, given)
+        elif isinstance(operation, Hand):
+            self._hand(number, operation)
         elif isinstance(operation, Keep | Recall):
             self._shelve(number, operation)
         elif isinstance(operation, Restore):
@@ -376,7 +392,7 @@ class Attendance:
             return not refusal
 
         try:
-            words, refused = self._replay.shares(operation, permits)
+            words, refused, failed = self._replay.shares(operation, permits)
         except ChannelError as error:
             log.warning("not opened", extra={"peer": self.driver, "reason": f"not all parties agreed: {error}"})
             raise
@@ -389,6 +405,10 @@ class Attendance:
             log.info("kept", extra={"peer": self.driver, "refused": refused})
             self._control.post(Denied(number, WITHHELD, f"{', '.join(refused)} did not consent"))
             return
+        if failed:
+            log.info("out of range", extra={"peer": self.driver})
+            self._control.post(Denied(number, "RangeError", "a value was too large since the last opening"))
+            return
         self._control.post(Opened(number, 8 * words.shape[1]), *tensor_frames(words[0]))
 
     def _refusal(self, operation: Open) -> str:
@@ -399,18 +419,159 @@ class Attendance:
             return self._dismissed
         if self.worker.config.role != "holder":
             return ""
-        origin = self._replay.origin(operation.ref)
+        session = self._replay.session
+        if session.flags is not None and session.flags.failed:
+            return "a value was too large in this session, and nothing is opened in it any more: connect again"
+        origin, flag = self._replay.origin(operation.ref), self._replay.flag
+        both = origin if flag is None else combined([origin, flag])
         lineage = self._history.of(operation.ref.slot) if self._history is not None else Lineage()
         request = self._requests.request(
-            operation.ref, self._replay.version(operation.ref), origin.owners, origin.rows.least, lineage
+            operation.ref,
+            self._replay.version(operation.ref),
+            both.owners,
+            both.rows.least,
+            lineage,
+            "" if flag is None else FLAG,
         )
+        parts = [Part(origin.owners, origin.rows.least, tuple(operation.ref.size))]
+        if flag is not None:
+            parts.append(Part(flag.owners, flag.rows.least, (), FLAG))
+        concerned = self.worker.config.name in both.owners
         try:
-            self.worker.openings.open(self.driver, origin.owners, origin.rows.least, tuple(operation.ref.size), request)
+            with self.worker.contributions.lock:
+                if concerned and (reason := self._sums_refused()):
+                    raise OpenNotPermittedError(reason)
+                self.worker.openings.open(self.driver, parts, request)
+                if concerned:
+                    self.worker.contributions.add(self._sums)
         except OpenNotPermittedError as error:
             log.warning("not opened", extra={"peer": self.driver, "reason": str(error)})
             return str(error)
         log.debug("opened", extra={"peer": self.driver, "shape": operation.ref.size, "owners": sorted(origin.owners)})
         return ""
+
+    def _hand(self, number: int, operation: Hand) -> None:
+        """A value is opened to a holder, and to nobody else."""
+        assert self._replay is not None
+        replay, me = self._replay, self.worker.config.name
+        masks: list[torch.Tensor] = []
+        refusal = ""
+
+        def permits() -> bool:
+            nonlocal refusal
+            if self.worker.config.role == "holder":
+                refusal = self._hand_refusal(operation)
+            return not refusal
+
+        def mask(count: int) -> torch.Tensor:
+            masks.append(KeySet([fresh_key()]).draw(0, count)[0])
+            return masks[0]
+
+        words, refused = replay.hand(operation, mask if me == operation.receiver else None, permits)
+        if self.worker.config.role != "holder":
+            return
+        if refusal:
+            log.warning("not opened", extra={"peer": self.driver, "reason": refusal})
+            self._control.post(Denied(number, "OpenNotPermittedError", refusal))
+            return
+        if refused or words is None:
+            self._control.post(Denied(number, WITHHELD, f"{', '.join(refused)} did not consent"))
+            return
+        if masks:
+            scale = replay.cell(operation.ref.slot).scale
+            self.worker.received.put(operation.name, words.reshape(-1) - masks[0], operation.ref, scale)
+            log.info("received", extra={"peer": self.driver, "data": operation.name, "shape": operation.ref.size})
+        self._control.post(Opened(number, 0))
+
+    def _hand_refusal(self, operation: Hand) -> str:
+        """Why a holder may not have a value, or nothing."""
+        assert self._replay is not None
+        origin, me = self._replay.origin(operation.ref), self.worker.config.name
+        reason = self._dismissed
+        if me == operation.receiver:
+            reason = reason or self.worker.received.refusal(operation.name)
+        shape, items = tuple(operation.ref.size), origin.rows.least
+        try:
+            with self.worker.contributions.lock:
+                if me in origin.owners:
+                    reason = reason or self._sums_refused()
+                self.worker.openings.hand(self.driver, operation.receiver, origin.owners, items, shape, reason)
+                if me in origin.owners:
+                    self.worker.contributions.add(self._sums)
+        except OpenNotPermittedError as error:
+            return str(error)
+        return ""
+
+    # --- tasks ---
+
+    def _collect(self, number: int, operation: Collect, buffers: Iterator[torch.Tensor]) -> None:
+        """A sum over owners of what their tasks leave.
+
+        1. Each owner runs her task, or says that she does not.
+        2. The holders tell each other who takes part: one round.
+        3. They tell each other whether they consent to a sum of these: one round.  If one does not, all share zeros.
+        """
+        assert self._replay is not None
+        self._replay.begin(operation)
+        terms, me = terms_of(operation), self.worker.config.name
+        values = decode(operation.values, self._replay.cell, buffers)
+        if self.worker.config.role != "holder":
+            for _ in range(2):
+                self._replay.said(True)
+            self._replay.collect(operation, None, terms, Origin(frozenset(operation.owners)))
+            return
+        # 1. the task
+        turn, words, refusal = self._turn(operation, values) if me in operation.owners else (None, None, "")
+        # 2. who takes part
+        here = self._replay.said(words is not None)
+        present = frozenset(name for name in operation.owners if here[name])
+        sums = {turn.key: present} if turn is not None and words is not None else {}
+        if turn is not None and sums:
+            refusal = turn.refusal(present) or self._told_apart(sums)
+        elif not refusal and len(present) < 2:
+            refusal = f"{me}: {len(present)} of {len(operation.owners)} owners took part"
+        # 3. consent
+        agreed = self._replay.said(not refusal)
+        refused = [name for name, word in agreed.items() if not word]
+        taken = words if not refused else None
+        rows = Rows(turn.rows) if turn is not None and taken is not None else PUBLIC
+        self._replay.collect(operation, taken, terms, Origin(frozenset() if refused else present, rows))
+        if refusal:
+            log.warning("no sum", extra={"peer": self.driver, "task": operation.task[:80], "reason": refusal})
+            self._control.post(Denied(number, RoundError.__name__, refusal))
+        elif refused:
+            self._control.post(Denied(number, WITHHELD, f"{', '.join(refused)} did not consent"))
+        else:
+            self._sums.update(sums)
+            log.info("task", extra={"peer": self.driver, "task": operation.task[:80], "owners": sorted(present)})
+            flags = torch.tensor([name in present for name in operation.owners], dtype=torch.int64)
+            self._control.post(Opened(number, 8 * len(flags)), *tensor_frames(flags))
+
+    def _turn(self, operation: Collect, values: torch.Tensor) -> tuple[Turn | None, torch.Tensor | None, str]:
+        """This owner's part: its task, the words that leave her if any do, and what she has against it in public."""
+        config = self.worker.config
+        clock, self._clock = self._clock, None  # a task takes its time, in a thread of its own
+        try:
+            task = self.worker.tasks.of(config.name, config.drivers.get(self.driver, ()), operation.task)
+            turn = Turn(config.name, self.driver, task, operation, values)
+            return turn, turn.run(operation.deadline or LONGEST), ""
+        except (RemoteError, RoundError) as error:
+            return None, None, str(error)
+        finally:
+            self._clock = clock
+
+    def _sums_refused(self) -> str:
+        return self.worker.contributions.refusal(self.worker.config.name, self._sums)
+
+    def _told_apart(self, sums: Mapping[Key, frozenset[str]]) -> str:
+        """Why sums may not be opened beside those of this session and of others, or nothing."""
+        if any(self._sums.get(key, owners) != owners for key, owners in sums.items()):
+            return (
+                f"{self.worker.config.name}: a sum of this task for this model was made before, of other owners; the "
+                "two would tell their difference"
+            )
+        with self.worker.contributions.lock:
+            return self.worker.contributions.refusal(self.worker.config.name, sums)
 
     def _fetch(self, number: int, operation: Fetch, buffers: Iterator[torch.Tensor]) -> None:
         if operation.owner != self.worker.config.name:
@@ -434,6 +595,9 @@ class Attendance:
         facts = {"peer": self.driver, "run": operation.run[:100], "checkpoint": operation.checkpoint[:40]}
         clock, self._clock = self._clock, None  # a disk may take its time
         try:
+            if isinstance(operation, Keep):  # what is kept may be opened in another session
+                with self.worker.contributions.lock:
+                    self.worker.contributions.add(self._sums)
             done = self._shelving.do(operation)
         except CheckpointError as error:
             log.warning("no checkpoint", extra={**facts, "reason": str(error.__cause__ or error)})

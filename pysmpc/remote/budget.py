@@ -16,6 +16,8 @@ from time import time
 from typing import Any
 
 _BLOCK = 1 << 16
+#: What is opened together with a value where ranges are tested (`sy.connect(..., checked=True)`), as logs name it.
+FLAG = "range flag"
 
 
 class Budget:
@@ -71,8 +73,11 @@ def used_on(day: str, log: Path, me: str) -> Counter[str]:
             when = day_of(facts["time"])
             if when < day:
                 break
-            if facts["what"] == "open" and facts["permitted"] and me in facts["owners"]:
-                used[facts["driver"]] += numbers_in(facts["shape"])
+            if facts["what"] == "open" and facts["permitted"]:
+                count = numbers_in(facts["shape"]) if me in facts["owners"] else 0
+                count += FLAG in facts and me in facts[FLAG]["owners"]
+                if count:
+                    used[facts["driver"]] += count
         except (ValueError, KeyError, TypeError, OSError, OverflowError):
             continue  # a line that a crash cut short
     return used

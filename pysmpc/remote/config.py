@@ -84,6 +84,22 @@ class Data(Bounds, forbid_unknown_fields=True, frozen=True, kw_only=True):
         return self.arrays.get(key, self)
 
 
+class Task(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A function of this owner's that drivers may call by name.
+
+    function: "package.module:function", installed at this worker.  data: names of what it is given; all, where there
+    are none.  min_owners: how many must take part for this owner's part to be in a sum.  max_norm: updates are clipped
+    to this norm or less.  max_value, max_rows: of what may be asked for.
+    """
+
+    function: str
+    data: list[str] = []
+    min_owners: int = 2
+    max_norm: float | None = None
+    max_value: float = 1024.0
+    max_rows: int = 1 << 20
+
+
 class _Party(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What every party's file says.
 
@@ -120,6 +136,7 @@ class WorkerConfig(_Party, kw_only=True):
     role: "holder" or "provider".  peers: addresses of the other workers.  providers:
     which of them may deal.  drivers: rights of each ("compute", "open").  open: which
     of them may open what derives from this worker's data, and under which rule.
+    receivers: holders to whom such a value may be opened, by whichever driver.
     checkpoints: a folder for the shares that drivers let it save; none, none saved.
     limits: what one driver may use.
     """
@@ -130,8 +147,10 @@ class WorkerConfig(_Party, kw_only=True):
     providers: list[str] = msgspec.field(default_factory=lambda: ["crypto_provider"])
     drivers: dict[str, list[str]] = {}
     open: list[str] | dict[str, Rule] = []
+    receivers: list[str] | dict[str, Rule] = []
     status: list[str] = []
     data: dict[str, Data] = {}
+    tasks: dict[str, str | Task] = {}
     state: str = ""
     checkpoints: str = ""
     threads: int = 0
@@ -146,15 +165,23 @@ class WorkerConfig(_Party, kw_only=True):
             check_name(name)
             address(where)
         for name, rights in self.drivers.items():
-            if unknown := set(rights) - set(RIGHTS):
+            if unknown := set(rights) - {*RIGHTS, *(f"task:{task}" for task in self.tasks)}:
                 raise ConfigurationError(
-                    f"drivers.{name}: no right {', '.join(sorted(unknown))}; there are {', '.join(RIGHTS)}"
+                    f"drivers.{name}: no right {', '.join(sorted(unknown))}; there are {', '.join(RIGHTS)}, and "
+                    '"task:NAME" for each task'
                 )
+        for name, task in self.tasks.items():
+            if isinstance(task, Task) and task.min_owners < 2:
+                raise ConfigurationError(f"tasks.{name}: min_owners is {task.min_owners}; a sum of one shows an update")
         for name in self.rules:
             if "open" not in self.drivers.get(name, ()):
                 raise ConfigurationError(f'open names {name!r}, but drivers.{name} does not list "open"')
-        if self.role == "provider" and self.data:
-            raise ConfigurationError("a crypto provider has no data: it must not know what it masks")
+        for name, rule in self.handing.items():
+            check_name(name)
+            if rule.approve:
+                raise ConfigurationError(f"receivers.{name}: openings to a holder do not wait for approval")
+        if self.role == "provider" and (self.data or self.tasks):
+            raise ConfigurationError("a crypto provider has no data and no tasks: it must not know what it masks")
         for name, data in self.data.items():
             check_data_name(name)
             data.check(f"data.{name}")
@@ -174,6 +201,11 @@ class WorkerConfig(_Party, kw_only=True):
     def rules(self) -> dict[str, Rule]:
         """What each driver must keep."""
         return self.open if isinstance(self.open, dict) else {name: Rule() for name in self.open}
+
+    @property
+    def handing(self) -> dict[str, Rule]:
+        """What a value must keep to that is opened to each holder."""
+        return self.receivers if isinstance(self.receivers, dict) else {name: Rule() for name in self.receivers}
 
 
 class DriverConfig(_Party, kw_only=True):

@@ -85,6 +85,11 @@ class Store:
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def names(self) -> list[str]:
+        """Of all of it."""
+        return list(self._entries)
+
     def __getitem__(self, name: str) -> Entry:
         try:
             return self._entries[name]

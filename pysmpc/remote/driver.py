@@ -30,10 +30,12 @@ from pysmpc.remote.messages import (
     Batch,
     Beat,
     Bye,
+    Collect,
     Denied,
     Failed,
     Fetch,
     Found,
+    Hand,
     Keep,
     Kept,
     Open,
@@ -66,7 +68,9 @@ LARGE = 1 << 18  # bytes of operations that are sent without waiting for a whole
 _DENIALS: dict[str, type[PysmpcError]] = {
     "OpenNotPermittedError": errors.OpenNotPermittedError,
     WITHHELD: errors.OpenNotPermittedError,
+    "RangeError": errors.RangeError,
     "GetNotPermittedError": federated_errors.GetNotPermittedError,
+    "RoundError": federated_errors.RoundError,
     "ObjectNotFoundError": federated_errors.ObjectNotFoundError,
 }
 _ANSWERS: dict[type[Any], type[Any]] = {Ask: Report, Search: Found, Shelve: Shelved}
@@ -140,11 +144,11 @@ class Link:
             raise
 
     @_locked
-    def setup(self, session: str, keys: dict[str, bytes]) -> None:
+    def setup(self, session: str, keys: dict[str, bytes], checked: bool = False) -> None:
         """Let the workers meet; returns when all are ready."""
         for worker in self._workers:
             key = keys.get(worker.name, b"")
-            worker.stream.queue(*framed(MESSAGE, pack(Setup(session, self.holders, self.provider, key))))
+            worker.stream.queue(*framed(MESSAGE, pack(Setup(session, self.holders, self.provider, key, checked))))
         self._until(lambda: all(w.ready for w in self._workers), READY, "the workers to meet")
 
     # --- operations ---
@@ -183,7 +187,9 @@ class Link:
         elif isinstance(operation, Fetch):
             dtype = dtype_of(operation.dtype)
             due = dtype, dtype.itemsize * math.prod(operation.shape)
-        elif isinstance(operation, Keep | Recall):
+        elif isinstance(operation, Collect):
+            due = torch.int64, 8 * len(operation.owners)
+        elif isinstance(operation, Keep | Recall | Hand):
             due = torch.int64, 0
         else:
             return

@@ -9,7 +9,9 @@ from pysmpc.errors import RemoteError
 from pysmpc.remote.limits import Limits
 from pysmpc.remote.messages import (
     Call,
+    Collect,
     Forget,
+    Hand,
     Input,
     Keep,
     Load,
@@ -90,6 +92,8 @@ class Held:
         """Elements that an operation adds, or has to write out, as far as its message tells."""
         if isinstance(operation, Input | Load):
             return _count(operation.shape)
+        if isinstance(operation, Collect):
+            return (1 + len(operation.owners)) * (1 + sum(_count(shape) for shape in operation.gives.values()))
         if isinstance(operation, Restore):
             return sum(_count(slot.shape) for slot in operation.values.values())
         # a window may repeat elements of a small value: the widest is what it comes to when it is written out
@@ -123,7 +127,7 @@ def _refs(operation: Operation) -> Iterable[Ref]:
     """Windows on values that an operation which is no call names."""
     if isinstance(operation, Record | Repeat):
         return operation.inputs
-    if isinstance(operation, Open | Refresh):
+    if isinstance(operation, Open | Hand | Refresh):
         return (operation.ref,)
     if isinstance(operation, Recorded):
         return () if operation.result is None else (operation.result,)

@@ -31,6 +31,7 @@ import torch
 
 from pysmpc.remote.messages import (
     Call,
+    Collect,
     Drop,
     Dtype,
     Fixed,
@@ -138,6 +139,10 @@ class History:
         elif isinstance(operation, Restore):
             for restored in operation.values.values():
                 self._new(restored.slot, secrets.token_bytes(32), f"restored {_shape(restored.shape)}")
+        elif isinstance(operation, Collect):
+            owners = ", ".join(_plainly(owner) for owner in operation.owners)
+            whose = f"the sum of task {_plainly(operation.task)} at {owners}"
+            self._new(operation.slot, secrets.token_bytes(32), whose)
         elif isinstance(operation, Load):
             self._load(operation, iter(buffers))
         elif isinstance(operation, Record):
@@ -328,7 +333,8 @@ def _told(name: str, values: Sequence[Any]) -> str:
 
 def _argument(value: Any) -> str:
     if isinstance(value, Ref):
-        return _shape(value.size)
+        stated = "" if value.bound is None else f" up to {value.bound:.3g}"  # what is wrong beyond it
+        return _shape(value.size) + stated
     if isinstance(value, Plain):
         return f"public {_shape(value.size)}"
     if isinstance(value, Fixed):

@@ -13,7 +13,7 @@ import torch
 
 from pysmpc.errors import ChannelError
 from pysmpc.remote.arguments import buffers_of, digest_of, dtype_of, size_of
-from pysmpc.remote.messages import Batch, Call, Fetch, Input, Load, Open, Operation
+from pysmpc.remote.messages import Batch, Call, Collect, Fetch, Hand, Input, Load, Open, Operation
 from pysmpc.runtime.wire import Gather, unpack
 
 UNPACKED = 1 << 22  # bytes of one batch of operations; as objects, some 35 times as many
@@ -83,7 +83,7 @@ class Intake:
         if batch.first != self._received + 1:
             raise ChannelError(f"{self._driver} sent operation {batch.first} after {self._received}")
         told, last = hashlib.sha256(plain).digest(), len(batch.operations) - 1
-        opens = any(isinstance(operation, Open) for operation in batch.operations)
+        opens = any(isinstance(operation, Open | Hand) for operation in batch.operations)
         for place, operation in enumerate(batch.operations):
             self._received += 1
             due = Due(self._received, operation, [], b"" if place else told, opens, place == last)
@@ -118,6 +118,8 @@ class Intake:
             values = [*operation.args, *operation.kwargs.values()]
         elif isinstance(operation, Load | Fetch):
             values = [value for step in operation.steps for value in step]
+        elif isinstance(operation, Collect):
+            values = [operation.values]
         for value in values:
             for plain in buffers_of(value):
                 yield _Coming(Gather(size_of(plain), self._driver), dtype_of(plain.dtype), plain.digest)

@@ -113,9 +113,9 @@ class LocalWorkers:
                         raise ChannelError(f"{name} did not start: {error}\n{self.log(name)}") from None
                     time.sleep(0.05)
 
-    def connect(self) -> RemoteParties:
-        """Parties of these workers."""
-        return RemoteParties(self.config)
+    def connect(self, checked: bool = False) -> RemoteParties:
+        """Parties of these workers.  checked: as of `sy.connect`."""
+        return RemoteParties(self.config, checked=checked)
 
     def log(self, name: str) -> str:
         """What a worker logged."""

@@ -163,6 +163,38 @@ class Fetch(Message, tag=17):
     dtype: str
 
 
+class Collect(Message, tag=18):
+    """Owners run a task each, and what they leave is added up.  The sum goes to the slot, if all of them consent.
+
+    names, shapes, dtypes, values: the model, flat.  gives: names and shapes of what a task leaves, each less the model
+    if `less_start`, clipped together to max_norm.  deadline: seconds, 0 for none.
+    """
+
+    slot: int
+    owners: list[str]
+    task: str
+    arguments: dict[str, bool | int | float | str]
+    names: list[str]
+    shapes: list[list[int]]
+    dtypes: list[str]
+    values: Plain
+    gives: dict[str, list[int]]
+    less_start: bool
+    max_norm: float | None
+    max_value: float
+    max_rows: int
+    deadline: float
+
+
+class Hand(Message, tag=19):
+    """Open a value to a holder alone, who keeps it under a name.  state: where the program stands, to be compared."""
+
+    ref: Ref
+    state: list[int]
+    receiver: str
+    name: str
+
+
 class Keep(Message, tag=40):
     """Holders write their shares of these values to their own disks.  digest: of the driver's part."""
 
@@ -234,7 +266,7 @@ class Forget(Message, tag=46):
 
 
 Operation = (
-    Call | Input | Flush | Refresh | Drop | Open | Load | Fetch | Keep | Recall | Restore
+    Call | Input | Flush | Refresh | Drop | Open | Load | Fetch | Collect | Hand | Keep | Recall | Restore
     | Record | Recorded | Repeat | Forget
 )  # fmt: skip
 
@@ -250,12 +282,16 @@ class Batch(Message):
 
 
 class Setup(Message, tag=20):
-    """Take part in a session.  owner_key: for what the driver itself shares; the provider's is for codes of that."""
+    """Take part in a session.  owner_key: for what the driver itself shares; the provider's is for codes of that.
+
+    checked: ranges are tested by protocol, and what comes of it is opened before each value.
+    """
 
     session: str
     holders: list[str]
     provider: str
     owner_key: bytes = b""
+    checked: bool = False
 
 
 class Search(Message, tag=21):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 from pysmpc.api import Parties
@@ -13,6 +14,7 @@ from pysmpc.remote.config import DriverConfig, load
 from pysmpc.remote.driver import Link
 from pysmpc.remote.pointers import PrivateDataLoader, RemoteHolder
 from pysmpc.remote.recorder import Recorder
+from pysmpc.remote.rounds import RemoteClients
 from pysmpc.runtime import certificates
 from pysmpc.runtime.establish import driver_session
 from pysmpc.runtime.tls import Tls
@@ -29,8 +31,8 @@ class RemoteParties(Parties):
     the workers drop its values then.
     """
 
-    def __init__(self, config: DriverConfig, tls: Any = None) -> None:
-        session, outgoing, keys = driver_session(config.name, config.holders, config.provider)
+    def __init__(self, config: DriverConfig, tls: Any = None, checked: bool = False) -> None:
+        session, outgoing, keys = driver_session(config.name, config.holders, config.provider, checked)
         super().__init__(session)
         self.config = config
         self._tls = tls or Tls(config.identity, config.revoked)
@@ -41,13 +43,19 @@ class RemoteParties(Parties):
         self.link.end = session.party.end
         self.recorder = Recorder(session, self.link.send, self.link.opened, outgoing, config.name)
         self.recorder.checkpoints = Checkpoints(config.name, self.link, self.recorder)
-        self.link.setup(secrets.token_hex(16), keys)
+        self.link.setup(secrets.token_hex(16), keys, checked)
 
     def __getitem__(self, name: str) -> Any:
         """A worker: `parties["alice"].search("#mnist")`."""
         if name not in self.names:
             raise KeyError(f"no holder '{name}' here; there are {', '.join(self.names)}")
         return RemoteHolder(self, name)
+
+    def clients(
+        self, owners: Sequence[str] | None, task: str, score: str | None, scores: Sequence[str]
+    ) -> RemoteClients:
+        """Owners as a federation asks them."""
+        return RemoteClients(self, owners, task, score, scores)
 
     def __enter__(self) -> RemoteParties:
         return self
@@ -73,10 +81,14 @@ class RemoteParties(Parties):
         return self.link.traffic
 
 
-def connect(config: str | os.PathLike[str] | DriverConfig) -> RemoteParties:
+def connect(config: str | os.PathLike[str] | DriverConfig, *, checked: bool = False) -> RemoteParties:
     """Parties from a file (or its content) that names the driver, the workers and the certificates.
+
+    checked: test by protocol whether products, sums and truncations fit into the ring, and raise RangeError in place
+    of opening a value if one did not (docs/ranges.md has the cost).  What comes of the tests is opened with each
+    value, and takes the consent of every owner whose data was tested.
 
     Raises ConfigurationError for the file, RefusedError where a worker does not take this
     driver, PeerLost where one cannot be reached.
     """
-    return RemoteParties(config if isinstance(config, DriverConfig) else load(config, DriverConfig))
+    return RemoteParties(config if isinstance(config, DriverConfig) else load(config, DriverConfig), checked=checked)

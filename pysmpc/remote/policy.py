@@ -12,14 +12,35 @@ import math
 import os
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pysmpc.errors import OpenNotPermittedError
 from pysmpc.federated.errors import GetNotPermittedError
 from pysmpc.remote.approvals import LOG, Approvals, Request, Requests
 from pysmpc.remote.budget import Budget, numbers_in
 from pysmpc.remote.config import WorkerConfig
+
+VALUE = "value"
+
+
+class Part(NamedTuple):
+    """What is opened: whose data went into it, and how many of this worker's rows are behind the number with fewest."""
+
+    owners: frozenset[str]
+    items: float
+    shape: tuple[int, ...]
+    what: str = VALUE
+
+    @property
+    def named(self) -> str:
+        """In a sentence."""
+        return f"the {self.what}, which says whether any value was too large"
+
+    def facts(self) -> dict[str, Any]:
+        """For the log."""
+        return {"owners": sorted(self.owners), "items": int(self.items) if math.isfinite(self.items) else 0}
 
 
 class Openings:
@@ -59,65 +80,51 @@ class Openings:
         rule = self._rules.get(driver)
         return rule is not None and rule.approve
 
-    def open(self, driver: str, owners: frozenset[str], items: float, shape: tuple[int, ...], request: Request) -> None:
+    def open(self, driver: str, parts: Sequence[Part], request: Request) -> None:
         """Consent to an opening, or OpenNotPermittedError; logged either way.
 
-        items: rows of this worker's data behind the number that has the fewest.  request: tells this opening
-        from others.
+        parts: a value, and what is opened together with it, all or nothing.  request: tells this opening from others.
         """
         with self._lock:  # so that two sessions of a driver cannot spend the same budget
-            self._open(driver, owners, items, shape, request)
+            self._open(driver, parts, request)
 
-    def _open(
-        self, driver: str, owners: frozenset[str], items: float, shape: tuple[int, ...], request: Request
-    ) -> None:
-        known = int(items) if math.isfinite(items) else 0
+    def _open(self, driver: str, parts: Sequence[Part], request: Request) -> None:
+        value, *beside = parts
         facts = {
-            "what": "open", "driver": driver, "receiver": driver, "owners": sorted(owners), "items": known,
-            "shape": list(shape),
+            "what": "open", "driver": driver, "receiver": driver, **value.facts(), "shape": list(value.shape),
+            **{part.what: part.facts() for part in beside},
         }  # fmt: skip
         approved: dict[str, str] = {}
-        reason = self._refusal(driver, owners, items, shape, request, approved)
+        reason = self._refusal(driver, parts, request, approved)
         self._record({**facts, "request": request.id, **approved}, reason)
         if reason is not None:
             raise OpenNotPermittedError(reason)
-        if self._config.name in owners:
-            self.budget.spend(driver, numbers_in(shape))
+        self.budget.spend(driver, self._numbers(parts))
 
-    def _refusal(
-        self,
-        driver: str,
-        owners: frozenset[str],
-        items: float,
-        shape: tuple[int, ...],
-        request: Request,
-        approved: dict[str, str],
-    ) -> str | None:
+    def _numbers(self, parts: Sequence[Part]) -> int:
+        """How many numbers of this owner's data are opened."""
+        return sum(numbers_in(part.shape) for part in parts if self._config.name in part.owners)
+
+    def _refusal(self, driver: str, parts: Sequence[Part], request: Request, approved: dict[str, str]) -> str | None:
         """approved: filled with who approved, if anybody had to."""
         me = self._config.name
         if "open" not in self._config.drivers.get(driver, ()):
             return f"{me} lets {driver} compute, not open: drivers.{driver} does not list it"
-        if me not in owners:
+        mine = [part for part in parts if me in part.owners]
+        if not mine:
             return None
         rule = self._rules.get(driver)
         if rule is None:
-            return f"{me}, whose data went into this value, lets {driver} open nothing: its `open` does not name it"
-        if items < rule.min_items:
-            short = (
-                f", and train on batches of {rule.min_items} rows or more, the last one too (drop_last=True)"
-                if items > 1
-                else ""
-            )
-            return (
-                f"{me} lets {driver} open numbers with {rule.min_items} of its rows or more behind each; here "
-                f"{items} of its rows {'is' if items == 1 else 'are'} behind a number: open a sum or a mean over "
-                f"more rows{short}"
-            )
-        limit, used = self._config.limits.numbers, self.budget.used(driver)
-        if limit and used + numbers_in(shape) > limit:
+            into = "into this value" if mine[0].what == VALUE else f"into {mine[0].named}"
+            return f"{me}, whose data went {into}, lets {driver} open nothing: its `open` does not name it"
+        for part in mine:
+            if part.items < rule.min_items:
+                return self._too_few(driver, part, rule.min_items)
+        limit, used, more = self._config.limits.numbers, self.budget.used(driver), self._numbers(mine)
+        if limit and used + more > limit:
             return (
                 f"{me} lets {driver} open {limit} numbers a day that its data went into (limits.numbers in its file); "
-                f"{used} were opened today, and here are {numbers_in(shape)} more: the next day begins at 00:00 UTC"
+                f"{used} were opened today, and here are {more} more: the next day begins at 00:00 UTC"
             )
         if rule.approve:
             by, reason = self._approvals.ask(request)
@@ -125,6 +132,22 @@ class Openings:
                 return reason
             approved["approved_by"] = by
         return None
+
+    def _too_few(self, driver: str, part: Part, least: int) -> str:
+        items = part.items
+        rule = f"{self._config.name} lets {driver} open numbers with {least} of its rows or more behind each; here"
+        if part.what != VALUE:
+            return (
+                f"{rule} {items} of its rows {'is' if items == 1 else 'are'} behind a value that was tested, and so "
+                f"behind {part.named}: connect without checked=True, or let the owner state min and max of her data"
+            )
+        short = (
+            f", and train on batches of {least} rows or more, the last one too (drop_last=True)" if items > 1 else ""
+        )
+        return (
+            f"{rule} {items} of its rows {'is' if items == 1 else 'are'} behind a number: open a sum or a mean over "
+            f"more rows{short}"
+        )
 
     def reload(self, config: WorkerConfig) -> None:
         """Rules for what is asked from now on.  `state` stays as it was.
@@ -134,6 +157,35 @@ class Openings:
         """
         self._rules = config.rules
         self._config = config
+
+    def hand(
+        self, driver: str, receiver: str, owners: frozenset[str], items: float, shape: tuple[int, ...], reason: str
+    ) -> None:
+        """Consent to opening a value to a holder, or OpenNotPermittedError; logged either way.
+
+        reason: why not, where there is one already.
+        """
+        me = self._config.name
+        with self._lock:
+            rule, limit = self._config.handing.get(receiver), self._config.limits.numbers
+            if reason or me not in owners or me == receiver:
+                pass
+            elif rule is None:
+                reason = f"{me}, whose data went into this value, lets {receiver} have nothing (its `receivers`)"
+            elif items < rule.min_items:
+                reason = (
+                    f"{me} lets {receiver} have numbers with {rule.min_items} of its rows or more behind each; "
+                    f"here are {items:g}"
+                )
+            elif limit and self.budget.used(driver) + numbers_in(shape) > limit:
+                reason = f"{me} lets {driver} have {limit} numbers opened a day (limits.numbers in its file)"
+            facts = {"what": "hand", "driver": driver, "receiver": receiver, "owners": sorted(owners)}
+            known = int(items) if math.isfinite(items) else 0
+            self._record({**facts, "items": known, "shape": list(shape)}, reason or None)
+            if reason:
+                raise OpenNotPermittedError(reason)
+            if me in owners and me != receiver:
+                self.budget.spend(driver, numbers_in(shape))
 
     def get(self, driver: str, name: str, permitted: list[str], shape: tuple[int, ...]) -> None:
         """Consent to fetching data in the clear, or GetNotPermittedError; logged either way."""

@@ -19,18 +19,25 @@ from typing import Any
 
 import torch
 
-from pysmpc.errors import PartyError, PysmpcError
+from pysmpc.errors import PartyError, PysmpcError, RangeError
+from pysmpc.federated.errors import RoundError
+from pysmpc.federated.updates import Terms
 from pysmpc.fixedpoint import Precision
 from pysmpc.modes import without_modes
 from pysmpc.ops import views
 from pysmpc.ops.comparison import in_backward
+from pysmpc.ops.tested import state_bounds
 from pysmpc.prg import KeySet
+from pysmpc.program.segment import Segment
+from pysmpc.protocols.tested import Flags
 from pysmpc.remote.arguments import NAMES, encode, leaves, reference, results
 from pysmpc.remote.messages import (
     Call,
+    Collect,
     Drop,
     Flush,
     Forget,
+    Hand,
     Input,
     Keep,
     Load,
@@ -45,7 +52,6 @@ from pysmpc.remote.messages import (
     Slot,
 )
 from pysmpc.remote.steps import LIMIT, Region
-from pysmpc.repeats import Recording
 from pysmpc.runtime.dealer import LocalFeed, SeedDealer
 from pysmpc.runtime.session import Session
 from pysmpc.tensor import HANDLERS, WATCHERS, Cell, SecretTensor, flush, run_watched
@@ -108,7 +114,7 @@ class Recorder:
         # of owners who are workers: the driver has no part in what they share
         self._elsewhere = SeedDealer(KeySet([]), None, False, LocalFeed(), lambda count: None)
         self._region: Region | None = None
-        self._regions: weakref.WeakKeyDictionary[Recording, tuple[int, Region]] = weakref.WeakKeyDictionary()
+        self._regions: weakref.WeakKeyDictionary[Segment, tuple[int, Region]] = weakref.WeakKeyDictionary()
         self._steps = 0
         self._over: deque[int] = deque()
         self.broken: PysmpcError | None = None
@@ -181,6 +187,8 @@ class Recorder:
             sent_kwargs = {name: encode(x, buffers) for name, x in kwargs.items()}
             if self._region is not None:
                 self._region.seen.look(func, args, kwargs)
+            if self.session.flags is not None:
+                state_bounds(given)
             self._depth += 1
             try:
                 out = SecretTensor.__torch_dispatch__(func, (), args, kwargs)
@@ -248,6 +256,29 @@ class Recorder:
             self._send(message, buffers, None)
             return out
 
+    def collect(self, session: Session, terms: Terms, make: Callable[[int], Collect], values: torch.Tensor) -> Any:
+        """A sum over owners of what tasks of theirs leave, and who took part, in the order of the owners.
+
+        make: the operation, for a slot.  values: the model, which follows if it is long.  Raises what the owners have
+        against it.
+        """
+        with self._lock:
+            self._check(session)
+            self._forget()
+            unit = terms.precision
+            party = replace(session.party, owner=self._elsewhere, notary=self._elsewhere.keys)
+            share = session.suite.share(party, None, (terms.size,), unit.scale)
+            out = SecretTensor.of(share, session, unit, torch.float64)
+            operation = make(self._slot(out.cell))
+            for _ in range(2):  # who takes part, and who consents
+                session.party.channel.count([torch.empty((0, 1))], "consent", [(1,)])  # type: ignore[attr-defined]
+            number = self._send(operation, () if operation.values.data is not None else (values,), None)
+            [flags, *others] = self._receive(number, len(operation.owners)).tolist()
+            if any(each != flags for each in others):
+                raise RoundError("the holders do not agree on who took part")
+            out.cell.bound = terms.bound
+            return out, [name for name, flag in zip(operation.owners, flags, strict=True) if flag]
+
     def flush(self, session: Session) -> bool:
         """Apply the updates that wait, here and there.  False within an operation, which flushes by itself."""
         if self.busy:
@@ -279,6 +310,9 @@ class Recorder:
         """The integers of a value."""
         with self._lock:
             self._check()
+            flags = value.session.flags
+            if flags is not None:
+                flags.check()
             window = value.window()
             count = window.numel
             # nothing before it: what is opened right after the step that it comes of is opened within the step
@@ -288,10 +322,44 @@ class Recorder:
                 _, received = value.session.suite.disclose(value.session.party, window, True)
                 disclosed: torch.Tensor = received(self._receive(number, count))
                 return disclosed.reshape(window.shape)
+            if flags is not None:
+                flags.settle()
             channel: Any = self.session.party.channel
             channel.count([torch.empty((0, 1))], "consent", [(1,)])
+            if flags is not None:
+                channel.count([torch.empty((0, 1))], "range", [(1,)])
             channel.count([torch.empty((0, count))], "reveal", [window.shape])
-            return self._receive(number, count).sum(0).reshape(window.shape)
+            return self._received(number, count, flags).sum(0).reshape(window.shape)
+
+    def _received(self, number: int, count: int, flags: Flags | None) -> torch.Tensor:
+        """What the holders send of a value.  RangeError where they found that one was too large."""
+        if flags is None:
+            return self._receive(number, count)
+        try:
+            found = self._receive(number, count)
+        except RangeError:
+            flags.end(True)
+            flags.check()
+            raise
+        flags.end(False)
+        return found
+
+    def hand(self, value: SecretTensor, receiver: str, name: str) -> None:
+        """Let a holder have a value, under a name; raises what the others have against it."""
+        with self._lock:
+            session = value.session
+            self._check(session)
+            if session.suite.disclose is not None:
+                raise NotImplementedError(f"values under '{session.suite.name}' are not opened to a holder alone")
+            share = value.window()
+            number = self._send(Hand(reference(value), self.state(), receiver, name), (), None)
+            share.words()  # what is still to be made of it is made by all parties
+            party = replace(session.party, owner=self._elsewhere, notary=self._elsewhere.keys)
+            session.suite.add(session.party, share, session.suite.share(party, None, share.shape, share.scale))
+            channel: Any = session.party.channel
+            channel.count([torch.empty((0, 1))], "consent", [(1,)])
+            channel.count([torch.empty((0, share.numel))], "reveal", [share.shape])
+            self._receive(number, 0)
 
     # --- steps that are repeated ---
 
@@ -301,7 +369,7 @@ class Recorder:
         return len(self._regions) < LIMIT
 
     @contextmanager
-    def region(self, new: Recording, arguments: Sequence[SecretTensor], before: Recording | None) -> Iterator[None]:
+    def region(self, new: Segment, arguments: Sequence[SecretTensor], before: Segment | None) -> Iterator[None]:
         """While a step is recorded, here and there; `recorded` ends it.  before: a recording of the same step."""
         with self._lock:
             self._check()
@@ -321,7 +389,7 @@ class Recorder:
                     self._region = None
                     self._queue(Recorded(None, -1, False), (), None)
 
-    def recorded(self, new: Recording, result: SecretTensor, out: SecretTensor, before: Recording | None) -> bool:
+    def recorded(self, new: Segment, result: SecretTensor, out: SecretTensor, before: Segment | None) -> bool:
         """The end of a step.  out: a copy of the result.  Whether the operations were those of the one before."""
         with self._lock:
             number, region = self._regions[new]
@@ -334,7 +402,7 @@ class Recorder:
                 weakref.finalize(new, self._over.append, number)
             return same
 
-    def repeat(self, known: Recording, arguments: Sequence[SecretTensor], out: SecretTensor) -> None:
+    def repeat(self, known: Segment, arguments: Sequence[SecretTensor], out: SecretTensor) -> None:
         """A recorded step was done here: let the workers do it, too."""
         with self._lock:
             self._check()
@@ -370,4 +438,4 @@ class Recorder:
 def state_of(session: Session) -> list[int]:
     """Rounds, bytes and stream numbers so far."""
     stats, party = session.stats, session.party
-    return [stats.rounds, stats.sent, stats.dealt, int(party.dealer.next_stream)]  # type: ignore[attr-defined]
+    return [stats.rounds, stats.sent, stats.dealt, party.dealer.next_stream]  # type: ignore[attr-defined]

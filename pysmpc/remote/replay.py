@@ -8,27 +8,33 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 import pysmpc.ops  # noqa: F401  (fills the table of operations)
-from pysmpc import api
+from pysmpc import api, ring
 from pysmpc.errors import ChannelError, IntegrityError, RemoteError
+from pysmpc.federated.updates import Terms
 from pysmpc.fixedpoint import LIMIT, Precision, kept
-from pysmpc.ops.comparison import asked
+from pysmpc.ops.comparison import asked, in_backward
 from pysmpc.ops.decompositions import rehearsed
+from pysmpc.ops.tested import state_bounds
 from pysmpc.prg import KeySet
+from pysmpc.program.segment import changed
 from pysmpc.protocols.interfaces import Dealer
+from pysmpc.protocols.tested import Flags
 from pysmpc.protocols.variants import variant_named
 from pysmpc.remote.arguments import decode, dtype_of, leaves, results, window
 from pysmpc.remote.held import Held
 from pysmpc.remote.messages import (
     Call,
+    Collect,
     Drop,
     Flush,
     Forget,
+    Hand,
     Input,
     Load,
     Open,
@@ -45,7 +51,6 @@ from pysmpc.remote.origins import NOBODY, Origin, Provenance, combined, origin_o
 from pysmpc.remote.recorder import state_of
 from pysmpc.remote.rules import Operations, followed
 from pysmpc.remote.steps import Steps
-from pysmpc.repeats import changed
 from pysmpc.runtime.session import Session
 from pysmpc.runtime.transcript import Transcript, untold
 from pysmpc.shares import Share
@@ -88,6 +93,10 @@ class Replay:
         self.held = held
         self._steps = Steps(self)
         self._operations = Operations()
+        self._reading: Origin | None = None  # of what the present operation reads, with updates that still wait
+        self.flag: Origin | None = None  # of what was tested since the last opening; None where nothing was
+        if session.flags is not None:
+            session.flags.named, session.flags.told, session.flags.asked = False, self._tested, in_backward
 
     def cell(self, slot: int) -> Cell:
         """What is in a slot."""
@@ -116,6 +125,18 @@ class Replay:
         """A value is another now."""
         cell.provenance.origin = origin
         cell.provenance.written = self._stands
+
+    def _reads(self, origins: Sequence[Origin]) -> None:
+        """An operation begins, on values with these origins.  It may also apply updates that wait."""
+        if self.session.flags is not None:
+            before = [self._reading] if self._reading is not None and self.session.owing else []
+            self._reading = combined([*before, *origins]) if before or origins else None
+
+    def _tested(self) -> None:
+        """Something that the present operation reads, or made of it, will be tested."""
+        if self._reading is None:
+            raise RemoteError("a test of values of which nobody knows where they are from")
+        self.flag = combined([self._reading, *([] if self.flag is None else [self.flag])])
 
     @property
     def _stands(self) -> tuple[int, bytes]:
@@ -154,6 +175,7 @@ class Replay:
     def run(self, operation: Operation, buffers: Iterator[torch.Tensor]) -> None:
         """One operation; `open` and fetches are the worker's business."""
         self._count += 1
+        self._reads([])
         given = list(buffers) if isinstance(operation, Call) else []
         self._steps.about(operation, given)
         if isinstance(operation, Call):
@@ -191,6 +213,9 @@ class Replay:
         if not cells:
             raise ChannelError(f"{call.name} has no secret among its arguments")
         origins = [origin_of(cell) for cell in cells]
+        self._reads(origins)
+        if self.session.flags is not None:
+            state_bounds(given)
         self._steps.look(func, args, kwargs)
         written: list[Cell] = []
         if func._schema.is_mutable:
@@ -243,6 +268,78 @@ class Replay:
         channel: Any = self.session.party.channel
         return list(channel.tell("consent", [words]))
 
+    def hand(
+        self, operation: Hand, mask: Callable[[int], torch.Tensor] | None, permits: Callable[[], bool]
+    ) -> tuple[torch.Tensor | None, list[str]]:
+        """The words of a value under a mask of the receiver's, where all consent; who does not.
+
+        1. The receiver shares uniform words, `mask`, which nobody else knows: not a byte.
+        2. The holders tell each other whether they consent, and which program they run: one round.
+        3. If all consent, they open the value plus the mask to each other: one round.
+        """
+        self._steps.about(operation)
+        if operation.receiver not in self.session.holders:
+            raise RemoteError("a value is opened to a holder of the session")
+        if (state := state_of(self.session)) != operation.state:
+            raise RemoteError(f"this party's program stands at {state}, the driver's at {operation.state}")
+        value = window(operation.ref, self.cell(operation.ref.slot))
+        share, suite, party = value.window(), value.session.suite, value.session.party
+        if suite.disclose is not None or not suite.additive or self.session.flags is not None:
+            raise RemoteError("values under these protocols are not opened to a holder")
+        # 1. the mask
+        receiver = operation.receiver
+        owned = dataclasses.replace(party, owner=self._owners[receiver], notary=self._notaries[receiver])
+        words = None if mask is None else mask(share.numel)
+        masked = suite.add(party, share, suite.share(owned, words, share.shape, share.scale))
+        # 2. consent
+        self._confirmed()
+        refused = [name for name, word in self.said(permits()).items() if not word]
+        # 3. the opening
+        if refused:
+            party.channel.count([masked.words()], "reveal", [share.shape])  # type: ignore[attr-defined]
+            return None, refused
+        [opened] = suite.reveal(party, masked)
+        return opened, []
+
+    # --- sums over owners ---
+
+    def said(self, word: bool) -> dict[str, bool]:
+        """What each holder says, of itself and in public: one round.  Nothing at the provider, which is not told."""
+        party, holders = self.session.party, self.session.holders
+        said = party.channel.gather(torch.full((party.rows, 1), int(word), dtype=torch.int64), "consent", [(1,)])
+        mine = [holders[rank] for rank in party.ranks]
+        names = [*mine, *(name for name in holders if name not in mine)]
+        return {name: one == 1 for name, [one] in zip(names, said.tolist(), strict=bool(mine))}
+
+    def collect(self, operation: Collect, words: torch.Tensor | None, terms: Terms, origin: Origin) -> None:
+        """Every owner's term is shared, zeros for one who left, and their sum goes to the slot.
+
+        words: this owner's.  No round, and not a byte: an owner's shares are streams under keys that the others have.
+        """
+        session, unit = self.session, terms.precision
+        mine = {session.holders[rank] for rank in session.party.ranks}
+        total: torch.Tensor | None = None
+        for owner in operation.owners:
+            values = None
+            if owner in mine:
+                values = torch.zeros(terms.size, dtype=torch.int64) if words is None else words
+            party = dataclasses.replace(session.party, owner=self._owners[owner], notary=self._notaries[owner])
+            share = session.suite.share(party, values, (terms.size,), unit.scale).words()
+            total = share if total is None else ring.add(total, share)
+        assert total is not None
+        out = SecretTensor.of(Share.of(total, (terms.size,), unit.scale), session, unit, torch.float64)
+        self.keep(operation.slot, out.cell, origin)
+
+    def begin(self, operation: Collect) -> None:
+        """It is the next operation; ChannelError for owners that are not holders, each once."""
+        self._count += 1
+        self._steps.about(operation)
+        owners = operation.owners
+        if not owners or len(set(owners)) != len(owners) or not set(owners) <= set(self.session.holders):
+            raise ChannelError("the owners of a sum are holders of the session, each once")
+        if any(size < 0 for shape in operation.gives.values() for size in shape):
+            raise ChannelError("a tensor of negative size")
+
     def restore(self, operation: Restore, take: Callable[[str, Slot], tuple[torch.Tensor, Origin]] | None) -> None:
         """Shares of a checkpoint go to slots.  take: None where there are none, at the provider."""
         self._count += 1
@@ -256,12 +353,15 @@ class Replay:
             out = SecretTensor.of(share, session, kept(slot.base, slot.digits), dtype_of(slot.dtype))
             self.keep(slot.slot, out.cell, origin)
 
-    def shares(self, operation: Open, permits: Callable[[], bool]) -> tuple[torch.Tensor, list[str]]:
+    def shares(self, operation: Open, permits: Callable[[], bool]) -> tuple[torch.Tensor, list[str], bool]:
         """What this party sends the driver of a value that is opened to it, [rows, n] words; who does not consent.
+
+        Then, whether a value was found too large: nothing must leave for the driver then, either.
 
         1. The provider said which program it runs, when it was told of this opening: a message without words.
         2. The holders tell each other whether they consent, and which program they run: one round.
-        3. If all consent, and all run the same program, each has its shares: counted as another round, in either case.
+        3. Where ranges are tested, the holders open what came of that, if all consent: a round, counted in either case.
+        4. If all consent, and all run the same program, each has its shares: counted as another round, in either case.
         Under codes `disclose` does the second step, and has the value under a mask that the driver knows, or the mask
         alone where a holder does not consent.  Where somebody does not, nothing must leave for the driver.
         """
@@ -270,20 +370,38 @@ class Replay:
             raise RemoteError(f"values are opened to {self._driver}, who asks for it, and not to others")
         if (state := state_of(self.session)) != operation.state:
             raise RemoteError(f"this party's program stands at {state}, the driver's at {operation.state}")
+        self._reads([])
         value = window(operation.ref, self.cell(operation.ref.slot))
         share, suite, party = value.window(), value.session.suite, value.session.party
         words = share.words()
+        if (flags := self.session.flags) is not None:
+            flags.settle()
         # 1. the provider's program
         self._confirmed()
         permitted = permits()
         if suite.disclose is not None:
             masked, _ = suite.disclose(party, share, permitted)
-            return masked, []
+            return masked, [], False
         # 2. consent
         said = party.channel.gather(torch.full((party.rows, 1), int(permitted), dtype=torch.int64), "consent", [(1,)])
         mine = [self.session.holders[rank] for rank in party.ranks]
         names = [*mine, *(name for name in self.session.holders if name not in mine)]
         refused = [name for name, [word] in zip(names, said.tolist(), strict=bool(mine)) if word != 1]
-        # 3. the shares
+        # 3. ranges
+        failed = flags is not None and self._failed(flags, bool(refused))
+        # 4. the shares
         party.channel.count([words], "reveal", [share.shape])  # type: ignore[attr-defined]
-        return words, refused
+        return words, refused, failed
+
+    def _failed(self, flags: Flags, refused: bool) -> bool:
+        """Whether a value was too large since the last opening.  Nothing of it leaves if a holder does not consent."""
+        channel: Any = self.session.party.channel
+        word = flags.share()
+        channel.count([word], "range", [(1,)])
+        if refused or not word.shape[0]:
+            return False
+        for theirs in channel.tell("range", [word[0]]):
+            word = word ^ theirs
+        self.flag = None
+        flags.end(bool(word.any()))
+        return bool(flags.failed)

@@ -90,7 +90,7 @@ def _operands(values: Any) -> list[Operand]:
     relu threshold_backward abs sgn sign maximum minimum clamp clamp_min clamp_max hardtanh hardtanh_backward
     mse_loss_backward floor_divide remainder fmod floor ceil trunc frac __lshift__ __ilshift__ __rshift__ __irshift__
     bitwise_left_shift bitwise_right_shift hardshrink_backward softshrink_backward fmax fmin nan_to_num copysign round
-    angle divide_by_count divide_by_sum weigh settle
+    angle divide_by_count divide_by_sum weigh settle with_bits
     """
 )
 def _elementwise(shapes: Sequence[Shape], *args: Any, **kwargs: Any) -> Rows:
@@ -107,7 +107,7 @@ def _fill(shapes: Sequence[Shape], x: Any, value: Any) -> Rows:
     return elementwise(shapes[0], _operands([value]))
 
 
-@rule("random_bits zeros_like empty_like ones_like new_zeros new_empty new_ones full_like new_empty_strided zero_")
+@rule("random_bits gaussian_noise zeros_like empty_like ones_like new_zeros new_empty new_ones full_like new_empty_strided zero_")
 def _constant(shapes: Sequence[Shape], *args: Any, **kwargs: Any) -> Rows:
     return PUBLIC
 

@@ -7,6 +7,7 @@ Of the others torch tells the shapes of results on tensors without memory ("meta
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Hashable, Iterable
 from typing import Any
 
@@ -43,7 +44,7 @@ class Sizes:
 
 
 def extent(values: Iterable[Any]) -> tuple[int, int]:
-    """(elements of the largest tensor among arguments, more than any operation of the table makes of them)."""
+    """(elements of the largest tensor or list of tensors, more than any operation of the table makes of them)."""
     widest, bound = 0, 1
     for value in values:
         kind = type(value)
@@ -56,10 +57,15 @@ def extent(values: Iterable[Any]) -> tuple[int, int]:
             bound *= count + 1
         elif kind is Seq:
             inner, more = extent(value.items)
-            widest, bound = max(widest, inner), bound * more
+            widest, bound = max(widest, inner, total(value.items)), bound * more
         elif kind is int:
             bound *= abs(value) + 1
     return widest, bound
+
+
+def total(values: Iterable[Any]) -> int:
+    """Elements of the tensors of a list together, of which an operation makes one."""
+    return sum(math.prod(max(n, 0) for n in x.size) for x in values if isinstance(x, Ref | Plain))
 
 
 def _key(values: Any) -> Hashable:

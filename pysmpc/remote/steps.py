@@ -17,11 +17,12 @@ import msgspec
 import torch
 
 from pysmpc.errors import ChannelError, RemoteError
+from pysmpc.program.segment import Seen, Segment
+from pysmpc.program.state import kind
 from pysmpc.remote.arguments import window
 from pysmpc.remote.flow import Flow
 from pysmpc.remote.limits import RECORDINGS
 from pysmpc.remote.messages import Call, Drop, Flush, Forget, Operation, Record, Recorded, Ref, Repeat, Seq
-from pysmpc.repeats import Recording, Seen, kind
 from pysmpc.tensor import Cell, SecretTensor
 
 if TYPE_CHECKING:
@@ -160,9 +161,11 @@ class Steps:
         if len(set(operation.states)) < len(cells):
             raise ChannelError("a step that changes a value twice")
         sessions = [x.session for x in arguments] + [cell.session for cell in cells]
+        if sessions[0].flags is not None:
+            raise ChannelError("a session that tests ranges records no steps")
         if any(session is not sessions[0] or not session.suite.repeatable for session in sessions):
             raise ChannelError("a step with values of several protocols, or with codes, is not recorded")
-        new = Recording(arguments[0].session, arguments, cells, log=before is not None)
+        new = Segment(arguments[0].session, arguments, cells, log=before is not None)
         for slot, mine, ref in zip(operation.slots, new.inputs, operation.inputs, strict=True):
             self._replay.keep(slot, mine.value.cell, self._replay.origin(ref))
         self._open = _Open(operation, new, arguments, before, self._replay.cell)
@@ -194,7 +197,7 @@ class Steps:
         out = new.first(opened.arguments)
         self._replay.keep(operation.out, out.cell, self._replay.origin(operation.result))
         if operation.keep and before is None:
-            new.pack()
+            new.compile()
             self._known[opened.operation.step] = known
 
     def _step(self, number: int) -> _Known:
@@ -218,7 +221,7 @@ class Steps:
             replay.keep(operation.out, out.cell, result)
             replay.came(operation.out)
 
-        known.recording.again(arguments, came)
+        known.recording.run(arguments, came)
         for cell, origin in zip(known.states, states, strict=True):
             replay.wrote(cell, origin)
 
@@ -229,7 +232,7 @@ class _Open:
     def __init__(
         self,
         operation: Record,
-        new: Recording,
+        new: Segment,
         arguments: list[SecretTensor],
         before: _Known | None,
         cell: Callable[[int], Cell],
@@ -241,7 +244,7 @@ class _Open:
         # what was in a slot that something flows from, or is changed: another value there may be anybody's
         self.cells: dict[int, Cell] = {slot: cell(slot) for slot in operation.states}
         self.stack = ExitStack()
-        self.stack.enter_context(new.recorded())
+        self.stack.enter_context(new.traced())
 
     def drop(self, slots: Sequence[int]) -> None:
         """These slots are free again."""

@@ -18,6 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,7 +30,9 @@ from pysmpc.remote.config import WorkerConfig
 from pysmpc.remote.data import Store
 from pysmpc.remote.limits import Sessions
 from pysmpc.remote.policy import Openings
+from pysmpc.remote.received import Received
 from pysmpc.remote.shelf import Shelf
+from pysmpc.remote.tasks import Contributions, Tasks
 from pysmpc.runtime import certificates, establish
 from pysmpc.runtime.control import Cancel
 from pysmpc.runtime.tls import DRIVER, STATUS, Hello, Tls, accept, address
@@ -50,8 +53,10 @@ class Worker:
 
     def __init__(self, config: WorkerConfig, tls: Any = None, source: Callable[[], WorkerConfig] | None = None) -> None:
         self.config = config
-        self.tls, self.validity, self.data = _read(config, tls)
+        self.tls, self.validity, self.data, self.tasks = _read(config, tls)
         self.openings = Openings(config)
+        self.contributions = Contributions(Path(config.state) if config.state else None)
+        self.received = Received(config.name, Path(config.state) if config.state else None)
         self.sessions = Sessions(config.name)
         self.shelf = Shelf(config.name, config.checkpoints, config.limits.disk)
         self.meeting = establish.Meeting()
@@ -150,7 +155,7 @@ class Worker:
                 log.error("not reloaded", extra={"worker": self.config.name, "reason": reason})
                 return False
             self.config = config
-            self.tls, self.validity, self.data = found
+            self.tls, self.validity, self.data, self.tasks = found
             self.openings.reload(config)
             log.info("reloaded", extra={"worker": config.name, "data": len(self.data), "revoked": config.revoked})
             self._remind()
@@ -252,12 +257,13 @@ class Worker:
         }
 
 
-def _read(config: WorkerConfig, tls: Any = None) -> tuple[Any, list[certificates.Validity], Store]:
+def _read(config: WorkerConfig, tls: Any = None) -> tuple[Any, list[certificates.Validity], Store, Tasks]:
     """What the files that a configuration names come to, or ConfigurationError."""
     tls = tls or Tls(config.identity, config.revoked)
     if (named := certificates.name_in(config.certificate)) != config.name:
         raise ConfigurationError(f"{config.certificate} is for {named}, not for {config.name}")
-    return tls, certificates.validity(config.identity), Store(config.data)
+    data = Store(config.data)
+    return tls, certificates.validity(config.identity), data, Tasks(config.tasks, data)
 
 
 def _memory() -> int:

@@ -139,7 +139,7 @@ class SeedDealer:
             if (self._next_stream + count) >> EPOCH_BITS:
                 raise ChannelError("a session has used all of its stream numbers; make a new one")
             if self._noted is not None and (not self._noted or self._noted[-1][1] != base):
-                self._noted.append((int(self._next_stream), base))
+                self._noted.append((self._next_stream, base))
             first = self._next_stream + base
             self._next_stream += count
         return first
@@ -155,17 +155,12 @@ class SeedDealer:
         return self._next_stream + self._transcript.base
 
     @contextmanager
-    def marked(self, mark: Callable[[int], int], epochs: list[tuple[int, int]]) -> Iterator[None]:
-        """Give numbers of a kind of their own, by which a recorded program tells them from others.
-
-        epochs: told from which number on numbers begin with what.
-        """
-        self._next_stream = mark(self._next_stream)
+    def noting_epochs(self, epochs: list[tuple[int, int]]) -> Iterator[None]:
+        """While within, tell `epochs` from which number on numbers begin with what."""
         self._noted = epochs
         try:
             yield
         finally:
-            self._next_stream = int(self._next_stream)
             self._noted = None
 
     def corrections(self, words: int, deal: Callable[[KeySet, torch.Tensor], Any]) -> torch.Tensor | None:

@@ -207,8 +207,9 @@ class DistributedSession(Session):
         program: Program,
         wires: Sequence[Wire],
         peers: dict[int, Wire],
+        checked: bool,
     ) -> None:
-        super().__init__(holders, provider, party, stats)
+        super().__init__(holders, provider, party, stats, tested=checked)
         self.lock = SessionLock(party.end, one_thread=True)
         for dealer in owners.values():
             dealer.end = party.end
@@ -235,6 +236,15 @@ class DistributedSession(Session):
         said = {self.rank: words, **{rank: wire.take("gather", len(words)) for rank, wire in self._peers.items()}}
         return [said[rank] for rank in sorted(said)]
 
+    def told(self, owner: str | None, fits: bool) -> bool:
+        """A message of the owner to every other rank, which waits for it: no rank goes on alone."""
+        owner = self.holders[0] if owner is None else owner
+        if owner != self.me:
+            return bool(self._peers[self.holders.index(owner)].take("fits", 1).item())
+        for wire in self._peers.values():
+            wire.send("fits", torch.tensor([int(fits)]))
+        return fits
+
     def note(self, *facts: object) -> None:
         """Part of the program that all ranks must have in common."""
         self.program.note(*facts)
@@ -245,8 +255,8 @@ class DistributedSession(Session):
             wire.drain()
 
 
-def join(holders: Sequence[str], provider: str, timeout: timedelta) -> DistributedSession:
-    """This rank's session; every rank of the job calls it at the same point.
+def join(holders: Sequence[str], provider: str, timeout: timedelta, checked: bool = False) -> DistributedSession:
+    """This rank's session; every rank of the job calls it at the same point.  checked: ranges are tested by protocol.
 
     Names default to rank0, rank1, ...  Raises PartyError where the job does not fit.
     """
@@ -273,7 +283,8 @@ def join(holders: Sequence[str], provider: str, timeout: timedelta) -> Distribut
     check_names(holders, provider)
     ring.keep_memory()
     group = dist.new_group(backend="gloo", timeout=timeout)
-    _greet(group, n + 1, f"{', '.join(holders)}; crypto provider {provider}")
+    setup = f"{', '.join(holders)}; crypto provider {provider}{'; checked' if checked else ''}"
+    _greet(group, n + 1, setup)
     program, names = Program(), [*holders, provider]
     wires: list[Wire] = []
 
@@ -281,11 +292,17 @@ def join(holders: Sequence[str], provider: str, timeout: timedelta) -> Distribut
         wires.append(Wire(group, peer, names[peer], kind, program, timeout))
         return wires[-1]
 
-    return _session(rank, n, names, program, wire, wires)
+    return _session(rank, n, names, program, wire, wires, checked)
 
 
 def _session(
-    rank: int, n: int, names: list[str], program: Program, wire: Callable[[int, int], Wire], wires: list[Wire]
+    rank: int,
+    n: int,
+    names: list[str],
+    program: Program,
+    wire: Callable[[int, int], Wire],
+    wires: list[Wire],
+    checked: bool,
 ) -> DistributedSession:
     stats = Stats()
     holds, last = rank < n, n - 1
@@ -345,6 +362,7 @@ def _session(
         program=program,
         wires=wires,
         peers={**links, **asked},
+        checked=checked,
     )
 
 

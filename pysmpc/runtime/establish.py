@@ -161,8 +161,9 @@ def establish(
     meeting: Meeting,
     wake: int,
     stopped: Callable[[], bool],
+    checked: bool = False,
 ) -> Engagement:
-    """Meet the other parties of a session, and agree on keys with each."""
+    """Meet the other parties of a session, and agree on keys with each.  checked: as the driver tells each of them."""
     check_names(holders, provider)
     if len(owner_key) != KEY_BYTES:
         raise PartyError("a key of the wrong length")
@@ -178,10 +179,10 @@ def establish(
                 found[other, role] = meeting.take(other, role, session, stopped)
         for stream in found.values():
             stream.wake = wake
-        facts = (session, driver, *holders, provider)
+        facts = (session, driver, *holders, provider, *(["checked"] if checked else []))
         if me == provider:
-            return _as_provider(driver, holders, provider, owner_key, found, facts)
-        return _as_holder(mine, driver, holders, provider, owner_key, found, wake, facts)
+            return _as_provider(driver, holders, provider, owner_key, found, facts, checked)
+        return _as_holder(mine, driver, holders, provider, owner_key, found, wake, facts, checked)
     except BaseException:
         for stream in found.values():
             stream.close()
@@ -222,6 +223,7 @@ def _as_provider(
     owner_key: bytes,
     found: Mapping[tuple[str, str], Stream],
     facts: Sequence[str],
+    checked: bool,
 ) -> Engagement:
     n, stats, nobody = len(holders), Stats(), KeySet([])
     dealt, shared = _counts(stats)
@@ -246,7 +248,7 @@ def _as_provider(
         next=nobody,
         notary=notaries[driver],
     )
-    session = Session(holders, provider, party, stats)
+    session = Session(holders, provider, party, stats, tested=checked)
     return Engagement(session, transcript, owners, notaries, LocalFeed(), list(found.values()), None, feed)
 
 
@@ -259,6 +261,7 @@ def _as_holder(
     found: Mapping[tuple[str, str], Stream],
     wake: int,
     facts: Sequence[str],
+    checked: bool,
 ) -> Engagement:
     n, stats = len(holders), Stats()
     dealt, shared = _counts(stats)
@@ -310,7 +313,7 @@ def _as_holder(
         next=ring_next,
         notary=notaries[driver],
     )
-    session = Session(holders, provider, party, stats)
+    session = Session(holders, provider, party, stats, tested=checked)
     return Engagement(session, transcript, owners, notaries, inputs, list(found.values()), feed)
 
 
@@ -320,7 +323,9 @@ def _key(key: bytes, name: str) -> bytes:
     return key
 
 
-def driver_session(driver: str, holders: Sequence[str], provider: str) -> tuple[Session, LocalFeed, dict[str, bytes]]:
+def driver_session(
+    driver: str, holders: Sequence[str], provider: str, checked: bool = False
+) -> tuple[Session, LocalFeed, dict[str, bytes]]:
     """A session without shares; where the corrections of its inputs are left; the parties' keys for these."""
     check_names(holders, provider)
     n, stats, nobody = len(holders), Stats(), KeySet([])
@@ -337,4 +342,4 @@ def driver_session(driver: str, holders: Sequence[str], provider: str) -> tuple[
         next=nobody,
         notary=KeySet([keys[provider]]),
     )
-    return Session(holders, provider, party, stats), outgoing, keys
+    return Session(holders, provider, party, stats, tested=checked), outgoing, keys

@@ -21,9 +21,9 @@ from functools import partial
 
 import torch
 
-from pysmpc import tape
 from pysmpc.errors import ChannelError
 from pysmpc.protocols.interfaces import CAUSES, QUESTIONS
+from pysmpc.recording import active, perform
 from pysmpc.runtime.channel import Linked
 from pysmpc.runtime.dealer import NoDesk
 from pysmpc.runtime.stats import Stats
@@ -177,7 +177,7 @@ class Networked(Linked):
         if 8 * words > TENSOR:
             raise ChannelError(f"a round of {words} words is too long for one message; use smaller batches")
         inputs = [torch.empty(words, dtype=torch.int64) for _ in self._links]
-        tape.perform(self._pass, _CAUSES.index(cause), *parts, into=inputs, prepare=self._prepared)
+        perform(self._pass, _CAUSES.index(cause), *parts, into=inputs, prepare=self._prepared)
         return [(cause, into) for into in inputs]
 
     def _pass(self, cause: int, *tensors: torch.Tensor) -> None:
@@ -230,7 +230,7 @@ class SendingFeed:
 
     def send(self, words: torch.Tensor, everyone: bool = False) -> None:
         """To the last holder, or to every holder; blocks once a receiver is far behind."""
-        tape.perform(self._send, words, everyone, prepare=self._prepared)
+        perform(self._send, words, everyone, prepare=self._prepared)
 
     def _send(self, words: torch.Tensor, everyone: bool) -> None:
         self._pass(words.numel(), raw(words), self._receivers(everyone))
@@ -310,9 +310,9 @@ class ReceivingFeed:
     def receive(self, words: int) -> torch.Tensor:
         """What was dealt next; ChannelError if that is something else."""
         found = torch.empty(words, dtype=torch.int64)
-        if tape.active() is None:
+        if active() is None:
             return self._take(found)
-        tape.perform(self._take_into, into=[found])
+        perform(self._take_into, into=[found])
         return found
 
     def _take_into(self, out: torch.Tensor) -> None:
@@ -448,7 +448,7 @@ class HolderDesk(NoDesk):
 
     def ask(self, cause: str, words: torch.Tensor) -> None:
         """Returns once the question is on its way."""
-        tape.perform(self._ask, _QUESTIONS.index(cause), words)
+        perform(self._ask, _QUESTIONS.index(cause), words)
 
     def _ask(self, cause: int, words: torch.Tensor) -> None:
         self._stream.queue(QUESTION.pack(cause, words.numel(), self._transcript.digest), raw(words))
@@ -465,7 +465,7 @@ class ProviderDesk(NoDesk):
     def questions(self, cause: str, words: int) -> torch.Tensor:
         """Wait for every holder."""
         rows = torch.empty((len(self._streams), words), dtype=torch.int64)
-        tape.perform(self._questions, cause, into=[rows])
+        perform(self._questions, cause, into=[rows])
         return rows
 
     def _questions(self, cause: str, rows: torch.Tensor) -> None:

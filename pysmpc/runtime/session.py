@@ -15,6 +15,7 @@ from pysmpc.prg import KeySet, fresh_key
 from pysmpc.protocols.interfaces import Dealer, Party, Where
 from pysmpc.protocols.ranges import Checked
 from pysmpc.protocols.suite import Suite, default, plaintext
+from pysmpc.protocols.tested import Flags, Tested
 from pysmpc.runtime.channel import Local
 from pysmpc.runtime.dealer import LocalFeed, SeedDealer
 from pysmpc.runtime.locks import SessionLock
@@ -31,7 +32,8 @@ class Session:
     `party` is this process's part; `suite` the protocols in use; `me` the one party that
     this process is, or None where it is all of them.  `lock`: held by the thread that
     computes with it.  checked: raise RangeError where a value leaves the ring, if all shares are in this process;
-    `arithmetic` is then the suite's with these checks, else the suite.
+    `arithmetic` is then the suite's with these checks, else the suite.  tested: by protocol instead, wherever they are;
+    `flags` keeps what comes of the tests.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Session:
         stats: Stats,
         suite: Suite = default,
         checked: bool = True,
+        tested: bool = False,
     ) -> None:
         suite.check(len(holders))
         self.holders = tuple(holders)
@@ -49,7 +52,9 @@ class Session:
         self.party = party
         self.stats = stats
         self.suite = suite
-        self.checks = Checked(suite) if checked and party.rows == party.holders else None
+        self.flags = Flags(party) if tested else None
+        self._checked = checked and party.rows == party.holders
+        self.checks = self._checks(suite)
         self.me: str | None = None
         self.serial = next(_serial)
         where = Where(self.serial, self.holders, tuple(self.holders[i] for i in party.ranks))
@@ -63,6 +68,16 @@ class Session:
         self._bodies: list[weakref.ref[Body]] = []
         self._sweep_at = 1024
         self._variants: dict[Suite, Session] = {suite: self}
+
+    @property
+    def owing(self) -> bool:
+        """Whether updates wait, under any protocols."""
+        return any(other.waiting for other in self._variants.values())
+
+    def _checks(self, suite: Suite) -> Checked | None:
+        if self.flags is not None:
+            return Tested(suite, self.flags)
+        return Checked(suite) if self._checked else None
 
     @property
     def arithmetic(self) -> Suite | Checked:
@@ -92,7 +107,7 @@ class Session:
             other = object.__new__(type(self))
             vars(other).update(vars(self))
             other.suite = suite
-            other.checks = None if self.checks is None else Checked(suite)
+            other.checks = None if self.checks is None else self._checks(suite)
             other.plain = suite.plaintext
             other.waiting = []
             self._variants[suite] = other
@@ -122,6 +137,10 @@ class Session:
     def gather(self, words: torch.Tensor) -> list[torch.Tensor]:
         """Public words of every process, in order of holders and provider; waits for all."""
         return [words]
+
+    def told(self, owner: str | None, fits: bool) -> bool:
+        """Whether the owner of an input says that its values are what was stated of them; all processes hear it."""
+        return fits
 
     def close(self) -> None:
         """Wait until all that was sent has been taken."""
@@ -174,11 +193,12 @@ def virtual_session(
     suite: Suite = default,
     dealer: Callable[[Callable[[int], None]], Dealer] | None = None,
     checked: bool = True,
+    tested: bool = False,
 ) -> Session:
     """All holders, the provider and the owner of inputs in this process.
 
     Every party's computation is done and every message counted; only the sockets are
-    missing.  dealer: makes one of what to tell the bytes, in place of a provider.  checked: as of `Session`.
+    missing.  dealer: makes one of what to tell the bytes, in place of a provider.  checked, tested: as of `Session`.
     """
     check_names(holders, provider)
     suite.check(len(holders))
@@ -214,7 +234,7 @@ def virtual_session(
         next=KeySet(ring_keys[1:] + ring_keys[:1]),
         notary=KeySet([fresh_key()]) if dealer is None else None,  # what was dealt before knew of none
     )
-    return Session(holders, provider, party, stats, suite, checked)
+    return Session(holders, provider, party, stats, suite, checked, tested)
 
 
 def _plain_session() -> Session:

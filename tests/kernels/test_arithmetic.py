@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from kernel_oracles import LENGTHS, TILES, WORD, Guarded, samples, unsigned
+from kernel_oracles import LENGTHS, TILES, WORD, Guarded, samples, signed, unsigned
 
-from pysmpc import _beaver, _ring, ring
+from pysmpc import _ring, ring
+from pysmpc._ring import launch
 from pysmpc.prg import KeySet, fresh_key
 
 BINARY = {
@@ -26,12 +27,12 @@ def test_binary(name, n, rng):
         expected = [oracle(a, b) & WORD for a, b in zip(x, y, strict=True)]
         for offset in (0, 1, 3):
             a, b, out = Guarded(x, offset), Guarded(y, 2 * offset), Guarded([0] * n, offset)
-            kernel(a.address, b.address, out.address, n)
+            launch(kernel, a.view, b.view, out.view, n)
             assert out.values() == expected
-            kernel(a.address, b.address, b.address, n)
+            launch(kernel, a.view, b.view, b.view, n)
             assert b.values() == expected
             again = Guarded(y, 2 * offset)
-            kernel(a.address, again.address, a.address, n)
+            launch(kernel, a.view, again.view, a.view, n)
             assert a.values() == expected
 
 
@@ -40,8 +41,15 @@ def test_binary(name, n, rng):
 def test_scale(factor, n, rng):
     for _, x in samples(rng, n):
         a = Guarded(x, 1)
-        _ring.scale(a.address, factor, a.address, n)
+        launch(_ring.scale, a.view, factor, a.view, n)
         assert a.values() == [factor * v & WORD for v in x]
+
+
+def extremes(source, rows, n):
+    """The largest and the smallest of the sums over rows."""
+    out = Guarded([0, 0], 1)
+    launch(_ring.rows_extremes, source.view, rows, n, out.view)
+    return tuple(map(signed, out.values()))
 
 
 @pytest.mark.parametrize("n", LENGTHS)
@@ -50,17 +58,17 @@ def test_rows(rows, n, rng):
     x = ints(rng, rows * n)
     source, out = Guarded(x, 1), Guarded([0] * n, 3)
     columns = [x[i::n] for i in range(n)]
-    _ring.rows_sum(source.address, rows, out.address, n)
+    launch(_ring.rows_sum, source.view, rows, out.view, n)
     assert out.values() == [sum(column) & WORD for column in columns]
-    _ring.rows_xor(source.address, rows, out.address, n)
+    launch(_ring.rows_xor, source.view, rows, out.view, n)
     for i, value in enumerate(out.values()):
         expected = 0
         for v in columns[i]:
             expected ^= v
         assert value == expected
     if n:
-        signed = [(sum(column) + (1 << 63)) % (1 << 64) - (1 << 63) for column in columns]
-        assert _ring.rows_extremes(source.address, rows, n) == (max(signed), min(signed))
+        sums = [signed(sum(column)) for column in columns]
+        assert extremes(source, rows, n) == (max(sums), min(sums))
     assert source.values() == x
 
 
@@ -71,10 +79,9 @@ def test_the_extremes_are_found_wherever_they_are(value, n, rng):
     for at in {0, n - 1, int(rng.integers(n))}:
         x = [0] * n
         x[at] = value
-        signed = value - (value >> 63 << 64)
-        ends = {signed} | ({0} if n > 1 else set())
-        assert _ring.rows_extremes(Guarded(x, 1).address, 1, n) == (max(ends), min(ends))
-        assert ring.rows_most(torch.tensor([[v - (v >> 63 << 64) for v in x]])) == abs(signed)
+        ends = {signed(value)} | ({0} if n > 1 else set())
+        assert extremes(Guarded(x, 1), 1, n) == (max(ends), min(ends))
+        assert ring.rows_most(torch.tensor([[v - (v >> 63 << 64) for v in x]])) == abs(signed(value))
 
 
 @pytest.mark.parametrize("n", LENGTHS + TILES)
@@ -84,7 +91,7 @@ def test_weighted(rows, count, n, rng):
     for kind in draws.values():
         f, x = kind(count * n), kind(rows * count * n)
         factors, words, out = Guarded(f, 1), Guarded(x, 3), Guarded([7] * (rows * n), 5)
-        _ring.weighted(factors.address, words.address, rows, count, out.address, n)
+        launch(_ring.weighted, factors.view, words.view, rows, count, out.view, n)
         assert (factors.values(), words.values()) == (f, x)
         assert out.values() == [
             sum(f[k * n + i] * x[(row * count + k) * n + i] for k in range(count)) & WORD
@@ -128,10 +135,10 @@ def test_beaver(n, rng):
     for kind in draw.values():
         d, e, y, a, z = kind(n), kind(n), kind(2 * n), kind(2 * n), kind(2 * n)
         buffers = [Guarded(v, 1) for v in (d, y, a, e, z)]
-        _beaver.beaver_mul(keys.native, *(b.address for b in buffers), n)
+        launch(_ring.beaver_mul, keys.native, *(b.view for b in buffers), n)
         assert buffers[-1].values() == [(z[i] + d[i % n] * y[i] + a[i] * e[i % n]) & WORD for i in range(2 * n)]
         buffers = [Guarded(v, 1) for v in (d, y, a, z)]
-        _beaver.beaver_square(keys.native, *(b.address for b in buffers), n)
+        launch(_ring.beaver_square, keys.native, *(b.view for b in buffers), n)
         assert buffers[-1].values() == [(z[i] + d[i % n] * (y[i] + a[i])) & WORD for i in range(2 * n)]
 
 

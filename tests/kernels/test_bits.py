@@ -4,15 +4,16 @@ import pytest
 from kernel_oracles import LENGTHS, TILES, Guarded, pack, packed_words, planes, samples, unpack
 
 from pysmpc import _ring
+from pysmpc._ring import launch
 
 
 @pytest.mark.parametrize("n", LENGTHS + TILES)
 def test_pack_and_unpack(n, rng):
     for _, x in samples(rng, n):
         source, packed, out = Guarded(x, 1), Guarded([0] * packed_words(n), 3), Guarded([7] * n, 1)
-        _ring.pack_bits(source.address, packed.address, n)
+        launch(_ring.pack_bits, source.view, packed.view, n)
         assert packed.values() == pack(x)
-        _ring.unpack_bits(packed.address, out.address, n)
+        launch(_ring.unpack_bits, packed.view, out.view, n)
         assert out.values() == [v & 1 for v in x] == unpack(pack(x), n)
 
 
@@ -20,5 +21,5 @@ def test_pack_and_unpack(n, rng):
 def test_decompose(n, rng):
     for _, x in samples(rng, n):
         source, out = Guarded(x, 1), Guarded([7] * (64 * packed_words(n)), 3)
-        _ring.decompose(source.address, out.address, n)
+        launch(_ring.decompose, source.view, out.view, n)
         assert planes(out.values(), 64, n) == [[v >> bit & 1 for v in x] for bit in range(64)]

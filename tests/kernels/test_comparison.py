@@ -18,7 +18,8 @@ from kernel_oracles import (
     unpack,
 )
 
-from pysmpc import _beaver
+from pysmpc import _beaver, _ring
+from pysmpc._ring import launch
 from pysmpc.prg import KeySet, fresh_key
 
 BASE = 1 << 35
@@ -68,14 +69,14 @@ def run(holders, c, offset, rng, width=4, shared=False, masks=None):
     state_size, *message_sizes, dealt = _beaver.compare_sizes(n, width, shared)
     corrections = Guarded([0] * dealt, 1)
     given = None if masks is None else Guarded(masks, 5)
-    address = given.address if given else 0
-    _beaver.compare_deal(KeySet(keys).native, BASE, width, corrections.address, n, shared, address)
-    mine = [corrections.address if i == holders - 1 else 0 for i in range(holders)]
+    address = given.view if given else None
+    launch(_ring.compare_deal, KeySet(keys).native, BASE, width, corrections.view, n, shared, address)
+    mine = [corrections.view if i == holders - 1 else None for i in range(holders)]
     known, chunk_corrections = BASE, corrections
     if shared:
         known, chunk_corrections = KNOWN, Guarded([0] * _beaver.compare_sizes(n, width)[4], 1)
-        _beaver.compare_deal(KeySet(keys).native, KNOWN, width, chunk_corrections.address, n, False, address)
-    chunks_of = [chunk_corrections.address if i == holders - 1 else 0 for i in range(holders)]
+        launch(_ring.compare_deal, KeySet(keys).native, KNOWN, width, chunk_corrections.view, n, False, address)
+    chunks_of = [chunk_corrections.view if i == holders - 1 else None for i in range(holders)]
     r = total(keys, known, n) if masks is None else masks
     opened_c = Guarded(c, 3)
     lowest, up = 4 - width, 64 - 16 * width  # the bits that count are at the top
@@ -87,15 +88,16 @@ def run(holders, c, offset, rng, width=4, shared=False, masks=None):
     states, messages = [], []
     for i in range(holders):
         state, message = Guarded([0] * state_size, 1), Guarded([0] * message_sizes[0], 1)
-        _beaver.compare_chunks(
+        launch(
+            _ring.compare_chunks,
             each[i].native,
             BASE,
             width,
             chunks_of[i],
-            opened_c.address,
+            opened_c.view,
             offset,
-            state.address,
-            message.address,
+            state.view,
+            message.view,
             n,
             known,
         )
@@ -125,15 +127,16 @@ def run(holders, c, offset, rng, width=4, shared=False, masks=None):
     opened, signs, messages = Guarded(first, 1), [], []
     for i in range(holders):
         sign, message = Guarded([0] * words, 1), Guarded([0] * message_sizes[1], 1)
-        _beaver.compare_nodes(
+        launch(
+            _ring.compare_nodes,
             each[i].native,
             BASE,
             width,
             mine[i],
-            opened.address,
-            states[i].address,
-            sign.address,
-            message.address,
+            opened.view,
+            states[i].view,
+            sign.view,
+            message.view,
             n,
             shared,
         )
@@ -151,8 +154,17 @@ def run(holders, c, offset, rng, width=4, shared=False, masks=None):
     opened, messages = Guarded(second, 1), []
     for i in range(holders):
         message = Guarded([0] * message_sizes[2], 1)
-        _beaver.compare_root(
-            each[i].native, BASE, width, mine[i], opened.address, signs[i].address, message.address, n, shared
+        launch(
+            _ring.compare_root,
+            each[i].native,
+            BASE,
+            width,
+            mine[i],
+            opened.view,
+            signs[i].view,
+            message.view,
+            n,
+            shared,
         )
         messages.append(message.values())
     masks = total_xor(keys, BASE + S_RHO, words)
@@ -220,10 +232,10 @@ def test_neighbours_of_the_mask():
     c = [(x + m) & WORD for x, m in zip(small, total(keys, BASE, n), strict=True)]
     both = KeySet(keys, 0, 1)
     corrections, opened = Guarded([0] * sizes[4]), Guarded(c)
-    _beaver.compare_deal(KeySet(keys).native, BASE, 4, corrections.address, n)
+    launch(_ring.compare_deal, KeySet(keys).native, BASE, 4, corrections.view, n, False, None)
     state, message = Guarded([0] * (2 * sizes[0])), Guarded([0] * (2 * sizes[1]))
-    _beaver.compare_chunks(
-        both.native, BASE, 4, corrections.address, opened.address, 0, state.address, message.address, n
+    launch(
+        _ring.compare_chunks, both.native, BASE, 4, corrections.view, opened.view, 0, state.view, message.view, n, BASE
     )
 
     def open_xor(guarded):
@@ -233,18 +245,20 @@ def test_neighbours_of_the_mask():
 
     sign, second, third = (Guarded([0] * (2 * size)) for size in (packed_words(n), sizes[2], sizes[3]))
     nodes = open_xor(message)
-    _beaver.compare_nodes(
+    launch(
+        _ring.compare_nodes,
         both.native,
         BASE,
         4,
-        corrections.address,
-        nodes.address,
-        state.address,
-        sign.address,
-        second.address,
+        corrections.view,
+        nodes.view,
+        state.view,
+        sign.view,
+        second.view,
         n,
+        False,
     )
     root = open_xor(second)
-    _beaver.compare_root(both.native, BASE, 4, corrections.address, root.address, sign.address, third.address, n)
+    launch(_ring.compare_root, both.native, BASE, 4, corrections.view, root.view, sign.view, third.view, n, False)
     beta, rho = open_xor(third).values(), total_xor(keys, BASE + S_RHO, packed_words(n))
     assert unpack([a ^ b for a, b in zip(beta, rho, strict=True)], n) == [int(x < 0) for x in small]

@@ -10,6 +10,7 @@ import torch
 from kernel_oracles import WORD, Guarded, aes, drawn, stream_words, total, unsigned
 
 from pysmpc import _ring, residues
+from pysmpc._ring import launch
 from pysmpc.prg import EPOCH_BITS, KeySet, fresh_key
 
 RECENT = 64  # epochs whose keys are kept expanded (ring.h)
@@ -73,11 +74,11 @@ def test_masks_sums_and_corrections(epoch, n, rng):
     words = [v for key in derived for v in stream_words(key, stream, n)]
     values = [int(v) for v in rng.integers(0, 1 << 63, 3 * n)]
     shares = Guarded(values, 1)
-    _ring.mask(keys.native, stream, shares.address, shares.address, n)
+    launch(_ring.mask, keys.native, stream, shares.view, shares.view, n)
     assert shares.values() == [(v - m) & WORD for v, m in zip(values, words, strict=True)]
     assert unsigned(keys.total(stream, n)) == total(derived, stream, n)
     taken = Guarded(values[:n], 3)
-    _ring.deal_take(keys.native, stream, taken.address, n)
+    launch(_ring.deal_take, keys.native, stream, taken.view, n)
     rest = drawn(derived, stream, n)
     assert taken.values() == [(v - s) & WORD for v, s in zip(values[:n], rest, strict=True)]
     corrections = Guarded(values[:n], 1)

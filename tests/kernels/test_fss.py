@@ -4,7 +4,8 @@ import fss_oracle as oracle
 import pytest
 from kernel_oracles import WORD, Guarded, total
 
-from pysmpc import _beaver
+from pysmpc import _beaver, _ring
+from pysmpc._ring import launch
 from pysmpc.prg import KeySet, fresh_key
 
 BASE = 40
@@ -28,12 +29,12 @@ class Run:
         self.key = Guarded([0] * (2 + self.f.key_words * (n - first)), 1)
         a, x, inside, outside = (Guarded(v, 1) for v in (alpha, points, self.inside, self.outside))
         both = KeySet(self.keys).native
-        _beaver.fss_deal(both, BASE, self.f, a.address, inside.address, outside.address, n, first, n, self.key.address)
+        launch(_ring.fss_deal, both, BASE, self.f, a.view, inside.view, outside.view, n, first, n, self.key.view)
         self.shares = []
         for rank in range(2):
             out = Guarded([0] * (words * n), 1)
             mine = holder(self.keys, rank).native
-            _beaver.fss_eval(mine, BASE, self.f, self.key.address, x.address, 0, n, first, n, out.address)
+            launch(_ring.fss_eval, mine, BASE, self.f, self.key.view, x.view, 0, n, first, n, out.view)
             self.shares.append(out.values())
 
     def value(self, k, e):

@@ -4,7 +4,8 @@ import fss_oracle as oracle
 import pytest
 from kernel_oracles import WORD, Guarded, stream_words, total
 
-from pysmpc import _beaver, ring
+from pysmpc import _beaver, _ring
+from pysmpc._ring import launch
 from pysmpc.prg import KeySet, fresh_key
 
 MASK, BASE = 5, 40
@@ -33,15 +34,25 @@ class Run:
         self.masks = total(self.keys, MASK, first + n)[first:]
         self.points = near(rng, self.masks, bits)
         self.key = Guarded([0] * (2 + _beaver.fss_bits_words(self.f, n)), 1)
-        _beaver.fss_bits_deal(KeySet(self.keys).native, MASK, BASE, self.f, first, first + n, self.key.address)
+        launch(_ring.fss_bits_deal, KeySet(self.keys).native, MASK, BASE, self.f, first, first + n, self.key.view)
         x = Guarded([0] * first + [(point + shift) & WORD for point in self.points], 1)
         words = (first + n + 63) // 64
         self.packed = []
         for rank, key in enumerate(self.keys):
             out = Guarded([0] * words, 1)
             mine = KeySet([key], 0 if rank == 0 else -1, 0 if rank else -1).native
-            _beaver.fss_bits_eval(
-                mine, BASE, self.f, self.key.address, x.address, shift, first + n, first, first + n, out.address
+            launch(
+                _ring.fss_bits_eval,
+                mine,
+                BASE,
+                self.f,
+                self.key.view,
+                x.view,
+                shift,
+                first + n,
+                first,
+                first + n,
+                out.view,
             )
             self.packed.append(out.values()[first // 64 :])
 
@@ -50,7 +61,7 @@ class Run:
         out = []
         for packed in self.packed:
             words, bits = Guarded(packed, 1), Guarded([0] * self.n, 1)
-            ring._ring.unpack_bits(words.address, bits.address, self.n)
+            launch(_ring.unpack_bits, words.view, bits.view, self.n)
             out.append(bits.values())
         return out
 
@@ -106,7 +117,7 @@ def test_keys_and_shares_are_those_of_the_definition(bits, less, rng):
     roots = [stream_words(k, BASE + 1, 2 * n) for k in run.keys]
     constants = Guarded([0] * n, 1)
     last = Guarded(key[-1:], 1)
-    ring._ring.unpack_bits(last.address, constants.address, n)
+    launch(_ring.unpack_bits, last.view, constants.view, n)
     for e in (0, 1, 31, 32, 34):
         start, count = (0, 32) if e < 32 else (32, n - 32)
         at = e - start

@@ -5,6 +5,7 @@ import torch
 from kernel_oracles import LENGTHS, TILES, WORD, Guarded, aes, drawn, samples, stream_words, total, unsigned
 
 from pysmpc import _ring
+from pysmpc._ring import launch
 from pysmpc.prg import KeySet, fresh_key
 
 # FIPS 197, appendices B and C.1; SP 800-38A, F.1.1 (ECB-AES128)
@@ -85,10 +86,10 @@ def test_mask(n, rng):
     masks = [word for key in keys for word in stream_words(key, 9, n)]
     for _, values in samples(rng, 2 * n):
         shares, out = Guarded(values, 1), Guarded([0] * (2 * n), 3)
-        _ring.mask(KeySet(keys).native, 9, shares.address, out.address, n)
+        launch(_ring.mask, KeySet(keys).native, 9, shares.view, out.view, n)
         expected = [(v - m) & WORD for v, m in zip(values, masks, strict=True)]
         assert out.values() == expected
-        _ring.mask(KeySet(keys).native, 9, shares.address, shares.address, n)
+        launch(_ring.mask, KeySet(keys).native, 9, shares.view, shares.view, n)
         assert shares.values() == expected
 
 
@@ -98,11 +99,11 @@ def test_dealer_sums(holders, n, rng):
     keys = [fresh_key() for _ in range(holders)]
     sums, rest = total(keys, 3, n), drawn(keys, 3, n)
     out = Guarded([0] * n, 1)
-    _ring.deal_sum(KeySet(keys).native, 3, out.address, n)
+    launch(_ring.deal_sum, KeySet(keys).native, 3, out.view, n)
     assert out.values() == sums
     for _, values in samples(rng, n):
         taken = Guarded(values, 3)
-        _ring.deal_take(KeySet(keys).native, 3, taken.address, n)
+        launch(_ring.deal_take, KeySet(keys).native, 3, taken.view, n)
         assert taken.values() == [(v - s) & WORD for v, s in zip(values, rest, strict=True)]
 
 

@@ -5,6 +5,7 @@ import pytest
 from kernel_oracles import LENGTHS, TILES, WORD, Guarded, samples, stream_words
 
 from pysmpc import _ring
+from pysmpc._ring import launch
 from pysmpc.prg import KeySet, fresh_key
 
 BASE, P, ODD = 1 << 36, 67, WORD
@@ -62,7 +63,7 @@ def test_symbols_are_digits_of_the_stream():
     n = 130
     x = Guarded([0] * n)
     out = Guarded([0] * words_of(n))
-    _ring.securenn_bits(KeySet([key, fresh_key()]).native, BASE, x.address, out.address, n)
+    launch(_ring.securenn_bits, KeySet([key, fresh_key()]).native, BASE, x.view, out.view, n)
     assert ((unpacked(out.values()) + symbols(key, BASE, 3)) % P == 0).all()
     assert unpacked(out.values()).max() < P
 
@@ -72,7 +73,7 @@ def test_shares_of_bits(n, rng):
     keys = [fresh_key(), fresh_key()]
     for _, x in samples(rng, n):
         source, out = Guarded(x, 3), Guarded([0] * words_of(n), 1)
-        _ring.securenn_bits(KeySet(keys).native, BASE, source.address, out.address, n)
+        launch(_ring.securenn_bits, KeySet(keys).native, BASE, source.view, out.view, n)
         if n > 200:
             assert unpacked(out.values()).shape[0] * 64 >= n
             continue
@@ -91,21 +92,22 @@ def compared_under(keys, pair, x, r, less):
     """As `compared` under keys that are known, and the corrections."""
     n = len(x)
     source, share = Guarded(x), Guarded([0] * words_of(n), 1)
-    _ring.securenn_bits(KeySet(keys).native, BASE, source.address, share.address, n)
+    launch(_ring.securenn_bits, KeySet(keys).native, BASE, source.view, share.view, n)
     copies, message = Guarded(r + r, 3), Guarded([0] * (2 * words_of(n)), 1)
-    _ring.securenn_compare(
+    launch(
+        _ring.securenn_compare,
         KeySet(keys, 0, 1).native,
         BASE,
         KeySet([pair, pair]).native,
         BASE,
-        share.address,
-        copies.address,
+        share.view,
+        copies.view,
         less,
-        message.address,
+        message.view,
         n,
     )
     found = Guarded([0] * ((n + 63) // 64), 1)
-    _ring.securenn_found(message.address, found.address, n)
+    launch(_ring.securenn_found, message.view, found.view, n)
     control = stream_words(pair, BASE, 8 * ((n + 63) // 64))
     bits = [place(e, n) for e in range(n)]
     beta = [control[8 * word + 6] >> bit & 1 for word, bit in bits]
@@ -187,7 +189,7 @@ def test_sum_and_carry(n, rng):
     keys = [fresh_key(), fresh_key()]
     for (_, a), (_, b) in zip(samples(rng, n), samples(rng, n), strict=True):
         rows, x, carry = Guarded(a + b, 1), Guarded([0] * n, 1), Guarded([0] * n, 3)
-        _ring.securenn_sum(KeySet(keys).native, BASE, rows.address, x.address, carry.address, n)
+        launch(_ring.securenn_sum, KeySet(keys).native, BASE, rows.view, x.view, carry.view, n)
         assert x.values() == [(p + q) & WORD for p, q in zip(a, b, strict=True)]
         drawn = [odd(v) for v in stream_words(keys[0], BASE, n)]
         carries = [odd(c + d) for c, d in zip(carry.values(), drawn, strict=True)]
@@ -204,7 +206,7 @@ def test_answers(n, rng):
         word, at = place(e, n)
         packed[word] |= bit << at
     source, out = Guarded(packed, 1), Guarded([0] * n, 1)
-    _ring.securenn_answer(KeySet([key, fresh_key()]).native, BASE, source.address, out.address, n)
+    launch(_ring.securenn_answer, KeySet([key, fresh_key()]).native, BASE, source.view, out.view, n)
     assert [odd(v + w) for v, w in zip(out.values(), stream_words(key, BASE, n), strict=True)] == bits
 
 
@@ -214,15 +216,15 @@ def test_double_and_open(n, rng):
     y = [[odd(int(v)) for v in rng.integers(0, 1 << 64, n, dtype=np.uint64)] for _ in range(2)]
     y[0][:4], y[1][:4] = [0, ODD - 1, 1, ODD - 1][:n], [0, ODD - 1, ODD - 1, 1][:n]
     shares, message = Guarded(y[0] + y[1], 1), Guarded([0] * (2 * n), 1)
-    _ring.securenn_double(KeySet(keys, 0, 1).native, BASE, shares.address, message.address, n)
+    launch(_ring.securenn_double, KeySet(keys, 0, 1).native, BASE, shares.view, message.view, n)
     drawn = [[odd(v) for v in stream_words(key, BASE, n)] for key in keys]
     expected = [odd(2 * a + d) for row, words in zip(y, drawn, strict=True) for a, d in zip(row, words, strict=True)]
     assert message.values() == expected
     total = Guarded([(a + b) & WORD for a, b in zip(expected[:n], expected[n:], strict=True)], 1)
     out, x = Guarded([0] * (2 * n), 1), Guarded([0] * n, 1)
-    _ring.securenn_opened(2, total.address, message.address, out.address, n)
+    launch(_ring.securenn_opened, 2, total.view, message.view, out.view, n)
     assert out.values() == [odd(a + b) for a, b in zip(expected[:n], expected[n:], strict=True)] * 2
-    _ring.securenn_total(KeySet(keys).native, BASE, x.address, n)
+    launch(_ring.securenn_total, KeySet(keys).native, BASE, x.view, n)
     assert x.values() == [odd(a + b) for a, b in zip(*drawn, strict=True)]
 
 
@@ -231,5 +233,5 @@ def test_opening_of_every_carry():
     a, b = [ODD - 1, 1, ODD - 1, 0], [1, ODD - 1, 2, 0]
     total = Guarded([(p + q) & WORD for p, q in zip(a, b, strict=True)])
     messages, out = Guarded(a + b), Guarded([0] * 8)
-    _ring.securenn_opened(2, total.address, messages.address, out.address, 4)
+    launch(_ring.securenn_opened, 2, total.view, messages.view, out.view, 4)
     assert out.values() == [0, 0, 1, 0] * 2

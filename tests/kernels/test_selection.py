@@ -16,7 +16,8 @@ from kernel_oracles import (
     unpack,
 )
 
-from pysmpc import _beaver
+from pysmpc import _beaver, _ring
+from pysmpc._ring import launch
 from pysmpc.prg import KeySet, fresh_key
 
 BASE, RHO, RHO_SHARES = 1 << 36, (1 << 36) + 14, (1 << 36) + 5
@@ -35,7 +36,7 @@ def bits_of(keys, n):
 def dealt_bits(keys, n):
     """The dealer's corrections, and each holder's shares of rho."""
     corrections = Guarded([0] * n, 1)
-    _beaver.bit_deal(KeySet(keys).native, RHO, RHO_SHARES, corrections.address, n)
+    launch(_ring.bit_deal, KeySet(keys).native, RHO, RHO_SHARES, corrections.view, n)
     return [dealt_share(keys, i, RHO_SHARES, n, corrections.values()) for i in range(len(keys))]
 
 
@@ -49,7 +50,7 @@ def test_shared_bits(holders, n, rng):
     packed, result = Guarded(pack(beta), 1), [0] * n
     for i, share in enumerate(shares):
         source, out = Guarded(share, 3), Guarded([0] * n, 1)
-        _beaver.bit_share(holder(keys, i).native, packed.address, source.address, out.address, n)
+        launch(_ring.bit_share, holder(keys, i).native, packed.view, source.view, out.view, n)
         lead = int(i == 0)
         expected = [(b * lead + (1 - 2 * b) * s) & WORD for b, s in zip(beta, share, strict=True)]
         assert out.values() == expected
@@ -79,7 +80,7 @@ def check(holders, d, flip, n, z, rng):
     offset = divisor.offset if divisor else 0
     rows = 4 if divisor else 1
     corrections = Guarded([0] * (rows * n), 1)
-    _beaver.select_deal(KeySet(keys).native, BASE, RHO, divisor, corrections.address, n)
+    launch(_ring.select_deal, KeySet(keys).native, BASE, RHO, divisor, corrections.view, n)
     assert corrections.values() == corrections_of(keys, d, n)
     c = Guarded([(v + offset + m) & WORD for v, m in zip(z, total(keys, BASE, n), strict=True)], 3)
     beta = [int(v) for v in rng.integers(0, 2, n)]
@@ -87,9 +88,19 @@ def check(holders, d, flip, n, z, rng):
     result = [0] * n
     for i, share in enumerate(dealt_bits(keys, n)):
         rho, out = Guarded(share, 3), Guarded([0] * n, 1)
-        mine = corrections.address if i == holders - 1 else 0
-        _beaver.select_finish(
-            holder(keys, i).native, BASE, divisor, flip, c.address, packed.address, rho.address, mine, out.address, n
+        mine = corrections.view if i == holders - 1 else None
+        launch(
+            _ring.select_finish,
+            holder(keys, i).native,
+            BASE,
+            divisor,
+            flip,
+            c.view,
+            packed.view,
+            rho.view,
+            mine,
+            out.view,
+            n,
         )
         result = [(a + b) & WORD for a, b in zip(result, out.values(), strict=True)]
     bits = [b ^ r ^ flip for b, r in zip(beta, bits_of(keys, n), strict=True)]

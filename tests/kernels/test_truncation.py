@@ -4,6 +4,7 @@ import pytest
 from kernel_oracles import LENGTHS, TILES, WORD, Guarded, dealt_share, drawn, samples, signed, stream_words, total
 
 from pysmpc import _beaver, _ring
+from pysmpc._ring import launch
 from pysmpc.prg import KeySet, fresh_key
 
 TOP = 1 << 62
@@ -101,8 +102,8 @@ def check(holders, d, n, z, rng, factor=1, owes=False, adds=False):
     divisor, keys = _beaver.Divisor(d), [fresh_key() for _ in range(holders)]
     corrections = Guarded([0] * (n + ((n + 1) // 2 + (n + 7) // 8 if short(d) else n)), 1)
     owed = Guarded(words(rng, n) if owes else [0] * n, 3)
-    dealing = (owed.address if owes else 0, factor & WORD)
-    _beaver.truncate_deal(KeySet(keys).native, BASE, divisor, corrections.address, n, *dealing)
+    dealing = (owed.view if owes else None, factor & WORD)
+    launch(_ring.truncate_deal, KeySet(keys).native, BASE, divisor, corrections.view, n, *dealing)
     assert corrections.values() == corrections_of(keys, d, n, [factor * v for v in owed.values()])
 
     shares = [words(rng, n) for _ in keys[1:]]
@@ -111,8 +112,16 @@ def check(holders, d, n, z, rng, factor=1, owes=False, adds=False):
     c = [0] * n
     for i, share in enumerate(shares):
         source, out = Guarded(share, 3), Guarded([0] * n, 1)
-        _beaver.truncate_mask(
-            holder(keys, i).native, BASE, divisor.offset, source.address, out.address, n, factor & WORD
+        launch(
+            _ring.truncate_mask,
+            holder(keys, i).native,
+            BASE,
+            divisor.offset,
+            source.view,
+            out.view,
+            n,
+            factor & WORD,
+            0,
         )
         lead = divisor.offset if i == 0 else 0
         masks = stream_words(keys[i], BASE, n)
@@ -122,10 +131,10 @@ def check(holders, d, n, z, rng, factor=1, owes=False, adds=False):
     result, opened = [0] * n, Guarded(c, 1)
     for i in range(holders):
         out = Guarded([0] * n, 3)
-        mine = corrections.address if i == holders - 1 else 0
+        mine = corrections.view if i == holders - 1 else None
         x = Guarded(words(rng, n) if adds else [0] * n, 1)
-        adding = x.address if adds else 0
-        _beaver.truncate_finish(holder(keys, i).native, BASE, divisor, opened.address, mine, out.address, n, adding)
+        adding = x.view if adds else None
+        launch(_ring.truncate_finish, holder(keys, i).native, BASE, divisor, opened.view, mine, out.view, n, adding, 0)
         sent = corrections.values()
         quotient = dealt_share(keys, i, BASE + 1, n, sent[:n])
         jump = jump_shares(keys, i, d, n, sent[n:])
@@ -169,9 +178,9 @@ def test_upper_halves(d, holders, n, rng):
     factor, even, sums = 12345, (n + 1) // 2, [0] * ((n + 1) // 2)
     for i in range(holders):
         share, whole, out = Guarded(words(rng, n), 3), Guarded([0] * n, 1), Guarded([0] * even, 1)
-        given = holder(keys, i).native, BASE, divisor.offset, share.address
-        _beaver.truncate_mask(*given, whole.address, n, factor)
-        _beaver.truncate_mask(*given, out.address, n, factor, holders)
+        given = holder(keys, i).native, BASE, divisor.offset, share.view
+        launch(_ring.truncate_mask, *given, whole.view, n, factor, 0)
+        launch(_ring.truncate_mask, *given, out.view, n, factor, holders)
         cut = [v >> 32 for v in whole.values()]
         pairs = [low | high << 32 for low, high in zip(cut[::2], [*cut[1::2], 0], strict=False)]
         assert out.values() == pairs
@@ -183,8 +192,8 @@ def test_upper_halves(d, holders, n, rng):
     for i in range(holders):
         x, out, expected = Guarded(words(rng, n), 1), Guarded([0] * n, 3), Guarded([0] * n, 1)
         given = holder(keys, i).native, BASE, divisor
-        _beaver.truncate_finish(*given, opened.address, 0, expected.address, n, x.address)
-        _beaver.truncate_finish(*given, halved.address, 0, out.address, n, x.address, holders)
+        launch(_ring.truncate_finish, *given, opened.view, None, expected.view, n, x.view, 0)
+        launch(_ring.truncate_finish, *given, halved.view, None, out.view, n, x.view, holders)
         assert out.values() == expected.values()
 
 
@@ -194,5 +203,5 @@ def test_local(bits, n, rng):
     for _, z in samples(rng, n):
         for lead in (True, False):
             source, out = Guarded(z, 1), Guarded([0] * n, 3)
-            _ring.truncate_local(source.address, bits, lead, out.address, n)
+            launch(_ring.truncate_local, source.view, bits, lead, out.view, n)
             assert out.values() == [v >> bits if lead else -((-v & WORD) >> bits) & WORD for v in z]

@@ -8,6 +8,7 @@ import torch
 from kernel_oracles import LENGTHS, TILES, WORD, Guarded, samples, signed
 
 from pysmpc import _ring, ring
+from pysmpc._ring import launch
 
 ABOVE = 1 << 32
 OFF = 1.4142  # 2^-29.5 in steps of 2^-30
@@ -67,7 +68,7 @@ def run(phase, count):
     """Rows of cosines and sines, as signed integers."""
     n = len(phase)
     given, out = Guarded(phase, 1), Guarded([5] * (2 * count * n), 3)
-    _ring.turns(given.address, count, out.address, n)
+    launch(_ring.turns, given.view, count, out.view, n)
     assert given.values() == phase
     values = [signed(v) for v in out.values()]
     return [values[row * n : row * n + n] for row in range(2 * count)]

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 PROTOCOLS, RUNTIME, KERNELS = "tests/protocols", "tests/runtime", "tests/kernels"
 SHARING = f"{PROTOCOLS}/test_sharing.py"
+SUMS, TASKS = "tests/security/attacks/test_secure_sum.py", "tests/security/attacks/test_tasks.py"
 PRODUCTS = f"{PROTOCOLS}/test_products.py"
 TRUNCATION = f"{PROTOCOLS}/test_truncation.py"
+AFFINE, COUNTS = f"{PROTOCOLS}/test_affine.py", "tests/training/test_counts.py"
 COMPARISON = f"{PROTOCOLS}/test_comparison.py"
 DIVISION = f"{PROTOCOLS}/test_division.py"
 MAXIMA = f"{PROTOCOLS}/test_maxima.py"
@@ -39,6 +41,7 @@ WIDE = f"{KERNELS}/test_wide.py"
 KEYS = f"{VIEWS}::test_keys_are_distinct_and_uniform"
 LEDGER = "tests/security/test_ledger.py"
 STEPS = "tests/steps/test_steps.py"
+LAUNCHES = f"{KERNELS}/test_launch.py"
 BOUNDS = "tests/ops/test_bounds.py"
 DROPOUT, LOSSES, BATCHES = (f"tests/ops/test_{name}.py" for name in ("dropout", "losses", "batch_norm"))
 NEAR = f"{PROTOCOLS}/test_thresholds.py"
@@ -56,6 +59,8 @@ POLICY, INTRUDERS, FAULTS = f"{REMOTE}/test_policy.py", f"{REMOTE}/test_intruder
 
 EPOCHS, TRANSCRIPT = f"{KERNELS}/test_epochs.py", f"{RUNTIME}/test_transcript.py"
 ATTACKS = "tests/security/attacks"
+OUTSIDE, TESTED = f"{PROTOCOLS}/test_outside.py", "tests/ops/test_tested.py"
+CHECKED_THERE, FLAGS = f"{REMOTE}/test_checked.py", f"{ATTACKS}/test_flags.py"
 COLLUSION = f"{ATTACKS}/test_collusion.py"
 
 
@@ -87,6 +92,10 @@ def remote(name, *faults):
     return [Mutant(what, f"pysmpc/remote/{name}.py", old, new, tests) for what, old, new, tests in faults]
 
 
+def federated(name, *faults):
+    return [Mutant(what, f"pysmpc/federated/{name}.py", old, new, tests) for what, old, new, tests in faults]
+
+
 def steps(*faults):
     return [Mutant(what, f"pysmpc/{name}.py", old, new, STEPS) for what, name, old, new in faults]
 
@@ -113,6 +122,17 @@ MUTANTS = [
         ("product of the wrong masks", "y.gather(_total_mask(keys, y)))", "x.gather(_total_mask(keys, x)))", PRODUCTS),
         ("dealt under the wrong stream", "keys.take(stream, ring.mul(a, a)", "keys.take(stream + 1, ring.mul(a, a)", PRODUCTS),
         ("operands swapped", "x.gather(_opened(x)), y.words(), a,", "x.gather(_opened(x)), x.words(), a,", PRODUCTS),
+        ("gradients opened one after another", "open_masked(party, *(x for body in waiting for x in body.operands or ()))", "pass", COUNTS),
+    ),
+    *protocol(
+        "affine",
+        ("a square without that of the jump", "jump * (jump - 2 * quotient)]", "-2 * jump * quotient]", AFFINE),
+        ("the other half of c", "return None, (self.c >> 63) + 1", "return None, -(self.c >> 63)", AFFINE),
+        ("c taken as a signed number", "half = (self.c >> 1) & ((1 << 63) - 1)", "half = self.c >> 1", AFFINE),
+        ("every party adds the public product", "out[party.lead] -= (left * right)[0]", "out -= left * right", AFFINE),
+        ("the square of a multiple by its factor", "ring.wrap(self.factor**2)", "ring.wrap(self.factor)", AFFINE),
+        ("a bit the other way", "return one, top, 1 - 2 * self._beta()", "return one, top, 2 * self._beta() - 1", AFFINE),
+        ("a stream that serves again", "stream = party.dealer.streams(count)", "stream = party.dealer.streams(0)", AFFINE),
     ),
     *protocol(
         "truncation",
@@ -208,8 +228,8 @@ MUTANTS = [
     ),
     Mutant("a secret mask is public", "pysmpc/ops/dropout.py", "if _choice.secret and not x.session.plain:", "if False:", DROPOUT),
     Mutant("a parameter becomes a public mask", "pysmpc/ops/dropout.py", "and not x.requires_grad and", "and", DROPOUT),
-    Mutant("a driver records public masks", "pysmpc/tape.py", "            self._tape.refused = f\"{func} draws random numbers\"", "            pass", MASKS_THERE),
-    Mutant("a recording notes public masks", "pysmpc/tape.py", "            self.refused = f\"{func} draws random numbers\"", "            pass", STEPS),
+    Mutant("a driver records public masks", "pysmpc/program/trace.py", "            self._trace.refused = f\"{func} draws random numbers\"", "            pass", MASKS_THERE),
+    Mutant("a recording notes public masks", "pysmpc/program/trace.py", "            self.refused = f\"{func} draws random numbers\"", "            pass", STEPS),
     Mutant("batches are not counted", "pysmpc/steps.py", "self._set_counts([a + b for a, b in zip(counts, self._counted, strict=True)])", "self._set_counts(counts)", BATCHES),
     Mutant("running statistics go the other way", "pysmpc/ops/normalisation.py", "if not deferred(running, gap, part):", "if not deferred(running, gap, -part):", BATCHES),
     Mutant("a class that is ignored counts", "pysmpc/ops/classes.py", "own = own & keep", "own = own & (keep | True)", LOSSES),
@@ -228,6 +248,9 @@ MUTANTS = [
     ),
     Mutant("a step that raises is counted", "pysmpc/optimizers/rules.py", "found.setdefault(float(each) + 1, []).append(i)", "found.setdefault(float(each.add_(1)), []).append(i)", OPTIMIZERS),
     Mutant("squares without room", "pysmpc/ops/optimizers.py", "session.arithmetic.square(session.party, row.at(1 << bits))", "session.suite.square(session.party, row.at(1))", OPTIMIZERS),
+    Mutant("an optimizer's lists of any lengths", "pysmpc/ops/lists.py", "if len(tensors) != n and (tensors or key not in optional):", "if False:", f"{ATTACKS}/test_optimizers.py"),
+    Mutant("state that leaves words unwritten", "pysmpc/ops/lists.py", "        if stride != step:\n", "        if False:\n", f"{ATTACKS}/test_optimizers.py"),
+    Mutant("tensors of any shapes in a row", "pysmpc/ops/lists.py", "if len({tuple(x.shape) for x in alike}) > 1:", "if False:", f"{ATTACKS}/test_optimizers.py"),
     Mutant("weight decay grows weights", "pysmpc/ops/optimizers.py", "z = suite.sub(party, z, suite.scale_by(party, own, round(shrink * by)).at(1))", "z = suite.add(party, z, suite.scale_by(party, own, round(shrink * by)).at(1))", OPTIMIZERS),
     *protocol(
         "functions/softmax",
@@ -343,7 +366,7 @@ MUTANTS = [
     Mutant("a bound of one operand", "pysmpc/ops/bound_rules.py", "bound = of_kind(a * b, a, b)", "bound = of_kind(a, a, b)", BOUNDS),
     Mutant("a sum of its largest element", "pysmpc/ops/bound_rules.py", "Estimate(own * n), [own]", "Estimate(own), [own]", BOUNDS),
     Mutant("bounds end at workers", "pysmpc/remote/arguments.py", "bound = value.cell.bound\n", "bound = None\n", f"{REMOTE}/test_bounds.py"),
-    Mutant("a repetition with any bound", "pysmpc/repeats.py", "x.cell.scale, x.unit, x.cell.bound\n", "x.cell.scale, x.unit\n", STEPS),
+    Mutant("a repetition with any bound", "pysmpc/program/state.py", "x.cell.scale, x.unit, x.cell.bound\n", "x.cell.scale, x.unit\n", STEPS),
     *core(
         "truncate.inc.h",
         ("off-by-one shift", "jump[i] = (r[i] >> 63) << (64 - d.power)", "jump[i] = (r[i] >> 63) << (63 - d.power)", f"{KERNELS}/test_truncation.py"),
@@ -546,7 +569,8 @@ MUTANTS = [
         ("the right to open is not asked for", "if \"open\" not in self._config.drivers.get(driver, ()):", "if False:", POLICY),
         ("consent is ignored", "if reason is not None:\n            raise OpenNotPermittedError(reason)", "if False:\n            raise OpenNotPermittedError(reason)", POLICY),
         ("an opening is not logged", "self._record({**facts, \"request\": request.id, **approved}, reason)", "pass", POLICY),
-        ("one row fewer will do", "if items < rule.min_items:", "if items < rule.min_items - 1:", POLICY),
+        ("one row fewer will do", "if part.items < rule.min_items:", "if part.items < rule.min_items - 1:", POLICY),
+        ("what came of a test needs no consent", "mine = [part for part in parts if me in part.owners]", "mine = [part for part in parts[:1] if me in part.owners]", CHECKED_THERE),
         ("data for everybody", "if driver not in permitted:", "if False:", f"{REMOTE}/test_data.py::test_get_needs_permission"),
     ),
     *remote(
@@ -557,14 +581,14 @@ MUTANTS = [
     ),
     *remote(
         "policy",
-        ("the budget is not spent", "            self.budget.spend(driver, numbers_in(shape))\n", "            pass\n", LIMITED),
-        ("the budget is not asked", "if limit and used + numbers_in(shape) > limit:", "if False:", LIMITED),
+        ("the budget is not spent", "        self.budget.spend(driver, self._numbers(parts))\n", "", LIMITED),
+        ("the budget is not asked", "if limit and used + more > limit:", "if False:", LIMITED),
     ),
     *remote(
         "approvals",
         ("an approval serves for ever", "(approved / request.id).unlink()", "(approved / request.id).stat()", APPROVALS),
         ("an approval is for every session", "msgspec.msgpack.encode([self._nonce, self.driver, *facts])", "msgspec.msgpack.encode([self.driver, *facts])", APPROVALS),
-        ("an approval is for whatever the slot has", "self._hash(\"value\", digest, count, ref.slot, window)", "self._hash(\"value\", ref.slot, window)", APPROVALS),
+        ("an approval is for whatever the slot has", "self._hash(\"value\", digest, count, ref.slot, window, *more)", "self._hash(\"value\", ref.slot, window)", APPROVALS),
         ("a time never ends", "if lasting.until <= time.time():", "if False:", APPROVALS),
         ("fewer rows than were approved", "return lasting.by if fits and request.rows >= lasting.request.rows else None", "return lasting.by if fits else None", APPROVALS),
         ("approvals outlive their session", "                    (self._folder(name) / file).unlink(missing_ok=True)\n", "                    pass\n", APPROVALS),
@@ -574,7 +598,7 @@ MUTANTS = [
         "history",
         ("public tensors are all alike", "hashlib.sha256(raw(buffer)).digest()", "b\"\"", APPROVALS),
         ("what is written into a trained value is not seen", "base = old.base if old.steps else old.hash\n", "base = old.base or b\"\"\n", APPROVALS),
-        ("what a driver shares is always the same", "self._new(operation.slot, secrets.token_bytes(32),", "self._new(operation.slot, bytes(32),", APPROVALS),
+        ("what a driver shares is always the same", "self._new(operation.slot, secrets.token_bytes(32), f\"{self._driver}'s own", "self._new(operation.slot, bytes(32), f\"{self._driver}'s own", APPROVALS),
     ),
     *remote(
         "held",
@@ -596,7 +620,7 @@ MUTANTS = [
         ("what is written into a value forgets", "if func._schema.is_mutable:", "if False:", POLICY),
         ("a value has two slots", "if hasattr(cell, \"provenance\"):", "if False:", POLICY),
         ("whoever does not consent is ignored", "strict=bool(mine)) if word != 1]", "strict=bool(mine)) if False]", f"{ATTACKS}/test_consent.py"),
-        ("the provider is not asked for its program", "        self._confirmed()\n", "        pass\n", COLLUSION),
+        ("the provider is not asked for its program", "# 1. the provider's program\n        self._confirmed()\n", "# 1. the provider's program\n        pass\n", COLLUSION),
         ("what is only read is tainted", "if x.cell in cells}.values())", "if x.cell in cells}.values()) and cells", POLICY),
     ),
     *remote(
@@ -711,28 +735,35 @@ MUTANTS = [
         ("a feed goes on after what was not due", "self._error = found\n", "pass\n", f"{RUNTIME}/test_links.py"),
     ),
     *[
-        Mutant(what, "pysmpc/tape.py", old, new, f"tests/steps/test_tape.py {REPEATED}::test_recordings_over_several_batches")
+        Mutant(what, "pysmpc/program/compile.py", old, new, f"tests/steps/test_program.py {REPEATED}::test_recordings_over_several_batches")
         for what, old, new in (
-            ("a recording is within one batch", "        if epochs:\n", "        if False:\n"),
-            ("streams of the recording's epochs", "found = first + (stream - self.first) % (1 << EPOCH_BITS)", "found = first + stream - self.first"),
+            ("a recording is within one batch", "    if epochs:\n", "    if False:\n"),
+            ("streams of the recording's epochs", "found = first + (stream - recorded) % (1 << EPOCH_BITS)", "found = first + stream - recorded"),
             ("the batch before", "bisect.bisect(epochs, number", "bisect.bisect_left(epochs, number"),
         )
     ],
+    *core(
+        "launch.c",
+        ("a kernel adds to what it is said to overwrite", 'in a, in e, inout z, n",', 'in a, in e, out z, n",', LAUNCHES),
+        ("a kernel writes to what it is said to read", 'K(scale, "in x, factor, out z, n"', 'K(scale, "in x, factor, in z, n"', LAUNCHES),
+        ("a kernel is said to read what it does not", 'K(deal_sum, "keys h, stream a, out z, n"', 'K(deal_sum, "keys h, stream a, inout z, n"', LAUNCHES),
+    ),
     *steps(
-        ("a repetition under the masks of the recording", "tape", "return self.moved(int(x), first, epochs)", "return int(x)"),
-        ("memory of two values is exchanged", "repeats", "if whole and start in made and end.is_contiguous():", "if whole and end is not self.words:"),
-        ("what was left behind changes later", "repeats", "        self.words, self.end = (each.clone() for each in had)\n", ""),
-        ("a step that changes its arguments", "repeats", "            if self.written:\n", "            if False:\n"),
-        ("an opening is not told to its argument", "repeats", "            share.body.opened, share.body.mask = body.opened.clone(), moved(int(body.mask))\n", "            share.body.opened, share.body.mask = body.opened.clone(), int(body.mask)\n"),
-        ("what was read changes later", "repeats", "self._held, self._source = self._source.clone(), None", "self._held, self._source = self._source, None"),
-        ("what is kept changes later", "repeats", "        self._keep(1 - turn)\n", ""),
-        ("every run reads the same memory", "repeats", "turned=bool(self._turn)", "turned=False"),
-        ("parameters written in between are not seen", "repeats", "if body is not self._lent_of(turn):", "if self._lent_of(turn) is None:"),
+        ("a repetition under the masks of the recording", "program/check", "return moved_stream(x, compiled.first, other.first, other.epochs)", "return int(x)"),
+        ("memory of two values is exchanged", "program/state", "if whole and start in made and end.is_contiguous():", "if whole and end is not self.words:"),
+        ("what was left behind changes later", "program/state", "        self.words, self.end = (each.clone() for each in had)\n", ""),
+        ("a step shares something", "program/segment", "if self._shared() != shared:", "if False:"),
+        ("a step that changes its arguments", "program/segment", "            if self.written:\n", "            if False:\n"),
+        ("an opening is not told to its argument", "program/state", "            share.body.opened, share.body.mask = body.opened.clone(), moved(body.mask)\n", "            share.body.opened, share.body.mask = body.opened.clone(), body.mask\n"),
+        ("what was read changes later", "program/state", "self._held, self._source = self._source.clone(), None", "self._held, self._source = self._source, None"),
+        ("what is kept changes later", "program/state", "        self._detach(1 - turn)\n", ""),
+        ("every run reads the same memory", "program/segment", "turned=bool(self._turn)", "turned=False"),
+        ("parameters written in between are not seen", "program/state", "if body is not self._copy(turn):", "if self._copy(turn) is None:"),
         ("state of the optimizer is not compared", "surroundings", "    if isinstance(value, dict | Mapping):\n", "    if isinstance(value, dict | Mapping) and not isinstance(next(iter(value), None), torch.Tensor):\n"),
         ("settings are not compared", "steps", "if settings != self._settings:", "if self._settings is None:"),
-        ("a result is read before it is there", "tape", "place = refer[-1] + 1 if refer else 0", "place = refer[-1] if refer else 0"),
+        ("a result is read before it is there", "program/trace", "place = touching[-1] + 1 if touching else 0", "place = touching[-1] if touching else 0"),
         ("a recording that was not checked", "steps", "or before.confirms(new)", "or True"),
-        ("memory is used again too early", "arena", "                    last[start] = number\n", "                    last[start] = min(number, first[start] + 1)\n"),
+        ("memory is used again too early", "program/buffers", "                    last[start] = number\n", "                    last[start] = min(number, first[start] + 1)\n"),
     ),
     *remote(
         "steps",
@@ -776,14 +807,75 @@ MUTANTS = [
     *protocol(
         "ranges",
         ("a result that wrapped is taken as it is", "    if bool(((real - found.double()).abs() > LIMIT).any()):\n", "    if False:\n", RANGES),
-        ("operands are as large as they were in the recording", "tape.note(tape.ranges[body].begin)", "tape.keep(body)", RANGES),
-        ("a repetition checks nothing", "        tape.note(check, *operands)\n", "", RANGES),
-        ("bounds of a recording are those of values", "            if (tape := active()) is None:\n                out.body.range", "            if True:\n                out.body.range", RANGES),
+        ("operands are as large as they were in the recording", "recorder.note(recorder.ranges[body].begin)", "pass", RANGES),
+        ("a repetition checks nothing", "        recorder.note(check, *operands)\n", "", RANGES),
+        ("bounds of a recording are those of values", "            if (recorder := active()) is None:\n                out.body.range", "            if True:\n                out.body.range", RANGES),
         ("a truncation takes a divisor too many", "_itself, LIMIT - by + 1,", "_itself, LIMIT + by,", RANGES),
         ("what is bounded too widely is refused", "            most = self.closely(*operands)\n", "            pass\n", RANGES),
     ),
+    *protocol(
+        "outside",
+        ("a bound off by one", "c - (2 * most + 1)", "c - 2 * most", OUTSIDE),
+        ("below the bound is not tested", "        out ^= _chosen(keys.draw(weights, n), ring", "        out ^= 0 * _chosen(keys.draw(weights, n), ring", OUTSIDE),
+        ("both sides have the same weights", "word ^= _chosen(ring.rows_xor(keys.draw(weights + place, n))", "word ^= _chosen(ring.rows_xor(keys.draw(weights, n))", OUTSIDE),
+        ("weights that the holders know", "out ^= _chosen(keys.draw(weights, n), ring", "out ^= _chosen(torch.ones_like(words), ring", OUTSIDE),
+        ("a word is left out of a sum", "        if rest.shape[1]:\n", "        if False:\n", OUTSIDE),
+        ("no correction", "out[-1] ^= dealt[-1]", "out[-1] ^= 0", OUTSIDE),
+    ),
+    *protocol(
+        "tested",
+        ("a test that failed is forgotten", "found if self._found is None else self._found ^ found", "found", TESTED),
+        ("a session goes on", "            self.failed = _message(operations)\n", "            pass\n", TESTED),
+        ("more than the ring holds", "PRODUCT = LIMIT - (1 << 38)", "PRODUCT = LIMIT << 3", TESTED),
+        ("a window is all of its body", "n == x.body.n\n", "n > 0\n", TESTED),
+        ("results are as large as anything", "            out.body.range = Size(check.out.most)\n", "            pass\n", TESTED),
+        ("results are small", "out.body.range = Size(check.out.most)", "out.body.range = Size(1)", TESTED),
+        ("sums have no limit", "return check.limit if check.adds", "return 1 << 70 if check.adds", TESTED),
+        ("a test of fewer than were asked for", "self._waiting.append((words, most))", "self._waiting.append((words[:, :1], most))", TESTED),
+    ),
+    *remote(
+        "replay",
+        ("what was tested is nobody's", "self.flag = combined([self._reading, *([] if self.flag is None else [self.flag])])", "self.flag = None", CHECKED_THERE),
+        ("only what was tested last has owners", "combined([self._reading, *([] if self.flag is None else [self.flag])])", "self._reading", CHECKED_THERE),
+        ("updates that wait are nobody's", "[self._reading] if self._reading is not None and self.session.owing else []", "[]", CHECKED_THERE),
+        ("an outcome is opened without consent", "        if refused or not word.shape[0]:\n", "        if not word.shape[0]:\n", CHECKED_THERE),
+    ),
+    *remote("attendance", ("a value is sent that was too large", "        if failed:\n", "        if False:\n", CHECKED_THERE)),
+    *remote("budget", ("an outcome is no number", "count += FLAG in facts and", "count += False and", CHECKED_THERE)),
+    *remote("steps", ("steps hide what is tested", "        if sessions[0].flags is not None:\n", "        if False:\n", FLAGS)),
     *remote(
         "recorder",
         ("recordings are never forgotten", "                weakref.finalize(new, self._over.append, number)\n", "                pass\n", REPEATED),
+    ),
+    *federated(
+        "aggregation",
+        ("a sum of few clients", "if len(clients) < self._minimum:", "if False:", SUMS),
+        ("a client is in a sum twice", "if client in self._keys or client in self._added:", "if False:", SUMS),
+        ("parts of another round", "if round != self._round:", "if False:", SUMS),
+        ("a part of the clients", "if set(clients) != set(self._added):", "if False:", SUMS),
+        ("a second sum", "raise RoundError(f\"{self.holder}: a sum of this round was opened; another would tell their difference\")", "self._over = False", SUMS),
+        ("one key for all holders", "[fresh_key() for _ in range(holders - 1)]", "[fresh_key()] * (holders - 1)", "tests/federated/test_aggregation.py"),
+    ),
+    *federated(
+        "updates",
+        ("an update is not clipped", "if norm > self.max_norm:", "if False:", "tests/federated/test_aggregation.py"),
+        ("an update is out of range", "if max(-least, greatest) > self.max_value:", "if False:", "tests/federated/test_aggregation.py"),
+    ),
+    *remote(
+        "tasks",
+        ("a sum of one owner", "if len(present) < least:", "if False:", TASKS),
+        ("two sums of one model", "if known is not None and known != owners:", "if False:", TASKS),
+        ("a task without the right", "if name not in self._tasks or RIGHT + name not in rights:", "if name not in self._tasks:", TASKS),
+    ),
+    *remote(
+        "attendance",
+        ("sums of one session differ by one", "if any(self._sums.get(key, owners) != owners for key, owners in sums.items()):", "if False:", TASKS),
+        ("an owner's no to a sum is ignored", "taken = words if not refused else None", "taken = words", TASKS),
+        ("what is saved is not counted as opened", "            if isinstance(operation, Keep):  # what is kept may be opened in another session\n", "            if False:\n", TASKS),
+        ("no mask for what a holder receives", "masks.append(KeySet([fresh_key()]).draw(0, count)[0])", "masks.append(torch.zeros(count, dtype=torch.int64))", "tests/federated/test_one_receiver_remote.py"),
+    ),
+    *remote(
+        "policy",
+        ("a holder receives numbers of few rows", "            elif items < rule.min_items:", "            elif False:", "tests/federated/test_one_receiver_remote.py"),
     ),
 ]  # fmt: skip

@@ -86,6 +86,47 @@ def test_autocast(dtype):
         assert torch.allclose(plain(p.grad).float(), q.grad, atol=2**-10)
 
 
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+@pytest.mark.parametrize("dtype", SHORT)
+def test_steps_of_a_short_dtype(dtype, optimizer):
+    """Parameters keep their dtype; what an optimizer keeps of them is finer than torch's own state would be."""
+    net = nn.Linear(3, 2).to(dtype)
+    model, twin = sy.encrypt(net, parties()), copy.deepcopy(net).double()
+    optimizers = [getattr(torch.optim, optimizer)(each.parameters(), lr=0.05) for each in (model, twin)]
+    x = torch.randn(4, 3).to(dtype)
+    for _ in range(3):
+        for each, own, given in zip(optimizers, (model, twin), (encrypted(x), x.double()), strict=True):
+            each.zero_grad()
+            (own(given) - 3.0).square().mean().backward()
+            each.step()
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        assert p.dtype == dtype
+        assert torch.allclose(plain(p.detach()).double(), q.detach(), atol=2 * EPS[dtype])
+
+
+def test_a_training_step_under_autocast():
+    """Convolution and batch norm, secret classes, Adam: as torch's own step in the full dtype."""
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
+    model, x, t = sy.encrypt(net, parties()), torch.randn(4, 1, 6, 6), torch.randint(0, 3, (4,))
+    optimizers = [torch.optim.SGD(each.parameters(), lr=0.1) for each in (model, net)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = F.cross_entropy(model(encrypted(x)), encrypted(t))
+    assert loss.dtype == torch.float32
+    loss.backward()
+    F.cross_entropy(net(x), t).backward()
+    for each in optimizers:
+        each.step()
+    for p, q in zip(model.parameters(), net.parameters(), strict=True):
+        assert p.dtype == torch.float32
+        assert torch.allclose(plain(p.detach()).float(), q.detach(), atol=2**-9)
+
+
+def test_what_is_shorter_is_refused():
+    for dtype in (torch.float8_e4m3fn, torch.float8_e5m2):
+        with pytest.raises(sy.errors.EncodingError, match=str(dtype)):
+            encrypted(torch.ones(2).to(dtype))
+
+
 def test_a_scaler_of_gradients_is_refused():
     model = sy.encrypt(nn.Linear(3, 1), parties())
     optimizer, scaler = torch.optim.SGD(model.parameters(), lr=0.1), torch.amp.GradScaler("cpu")

@@ -77,6 +77,21 @@ def test_lstm_without_a_graph():
         close(secret.eval()(encrypted(x))[0], twin.eval()(x.double())[0])
 
 
+def test_bounds_of_many_steps_of_time():
+    """States of bounded layers are bounded by the number of steps, and no bound refuses the gradient."""
+    net, time = nn.LSTM(1, 1), 100
+    secret, twin = twins(net, bounded=2.0)
+    x = torch.rand(time, 1, 1)
+    found, (_, state) = secret(encrypted(x, bounded=1.0))
+    assert time <= state.cell.bound <= 1.1 * time
+    assert found.cell.bound <= 1.1
+    expected, _ = twin(plain(encrypted(x)).double())
+    found.sum().backward()
+    expected.sum().backward()
+    for a, b in zip(secret.parameters(), twin.parameters(), strict=True):
+        close(a.grad, b.grad, 2**-8 * max(1.0, float(b.grad.abs().max())))
+
+
 def test_rounds_of_an_lstm():
     """A step of time: one sigmoid for all gates."""
     secret, _ = twins(nn.LSTM(3, 4))

@@ -52,6 +52,14 @@ LOSSES = {
     "images, weighted": (
         lambda x, t, **k: F.cross_entropy(x, t, W.to(x.dtype), **k), lambda: real(3, C, 2, 2), lambda: indices(3, 2, 2)
     ),
+    "weighted, smoothed, some ignored": (
+        lambda x, t, **k: F.cross_entropy(x, t, W.to(x.dtype), label_smoothing=0.2, **k),
+        lambda: real(N, C), lambda: some(N),
+    ),
+    "images, weighted and smoothed": (
+        lambda x, t, **k: F.cross_entropy(x, t, W.to(x.dtype), ignore_index=1, label_smoothing=0.1, **k),
+        lambda: real(3, C, 2, 2), lambda: torch.cat([torch.zeros(1, 2, 2).long(), indices(2, 2, 2)]),
+    ),
     "some ignored": (F.cross_entropy, lambda: real(N, C), lambda: some(N)),
     "a class ignored": (
         lambda x, t, **k: F.cross_entropy(x, t, W.to(x.dtype), ignore_index=2, **k),
@@ -204,8 +212,21 @@ def test_what_is_refused():
     lengths = torch.tensor([6]), torch.tensor([2])
     with pytest.raises(NotImplementedError, match="ctc_loss"):
         F.ctc_loss(encrypted(real(6, 1, C)).log_softmax(2), torch.tensor([[1, 2]]), *lengths)
-    with pytest.raises(RevealError):
-        F.cross_entropy(x, encrypted(indices(N)), W, label_smoothing=0.1)
+
+
+def test_secret_weights_of_smoothed_secret_classes():
+    x, t = real(N, C), indices(N)
+    loss = nn.CrossEntropyLoss(encrypted(W), label_smoothing=0.1)
+    found = loss(encrypted(x), encrypted(t))
+    assert torch.allclose(plain(found).float(), F.cross_entropy(x, t, W, label_smoothing=0.1), atol=2**-9)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_cross_entropy_of_plain_tensors_is_torchs():
+    """Also in a script, where torch compiles what it finds in the place of its function."""
+    x, t = real(N, C), indices(N)
+    loss = nn.CrossEntropyLoss(W, label_smoothing=0.1)
+    assert torch.equal(torch.jit.script(loss)(x, t), loss(x, t))
 
 
 def test_a_repeated_step_of_secret_classes():

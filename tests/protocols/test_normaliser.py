@@ -133,7 +133,7 @@ def test_reciprocals(where, s, scale, rng):
     )
     if where.protocol == "default" and s & (s - 1) == scale & (scale - 1) == 0:
         assert cost == where.costs(reciprocal_fast_cost(where.holders, len(x), s, scale))
-        assert cost.rounds == 9 * where.secret
+        assert cost.rounds == 8 * where.secret
 
 
 def test_results_without_room_are_refused():

@@ -222,6 +222,8 @@ def test_another_bound_is_another_function(parties, state):
     sy.decrypt(squashed())
     bounded = asked(state, squashed(0.5))
     assert bounded.series != request.series
+    assert "sigmoid(50x2 up to 0.5)" in bounded.operations
+    assert "sigmoid(50x2)" in request.operations
     assert approvals.approve(state, bounded.id, HOUR)
     sy.decrypt(squashed(0.5))
     asked(state, squashed(0.25))

@@ -10,8 +10,8 @@ from torch import nn
 
 import pysmpc as sy
 from pysmpc.errors import OpenNotPermittedError
+from pysmpc.program.segment import Segment
 from pysmpc.remote.attendance import Attendance
-from pysmpc.repeats import Recording
 
 ULP = 2.0**-16
 ITEMS = np.random.default_rng().random((8, 6), dtype=np.float32)
@@ -45,7 +45,7 @@ def training(parties):
 @pytest.fixture
 def openings(monkeypatch):
     """Of each opening at a worker, whether a step was being done there: [(worker, that)]."""
-    found, running, open_, run = [], set(), Attendance._open, Recording._run
+    found, running, open_, run = [], set(), Attendance._open, Segment._run
 
     def opens(self, number, operation):
         found.append((self.worker.config.name, id(self._replay.session) in running))
@@ -59,7 +59,7 @@ def openings(monkeypatch):
             running.discard(id(self.session))
 
     monkeypatch.setattr(Attendance, "_open", opens)
-    monkeypatch.setattr(Recording, "_run", runs)
+    monkeypatch.setattr(Segment, "_run", runs)
     return found
 
 

@@ -9,9 +9,10 @@ from remotes import without_consent
 from torch import nn
 
 import pysmpc as sy
-from pysmpc import steps, tape
+from pysmpc import recording, steps
 from pysmpc.errors import RemoteError
 from pysmpc.fixedpoint import Precision
+from pysmpc.program.trace import Trace
 from pysmpc.remote import messages, recorder
 from pysmpc.remote import steps as steps_there
 from pysmpc.remote.arguments import reference
@@ -89,7 +90,7 @@ def test_repeated_steps_are_those_of_one_process(workers, parties, case):
     for mine, other in zip([*losses, *weights], [*expected, *theirs], strict=True):
         assert torch.allclose(mine, other, atol=atol, rtol=0)
     assert sum(repeated) == 6, step.reason
-    assert tape.active() is None
+    assert recording.active() is None
 
 
 def sessions_of(workers):
@@ -289,15 +290,15 @@ def test_three_holders(three):
         assert recordings(three, parties) == [1] * 4
 
 
-def test_a_tape_that_misses_something_is_found_by_the_workers(workers, monkeypatch):
+def test_a_trace_that_misses_something_is_found_by_the_workers(workers, monkeypatch):
     """The second recording holds the first against what was really sent."""
-    note = tape.Tape.note
+    note = Trace.note
 
     def forgetful(self, call, *args):
-        if getattr(call, "__name__", "") != "truncate_finish":
+        if getattr(call, "name", "") != "truncate_finish":
             note(self, call, *args)
 
-    monkeypatch.setattr(tape.Tape, "note", forgetful)
+    monkeypatch.setattr(Trace, "note", forgetful)
     with workers.connect() as parties:
         training = Training(parties)
         training.run(4)
@@ -805,7 +806,7 @@ def test_a_session_that_ends_within_a_recording(workers):
         assert time.monotonic() < until
         time.sleep(0.02)
     assert [each.session.stats.rounds for each in engagements] == rounds
-    assert tape.active() is None
+    assert recording.active() is None
 
 
 class Halving(nn.Module):

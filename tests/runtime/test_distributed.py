@@ -60,6 +60,22 @@ def test_ranks_that_state_other_bounds_are_told():
     assert any("runs a different program" in str(outcome) for outcome in outcomes), outcomes
 
 
+@pytest.mark.parametrize("value", [1.5, float("nan")])
+def test_a_bound_that_does_not_hold_is_an_error_at_every_rank(value):
+    alice, bob, provider = run_ranks(3, programs.wrongly_bounded, value)
+    assert bob[0].startswith("RangeError: bounded=1 states" if value == 1.5 else "EncodingError: "), bob
+    assert alice[0] == provider[0]
+    assert alice[0].startswith("RangeError: bounded=1: bob says that its values are not all within"), alice
+    assert "1.5" not in f"{alice[0]}{bob[0]}"
+    assert (alice[1], bob[1], provider[1]) == ([2, 2], [2, 2], None)
+    assert alice[2] == bob[2] == provider[2]
+
+
+def test_a_bound_that_holds_stops_no_rank():
+    outcomes = run_ranks(3, programs.wrongly_bounded, -1.0)
+    assert [told for told, *_ in outcomes] == [None] * 3
+
+
 @pytest.mark.parametrize(("holders", "options"), [(TWO, {}), (THREE, {}), (TWO, {"protocol": "fss"})])
 def test_adam_is_that_of_one_process(holders, options):
     seed = random.getrandbits(32)
@@ -71,6 +87,26 @@ def test_adam_is_that_of_one_process(holders, options):
         assert found == held[0][0]
         gaps = [abs(torch.tensor(a) - torch.tensor(b)).reshape(-1) for a, b in zip(found, wanted, strict=True)]
         assert float(torch.cat(gaps).max()) <= 64 * ULP  # with an eps of 0.01 no sign of a gradient decides
+
+
+def test_training_with_tests_of_ranges_is_that_of_one_process():
+    seed = random.getrandbits(32)
+    *held, provided = run_ranks(4, programs.ranged_training, THREE, seed)
+    losses, counts = programs.descend(sy.virtual(*THREE, checked="protocol"), *programs.data(seed))
+    for found, count in held:
+        assert count == counts
+        assert found == pytest.approx(losses, abs=16 * ULP)
+    assert provided == ([None, None], counts)
+
+
+def test_every_rank_is_told_of_what_is_too_large():
+    alice, bob, provider = run_ranks(3, programs.ranged)
+    value, counts, error = programs.too_large(sy.virtual("alice", "bob", checked="protocol"))
+    assert value == pytest.approx(25, abs=4 * ULP)
+    assert alice[:2] == bob[:2] == (pytest.approx(25, abs=4 * ULP), counts)
+    assert provider[:2] == (None, counts)
+    assert alice[2] == bob[2] == provider[2] == error
+    assert "mul (the product)" in error
 
 
 def test_roles():
@@ -107,6 +143,7 @@ def test_a_provider_that_takes_part():
         (3, programs.join, ("alice", "alice"), "PartyError: each holder may appear once"),
         (2, programs.join, (), "PartyError: the job has 2 rank"),
         (3, programs.other_names, (), "PartyError: rank"),
+        (3, programs.ranged_on_one, (), "PartyError: rank"),
         (3, programs.unknown_owner, (), "PartyError: 'carol' cannot own an input here"),
     ],
 )

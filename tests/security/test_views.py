@@ -43,6 +43,8 @@ LARGE = {
     "piecewise",
     "angle",
     "power_sum",
+    "arrange",
+    "one_hot",
 }
 MANY_KEYS = {"regions", "thresholds"}  # of function secret sharing: some for each end
 

@@ -91,10 +91,6 @@ class Guarded:
         if self._n:
             self.view.copy_(tensor(values))
 
-    @property
-    def address(self):
-        return self._room.data_ptr() + 8 * self._at
-
     def values(self):
         """What is in it; fails if something beside it was written."""
         outside = torch.cat([self._room[: self._at], self._room[self._at + self._n :]])

@@ -12,7 +12,7 @@ import zlib
 
 import torch
 
-from pysmpc import tape
+from pysmpc import recording
 from pysmpc.errors import ChannelError, ConfigurationError, PysmpcError
 from pysmpc.fixedpoint import Precision
 from pysmpc.remote import arguments, messages
@@ -204,7 +204,7 @@ def replayed(data):
         _replayed(batch, replay)
     finally:
         replay.close()
-    assert tape.active() is None
+    assert recording.active() is None
 
 
 def _replayed(batch, replay):

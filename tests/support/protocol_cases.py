@@ -23,6 +23,8 @@ from pysmpc.protocols.functions.piecewise import piecewise
 from pysmpc.protocols.functions.power_sums import power_sum
 from pysmpc.protocols.functions.smooth import smooth
 from pysmpc.protocols.functions.softmax import log_softmax, quotients, softmax
+from pysmpc.protocols.interfaces import opens_as
+from pysmpc.protocols.outside import outside
 from pysmpc.shares import Share
 
 SCALE = 1 << 16
@@ -55,6 +57,20 @@ class Case:
         return {cause for name in self.protocols.split() for cause in getattr(getattr(suite, name), what, ())}
 
 
+@dataclass(frozen=True)
+class Beside(Case):
+    """A protocol that is no operation of a suite, and the same for all."""
+
+    def declared(self, suite, what="opens"):
+        return set(getattr(self.run, what))
+
+
+@opens_as(outside)
+def too_large(suite, party, x):
+    """Whether any is above 2^60."""
+    return outside(party, x.words(), torch.full((x.numel,), 1 << 60))
+
+
 def scaled(suite, party, x):
     """Multiples of x by thresholds, or the thresholds where a suite has only those."""
     ends, steps = [1 << 10, 1 << 20], [3, -(1 << 20)]
@@ -85,11 +101,31 @@ def updates(suite, party, x, y):
     return suite.update_all(party, [(x, product, -3, 1 << 20), (y, x, 5, 1000), (x, y, 1, 1 << 40)])
 
 
+def of_quotients(suite, party, x, y):
+    """Products of what truncations opened, by a power of two and another divisor, and one of what was opened anew."""
+    v, w = suite.truncate_all(party, [(x, 1 << 16), (y, 1000)])
+    return [suite.square(party, suite.scale_by(party, v, 2)), suite.mul(party, v, w), suite.mul(party, v, y)]
+
+
 def largest(suite, party, x, y):
     """Of groups of four candidates, beside another secret; of suites that have that."""
     if suite.largest is None:
         return []
     return suite.largest(party, Share(x.body, (8, x.numel // 8), x.scale), (y,))
+
+
+def arranged(suite, party, x):
+    """Rows of few, which are put back, in suites that shuffle."""
+    if suite.arrange is None:
+        return []
+    rows = 10 if x.numel % 10 == 0 else 16
+    values, how = suite.arrange(party, Share(x.body, (x.numel // rows, rows), x.scale))
+    return [values, how.places(), how.back(values)]
+
+
+def positions(suite, party, x):
+    """Of numbers that need not be positions, as nobody asks; of suites that have that."""
+    return [] if suite.one_hot is None else suite.one_hot(party, x, 10)
 
 
 def reciprocals(suite, party, x):
@@ -186,6 +222,7 @@ CASES = {
     ),
     "mul": Case("mul", lambda suite, party, x, y: suite.mul(party, x, y), 2),
     "square": Case("square", lambda suite, party, x: suite.square(party, x)),
+    "products of quotients": Case("truncate_all mul square", of_quotients, 2),
     "matmul": Case("matmul", lambda suite, party, x, y: suite.matmul(party, matrix(x), turned(y)), 2),
     "contract": Case(
         "contract",
@@ -203,6 +240,8 @@ CASES = {
     "relu": Case("relu", lambda suite, party, x: suite.relu(party, x, SCALE)),
     "larger": Case("larger", lambda suite, party, x, y: suite.larger(party, x, y)[0], 2),
     "largest": Case("largest", largest, 2),
+    "arrange": Case("arrange", arranged),
+    "one_hot": Case("one_hot", positions, bits=3),
     "count_reciprocals": Case("count_reciprocals", reciprocals, bits=4),
     "select": Case("negative select", signed(lambda suite, party, b, x, y: suite.select(party, b, y, SCALE)), 2),
     "reciprocal": Case(
@@ -248,6 +287,7 @@ CASES = {
         "thresholds", lambda suite, party, x: suite.thresholds(party, x, [-(1 << 40), 0, 1 << 20]), bits=61
     ),
     "scaled_thresholds": Case("scaled_thresholds thresholds", scaled, bits=30),
+    "outside": Beside("", too_large, bits=61),
     "logical_and": Case("logical_and", lambda suite, party, x, y: suite.logical_and(party, x, y), 2, bits=0),
     "logical_xor": Case("logical_xor", lambda suite, party, x, y: suite.logical_xor(party, x, y), 2, bits=0),
     "bitwise_and": Case("bitwise_and", lambda suite, party, x, y: suite.bitwise_and(party, x, y), 2, bits=61),

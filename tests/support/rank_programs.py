@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from twins import task
 
 import pysmpc as sy
+from pysmpc.errors import RangeError
 from pysmpc.runtime import checkpoint
 from pysmpc.runtime.distributed import FIRST
 from pysmpc.shares import Share
@@ -70,6 +71,19 @@ def bounded(holders, options, other=None):
     return functions_of_bounded(parties, 4.0 if other is None or parties.me != "bob" else other)
 
 
+def wrongly_bounded(value):
+    """What each rank is told of a bound that bob's values do not keep, and what it computes after that."""
+    parties = sy.distributed("alice", "bob", timeout=20)
+    values = torch.tensor([value, 0.5]) if parties.me == "bob" else torch.empty(2, device="meta")
+    try:
+        sy.encrypt(values, parties, owner="bob", bounded=1.0)
+        told = None
+    except sy.errors.EncodingError as error:
+        told = f"{type(error).__name__}: {error}"
+    doubled = sy.decrypt(sy.encrypt(torch.ones(2), parties, owner="bob", bounded=1.0) * 2)
+    return told, None if doubled.is_meta else doubled.tolist(), astuple(parties.stats)
+
+
 def functions_of_bounded(parties, bound):
     """The same in one process."""
     x = torch.linspace(-4, 4, 9)
@@ -97,6 +111,33 @@ def adam(holders, seed, options, parties=None):
 def training(holders, owner, seed, options):
     parties = sy.distributed(*holders, **options)
     return train(parties, *data(seed), owner)
+
+
+def ranged_training(holders, seed):
+    """(losses, counts) of steps of which the ranges are tested."""
+    return descend(sy.distributed(*holders, timeout=60, checked=True), *data(seed))
+
+
+def ranged():
+    """(sum of squares of what has room, counts, the error for what has not): on every rank."""
+    parties = sy.distributed("alice", "bob", timeout=20, checked=True)
+    return too_large(parties)
+
+
+def too_large(parties):
+    """The same in one process."""
+    x = sy.encrypt(torch.tensor([3.0, 4.0]), parties)
+    found = sy.decrypt((x * x).sum())
+    counts = astuple(parties.stats)
+    try:
+        sy.decrypt(x * 20000 * x)
+    except RangeError as error:
+        return None if found.is_meta else float(found), counts, str(error)
+
+
+def ranged_on_one():
+    """Ranks of which alice alone tests ranges."""
+    sy.distributed("alice", "bob", timeout=20, checked=os.environ["RANK"] == "0")
 
 
 def resumed(folder, seed, steps, killed, parties=None):

@@ -107,8 +107,7 @@ def atan2(y: Any, x: Any) -> SecretTensor:
     """The angle of the point (x, y), in (-pi, pi], to 1.5 steps; 0 for (0, 0).
 
     Fifteen rounds; 353 bytes an element and peer, 1164 dealt (`pysmpc.protocols.functions.angle`).  |x| + |y| is
-    below 2^62 steps.  Torch makes the gradient of 1 / (x^2 + y^2), which is to a step: what is far from 0 has a coarse
-    one.
+    below 2^62 steps.  `pysmpc.ops.composites.atan2` has the gradient.
     """
     session, dtype, secret, other, first = pair(y, x)
     if not dtype.is_floating_point:

@@ -18,6 +18,7 @@ from itertools import pairwise
 import torch
 
 from pysmpc.errors import EncodingError
+from pysmpc.protocols import affine
 from pysmpc.protocols.exact import constant
 from pysmpc.protocols.functions import fits
 from pysmpc.protocols.functions.characters import BITS, Fit, evaluate, evaluate_cost, evaluate_short
@@ -318,15 +319,15 @@ def reciprocal_has_room(s: int, scale: int) -> bool:
 
 
 def reciprocal_fast(suite: Suite, party: Party, x: Share, scale: int, limit: int | None = None) -> Share:
-    """1 / x at `scale` for x of scale s, relative error 2^-19 and a step; 1 / 0 is 0.  Nine rounds.
+    """1 / x at `scale` for x of scale s, relative error 2^-19 and a step; 1 / 0 is 0.  Eight rounds.
 
-    The error is 2^-17 where s * scale is above 2^34.  `pysmpc.protocols.division` is exact, in 39 rounds.
+    The error is 2^-17 where s * scale is above 2^34.  `pysmpc.protocols.division` is exact, in 35 rounds.
 
     1. The bits x >= 4^j and x <= -4^j, for j = 0 .. top + 1, of one opening: four rounds.  From
        4^(top + 1) on, the result is at most half a step.
     2. The power p = 4^(top - j) with the sign of x, and v = x p; 4^top where x is 0: one round.
     3. 1 / v of the mantissa, at 20 to 26 bits: two rounds.
-    4. Times p, and s 4^-top as a public divisor: two rounds.
+    4. Times p, and s 4^-top as a public divisor: one round, as p is open and the mantissa was truncated.
     """
     inner = suite.probabilistic
     flat = Share.of(x.words(), (x.numel,))
@@ -363,7 +364,7 @@ def reciprocal_fast_cost(holders: int, n: int, s: int = 1 << 16, scale: int = 1 
     """Of `reciprocal_fast` with the default suite, at scales that are powers of two; p is opened once."""
     top = _top_of_reciprocal(s, scale)
     thresholds = thresholds_cost(holders, n, 2 * (top + 2))
-    products = product_cost(holders, 2 * n, n) + product_cost(holders, n, n)
+    products = product_cost(holders, 2 * n, n) + affine.product_cost(n, 2)
     truncations = truncate_cost(holders, n, 2) * 2
     return thresholds + products + evaluate_cost(holders, n, fits.RECIPROCAL.terms) + truncations
 

@@ -1,0 +1,29 @@
+"""Noise of many clients: each adds a part, so that the sum of their updates has the whole.
+
+Kairouz, Liu, Steinke 2021, "The Distributed Discrete Gaussian Mechanism": a sum of discrete Gaussians is all but a
+discrete Gaussian, where each is wide.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from pysmpc.prg import fresh_key
+from pysmpc.protocols.discrete_gaussian import Sampler
+
+
+def noise_share(n: int, std: float, clients: int, scale: int = 1 << 16) -> torch.Tensor:
+    """[n] integers at this scale, for one client to add to her update before it leaves her.
+
+    std: of the sum over so many clients.  clients: the fewest that a sum may have, less those that may work together,
+    since these can take their part away.  Raises ValueError where a part would be less than 8 steps wide: then the sum
+    is no discrete Gaussian; use a finer scale.
+    """
+    if clients < 1:
+        raise ValueError(f"there must be at least one client, not {clients}")
+    sigma = std * scale / math.sqrt(clients)
+    if sigma < 8:
+        raise ValueError(f"noise of {sigma:.2g} steps a client is too coarse; use a finer scale than {scale}")
+    return Sampler(sigma).draw(fresh_key(), n)

@@ -1,0 +1,240 @@
+"""A piece of a program that is traced once and then run as a compiled list, at one process of a session.
+
+It copies its arguments in, runs the calls of the trace under fresh stream numbers, and copies what it
+leaves behind out (`pysmpc.program.state`).  All processes of a session have the same segments: a driver, who has no
+share, only keeps account of scales, streams and openings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, cast
+
+import torch
+
+from pysmpc.modes import undisturbed
+from pysmpc.ops.infinite import InfiniteCell
+from pysmpc.program.check import sends_the_same
+from pysmpc.program.compile import Compiled, moved_stream
+from pysmpc.program.state import Input, Result, State, kind, source
+from pysmpc.program.trace import Trace, tracing, watching
+from pysmpc.runtime.dealer import SeedDealer
+from pysmpc.runtime.session import Session
+from pysmpc.runtime.stats import Stats
+from pysmpc.shares import Body, Share
+from pysmpc.tensor import Cell, SecretTensor
+
+_SLOTS = [name for name in Body.__slots__ if name not in ("words", "n", "serial", "shape", "__weakref__")]
+
+
+class Segment:
+    """A piece of a program with arguments of certain kinds, at this process.
+
+    inputs: what stands for its arguments while it is traced.  states: what it changes.
+    noted: whether this process has work to repeat; a driver has none.  log: keep the
+    messages that are moved, for `confirms`.  refused: why it cannot be run again, if it cannot.
+    written: which of its arguments it changes in place; such a segment is refused.
+    """
+
+    @undisturbed
+    def __init__(
+        self,
+        session: Session,
+        arguments: Sequence[SecretTensor],
+        cells: Sequence[Cell],
+        noted: bool = True,
+        log: bool = False,
+    ) -> None:
+        self.session = session
+        self.kinds = [kind(x) for x in arguments]
+        self.inputs = [Input.of(x, place) for place, x in enumerate(arguments)]
+        self.states = [State(cell) for cell in cells]
+        self._turn = 0  # of each state's pair, which one is read next
+        self.seen = Seen([mine.value.cell for mine in self.inputs], self.states)
+        self.refused: str | None = None
+        self.written = [False] * len(self.inputs)
+        self.cost = Stats()
+        self.streams = 0
+        self._dealer = cast(SeedDealer, session.party.dealer)
+        self._before = self._dealer.next_stream
+        self._trace = Trace(self._dealer.next_number, log)
+        self._noted = noted
+        self._result: Result
+        self._compiled: Compiled
+        self._others: list[tuple[Cell, Body]] = []
+
+    @contextmanager
+    def traced(self) -> Iterator[None]:
+        """While it runs on the inputs; `end` comes within."""
+        before, shared = self.session.stats.copy(), self._shared()
+        with ExitStack() as stack:
+            stack.enter_context(self._dealer.noting_epochs(self._trace.epochs))
+            if self._noted:
+                stack.enter_context(tracing(self._trace, SecretTensor, self.seen))
+            else:
+                stack.enter_context(watching(self._trace, SecretTensor))
+            yield
+        self.cost = self.session.stats - before
+        self.streams = self._dealer.next_stream - self._before
+        for mine in self.inputs:
+            mine.traced()
+        self._others = self.seen.end()
+        if self._shared() != shared:
+            self._trace.refused = "a step that is repeated shares nothing"
+        changed = any(s.cell.scale != s.scale or s.end.shape != s.words.shape for s in self.states)
+        self.written = [mine.value.cell in self.seen.written for mine in self.inputs]
+        found = self._trace.refused or self.seen.refused or ("a state changes its scale or size" if changed else None)
+        self.refused = self.refused or found
+
+    def _shared(self) -> int | None:
+        """How many streams were drawn for inputs: they are of other keys than those that a run draws from."""
+        owner: Any = self.session.party.owner
+        return getattr(owner, "next_stream", None)
+
+    @undisturbed
+    def end(self, result: SecretTensor) -> None:
+        """All of it has run, and this came of it."""
+        self._result = Result(result)
+        self._trace.note_early(self._result.source, self._result.there)
+        made = set(self._trace.made)
+        for state in self.states:
+            state.ended(made, self._trace.ranges)
+
+    @undisturbed
+    def first(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
+        """What came of the trace itself, given to its arguments; the result.  Once, after `traced`."""
+        self._result.there(self._result.source)
+        self._copy_out(arguments, lambda stream: stream)
+        return self._finish()
+
+    @undisturbed
+    def compile(self) -> None:
+        """Lay its memory out anew, with none that others refer to.  Once, after `first`."""
+        moved = [pair for mine in self.inputs for pair in mine.leave()]
+        moved += [pair for state in self.states for pair in state.leave()]
+        self._compiled = Compiled(self._trace, moved, [state.pair for state in self.states])
+        self._trace = Trace(self._trace.first)  # the memory of what was noted is free
+
+    def fits(self) -> bool:
+        """True if every value that it reads beside its arguments is still there, with the scale and size it had."""
+        for state in self.states:
+            cell = state.cell
+            if cell.pending or cell._scale != state.scale or cell._body.n != state.words.shape[1]:
+                return False
+        return all(not cell.pending and cell._body is body for cell, body in self._others)
+
+    @undisturbed
+    def run(
+        self, arguments: Sequence[SecretTensor], on_result: Callable[[SecretTensor], None] | None = None
+    ) -> SecretTensor:
+        """Do it with other arguments; the result.
+
+        on_result: told of the result, as soon as it is there: what is left may still be done.
+        """
+        first = self._dealer.streams(self.streams)
+        self.session.stats.add(self.cost)  # before anybody is told: it is a result of the whole segment
+        self._result.on_result = on_result
+        self._run(arguments, first)
+        self._result.on_result = None
+        self._copy_out(arguments, lambda stream: moved_stream(stream, self._compiled.first, first))
+        return self._finish()
+
+    def _run(self, arguments: Sequence[SecretTensor], first: int) -> None:
+        """Repeat the work, with streams from `first` on."""
+        given = [mine.copy_in(source(x)) for mine, x in zip(self.inputs, arguments, strict=True)]
+        for state in self.states:
+            state.copy_in(self._turn)
+        try:
+            self._compiled.run(first, given, turned=bool(self._turn))
+        except BaseException:
+            for state in self.states:
+                state.forget_range()
+            raise
+
+    @undisturbed
+    def confirms(self, other: Segment) -> bool:
+        """Whether a run with what another, as it was written, ran on would have sent, and come to, the same.
+
+        The other kept its messages, and is not finished.  Nothing is sent.
+        """
+        bodies = [each.body for each in other.inputs]
+        given = [mine.copy_in(Share(body, (body.n,))) for mine, body in zip(self.inputs, bodies, strict=True)]
+        self._turn = 0
+        for mine, theirs in zip(self.states, other.states, strict=True):
+            mine.free()
+            mine.words.copy_(theirs.words)
+        same = self.streams == other.streams and sends_the_same(self._compiled, other._trace, given)
+        same = same and torch.equal(self._result.copy_out().window().words(), other._result.source)
+        return same and all(torch.equal(a.end, b.end) for a, b in zip(self.states, other.states, strict=True))
+
+    def _finish(self) -> SecretTensor:
+        """Hand out what came of it."""
+        self._turn = 1 - self._turn
+        for state in self.states:
+            state.copy_out(self._turn)
+        return self._result.copy_out()
+
+    def _copy_out(self, arguments: Sequence[SecretTensor], moved: Callable[[int], int]) -> None:
+        for mine, x in zip(self.inputs, arguments, strict=True):
+            mine.copy_out(x, moved)
+
+
+class Seen:
+    """Dispatches operations on secrets, and keeps track of those that were there before."""
+
+    def __init__(self, inputs: list[Cell], states: list[State]) -> None:
+        self.refused: str | None = None
+        self.written: set[Cell] = set()
+        self._limit = Body(torch.empty((0, 0), dtype=torch.int64)).serial
+        self._inputs = set(inputs)
+        self._own = {*inputs, *(state.cell for state in states)}
+        self._mine = {id(cell.body) for cell in self._own}
+        self._others: dict[int, tuple[Cell, Body, dict[str, Any]]] = {}
+        self._undo: list[Callable[[], None]] = []  # the same, of what openings for functions know
+
+    def __call__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        self.look(func, args, kwargs)
+        return SecretTensor.__torch_dispatch__(func, types, args, kwargs)
+
+    def look(self, func: Any, args: Any, kwargs: Any) -> None:
+        """An operation is about to run on these arguments."""
+        for x in torch.utils._pytree.tree_leaves((args, kwargs)):
+            if isinstance(x, SecretTensor) and not x.session.plain:
+                cell: Any = x.cell.inner if isinstance(x.cell, InfiniteCell) else x.cell
+                if not x.session.suite.repeatable:
+                    self.refused = "what integrity='mac' checks is kept from call to call"
+                known = cell in self._own or id(cell) in self._others or id(cell.body) in self._mine
+                if not known and cell.body.serial < self._limit:
+                    facts = {name: getattr(cell.body, name) for name in _SLOTS}
+                    facts["compacted"] = dict(cell.body.compacted)
+                    if cell.body.functions is not None:
+                        self._undo.append(cell.body.functions.undo())
+                    self._others[id(cell)] = cell, cell.body, facts
+        if func.namespace == "pysmpc" and torch.Tag.nondeterministic_seeded in func.tags:
+            self.refused = "a step draws secret noise, which must be new in each"
+        if func._schema.is_mutable:
+            self.written |= self._inputs & {x.cell for x in changed(func, args, kwargs)}
+            if self.written:
+                self.refused = "a step changes its arguments in place"
+
+    def end(self) -> list[tuple[Cell, Body]]:
+        """The others; what was learned of them in the trace is forgotten, as its memory will be used again."""
+        for cell, body, facts in self._others.values():
+            if cell._body is not body:
+                self.refused = "a step changes a secret that is neither a parameter nor state of the optimizer"
+            for name, value in facts.items():
+                setattr(body, name, value)
+        for forget in self._undo:
+            forget()
+        return [(cell, body) for cell, body, _ in self._others.values()]
+
+
+def changed(func: Any, args: Any, kwargs: Any) -> list[SecretTensor]:
+    """The secrets that an operation writes to."""
+    found = [
+        kwargs.get(arg.name) if place >= len(args) else args[place]
+        for place, arg in enumerate(func._schema.arguments)
+        if arg.alias_info is not None and arg.alias_info.is_write
+    ]
+    return [x for x in torch.utils._pytree.tree_leaves(found) if isinstance(x, SecretTensor)]

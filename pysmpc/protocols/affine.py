@@ -1,0 +1,314 @@
+"""Products that need no opening: of values that are public numbers plus dealt words.
+
+A truncation opens c = z + offset + r and returns shares of (src/c/truncate.inc.h)
+    v = C - q + s J,  where C = floor(c / d) - offset / d and s = [c < 2^63] are public,
+and q = floor(r / d) and J, the jump of a signed r, are words that the dealer knows.  So v is under a mask already,
+-q + s J, and an elementwise product needs products of the dealt words only, as that of two values that were opened
+under masks of their own does (Beaver, CRYPTO 1991; values as public parts and dealt masks: ABY2.0, Patra, Schneider,
+Suresh, Yalame, USENIX Security 2021, section 3).  The dealer does not know s.  It deals what has to be multiplied by
+each power of s, and as s s = s a square takes two words:
+    v^2 = C (2 v - C) + q^2 + s J (J - 2 q).
+It holds for every divisor, every number of holders and every r, mod 2^64.  Rounding to the nearest integer subtracts a
+bit, b = beta + t rho with t = 1 - 2 beta public and rho dealt, which is a third word (`Rounded`).
+
+Nothing is opened here.  What is dealt is shared under streams of its own, and r, which hid one value when c was opened,
+hides nothing else.  Matrix products sum over elements with different s, for which no few words are enough: those open v
+under a mask of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from pysmpc import ring
+from pysmpc.prg import KeySet
+from pysmpc.protocols.interfaces import Cost, Party
+from pysmpc.shares import Share
+
+#: Dealt words of an element of a product up to which nothing is opened.
+MOST = 4
+
+#: Public factors of dealt words, each [1, n] ([0, n] where no holder is hosted), or None for 1.
+Factors = Sequence[torch.Tensor | None]
+
+
+class Affine(Protocol):
+    """A value as `public` plus the sum of `factors` times `words`; `squares` does the same for its square.
+
+    Nothing is kept: all of it is computed when it is asked for.
+    """
+
+    def public(self) -> torch.Tensor:
+        """[1, n], or [0, n] where no holder is hosted."""
+
+    def factors(self) -> Factors:
+        """Of the dealt words."""
+
+    def words(self, keys: KeySet) -> list[torch.Tensor]:
+        """Dealer: the dealt words, each [n]."""
+
+    def square_factors(self) -> Factors:
+        """Of the words of `squares`."""
+
+    def squares(self, keys: KeySet) -> list[torch.Tensor]:
+        """Dealer: the square of what is left without `public` is the sum of `square_factors` times these."""
+
+
+@dataclass(eq=False, repr=False)
+class Masked:
+    """A value that was opened less the mask of a stream."""
+
+    opened: torch.Tensor
+    mask: int
+
+    def public(self) -> torch.Tensor:
+        """What was opened."""
+        return self.opened
+
+    def factors(self) -> Factors:
+        """One word."""
+        return (None,)
+
+    square_factors = factors
+
+    def words(self, keys: KeySet) -> list[torch.Tensor]:
+        """The mask."""
+        return [keys.total(self.mask, self.opened.shape[1])]
+
+    def squares(self, keys: KeySet) -> list[torch.Tensor]:
+        """Of the mask."""
+        [a] = self.words(keys)
+        return [a * a]
+
+
+@dataclass(eq=False, repr=False)
+class Truncated:
+    """The result of a truncation by `by` that opened c; base: the stream of its r."""
+
+    base: int
+    by: ring.Divisor
+    c: torch.Tensor
+
+    def public(self) -> torch.Tensor:
+        """C = floor(c / d) - offset / d, of c as a number from 0 to 2^64 - 1."""
+        d: int = self.by.value
+        half = (self.c >> 1) & ((1 << 63) - 1)  # c is 2 half, or one more
+        quotient = torch.div(half, d, rounding_mode="trunc") * 2
+        rest = self.c - quotient * d  # below 2 d
+        return quotient + (rest >= d) - self.by.offset // d
+
+    def factors(self) -> Factors:
+        """1 and s."""
+        return None, (self.c >> 63) + 1
+
+    square_factors = factors
+
+    def dealt(self, keys: KeySet) -> tuple[torch.Tensor, torch.Tensor]:
+        """Dealer: q and J."""
+        n = self.c.shape[1]
+        power = self.by.value.bit_length() - 1
+        if self.by.value == 1 << power:
+            r = keys.total(self.base, n)
+            return (r >> power) & ((1 << (64 - power)) - 1), ((r >> 63) & 1) << (64 - power)
+        # as they were dealt, by a division whose time does not depend on r
+        last = torch.empty(ring.truncate_words(self.by, n), dtype=torch.int64)
+        ring.truncate_deal(keys, self.base, self.by, n, last)
+        others = (keys.take(self.base + k, torch.zeros(n, dtype=torch.int64)) for k in (1, 2))
+        quotient, jump = (own - other for own, other in zip(last.split(n), others, strict=True))
+        return quotient, jump
+
+    def words(self, keys: KeySet) -> list[torch.Tensor]:
+        """-q and J."""
+        quotient, jump = self.dealt(keys)
+        return [-quotient, jump]
+
+    def squares(self, keys: KeySet) -> list[torch.Tensor]:
+        """q^2 and J (J - 2 q)."""
+        quotient, jump = self.dealt(keys)
+        return [quotient * quotient, jump * (jump - 2 * quotient)]
+
+
+@dataclass(eq=False, repr=False)
+class Rounded:
+    """A truncation less bits: those from `at` on of `total` that were opened as beta, under rho of a stream."""
+
+    of: Truncated
+    beta: torch.Tensor
+    stream: int
+    total: int
+    at: int
+
+    def _beta(self) -> torch.Tensor:
+        n = self.of.c.shape[1]
+        if not self.beta.shape[0]:
+            return torch.empty((0, n), dtype=torch.int64)
+        return ring.unpack_bits(self.beta[0].contiguous(), self.total)[self.at : self.at + n].reshape(1, n)
+
+    def public(self) -> torch.Tensor:
+        """C - beta."""
+        return self.of.public() - self._beta()
+
+    def factors(self) -> Factors:
+        """1, s and t."""
+        one, top = self.of.factors()
+        return one, top, 1 - 2 * self._beta()
+
+    def square_factors(self) -> Factors:
+        """1, s, t and s t; t t = 1."""
+        one, top, turn = self.factors()
+        assert top is not None
+        assert turn is not None
+        return one, top, turn, top * turn
+
+    def _rho(self, keys: KeySet) -> torch.Tensor:
+        packed = ring.rows_xor(keys.draw(self.stream, ring.packed_words(self.total)))[0]
+        return ring.unpack_bits(packed, self.total)[self.at : self.at + self.of.c.shape[1]]
+
+    def words(self, keys: KeySet) -> list[torch.Tensor]:
+        """-q, J and -rho."""
+        return [*self.of.words(keys), -self._rho(keys)]
+
+    def squares(self, keys: KeySet) -> list[torch.Tensor]:
+        """q^2 + rho, J (J - 2 q), 2 q rho and -2 J rho."""
+        quotient, jump = self.of.dealt(keys)
+        rho = self._rho(keys)
+        first, second = self.of.squares(keys)
+        return [first + rho, second, 2 * quotient * rho, -2 * jump * rho]
+
+
+@dataclass(eq=False, repr=False)
+class Multiple:
+    """A public multiple of a value."""
+
+    of: Affine
+    factor: int
+
+    def public(self) -> torch.Tensor:
+        """The multiple of the public part."""
+        return self.of.public() * ring.wrap(self.factor)
+
+    def factors(self) -> Factors:
+        """Those of the value."""
+        return self.of.factors()
+
+    def square_factors(self) -> Factors:
+        """Those of the value."""
+        return self.of.square_factors()
+
+    def words(self, keys: KeySet) -> list[torch.Tensor]:
+        """Multiples of the value's."""
+        return [word * ring.wrap(self.factor) for word in self.of.words(keys)]
+
+    def squares(self, keys: KeySet) -> list[torch.Tensor]:
+        """Multiples of the value's."""
+        return [word * ring.wrap(self.factor**2) for word in self.of.squares(keys)]
+
+
+def affine_of(x: Share) -> Affine | None:
+    """How x's whole body follows from dealt words; None where it has to be opened for that."""
+    body = x.body
+    if body.opened is not None:
+        assert body.mask is not None
+        return Masked(body.opened, body.mask)
+    found: Affine | None = body.affine
+    return found
+
+
+def pair_of(x: Share, y: Share, n: int) -> tuple[Affine, Affine] | None:
+    """Both factors of a product of n elements, where it is better made of dealt words than of openings."""
+    a, b = affine_of(x), affine_of(y)
+    if a is None or b is None or len(a.factors()) * len(b.factors()) > MOST:
+        return None
+    return (a, b) if _spares(n, x, y) else None
+
+
+def single_of(x: Share) -> Affine | None:
+    """The same of a square."""
+    a = affine_of(x)
+    return None if a is None or len(a.square_factors()) > MOST or not _spares(x.numel, x) else a
+
+
+def _spares(n: int, *operands: Share) -> bool:
+    """Whether openings are spared, none of which takes fewer bytes, since its elements are repeated."""
+    fresh = [x for x in operands if x.body.opened is None]
+    return bool(n and fresh) and all(x.body.n >= n for x in fresh)
+
+
+def mul(party: Party, x: Share, y: Share, a: Affine, b: Affine) -> Share:
+    """x * y of two shares of one shape, from what is known of their bodies.  No message between holders.
+
+    1. The dealer shares the product of each dealt word of x with each of y.
+    2. C_x y + C_y x - C_x C_y, and those words times their public factors.
+    8 bytes from the dealer for each of those words, two for each truncated operand.
+    """
+    n = x.numel
+    pairs = [(k, j) for k in range(len(a.factors())) for j in range(len(b.factors()))]
+
+    # 1. products of words
+    def words(keys: KeySet) -> list[torch.Tensor]:
+        ours, theirs = ([s.gather(word.reshape(1, -1)) for word in f.words(keys)] for s, f in ((x, a), (y, b)))
+        return [ring.mul(ours[k], theirs[j]).reshape(-1) for k, j in pairs]
+
+    def factors() -> Factors:
+        ours, theirs = ([f if f is None else s.gather(f) for f in g.factors()] for s, g in ((x, a), (y, b)))
+        return [_product(ours[k], theirs[j]) for k, j in pairs]
+
+    parts = _dealt(party, n, len(pairs), words)
+    # 2. combine
+    left, right = x.gather(a.public()), y.gather(b.public())
+    out = left * y.words() + right * x.words()
+    if party.lead is not None:
+        out[party.lead] -= (left * right)[0]
+    return Share.of(_add(out, parts, factors()), x.shape, x.scale * y.scale)
+
+
+def square(party: Party, x: Share, a: Affine) -> Share:
+    """x * x elementwise, from what is known of its body.  No message between holders.
+
+    1. The dealer shares the words whose sum, with public factors, is the square of the mask (`Affine.squares`).
+    2. C (2 x - C), and those words times their public factors.
+    16 bytes an element from the dealer for what was truncated, 32 for what was rounded to the nearest integer.
+    """
+    # 1. squares of words
+    factors = [f if f is None else x.gather(f) for f in a.square_factors()]
+    parts = _dealt(
+        party, x.numel, len(factors), lambda keys: [x.gather(w.reshape(1, -1)).reshape(-1) for w in a.squares(keys)]
+    )
+    # 2. combine
+    left = x.gather(a.public())
+    out = 2 * x.words()
+    if party.lead is not None:
+        out[party.lead] -= left[0]
+    return Share.of(_add(left * out, parts, factors), x.shape, x.scale * x.scale)
+
+
+def product_cost(n: int, words: int) -> Cost:
+    """Of n elements of `words` dealt words each."""
+    return Cost(dealt=8 * words * n)
+
+
+def _product(a: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor | None:
+    return b if a is None else a if b is None else a * b
+
+
+def _dealt(party: Party, n: int, count: int, words: Callable[[KeySet], list[torch.Tensor]]) -> list[torch.Tensor]:
+    """Shares [rows, n] of each of the dealer's words."""
+    stream = party.dealer.streams(count)
+
+    def deal(keys: KeySet, out: torch.Tensor) -> None:
+        for k, (place, word) in enumerate(zip(out.split(n), words(keys), strict=True)):
+            place.copy_(keys.take(stream + k, word))
+
+    corrections = party.dealer.corrections(count * n, deal)
+    sent = [None] * count if corrections is None else corrections.split(n)
+    return [party.dealer.keys.draw(stream + k, n, own) for k, own in enumerate(sent)]
+
+
+def _add(out: torch.Tensor, parts: Sequence[torch.Tensor], factors: Factors) -> torch.Tensor:
+    for part, factor in zip(parts, factors, strict=True):
+        out += part if factor is None else part * factor
+    return out

@@ -1,0 +1,85 @@
+"""Decrypting: to whoever asks, or to one party alone."""
+
+from __future__ import annotations
+
+import copy
+import secrets
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from pysmpc import api
+from pysmpc.errors import PartyError
+from pysmpc.federated.pointers import pointer_to
+from pysmpc.federated.workers import worker_of
+from pysmpc.runtime.session import Session
+from pysmpc.tensor import SecretTensor, flush
+
+
+class Kept(NamedTuple):
+    """A value at a holder on another machine: the file `received/NAME.npy` of her `state` folder."""
+
+    holder: str
+    name: str
+
+
+def decrypt(value: Any, *, to: Any = None) -> Any:
+    """Open secrets by name: a tensor, a module (a plain copy), or a nest of them.
+
+    Every holder learns the values.  A crypto provider that is a process of its own must
+    call this, too, and gets meta tensors: shapes and no values.
+
+    to: a holder, by name or worker, who alone learns the values; the others learn nothing.  Where every party is in
+    this process, the values are put at that holder's virtual worker, and pointers to them are returned.  Where parties
+    are processes (`sy.distributed`), the holder gets the values and the others None in their place.  With workers of
+    other machines she keeps each in a file of her `state` folder, if the owners' `receivers` name her, and a `Kept`
+    that names it is returned.
+    """
+    if to is None:
+        return api.decrypt(value)
+    return _to(value, str(getattr(to, "id", to)))
+
+
+def _to(value: Any, name: str) -> Any:
+    if isinstance(value, SecretTensor):
+        return _received(value.detach(), name)
+    if isinstance(value, nn.Module):
+        if any(isinstance(p, SecretTensor) and _apart(p.session) for p in value.parameters()):
+            return {key: _to(each, name) for key, each in value.state_dict(keep_vars=True).items()}
+        return api._replace(copy.deepcopy(value), lambda each: _to(each, name))
+    if isinstance(value, dict):
+        return {key: _to(item, name) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_to(item, name) for item in value)
+    raise TypeError(f"a {type(value).__name__} holds no secret that could be decrypted to {name}")
+
+
+def _apart(session: Session) -> bool:
+    """Whether the receiver is another process than this, or may be."""
+    return session.me is not None or session.recorder is not None
+
+
+def _received(secret: SecretTensor, name: str) -> Any:
+    session = secret.session
+    if session.plain:
+        raise PartyError("this tensor is public: there is nothing to open to one party alone")
+    if name not in session.holders:
+        raise PartyError(
+            f"{name} is no holder of this secret; a value is opened to one of {', '.join(session.holders)}"
+        )
+    if session.flags is not None:
+        raise NotImplementedError(
+            "where ranges are tested by protocol (checked=True), a value is opened to whoever asks, with what came of the "
+            f"tests, and not to {name} alone; leave out checked, or to"
+        )
+    if session.recorder is not None:
+        kept = Kept(name, secrets.token_hex(8))
+        session.note("hand", name, tuple(secret.shape))
+        flush(session)
+        session.recorder.hand(secret, name, kept.name)
+        return kept
+    found = api.opened_to(secret, name)
+    if session.me is not None:
+        return found
+    worker = worker_of(name)
+    return pointer_to(worker, worker.register_obj(found), collect=True)

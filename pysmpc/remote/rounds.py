@@ -1,0 +1,86 @@
+"""Rounds of federated training with workers of other machines: the driver's end.
+
+The model goes to owners who are holders of the session.  Each runs a task that she installed, and the sum of what
+they leave is opened to the driver, if all owners consent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from pysmpc import api
+from pysmpc.errors import PartyError
+from pysmpc.federated.clients import Answer, Ask
+from pysmpc.federated.errors import RoundError
+from pysmpc.remote.arguments import NAMES, encode
+from pysmpc.remote.messages import Collect, Plain
+
+
+class RemoteClients:
+    """Owners of remote parties, as a federation asks them.
+
+    task, score: names of tasks at every owner; the first returns the trained model, the second the means in `scores`.
+    """
+
+    def __init__(
+        self, parties: Any, owners: Sequence[str] | None, task: str, score: str | None, scores: Sequence[str]
+    ) -> None:
+        self._parties = parties
+        self.names = list(parties.names if owners is None else owners)
+        if strangers := [name for name in self.names if name not in parties.names]:
+            raise PartyError(f"{strangers[0]} is no holder of this session; {', '.join(parties.names)} are")
+        self._task, self._score, self._means = task, score, list(scores)
+
+    def scores(self, model: nn.Module) -> Mapping[str, tuple[int, ...]]:
+        if self._score is None:
+            raise TypeError("to evaluate, name a task that scores: Federation(parties, task=..., score=...)")
+        return dict.fromkeys(self._means, ())
+
+    def ask(self, model: nn.Module, ask: Ask) -> Answer:
+        if ask.staying:
+            raise NotImplementedError("what stays at an owner is her task's business: use another strategy than FedBN")
+        parties, begun = self._parties, time.perf_counter()
+        state = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
+        double = any(value.dtype == torch.float64 for value in state.values())
+        values = torch.cat(
+            [value.reshape(-1).to(torch.float64 if double else torch.float32) for value in state.values()]
+        )
+        buffers: list[torch.Tensor] = []
+        sent = encode(values, buffers)
+        assert isinstance(sent, Plain)
+        terms, before = ask.terms, sum(parties.traffic)
+
+        def operation(slot: int) -> Collect:
+            return Collect(
+                slot,
+                list(ask.chosen),
+                str(self._task if ask.update else self._score),
+                dict(ask.arguments),
+                list(state),
+                [list(value.shape) for value in state.values()],
+                [NAMES[value.dtype] for value in state.values()],
+                sent,
+                {name: list(shape) for name, shape in terms.shapes.items()},
+                ask.update,
+                terms.max_norm,
+                terms.max_value,
+                terms.max_rows,
+                ask.deadline or 0.0,
+            )
+
+        secret, took_part = parties.recorder.collect(
+            parties.session, terms, operation, buffers[0] if buffers else values
+        )
+        if len(took_part) < ask.minimum:
+            raise RoundError(
+                f"round {ask.number}: {len(took_part)} of {len(ask.chosen)} owners took part, and {ask.minimum} are "
+                "needed; nothing was opened"
+            )
+        mean, rows = terms.mean(api._opened(secret, "reveal"))
+        seconds = time.perf_counter() - begun
+        return Answer(mean, rows, took_part, sum(parties.traffic) - before, dict.fromkeys(took_part, seconds))

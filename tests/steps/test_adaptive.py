@@ -1,0 +1,55 @@
+"""`sy.TrainStep` with adaptive optimizers: the steps of a loop, with the bias corrections and counts of each."""
+
+import pytest
+import torch
+from op_checks import parties, plain
+from torch import nn
+from torch.nn import functional as F
+
+import pysmpc as sy
+
+ULP = 2.0**-16
+STEPS = 8
+
+#: eps is large, so that no rounding of a small gradient decides where a weight goes.
+SETTINGS = {
+    "Adam": {"lr": 0.05, "eps": 0.01, "amsgrad": True},
+    "AdamW": {"lr": 0.05, "eps": 0.01},
+    "NAdam": {"lr": 0.05, "eps": 0.01},
+    "RAdam": {"lr": 0.05, "eps": 0.01},
+    "Adamax": {"lr": 0.05, "eps": 0.01},
+    "RMSprop": {"lr": 0.05, "eps": 0.01, "momentum": 0.5, "centered": True},
+    "Adagrad": {"lr": 0.05, "eps": 0.01},
+    "Adadelta": {"lr": 1.0},
+    "Rprop": {"lr": 0.01},
+    "ASGD": {"lr": 0.05},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_steps_are_those_of_a_loop(name):
+    net = nn.Linear(3, 2)
+    models = [sy.encrypt(net, parties()) for _ in range(2)]
+    mine, theirs = (getattr(torch.optim, name)(model.parameters(), **SETTINGS[name]) for model in models)
+    step = sy.TrainStep(models[0], mine, F.mse_loss)
+    batches = [[sy.encrypt(torch.randn(8, n), parties()) for n in (3, 2)] for _ in range(2)]
+    for turn in range(STEPS):
+        x, y = batches[turn % 2]
+        loss = step(x, y)
+        assert not step.repeats, step.reason
+        theirs.zero_grad()
+        expected = F.mse_loss(models[1](x), y)
+        expected.backward()
+        theirs.step()
+        assert abs(float(plain(loss)) - float(plain(expected.detach()))) < 64 * ULP
+    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert float((plain(a.detach()) - plain(b.detach())).abs().max()) <= 32 * ULP
+        assert mine.state[a].keys() == theirs.state[b].keys()
+        for key, value in mine.state[a].items():
+            other = theirs.state[b][key]
+            if isinstance(value, sy.SecretTensor):
+                assert value.cell.unit == other.cell.unit
+                assert torch.allclose(plain(value).double(), plain(other).double(), atol=64 * ULP, rtol=2.0**-8)
+            else:
+                assert float(value) == pytest.approx(float(other))
+        assert float(mine.state[a]["step"]) == STEPS
