@@ -230,11 +230,11 @@ class _Examination:
         handler = HANDLERS.get(func) if not isinstance(func, str) else None
         if handler is not None and handler.__module__.startswith(APPROXIMATE) and handler.__doc__:
             what = " ".join(handler.__doc__.partition("\n\n")[0].split()).partition(" Rounds of")[0]
-            self.used.setdefault(_short(func), (what, {}))[1][self.profile._layer() or "the program"] = None
+            self.used.setdefault(_short(func), (what, {}))[1][self.profile.layer() or "the program"] = None
 
     def note(self, operation: str, error: BaseException) -> None:
         """A problem, where the program is."""
-        layer, line = self.profile._layer(), _line()
+        layer, line = self.profile.layer(), _line()
         message = " ".join(str(error).partition("; rewrite it")[0].split())
         key = operation, layer, line
         if key not in self.problems:
