@@ -88,11 +88,11 @@ def install() -> None:
             vars(module)["to_dlpack"] = _to_dlpack
         for name, of_secrets in COMPOSITES.items():
             vars(torch)[name] = _composite(name, of_secrets)
+        for name, of_secrets in PACKED.items():
+            vars(torch._VF)[name] = _composite(name, of_secrets, torch._VF)
         for name in METHODS:
             setattr(SecretTensor, name, COMPOSITES[name])
         torch.special.sinc = torch.sinc
-        for name, of_secrets in PACKED.items():
-            vars(torch._VF)[name] = _composite(name, of_secrets, torch._VF)
         for name, of_secrets in FUNCTIONALS.items():
             vars(functional)[name] = _composite(name, of_secrets, functional)
         for name, of_secrets in BUILTINS.items():

@@ -93,9 +93,8 @@ def layer(
         before, bound = c, _grown(bound)
         fine = _of_size(both[:, :n] + both[:, n:], bound)
         tanh = torch.tanh(fine)
-        shown = o * tanh
-        h, c = _settled(torch.cat([shown, fine], 1)).chunk(2, 1)
-        h = _of_size(h, size(shown))
+        h, c = _settled(torch.cat([o * tanh, fine], 1)).chunk(2, 1)
+        h = _of_size(h, 1 + STATES)
         hs[t], kept[t] = h, torch.cat([i, f, g, o, before, tanh], 1)
     workspace = _of_size(torch.stack(kept))  # of parts of different sizes
     return torch.stack(hs), h.reshape(hx.shape), c.reshape(cx.shape), workspace
