@@ -75,7 +75,7 @@ def _counted(session: Session, x: Share) -> tuple[Share, Arranged]:
     number = torch.arange(first.numel())
     spread[number, first], spread[number, second] = -1, 1
     # x_j - x_i of each pair, and whether it is negative
-    apart = suite.matmul_public(party, x, spread.t().contiguous())
+    apart = session.arithmetic.matmul_public(party, x, spread.t().contiguous())
     less = suite.bit_share(party, suite.negative(party, apart), (rows, first.numel()))
     ranks = suite.matmul_public(party, less, -spread)
     before = torch.arange(n).expand(rows, n).contiguous()

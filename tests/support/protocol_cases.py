@@ -95,6 +95,12 @@ def turned(x):
     return Share(x.body, (cols, rows), m.scale, (1, cols))
 
 
+def read(product):
+    """A product of what was not opened waits until it is read."""
+    product.words()
+    return product
+
+
 def updates(suite, party, x, y):
     """Of x by a product (whose c is never dealt, where it is large), and of y by x."""
     product = suite.matmul(party, Share(x.body, (x.numel, 1)), Share(y.body, (1, 1)))
@@ -223,7 +229,7 @@ CASES = {
     "mul": Case("mul", lambda suite, party, x, y: suite.mul(party, x, y), 2),
     "square": Case("square", lambda suite, party, x: suite.square(party, x)),
     "products of quotients": Case("truncate_all mul square", of_quotients, 2),
-    "matmul": Case("matmul", lambda suite, party, x, y: suite.matmul(party, matrix(x), turned(y)), 2),
+    "matmul": Case("matmul", lambda suite, party, x, y: read(suite.matmul(party, matrix(x), turned(y))), 2),
     "contract": Case(
         "contract",
         lambda suite, party, x, y: suite.contract(party, x, matrix(x).matrices(), y, turned(y).matrices()),
