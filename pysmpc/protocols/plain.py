@@ -161,7 +161,7 @@ def larger(party: Party, x: Share, y: Share) -> tuple[Share, Bit]:
     return _share(values, x.scale), _bit(_values(y) > _values(x))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Arranged:
     """How rows were sorted: order [rows, n], the place of each rank."""
 

@@ -239,7 +239,7 @@ DECLARED = {
     "log1p": (of_log, 7),
     "sqrt": (root_cost, 9),
     "rsqrt": (lambda n, size: root_cost(n, size, fits.RSQRT), 9),
-    "reciprocal": (reciprocal_fast_cost, 9),
+    "reciprocal": (reciprocal_fast_cost, 8),
 }
 
 

@@ -150,7 +150,7 @@ def test_of_a_product_whose_scale_was_left(name, precision):
     scale = x.cell.scale
     assert scale == x.unit.scale**2
     check(function, x, 1 / x.unit.scale, 1.0)
-    if name != "softplus, beta 0.3":  # whose slope would have too few bits
+    if name not in ("softplus, beta 0.3", "erf", "erfc"):  # whose slopes would have too few bits, or are of a square
         assert x.cell.scale == scale
 
 

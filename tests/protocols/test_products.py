@@ -101,6 +101,8 @@ def test_a_slice_is_opened_once_whichever_way_it_is_read(setting, rng):
             batch = Share(data.body, (8, 5), 1, (5, 1), 40)
             out.append(suite.matmul(party, batch, a))
             out.append(suite.matmul(party, Share(data.body, (5, 8), 1, (1, 5), 40), b))
+            for product in out:
+                product.words()
             one = Share(data.body, (1, 8, 1, 5), 1, (99, 5, 7, 1), 40)
             out.append(suite.mul(party, one, one))
         return tuple(out)

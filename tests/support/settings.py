@@ -17,6 +17,7 @@ import torch
 from pysmpc import ring
 from pysmpc.protocols import comparison, fss
 from pysmpc.protocols.interfaces import Cost
+from pysmpc.protocols.products import begin
 from pysmpc.protocols.suite import suite_named
 from pysmpc.runtime import threads
 from pysmpc.runtime.session import plain_session, virtual_session
@@ -113,8 +114,10 @@ class Setting:
             shares = [suite.share(party, v if owner else None, v.shape, scale) for v, scale in given]
             before = session.stats.copy()
             out = operation(suite, party, *shares)
-            cost = (session.stats - before).cost
             several = out if isinstance(out, tuple) else (out,)
+            for share in several:
+                begin(party, share.body)  # a product of what was not opened waits until it is read
+            cost = (session.stats - before).cost
             assert all(isinstance(share, Share) and share.body.rows == party.rows * suite.lanes for share in several)
             return cost, [share.scale for share in several], suite.reveal(party, *several), isinstance(out, tuple)
 
