@@ -292,7 +292,11 @@ def _of_norm(x: Any, y: Any) -> SecretTensor | None:
 
 def _is_argument_of_norm(x: Any, argument: Share) -> bool:
     """Whether x is what a norm was taken of: the same elements in the same order, no other view of them."""
-    return isinstance(x, SecretTensor) and x.window().body is argument.body and x.window().layout == argument.layout
+    if not isinstance(x, SecretTensor) or x.window().body is not argument.body:
+        return False
+    own = x.window()
+    one = own.numel == argument.numel == 1 and own.offset == argument.offset  # a scalar counts as a vector
+    return one or own.layout == argument.layout
 
 
 def _reshaped(rest: Any, other: SecretTensor) -> Any:

@@ -97,3 +97,21 @@ def soft_margin_loss_backward(grad: Any, x: Any, target: Any, reduction: int) ->
     """-target sigmoid(-x target), over the number of elements for a mean."""
     slope = torch.sigmoid(-(x * target)) * -target
     return (slope / x.numel() if reduction == 1 else slope) * grad
+
+
+@composes(aten.binary_cross_entropy_backward.default)
+def binary_cross_entropy_backward(grad: Any, x: Any, target: Any, weight: Any = None, reduction: int = 1) -> Any:
+    """(1 - target) / (1 - x) - target / x, times the weights, over the number of elements for a mean.
+
+    torch divides x - target by x (1 - x), of which few digits are left where x is near 0 or 1.  What is less than a
+    step counts as one.
+    """
+    rest = 1 - x
+    if isinstance(x, SecretTensor):
+        below = torch.stack([rest, x]).clamp_min(1 / x.unit.scale)
+        slope = (torch.stack([1 - target, -target]) / below).sum(0)  # in one division
+    else:
+        slope = (x - target) / (x * rest).clamp_min(1e-12)
+    if weight is not None:
+        slope = slope * weight
+    return (slope / slope.numel() if reduction == 1 else slope) * grad

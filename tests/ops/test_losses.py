@@ -248,3 +248,16 @@ def test_a_repeated_step_of_secret_classes():
     assert step.repeats, step.reason
     for a, b in zip(secret.parameters(), twin.parameters(), strict=True):
         assert torch.allclose(plain(a.detach()), b.detach(), atol=2**-8)
+
+
+def test_gradients_of_cross_entropies_of_probabilities_near_their_ends():
+    """x (1 - x) keeps few digits there; the two quotients keep theirs."""
+    x = encrypted(torch.cat([torch.rand(30) * 0.01 + 0.001, 1 - torch.rand(30) * 0.01 - 0.001])).requires_grad_()
+    truth = torch.randint(0, 2, (60,)).double()
+    twin = plain(x.detach()).requires_grad_()
+    F.binary_cross_entropy(x, truth.to(x.dtype), reduction="sum").backward()
+    F.binary_cross_entropy(twin, truth, reduction="sum").backward()
+    assert torch.allclose(plain(x.grad), twin.grad, atol=4 * 2.0**-16, rtol=2.0**-12)
+    ends = encrypted(torch.tensor([0.0, 1.0])).requires_grad_()
+    F.binary_cross_entropy(ends, torch.tensor([1.0, 0.0]), reduction="sum").backward()
+    assert plain(ends.grad).tolist() == [-65536, 65536]
