@@ -31,7 +31,7 @@ static void psm_scale(const u64 *x, u64 k, u64 *out, size_t n) {
 
 /* out[i] = sum over rows of x[row][i] */
 static void psm_rows_sum(const u64 *x, size_t rows, u64 *out, size_t n) {
-    memcpy(out, x, n * sizeof(u64));
+    if (n) memcpy(out, x, n * sizeof(u64));
     for (size_t row = 1; row < rows; row++) {
         const u64 *src = x + row * n;
         for (size_t i = 0; i < n; i++) out[i] += src[i];
@@ -40,7 +40,7 @@ static void psm_rows_sum(const u64 *x, size_t rows, u64 *out, size_t n) {
 
 /* out[i] = xor over rows of x[row][i] */
 static void psm_rows_xor(const u64 *x, size_t rows, u64 *out, size_t n) {
-    memcpy(out, x, n * sizeof(u64));
+    if (n) memcpy(out, x, n * sizeof(u64));
     for (size_t row = 1; row < rows; row++) {
         const u64 *src = x + row * n;
         for (size_t i = 0; i < n; i++) out[i] ^= src[i];
