@@ -105,6 +105,45 @@ class Body:
         return f"Body({self.rows} x {self.n})"
 
 
+class LaterBody(Body):
+    """A body whose words are computed when they are first read.
+
+    Whether they are read follows from the program, so all processes agree.
+    """
+
+    __slots__ = ("_found", "_rows")
+
+    def __init__(self, rows: int, n: int) -> None:
+        self._rows = rows
+        super().__init__(torch.empty((1, 1), dtype=torch.int64).expand(rows, n))
+        self._found: torch.Tensor | None = None
+
+    def compute(self) -> torch.Tensor:
+        """The words [rows, n]."""
+        raise NotImplementedError
+
+    @property
+    def rows(self) -> int:
+        """Hosted holders."""
+        return self._rows
+
+    @property
+    def held(self) -> Any:
+        """The words, once somebody has read them."""
+        return self._found
+
+    @property
+    def words(self) -> torch.Tensor:
+        """The words, computed now where nobody has read them before."""
+        if self._found is None:
+            self._found = self.compute()
+        return self._found
+
+    @words.setter
+    def words(self, words: torch.Tensor) -> None:
+        self._found = words
+
+
 @lru_cache(maxsize=1 << 14)
 def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Row-major strides, torch's way (sizes of zero count as one)."""

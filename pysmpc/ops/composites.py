@@ -152,7 +152,7 @@ def atan2(input: Any, other: Any) -> Any:
     return _Angle.apply(*torch.broadcast_tensors(input, other))
 
 
-_composite(types.FunctionType(atan2.__code__, atan2.__globals__, "arctan2"))
+COMPOSITES["arctan2"] = atan2
 
 METHODS = ("dist", "sinc", "atan2", "arctan2")  # those that are methods, too
 

@@ -239,13 +239,7 @@ def factor(x: Any, session: Session, unit: Precision) -> tuple[Public | None, Fr
 
 
 def _shortened(x: Public, largest: int) -> Public:
-    """x without fractional bits that none of its elements has, nor those beyond 24 significant ones of the largest.
-
-    What is one number everywhere stays that.
-    """
-    if x.values.dim() and not any(x.values.stride()):
-        one = _shortened(Public(x.values.as_strided((), ()), x.scale, x.unit), largest)
-        return Public(one.values.expand(x.values.shape), one.scale, one.unit)
+    """x without fractional bits that none of its elements has, nor those beyond 24 significant ones of the largest."""
     by = _common(x)
     x = Public(x.values // by, x.scale // by, x.unit)
     excess = (largest // by).bit_length() - SIGNIFICANT - 1

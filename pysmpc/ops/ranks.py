@@ -10,44 +10,23 @@ import torch
 
 from pysmpc.ops.core import result
 from pysmpc.protocols.signatures import Arranged
-from pysmpc.shares import Body, Share
+from pysmpc.shares import LaterBody, Share
 from pysmpc.tensor import SecretTensor
 
 
-class Ranks(Body):
-    """Positions of the elements of some ranks in sorted rows: of `count` from `first` on, read when they are wanted.
+class Ranks(LaterBody):
+    """Positions of the elements of some ranks in sorted rows: of `count` from `first` on."""
 
-    Whether they are read follows from the program, so all processes agree.
-    """
-
-    __slots__ = ("_found", "_rows", "first", "how", "kind", "n")
+    __slots__ = ("first", "how", "kind")
 
     def __init__(self, how: Arranged, kind: tuple[int, int], first: int, count: int, rows: int) -> None:
         """kind: rows and elements of each.  rows: of the words that this process has."""
-        self.how, self.kind, self.first, self._rows = how, kind, first, rows
-        super().__init__(torch.empty((1, 1), dtype=torch.int64).expand(rows, kind[0] * count))
-        self._found: torch.Tensor | None = None
+        self.how, self.kind, self.first = how, kind, first
+        super().__init__(rows, kind[0] * count)
 
-    @property
-    def rows(self) -> int:
-        """Words of an element."""
-        return self._rows
-
-    @property
-    def held(self) -> Any:
-        """The words, once somebody has read them."""
-        return self._found
-
-    @property
-    def words(self) -> torch.Tensor:
+    def compute(self) -> torch.Tensor:
         """Where the elements stood."""
-        if self._found is None:
-            self._found = some_of(self.how.places(), self.first, self.n // self.kind[0] if self.kind[0] else 0).words()
-        return self._found
-
-    @words.setter
-    def words(self, words: torch.Tensor) -> None:
-        self._found = words
+        return some_of(self.how.places(), self.first, self.n // self.kind[0] if self.kind[0] else 0).words()
 
 
 def some_of(x: Share, first: int, count: int) -> Share:

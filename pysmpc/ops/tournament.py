@@ -10,14 +10,13 @@ the largest stay with the result: a gradient goes down by them, a position comes
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
 from pysmpc.ops.comparison import comparing
 from pysmpc.protocols.maxima import blocks
 from pysmpc.runtime.session import Session
-from pysmpc.shares import Bit, Body, Share
+from pysmpc.shares import Bit, LaterBody, Share
 
 MANY = 1 << 18  # elements of a level beyond which bytes cost more than the rounds that groups save
 
@@ -225,44 +224,23 @@ def by_pairs(session: Session, k: int, first: Share, second: Share, rest: Share 
     return value, Levels(n, [Pairs(k, bit), *found.levels])
 
 
-class Positions(Body):
-    """Tags of where the largest stood: known by the levels of its tree, computed when they are read.
+class Positions(LaterBody):
+    """Tags of where the largest stood, which the levels of its tree know."""
 
-    Whether they are read follows from the program, so all processes agree.
-    """
-
-    __slots__ = ("_found", "_rows", "_session", "_tags", "levels", "table")
+    __slots__ = ("_session", "_tags", "levels", "table")
 
     def __init__(
         self, session: Session, levels: Levels, tags: torch.Tensor, rows: int, table: torch.Tensor | None = None
     ) -> None:
         """table: of windows that are no regular views of an image, where their elements lie in it."""
-        self._session, self.levels, self._tags, self._rows, self.table = session, levels, tags, rows, table
-        super().__init__(torch.empty((1, 1), dtype=torch.int64).expand(rows, levels.n))
-        self._found: torch.Tensor | None = None
+        self._session, self.levels, self._tags, self.table = session, levels, tags, table
+        super().__init__(rows, levels.n)
 
     @property
     def candidates(self) -> int:
         """Among how many they are."""
         return self._tags.shape[0]
 
-    @property
-    def rows(self) -> int:
-        """Hosted holders."""
-        return self._rows
-
-    @property
-    def held(self) -> Any:
-        """The words, once somebody has read them."""
-        return self._found
-
-    @property
-    def words(self) -> torch.Tensor:
+    def compute(self) -> torch.Tensor:
         """The tags."""
-        if self._found is None:
-            self._found = self.levels.up(self._session, self._tags).words()
-        return self._found
-
-    @words.setter
-    def words(self, words: torch.Tensor) -> None:
-        self._found = words
+        return self.levels.up(self._session, self._tags).words()

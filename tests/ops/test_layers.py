@@ -1,25 +1,13 @@
 """Layers that torch sends as one operation: LSTMs, bags of embeddings, pools of windows at random."""
 
-import copy
-
 import pytest
 import torch
-from op_checks import SUITE_OPTIONS, encrypted, parties, plain
+from op_checks import SUITE_OPTIONS, encrypted, parties, plain, twins
 from torch import nn
 from torch.nn import functional as F
 
 import pysmpc as sy
 from pysmpc.errors import RevealError
-
-
-def twins(net, **options):
-    """The net on secrets, and in float64 with what the encoding makes of its weights."""
-    secret = sy.encrypt(net, parties(), **options)
-    twin = copy.deepcopy(net).double()
-    with torch.no_grad():
-        for a, b in zip(twin.parameters(), secret.parameters(), strict=True):
-            a.copy_(plain(b.detach()))
-    return secret, twin
 
 
 def close(found, expected, atol=2**-10):

@@ -1,27 +1,16 @@
 """Packed sequences, the forms of attention that torch takes in evaluation, groups of heads, masks of finite numbers."""
 
-import copy
 import math
 
 import pytest
 import torch
-from op_checks import encrypted, parties, plain
+from op_checks import encrypted, parties, plain, twins
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import rnn
 
 import pysmpc as sy
 from pysmpc.errors import RevealError
-
-
-def twins(net):
-    """The net on secrets, and a copy in float64 with the weights as they are encoded."""
-    secret = sy.encrypt(net, parties())
-    twin = copy.deepcopy(net).double()
-    with torch.no_grad():
-        for a, b in zip(twin.parameters(), secret.parameters(), strict=True):
-            a.copy_(plain(b.detach()))
-    return secret, twin
 
 
 def close(found, expected, atol=2**-9):

@@ -4,6 +4,7 @@ The oracle is torch in float64 on the values that the encoding stands for, so th
 is left is the error of the operation, counted in steps of the encoding.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -174,6 +175,16 @@ def _check(fn, secrets, twins, precision, steps, grad_steps, rtol, grad, what):
         assert (mine.grad is None) == (theirs.grad is None), f"{what}: gradient {i}"
         if theirs.grad is not None:
             assert_close(plain(mine.grad), theirs.grad, grad_steps, precision, rtol, f"{what}, gradient {i}")
+
+
+def twins(net, **options):
+    """The net on secrets, and in float64 with what the encoding makes of its weights."""
+    secret = sy.encrypt(net, parties(), **options)
+    twin = copy.deepcopy(net).double()
+    with torch.no_grad():
+        for a, b in zip(twin.parameters(), secret.parameters(), strict=True):
+            a.copy_(plain(b.detach()))
+    return secret, twin
 
 
 def cost_of(work, *args):
