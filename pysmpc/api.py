@@ -517,32 +517,28 @@ def _replace(
 
 def _opened(secret: SecretTensor, verb: str) -> torch.Tensor:
     """The integers behind a secret."""
-    session = secret.session
-    session.note(verb, tuple(secret.shape))
-    flush(session)
-    if session.recorder is not None:
-        words: torch.Tensor = session.recorder.open(secret)
-        return words
-    if session.flags is not None:
-        open_flags(session)
-    [words] = session.suite.reveal(session.party, secret.window())
+    [words] = _opened_together([secret], verb)
     return words
 
 
-def _opened_together(secrets: Sequence[SecretTensor]) -> list[torch.Tensor]:
+def _opened_together(secrets: Sequence[SecretTensor], verb: str = "reveal") -> list[torch.Tensor]:
     """The integers behind several secrets; of those of one session in one round, but for workers of other machines."""
     found: dict[int, torch.Tensor] = {}
     for i, secret in enumerate(secrets):
         if i in found:
             continue
         session = secret.session
-        if session.recorder is not None:
-            found[i] = _opened(secret, "reveal")
-            continue
         group = [j for j in range(i, len(secrets)) if secrets[j].session is session]
+        if session.recorder is not None:
+            group = [i]
         for j in group:
-            session.note("reveal", tuple(secrets[j].shape))
+            session.note(verb, tuple(secrets[j].shape))
         flush(session)
+        if session.recorder is not None:
+            found[i] = session.recorder.open(secret)
+            continue
+        if session.flags is not None:
+            open_flags(session)
         windows = [secrets[j].window() for j in group]
         found.update(zip(group, session.suite.reveal(session.party, *windows), strict=True))
     return [found[i] for i in range(len(secrets))]

@@ -19,7 +19,6 @@ import torch
 from pysmpc.errors import EncodingError
 
 LIMIT = 1 << 62
-MASK = (1 << 64) - 1
 FINEST = 52  # fractional bits of the state of an optimizer, at most
 
 

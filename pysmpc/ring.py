@@ -593,7 +593,6 @@ def select_finish(
 # --- function secret sharing (src/c/fss.inc.h), for two holders ----------------------
 
 FSS_SALT = 2  # words of a key for all its elements
-FSS_GRAIN = 128  # a key begins at a multiple of so many elements
 
 
 def fss_deal(

@@ -6,7 +6,7 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -42,6 +42,14 @@ class Ask:
     deadline: float | None
     minimum: int
 
+    def enough(self, took_part: Sequence[str]) -> None:
+        """RoundError if fewer took part than a sum needs."""
+        if len(took_part) < self.minimum:
+            raise RoundError(
+                f"round {self.number}: {len(took_part)} of {len(self.chosen)} workers took part, and "
+                f"{self.minimum} are needed; nothing was opened"
+            )
+
 
 @dataclass
 class Answer:
@@ -51,7 +59,6 @@ class Answer:
     rows: int
     took_part: list[str]
     sent: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Clients(Protocol):
@@ -110,28 +117,23 @@ class VirtualClients:
 
     def ask(self, model: nn.Module, ask: Ask) -> Answer:
         took_part: list[str] = []
-        seconds: dict[str, float] = {}
         adding = _Shares(self._holders, ask) if self._secure else _Clear(ask)
         for name in ask.chosen:
             data = self.data(name)
             begun = time.perf_counter()
             try:
                 words = self._left(name, data, model, ask)
-                seconds[name] = time.perf_counter() - begun
-                if ask.deadline is not None and seconds[name] > ask.deadline:
-                    raise Left(f"it took {seconds[name]:.1f} s; the deadline is {ask.deadline:g} s")
+                seconds = time.perf_counter() - begun
+                if ask.deadline is not None and seconds > ask.deadline:
+                    raise Left(f"it took {seconds:.1f} s; the deadline is {ask.deadline:g} s")
             except Left as reason:  # for the worker alone
                 log.warning("left the round", extra={"worker": name, "round": ask.number, "reason": str(reason)})
                 continue
             adding.add(name, words)
             took_part.append(name)
-        if len(took_part) < ask.minimum:
-            raise RoundError(
-                f"round {ask.number}: {len(took_part)} of {len(ask.chosen)} workers took part, and {ask.minimum} are "
-                "needed; nothing was opened"
-            )
+        ask.enough(took_part)
         mean, rows = ask.terms.mean(adding.total(took_part, self._session))
-        return Answer(mean, rows, took_part, adding.sent, seconds)
+        return Answer(mean, rows, took_part, adding.sent)
 
     def _left(self, name: str, data: Sequence[torch.Tensor], model: nn.Module, ask: Ask) -> torch.Tensor:
         """Words of what a worker leaves; runs at the worker."""

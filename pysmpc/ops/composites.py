@@ -108,7 +108,7 @@ SERIES = [1.0] + [(-1) ** k * math.pi ** (2 * k) / math.factorial(2 * k + 1) for
 
 @_composite
 def sinc(input: Any) -> Any:
-    """sin(pi x) / (pi x), to 3 steps, and its derivative, to 32.  38 rounds.
+    """sin(pi x) / (pi x), to 3 steps, and its derivative, to 32.  32 rounds.
 
     Where |x| < 1/4 it is its Taylor series up to x^10, since the quotient and, twice, its derivative divide what was
     rounded by x.  Elsewhere it is sin(pi x) times the fast reciprocal of x.

@@ -115,7 +115,7 @@ def _lines(x: SecretTensor, dim: int) -> tuple[Share, tuple[int, ...]]:
 
 def _arranged(session: Session, rows: Share) -> tuple[Share, Arranged]:
     n = rows.shape[1]
-    if n < 2:
+    if n < 2 or not rows.shape[0]:
         return rows, Alone(session, *rows.shape)
     if session.suite.arrange is not None:
         return session.suite.arrange(session.party, rows)

@@ -16,10 +16,13 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from pysmpc.errors import PrivacyError
 from pysmpc.ops.noise import with_bits
 from pysmpc.privacy.layers import Rule, Squares, trained
+from pysmpc.tensor import SecretTensor
 
 Tensor = torch.Tensor
 
@@ -88,9 +91,15 @@ class Taps:
         self._kept = {name: Kept(layer, rule) for name, (layer, rule) in layers.items()}
         for kept in self._kept.values():
             kept.layer.forward = Tap(kept)
+        self._scaled: dict[int, Tensor] = {}  # what the norms were taken of, for the sums
+        for layer in model.modules():
+            tracks = getattr(layer, "track_running_stats", False)
+            if isinstance(layer, _BatchNorm) or (isinstance(layer, _InstanceNorm) and tracks):
+                layer.register_forward_pre_hook(_refuse_statistics)
 
     def clear(self) -> None:
         """Forget what was kept."""
+        self._scaled.clear()
         for kept in self._kept.values():
             kept.found.clear()
 
@@ -132,16 +141,37 @@ class Taps:
 
     def squares(self, times: float) -> list[Squares]:
         """Squared norms in units of the clipping norm, where the gradients were multiplied by `times` of them."""
-        return [kept.rule.squares(kept.layer, x, b * times) for kept, x, b in self._once()]
+        found = []
+        for kept, x, b in self._once():
+            self._scaled[id(b)] = scaled = _settled(b * times)
+            found.append(kept.rule.squares(kept.layer, x, scaled))
+        return found
 
-    def clipped_sums(self, factors: Tensor, times: float) -> dict[nn.Parameter, Tensor]:
-        """For each parameter, the sum over examples of their gradients times factors, which are secret or public."""
+    def clipped_sums(self, factors: Tensor) -> dict[nn.Parameter, Tensor]:
+        """For each parameter, the sum over examples of their gradients times factors, which are secret or public.
+
+        The gradients are those, with their rounding, whose norms `squares` took.
+        """
         found: dict[nn.Parameter, Tensor] = {}
         for kept, x, b in self._once():
-            weighted = b * times * factors.reshape(-1, *[1] * (b.dim() - 1))
+            weighted = self._scaled[id(b)] * factors.reshape(-1, *[1] * (b.dim() - 1))
             for name, gradient in kept.rule.gradients(kept.layer, x, weighted).items():
                 found[getattr(kept.layer, name)] = gradient
         return found
+
+
+def _settled(x: Tensor) -> Tensor:
+    """x, rounded once for all who read it."""
+    found: Tensor = torch.ops.pysmpc.settle.default(x) if isinstance(x, SecretTensor) else x
+    return found
+
+
+def _refuse_statistics(layer: nn.Module, given: Any) -> None:
+    if layer.training:
+        raise PrivacyError(
+            f"{type(layer).__name__} in training mode computes from all examples of a batch, without noise: put it "
+            "into evaluation mode after model.train(), or use nn.GroupNorm"
+        )
 
 
 def factors(squares: Sequence[Squares]) -> Tensor:

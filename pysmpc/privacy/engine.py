@@ -194,7 +194,8 @@ class Engine:
         assert taps is not None
         if not self._given:
             raise PrivacyError("a step needs a batch of the loader that make_private returned, one for each step")
-        for p in taps.parameters():
+        held = [p for group in optimizer.param_groups for p in group["params"]]
+        for p in {*taps.parameters(), *held}:  # also those that were frozen, or not there, in the beginning
             if p.grad is not None and p.grad is not self._set.get(p):
                 raise PrivacyError(
                     "a parameter has a gradient that did not come through its layer, and is not clipped: use "
@@ -210,7 +211,7 @@ class Engine:
         weights = factors(taps.squares(times))
         if self._given[0] is not None:
             weights = weights * self._given[0]
-        sums = taps.clipped_sums(weights, times)
+        sums = taps.clipped_sums(weights)
         if self.sampling != "epochs":
             self._count()
         deviation = self._deviation(sums)

@@ -28,6 +28,9 @@ def _normal(x: Array) -> Array:
 
 def _shift(loss: Array, noise_multiplier: float, sample_rate: float) -> Array:
     """The x at which `loss_at` is a loss; minus infinity below the smallest."""
+    if sample_rate == 1:
+        found: Array = noise_multiplier**2 * loss + 0.5
+        return found
     smallest = math.log1p(-sample_rate)
     above = loss > smallest
     t = np.where(above, loss, smallest + 1.0)

@@ -18,7 +18,7 @@ from pysmpc.ops.infinite import InfiniteCell
 from pysmpc.program.check import sends_the_same
 from pysmpc.program.compile import Compiled, moved_stream
 from pysmpc.program.state import Input, Result, State, kind, source
-from pysmpc.program.trace import Trace, tracing, watching
+from pysmpc.program.trace import NOISE, Trace, tracing, watching
 from pysmpc.protocols.products import Unfinished
 from pysmpc.runtime.dealer import SeedDealer
 from pysmpc.runtime.session import Session
@@ -215,7 +215,7 @@ class Seen:
                     if isinstance(cell.body, Unfinished) and cell.body.unread:
                         self.refused = "it reads a product that nothing has read before"
         if func.namespace == "pysmpc" and torch.Tag.nondeterministic_seeded in func.tags:
-            self.refused = "a step draws secret noise, which must be new in each"
+            self.refused = NOISE
         if func._schema.is_mutable:
             self.written |= self._inputs & {x.cell for x in changed(func, args, kwargs)}
             if self.written:

@@ -39,8 +39,14 @@ Factors = Sequence[torch.Tensor | None]
 class Affine(Protocol):
     """A value as `public` plus the sum of `factors` times `words`; `squares` does the same for its square.
 
-    Nothing is kept: all of it is computed when it is asked for.
+    Nothing is kept: all of it is computed when it is asked for.  count, square_count: of the words of each.
     """
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def square_count(self) -> int: ...
 
     def public(self) -> torch.Tensor:
         """[1, n], or [0, n] where no holder is hosted."""
@@ -61,6 +67,8 @@ class Affine(Protocol):
 @dataclass(eq=False, repr=False)
 class Masked:
     """A value that was opened less the mask of a stream."""
+
+    count = square_count = 1
 
     opened: torch.Tensor
     mask: int
@@ -88,6 +96,8 @@ class Masked:
 @dataclass(eq=False, repr=False)
 class Truncated:
     """The result of a truncation by `by` that opened c; base: the stream of its r."""
+
+    count = square_count = 2
 
     base: int
     by: ring.Divisor
@@ -136,6 +146,8 @@ class Truncated:
 class Rounded:
     """A truncation less bits: those from `at` on of `total` that were opened as beta, under rho of a stream."""
 
+    count, square_count = 3, 4
+
     of: Truncated
     beta: torch.Tensor
     stream: int
@@ -176,8 +188,7 @@ class Rounded:
         """q^2 + rho, J (J - 2 q), 2 q rho and -2 J rho."""
         quotient, jump = self.of.dealt(keys)
         rho = self._rho(keys)
-        first, second = self.of.squares(keys)
-        return [first + rho, second, 2 * quotient * rho, -2 * jump * rho]
+        return [quotient * quotient + rho, jump * (jump - 2 * quotient), 2 * quotient * rho, -2 * jump * rho]
 
 
 @dataclass(eq=False, repr=False)
@@ -186,6 +197,16 @@ class Multiple:
 
     of: Affine
     factor: int
+
+    @property
+    def count(self) -> int:
+        """Those of the value."""
+        return self.of.count
+
+    @property
+    def square_count(self) -> int:
+        """Those of the value."""
+        return self.of.square_count
 
     def public(self) -> torch.Tensor:
         """The multiple of the public part."""
@@ -221,7 +242,7 @@ def affine_of(x: Share) -> Affine | None:
 def pair_of(x: Share, y: Share, n: int) -> tuple[Affine, Affine] | None:
     """Both factors of a product of n elements, where it is better made of dealt words than of openings."""
     a, b = affine_of(x), affine_of(y)
-    if a is None or b is None or len(a.factors()) * len(b.factors()) > MOST:
+    if a is None or b is None or a.count * b.count > MOST:
         return None
     return (a, b) if _spares(n, x, y) else None
 
@@ -229,7 +250,7 @@ def pair_of(x: Share, y: Share, n: int) -> tuple[Affine, Affine] | None:
 def single_of(x: Share) -> Affine | None:
     """The same of a square."""
     a = affine_of(x)
-    return None if a is None or len(a.square_factors()) > MOST or not _spares(x.numel, x) else a
+    return None if a is None or a.square_count > MOST or not _spares(x.numel, x) else a
 
 
 def _spares(n: int, *operands: Share) -> bool:
@@ -246,7 +267,7 @@ def mul(party: Party, x: Share, y: Share, a: Affine, b: Affine) -> Share:
     8 bytes from the dealer for each of those words, two for each truncated operand.
     """
     n = x.numel
-    pairs = [(k, j) for k in range(len(a.factors())) for j in range(len(b.factors()))]
+    pairs = [(k, j) for k in range(a.count) for j in range(b.count)]
 
     # 1. products of words
     def words(keys: KeySet) -> list[torch.Tensor]:

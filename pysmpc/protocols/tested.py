@@ -8,7 +8,8 @@ bounds with which it does.  Which ones follows from scales, sizes and bounds alo
 A test is not made where it is asked for.  `Flags` keeps the operand's shares, and tests all that wait together when
 something is opened, or when they have become many: four rounds for all of them (`pysmpc.protocols.outside`).  What
 comes of it is shared, too.  It is opened before the next value is, and says one thing: whether any was too large.
-Until then results may be wrong; nobody sees them.
+Until then results may be wrong; nobody sees them, but for
+the order that holders open of a long row that is sorted (`pysmpc.protocols.arranging`).
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ class Flags:
         self.told()
         if self.named:
             self._operations.setdefault(f"{whereabouts(ended=False)} ({what})")
+        if words.untyped_storage().nbytes() > words.numel() * words.element_size():
+            words = words.clone()  # part of a body, which would live as long
         self._waiting.append((words, most))
         self._elements += words.shape[1]
         if self._elements >= WAITING:

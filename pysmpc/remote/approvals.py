@@ -84,19 +84,22 @@ class Requests:
         rows: float,
         lineage: Lineage,
         beside: str = "",
+        beside_version: tuple[int, bytes] = (0, b""),
     ) -> Request:
         """For the value that ref is a window on.
 
         version: how many operations there were when it was last written, and the program's digest then.
-        lineage: what leads to it.  beside: what is opened together with it; owners and rows are of both.
+        lineage: what leads to it.  beside: what is opened together with it; owners and rows are of both, and as its
+        own lineage is not shown, an approval is for this value alone and for what was tested until beside_version.
         """
         count, digest = version
         known = int(rows) if math.isfinite(rows) else 0
         window = [ref.size, ref.stride, ref.offset, ref.dtype]
         more = [beside] if beside else []
-        series = "" if lineage.hash is None else self._hash("series", lineage.hash, window, *more)
+        series = "" if lineage.hash is None or beside else self._hash("series", lineage.hash, window)
         return Request(
-            self._hash("value", digest, count, ref.slot, window, *more), series, self.session, self.driver,
+            self._hash("value", digest, count, ref.slot, window, *more, *(beside_version if beside else ())),
+            series, self.session, self.driver,
             round(time.time(), 3), list(ref.size), sorted(owners), known, digest.hex(), [*lineage.operations, *more],
         )  # fmt: skip
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import queue
 import threading
 import time
@@ -432,6 +433,7 @@ class Attendance:
             both.rows.least,
             lineage,
             "" if flag is None else FLAG,
+            self._replay.flag_at,
         )
         parts = [Part(origin.owners, origin.rows.least, tuple(operation.ref.size))]
         if flag is not None:
@@ -489,7 +491,7 @@ class Attendance:
         origin, me = self._replay.origin(operation.ref), self.worker.config.name
         reason = self._dismissed
         if me == operation.receiver:
-            reason = reason or self.worker.received.refusal(operation.name)
+            reason = reason or self.worker.received.refusal(operation.name, math.prod(operation.ref.size))
         shape, items = tuple(operation.ref.size), origin.rows.least
         try:
             with self.worker.contributions.lock:
@@ -554,7 +556,9 @@ class Attendance:
         try:
             task = self.worker.tasks.of(config.name, config.drivers.get(self.driver, ()), operation.task)
             turn = Turn(config.name, self.driver, task, operation, values)
-            return turn, turn.run(operation.deadline or LONGEST), ""
+            deadline = min(operation.deadline or LONGEST, LONGEST)
+            words = self.worker.tasks.run(self.driver, turn, deadline, self._cancel.is_set)
+            return turn, words, ""
         except (RemoteError, RoundError) as error:
             return None, None, str(error)
         finally:
@@ -562,6 +566,13 @@ class Attendance:
 
     def _sums_refused(self) -> str:
         return self.worker.contributions.refusal(self.worker.config.name, self._sums)
+
+    def _sums_kept(self) -> None:
+        """What is kept may be opened in another session, and so counts as opened."""
+        with self.worker.contributions.lock:
+            if reason := self._sums_refused():
+                raise CheckpointError(reason)
+            self.worker.contributions.add(self._sums)
 
     def _told_apart(self, sums: Mapping[Key, frozenset[str]]) -> str:
         """Why sums may not be opened beside those of this session and of others, or nothing."""
@@ -595,10 +606,7 @@ class Attendance:
         facts = {"peer": self.driver, "run": operation.run[:100], "checkpoint": operation.checkpoint[:40]}
         clock, self._clock = self._clock, None  # a disk may take its time
         try:
-            if isinstance(operation, Keep):  # what is kept may be opened in another session
-                with self.worker.contributions.lock:
-                    self.worker.contributions.add(self._sums)
-            done = self._shelving.do(operation)
+            done = self._shelving.do(operation, self._sums_kept)
         except CheckpointError as error:
             log.warning("no checkpoint", extra={**facts, "reason": str(error.__cause__ or error)})
             self._control.post(Denied(number, "CheckpointError", str(error)))

@@ -76,8 +76,12 @@ def used_on(day: str, log: Path, me: str) -> Counter[str]:
             if facts["what"] == "open" and facts["permitted"]:
                 count = numbers_in(facts["shape"]) if me in facts["owners"] else 0
                 count += FLAG in facts and me in facts[FLAG]["owners"]
-                if count:
-                    used[facts["driver"]] += count
+            elif facts["what"] == "hand" and facts["permitted"] and me != facts["receiver"]:
+                count = numbers_in(facts["shape"]) if me in facts["owners"] else 0
+            else:
+                continue
+            if count:
+                used[facts["driver"]] += count
         except (ValueError, KeyError, TypeError, OSError, OverflowError):
             continue  # a line that a crash cut short
     return used

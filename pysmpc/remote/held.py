@@ -17,6 +17,7 @@ from pysmpc.remote.messages import (
     Load,
     Open,
     Operation,
+    Plain,
     Record,
     Recorded,
     Ref,
@@ -93,7 +94,11 @@ class Held:
         if isinstance(operation, Input | Load):
             return _count(operation.shape)
         if isinstance(operation, Collect):
-            return (1 + len(operation.owners)) * (1 + sum(_count(shape) for shape in operation.gives.values()))
+            given = operation.values  # the model, which is written out, hashed, converted and cloned
+            model = _count(given.size) if isinstance(given, Plain) else 0
+            model = max(model, sum(map(_count, operation.shapes)))
+            sums = (1 + len(operation.owners)) * (1 + sum(map(_count, operation.gives.values())))
+            return 4 * model + sums
         if isinstance(operation, Restore):
             return sum(_count(slot.shape) for slot in operation.values.values())
         # a window may repeat elements of a small value: the widest is what it comes to when it is written out

@@ -95,6 +95,7 @@ class Replay:
         self._operations = Operations()
         self._reading: Origin | None = None  # of what the present operation reads, with updates that still wait
         self.flag: Origin | None = None  # of what was tested since the last opening; None where nothing was
+        self.flag_at = (0, b"")  # where the program stood when the last of it was
         if session.flags is not None:
             session.flags.named, session.flags.told, session.flags.asked = False, self._tested, in_backward
 
@@ -137,6 +138,7 @@ class Replay:
         if self._reading is None:
             raise RemoteError("a test of values of which nobody knows where they are from")
         self.flag = combined([self._reading, *([] if self.flag is None else [self.flag])])
+        self.flag_at = self._stands
 
     @property
     def _stands(self) -> tuple[int, bytes]:

@@ -6,7 +6,6 @@ they leave is opened to the driver, if all owners consent.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,6 @@ from torch import nn
 from pysmpc import api
 from pysmpc.errors import PartyError
 from pysmpc.federated.clients import Answer, Ask
-from pysmpc.federated.errors import RoundError
 from pysmpc.remote.arguments import NAMES, encode
 from pysmpc.remote.messages import Collect, Plain
 
@@ -44,7 +42,7 @@ class RemoteClients:
     def ask(self, model: nn.Module, ask: Ask) -> Answer:
         if ask.staying:
             raise NotImplementedError("what stays at an owner is her task's business: use another strategy than FedBN")
-        parties, begun = self._parties, time.perf_counter()
+        parties = self._parties
         state = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
         double = any(value.dtype == torch.float64 for value in state.values())
         values = torch.cat(
@@ -76,11 +74,6 @@ class RemoteClients:
         secret, took_part = parties.recorder.collect(
             parties.session, terms, operation, buffers[0] if buffers else values
         )
-        if len(took_part) < ask.minimum:
-            raise RoundError(
-                f"round {ask.number}: {len(took_part)} of {len(ask.chosen)} owners took part, and {ask.minimum} are "
-                "needed; nothing was opened"
-            )
+        ask.enough(took_part)
         mean, rows = terms.mean(api._opened(secret, "reveal"))
-        seconds = time.perf_counter() - begun
-        return Answer(mean, rows, took_part, sum(parties.traffic) - before, dict.fromkeys(took_part, seconds))
+        return Answer(mean, rows, took_part, sum(parties.traffic) - before)

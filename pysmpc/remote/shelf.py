@@ -11,7 +11,7 @@ import hashlib
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -196,8 +196,11 @@ class Shelving:
         self._part: Part | None = None
         self._saves = 0
 
-    def do(self, operation: Keep | Recall) -> bool:
-        """Write this worker's shares of values, or read them; whether there was something to do."""
+    def do(self, operation: Keep | Recall, permit: Callable[[], None] = lambda: None) -> bool:
+        """Write this worker's shares of values, or read them; whether there was something to do.
+
+        permit: raises CheckpointError where nothing may be written; called when all parties have made the same rounds.
+        """
         values = []
         if isinstance(operation, Keep):
             cell, origin = self._replay.cell, self._replay.origin
@@ -206,6 +209,8 @@ class Shelving:
                 value.window().words()  # the provider may have to deal for it
         if self._shelf is None:
             return False
+        if isinstance(operation, Keep):
+            permit()
         facts = (self._driver, operation.run, operation.checkpoint, operation.digest, self._holders)
         self._part = None
         if isinstance(operation, Recall):

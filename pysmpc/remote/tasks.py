@@ -16,6 +16,7 @@ import logging
 import math
 import os
 import threading
+import time
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,8 @@ KINDS = (bool, int, float, str)
 Key = tuple[str, str, str]  # driver, task, digest of the model
 LOG = "sums.jsonl"
 RIGHT = "task:"
+RUNNING = 3  # tasks of one driver at once
+LOOK = 0.1  # seconds after which one who waits for a task looks whether its session has ended
 
 
 class Installed:
@@ -117,6 +120,8 @@ class Contributions:
 
     def add(self, sums: Mapping[Key, frozenset[str]]) -> None:
         """These are opened."""
+        if self.refusal("", sums):
+            raise AssertionError("sums of other owners are added")
         fresh = {key: owners for key, owners in sums.items() if key not in self._known}
         self._known.update(fresh)
         if self._file is not None and fresh:
@@ -135,8 +140,22 @@ class Tasks:
             for name, each in settings.items()
         }
 
+        self._threads: dict[str, list[threading.Thread]] = {}  # of drivers, what they called and still runs
+
     def __len__(self) -> int:
         return len(self._tasks)
+
+    def run(self, driver: str, turn: Turn, deadline: float, over: Callable[[], bool]) -> torch.Tensor | None:
+        """The words that leave the owner; None where she leaves the round.
+
+        A task that is late goes on in its thread; while a driver has too many of these, she leaves its rounds.
+        """
+        running = self._threads[driver] = [each for each in self._threads.get(driver, ()) if each.is_alive()]
+        if len(running) >= RUNNING:
+            turn.left("tasks of rounds before have not ended")
+            return None
+        running.append(turn.start())
+        return turn.finish(deadline, over)
 
     def of(self, me: str, rights: Sequence[str], name: str) -> Installed:
         """A task that a driver with these rights may call, or RemoteError: the same for one that there is not."""
@@ -153,6 +172,8 @@ class Turn:
         self._arguments = task.arguments(operation.arguments)
         own = task.settings
         self.terms = terms_of(operation)
+        if not (math.isfinite(operation.deadline) and operation.deadline >= 0):
+            raise RemoteError("a deadline is a number of seconds")
         if operation.max_rows > own.max_rows or operation.max_value > own.max_value:
             raise RemoteError(
                 f"{me} lets task {task.name} leave at most {own.max_rows} rows and elements up to {own.max_value:g}"
@@ -164,6 +185,7 @@ class Turn:
         self._state = parted(operation, values)
         self.key: Key = driver, task.name, hashlib.sha256(values.contiguous().numpy().tobytes()).hexdigest()
         self.rows = task.rows
+        self._found: list[Any] = []  # what the task returned, or why it did not
 
     def refusal(self, present: frozenset[str]) -> str:
         """Why this owner does not consent to a sum of these, or nothing."""
@@ -175,30 +197,37 @@ class Turn:
             )
         return ""
 
-    def run(self, deadline: float) -> torch.Tensor | None:
-        """The words that leave her; None where she leaves the round."""
-        found: list[Any] = []
+    def start(self) -> threading.Thread:
+        """Run the task, in a thread of its own."""
+        self._thread = threading.Thread(target=self._work, name=f"task {self._task.name}", daemon=True)
+        self._thread.start()
+        return self._thread
 
-        def work() -> None:
-            try:
-                state = {name: value.clone() for name, value in self._state.items()}
-                found.append(self._task.function(state, dict(self._task.data), **self._arguments))
-            except Exception as error:
-                found.append(Left(f"the task failed: {type(error).__name__}: {error}"))
-
-        thread = threading.Thread(target=work, name=f"task {self._task.name}", daemon=True)
-        thread.start()
-        thread.join(deadline)
+    def _work(self) -> None:
         try:
-            if not found:
-                raise Left(f"the task took longer than {deadline:g} s")
-            if isinstance(found[0], Left):
-                raise found[0]
-            return self._words(found[0])
+            state = {name: value.clone() for name, value in self._state.items()}
+            self._found.append(self._task.function(state, dict(self._task.data), **self._arguments))
+        except Exception as error:
+            self._found.append(Left(f"the task failed: {type(error).__name__}: {error}"))
+
+    def finish(self, deadline: float, over: Callable[[], bool]) -> torch.Tensor | None:
+        """The words that leave her; None where she leaves the round.  over: whether nobody waits for them any more."""
+        until = time.monotonic() + deadline
+        while self._thread.is_alive() and not over() and (left := until - time.monotonic()) > 0:
+            self._thread.join(min(left, LOOK))
+        try:
+            if not self._found:
+                raise Left(f"the task took longer than {deadline:g} s, or its session ended")
+            if isinstance(self._found[0], Left):
+                raise self._found[0]
+            return self._words(self._found[0])
         except Left as reason:
-            facts = {"task": self._task.name, "reason": str(reason)}
-            log.warning("left the round", extra={"worker": self._me, **facts})
+            self.left(str(reason))
             return None
+
+    def left(self, reason: str) -> None:
+        """She leaves the round: her own log says why."""
+        log.warning("left the round", extra={"worker": self._me, "task": self._task.name, "reason": reason})
 
     def _words(self, result: Any) -> torch.Tensor:
         if not isinstance(result, Mapping) or not all(isinstance(each, torch.Tensor) for each in result.values()):

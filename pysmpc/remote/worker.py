@@ -56,7 +56,7 @@ class Worker:
         self.tls, self.validity, self.data, self.tasks = _read(config, tls)
         self.openings = Openings(config)
         self.contributions = Contributions(Path(config.state) if config.state else None)
-        self.received = Received(config.name, Path(config.state) if config.state else None)
+        self.received = Received(config.name, Path(config.state) if config.state else None, config.limits.disk)
         self.sessions = Sessions(config.name)
         self.shelf = Shelf(config.name, config.checkpoints, config.limits.disk)
         self.meeting = establish.Meeting()

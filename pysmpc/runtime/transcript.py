@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pysmpc.errors import ChannelError
 from pysmpc.prg import EPOCH_BITS, KeySet
 
-DIGEST_BYTES = 32
 EPOCHS = 1 << 20
 
 

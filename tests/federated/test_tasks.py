@@ -162,7 +162,7 @@ def test_who_is_late(parties):
 def test_too_few_owners(parties, clinic):
     with pytest.raises(RoundError, match=r"1 of 2 owners took part|consents to sums of task total over 2"):
         asked(parties, owners=("alice", "carol"), kind="nan")
-    with pytest.raises(RoundError, match="2 of 3 owners took part, and 3 are needed"):
+    with pytest.raises(RoundError, match="2 of 3 workers took part, and 3 are needed"):
         asked(parties, kind="nan", minimum=3)
 
 

@@ -602,7 +602,7 @@ MUTANTS = [
         "approvals",
         ("an approval serves for ever", "(approved / request.id).unlink()", "(approved / request.id).stat()", APPROVALS),
         ("an approval is for every session", "msgspec.msgpack.encode([self._nonce, self.driver, *facts])", "msgspec.msgpack.encode([self.driver, *facts])", APPROVALS),
-        ("an approval is for whatever the slot has", "self._hash(\"value\", digest, count, ref.slot, window, *more)", "self._hash(\"value\", ref.slot, window)", APPROVALS),
+        ("an approval is for whatever the slot has", "self._hash(\"value\", digest, count, ref.slot, window, *more,", "self._hash(\"value\", ref.slot, window, *more,", APPROVALS),
         ("a time never ends", "if lasting.until <= time.time():", "if False:", APPROVALS),
         ("fewer rows than were approved", "return lasting.by if fits and request.rows >= lasting.request.rows else None", "return lasting.by if fits else None", APPROVALS),
         ("approvals outlive their session", "                    (self._folder(name) / file).unlink(missing_ok=True)\n", "                    pass\n", APPROVALS),
@@ -914,7 +914,7 @@ MUTANTS = [
         "attendance",
         ("sums of one session differ by one", "if any(self._sums.get(key, owners) != owners for key, owners in sums.items()):", "if False:", TASKS),
         ("an owner's no to a sum is ignored", "taken = words if not refused else None", "taken = words", TASKS),
-        ("what is saved is not counted as opened", "            if isinstance(operation, Keep):  # what is kept may be opened in another session\n", "            if False:\n", TASKS),
+        ("what is saved is not counted as opened", "            self.worker.contributions.add(self._sums)\n\n    def _told_apart", "            pass\n\n    def _told_apart", TASKS),
         ("no mask for what a holder receives", "masks.append(KeySet([fresh_key()]).draw(0, count)[0])", "masks.append(torch.zeros(count, dtype=torch.int64))", "tests/federated/test_one_receiver_remote.py"),
     ),
     *remote(

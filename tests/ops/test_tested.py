@@ -29,6 +29,22 @@ def parties(holders=2):
     return sy.virtual(*("alice", "bob", "carol")[:holders], checked="protocol")
 
 
+NESTS = {"alone": lambda y: y, "list": lambda y: [y], "dict": lambda y: {"a": y, "b": y * 0}}
+
+
+@pytest.mark.parametrize("nest", NESTS.values(), ids=NESTS)
+def test_what_came_of_tests_is_opened_before_any_value(nest):
+    """Several secrets that are opened together are no way around it."""
+    for value, fits in ((100.0, True), (100000.0, False)):
+        x = sy.encrypt(torch.tensor([value]), parties())
+        if fits:
+            sy.decrypt(nest(x * x))
+            assert not x.session.flags.pending
+        else:
+            with pytest.raises(RangeError, match="too large; the value was not opened"):
+                sy.decrypt(nest(x * x))
+
+
 @pytest.fixture(params=[2, 3], ids=lambda n: f"{n}-holders")
 def start(request):
     """A new session: a function that makes secrets of integers, in steps."""

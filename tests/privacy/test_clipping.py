@@ -70,7 +70,7 @@ def clipped(model, x, y, parties, norm):
     F.cross_entropy(secret(given), sy.encrypt(y, parties)).backward()
     times = len(x) / norm
     found = factors(taps.squares(times))
-    sums = taps.clipped_sums(found, times)
+    sums = taps.clipped_sums(found)
     return sy.decrypt(found).double(), torch.cat(
         [sy.decrypt(sums[p]).reshape(-1).double() for p in secret.parameters()]
     )
@@ -136,7 +136,7 @@ def test_nothing_is_opened(parties):
     x, y = sy.encrypt(torch.randn(5, 4), parties), sy.encrypt(torch.randint(3, (5,)), parties)
     with sy.ledger() as kept:
         F.cross_entropy(model(x), y).backward()
-        taps.clipped_sums(factors(taps.squares(5.0)), 5.0)
+        taps.clipped_sums(factors(taps.squares(5.0)))
     assert kept.revealed == []
 
 
