@@ -237,3 +237,9 @@ def test_counts_of_bounded_numbers():
     weights = torch.tensor([0.5, 1.0, 2.0, 4.0, 8.0])
     found = sy.decrypt(torch.bincount(x, encrypted(weights), 8))
     assert torch.equal(found.double(), torch.bincount(a, weights, 8).double())
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0), (0, 3100)])
+def test_no_rows_and_no_elements(shape):
+    values, places = sy.encrypt(torch.zeros(shape), parties()).sort(-1)
+    assert values.shape == places.shape == shape

@@ -115,3 +115,14 @@ def test_checkpoints():
 def test_bad_input(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_steps_with_and_without_sampling_together():
+    """A history may have both: a checkpoint of passes in an engine that draws."""
+    exact, bound = Accountant(), Accountant("rdp")
+    for each in (exact, bound):
+        each.step(2.0, 1.0, 2)
+        each.step(1.1, 0.01, 100)
+    alone = Accountant()
+    alone.step(2.0, 1.0, 2)
+    assert alone.epsilon(1e-5) < exact.epsilon(1e-5) < bound.epsilon(1e-5)

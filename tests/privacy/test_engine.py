@@ -252,3 +252,33 @@ def test_models_that_are_refused(parties):
     engine.make_private(secret, optimizer, loader)
     with pytest.raises(PrivacyError, match="has a model already"):
         engine.make_private(secret, optimizer, loader)
+
+
+def test_layers_that_are_trained_later_are_not_left_out(parties):
+    """A parameter that was frozen, or not the optimizer's, in the beginning has no clipped gradient."""
+    model = sy.encrypt(network(), parties)
+    for p in model[0].parameters():
+        p.requires_grad_(False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loader = DataLoader(data_of(parties), batch_size=8, shuffle=True)
+    model, optimizer, loader = sy.privacy.Engine(**BUDGET).make_private(model, optimizer, loader)
+    for p in model[0].parameters():
+        p.requires_grad_(True)
+    before = [sy.decrypt(p.detach()) for p in model.parameters()]
+    with pytest.raises(PrivacyError, match="did not come through its layer"):
+        train(model, optimizer, loader)
+    assert all(torch.equal(a, sy.decrypt(p.detach())) for a, p in zip(before, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.BatchNorm1d(5, affine=False), nn.InstanceNorm1d(5, track_running_stats=True)], ids=str
+)
+def test_norms_that_are_put_back_into_training_mode(parties, norm):
+    """model.train() at the top of a loop turns them on again."""
+    model = sy.encrypt(nn.Sequential(nn.Linear(6, 5), norm, nn.Linear(5, 2)), parties).eval()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loader = DataLoader(data_of(parties), batch_size=8, shuffle=True)
+    model, optimizer, loader = sy.privacy.Engine(**BUDGET).make_private(model, optimizer, loader)
+    model.train()
+    with pytest.raises(PrivacyError, match="computes from all examples of a batch"):
+        train(model, optimizer, loader)

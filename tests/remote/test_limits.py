@@ -307,13 +307,15 @@ def test_a_day_is_one_of_utc(tmp_path):
         + '{"time": 3'
         + "\n"
         + line(now - 20, 64, shape=[8, 8])
+        + line(now - 10, 128, what="hand", receiver="bob")
+        + line(now - 10, 256, what="hand", receiver="alice")  # her own
     )
     found = Budget("alice", log, lambda: clock[0])
-    assert found.all() == {"scientist": 66, "other": 4}
+    assert found.all() == {"scientist": 194, "other": 4}
     found.spend("scientist", 4)
-    assert found.used("scientist") == 70
+    assert found.used("scientist") == 198
     clock[0] = now - 86400  # a clock that is set back
-    assert found.used("scientist") == 70
+    assert found.used("scientist") == 198
     clock[0] = now + 86400
     assert found.used("scientist") == 0
 

@@ -1,5 +1,6 @@
 """A driver that asks owners' tasks for too much: a sum of one, sums that differ by one, an owner twice, no right."""
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -169,6 +170,52 @@ def test_the_first_is_saved_and_opened_later(clinic):
 
     attack(workers, save)
     attack(workers, second)
+
+
+def test_the_second_is_saved_after_the_first_was_opened(clinic):
+    """Both were made before one was opened; what is saved may be opened in a session that knows nothing of it."""
+    workers, _ = clinic
+    model = torch.randn(3)
+
+    def second(client):
+        assert kinds(client.asked(collect(0, ("alice", "bob"), model), ALL)) == {"taken"}
+
+        def between(other):
+            other.asked(collect(0, ALL, model), ALL)
+            assert opened(other, 0) is not None
+
+        attack(workers, between)
+        values = {"sum": ref(0, (SIZE,), dtype="float64")}
+        return client.asked(Keep(run="r", checkpoint="1" * 20, digest="d", values=values), ALL)
+
+    answers = attack(workers, second)
+    assert kinds({name: answers[name] for name in ("alice", "bob")}) == {"CheckpointError"}
+    assert all("difference" in answers[name].text for name in ("alice", "bob"))
+
+
+@pytest.mark.parametrize("size", [1 << 34, 1 << 40])
+def test_a_model_that_is_written_out_larger_than_it_was_sent(clinic, size):
+    """Four bytes on the wire, which would be gigabytes at the worker."""
+    workers, _ = clinic
+
+    def steps(client):
+        given = msgspec.structs.replace(plain(torch.ones(1)), size=[size])
+        message = msgspec.structs.replace(collect(0, ALL, torch.ones(1)), values=given, shapes=[[size]])
+        answers = client.asked(message, ALL)
+        assert all(isinstance(each, Failed) and "memory" in each.text for each in answers.values()), answers
+
+    attack(workers, steps)
+
+
+@pytest.mark.parametrize("deadline", [float("nan"), float("inf"), -1.0])
+def test_deadlines_that_are_none(clinic, deadline):
+    workers, _ = clinic
+
+    def steps(client):
+        answers = client.asked(collect(0, ALL, torch.randn(3), deadline=deadline), ALL)
+        assert all("a deadline is a number of seconds" in each.text for each in answers.values()), answers
+
+    attack(workers, steps)
 
 
 @pytest.mark.parametrize("task", ["total", "absent", "__class__", "os:system"])
