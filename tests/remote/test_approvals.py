@@ -374,7 +374,8 @@ def test_no_session_asks_what_another_asked():
     """The same value of the same program: an approval that outlived its session would serve none."""
     value = history(load(3)).of(3)
     asked = [
-        approvals.Requests("scientist").request(ref(3), (1, bytes(32)), frozenset({"alice"}), 4, value) for _ in range(2)
+        approvals.Requests("scientist").request(ref(3), (1, bytes(32)), frozenset({"alice"}), 4, value)
+        for _ in range(2)
     ]
     for name in ("id", "series", "session"):
         assert len({getattr(each, name) for each in asked} - {""}) == 2, name
