@@ -113,6 +113,20 @@ def of_quotients(suite, party, x, y):
     return [suite.square(party, suite.scale_by(party, v, 2)), suite.mul(party, v, w), suite.mul(party, v, y)]
 
 
+def at_once(suite, party, bit, x, y):
+    """Products of a selection with itself and with a quotient, and of what was not opened.  Nothing is rounded."""
+    chosen = suite.select(party, bit, suite.scale_by(party, y, 1000), 1000)
+    [quotient] = suite.truncate_all(party, [(suite.scale_by(party, x, 1000), 1000)])
+    pairs = (chosen, quotient), (chosen, chosen), (x, y)
+    return [suite.mul_at_once(party, *pair) for pair in pairs]
+
+
+def in_one_round(suite, party, x, y):
+    """A factor; then an argument, and a quotient that is not rounded."""
+    suite.together(party, (), (), [y])
+    return suite.together(party, [x], [(suite.scale_by(party, y, 1000), 1000)], [x])[1]
+
+
 def largest(suite, party, x, y):
     """Of groups of four candidates, beside another secret; of suites that have that."""
     if suite.largest is None:
@@ -228,6 +242,8 @@ CASES = {
     ),
     "mul": Case("mul", lambda suite, party, x, y: suite.mul(party, x, y), 2),
     "square": Case("square", lambda suite, party, x: suite.square(party, x)),
+    "mul_at_once": Case("negative select truncate_all mul_at_once", signed(at_once), 2),
+    "together": Case("together", in_one_round, 2),
     "products of quotients": Case("truncate_all mul square", of_quotients, 2),
     "matmul": Case("matmul", lambda suite, party, x, y: read(suite.matmul(party, matrix(x), turned(y))), 2),
     "contract": Case(
