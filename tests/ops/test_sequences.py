@@ -182,6 +182,64 @@ CALLS = {
 }
 
 
+@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize("different", [1, 2, 3])
+def test_rounds_of_attention(weights, different):
+    """At most those of softmax and four, forward and without gradients."""
+    secret, _ = twins(nn.MultiheadAttention(8, 2, batch_first=True))
+    x = [encrypted(torch.randn(2, 9, 8)) for _ in range(different)]
+    x += x[-1:] * (3 - different)
+    scores = encrypted(torch.randn(2, 2, 9, 9))
+
+    def rounds(function):
+        before = parties().stats.copy()
+        function()
+        return (parties().stats - before).rounds
+
+    softmax = rounds(lambda: scores.softmax(-1))
+    assert rounds(lambda: secret(*x, need_weights=weights)) <= softmax + 4
+    with torch.no_grad():
+        secret.eval()
+        assert rounds(lambda: secret(*x, need_weights=weights)) <= softmax + 4
+
+
+@pytest.mark.parametrize("features", [4, 6])
+@pytest.mark.parametrize("kind", ["plain", "causal", "numbers", "secret", "rows"])
+def test_weights_and_gradients_of_attention(kind, features):
+    """Large scores, of which some decide a row; rows in which nothing counts."""
+    q, k, v = (encrypted(torch.randn(2, 3, 7, features) * size).requires_grad_() for size in (6, 3, 2))
+    mask = None
+    if kind in ("numbers", "secret"):
+        mask = torch.randn(7, 7)
+        mask = encrypted(mask).requires_grad_() if kind == "secret" else mask.masked_fill(mask > 1, -math.inf)
+    elif kind == "rows":
+        mask = torch.rand(7, 7) < 0.5
+        mask[2] = False
+    given = [x if x is None or not isinstance(x, sy.SecretTensor) else plain(x.detach()).double().requires_grad_()
+             for x in (q, k, v, mask)]  # fmt: skip
+    given[3] = given[3].double() if kind == "numbers" else given[3]
+    options = {"is_causal": kind == "causal", "scale": 0.3 if features == 6 else None}
+    found = F.scaled_dot_product_attention(q, k, v, mask, **options)
+    expected = F.scaled_dot_product_attention(*given, **options)
+    whole = kind != "secret"  # torch takes it apart, where a mask has a gradient
+    close(found, expected, 2**-13 if whole else 2**-9)
+    weights = torch.rand(expected.shape)
+    (found * weights).sum().backward()
+    (expected * weights.double()).sum().backward()
+    for mine, theirs in zip((q, k, v), given, strict=False):
+        close(mine.grad, theirs.grad, 2**-10 if whole else 2**-7)
+
+
+def test_attention_of_one_key_and_of_short_ones():
+    """What takes the longer way: one key, public values, values that are known to be small."""
+    q, k, v = torch.randn(1, 1, 3, 4), torch.randn(1, 1, 1, 4), torch.randn(1, 1, 1, 4)
+    close(F.scaled_dot_product_attention(*(encrypted(x) for x in (q, k, v))), v.double().expand(1, 1, 3, 4), 2**-13)
+    x = torch.rand(1, 2, 5, 4)
+    expected = F.scaled_dot_product_attention(*[x.double()] * 3)
+    close(F.scaled_dot_product_attention(encrypted(x), x, x), expected, 2**-12)
+    close(F.scaled_dot_product_attention(*[encrypted(x, bounded=1.0)] * 3), expected, 2**-12)
+
+
 @pytest.mark.filterwarnings("ignore:Support for mismatched")
 @pytest.mark.parametrize("call", CALLS)
 def test_an_encoder_without_gradients(call):

@@ -15,6 +15,8 @@ from settings import bounded_words
 from pysmpc.protocols import division
 from pysmpc.protocols.functions import fits, piecewise_fits
 from pysmpc.protocols.functions.angle import angle
+from pysmpc.protocols.functions.attention import means as means_by_powers
+from pysmpc.protocols.functions.attention import powers
 from pysmpc.protocols.functions.characters import turns
 from pysmpc.protocols.functions.exponent import power
 from pysmpc.protocols.functions.moments import MEAN, SQUARE, Average, averages, over_root
@@ -205,6 +207,16 @@ def softmaxes(suite, party, x):
     return [softmax(suite, party, q, SCALE), log_softmax(suite, party, q)]
 
 
+def attended(suite, party, x):
+    """Means of x by powers of it, in suites that have what they take; sums are some number."""
+    rows = x.numel // 5
+    p = powers(suite, party, Share(x.body, (rows, 5), x.scale))
+    if suite.scaled_thresholds is None:
+        return beside(suite, party, x, p)
+    out, how = means_by_powers(suite, party, p, Share(x.body, (5, rows), x.scale), suite.matmul, lambda z, by: None)
+    return beside(suite, party, x, out, how.weights(party))
+
+
 def norms(suite, party, x):
     """Sums of cubes of rows, beside some number for their largest."""
     rows = x.numel // 5
@@ -305,6 +317,7 @@ CASES = {
         lambda suite, party, x: beside(suite, party, x, *softmaxes(suite, party, x)),
         bits=30,
     ),
+    "attention": Case("mask_open regions negative select mul truncate", attended, bits=20),
     "thresholds": Case(
         "thresholds", lambda suite, party, x: suite.thresholds(party, x, [-(1 << 40), 0, 1 << 20]), bits=61
     ),
