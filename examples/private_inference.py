@@ -32,7 +32,7 @@ def main():
     with torch.no_grad():
         hidden = sy.encrypt(model, parties, owner="company")
         logits = hidden(sy.encrypt(rows, parties, owner="client"))
-        secret = sy.decrypt(logits.argmax(1), to="client")
+        secret = sy.decrypt(logits.argmax(1), to="client").fetch()  # as the client does it
         plain = model(rows)
     sure = plain.topk(2).values.diff().abs().squeeze(1) > 0.01
     print(f"secret:      {secret.tolist()}\nplain torch: {plain.argmax(1).tolist()}")
