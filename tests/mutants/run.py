@@ -30,7 +30,7 @@ CC = shlex.split(os.environ.get("CC", "gcc"))
 
 def copy() -> None:
     """A fresh copy of the sources, times kept, so that the build of last time still serves."""
-    for name in ("pysmpc", "src", "tests", "deploy"):
+    for name in ("pysmpc", "src", "tests", "deploy", "docs"):
         shutil.rmtree(COPY / name, ignore_errors=True)
         shutil.copytree(ROOT / name, COPY / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
