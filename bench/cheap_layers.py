@@ -8,6 +8,7 @@ that comes with the package, 640 items for training and 640 held out.
 
 import argparse
 import statistics
+from functools import partial
 
 import torch
 from torch import nn
@@ -67,6 +68,16 @@ class Reader(nn.Module):
         return self.fc(torch.relu(x + self.attention(x)).mean(1))
 
 
+def network(make):
+    """784-128-64-10, with an activation."""
+    return nn.Sequential(nn.Linear(784, 128), make(), nn.Linear(128, 64), make(), nn.Linear(64, 10))
+
+
+def reader(make):
+    """`Reader`, with what normalises its weights."""
+    return Reader(make())
+
+
 def accuracy(make, seed, epochs=20):
     """Of held-out items, in percent."""
     torch.manual_seed(seed)
@@ -95,11 +106,10 @@ def main():
             print(f"| `{name}` | {size} | {rounds} | {sent:.1f} | {dealt:.0f} | {right} |", flush=True)
 
     for name, make in ACTIVATIONS.items():
-        network = lambda make=make: nn.Sequential(nn.Linear(784, 128), make(), nn.Linear(128, 64), make(), nn.Linear(64, 10))  # noqa: E501, E731
-        line(name, make, network, SIZES[1:])
+        line(name, make, partial(network, make), SIZES[1:])
     for name, make in NORMALISERS.items():
         inner = Masked if name == "nn.Softmax" else make
-        line(name, make, lambda inner=inner: Reader(inner()), SIZES)
+        line(name, make, partial(reader, inner), SIZES)
 
 
 if __name__ == "__main__":

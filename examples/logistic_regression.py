@@ -30,7 +30,9 @@ def shared(x, y, split, parties):
     if split == "rows":
         half = len(x) // 2
         parts = [(x[:half], y[:half], "alice"), (x[half:], y[half:], "bob")]
-        xs, ys = zip(*((sy.encrypt(a, parties, owner=o), sy.encrypt(b, parties, owner=o)) for a, b, o in parts))
+        xs, ys = zip(
+            *((sy.encrypt(a, parties, owner=o), sy.encrypt(b, parties, owner=o)) for a, b, o in parts), strict=True
+        )
         return torch.cat(xs), torch.cat(ys)
     left, right = (sy.encrypt(part, parties, owner=o) for part, o in zip(x.chunk(2, 1), ("alice", "bob"), strict=True))
     return torch.cat([left, right], 1), sy.encrypt(y, parties, owner="alice")

@@ -1,6 +1,6 @@
 """Statistics of salaries that three companies keep to themselves: the numbers below are opened, and no salary is.
 
-    python examples/secure_statistics.py
+python examples/secure_statistics.py
 """
 
 import torch

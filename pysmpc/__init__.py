@@ -69,8 +69,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """What is made or imported at its first use.
 
-    `sy.local_worker`, once torch is hooked, `sy.sandbox`, `sy.securenn`, `sy.fss`, `sy.nn`, `sy.privacy`, and what needs
-    a network: `sy.connect`.
+    `sy.local_worker`, once torch is hooked, `sy.sandbox`, `sy.securenn`, `sy.fss`, `sy.nn`, `sy.privacy`, and what
+    needs a network: `sy.connect`.
     """
     if name == "local_worker":
         return active_hook().local_worker

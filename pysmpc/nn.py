@@ -1,4 +1,4 @@
-"""Layers that cost less on secrets than those which they replace: activations without comparisons, softmax without powers.
+"""Layers that cost less on secrets than those which they replace: activations by products, softmax without powers.
 
 They are modules of torch, and work on plain tensors and in training as well.  A model has to be trained with them: they
 are other functions, not approximations of the usual ones.  docs/cheap-layers.md says what each saves, and what accuracy

@@ -468,8 +468,8 @@ def _loop_instead() -> str:
     while frame is not None:
         if str(frame.f_globals.get("__name__", "")).startswith("transformers.generation"):
             return (
-                ". generate() of the library transformers asks whether tokens end the text and what is in a prompt; for "
-                "secret ones call the model in a loop of your own, as examples/text_generation.py does: "
+                ". generate() of the library transformers asks whether tokens end the text and what is in a prompt; "
+                "for secret ones call the model in a loop of your own, as examples/text_generation.py does: "
                 "logits[:, -1].argmax(-1) is the next input, with past_key_values"
             )
         frame = frame.f_back

@@ -62,9 +62,7 @@ def truncate_all(party: Party, dividends: Sequence[tuple[Share, int]]) -> list[S
 Piece = tuple[int, ring.Divisor, torch.Tensor | None]
 
 
-def masked_dividends(
-    party: Party, dividends: Sequence[tuple[Share, int]]
-) -> tuple[list[torch.Tensor], list[Piece]]:
+def masked_dividends(party: Party, dividends: Sequence[tuple[Share, int]]) -> tuple[list[torch.Tensor], list[Piece]]:
     """(Messages that open the dividends, what `quotients` takes of each): no product of them is still to be begun."""
     keys = party.dealer.keys
     messages: list[torch.Tensor] = []

@@ -4,7 +4,6 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-import torch
 
 FOLDER = Path(__file__).parents[2] / "examples"
 PAGE = FOLDER.parent / "docs" / "examples.md"

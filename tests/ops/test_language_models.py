@@ -107,7 +107,7 @@ def test_generate_names_the_loop_that_works(hidden):
     prompt = torch.randint(1, SIZES["vocab_size"] - 1, (1, 4))
     given = sy.encrypt(prompt, parties()) if hidden == "prompt" else prompt
     model = sy.encrypt(copy.deepcopy(net), parties()) if hidden == "weights" else net
-    with pytest.raises(RevealError, match="examples/text_generation.py"), torch.no_grad():
+    with pytest.raises(RevealError, match=r"examples/text_generation\.py"), torch.no_grad():
         model.generate(given, max_new_tokens=2, do_sample=False, pad_token_id=0)
     if hidden == "prompt":
         assert torch.equal(sy.decrypt(given), prompt)

@@ -152,7 +152,9 @@ def test_recurrent_layers_of_other_suites(make, options):
     held = sy.virtual(*names, **keywords)
     secret = sy.encrypt(copy.deepcopy(net), held, **given)
     found = secret(sy.encrypt(x, held, **given))[0]
-    assert (sy.decrypt(found.detach()) - net(x)[0]).abs().max() <= (2**-9 if "precision_fractional" not in options else 0.01)
+    assert (sy.decrypt(found.detach()) - net(x)[0]).abs().max() <= (
+        2**-9 if "precision_fractional" not in options else 0.01
+    )
 
 
 # --- attention -----------------------------------------------------------------------------

@@ -30,7 +30,9 @@ def test_powers(setting, n, rng):
     assert cost == setting.costs(powers_cost(setting.holders, 3 * n))
 
 
-@pytest.mark.parametrize(("batch", "rows", "n", "d"), [((), 1, 1, 1), ((2,), 3, 5, 4), ((2, 2), 4, 16, 3), ((), 2, 130, 8)])
+@pytest.mark.parametrize(
+    ("batch", "rows", "n", "d"), [((), 1, 1, 1), ((2,), 3, 5, 4), ((2, 2), 4, 16, 3), ((), 2, 130, 8)]
+)
 def test_means(setting, batch, rows, n, d, rng):
     if not setting.secret:
         pytest.skip("the oracle has no openings")

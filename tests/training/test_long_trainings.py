@@ -56,9 +56,7 @@ def distances(name, steps):
     secret = sy.encrypt(copy.deepcopy(model), parties())
     found = sy.decrypt(train(secret, sy.encrypt(x, parties()), sy.encrypt(y, parties()), steps))
     expected = train(model, x, y, steps)
-    ours, theirs = (
-        nn.utils.parameters_to_vector(each.parameters()).detach() for each in (sy.decrypt(secret), model)
-    )
+    ours, theirs = (nn.utils.parameters_to_vector(each.parameters()).detach() for each in (sy.decrypt(secret), model))
     way = (theirs - start).norm()
     assert way > 0.01
     return float((ours - theirs).norm() / way), float(((found - expected).abs() / expected).max())

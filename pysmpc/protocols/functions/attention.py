@@ -1,8 +1,8 @@
 """Rows of powers, and their means of other values: what attention makes of its scores.
 
-With p = e^(score - largest score) and S the sum of p over a row, a row of the result is N / S for N = p v.  The quotient
-is taken of the product and not of the weights: S is brought to [1, 4) by a power of four while N is divided out, and one
-factor takes the power while the mantissa is inverted, so that nothing waits for an inverse.
+With p = e^(score - largest score) and S the sum of p over a row, a row of the result is N / S for N = p v.  The
+quotient is taken of the product and not of the weights: S is brought to [1, 4) by a power of four while N is divided
+out, and N takes that power while the mantissa of S is inverted, so that nothing waits for an inverse.
 """
 
 from __future__ import annotations
@@ -121,9 +121,7 @@ def means(
     part = inner.mul_at_once(party, flat, Share(power.body, (rows, d), 1, (1, 0)))
     inverse = evaluate(inner, party, masked, mantissa, fits.RECIPROCAL)
     excess = 2 * levels + (DIVIDED_BITS - PART_BITS)
-    part, inverse = inner.truncate_all(
-        party, [(part, 1 << excess), (inverse.at(1), 1 << (BITS - MANTISSA_BITS))]
-    )
+    part, inverse = inner.truncate_all(party, [(part, 1 << excess), (inverse.at(1), 1 << (BITS - MANTISSA_BITS))])
     # 5. product
     out = inner.mul_at_once(party, part.at(1), Share(inverse.body, (rows, d), 1, (1, 0)))
     shaped = Share(out.body, (*batch, length, d), 1 << (PART_BITS + MANTISSA_BITS))
