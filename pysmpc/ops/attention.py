@@ -182,17 +182,14 @@ class _Later:
     """Weights that are made when the gradients ask for them."""
 
     def __init__(self, means: Means, like: SecretTensor, shape: Sequence[int], some: torch.Tensor | None) -> None:
-        self._means, self._like, self._shape, self._some = means, like, tuple(shape), some
-        self._found: Any = None
+        self._means, self._shape, self._some = means, tuple(shape), some
+        self._session, self._unit, self._dtype = like.session, like.unit, like.dtype
 
     def weights(self) -> Any:
-        """softmax of the scores, 0 in rows without any.  Two rounds, the first time."""
-        if self._found is None:
-            x = self._like
-            share = self._means.weights(x.session.party)
-            found: Any = result(Share(share.body, self._shape, share.scale), x.session, x.unit, x.dtype)
-            self._found = found if self._some is None else found * self._some
-        return self._found
+        """softmax of the scores, 0 in rows without any.  Two rounds."""
+        share = self._means.weights(self._session.party)
+        found: Any = result(Share(share.body, self._shape, share.scale), self._session, self._unit, self._dtype)
+        return found if self._some is None else found * self._some
 
 
 def _divided(x: SecretTensor, factor: float, finer: int) -> tuple[Share, int, int]:
