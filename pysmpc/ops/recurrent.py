@@ -94,7 +94,7 @@ def layer(
         before, bound = c, _grown(bound)
         fine = _of_size(product(f, c) + product(i, half) * 2 - i, bound)
         tanh = torch.tanh(fine)
-        h, c = _settled(torch.cat([product(o, tanh), fine], 1)).chunk(2, 1)
+        h, c = _settled(torch.cat([_of_size(product(o, tanh), 1 + STATES), fine], 1)).chunk(2, 1)
         h = _of_size(h, 1 + STATES)
         hs[t], kept[t] = h, torch.cat([i, f, half * 2 - 1, o, before, tanh], 1)
     workspace = _of_size(torch.stack(kept))  # of parts of different sizes
