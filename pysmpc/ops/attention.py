@@ -41,6 +41,9 @@ WEIGHTS, ALONG = FACTOR, 1 << 6
 #: Binary digits that a divisor has which is no power of two, and the scale that a dividend is brought to for that.
 DIGITS, DIVIDEND = 20, 44
 
+#: What numbers of a mask count at most, with either sign: e to the power of what is so far below the largest is 0.
+LARGE = 2.0**15
+
 #: Keys whose powers have room for their sum.
 MOST_KEYS = 1 << 13
 
@@ -166,7 +169,7 @@ def _grouped(q: Any, k: Any, v: Any, causal: bool, mask: Any, scale: float | Non
     """Attention in which several heads of queries share those of keys: as many queries of fewer heads."""
     folded, mask = _folded(q, k.shape[-3]), _group_mask(q, k, mask, causal)
     weights: Any
-    if _is_fused(folded, k, v):
+    if _is_fused(folded, k, v, mask):
         out = _fused(folded, k, v, mask, False, _scale(q, scale))
         weights = source_of(out.window(), "attention")
     else:
@@ -221,8 +224,12 @@ def _in_one_round(q: Any, k: Any, v: Any, by: float) -> list[Share]:
     return [(next(found) if divisor > 1 else share).at(scale) for share, divisor, scale in parts]
 
 
-def _is_fused(q: Any, k: Any, v: Any) -> bool:
+def _is_fused(q: Any, k: Any, v: Any, mask: Any) -> bool:
     """Whether the short way is taken: for secrets of one session with binary fractions, in suites that have it."""
+    if isinstance(mask, SecretTensor):
+        return False
+    if mask is not None and mask.dtype != torch.bool and mask.numel() and float(mask.max()) > LARGE:
+        return False
     if not all(isinstance(x, SecretTensor) and x.numel() and x.dim() >= 2 for x in (q, k, v)):
         return False
     session, units = q.session, {x.unit.scale for x in (q, k, v)}
@@ -233,7 +240,7 @@ def _is_fused(q: Any, k: Any, v: Any) -> bool:
     [unit] = units
     alike = q.shape[:-2] == k.shape[:-2] == v.shape[:-2] and 1 < k.shape[-2] <= MOST_KEYS
     short = k.cell.bound is not None and q.cell.bound is not None  # no maximum may be needed
-    return alike and not short and unit & (unit - 1) == 0 and takes((unit * SCORED) ** 2)
+    return alike and not short and (unit * SCORED) ** 2 <= 1 << DIVIDEND and takes((unit * SCORED) ** 2)
 
 
 def _fused(q: Any, k: Any, v: Any, mask: Any, causal: bool, by: float) -> Any:
@@ -284,16 +291,10 @@ def _kept_scores(scores: SecretTensor, kept: torch.Tensor) -> SecretTensor:
     return result(session.arithmetic.add(session.party, share, rest), session, scores.unit, scores.dtype)
 
 
-def _with_mask(scores: SecretTensor, added: Any) -> SecretTensor:
-    """Scores and a mask of numbers, at the scale of scores."""
+def _with_mask(scores: SecretTensor, added: torch.Tensor) -> SecretTensor:
+    """Scores and a public mask of numbers, at the scale of scores."""
     session, scale = scores.session, scores.cell.scale
-    if isinstance(added, SecretTensor) and added.session is session:
-        out: SecretTensor = _sum(scores, added, 1)
-        if out.cell.scale != scale:  # the mask is finer
-            share = rescale(session, out.window(), scale)
-            return result(share, session, scores.unit, scores.dtype)
-        return out
-    values = encode(added.detach().double() if not isinstance(added, SecretTensor) else added, scores.unit)
+    values = encode(added.detach().double().clamp(min=-LARGE), scores.unit)
     shape = torch.broadcast_shapes(scores.shape, added.shape)
     words = (values * (scale // scores.unit.scale)).expand(shape).contiguous()
     mask = session.arithmetic.public(session.party, words, scale)
@@ -322,7 +323,7 @@ def attention(
     _check(dropout)
     if q.dim() > 2 and q.shape[-3] != k.shape[-3]:
         return _grouped(q, k, v, causal, attn_mask, scale), torch.empty(0)
-    if _is_fused(q, k, v):
+    if _is_fused(q, k, v, attn_mask):
         return _fused(q, k, v, attn_mask, causal, _scale(q, scale)), torch.empty(0)
     weights = _weights(q, k, attn_mask, causal, scale)
     out = torch.matmul(weights, _fine(v))

@@ -232,6 +232,17 @@ def test_weights_and_gradients_of_attention(kind, features):
         close(mine.grad, theirs.grad, 2**-10 if whole else 2**-7)
 
 
+@pytest.mark.parametrize("number", [-1e9, -1e4, 1e5])
+def test_masks_of_large_numbers(number):
+    """Some libraries add -1e9 in the place of minus infinity."""
+    q, k, v = (torch.randn(1, 2, 5, 4) for _ in range(3))
+    mask = torch.zeros(5, 5).masked_fill(torch.rand(5, 5) < 0.4, number)
+    mask[0] = number
+    found = F.scaled_dot_product_attention(*(encrypted(x) for x in (q, k, v)), mask)
+    expected = F.scaled_dot_product_attention(*(plain(encrypted(x)).double() for x in (q, k, v)), mask.double())
+    close(found, expected, 2**-12)
+
+
 def test_attention_of_one_key_and_of_short_ones():
     """What takes the longer way: one key, public values, values that are known to be small."""
     q, k, v = torch.randn(1, 1, 3, 4), torch.randn(1, 1, 1, 4), torch.randn(1, 1, 1, 4)
