@@ -47,13 +47,11 @@ def main():
     model = network()
     secret = sy.encrypt(copy.deepcopy(model), parties)
     losses, plain = sy.decrypt(train(secret, secret_images, secret_labels)), train(model, images, labels)
+    test, digits = data.test_images.unsqueeze(1), data.test_labels
     with torch.no_grad():
-        found = sy.decrypt(secret(sy.encrypt(data.test_images.unsqueeze(1), parties)).argmax(1))
-        right = [
-            int((each == data.test_labels).sum()) for each in (found, model(data.test_images.unsqueeze(1)).argmax(1))
-        ]
+        found, expected = sy.decrypt(secret(sy.encrypt(test, parties)).argmax(1)), model(test).argmax(1)
     print(f"losses: secret {losses.tolist()}, plain torch {plain.tolist()}")
-    print(f"right of 100: secret {right[0]}, plain torch {right[1]}")
+    print(f"right of 100: secret {(found == digits).sum()}, plain torch {(expected == digits).sum()}")
     return losses, plain
 
 

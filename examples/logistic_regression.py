@@ -28,10 +28,9 @@ def data():
 def shared(x, y, split, parties):
     """What the two owners share, put together by the parties, who see none of it."""
     if split == "rows":
-        half = len(x) // 2
-        parts = [(x[:half], y[:half], "alice"), (x[half:], y[half:], "bob")]
-        xs, ys = zip(
-            *((sy.encrypt(a, parties, owner=o), sy.encrypt(b, parties, owner=o)) for a, b, o in parts), strict=True
+        owners = ("alice", "bob")
+        xs, ys = (
+            [sy.encrypt(part, parties, owner=o) for part, o in zip(z.chunk(2), owners, strict=True)] for z in (x, y)
         )
         return torch.cat(xs), torch.cat(ys)
     left, right = (sy.encrypt(part, parties, owner=o) for part, o in zip(x.chunk(2, 1), ("alice", "bob"), strict=True))
