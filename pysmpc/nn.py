@@ -102,7 +102,7 @@ class ReLUSoftmax(_Normalised):
 
 
 class QuadraticSoftmax(_Normalised):
-    """(x + c)^2 / (sum of (x + c)^2 + eps), in the place of softmax ("2Quad" of MPCFormer: Li et al., ICLR 2023).
+    """(x / c + 1)^2 / (sum of (x / c + 1)^2 + eps), in the place of softmax ("2Quad" of MPCFormer: Li et al., ICLR 2023).
 
     No comparisons but those of the reciprocal.  c: with the opposite sign, what scores are not expected to be below.
     """
@@ -112,8 +112,8 @@ class QuadraticSoftmax(_Normalised):
         self.c = c
 
     def part(self, x: Tensor) -> Tensor:
-        """(x + c)^2."""
-        shifted = x + self.c
+        """(x / c + 1)^2."""
+        shifted = x / self.c + 1
         return shifted * shifted
 
     def extra_repr(self) -> str:

@@ -46,7 +46,7 @@ def _attend(
     parts = [x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v)]
     found, mask = None, _masks(mask, kind, heads)
     if weights:
-        out, found = with_weights(*parts, mask)
+        out, found = with_weights(parts[0], parts[1], parts[2], mask)
     else:
         out = aten._scaled_dot_product_flash_attention_for_cpu.default(*parts, attn_mask=mask)[0]
     return functional.linear(out.transpose(1, 2).flatten(2), out_weight, out_bias), found

@@ -241,7 +241,7 @@ def gru(input: Any, *args: Any) -> Any:
     return x.transpose(0, 1) if batch_first else x, torch.stack(last)
 
 
-_gru: Any = torch._VF.gru  # type: ignore[attr-defined]
+_gru: Any = torch._VF.gru
 
 #: By the names of what torch's modules call.
 RECURRENT = {"lstm_cell": lstm_cell, "gru_cell": gru_cell, "gru": gru}
