@@ -102,7 +102,7 @@ class ReLUSoftmax(_Normalised):
 
 
 class QuadraticSoftmax(_Normalised):
-    """(x / c + 1)^2 / (sum of (x / c + 1)^2 + eps), in the place of softmax ("2Quad" of MPCFormer: Li et al., ICLR 2023).
+    """(x / c + 1)^2 / (sum of that + eps), in the place of softmax ("2Quad" of MPCFormer: Li et al., ICLR 2023).
 
     No comparisons but those of the reciprocal.  c: with the opposite sign, what scores are not expected to be below.
     """
