@@ -59,6 +59,7 @@ POLICY, INTRUDERS, FAULTS = f"{REMOTE}/test_policy.py", f"{REMOTE}/test_intruder
 
 EPOCHS, TRANSCRIPT = f"{KERNELS}/test_epochs.py", f"{RUNTIME}/test_transcript.py"
 ATTACKS = "tests/security/attacks"
+AT_ONCE, ATTENTION = f"{PROTOCOLS}/test_at_once.py", f"{PROTOCOLS}/test_attention.py"
 OUTSIDE, TESTED = f"{PROTOCOLS}/test_outside.py", "tests/ops/test_tested.py"
 CHECKED_THERE, FLAGS = f"{REMOTE}/test_checked.py", f"{ATTACKS}/test_flags.py"
 COLLUSION = f"{ATTACKS}/test_collusion.py"
@@ -133,6 +134,20 @@ MUTANTS = [
         ("the square of a multiple by its factor", "ring.wrap(self.factor**2)", "ring.wrap(self.factor)", AFFINE),
         ("a bit the other way", "return one, top, 1 - 2 * self._beta()", "return one, top, 2 * self._beta() - 1", AFFINE),
         ("a stream that serves again", "stream = party.dealer.streams(count)", "stream = party.dealer.streams(0)", AFFINE),
+        ("a bit that was turned as it is", "return (1 - bits, -turn) if flip else (bits, turn)", "return bits, turn", AT_ONCE),
+        ("a shift that is forgotten", "return self.of.public() + self.word", "return self.of.public()", AT_ONCE),
+        ("a bit of weight one", "return *own, self.weight * _parts(", "return *own, _parts(", AT_ONCE),
+    ),
+    *protocol(
+        "together",
+        ("the mask of another argument", "found = [Masked(base, c, x.shape)", "found = [Masked(base + 1, c, x.shape)", AT_ONCE),
+        ("factors that are opened later", "for x in factors])\n    messages", "for x in ()])\n    messages", AT_ONCE),
+    ),
+    *protocol(
+        "functions/attention",
+        ("sums of up to four", "levels = (n.bit_length() - 1) // 2\n    top", "levels = 0\n    top", ATTENTION),
+        ("the power is not taken off", "excess = 2 * levels + (DIVIDED_BITS", "excess = (DIVIDED_BITS", ATTENTION),
+        ("weights over the mantissa alone", "whole = suite.mul_at_once(party, Share(self.p.body, (rows, n)), power)", "whole = suite.scale_by(party, Share(self.p.body, (rows, n)), 1)", ATTENTION),
     ),
     *protocol(
         "truncation",
