@@ -132,7 +132,9 @@ def add_matmul(z: torch.Tensor, d: torch.Tensor, y: torch.Tensor, left: bool = F
     sets, batch = len(y), len(d)
     (m, k), (k_, n) = (y.shape[3:], d.shape[1:]) if left else (d.shape[1:], y.shape[3:])
     if k != k_ or y.shape[1:3] != (WORDS, batch):
-        raise ValueError(f"products of {tuple(d.shape)} and {tuple(y.shape)}, with y on the {'left' if left else 'right'}")
+        raise ValueError(
+            f"products of {tuple(d.shape)} and {tuple(y.shape)}, with y on the {'left' if left else 'right'}"
+        )
     _sized(z, sets, WORDS, batch * m * n)
     launch(_ring.wide_matmul, sets, batch, m, n, k, d, *d.stride(), y, *y.stride(), left, z)
 

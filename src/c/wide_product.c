@@ -145,7 +145,8 @@ int psm_wide_matmul(size_t sets, size_t batch, size_t m, size_t n, size_t k, psm
                     ptrdiff_t set, ptrdiff_t half, int left, u64 *z) {
     size_t plane = batch * m * n;
     product p = {.kernel = chosen(), .m = left ? n : m, .n = left ? m : n, .k = k, .set = set, .plane = plane,
-                 .row = left ? y.col : y.row, .col = left ? y.row : y.col, .z_row = left ? 1 : n, .z_col = left ? n : 1};
+                 .row = left ? y.col : y.row, .col = left ? y.row : y.col,
+                 .z_row = left ? 1 : n, .z_col = left ? n : 1};
     p.blocks = (p.n + COLUMNS - 1) / COLUMNS;
     p.tasks = (p.blocks + TOGETHER - 1) / TOGETHER;
     for (size_t b = 0; b < batch && p.m && p.n && k; b++) {

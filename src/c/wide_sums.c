@@ -39,7 +39,8 @@ static size_t lanes_of(const u64 *low, const u64 *high, lane out[3]) {
 }
 
 /* sums [48][8] of up to eight lanes; the compiler makes vectors of lines */
-static inline __attribute__((always_inline)) void add_lines(const u64 *coins, const lane *lanes, size_t count, size_t n, u64 sums[SETS][LANES]) {
+static inline __attribute__((always_inline)) void add_lines(const u64 *coins, const lane *lanes, size_t count,
+                                                            size_t n, u64 sums[SETS][LANES]) {
     _Alignas(64) u64 tables[TABLES][PATTERNS][LANES], lines[BLOCK][LANES];
     memset(tables, 0, sizeof tables), memset(lines, 0, sizeof lines);
     for (size_t at = 0; at < n; at += BLOCK) {

@@ -430,7 +430,7 @@ MUTANTS = [
         "wide_product.c",
         ("every set has the numbers of the first", "p->y + (ptrdiff_t)set * p->set + ", "p->y + ", WIDE),
         ("no carry", "at[p->plane] = (u64)(value >> 64);", "at[p->plane] += sums[COLUMNS + j];", WIDE),
-        ("products with upper halves are left out", "out + (2 * s + 1) * plane))", "out + (2 * s + 1) * plane) * 0)", WIDE),
+        ("a set without upper halves", "for (size_t s = 0; s < sets; s++)", "for (size_t s = 1; s < sets; s++)", WIDE),
     ),
     *core(
         "wide_product.inc.h",
