@@ -437,9 +437,25 @@ MUTANTS = [
         ("masks serve again", "own, stream = state(party), party.dealer.streams()\n    half = wide.WORDS * n\n\n    def deal(", "own, stream = state(party), party.dealer.streams(0)\n    half = wide.WORDS * n\n\n    def deal(", INTEGRITY),
     ),
     *core(
+        "wide_sums.c",
+        ("a coin is never thrown", "if (pattern >> set % COINS & 1)", "if ((pattern >> set % COINS & 1) && set != 47)", WIDE),
+        ("halves of words at the same weight", "((u128)sum[1] << 32)", "sum[1]", WIDE),
+    ),
+    *core(
+        "wide_product.c",
+        ("every set has the numbers of the first", "p->y + (ptrdiff_t)set * p->set + ", "p->y + ", WIDE),
+        ("no carry", "at[p->plane] = (u64)(value >> 64);", "at[p->plane] += sums[COLUMNS + j];", WIDE),
+        ("a set without upper halves", "for (size_t s = 0; s < sets; s++)", "for (size_t s = 1; s < sets; s++)", WIDE),
+    ),
+    *core(
+        "wide_product.inc.h",
+        ("carries between limbs are lost", "high -= (wide_v)(low < part);", "", WIDE),
+        ("the last row is left out", "if (i < m) WIDE(rows)(1,", "if (0) WIDE(rows)(1,", WIDE),
+        target="avx2",
+    ),
+    *core(
         "wide.inc.h",
         ("no carry", "out[i] = (u64)value, out[n + i] = (u64)(value >> 64);", "out[i] = (u64)value, out[n + i] = x[2 * n + i] + (x[3 * n + i] << 32);", WIDE),
-        ("a coin is never thrown", "-(u128)(pattern >> set % 8 & 1)", "-(u128)(pattern >> set % 8 & 1 & (set != 47))", WIDE),
         ("the other bit of a pair", "(first & low[i]) + (second & high[i]) + both[i]", "(second & low[i]) + (first & high[i]) + both[i]", WIDE),
         ("the last holder is taken away too", "value = subtract ? value - sum[i] : value + sum[i];\n            out[at", "value = value + sum[i];\n            out[at", WIDE),
     ),
