@@ -91,8 +91,8 @@ def _load() -> None:
     """Import what users call.  ImportError says what to run where the compiled modules are missing."""
     if find_spec("pysmpc._ring") is None or find_spec("pysmpc._beaver") is None:
         raise ImportError(
-            f"{Path(__file__).parent} has no compiled modules, as a source checkout that was not built; run `make venv` "
-            "or `pip install -e .` there, or, if pysmpc is installed, start Python in another folder",
+            f"{Path(__file__).parent} has no compiled modules: it is a source checkout that was not built; run `make "
+            "venv` or `pip install -e .` there, or, if pysmpc is installed, start Python in another folder",
             name="pysmpc._ring",
         )
     public = import_module("pysmpc.public")

@@ -1,4 +1,4 @@
-"""Hooks of mkdocs: pages of the notebooks, the list of decisions, and links out of docs/ as addresses of the project."""
+"""Hooks of mkdocs: pages of the notebooks, the list of decisions, links out of docs/ as addresses of the project."""
 
 import posixpath
 import re
@@ -59,7 +59,7 @@ def on_page_markdown(markdown, page, config, files):
 
     def changed(match):
         path = posixpath.normpath(posixpath.join("docs", folder, match[2]))
-        if path.startswith("docs/") and (ROOT / path).is_file() or files.get_file_from_path(path[5:]):
+        if (path.startswith("docs/") and (ROOT / path).is_file()) or files.get_file_from_path(path[5:]):
             return match[0]
         kind = "tree" if (ROOT / path).is_dir() else "blob"
         return f"{match[1]}{config.repo_url.rstrip('/')}/{kind}/main/{path}{match[3] or ''})"

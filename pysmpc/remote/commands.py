@@ -42,8 +42,8 @@ def add_arguments(verbs: Any) -> None:
         "worker",
         help=about,
         description=about,
-        epilog="In the file alone: limits, tasks, providers, receivers, rules of an opening (min_items, approve), and of "
-        "data who may fetch them (get) and their bounds (docs/remote.md). A flag takes the place of the file's entry.",
+        epilog="In the file alone: limits, tasks, receivers, rules of an opening (min_items, approve), and "
+        "bounds of data (docs/remote.md). A flag takes the place of the file's entry.",
     )
     worker.add_argument("--config", type=Path, metavar="FILE", help="TOML; the options below come on top of it")
     worker.add_argument("--id", dest="name", metavar="NAME", help="the name in the certificate")

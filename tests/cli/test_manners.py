@@ -35,7 +35,7 @@ def test_interrupted_is_one_line_and_130():
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
         assert process.stdout.readline().startswith("Train Epoch: 1 ")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        err = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert err == "pysmpc demo: interrupted\n"
 

@@ -1,17 +1,14 @@
 """The notebooks run, from the first cell to the last, each in a kernel of its own."""
 
-import importlib.util
 import os
 from pathlib import Path
 
 import pytest
 
-for name in ("nbclient", "jupytext", "ipykernel", "matplotlib"):
-    if importlib.util.find_spec(name) is None:
-        pytest.skip("the extra `notebooks` is not installed", allow_module_level=True)
-
-import jupytext
-import nbclient
+WHY = "the extra `notebooks` is not installed"
+jupytext = pytest.importorskip("jupytext", reason=WHY)
+nbclient = pytest.importorskip("nbclient", reason=WHY)
+pytest.importorskip("ipykernel", reason=WHY)
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))

@@ -1,4 +1,4 @@
-"""README.md as it stands on an index of packages: short, with absolute links to files that exist, and code that runs."""
+"""README.md, also as it stands on an index of packages: short, absolute links to files that exist, code that runs."""
 
 import re
 import subprocess
