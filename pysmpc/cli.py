@@ -279,12 +279,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_args(argv)
     try:
-        return run(arguments, parser)
+        status = run(arguments, parser)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print(f"pysmpc {arguments.verb}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read the output has gone, as `| head` does
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (for the flush at exit)
+    except BrokenPipeError:  # whoever read the output has gone, as `| head` does; what is left to write goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
 

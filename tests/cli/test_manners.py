@@ -41,13 +41,13 @@ def test_interrupted_is_one_line_and_130():
 
 
 def test_a_reader_that_goes_away_is_no_error():
-    command = [*PYSMPC, "demo", "--epochs", "2", "--train-items", "640"]
+    command = [*PYSMPC, "demo", "--epochs", "1000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.readline()
         process.stdout.close()
         err = process.stderr.read()
     assert err == ""
-    assert process.returncode in (0, 141)  # 0 where all was printed before
+    assert process.returncode == 141
 
 
 def test_no_codes_in_a_pipe():
