@@ -37,7 +37,7 @@ type: $(READY)
 	$(BIN)/stubtest --allowlist tools/stubtest-allow --ignore-unused-allowlist pysmpc._ring pysmpc._beaver
 
 docs: $(READY)
-	$(BIN)/mkdocs build --strict --site-dir build/site $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site $(ARGS)
 
 bench: $(READY)
 	@mkdir -p build

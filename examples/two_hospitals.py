@@ -20,9 +20,7 @@ x = torch.cat(
         sy.encrypt(patients[100:], parties, owner="hospital_b"),
     ]
 )
-y = torch.cat(
-    [sy.encrypt(ill[:100], parties, owner="hospital_a"), sy.encrypt(ill[100:], parties, owner="hospital_b")]
-)
+y = torch.cat([sy.encrypt(ill[:100], parties, owner="hospital_a"), sy.encrypt(ill[100:], parties, owner="hospital_b")])
 
 model = sy.encrypt(nn.Linear(5, 1), parties)
 optimizer = torch.optim.SGD(model.parameters(), lr=1.0)

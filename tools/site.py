@@ -45,14 +45,6 @@ def on_files(files, config):
     return files
 
 
-def on_nav(nav, config, files):
-    """Each decision is in the list, not in the navigation."""
-    for file in files.documentation_pages():
-        if file.src_uri.startswith("decisions/0"):
-            file.inclusion = file.inclusion.__class__.NOT_IN_NAV
-    return nav
-
-
 def on_page_markdown(markdown, page, config, files):
     """Links to files of the project outside docs/ lead to its repository."""
     folder = posixpath.dirname(page.file.src_uri)
@@ -61,6 +53,8 @@ def on_page_markdown(markdown, page, config, files):
         path = posixpath.normpath(posixpath.join("docs", folder, match[2]))
         if (path.startswith("docs/") and (ROOT / path).is_file()) or files.get_file_from_path(path[5:]):
             return match[0]
+        if path.startswith("notebooks/") and path.endswith(".py"):
+            return f"{match[1]}{posixpath.relpath(f'tutorials/{Path(path).stem}.md', folder)})"
         kind = "tree" if (ROOT / path).is_dir() else "blob"
         return f"{match[1]}{config.repo_url.rstrip('/')}/{kind}/main/{path}{match[3] or ''})"
 

@@ -31,4 +31,7 @@ def bar(total: int, title: str, unit: str) -> Any:
 
 def write(line: str) -> None:
     """Print a line without disturbing a bar."""
-    print(line) if tqdm is None else tqdm.write(line)
+    if tqdm is None:
+        print(line)
+    else:
+        tqdm.write(line)

@@ -65,7 +65,8 @@ def test_code_runs(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["two_hospitals", "private_prediction"])
 def test_examples_run(name):
-    done = subprocess.run([sys.executable, ROOT / "examples" / f"{name}.py"], capture_output=True, text=True, timeout=250)
+    command = [sys.executable, ROOT / "examples" / f"{name}.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     assert "rounds" in done.stdout
 
