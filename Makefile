@@ -14,7 +14,7 @@ export PIP_CONSTRAINT := $(abspath $(CONSTRAINTS))
 export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo demo-remote demo-hosts test lint type bench bench-count curves coverage wheel asan constant-time mutants venv clean
+.PHONY: demo demo-remote demo-hosts test lint type docs bench bench-count curves coverage wheel asan constant-time mutants venv clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -33,7 +33,11 @@ lint: $(READY)
 	BIN=$(BIN) tools/lint
 
 type: $(READY)
-	$(BIN)/mypy && $(BIN)/stubtest --allowlist tools/stubtest-allow --ignore-unused-allowlist pysmpc._ring pysmpc._beaver
+	$(BIN)/mypy && $(BIN)/mypy tests/typing/names.py
+	$(BIN)/stubtest --allowlist tools/stubtest-allow --ignore-unused-allowlist pysmpc._ring pysmpc._beaver
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site $(ARGS)
 
 bench: $(READY)
 	@mkdir -p build
@@ -66,6 +70,7 @@ venv: $(READY)
 $(READY): setup.py pyproject.toml $(CONSTRAINTS) $(SOURCES)
 	@echo "Installing pysmpc and its tools into $(VENV)"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	rm -f pysmpc/*.so  # what was built for one Python only would go before a later build for any
 	$(BIN)/pip install --quiet --editable ".[dev]"
 	@touch $@
 

@@ -1,13 +1,14 @@
 """Builds the two compiled modules. `pysmpc._ring` holds all of src/c and the one table of kernels;
 `pysmpc._beaver` cimports that table, so both run on the CPU target that was chosen once.
 
-Environment: CC chooses the compiler; PYSMPC_SANITIZE=1 builds with ASan and UBSan; PYSMPC_WERROR=1 makes every
-warning in src/c an error.
+Environment: CC chooses the compiler; PYSMPC_ABI3=1 builds for the stable ABI of CPython 3.10, so that one wheel serves
+every later Python; PYSMPC_SANITIZE=1 builds with ASan and UBSan; PYSMPC_WERROR=1 makes every warning in src/c an error.
 """
 
 import os
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
+from typing import Any
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -25,41 +26,36 @@ if os.environ.get("PYSMPC_SANITIZE") == "1":
     CORE_CFLAGS += ["-fno-omit-frame-pointer", *LDFLAGS]
 if os.environ.get("PYSMPC_WERROR") == "1":
     CORE_CFLAGS += ["-Wall", "-Wextra", "-Werror"]
+STABLE: dict[str, Any] = {}  # of an extension for the stable ABI
+if os.environ.get("PYSMPC_ABI3") == "1":
+    STABLE = {"py_limited_api": True, "define_macros": [("Py_LIMITED_API", "0x030A0000")]}
 
 
 class BuildExt(build_ext):
-    """Compiles the files of an extension side by side, and those of src/c with CORE_CFLAGS."""
+    """Compiles the files of src/c side by side, with CORE_CFLAGS, and links what comes of them into `pysmpc._ring`."""
 
     def build_extensions(self) -> None:
         self.parallel = self.parallel or os.cpu_count()
-        self.compiler.compile = self.compile_sources
         super().build_extensions()
 
-    def compile_sources(
-        self,
-        sources,
-        output_dir=None,
-        macros=None,
-        include_dirs=None,
-        debug=False,
-        extra_preargs=None,
-        extra_postargs=None,
-        depends=None,
-    ):
-        compiler = self.compiler
-        _, objects, postargs, pp_opts, build = compiler._setup_compile(
-            output_dir, macros, include_dirs, sources, depends, extra_postargs
-        )
-        cc_args = compiler._get_cc_args(pp_opts, debug, extra_preargs)
+    def build_extension(self, extension: Extension) -> None:
+        core = [source for source in extension.sources if source in CORE]
+        extension.sources = [source for source in extension.sources if source not in CORE]
 
-        def compile_one(obj: str) -> None:
-            source, suffix = build[obj]
-            extra = CORE_CFLAGS if source in CORE else []
-            compiler._compile(obj, source, suffix, cc_args, [*postargs, *extra], pp_opts)
+        def compile_one(source: str) -> str:
+            [made] = self.compiler.compile(
+                [source],
+                output_dir=self.build_temp,
+                include_dirs=extension.include_dirs,
+                debug=self.debug,
+                extra_postargs=[*extension.extra_compile_args, *CORE_CFLAGS],
+                depends=extension.depends,
+            )
+            return made
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(compile_one, objects))
-        return objects
+            extension.extra_objects += pool.map(compile_one, core)
+        super().build_extension(extension)
 
 
 def extension(name: str, sources: list[str]) -> Extension:
@@ -71,6 +67,7 @@ def extension(name: str, sources: list[str]) -> Extension:
         extra_compile_args=CFLAGS,
         extra_link_args=LDFLAGS,
         libraries=["pthread", "dl"],
+        **STABLE,
     )
 
 
@@ -84,4 +81,5 @@ setup(
         compiler_directives={"language_level": 3, "autotestdict": False},
     ),
     cmdclass={"build_ext": BuildExt},
+    options={"bdist_wheel": {"py_limited_api": "cp310"}} if STABLE else {},
 )

@@ -6,76 +6,121 @@
     x = sy.encrypt(torch.randn(3), parties)
     print(sy.decrypt(x * x))
 
-Importing this does nothing but define names.
+Importing this does nothing but define names.  Torch and the rest of the package are imported when one of them is used
+for the first time, so that `pysmpc --help` answers at once; `pysmpc.public` says where each comes from.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
-
-from pysmpc import optimizers as _optimizers  # noqa: F401  (refuses those whose steps would be wrong)
-from pysmpc.api import Parties, bounded, encrypt, virtual
-from pysmpc.checking import check
-from pysmpc.cluster import distributed
-from pysmpc.compat.pysyft import BaseDataset, FederatedDataLoader, FederatedDataset, Plan, fed_avg, func2plan
-from pysmpc.dealing import record
-from pysmpc.debugging import debug
-from pysmpc.federated import Federation, MultiPointerTensor, PointerTensor, VirtualWorker
-from pysmpc.hook import TorchHook, active_hook
-from pysmpc.ops.dropout import secret_masks
-from pysmpc.profiling import Network, profile
-from pysmpc.receiving import decrypt
-from pysmpc.runtime.ledger import Ledger, ledger
-from pysmpc.saving import load, save
-from pysmpc.steps import TrainStep
-from pysmpc.tensor import SecretTensor
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BaseDataset",
+    "BudgetSpentError",
+    "ChannelError",
+    "CheckpointError",
+    "ConfigurationError",
+    "DeviationError",
+    "EncodingError",
     "FederatedDataLoader",
     "FederatedDataset",
     "Federation",
+    "IntegrityError",
     "Ledger",
+    "MaterialError",
     "MultiPointerTensor",
     "Network",
+    "OpenNotPermittedError",
     "Parties",
+    "PartyError",
+    "PeerLost",
     "Plan",
     "PointerTensor",
+    "PrivacyError",
+    "PrivateDataLoader",
+    "PysmpcError",
+    "RangeError",
+    "RefusedError",
+    "RemoteError",
+    "RevealError",
     "SecretTensor",
+    "SessionMismatchError",
     "TorchHook",
     "TrainStep",
     "VirtualWorker",
+    "WorkerLost",
     "bounded",
     "check",
+    "connect",
     "debug",
     "decrypt",
     "distributed",
     "encrypt",
     "fed_avg",
+    "fss",
     "func2plan",
     "ledger",
-    "record",
     "load",
+    "nn",
+    "privacy",
     "profile",
+    "record",
+    "sandbox",
     "save",
     "secret_masks",
+    "securenn",
     "virtual",
 ]
 
+#: Imported only when asked for: modules, and what needs a network.
+_APART = {
+    "PrivateDataLoader": "pysmpc.remote.parties",
+    "connect": "pysmpc.remote.parties",
+    "fss": "",
+    "nn": "",
+    "privacy": "",
+    "sandbox": "",
+    "securenn": "",
+}
 
-def __getattr__(name: str) -> Any:
-    """What is made or imported at its first use.
 
-    `sy.local_worker`, once torch is hooked, `sy.sandbox`, `sy.securenn`, `sy.fss`, `sy.nn`, `sy.privacy`, and what
-    needs a network: `sy.connect`.
-    """
-    if name == "local_worker":
-        return active_hook().local_worker
-    if name in ("fss", "nn", "privacy", "sandbox", "securenn"):
-        return import_module(f"pysmpc.{name}")
-    if name in ("connect", "PrivateDataLoader"):
-        return getattr(import_module("pysmpc.remote.parties"), name)
-    raise AttributeError(f"module 'pysmpc' has no attribute '{name}'")
+def _load() -> None:
+    """Import what users call.  ImportError says what to run where the compiled modules are missing."""
+    if find_spec("pysmpc._ring") is None or find_spec("pysmpc._beaver") is None:
+        raise ImportError(
+            f"{Path(__file__).parent} has no compiled modules: it is a source checkout that was not built; run `make "
+            "venv` or `pip install -e .` there, or, if pysmpc is installed, start Python in another folder",
+            name="pysmpc._ring",
+        )
+    public = import_module("pysmpc.public")
+    for name in public.__all__:
+        globals().setdefault(name, getattr(public, name))
+
+
+if TYPE_CHECKING:
+    from pysmpc import fss, nn, privacy, sandbox, securenn
+    from pysmpc.public import *
+    from pysmpc.remote.parties import PrivateDataLoader, connect
+
+    local_worker: VirtualWorker
+else:
+
+    def __getattr__(name):
+        """A public name at its first use; also `sy.local_worker`, once torch is hooked."""
+        if name not in __all__ and name != "local_worker":
+            raise AttributeError(f"module 'pysmpc' has no attribute '{name}'")
+        _load()
+        if name == "local_worker":
+            return import_module("pysmpc.hook").active_hook().local_worker
+        if name in _APART:
+            place = _APART[name]
+            return getattr(import_module(place), name) if place else import_module(f"pysmpc.{name}")
+        return globals()[name]
+
+    def __dir__():
+        return sorted([*__all__, "__version__"])

@@ -11,13 +11,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeVar, overload
 
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
 import pysmpc.ops  # noqa: F401  (fills the table of operations)
-from pysmpc import guards
+from pysmpc import display, guards
 from pysmpc.errors import EncodingError, PartyError, RangeError
 from pysmpc.fixedpoint import INTEGER, Precision, check_layout, decode, encode
 from pysmpc.modes import undisturbed
@@ -53,11 +54,13 @@ def session_for(
     if known is None or len(holders) != len(set(holders)):
         guards.install()
         _sessions[key] = virtual_session(holders, provider)
+        _sessions[key].chains = True
     return _variant(_sessions[key], rounding, protocol, integrity, compare_bits)
 
 
 def use_session(session: Session) -> None:
     """Let `share` among these holders, with this provider, use a session that was made elsewhere."""
+    session.chains = True
     _sessions[frozenset(session.holders), session.provider] = session
 
 
@@ -138,6 +141,9 @@ class Parties:
     def __repr__(self) -> str:
         number = self.session.serial
         return f"Parties({', '.join(self.names)}; crypto provider {self.provider}; session number {number})"
+
+    def _repr_html_(self) -> str:
+        return display.parties(self.session)
 
     def __copy__(self) -> Parties:
         return self
@@ -334,6 +340,38 @@ def _share_tensor(
     out = SecretTensor.of(session.suite.share(party, own, values.shape, unit.scale), session, unit, dtype)
     out.cell.bound = _whole_steps(bound, unit.scale)
     return out
+
+
+class _Options(TypedDict, total=False):
+    """Keywords of `encrypt`."""
+
+    frac_bits: int | None
+    base: int
+    precision_fractional: int | None
+    requires_grad: bool | None
+    rounding: str | None
+    protocol: str | None
+    integrity: str | None
+    compare_bits: int | None
+    owner: str | None
+    bounded: float | None
+
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@overload
+def encrypt(
+    value: Model,
+    parties: Parties,
+    *,
+    private_layers: Iterable[str | nn.Module] | None = None,
+    **options: Unpack[_Options],
+) -> Model: ...
+
+
+@overload
+def encrypt(value: Any, parties: Parties, **options: Unpack[_Options]) -> SecretTensor: ...
 
 
 @undisturbed

@@ -1,4 +1,5 @@
-"""The command `pysmpc`. A mistake in its arguments or in the data is one line on stderr and exit status 2."""
+"""The command `pysmpc`. A mistake in its arguments or in the data is one line on stderr and exit status 2; so is an
+interruption, with status 130."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pysmpc import __version__
+import pysmpc
+from pysmpc import __version__, completion
 from pysmpc.demo.settings import (
     ACTIVATIONS,
     BITS,
@@ -93,7 +95,9 @@ def writable(text: str) -> Path:
 def build_parser() -> Parser:
     parser = Parser(prog="pysmpc", description="Secure multi-party computation for PyTorch.")
     parser.add_argument("--version", action="version", version=f"pysmpc {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="{demo,deal,info,worker,certs,status,approve}")
+    verbs = parser.add_subparsers(
+        dest="verb", required=True, metavar="{demo,deal,info,worker,certs,status,approve,completion}"
+    )
 
     about = "Train a network on secret-shared MNIST, then again in plain torch, and compare."
     add_demo_arguments(verbs.add_parser("demo", help=about, description=about))
@@ -102,6 +106,8 @@ def build_parser() -> Parser:
     about = "Print the version, the kernels in use and why they were chosen."
     verbs.add_parser("info", help=about, description=about)
     commands.add_arguments(verbs)
+    about = 'Print a script that completes verbs and options: eval "$(pysmpc completion bash)", or into a file.'
+    verbs.add_parser("completion", help=about, description=about).add_argument("shell", choices=completion.SHELLS)
     return parser
 
 
@@ -287,24 +293,54 @@ def demo_settings(arguments: argparse.Namespace, parser: Parser) -> Settings:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_args(argv)
-    # Torch is slow to import, and neither --help nor a mistake in the arguments needs it: hence the imports below.
+    try:
+        status = run(arguments, parser)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print(f"pysmpc {arguments.verb}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read the output has gone, as `| head` does; what is left to write goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def run(arguments: argparse.Namespace, parser: Parser) -> int:
+    """Carry out a verb.  Torch is slow to import, and neither --help nor a mistake in the arguments needs it: hence
+    the imports below."""
+    if arguments.verb == "completion":
+        print(completion.script(parser, arguments.shell))
+        return 0
+    parser.prog = f"pysmpc {arguments.verb}"
+    if arguments.verb == "certs":
+        return command(arguments, parser)
+    settings = demo_settings(arguments, parser) if arguments.verb == "demo" else None
+    try:
+        pysmpc._load()
+    except ImportError as error:
+        if error.name != "pysmpc._ring":
+            raise
+        parser.error(str(error))
     if arguments.verb == "info":
         from pysmpc import info
 
         return info.main()
-
     if arguments.verb == "deal":
-        parser.prog = "pysmpc deal"
         return deal_main(arguments, parser)
-    if arguments.verb in commands.VERBS:
-        parser.prog = f"pysmpc {arguments.verb}"
-        try:
-            return commands.main(arguments)
-        except (PysmpcError, OSError) as error:
-            parser.error(str(error))
+    return command(arguments, parser) if settings is None else demo_main(settings, arguments, parser)
 
-    parser.prog = "pysmpc demo"
-    settings = demo_settings(arguments, parser)
+
+def command(arguments: argparse.Namespace, parser: Parser) -> int:
+    """A verb of parties on machines of their own."""
+    try:
+        return commands.main(arguments)
+    except BrokenPipeError:
+        raise
+    except (PysmpcError, OSError) as error:
+        parser.error(str(error))
+
+
+def demo_main(settings: Settings, arguments: argparse.Namespace, parser: Parser) -> int:
     from pysmpc.datasets import DatasetError
 
     try:
@@ -323,6 +359,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from pysmpc.demo import main as demo
 
         demo.main(settings)
+    except BrokenPipeError:
+        raise
     except (DatasetError, PysmpcError, OSError) as error:
         parser.error(str(error))
     return 0

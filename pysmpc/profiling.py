@@ -8,11 +8,15 @@ sequence numbers that autograd gave to the nodes of the forward pass.
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -70,6 +74,16 @@ class _Frame:
     inner: Stats = field(default_factory=Stats)
 
 
+class Event(NamedTuple):
+    """One operation as it ran: seconds since the beginning of the block, and what it took, inner ones included."""
+
+    layer: str
+    operation: str
+    start: float
+    seconds: float
+    spent: Stats
+
+
 class Profile:
     """What a block of code cost.
 
@@ -81,7 +95,9 @@ class Profile:
     def __init__(self, lan: Network = LAN, wan: Network = WAN, show: bool = True) -> None:
         self.lan, self.wan, self.show = lan, wan, show
         self.rows: list[Row] = []
+        self.events: list[Event] = []
         self.seconds = 0.0
+        self._begin = 0.0
         self.parties: tuple[str, ...] = ("all",)
         self._rows: dict[tuple[str, str], Row] = {}
         self._frames: list[_Frame] = []
@@ -107,13 +123,13 @@ class Profile:
             lambda: WATCHERS.remove(self._watch),
         ]
         WATCHERS.append(self._watch)
-        self.seconds = time.perf_counter()
+        self._begin = time.perf_counter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.seconds = time.perf_counter() - self.seconds
+        self.seconds = time.perf_counter() - self._begin
         for undo in self._undo:
             undo()
         self.rows = list(self._rows.values())
@@ -192,6 +208,7 @@ class Profile:
             seconds = time.perf_counter() - frame.start
             spent = session.stats - frame.before if session else Stats()
             self._frames.pop()
+            self.events.append(Event(*key, frame.start - self._begin, seconds, spent))
             if key not in self._rows:
                 self._rows[key] = Row(*key)
             self._rows[key].add(1, [seconds - frame.inner_seconds], spent - frame.inner)
@@ -253,6 +270,45 @@ class Profile:
     def __str__(self) -> str:
         return self.table("layer", "operation")
 
+    def _repr_html_(self) -> str:
+        """Bars: seconds, rounds and bytes of each layer, as parts of the whole."""
+        whole = self.total()
+        kinds: dict[str, Callable[[Row], float]] = {
+            "ms": lambda row: 1e3 * max(row.seconds),
+            "rounds": lambda row: row.spent.rounds,
+            "kB sent": lambda row: (row.spent.sent + row.spent.asked + row.spent.answered) / 1e3,
+        }
+        lines = ["<tr><th>layer</th>" + "".join(f"<th>{kind}</th>" for kind in kinds) + "</tr>"]
+        for row in self.by("layer"):
+            cells = "".join(_bar(amount(row), amount(whole)) for amount in kinds.values())
+            lines.append(f"<tr><td style='text-align:left'>{escape(row.layer or 'elsewhere')}</td>{cells}</tr>")
+        return f"<table>{''.join(lines)}</table>"
+
+    def export_chrome_trace(self, path: str | os.PathLike[str]) -> None:
+        """Write the operations as they ran, for `chrome://tracing` or Perfetto: JSON, times in microseconds.
+
+        Of this process alone.  An event's arguments are its rounds and bytes, those of operations within it included.
+        """
+        events = [
+            {
+                "name": event.operation,
+                "cat": event.layer or "elsewhere",
+                "ph": "X",
+                "ts": 1e6 * event.start,
+                "dur": 1e6 * event.seconds,
+                "pid": 0,
+                "tid": 0,
+                "args": {
+                    "layer": event.layer,
+                    "rounds": event.spent.rounds,
+                    "sent_bytes": event.spent.sent,
+                    "dealt_bytes": event.spent.dealt,
+                },
+            }
+            for event in self.events
+        ]
+        Path(path).write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}))
+
     def _cells(self, row: Row) -> list[str]:
         spent = row.spent
         return [
@@ -277,6 +333,13 @@ class Profile:
             for name, network in (("LAN", self.lan), ("WAN", self.wan))
         )
         return [f"ms: {where}. kB sent: by one holder. {networks}: estimates from ms, rounds and kB."]
+
+
+def _bar(amount: float, whole: float) -> str:
+    """A cell of a table with a bar behind its number."""
+    part = 100 * amount / whole if whole else 0
+    style = f"background:linear-gradient(90deg,#b2dfdb {part:.1f}%,transparent {part:.1f}%);text-align:right"
+    return f"<td style='{style};min-width:8em'>{amount:.4g}</td>"
 
 
 def profile(*, lan: Network = LAN, wan: Network = WAN, show: bool = True) -> Profile:

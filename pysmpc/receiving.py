@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import secrets
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, overload
 
+import torch
 from torch import nn
 
 from pysmpc import api
@@ -21,6 +22,21 @@ class Kept(NamedTuple):
 
     holder: str
     name: str
+
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@overload
+def decrypt(value: torch.Tensor, *, to: None = None) -> torch.Tensor: ...
+
+
+@overload
+def decrypt(value: Model, *, to: None = None) -> Model: ...
+
+
+@overload
+def decrypt(value: Any, *, to: Any = None) -> Any: ...
 
 
 def decrypt(value: Any, *, to: Any = None) -> Any:

@@ -17,10 +17,12 @@ import inspect
 import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from html import escape
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 
+from pysmpc import display
 from pysmpc.errors import RevealError
 from pysmpc.fixedpoint import Precision
 from pysmpc.modes import active, undisturbed, without_modes
@@ -311,11 +313,16 @@ class SecretTensor(torch.Tensor):
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         from_parameter = getattr(self, "_is_param", False)
+        if isinstance(self.cell, Cell) and not self.session.chains:
+            return f"{'Parameter containing:' + chr(10) if from_parameter else ''}{display.line(self)}"
         head = "Parameter" if from_parameter else "(Wrapper)"
         text = f"{head}>{describe(self, self.requires_grad or self.chained)}"
         return f"Parameter containing:\n{text}" if from_parameter else text
 
     __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return display.table(self) if isinstance(self.cell, Cell) else f"<pre>{escape(repr(self))}</pre>"
 
     def __format__(self, spec: str) -> str:
         if spec:

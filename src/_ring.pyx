@@ -5,6 +5,7 @@ src/c/launch.c has a line for each kernel, which says what its arguments are.  H
 after a check of their type; sizes are checked by who calls: `pysmpc.ring` and its continuations.
 """
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.long cimport PyLong_AsUnsignedLongLongMask
 from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdlib cimport calloc, free
@@ -172,15 +173,15 @@ cdef class Keys:
                 raise MemoryError("no room for the key of another epoch")
 
 
-def aes_blocks(Keys keys, size_t index, const uint8_t[::1] blocks not None) -> bytes:
+def aes_blocks(Keys keys, size_t index, blocks not None) -> bytes:
     """AES-128 of whole 16 byte blocks under key `index`."""
-    if index >= keys.h.count or blocks.shape[0] % 16:
+    cdef bytes source = bytes(blocks)
+    cdef size_t size = len(source)
+    if index >= keys.h.count or size % 16:
         raise ValueError("aes_blocks takes whole blocks and the index of a key")
-    out = bytearray(blocks.shape[0])
-    cdef uint8_t[::1] view = out
-    if blocks.shape[0]:
-        K.aes_blocks(&keys.h.keys[index], &blocks[0], &view[0], blocks.shape[0] // 16)
-    return bytes(out)
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, size)
+    K.aes_blocks(&keys.h.keys[index], <const uint8_t *><const char *>source, <uint8_t *><char *>out, size // 16)
+    return out
 
 
 def pair_keys(Keys own, Keys after, tuple ranks):

@@ -6,11 +6,10 @@ import copy
 from typing import NamedTuple
 
 from torch import nn
-from tqdm import tqdm
 
 import pysmpc as sy
 from pysmpc.datasets import mnist
-from pysmpc.demo import report
+from pysmpc.demo import bars, report
 from pysmpc.demo.models import MODELS
 from pysmpc.demo.settings import Settings
 from pysmpc.demo.training import Batch, Fit, PlainSide, SecretSide, Side, cut, fit, seeded
@@ -50,11 +49,11 @@ def initial(settings: Settings) -> nn.Module:
 
 def train(side: Side, model: nn.Module, data: Data, settings: Settings, *, title: str, verbose: bool) -> Fit:
     """`fit` under a progress bar, which stays away when stderr is not a terminal."""
-    with tqdm(total=settings.epochs * len(data.train), desc=title, unit="step", disable=None) as bar:
+    with bars.bar(settings.epochs * len(data.train), title, "step") as bar:
 
         def log(line: str) -> None:
             if verbose:
-                tqdm.write(line)
+                bars.write(line)
 
         return fit(side, model, data.train, data.test, settings, log=log, tick=bar.update)
 

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 import pysmpc as sy
 from pysmpc.datasets import idx, mnist
+from pysmpc.demo import bars
 from pysmpc.demo.installed import BATCH
 from pysmpc.demo.main import initial
 from pysmpc.demo.settings import Settings
@@ -66,7 +66,7 @@ def here(rows: Rows, model: nn.Module, items: mnist.Mnist, settings: Settings, *
             workers.append(worker)
         fed = sy.Federation(workers, arguments=arguments(settings), secure=secure, holders=workers[:3])
         title = "updates as shares" if secure else "updates in the clear"
-        with tqdm(total=settings.rounds, desc=title, unit="round", disable=None) as bar:
+        with bars.bar(settings.rounds, title, "round") as bar:
             rounds = fed.fit(model, settings.rounds, log=lambda _: bar.update())
         return Outcome(rounds, correct(model, items))
     finally:
@@ -104,7 +104,7 @@ def there(model: nn.Module, items: mnist.Mnist, parts: list[Tensor], settings: S
         with LocalWorkers(REMOTE_OWNERS, options=options) as workers, workers.connect() as parties:
             given = {"lr": float(arguments(settings)["lr"]), "model": settings.model}
             fed = sy.Federation(parties, task="fit", arguments=given)
-            with tqdm(total=settings.rounds, desc="three processes", unit="round", disable=None) as bar:
+            with bars.bar(settings.rounds, "three processes", "round") as bar:
                 rounds = fed.fit(model, settings.rounds, log=lambda _: bar.update())
             return Outcome(rounds, correct(model, items))
 

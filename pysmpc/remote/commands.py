@@ -24,10 +24,27 @@ VERBS = ("worker", "certs", "status", "approve")
 _STANDARD = frozenset(vars(logging.makeLogRecord({})))
 
 
+def _days(text: str) -> int:
+    """An argument type: how long a certificate is valid."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if not 1 <= number <= 36500:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days from 1 to 36500")
+    return number
+
+
 def add_arguments(verbs: Any) -> None:
     """The subcommands."""
     about = "Hold shares, or deal randomness, for the drivers that the configuration names; runs until stopped."
-    worker = verbs.add_parser("worker", help=about, description=about)
+    worker = verbs.add_parser(
+        "worker",
+        help=about,
+        description=about,
+        epilog="In the file alone: limits, tasks, receivers, rules of an opening (min_items, approve), and "
+        "bounds of data (docs/remote.md). A flag takes the place of the file's entry.",
+    )
     worker.add_argument("--config", type=Path, metavar="FILE", help="TOML; the options below come on top of it")
     worker.add_argument("--id", dest="name", metavar="NAME", help="the name in the certificate")
     worker.add_argument("--role", choices=("holder", "provider"))
@@ -38,6 +55,12 @@ def add_arguments(verbs: Any) -> None:
     worker.add_argument("--peers", nargs="+", metavar="NAME=HOST:PORT", help="the other workers")
     worker.add_argument("--drivers", nargs="+", metavar="NAME=RIGHT,...", help="who may compute, and open")
     worker.add_argument("--open", nargs="+", metavar="NAME", help="drivers who may open what derives from these data")
+    worker.add_argument("--providers", nargs="+", metavar="NAME", help="who may deal (default: crypto_provider)")
+    worker.add_argument("--status", nargs="+", metavar="NAME", help="who may ask for the status, beside drivers")
+    worker.add_argument("--revoked", nargs="+", metavar="NAME", help="names and serial:NUMBER that are refused")
+    worker.add_argument(
+        "--get", nargs="+", metavar="NAME=DRIVER,...", help="of --data: drivers who may fetch it in the clear"
+    )
     worker.add_argument("--data", nargs="+", metavar="NAME=PATH[#TAG...]", help="this worker's own data")
     worker.add_argument("--state", metavar="FOLDER", help="for the log of openings and approvals")
     worker.add_argument("--checkpoints", metavar="FOLDER", help="for the shares that drivers save (default: none)")
@@ -49,7 +72,7 @@ def add_arguments(verbs: Any) -> None:
     kinds = certs.add_subparsers(dest="action", required=True, metavar="{init,issue,renew}")
     init = kinds.add_parser("init", help="make an authority in a folder")
     init.add_argument("folder", type=Path)
-    init.add_argument("--days", type=int, default=3650)
+    init.add_argument("--days", type=_days, default=3650, help="until it expires (default: %(default)s)")
     about = "certificates and keys for names, by the authority of a folder"
     issue = kinds.add_parser("issue", help=about, description=about)
     about = "replace certificates in the folder of their authority by new ones for the same names, each with a new key"
@@ -63,7 +86,7 @@ def add_arguments(verbs: Any) -> None:
     )
     for kind in (issue, renew):
         kind.add_argument("folder", type=Path, help="with ca.pem and ca.key, which `pysmpc certs init` made")
-        kind.add_argument("--days", type=int, help="until they expire (default: 397 or as the authority; ca: 3650)")
+        kind.add_argument("--days", type=_days, help="until they expire (default: 397 or as the authority; ca: 3650)")
     issue.add_argument("names", nargs="+", metavar="NAME")
     renew.add_argument(
         "names", nargs="+", metavar="NAME", help="of a party; or ca, for the authority's certificate and the same key"
@@ -176,13 +199,18 @@ def _config(arguments: argparse.Namespace) -> Any:
     if arguments.drivers:
         pairs = _pairs(arguments.drivers, "--drivers")
         values["drivers"] = {name: rights.split(",") for name, rights in pairs.items()}
-    if arguments.open:
-        values["open"] = arguments.open
+    for name in ("open", "providers", "status", "revoked"):
+        if getattr(arguments, name):
+            values[name] = getattr(arguments, name)
     if arguments.data:
         values["data"] = {}
         for name, text in _pairs(arguments.data, "--data").items():
             path, *tags = text.split("#")
             values["data"][name] = {"path": str(Path(path).resolve()), "tags": [f"#{tag}" for tag in tags]}
+    for name, drivers in _pairs(arguments.get or [], "--get").items():
+        if name not in values.get("data", {}):
+            raise ConfigurationError(f"--get {name!r}: there are no data of this name")
+        values["data"][name]["get"] = drivers.split(",")
     return parse(values, WorkerConfig, folder)
 
 

@@ -64,6 +64,7 @@ class Session:
         self.plain = suite.plaintext
         self.recorder: Any = None  # where the shares are at workers of other machines: pysmpc.remote.recorder
         self.tensor: Any = None  # the type of its tensors, if not SecretTensor
+        self.chains = self.plain  # its secrets are shown as PySyft 0.2 shows them
         self.waiting: list[Any] = []  # updates that pysmpc.tensor.flush will apply
         self._bodies: list[weakref.ref[Body]] = []
         self._sweep_at = 1024

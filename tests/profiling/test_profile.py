@@ -1,5 +1,6 @@
 """`sy.profile`: its rows add up to what the session counted, and say where it was."""
 
+import json
 import random
 import threading
 from dataclasses import astuple
@@ -200,3 +201,23 @@ def test_each_rank_has_a_column():
     assert [row[:4] for row in rows] == [row[:4] for row in alice[1]]
     assert {row[4] for row in alice[1]} == {3}
     assert sum(row[3][0] for row in rows) == astuple(Stats(*map(sum, zip(*(row[3] for row in rows), strict=True))))[0]
+
+
+def test_chrome_trace_and_bars(setup, tmp_path):
+    profile, spent = profiled(setup)
+    path = tmp_path / "trace.json"
+    profile.export_chrome_trace(path)
+    events = json.loads(path.read_text())["traceEvents"]
+    assert len(events) == sum(row.calls for row in profile.rows)
+    ends = [(event["ts"], event["ts"] + event["dur"], event["args"]) for event in events]
+    assert all(0 <= start <= end <= 1e6 * profile.seconds for start, end, _ in ends)
+    outer = [
+        args
+        for start, end, args in ends
+        if not any(a <= start and end <= b and (a, b) != (start, end) for a, b, _ in ends)
+    ]
+    assert sum(args["rounds"] for args in outer) == spent.rounds
+    assert sum(args["sent_bytes"] for args in outer) == spent.sent
+    text = profile._repr_html_()
+    assert "block.1" in text
+    assert text.count("<tr>") == 1 + len(profile.by("layer"))

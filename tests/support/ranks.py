@@ -12,7 +12,7 @@ import tempfile
 import traceback
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch.distributed", "torch._dynamo", "pysmpc", "rank_programs"])
+CONTEXT.set_forkserver_preload(["torch.distributed", "torch._dynamo", "pysmpc.public", "rank_programs"])
 
 
 def _free_port():
