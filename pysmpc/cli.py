@@ -85,7 +85,9 @@ def writable(text: str) -> Path:
 def build_parser() -> Parser:
     parser = Parser(prog="pysmpc", description="Secure multi-party computation for PyTorch.")
     parser.add_argument("--version", action="version", version=f"pysmpc {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="{demo,deal,info,worker,certs,status,approve}")
+    verbs = parser.add_subparsers(
+        dest="verb", required=True, metavar="{demo,deal,info,worker,client,certs,status,approve}"
+    )
 
     about = "Train a network on secret-shared MNIST, then again in plain torch, and compare."
     add_demo_arguments(verbs.add_parser("demo", help=about, description=about))

@@ -56,7 +56,7 @@ def arguments(settings: Settings) -> dict[str, Any]:
 
 
 def here(rows: Rows, start: nn.Module, items: mnist.Mnist, settings: Settings) -> dict[str, Outcome]:
-    """With virtual workers: updates as shares, and in the clear; a round of one, then of the other, to compare times."""
+    """With virtual workers: updates as shares, and in the clear, by turns, to compare times."""
     hook = sy.TorchHook(torch)
     try:
         workers = []

@@ -23,8 +23,8 @@ from pysmpc.errors import PysmpcError
 from pysmpc.federated import FedAvg, checkpoints
 from pysmpc.federated.strategies import Strategy
 from pysmpc.federated.updates import Terms
+from pysmpc.remote import driver
 from pysmpc.remote.attendance import Attendance
-from pysmpc.remote.driver import Link
 from pysmpc.remote.parties import RemoteParties
 from pysmpc.remote.recorder import Recorder
 from pysmpc.remote.replay import Replay
@@ -116,8 +116,14 @@ def note_words(path):
     Terms.encoded = encoded
 
 
+def be_patient():
+    """A machine that is busy with other work delays everybody; who was killed is known at once, by its connections."""
+    driver.SILENCE = driver.STALL = driver.READY = establish.PATIENCE = 60.0
+
+
 def work(folder, name, config, log):
     """A worker."""
+    be_patient()
     folder, death = Path(folder), Death(folder, name)
     note_received(folder / f"{name}.got")
     note_words(folder / f"{name}.words")
@@ -160,12 +166,16 @@ class MortalWorkers(kills.ForkedWorkers):
         self.ready()
 
 
-def drive(config, folder, run, pipe):
-    """The aggregator: trains from the last checkpoint on; tells the model, or the error."""
+def drive(config, folder, run, pauses, pipe):
+    """The aggregator: trains from the last checkpoint on; tells the model, or the error.
+
+    pauses: after each round it says "round", and waits for a word.
+    """
     torch.set_num_threads(1)
+    be_patient()
     folder, death = Path(folder), Death(folder, "driver")
     note_received(folder / "driver.got")
-    real = Link.opened
+    real = driver.Link.opened
 
     def opened(link, number, words):
         found = real(link, number, words)
@@ -173,7 +183,7 @@ def drive(config, folder, run, pipe):
             np.save(file, found.numpy())
         return found
 
-    Link.opened = opened
+    driver.Link.opened = opened
     death.before(RemoteParties, "__init__", "session")
     death.before(RemoteClients, "ask", "ask")
     death.after(RemoteClients, "ask", "answered")
@@ -188,7 +198,8 @@ def drive(config, folder, run, pipe):
         with RemoteParties(config) as parties:
             strategy = FedAvg(momentum=0.5)  # has a state of its own, which must come back, too
             fed = sy.Federation(parties, strategy, task="fit", score="score", checkpoints=folder / run)
-            fed.fit(model, rounds=ROUNDS, evaluate=True, resume=True)
+            log = (lambda _: (pipe.send("round"), pipe.recv())) if pauses else None
+            fed.fit(model, rounds=ROUNDS, evaluate=True, resume=True, log=log)
     except PysmpcError as error:
         pipe.send((type(error), str(error)))
     else:
@@ -198,9 +209,9 @@ def drive(config, folder, run, pipe):
 class Driver:
     """A driver's process."""
 
-    def __init__(self, workers, run):
+    def __init__(self, workers, run, pauses=False):
         self.pipe, there = kills.context.Pipe()
-        self.process = kills.Forked(drive, workers.config, str(workers.notes), run, there)
+        self.process = kills.Forked(drive, workers.config, str(workers.notes), run, pauses, there)
         there.close()
 
     def end(self, seconds=240):
@@ -228,4 +239,26 @@ def saved(path):
                     found.append(np.load(file))
                 except (ValueError, EOFError):
                     break
+    return found
+
+
+def shows(content, words):
+    """Whether an update is there: its words, or the numbers that they stand for, weighted or not.
+
+    A finding is three numbers in a row, none of them zero, of the start, the middle or the end.
+    """
+    return any(pattern in content for pattern in forms(words).values())
+
+
+def forms(words):
+    """{what: bytes} that would show the update of these words, the last of which is the number of rows."""
+    flat = words[:-1]
+    runs = [flat[i : i + 3] for i in range(len(flat) - 2) if flat[i : i + 3].all()]
+    found = {}
+    for place, run in enumerate(runs[:: max(1, len(runs) // 6)]):
+        for scale, what in ((2**24, "weighted"), (max(int(words[-1]), 1), "as trained")):
+            numbers = run / scale
+            found |= {f"{what} {kind}, run {place}": numbers.astype(kind).tobytes() for kind in ("<f8", ">f8", "<f4")}
+        found |= {f"words {kind}, run {place}": run.astype(kind).tobytes() for kind in ("<i8", ">i8")}
+    assert found, "an update of zeros"
     return found
