@@ -16,7 +16,7 @@ from pysmpc.federated.clients import Ask
 from pysmpc.federated.errors import RoundError
 from pysmpc.federated.updates import Terms
 from pysmpc.remote.client import Client
-from pysmpc.remote.config import ClientConfig, parse
+from pysmpc.remote.config import ClientConfig, WorkerConfig, parse
 from pysmpc.remote.messages import Invite, Leave, Look, Nothing, NotTaken, Offer, Plain, Taken
 from pysmpc.remote.outside import Gathering
 from pysmpc.runtime import certificates
@@ -290,10 +290,11 @@ def test_files_that_make_no_sense(office, client):
         client("phone1", drivers={"scientist": ["open"]})
     with pytest.raises(ConfigurationError, match="a sum of one"):
         client("phone1", tasks={"total": {"function": "hospital:total", "min_owners": 1}})
+    holder = {"name": "alice", "clients": ["phone1"], "drivers": {}}
     with pytest.raises(ConfigurationError, match="min_clients is 1"):
-        Workers(office.folder, options={"alice": {"clients": ["phone1"], "min_clients": 1}})
+        parse({**holder, "min_clients": 1}, WorkerConfig, office.folder)
     with pytest.raises(ConfigurationError, match="no clients"):
-        Workers(office.folder, options={"crypto_provider": {"clients": ["phone1"]}})
+        parse({**holder, "role": "provider"}, WorkerConfig, office.folder)
 
 
 def test_what_is_no_federation(workers, hook):
