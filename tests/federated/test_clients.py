@@ -289,7 +289,7 @@ def test_files_that_make_no_sense(office, client):
     with pytest.raises(ConfigurationError, match="no right open"):
         client("phone1", drivers={"scientist": ["open"]})
     with pytest.raises(ConfigurationError, match="a sum of one"):
-        client("phone1", tasks={"total": {"function": "hospital:total", "min_owners": 1}})
+        client("phone1", tasks={**TASKS, "total": {"function": "hospital:total", "min_owners": 1}})
     holder = {"name": "alice", "clients": ["phone1"], "drivers": {}}
     with pytest.raises(ConfigurationError, match="min_clients is 1"):
         parse({**holder, "min_clients": 1}, WorkerConfig, office.folder)
