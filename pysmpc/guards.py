@@ -26,6 +26,7 @@ from pysmpc.ops.composites import (
     ordinary,
 )
 from pysmpc.ops.packed import PACKED
+from pysmpc.ops.recurrent import RECURRENT
 from pysmpc.tensor import HOW, SecretTensor
 
 _memory = torch._C.TensorBase.__dict__["data"]
@@ -88,7 +89,7 @@ def install() -> None:
             vars(module)["to_dlpack"] = _to_dlpack
         for name, of_secrets in COMPOSITES.items():
             vars(torch)[name] = _composite(name, of_secrets)
-        for name, of_secrets in PACKED.items():
+        for name, of_secrets in {**PACKED, **RECURRENT}.items():
             vars(torch._VF)[name] = _composite(name, of_secrets, torch._VF)
         for name in METHODS:
             setattr(SecretTensor, name, COMPOSITES[name])
