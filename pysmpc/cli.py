@@ -96,7 +96,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="pysmpc", description="Secure multi-party computation for PyTorch.")
     parser.add_argument("--version", action="version", version=f"pysmpc {__version__}")
     verbs = parser.add_subparsers(
-        dest="verb", required=True, metavar="{demo,deal,info,worker,certs,status,approve,completion}"
+        dest="verb", required=True, metavar="{demo,deal,info,worker,client,certs,status,approve,completion}"
     )
 
     about = "Train a network on secret-shared MNIST, then again in plain torch, and compare."

@@ -29,6 +29,7 @@ from pysmpc.remote.local import LocalWorkers
 
 LR = 0.1
 REMOTE_OWNERS = ("alice", "bob", "carol")
+SHARED, CLEAR = "as shares", "in the clear"
 Rows = list[tuple[Tensor, Tensor]]
 
 
@@ -54,8 +55,8 @@ def arguments(settings: Settings) -> dict[str, Any]:
     return {"lr": LR if settings.lr is None else settings.lr, "batch_size": BATCH}
 
 
-def here(rows: Rows, model: nn.Module, items: mnist.Mnist, settings: Settings, *, secure: bool) -> Outcome:
-    """With virtual workers."""
+def here(rows: Rows, start: nn.Module, items: mnist.Mnist, settings: Settings) -> dict[str, Outcome]:
+    """With virtual workers: updates as shares, and in the clear, by turns, to compare times."""
     hook = sy.TorchHook(torch)
     try:
         workers = []
@@ -64,11 +65,18 @@ def here(rows: Rows, model: nn.Module, items: mnist.Mnist, settings: Settings, *
             assert worker is not None
             worker.load_data([images.clone().tag(TAGS[0]), labels.clone().tag(TAGS[1])])  # type: ignore[attr-defined]
             workers.append(worker)
-        fed = sy.Federation(workers, arguments=arguments(settings), secure=secure, holders=workers[:3])
-        title = "updates as shares" if secure else "updates in the clear"
-        with bars.bar(settings.rounds, title, "round") as bar:
-            rounds = fed.fit(model, settings.rounds, log=lambda _: bar.update())
-        return Outcome(rounds, correct(model, items))
+        models, rounds, feds = {}, {}, {}
+        for name in (SHARED, CLEAR):
+            models[name], rounds[name] = copy.deepcopy(start), list[Round]()
+            feds[name] = sy.Federation(
+                workers, arguments=arguments(settings), secure=name == SHARED, holders=workers[:3]
+            )
+        with bars.bar(settings.rounds, "as shares, and in the clear", "round") as bar:
+            for _ in range(settings.rounds):
+                for name, fed in feds.items():
+                    rounds[name] += fed.fit(models[name])
+                bar.update()
+        return {name: Outcome(rounds[name], correct(model, items)) for name, model in models.items()}
     finally:
         hook.unhook()
 
@@ -115,11 +123,10 @@ def main(settings: Settings, *, remote: bool = False) -> int:
     parts = split(items.train_labels, len(REMOTE_OWNERS) if remote else settings.owners, settings)
     rows = [(items.train_images[part], items.train_labels[part]) for part in parts]
     start = initial(settings)
-    outcomes = {}
+    outcomes: dict[str, Outcome] = {}
     if remote:
         outcomes["three processes"] = there(copy.deepcopy(start), items, parts, settings)
-    outcomes["as shares"] = here(rows, copy.deepcopy(start), items, settings, secure=True)
-    outcomes["in the clear"] = here(rows, copy.deepcopy(start), items, settings, secure=False)
+    outcomes |= here(rows, start, items, settings)
     expected = plain(rows, copy.deepcopy(start), items, settings)
     print(table(outcomes, expected, [len(part) for part in parts], settings))
     worst = min(outcome.correct for outcome in outcomes.values())
@@ -133,7 +140,10 @@ def table(outcomes: dict[str, Outcome], expected: int, counts: list[int], settin
     def row(text: str, *columns: object) -> str:
         return f"{text:<34}" + "".join(f"{column:>17}" for column in columns)
 
-    seconds = {name: statistics.median([r.seconds for r in outcome.rounds]) for name, outcome in outcomes.items()}
+    times = {name: [r.seconds for r in outcome.rounds] for name, outcome in outcomes.items()}
+    seconds = {name: statistics.median(each) for name, each in times.items()}
+    # of pairs of rounds that ran one after the other; a machine's other work slows both
+    ratios = [statistics.median(a / b for a, b in zip(each, times[CLEAR], strict=True)) for each in times.values()]
     sent = {name: statistics.median([r.sent for r in outcome.rounds]) for name, outcome in outcomes.items()}
     return "\n".join(
         [
@@ -148,7 +158,7 @@ def table(outcomes: dict[str, Outcome], expected: int, counts: list[int], settin
                 expected,
             ),
             row("a round, median", *(f"{each:.2f} s" for each in seconds.values())),
-            row("to updates in the clear", *(f"{each / seconds['in the clear']:.2f}" for each in seconds.values())),
+            row("to updates in the clear", *(f"{each:.2f}" for each in ratios)),
             row("bytes of updates a round", *(f"{each:,.0f}" for each in sent.values())),
             "",
             "As shares: each update is clipped and shared by its owner among three holders, and the sum alone is "

@@ -61,6 +61,7 @@ class Federation:
     task: what a worker runs, `task(model, data, targets, epochs=...)`, which trains the model in place; by default
     `pysmpc.federated.local.train`.  arguments: more of its keywords (lr=, batch_size=, loss=, optimizer=).
     With remote parties task and score are names of tasks that each owner installed, and scores what the latter returns.
+    clients: names of owners who are no holders and run `pysmpc client`, in the place of the holders.
     holders: who adds up shares, workers or names; by default the workers themselves if there are at most four, else
     the first three.  secure=False: updates are added in the clear; to measure against.
     max_norm: a worker's update is clipped to this norm, over all parameters and buffers.  max_value, max_rows: a worker
@@ -78,6 +79,7 @@ class Federation:
         score: str | None = None,
         scores: Sequence[str] = ("loss", "accuracy"),
         owners: Sequence[str] | None = None,
+        clients: Sequence[str] | None = None,
         loss: Callable[..., torch.Tensor] = F.cross_entropy,
         arguments: Mapping[str, Any] | None = None,
         holders: Sequence[Any] | None = None,
@@ -93,7 +95,9 @@ class Federation:
             own.setdefault("loss", loss)
         self.clients: Clients
         if isinstance(workers, Parties):
-            self.clients = _remote(workers, owners, task, score, scores)
+            self.clients = _remote(workers, owners, task, score, scores, clients)
+        elif clients is not None:
+            raise TypeError("clients leave shares with parties of sy.connect; virtual workers are named themselves")
         elif callable(task):
             self.clients = _clients(workers, data, task, own.get("loss", loss), holders, secure)
         else:
@@ -226,14 +230,19 @@ class Federation:
 
 
 def _remote(
-    parties: Parties, owners: Sequence[str] | None, task: object, score: str | None, scores: Sequence[str]
+    parties: Parties,
+    owners: Sequence[str] | None,
+    task: object,
+    score: str | None,
+    scores: Sequence[str],
+    outside: Sequence[str] | None,
 ) -> Clients:
     make = getattr(parties, "clients", None)
     if make is None:
         raise TypeError("parties in this process have no data; a federation takes workers, or parties of sy.connect")
     if not isinstance(task, str):
         raise TypeError('no code travels: name a task that each owner installed, Federation(parties, task="mlp")')
-    found: Clients = make(owners, task, score, scores)
+    found: Clients = make(owners, task, score, scores, outside)
     return found
 
 

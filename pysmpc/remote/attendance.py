@@ -7,12 +7,13 @@ the session runs the operations, in order.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import math
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -43,6 +44,7 @@ from pysmpc.remote.messages import (
     Found,
     Hand,
     Input,
+    Invite,
     Keep,
     Kept,
     Load,
@@ -58,6 +60,7 @@ from pysmpc.remote.messages import (
     Shelved,
 )  # fmt: skip
 from pysmpc.remote.origins import Origin, combined
+from pysmpc.remote.outside import Gathering, Rounds
 from pysmpc.remote.policy import Openings, Part
 from pysmpc.remote.received import Received
 from pysmpc.remote.replay import Replay
@@ -89,6 +92,7 @@ class Host(Protocol):
     tasks: Tasks
     contributions: Contributions
     received: Received
+    rounds: Rounds
     meeting: establish.Meeting
 
     def report(self) -> dict[str, Any]:
@@ -345,6 +349,8 @@ class Attendance:
                 self._open(number, operation)
         elif isinstance(operation, Fetch):
             self._fetch(number, operation, given)
+        elif isinstance(operation, Invite):
+            self._invite(number, operation, given)
         elif isinstance(operation, Collect):
             self._collect(number, operation, given)
         elif isinstance(operation, Hand):
@@ -538,6 +544,18 @@ class Attendance:
         taken = words if not refused else None
         rows = Rows(turn.rows) if turn is not None and taken is not None else PUBLIC
         self._replay.collect(operation, taken, terms, Origin(frozenset() if refused else present, rows))
+        self._tell_sum(number, operation, sums, present, refusal, refused)
+
+    def _tell_sum(
+        self,
+        number: int,
+        operation: Collect,
+        sums: Mapping[Key, frozenset[str]],
+        present: frozenset[str],
+        refusal: str,
+        refused: Sequence[str],
+    ) -> None:
+        """Tell the driver whose sum there is, or why there is none."""
         if refusal:
             log.warning("no sum", extra={"peer": self.driver, "task": operation.task[:80], "reason": refusal})
             self._control.post(Denied(number, RoundError.__name__, refusal))
@@ -548,6 +566,74 @@ class Attendance:
             log.info("task", extra={"peer": self.driver, "task": operation.task[:80], "owners": sorted(present)})
             flags = torch.tensor([name in present for name in operation.owners], dtype=torch.int64)
             self._control.post(Opened(number, 8 * len(flags)), *tensor_frames(flags))
+
+    def _invite(self, number: int, operation: Invite, buffers: Iterator[torch.Tensor]) -> None:
+        """A sum over clients, who are no holders, of what their tasks leave.
+
+        1. The holders tell each other whether they offer the round: one round.  Clients leave shares with all of them.
+        2. The last one, who adds words up, waits for them, and says whose it has: one round.
+        3. They tell each other whether they consent to a sum of these: one round.  If one does not, all have zeros.
+        """
+        assert self._replay is not None
+        assert self._setup is not None
+        replay, clients = self._replay, operation.owners
+        replay.begin(operation)
+        terms, config, holders = terms_of(operation), self.worker.config, self._setup.holders
+        values = decode(operation.values, replay.cell, buffers)
+        if config.role != "holder":
+            replay.said(True)
+            replay.named(clients, [])
+            replay.said(True)
+            replay.gathered(operation, None, terms, Origin(frozenset(holders)))
+            return
+        gathering, refusal = None, self._not_offered(operation)
+        if not refusal:
+            session = self._setup.session
+            gathering = Gathering(config.name, self.driver, session, holders, number, operation, values, terms)
+        clock, self._clock = self._clock, None  # clients take their time
+        try:
+            # 1. the offer
+            if gathering is not None:
+                self.worker.rounds.begin(gathering)
+            refused = [name for name, word in replay.said(not refusal).items() if not word]
+            # 2. who came
+            came: list[str] = []
+            if gathering is not None and not refused and config.name == holders[-1]:
+                came = gathering.wait(min(operation.deadline or LONGEST, LONGEST), self._cancel.is_set)
+            came = replay.named(clients, came)
+        finally:
+            self._clock = clock
+            if gathering is not None:
+                self.worker.rounds.end(gathering)
+        # 3. consent
+        words, present = None, frozenset(came)
+        key: Key = self.driver, operation.task, hashlib.sha256(values.contiguous().numpy().tobytes()).hexdigest()
+        if gathering is not None and not refused:
+            refusal = self._told_apart({key: present})
+            if not refusal:
+                try:
+                    words = gathering.release(came)
+                except RoundError as error:
+                    refusal = str(error)
+        refused += [name for name, word in replay.said(words is not None).items() if not word and name not in refused]
+        rows = PUBLIC if refused else Rows(len(present))  # a client has a row or more
+        owners = frozenset() if refused else frozenset(holders)  # who answer for the clients: all of them must consent
+        replay.gathered(operation, None if refused else words, terms, Origin(owners, rows))
+        self._tell_sum(number, operation, {key: present}, present, refusal, refused)
+
+    def _not_offered(self, operation: Invite) -> str:
+        """Why this holder does not invite clients to a round, or nothing."""
+        config = self.worker.config
+        if strangers := [name for name in operation.owners if name not in config.clients]:
+            return f"{strangers[0][:80]} is not among the clients of {config.name}"
+        if operation.minimum < config.min_clients:
+            return (
+                f"{config.name} consents to sums of {config.min_clients} clients or more (min_clients); "
+                f"{operation.minimum} were asked for"
+            )
+        if not (math.isfinite(operation.deadline) and operation.deadline >= 0):
+            return f"{config.name}: a deadline is a number of seconds"
+        return ""
 
     def _turn(self, operation: Collect, values: torch.Tensor) -> tuple[Turn | None, torch.Tensor | None, str]:
         """This owner's part: its task, the words that leave her if any do, and what she has against it in public."""

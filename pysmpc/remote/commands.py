@@ -20,7 +20,7 @@ from pysmpc.remote.units import Duration
 if TYPE_CHECKING:
     from pysmpc.remote.approvals import Decision, Request
 
-VERBS = ("worker", "certs", "status", "approve")
+VERBS = ("worker", "client", "certs", "status", "approve")
 _STANDARD = frozenset(vars(logging.makeLogRecord({})))
 
 
@@ -66,6 +66,11 @@ def add_arguments(verbs: Any) -> None:
     worker.add_argument("--checkpoints", metavar="FOLDER", help="for the shares that drivers save (default: none)")
     worker.add_argument("--threads", type=int, metavar="N", help="of the kernels and torch (default: all processors)")
     worker.add_argument("--check", action="store_true", help="check everything, say so, and exit")
+
+    about = "Train on this owner's data when holders invite her, and leave shares with them; runs until stopped."
+    client = verbs.add_parser("client", help=about, description=about)
+    client.add_argument("--config", type=Path, required=True, metavar="FILE")
+    client.add_argument("--once", action="store_true", help="take part in one round, and exit")
 
     about = "Make a private authority, and certificates of it."
     certs = verbs.add_parser("certs", help=about, description=about)
@@ -119,7 +124,9 @@ def add_arguments(verbs: Any) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run one of VERBS.  A PysmpcError or OSError that comes out is for the user to read."""
-    return {"worker": _worker, "certs": _certs, "status": _status, "approve": _approve}[arguments.verb](arguments)
+    return {"worker": _worker, "client": _client, "certs": _certs, "status": _status, "approve": _approve}[
+        arguments.verb
+    ](arguments)
 
 
 def _certs(arguments: argparse.Namespace) -> int:
@@ -234,6 +241,26 @@ def _worker(arguments: argparse.Namespace) -> int:
     if early:
         worker.ask_reload()
     worker.serve()
+    return 0
+
+
+def _client(arguments: argparse.Namespace) -> int:
+    from pysmpc.remote.client import Client
+    from pysmpc.remote.config import ClientConfig, load
+
+    client = Client(load(arguments.config, ClientConfig))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines())
+    logging.getLogger("pysmpc").addHandler(handler)
+    logging.getLogger("pysmpc").setLevel(logging.INFO)
+    stopped: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.append(1))
+    if arguments.once:
+        while not client.take_part() and not stopped:
+            pass
+    else:
+        client.serve(lambda: bool(stopped))
     return 0
 
 

@@ -21,6 +21,7 @@ else:
     import tomli as tomllib
 
 RIGHTS = ("compute", "open")
+CLIENTS = 2  # of whom a sum must be, at least
 T = TypeVar("T", bound="_Party")
 
 
@@ -138,7 +139,7 @@ class WorkerConfig(_Party, kw_only=True):
     of them may open what derives from this worker's data, and under which rule.
     receivers: holders to whom such a value may be opened, by whichever driver.
     checkpoints: a folder for the shares that drivers let it save; none, none saved.
-    limits: what one driver may use.
+    limits: what one driver may use.  clients: who, being no holder, may leave shares here; min_clients: in one sum.
     """
 
     listen: str = "127.0.0.1:7000"
@@ -151,6 +152,8 @@ class WorkerConfig(_Party, kw_only=True):
     status: list[str] = []
     data: dict[str, Data] = {}
     tasks: dict[str, str | Task] = {}
+    clients: list[str] = []
+    min_clients: int = CLIENTS
     state: str = ""
     checkpoints: str = ""
     threads: int = 0
@@ -170,9 +173,11 @@ class WorkerConfig(_Party, kw_only=True):
                     f"drivers.{name}: no right {', '.join(sorted(unknown))}; there are {', '.join(RIGHTS)}, and "
                     '"task:NAME" for each task'
                 )
-        for name, task in self.tasks.items():
-            if isinstance(task, Task) and task.min_owners < 2:
-                raise ConfigurationError(f"tasks.{name}: min_owners is {task.min_owners}; a sum of one shows an update")
+        check_tasks(self.tasks)
+        for name in self.clients:
+            check_name(name)
+        if self.min_clients < CLIENTS:
+            raise ConfigurationError(f"min_clients is {self.min_clients}; a sum of one shows an update")
         for name in self.rules:
             if "open" not in self.drivers.get(name, ()):
                 raise ConfigurationError(f'open names {name!r}, but drivers.{name} does not list "open"')
@@ -180,14 +185,11 @@ class WorkerConfig(_Party, kw_only=True):
             check_name(name)
             if rule.approve:
                 raise ConfigurationError(f"receivers.{name}: openings to a holder do not wait for approval")
-        if self.role == "provider" and (self.data or self.tasks):
-            raise ConfigurationError("a crypto provider has no data and no tasks: it must not know what it masks")
-        for name, data in self.data.items():
-            check_data_name(name)
-            data.check(f"data.{name}")
-            for key, bounds in data.arrays.items():
-                bounds.check(f"data.{name}.arrays.{key}")
-            self.data[name] = msgspec.structs.replace(data, path=str(folder / data.path))
+        if self.role == "provider" and (self.data or self.tasks or self.clients):
+            raise ConfigurationError(
+                "a crypto provider has no data, no tasks and no clients: it must not know what it masks"
+            )
+        check_data(self.data, folder)
         if self.checkpoints:
             if self.role == "provider":
                 raise ConfigurationError("a crypto provider has no shares, and so no checkpoints")
@@ -223,6 +225,55 @@ class DriverConfig(_Party, kw_only=True):
         for name in (*self.holders, self.provider):
             if name not in self.workers:
                 raise ConfigurationError(f"workers has no address of {name!r}")
+
+
+class ClientConfig(_Party, kw_only=True):
+    """`pysmpc client --config FILE`: an owner who is no holder.
+
+    workers: addresses of the holders with whom shares are left, of all of them.  drivers: whose rounds this client
+    takes part in, with rights to tasks ("task:NAME").
+    """
+
+    workers: dict[str, str]
+    drivers: dict[str, list[str]]
+    tasks: dict[str, str | Task]
+    data: dict[str, Data] = {}
+    threads: int = 0
+
+    def checked(self, folder: Path) -> None:
+        super().checked(folder)
+        if len(self.workers) < 2:
+            raise ConfigurationError("workers names two holders or more: one alone would see the update")
+        if self.name in self.workers:
+            raise ConfigurationError(f"{self.name} is a holder by `workers`, and this file is of a client")
+        for name, where in self.workers.items():
+            check_name(name)
+            address(where)
+        for name, rights in self.drivers.items():
+            check_name(name)
+            if unknown := set(rights) - {f"task:{task}" for task in self.tasks}:
+                raise ConfigurationError(
+                    f'drivers.{name}: no right {", ".join(sorted(unknown))}; a client gives "task:NAME" of its tasks'
+                )
+        check_tasks(self.tasks)
+        check_data(self.data, folder)
+
+
+def check_tasks(tasks: dict[str, str | Task]) -> None:
+    """ConfigurationError for a task whose result would be seen alone."""
+    for name, task in tasks.items():
+        if isinstance(task, Task) and task.min_owners < 2:
+            raise ConfigurationError(f"tasks.{name}: min_owners is {task.min_owners}; a sum of one shows an update")
+
+
+def check_data(data: dict[str, Data], folder: Path) -> None:
+    """Complete paths; ConfigurationError for names and bounds that make no sense."""
+    for name, each in data.items():
+        check_data_name(name)
+        each.check(f"data.{name}")
+        for key, bounds in each.arrays.items():
+            bounds.check(f"data.{name}.arrays.{key}")
+        data[name] = msgspec.structs.replace(each, path=str(folder / each.path))
 
 
 def check_data_name(name: str) -> None:

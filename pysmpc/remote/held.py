@@ -13,6 +13,7 @@ from pysmpc.remote.messages import (
     Forget,
     Hand,
     Input,
+    Invite,
     Keep,
     Load,
     Open,
@@ -97,7 +98,8 @@ class Held:
             given = operation.values  # the model, which is written out, hashed, converted and cloned
             model = _count(given.size) if isinstance(given, Plain) else 0
             model = max(model, sum(map(_count, operation.shapes)))
-            sums = (1 + len(operation.owners)) * (1 + sum(map(_count, operation.gives.values())))
+            terms = 2 if isinstance(operation, Invite) else 1 + len(operation.owners)  # clients' are added up at once
+            sums = terms * (1 + sum(map(_count, operation.gives.values())))
             return 4 * model + sums
         if isinstance(operation, Restore):
             return sum(_count(slot.shape) for slot in operation.values.values())

@@ -186,6 +186,15 @@ class Collect(Message, tag=18):
     deadline: float
 
 
+class Invite(Collect, tag=47):
+    """The same of clients, who are no holders: they leave shares with all holders of the session.  owners: the clients.
+
+    minimum: how many must have left theirs for a sum.
+    """
+
+    minimum: int
+
+
 class Hand(Message, tag=19):
     """Open a value to a holder alone, who keeps it under a name.  state: where the program stands, to be compared."""
 
@@ -266,7 +275,7 @@ class Forget(Message, tag=46):
 
 
 Operation = (
-    Call | Input | Flush | Refresh | Drop | Open | Load | Fetch | Collect | Hand | Keep | Recall | Restore
+    Call | Input | Flush | Refresh | Drop | Open | Load | Fetch | Collect | Invite | Hand | Keep | Recall | Restore
     | Record | Recorded | Repeat | Forget
 )  # fmt: skip
 
@@ -406,3 +415,66 @@ class Kept(Message, tag=39):
 
 
 Up = Ready | Ack | Beat | Opened | Denied | Failed | Found | Report | Shelved | Kept
+
+
+# --- clients who are no holders -----------------------------------------------------
+
+
+class Look(Message, tag=50):
+    """To which round is this client invited?  Wait so many seconds for one.  round: only this; done: none of these."""
+
+    seconds: float
+    round: bytes
+    done: list[bytes]
+
+
+class Offer(Message, tag=51):
+    """This one.  holders: with whom shares are to be left, in this order."""
+
+    round: bytes
+    driver: str
+    holders: list[str]
+    invite: Invite
+
+
+class Nothing(Message, tag=52):
+    """There is none."""
+
+
+class Bring(Message, tag=53):
+    """The model of a round, please."""
+
+    round: bytes
+
+
+class Model(Message, tag=54):
+    """So many bytes of a model follow."""
+
+    size: int
+
+
+class Leave(Message, tag=55):
+    """A client's part: a key, or so many bytes of words that follow."""
+
+    round: bytes
+    key: bytes
+    size: int
+
+
+class Taken(Message, tag=56):
+    """A part is there."""
+
+
+class NotTaken(Message, tag=57):
+    """It is not."""
+
+    reason: str
+
+
+class Decline(Message, tag=58):
+    """This client takes no part in a round."""
+
+    round: bytes
+
+
+ClientSays = Look | Bring | Leave | Decline

@@ -52,10 +52,15 @@ class RemoteParties(Parties):
         return RemoteHolder(self, name)
 
     def clients(
-        self, owners: Sequence[str] | None, task: str, score: str | None, scores: Sequence[str]
+        self,
+        owners: Sequence[str] | None,
+        task: str,
+        score: str | None,
+        scores: Sequence[str],
+        outside: Sequence[str] | None = None,
     ) -> RemoteClients:
-        """Owners as a federation asks them."""
-        return RemoteClients(self, owners, task, score, scores)
+        """Owners as a federation asks them.  outside: those who are no holders, in their place."""
+        return RemoteClients(self, owners, task, score, scores, outside)
 
     def __enter__(self) -> RemoteParties:
         return self

@@ -54,6 +54,7 @@ from pysmpc.remote.messages import (
 from pysmpc.remote.steps import LIMIT, Region
 from pysmpc.runtime.dealer import LocalFeed, SeedDealer
 from pysmpc.runtime.session import Session
+from pysmpc.shares import Share
 from pysmpc.tensor import HANDLERS, WATCHERS, Cell, SecretTensor, flush, run_watched
 
 #: send(operation, buffers for all workers, words for the receiver of inputs, or for every holder); returns its number.
@@ -256,22 +257,33 @@ class Recorder:
             self._send(message, buffers, None)
             return out
 
-    def collect(self, session: Session, terms: Terms, make: Callable[[int], Collect], values: torch.Tensor) -> Any:
+    def collect(
+        self,
+        session: Session,
+        terms: Terms,
+        make: Callable[[int], Collect],
+        values: torch.Tensor,
+        outside: bool = False,
+    ) -> Any:
         """A sum over owners of what tasks of theirs leave, and who took part, in the order of the owners.
 
-        make: the operation, for a slot.  values: the model, which follows if it is long.  Raises what the owners have
-        against it.
+        make: the operation, for a slot.  values: the model, which follows if it is long.  outside: the owners are
+        clients, and no holders.  Raises what the owners or holders have against it.
         """
         with self._lock:
             self._check(session)
             self._forget()
             unit = terms.precision
-            party = replace(session.party, owner=self._elsewhere, notary=self._elsewhere.keys)
-            share = session.suite.share(party, None, (terms.size,), unit.scale)
+            if outside:
+                share = Share.of(torch.empty((0, terms.size), dtype=torch.int64), (terms.size,), unit.scale)
+            else:
+                party = replace(session.party, owner=self._elsewhere, notary=self._elsewhere.keys)
+                share = session.suite.share(party, None, (terms.size,), unit.scale)
             out = SecretTensor.of(share, session, unit, torch.float64)
             operation = make(self._slot(out.cell))
-            for _ in range(2):  # who takes part, and who consents
-                session.party.channel.count([torch.empty((0, 1))], "consent", [(1,)])  # type: ignore[attr-defined]
+            # who takes part, and who consents; of clients: who invites them, who came, who consents
+            for count in (1, len(operation.owners), 1) if outside else (1, 1):
+                session.party.channel.count([torch.empty((0, count))], "consent", [(count,)])  # type: ignore[attr-defined]
             number = self._send(operation, () if operation.values.data is not None else (values,), None)
             [flags, *others] = self._receive(number, len(operation.owners)).tolist()
             if any(each != flags for each in others):

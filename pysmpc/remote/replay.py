@@ -36,6 +36,7 @@ from pysmpc.remote.messages import (
     Forget,
     Hand,
     Input,
+    Invite,
     Load,
     Open,
     Operation,
@@ -332,13 +333,36 @@ class Replay:
         out = SecretTensor.of(Share.of(total, (terms.size,), unit.scale), session, unit, torch.float64)
         self.keep(operation.slot, out.cell, origin)
 
+    def named(self, names: Sequence[str], came: Sequence[str]) -> list[str]:
+        """Which of these names the last holder says: one round.  Nothing at the provider.  came: what it says here."""
+        party, holders = self.session.party, self.session.holders
+        mine = torch.tensor([[name in came for name in names]], dtype=torch.int64)
+        said = party.channel.gather(mine.expand(party.rows, -1).contiguous(), "consent", [(len(names),)])
+        if not len(said):
+            return []
+        order = [holders[rank] for rank in party.ranks]
+        order += [name for name in holders if name not in order]
+        flags = said[order.index(holders[-1])].tolist()
+        return [name for name, flag in zip(names, flags, strict=True) if flag == 1]
+
+    def gathered(self, operation: Invite, words: torch.Tensor | None, terms: Terms, origin: Origin) -> None:
+        """This holder's share of a sum of clients' terms goes to the slot; zeros, where there is none."""
+        session, unit = self.session, terms.precision
+        shares = torch.zeros((session.party.rows, terms.size), dtype=torch.int64)
+        if words is not None:
+            shares[0] = words
+        share = Share.of(shares, (terms.size,), unit.scale)
+        self.keep(operation.slot, SecretTensor.of(share, session, unit, torch.float64).cell, origin)
+
     def begin(self, operation: Collect) -> None:
-        """It is the next operation; ChannelError for owners that are not holders, each once."""
+        """It is the next operation; ChannelError for owners that are not holders, or clients that are, each once."""
         self._count += 1
         self._steps.about(operation)
         owners = operation.owners
-        if not owners or len(set(owners)) != len(owners) or not set(owners) <= set(self.session.holders):
-            raise ChannelError("the owners of a sum are holders of the session, each once")
+        holders = set(self.session.holders)
+        fit = holders.isdisjoint(owners) if isinstance(operation, Invite) else set(owners) <= holders
+        if not owners or len(set(owners)) != len(owners) or not fit:
+            raise ChannelError("the owners of a sum are holders of the session, its clients are none, and each is once")
         if any(size < 0 for shape in operation.gives.values() for size in shape):
             raise ChannelError("a tensor of negative size")
 

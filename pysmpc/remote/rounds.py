@@ -1,7 +1,7 @@
 """Rounds of federated training with workers of other machines: the driver's end.
 
-The model goes to owners who are holders of the session.  Each runs a task that she installed, and the sum of what
-they leave is opened to the driver, if all owners consent.
+The model goes to owners who are holders of the session, or to clients who are none and leave shares with these.  Each
+runs a task that she installed, and the sum of what they leave is opened to the driver, if all holders consent.
 """
 
 from __future__ import annotations
@@ -16,21 +16,34 @@ from pysmpc import api
 from pysmpc.errors import PartyError
 from pysmpc.federated.clients import Answer, Ask
 from pysmpc.remote.arguments import NAMES, encode
-from pysmpc.remote.messages import Collect, Plain
+from pysmpc.remote.messages import Collect, Invite, Plain
 
 
 class RemoteClients:
-    """Owners of remote parties, as a federation asks them.
+    """Owners of remote parties, as a federation asks them.  outside: names of clients, who are no holders.
 
     task, score: names of tasks at every owner; the first returns the trained model, the second the means in `scores`.
     """
 
     def __init__(
-        self, parties: Any, owners: Sequence[str] | None, task: str, score: str | None, scores: Sequence[str]
+        self,
+        parties: Any,
+        owners: Sequence[str] | None,
+        task: str,
+        score: str | None,
+        scores: Sequence[str],
+        outside: Sequence[str] | None = None,
     ) -> None:
-        self._parties = parties
-        self.names = list(parties.names if owners is None else owners)
-        if strangers := [name for name in self.names if name not in parties.names]:
+        self._parties, self._outside = parties, outside is not None
+        self.names = list(parties.names if owners is None else owners) if outside is None else list(outside)
+        if outside is not None:
+            if owners is not None:
+                raise TypeError("owners are holders, and clients are none: name one of the two")
+            if within := [name for name in self.names if name in parties.names]:
+                raise PartyError(f"{within[0]} is a holder of this session, and no client")
+            if len(set(self.names)) != len(self.names):
+                raise PartyError("each client may appear once in a federation")
+        elif strangers := [name for name in self.names if name not in parties.names]:
             raise PartyError(f"{strangers[0]} is no holder of this session; {', '.join(parties.names)} are")
         self._task, self._score, self._means = task, score, list(scores)
 
@@ -54,7 +67,7 @@ class RemoteClients:
         terms, before = ask.terms, sum(parties.traffic)
 
         def operation(slot: int) -> Collect:
-            return Collect(
+            facts: tuple[Any, ...] = (
                 slot,
                 list(ask.chosen),
                 str(self._task if ask.update else self._score),
@@ -70,9 +83,10 @@ class RemoteClients:
                 terms.max_rows,
                 ask.deadline or 0.0,
             )
+            return Invite(*facts, ask.minimum) if self._outside else Collect(*facts)
 
         secret, took_part = parties.recorder.collect(
-            parties.session, terms, operation, buffers[0] if buffers else values
+            parties.session, terms, operation, buffers[0] if buffers else values, self._outside
         )
         ask.enough(took_part)
         mean, rows = terms.mean(api._opened(secret, "reveal"))

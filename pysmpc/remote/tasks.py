@@ -103,7 +103,7 @@ class Contributions:
         self._known: dict[Key, frozenset[str]] = {}
         self.lock = threading.Lock()
         if self._file is not None and self._file.exists():
-            for line in self._file.read_text(encoding="utf-8").splitlines():
+            for line in _whole_lines(self._file):
                 driver, task, digest, owners = json.loads(line)
                 self._known[driver, task, digest] = frozenset(owners)
 
@@ -129,6 +129,17 @@ class Contributions:
                 os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8"
             ) as file:
                 file.writelines(json.dumps([*key, sorted(owners)]) + "\n" for key, owners in fresh.items())
+                file.flush()
+                os.fsync(file.fileno())
+
+
+def _whole_lines(file: Path) -> list[str]:
+    """Lines of a file.  A last one that was cut off is removed: its writer was killed before it opened anything."""
+    content = file.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        os.truncate(file, len(whole))
+    return whole.decode().splitlines()
 
 
 class Tasks:

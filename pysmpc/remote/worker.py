@@ -29,14 +29,15 @@ from pysmpc.remote.attendance import Attendance
 from pysmpc.remote.config import WorkerConfig
 from pysmpc.remote.data import Store
 from pysmpc.remote.limits import Sessions
+from pysmpc.remote.outside import Rounds
 from pysmpc.remote.policy import Openings
 from pysmpc.remote.received import Received
 from pysmpc.remote.shelf import Shelf
 from pysmpc.remote.tasks import Contributions, Tasks
 from pysmpc.runtime import certificates, establish
 from pysmpc.runtime.control import Cancel
-from pysmpc.runtime.tls import DRIVER, STATUS, Hello, Tls, accept, address
-from pysmpc.runtime.wire import Stream
+from pysmpc.runtime.tls import CLIENT, DRIVER, STATUS, Hello, Tls, accept, address
+from pysmpc.runtime.wire import VERSION, Stream
 
 log = logging.getLogger("pysmpc.worker")
 
@@ -60,6 +61,7 @@ class Worker:
         self.sessions = Sessions(config.name)
         self.shelf = Shelf(config.name, config.checkpoints, config.limits.disk)
         self.meeting = establish.Meeting()
+        self.rounds = Rounds()
         self.attendances: dict[int, Attendance] = {}
         self.started = time.time()
         self._lock = threading.Lock()
@@ -189,6 +191,8 @@ class Worker:
             if name != config.name and name not in config.drivers and name not in config.status:
                 return f"{name} may not ask {config.name} for its status"
             return None
+        if hello.role == CLIENT:
+            return None if name in config.clients else f"{name} is not among the clients of {config.name}"
         return f"there is no role {hello.role[:20]!r}"
 
     def _greet(self, plain: socket.socket, where: Any) -> None:
@@ -212,6 +216,11 @@ class Worker:
                 self._guests.release()
                 guest = False
                 self._attend(stream, hello)
+            elif hello.role == CLIENT:
+                self._guests.release()
+                guest = False
+                stream.wake = self._stop.wake
+                self.rounds.serve(stream, lambda: self._dropped(stream), self._stop.is_set)
             else:
                 self.meeting.park(stream.peer, hello.role, hello.session, stream)
         except RefusedError as error:
@@ -223,6 +232,10 @@ class Worker:
                 self._guests.release()
             for who in counted:
                 self.sessions.leave(*who)
+
+    def _dropped(self, stream: Stream) -> str | None:
+        """Why a client that is connected may leave nothing, by now; or None."""
+        return self.permit(stream.peer, Hello(VERSION, CLIENT)) or self.tls.revoked(stream.peer, stream.serial)
 
     def _attend(self, stream: Stream, hello: Hello) -> None:
         attendance = Attendance(self, stream, may_compute=hello.role == DRIVER)

@@ -22,7 +22,7 @@ from pysmpc.errors import ChannelError, ConfigurationError, PeerLost, RefusedErr
 from pysmpc.runtime.wire import VERSION, Stream
 
 HANDSHAKE = 8.0  # seconds
-DRIVER, PEER, STATUS = "driver", "peer", "status"
+DRIVER, PEER, STATUS, CLIENT = "driver", "peer", "status", "client"
 SERIAL = "serial:"  # in a list of revoked certificates, before the serial number
 
 

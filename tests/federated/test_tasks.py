@@ -15,6 +15,7 @@ from pysmpc.errors import ConfigurationError, OpenNotPermittedError, PartyError
 from pysmpc.federated.clients import Ask
 from pysmpc.federated.errors import RoundError
 from pysmpc.federated.updates import Terms
+from pysmpc.remote.tasks import Contributions
 
 ALL = ("alice", "bob", "carol")
 RIGHTS = ["compute", "open", *(f"task:{name}" for name in ("fit", "score", "total"))]
@@ -257,6 +258,19 @@ def test_what_was_opened_is_known_after_a_restart(office, clinic, workers):
     assert ["scientist", "total", sorted(ALL)] == [lines[-1][0], lines[-1][1], lines[-1][3]]
     with clinic.start(office) as again, again.connect() as parties, pytest.raises(RoundError, match="difference"):
         asked(parties, model=model, owners=("alice", "bob"))
+
+
+def test_a_line_that_was_cut_off(tmp_path):
+    """Its writer was killed before the sum was opened."""
+    known, more = ("scientist", "total", "aa"), ("scientist", "total", "bb")
+    Contributions(tmp_path).add({known: frozenset(ALL)})
+    with (tmp_path / "sums.jsonl").open("a") as file:
+        file.write('["scientist", "total", "c')
+    after = Contributions(tmp_path)
+    assert "difference" in after.refusal("alice", {known: frozenset(ALL[:2])})
+    after.add({more: frozenset(ALL[1:])})
+    again = Contributions(tmp_path)
+    assert all(again.refusal("alice", {key: frozenset(["alice", "bob"])}) for key in (known, more))
 
 
 # --- configuration ------------------------------------------------------------------

@@ -7,7 +7,6 @@ before TLS encrypts it.  The memory is that of running processes, by /proc.
 
 import json
 import os
-import re
 import select
 import signal
 import socket
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from memories import holds, memory
 from torch import nn
 from torch.nn.functional import mse_loss
 
@@ -243,29 +243,6 @@ def test_a_planted_leak_is_found(leak):
 
 
 # --- memory -------------------------------------------------------------------------
-
-
-def memory(pid):
-    """All that a process can read and write."""
-    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as content:
-        for line in maps:
-            found = re.match(r"([0-9a-f]+)-([0-9a-f]+) rw", line)
-            if not found or "[v" in line:
-                continue
-            start, end = (int(each, 16) for each in found.groups())
-            try:
-                content.seek(start)
-                yield content.read(end - start)
-            except OSError:
-                continue
-
-
-def holds(pid, patterns):
-    """Which of the patterns are in a process's memory."""
-    found = set()
-    for part in memory(pid):
-        found |= {name for name, pattern in patterns.items() if pattern in part}
-    return found
 
 
 def looked(workers, folder, name):

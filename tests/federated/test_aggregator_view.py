@@ -1,0 +1,108 @@
+"""What an aggregator's memory and connections hold while it trains: sums, and no update of a single owner.
+
+The aggregator is a process.  Its memory is read by /proc after each round, and all that it received is kept.  The
+search is the same where updates are added up in the clear, and there it finds them.
+"""
+
+import hospital
+import numpy as np
+import pytest
+import round_kills
+import torch
+from memories import holds, memory
+from round_kills import OWNERS, PROVIDER, ROUNDS, Driver, MortalWorkers, forms, saved, shows
+
+from pysmpc.federated.aggregation import Collector, shares_of
+
+NAMES = ("north", "south", "east")
+SIZE = 2000
+
+
+@pytest.mark.slow
+def test_training_over_tls(tmp_path):
+    torch.save(hospital.network().state_dict(), tmp_path / "start.pt")
+    with MortalWorkers(tmp_path) as workers:
+        rounds = 0
+        driver = Driver(workers, "run", pauses=True)
+        try:
+            readable(driver.process.pid)
+            while rounds < ROUNDS:
+                assert driver.pipe.poll(240)
+                assert driver.pipe.recv() == "round"
+                rounds += 1
+                updates, sums = left(tmp_path)
+                found = holds(driver.process.pid, {**patterns(updates), **patterns(sums)})
+                assert not found & set(patterns(updates))
+                assert found & set(patterns(sums))  # the search finds what is there: the sum that was opened
+                driver.pipe.send("on")
+            assert isinstance(driver.end(), dict)
+        finally:
+            driver.process.kill()
+        updates, sums = left(tmp_path)
+        assert len(updates) == len(OWNERS) * ROUNDS
+        for name in ("driver", *OWNERS, PROVIDER):
+            content = (tmp_path / f"{name}.got").read_bytes()
+            assert len(content) > 1000
+            assert not [who for who, words in updates.items() if shows(content, words)], name
+
+
+def left(folder):
+    """{what: words}: of every owner's updates, and of their sums."""
+    owners = [[words for words in saved(folder / f"{name}.words") if len(words) > 10] for name in OWNERS]
+    updates = {f"{n} {place}": w for n, own in zip(OWNERS, owners, strict=True) for place, w in enumerate(own)}
+    return updates, {f"sum {place}": sum(parts) for place, parts in enumerate(zip(*owners, strict=True))}
+
+
+def patterns(updates):
+    return {f"{who}: {what}": form for who, words in updates.items() for what, form in forms(words).items()}
+
+
+def readable(pid):
+    try:
+        next(memory(pid))
+    except PermissionError:
+        pytest.skip("may not read the memory of other processes")
+
+
+# --- one aggregator, in the clear and with shares -----------------------------------
+
+
+def add_up(secure, pipe):
+    """An aggregator that takes what clients leave: their words, or the part that is for the last of three holders."""
+    total, collector = torch.zeros(SIZE, dtype=torch.int64), Collector("holder", SIZE, b"round", NAMES, 2)
+    pipe.send("up")
+    for name in NAMES:
+        part = torch.from_numpy(pipe.recv().copy())
+        if secure:
+            collector.receive(name, b"round", part)
+        else:
+            total.add_(part)
+        kept = part  # as in a loop over what comes
+        pipe.send(name)
+    pipe.recv()  # to be looked at
+    del kept
+    total = collector.release(NAMES) if secure else total
+    pipe.send(total.numpy())
+
+
+@pytest.mark.parametrize("secure", [True, False])
+def test_an_aggregator_that_adds_up(secure):
+    here, there = round_kills.kills.context.Pipe()
+    process = round_kills.kills.Forked(add_up, secure, there)
+    there.close()
+    try:
+        assert here.recv() == "up"
+        readable(process.pid)
+        updates = {name: np.random.default_rng().integers(-(2**30), 2**30, SIZE) for name in NAMES}
+        seen = set()
+        for name, words in updates.items():
+            here.send(shares_of(torch.from_numpy(words.copy()), 3)[-1].numpy() if secure else words)
+            assert here.recv() == name
+            seen |= holds(process.pid, patterns({name: words}))
+        for name in NAMES:
+            assert any(each.startswith(name) for each in seen) != secure, name
+        here.send("on")
+        assert np.array_equal(here.recv(), sum(updates.values())) != secure
+    finally:
+        process.kill()
+        here.close()
