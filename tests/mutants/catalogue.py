@@ -486,6 +486,11 @@ MUTANTS = [
         target="avx2",
     ),
     *core(
+        "aes_vaes256.inc.h",
+        ("the second block of a vector is the first", "_mm256_set_epi64x(0, 2 * i + 1, 0, 2 * i)", "_mm256_set_epi64x(0, 2 * i, 0, 2 * i)", f"{KERNELS}/test_prg.py"),
+        target="vaes256",
+    ),
+    *core(
         "matmul_avx512.inc.h",
         ("half of the sum of a row", "for (int i = 4; i; i /= 2)", "for (int i = 2; i; i /= 2)", f"{KERNELS}/test_matmul.py"),
         target="avx512",
