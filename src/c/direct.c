@@ -55,15 +55,23 @@ static void copy_task(void *context, size_t index) {
     for (size_t i = index * COPY; i < end; i++) c->out[i] = c->map[i] < 0 ? 0 : c->data[c->map[i]];
 }
 
-/* the words that positions refer to, with slack behind them where a run is read beyond its end */
-static const u64 *placed(const psm_factor *f, const u64 *data, size_t run, int slot) {
-    if (!f->map && run % 8 == 0) return data;
+/* the words that positions refer to, as the map says, with slack behind them */
+static const u64 *copied(const psm_factor *f, const u64 *data, int slot) {
     size_t n = f->map ? f->size : f->n;
     copy c = {f->map, data, psm_work(slot, n + 8), n};
     if (!c.out) return NULL;
     psm_parallel((n + COPY - 1) / COPY, copy_task, &c);
     memset(c.out + n, 0, 8 * sizeof(u64));
     return c.out;
+}
+
+const u64 *psm_placed(const psm_factor *f, const u64 *data, int slot) {
+    return f->map ? copied(f, data, slot) : data;
+}
+
+/* the same, with slack where a run is read beyond its end */
+static const u64 *placed(const psm_factor *f, const u64 *data, size_t run, int slot) {
+    return f->map || run % 8 ? copied(f, data, slot) : data;
 }
 
 typedef struct {

@@ -57,6 +57,7 @@ static const struct {
 #define NEEDS_AVX2 (AVX2 | BMI2 | AES)
 #define NEEDS_AVX512 (NEEDS_AVX2 | AVX512F | AVX512DQ | AVX512BW | AVX512VL)
     {&psm_kernels_avx2, NEEDS_AVX2},
+    {&psm_kernels_vaes256, NEEDS_AVX2 | VAES},
     {&psm_kernels_avx512, NEEDS_AVX512},
     {&psm_kernels_avx512vaes, NEEDS_AVX512 | VAES},
 #define NEEDS_AMX (NEEDS_AVX512 | AMX_TILE | AMX_INT8)
@@ -176,8 +177,8 @@ static void force(const char *name) {
         return;
     }
     snprintf(choice.error, sizeof choice.error,
-             "PYSMPC_TARGET=%.64s: no such target; known are portable, avx2, avx512, "
-             "avx512vaes, amx", name);
+             "PYSMPC_TARGET=%.64s: no such target; known are portable, avx2, vaes256, "
+             "avx512, avx512vaes, amx", name);
 }
 
 static void explain(void) {

@@ -7,6 +7,7 @@
 extern const psm_kernels psm_kernels_portable;
 #ifdef __x86_64__
 extern const psm_kernels psm_kernels_avx2;
+extern const psm_kernels psm_kernels_vaes256;
 extern const psm_kernels psm_kernels_avx512;
 extern const psm_kernels psm_kernels_avx512vaes;
 #endif

@@ -16,8 +16,7 @@ enum { GRAIN = 1 << 18, LEAST_SIDE = 32 };
 
 static size_t divide_up(size_t n, size_t by) { return (n + by - 1) / by; }
 
-/* whether so many blocks of a size leave no thread without work for long */
-static int shared_out(size_t blocks, size_t threads) {
+int psm_shared_out(size_t blocks, size_t threads) {
     return blocks >= 2 * threads || blocks % threads == 0;
 }
 
@@ -25,7 +24,7 @@ psm_grid psm_matmul_grid(size_t m, size_t n, size_t depth, size_t copies) {
     psm_grid g = {m, n, m, n, 1, 1};
     size_t threads = (size_t)psm_get_threads();
 
-    while (!shared_out(g.blocks * copies, threads) && (double)g.rows * g.cols * depth >= 2.0 * GRAIN) {
+    while (!psm_shared_out(g.blocks * copies, threads) && (double)g.rows * g.cols * depth >= 2.0 * GRAIN) {
         size_t *side = g.rows > g.cols ? &g.rows : &g.cols;
         if (*side < 2 * LEAST_SIDE) break;
         *side = LEAST_SIDE / 2 * divide_up(*side, LEAST_SIDE);

@@ -18,6 +18,9 @@ typedef struct {
 
 psm_grid psm_matmul_grid(size_t m, size_t n, size_t depth, size_t copies);
 
+/* whether so many blocks of one size leave no thread without work for long */
+int psm_shared_out(size_t blocks, size_t threads);
+
 /* block `index` of the product, in the calling thread; slot 0 of work.h is its own */
 int psm_matmul_block(const psm_grid *g, size_t index, size_t k, psm_view a, psm_view b, u64 *c,
                      ptrdiff_t ldc, int accumulate);

@@ -6,20 +6,21 @@
  * 5 uops for 4 products, against 8 when each product is completed at once.
  * Winograd's inner product (matmul_avx512.inc.h) halves them again, for 3 more.
  *
- * A strip is, for each 4 k, [4 rows][4 k]; then 4 row sums. A panel is
- * [k][4 columns]; then 4 column sums.
+ * A strip is, for each 4 k, [4 rows][4 k]; then 4 row sums. A panel is two halves of
+ * four columns, each [k][4 columns]; then 4 column sums: whole lines of the cache are
+ * read of B, and a strip that was fetched for the first half is near for the second.
  */
 
 #include "unroll.h"
 
-enum { MM_STRIP = 4, MM_NR = 4, MM_ROWS = 4, MM_UNIT = 8, MM_TURNS = 1, MM_KC = 256, MM_MC = 512 };
+enum { MM_STRIP = 4, MM_NR = 8, MM_ROWS = 4, MM_UNIT = 8, MM_TURNS = 1, MM_KC = 256, MM_MC = 512 };
 
 static inline size_t mm_strip_words(size_t k) {
     return 16 * ((k + 3) / 4) + 4;
 }
 
 static inline size_t mm_panel_words(size_t k) {
-    return mm_strip_words(k);
+    return 2 * mm_strip_words(k);
 }
 
 /* r[i] = column i becomes r[i] = row i */
@@ -45,7 +46,9 @@ static inline void avx2_square(__m256i r[4], psm_view v, size_t rows, size_t col
     for (size_t i = 0; i < 4; i++) {
         const long long *at = (const long long *)v.data + (ptrdiff_t)(i < lines ? i : 0) * line;
         r[i] = _mm256_setzero_si256();
-        if (i < lines)
+        if (i < lines && step == 1 && length >= 4)
+            r[i] = _mm256_loadu_si256((const __m256i *)at);
+        else if (i < lines)
             r[i] = step == 1 ? _mm256_maskload_epi64(at, mask)
                              : _mm256_mask_i64gather_epi64(r[i], at, index, mask, 8);
     }
@@ -53,8 +56,26 @@ static inline void avx2_square(__m256i r[4], psm_view v, size_t rows, size_t col
         avx2_transpose(r);
 }
 
+/* Sums of products of words, whose cross products (above) wait to be folded. */
+typedef struct {
+    __m256i low, cross;
+} avx2_sum;
+
+static inline __attribute__((always_inline))
+void avx2_add_product(avx2_sum *sum, __m256i x, __m256i y) {
+    sum->low = _mm256_add_epi64(sum->low, _mm256_mul_epu32(x, y));
+    sum->cross = _mm256_add_epi32(sum->cross, _mm256_mullo_epi32(x, _mm256_shuffle_epi32(y, 0xb1)));
+}
+
+static inline __m256i avx2_folded(avx2_sum sum) {
+    __m256i both = _mm256_add_epi32(sum.cross, _mm256_shuffle_epi32(sum.cross, 0xb1));
+
+    return _mm256_add_epi64(sum.low, _mm256_slli_epi64(both, 32));
+}
+
 static void mm_pack_strip(psm_view a, size_t rows, size_t k, u64 *out) {
-    u64 sum[4] = {0};
+    const __m256i zero = _mm256_setzero_si256();
+    avx2_sum upper = {zero, zero}, lower = {zero, zero}; /* rows 0, 1, 0, 1 and 2, 3, 2, 3 */
 
     for (size_t p = 0; p < k; p += 4, out += 16) {
         __m256i r[4];
@@ -62,25 +83,41 @@ static void mm_pack_strip(psm_view a, size_t rows, size_t k, u64 *out) {
         avx2_square(r, at, rows, k - p);
         for (int i = 0; i < 4; i++)
             _mm256_store_si256((__m256i *)out + i, r[i]);
-        for (int i = 0; i < 4; i++)
-            sum[i] += out[4 * i] * out[4 * i + 1] + out[4 * i + 2] * out[4 * i + 3];
+        avx2_add_product(&upper, _mm256_unpacklo_epi64(r[0], r[1]), _mm256_unpackhi_epi64(r[0], r[1]));
+        avx2_add_product(&lower, _mm256_unpacklo_epi64(r[2], r[3]), _mm256_unpackhi_epi64(r[2], r[3]));
     }
-    memcpy(out, sum, sizeof sum);
+    __m256i x = avx2_folded(upper), y = avx2_folded(lower);
+    _mm256_store_si256((__m256i *)out, _mm256_add_epi64(_mm256_permute2x128_si256(x, y, 0x20),
+                                                        _mm256_permute2x128_si256(x, y, 0x31)));
+}
+
+/* four k of one half of a panel, from a line of B for each k */
+static inline __attribute__((always_inline))
+void avx2_pack_rows(__m256i r[4], u64 *out, avx2_sum *sum) {
+    for (int i = 0; i < 4; i++)
+        _mm256_store_si256((__m256i *)out + i, r[i]);
+    avx2_add_product(sum, r[0], r[1]);
+    avx2_add_product(sum, r[2], r[3]);
 }
 
 static void mm_pack_panel(psm_view b, size_t k, size_t cols, u64 *out) {
-    u64 sum[4] = {0};
+    const __m256i zero = _mm256_setzero_si256();
+    u64 *second = out + mm_strip_words(k);
+    avx2_sum sum = {zero, zero}, sum2 = {zero, zero};
 
-    for (size_t p = 0; p < k; p += 4, out += 16) {
+    for (size_t p = 0; p < k; p += 4, out += 16, second += 16) {
         __m256i r[4];
         psm_view at = {b.data + (ptrdiff_t)p * b.row, b.row, b.col};
         avx2_square(r, at, k - p, cols);
-        for (int i = 0; i < 4; i++)
-            _mm256_store_si256((__m256i *)out + i, r[i]);
-        for (int j = 0; j < 4; j++)
-            sum[j] += out[j] * out[4 + j] + out[8 + j] * out[12 + j];
+        avx2_pack_rows(r, out, &sum);
+        if (cols <= 4) continue;
+        at.data += 4 * b.col;
+        avx2_square(r, at, k - p, cols - 4);
+        avx2_pack_rows(r, second, &sum2);
     }
-    memcpy(out, sum, sizeof sum);
+    _mm256_store_si256((__m256i *)out, avx2_folded(sum));
+    if (cols > 4)
+        _mm256_store_si256((__m256i *)second, avx2_folded(sum2));
 }
 
 /* the compiler may not regroup what leads to x: it would spill the tile */
@@ -106,7 +143,7 @@ void avx2_step(int rows, const u64 *a, const u64 *b, __m256i low[4], __m256i cro
 
 static inline __attribute__((always_inline))
 void avx2_rows(int rows, const u64 *a, const u64 *b, size_t k, u64 *out) {
-    const u64 *row_sums = a + mm_strip_words(k) - 4, *column_sums = b + mm_panel_words(k) - 4;
+    const u64 *row_sums = a + mm_strip_words(k) - 4, *column_sums = b + mm_strip_words(k) - 4;
     __m256i low[4], cross[4];
 
     PSM_UNROLL
@@ -121,21 +158,21 @@ void avx2_rows(int rows, const u64 *a, const u64 *b, size_t k, u64 *out) {
         avx2_step(rows, a + p, b + 4 * p, low, cross);
     PSM_UNROLL
     for (int i = 0; i < rows; i++) {
-        __m256i both = _mm256_add_epi32(cross[i], _mm256_shuffle_epi32(cross[i], 0xb1));
         __m256i squares = _mm256_add_epi64(_mm256_set1_epi64x((long long)row_sums[i]),
                                            _mm256_load_si256((const __m256i *)column_sums));
-        low[i] = _mm256_add_epi64(low[i], _mm256_slli_epi64(both, 32));
-        _mm256_store_si256((__m256i *)out + i, _mm256_sub_epi64(low[i], squares));
+        __m256i sum = avx2_folded((avx2_sum){low[i], cross[i]});
+        _mm256_store_si256((__m256i *)(out + MM_NR * i), _mm256_sub_epi64(sum, squares));
     }
 }
 
 static void mm_tile(const u64 *strip, size_t row, size_t rows, const u64 *panel, size_t cols,
                       size_t k, u64 *out) {
-    (void)row, (void)cols;
-    switch (rows) {
-    case 1: avx2_rows(1, strip, panel, k, out); break;
-    case 2: avx2_rows(2, strip, panel, k, out); break;
-    case 3: avx2_rows(3, strip, panel, k, out); break;
-    default: avx2_rows(4, strip, panel, k, out); break;
-    }
+    (void)row;
+    for (size_t j = 0; j < cols; j += 4, panel += mm_strip_words(k), out += 4)
+        switch (rows) {
+        case 1: avx2_rows(1, strip, panel, k, out); break;
+        case 2: avx2_rows(2, strip, panel, k, out); break;
+        case 3: avx2_rows(3, strip, panel, k, out); break;
+        default: avx2_rows(4, strip, panel, k, out); break;
+        }
 }

@@ -10,103 +10,119 @@
 #include <string.h>
 
 #include "direct.h"
+#include "dispatch.h"
 #include "matmul.h"
 #include "pool.h"
 #include "work.h"
 
 enum {
-    BLOCK = 1 << 16, /* words of a gathered block */
+    BLOCK = 1 << 15, /* words of a gathered block */
+    DEPTH = 384,     /* products of a word at a time */
+    UNIT = 16,       /* what rows and columns of a block are multiples of */
+    SHORT = 8,       /* runs that are not worth a call of memcpy */
     SMALL = 1 << 17, /* products that one thread does sooner than it wakes another */
 };
+
+static size_t least(size_t a, size_t b) { return a < b ? a : b; }
+
+static size_t divide_up(size_t n, size_t by) { return (n + by - 1) / by; }
 
 static psm_view matrix(const psm_factor *f, const u64 *data, size_t entry) {
     psm_view v = {data + f->offsets[entry], f->row, f->col};
     return v;
 }
 
-typedef struct {
-    const psm_factor *f;
-    const u64 *data;
-    ptrdiff_t offset;
-    size_t first, rows, cols, each;
-    u64 *out;
-} block;
-
-static void gather_rows(void *context, size_t index) {
-    const block *b = context;
-    const psm_factor *f = b->f;
-    size_t end = (index + 1) * b->each < b->rows ? (index + 1) * b->each : b->rows;
-    for (size_t i = index * b->each; i < end; i++) {
-        ptrdiff_t at = b->offset + f->rows[b->first + i];
-        u64 *out = b->out + i * b->cols;
-        if (!f->map)
-            for (size_t j = 0; j < b->cols; j++) out[j] = b->data[at + f->cols[j]];
-        else
-            for (size_t j = 0; j < b->cols; j++) {
-                ptrdiff_t from = f->map[at + f->cols[j]];
-                out[j] = from < 0 ? 0 : b->data[from];
-            }
-    }
-}
-
-/* rows [first, first + rows) of a gathered factor, row major */
-static psm_view gather(const psm_factor *f, const u64 *data, size_t entry, size_t first,
-                       size_t rows, size_t cols, u64 *out) {
-    block b = {f, data, f->offsets[entry], first, rows, cols, 1 + 4096 / (cols + 1), out};
-    psm_parallel((rows + b.each - 1) / b.each, gather_rows, &b);
-    return (psm_view){out, (ptrdiff_t)cols, 1};
-}
-
-static size_t block_rows(size_t cols) {
-    size_t rows = BLOCK / (cols + 1);
-    return rows < 8 ? 8 : rows;
-}
-
-/* x of one batch entry is gathered: a block of rows of the result at a time */
-static int multiply_rows(const psm_product *p, const u64 *x, psm_view y, size_t entry, u64 *out,
-                         int accumulate, u64 *space) {
-    int failed = 0;
-    size_t step = block_rows(p->k);
-    for (size_t at = 0; at < p->m; at += step) {
-        size_t rows = p->m - at < step ? p->m - at : step;
-        psm_view block = gather(&p->x, x, entry, at, rows, p->k, space);
-        failed |= psm_matmul(rows, p->n, p->k, block, y, out + at * p->n, (ptrdiff_t)p->n, accumulate);
-    }
-    return failed;
-}
-
-/* y is gathered: a block of the contracted axis at a time */
-static int multiply_depth(const psm_product *p, psm_view x, const u64 *y, size_t entry, u64 *out,
-                          int accumulate, u64 *space) {
-    int failed = 0;
-    size_t step = block_rows(p->n);
-    for (size_t at = 0; at < p->k; at += step, accumulate = 1, x.data += (ptrdiff_t)step * x.col) {
-        size_t rows = p->k - at < step ? p->k - at : step;
-        psm_view block = gather(&p->y, y, entry, at, rows, p->n, space);
-        failed |= psm_matmul(p->m, p->n, rows, x, block, out, (ptrdiff_t)p->n, accumulate);
-    }
-    return failed;
-}
-
-/* Factors of which one at least is gathered; where both are, the smaller one whole. */
-static int multiply_gathered(const psm_product *p, const u64 *x, const u64 *y, u64 *out, int accumulate) {
-    int gx = p->x.rows != NULL, gy = p->y.rows != NULL, by_rows = gx && (!gy || p->m > p->n), failed = 0;
-    u64 *space = psm_work(3, BLOCK + 8 * ((by_rows ? p->k : p->n) + 1)), *whole = NULL;
-    if (gx && gy) whole = psm_work(4, p->k * (by_rows ? p->n : p->m));
-    if (!space || (gx && gy && !whole)) return -1;
-    for (size_t i = 0; i < p->batch; i++) {
-        u64 *c = out + i * p->m * p->n;
-        if (by_rows) {
-            psm_view right = gy ? gather(&p->y, y, i, 0, p->k, p->n, whole) : matrix(&p->y, y, i);
-            failed |= multiply_rows(p, x, right, i, c, accumulate, space);
-        } else if (p->k) {
-            psm_view left = gx ? gather(&p->x, x, i, 0, p->m, p->k, whole) : matrix(&p->x, x, i);
-            failed |= multiply_depth(p, left, y, i, c, accumulate, space);
-        } else if (!accumulate) {
-            memset(c, 0, p->m * p->n * sizeof(u64));
+/* Lines of words in a row out of words at positions, `run` of which at a time follow one another:
+ * out[i * length + j] = data[lines[i] + places[j]], for j from `from` on */
+static void copy_lines(const u64 *data, const ptrdiff_t *lines, size_t count, const ptrdiff_t *places, size_t from,
+                       size_t length, size_t run, u64 *out) {
+    for (size_t i = 0; i < count; i++, out += length) {
+        const u64 *line = data + lines[i];
+        if (run < SHORT) {
+            for (size_t j = 0; j < length; j++) out[j] = line[places[from + j]];
+            continue;
+        }
+        for (size_t j = 0, n; j < length; j += n) {
+            n = least(run - (from + j) % run, length - j);
+            memcpy(out + j, line + places[from + j], n * sizeof(u64));
         }
     }
-    return failed;
+}
+
+/* A part of a factor's matrix: where it lies, or gathered in `space`, along the longer runs */
+static psm_view part(const psm_factor *f, const u64 *data, size_t entry, size_t row, size_t rows, size_t col,
+                     size_t cols, u64 *space) {
+    if (!f->rows) {
+        psm_view v = matrix(f, data, entry);
+        v.data += (ptrdiff_t)row * v.row + (ptrdiff_t)col * v.col;
+        return v;
+    }
+    data += f->offsets[entry];
+    if (f->row_run > f->col_run) {
+        copy_lines(data, f->cols + col, cols, f->rows, row, rows, f->row_run, space);
+        return (psm_view){space, 1, (ptrdiff_t)rows};
+    }
+    copy_lines(data, f->rows + row, rows, f->cols, col, cols, f->col_run, space);
+    return (psm_view){space, (ptrdiff_t)cols, 1};
+}
+
+/* A product of which a factor is gathered, in blocks of rows x cols words of the result, `depth` products of
+ * each at a time; data without a map */
+typedef struct {
+    const psm_product *p;
+    const u64 *x, *y;
+    size_t rows, cols, depth, down, across;
+    u64 *out;
+    int accumulate;
+    atomic_int failed;
+} blocks;
+
+static void block_task(void *context, size_t index) {
+    blocks *b = context;
+    const psm_product *p = b->p;
+    const psm_kernels *kernels = psm_kernels_get();
+    size_t entry = index / b->across / b->down;
+    size_t i = index / b->across % b->down * b->rows, j = index % b->across * b->cols;
+    size_t rows = least(b->rows, p->m - i), cols = least(b->cols, p->n - j);
+    u64 *c = b->out + (entry * p->m + i) * p->n + j, *work = psm_work(0, kernels->matmul_work(rows, cols, b->depth));
+    u64 *left = psm_work(5, p->x.rows ? rows * b->depth : 0), *right = psm_work(6, p->y.rows ? cols * b->depth : 0);
+    if (!work || !left || !right) {
+        atomic_store(&b->failed, 1);
+        return;
+    }
+    for (size_t at = 0; at == 0 || at < p->k; at += b->depth) { /* once if there is nothing to sum */
+        size_t depth = least(b->depth, p->k - at);
+        psm_view x = part(&p->x, b->x, entry, i, rows, at, depth, left);
+        psm_view y = part(&p->y, b->y, entry, at, depth, j, cols, right);
+        kernels->matmul(rows, cols, depth, x, y, c, (ptrdiff_t)p->n, b->accumulate || at, work);
+    }
+}
+
+/* n in even parts of at most `most`, each a multiple of `unit` (which `most` may be below) */
+static size_t even(size_t n, size_t most, size_t unit) {
+    size_t parts = divide_up(n, most < unit ? unit : most);
+    return parts ? unit * divide_up(divide_up(n, parts), unit) : unit;
+}
+
+static int multiply_gathered(const psm_product *p, const u64 *x, const u64 *y, u64 *out, int accumulate) {
+    size_t depth = even(p->k, DEPTH, 1), side = BLOCK / depth / UNIT * UNIT;
+    size_t threads = (size_t)psm_get_threads(), tasks;
+    blocks b = {p, psm_placed(&p->x, x, 3), psm_placed(&p->y, y, 4), p->m, p->n, depth, 1, 1, out, accumulate, 0};
+    if (!b.x || !b.y) return -1;
+    if (p->x.rows) b.rows = even(p->m, side, UNIT);
+    if (p->y.rows) b.cols = even(p->n, side, UNIT);
+    for (;;) {
+        b.down = divide_up(p->m, b.rows ? b.rows : 1), b.across = divide_up(p->n, b.cols ? b.cols : 1);
+        tasks = p->batch * b.down * b.across;
+        size_t *longer = b.rows > b.cols ? &b.rows : &b.cols;
+        if (psm_shared_out(tasks, threads) || *longer < 4 * UNIT) break;
+        *longer = even(*longer, (*longer + 1) / 2, UNIT);
+    }
+    if ((double)p->batch * p->m * p->n * p->k < SMALL)
+        for (size_t i = 0; i < tasks; i++) block_task(&b, i);
+    else
+        psm_parallel(tasks, block_task, &b);
+    return -atomic_load(&b.failed);
 }
 
 static int multiply(const psm_product *p, const u64 *x, const u64 *y, u64 *out, int accumulate) {

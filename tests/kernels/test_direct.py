@@ -50,7 +50,7 @@ def test_lanes(m, run, with_map, rng, threads):
 
 
 @pytest.mark.parametrize("with_map", [False, True])
-@pytest.mark.parametrize("m", [1, 2, 3, 4, 5, 6, 7, 13])
+@pytest.mark.parametrize("m", [1, 2, 3, 4, 5, 6, 7, 13, 30])
 @pytest.mark.parametrize("run", [32, 45, 1100])
 def test_dots(m, run, with_map, rng, threads):
     batch, n, runs = 2, 7, 3
@@ -65,3 +65,27 @@ def test_dots(m, run, with_map, rng, threads):
         left.rows, left.cols = torch.arange(m) * runs * run, torch.arange(runs * run)
         right = mapped(right, size_y, rng)
     agrees(left, size_x, right, size_y, rng, threads)
+
+
+@pytest.mark.parametrize("with_map", [False, True])
+@pytest.mark.parametrize("run", [1, 7, 8, 41])
+def test_blocks(run, with_map, rng, threads):
+    """More rows than are multiplied where they lie; more columns, and more of the inner axis, than a block has."""
+    batch, m, k = 2, 67, 390
+    runs, step = 300 // run, run + 3
+    left = Layout([(m, k)], [(k, 1)], [(batch, m * k)])
+    right = Layout([(k, 2)], [(runs, step), (run, 1)], [(batch, 5)])
+    right.rows, right.cols = torch.arange(k) * 2, (torch.arange(runs)[:, None] * step + torch.arange(run)).reshape(-1)
+    size_y = 2 * k + runs * step + 5
+    agrees(left, batch * m * k, mapped(right, size_y, rng) if with_map else right, size_y, rng, threads)
+
+
+@pytest.mark.parametrize("run", [1, 7, 40])
+def test_blocks_of_rows(run, rng, threads):
+    """The first factor is gathered, the second is not; and more columns than threads leave whole."""
+    batch, n, k = 1, 90, 400
+    runs, step = 200 // run, run + 1
+    left = Layout([(runs, step), (run, 1)], [(k, 3)], [(batch, 0)])
+    left.rows, left.cols = (torch.arange(runs)[:, None] * step + torch.arange(run)).reshape(-1), torch.arange(k) * 3
+    right = Layout([(k, n)], [(n, 1)], [(batch, k * n)])
+    agrees(left, runs * step + 3 * k, right, k * n, rng, threads)

@@ -512,6 +512,16 @@ MUTANTS = [
         ("only the last slab of K", "accumulate || p > 0, p == 0);", "accumulate, p == 0);", f"{KERNELS}/test_matmul.py"),
     ),
     *core(
+        "matmul_avx2.inc.h",
+        ("the sum of the second half of a panel is lost", "avx2_pack_rows(r, second, &sum2);", "avx2_pack_rows(r, second, &sum);", f"{KERNELS}/test_matmul.py"),
+        target="avx2",
+    ),
+    *core(
+        "aes_vaes256.inc.h",
+        ("the second block of a vector is the first", "_mm256_set_epi64x(0, 2 * i + 1, 0, 2 * i)", "_mm256_set_epi64x(0, 2 * i, 0, 2 * i)", f"{KERNELS}/test_prg.py"),
+        target="vaes256",
+    ),
+    *core(
         "matmul_avx512.inc.h",
         ("half of the sum of a row", "for (int i = 4; i; i /= 2)", "for (int i = 2; i; i /= 2)", f"{KERNELS}/test_matmul.py"),
         target="avx512",
@@ -543,7 +553,12 @@ MUTANTS = [
     *core(
         "product.c",
         ("shares of the wrong mask", "{p->y.opened, y}", "{y, p->y.opened}", PRODUCTS),
-        ("padding is not zero", "out[j] = from < 0 ? 0 : b->data[from];", "out[j] = b->data[from < 0 ? 0 : from];", f"{KERNELS}/test_product.py"),
+        ("runs that begin anew in every block", "least(run - (from + j) % run, length - j)", "least(run, length - j)", f"{KERNELS}/test_direct.py"),
+        ("only the last part of the inner axis", "(ptrdiff_t)p->n, b->accumulate || at, work);", "(ptrdiff_t)p->n, b->accumulate, work);", f"{KERNELS}/test_direct.py"),
+    ),
+    *core(
+        "direct.c",
+        ("padding is not zero", "c->out[i] = c->map[i] < 0 ? 0 : c->data[c->map[i]];", "c->out[i] = c->data[c->map[i] < 0 ? 0 : c->map[i]];", f"{KERNELS}/test_product.py"),
     ),
     *core(
         "fss_bits.inc.h",

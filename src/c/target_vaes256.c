@@ -1,0 +1,34 @@
+/* Kernels for x86 with AVX2, BMI2, AES-NI and VAES, but without AVX-512;
+ * nothing on other machines. */
+#include "ring.h"
+
+#ifdef __x86_64__
+
+#include <immintrin.h>
+#include <string.h>
+
+#include "dispatch.h"
+
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target( \
+    "avx2,bmi2,aes,vaes"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,bmi2,aes,vaes")
+#endif
+
+#include "aes_vaes256.inc.h"
+#include "matmul_avx2.inc.h"
+#include "kernels.inc.h"
+
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+const psm_kernels psm_kernels_vaes256 = PSM_KERNELS("vaes256");
+
+#else
+typedef int psm_nothing_here;
+#endif
