@@ -69,6 +69,8 @@ class RemoteClients:
                 terms.max_value,
                 terms.max_rows,
                 ask.deadline or 0.0,
+                terms.noise,
+                terms.sharers,
             )
 
         secret, took_part = parties.recorder.collect(
