@@ -42,7 +42,7 @@ def federation(workers, privacy, **options):
 
 def moved(model, before):
     return torch.cat(
-        [(a - b).reshape(-1) for a, b in zip(model.parameters(), before.parameters(), strict=True)]
+        [(a - b).detach().reshape(-1) for a, b in zip(model.parameters(), before.parameters(), strict=True)]
     ).double()
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import pysmpc as sy
 from pysmpc.errors import BudgetSpentError, PrivacyError
@@ -67,6 +68,31 @@ def test_rows_are_drawn_one_by_one_into_slots():
     # the first rows have no better chance than the last
     for half in counts.split(n // 2):
         assert abs(float(half.sum()) - times * n * rate / 2) < 6 * spread * math.sqrt(times / 2)
+
+
+class Noted(TorchDispatchMode):
+    """Operations and shapes of what runs within."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        shapes = [tuple(x.shape) for x in (*args, out) if isinstance(x, torch.Tensor)]
+        self.seen.append((str(func), shapes))
+        return out
+
+
+def test_the_same_operations_whatever_is_drawn(monkeypatch):
+    found = []
+    for taken in (torch.zeros(50).bool(), torch.ones(50).bool(), torch.arange(50) % 7 == 0):
+        monkeypatch.setattr(draws, "takes_part", lambda n, rate, taken=taken: taken)
+        with Noted() as noted:
+            draw(50, 0.2, 20)
+        found.append(noted.seen)
+    assert len(found[0]) > 5
+    assert found[0] == found[1] == found[2]
 
 
 def test_slots_are_enough():

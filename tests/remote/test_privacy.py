@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import pysmpc as sy
 from pysmpc.errors import OpenNotPermittedError, PrivacyError, RemoteError
-from pysmpc.remote.data import Draws, Items
+from pysmpc.privacy.draws import slots_for
+from pysmpc.remote.data import Draws, Items, apply
 
 BUDGET = {"target_epsilon": 1e6, "target_delta": 1e-3, "accountant": "rdp"}
 
@@ -167,6 +168,28 @@ def test_draws_that_make_no_sense(step):
     found = Items(torch.randn(ROWS, 2), torch.arange(ROWS))
     with pytest.raises(RemoteError, match="rows are drawn"):
         Draws().take(found, *step)
+
+
+def test_a_draw_is_of_the_same_rows_for_all_data():
+    draws, slots, items = Draws(), slots_for(ROWS, 0.5), torch.arange(ROWS)
+    values, seen = torch.arange(1.0, ROWS + 1), set()
+    for number in (1, 2, 5, 9):
+        images = draws.take(Items(values.reshape(-1, 1), items), number, 0.5, slots)
+        labels = draws.take(Items(values * 10, items), number, 0.5, slots)
+        assert images.values.shape == (slots, 1)
+        assert torch.equal(images.values[:, 0] * 10, labels.values)
+        assert torch.equal(images.values[:, 0] > 0, images.present)
+        assert torch.equal(apply(labels, "present", []).values, images.present.float())
+        assert torch.equal(apply(images, "cut", [1, 4, None]).present, images.present[1:4])
+        assert images.items.tolist() == [0] * slots  # nobody counts rows by them
+        seen.add(tuple(images.values[:, 0].tolist()))
+    assert len(seen) == 4
+    with pytest.raises(RemoteError, match="draw 5 comes after draw 9"):
+        draws.take(Items(values, items), 5, 0.5, slots)
+    with pytest.raises(RemoteError, match="never fetched"):
+        apply(Items(values, items), "drawn", [1, 0.5, slots])
+    with pytest.raises(RemoteError, match="only of rows that an owner draws"):
+        apply(Items(values, items), "present", [])
 
 
 def test_plain_tensors_are_not_drawn_for_others(parties):
