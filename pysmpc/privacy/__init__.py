@@ -2,7 +2,8 @@
 
 `engine` makes an ordinary training loop on secrets private; `clipping` and `layers` bound what each example
 contributes; `loaders` and `draws` say which examples a step sees; `accountant`, `renyi` and `loss_distribution` say
-what steps spend; `noise_shares` is for clients of a federated training.  May import everything below `pysmpc.api`; start reading at `engine`.
+what steps spend; `noise_shares` is for clients of a federated training.  May import `pysmpc.api` and
+everything below it; start reading at `engine`.
 """
 
 from pysmpc.privacy.accountant import Accountant, noise_multiplier_for
