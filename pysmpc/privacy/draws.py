@@ -19,9 +19,9 @@ _BITS = 53  # of a rate
 
 
 class Drawn(NamedTuple):
-    """index: [slots] numbers of rows, 0 for padding.  present: [slots] whether there is one."""
+    """rows: [slots] their numbers, 0 for padding.  present: [slots] whether there is one."""
 
-    index: torch.Tensor
+    rows: torch.Tensor
     present: torch.Tensor
 
 
