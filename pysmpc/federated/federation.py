@@ -22,25 +22,29 @@ from torch import nn
 from torch.nn import functional as F
 
 from pysmpc.api import Parties
-from pysmpc.errors import CheckpointError, PartyError
+from pysmpc.errors import CheckpointError, PartyError, PrivacyError
 from pysmpc.federated import checkpoints
-from pysmpc.federated.clients import Ask, Clients, VirtualClients
+from pysmpc.federated.clients import Answer, Ask, Clients, VirtualClients
 from pysmpc.federated.errors import RoundError
 from pysmpc.federated.local import train
+from pysmpc.federated.private import private_terms
 from pysmpc.federated.splits import TAGS
 from pysmpc.federated.strategies import FedAvg, Strategy
 from pysmpc.federated.updates import MAX_ROWS, MAX_VALUE, Terms
 from pysmpc.federated.workers import VirtualWorker
+from pysmpc.privacy.engine import Engine
 from pysmpc.tensor import SecretTensor
 
 MAX_SCORE = 1024.0  # of the magnitude of a loss
+_SCORES = "scores on the rows of workers are opened without noise: evaluate on data of your own"
 
 
 @dataclass
 class Round:
     """What is known of a round: no update, and of no worker how many rows she has.
 
-    rows: of all together.  sent: bytes that left workers and holders.  scores: if it was evaluated.
+    rows: of all together; where rounds are private, how many took part.  sent: bytes that left workers and holders.
+    scores: if it was evaluated.  epsilon: what was spent with it, of a private training.
     """
 
     number: int
@@ -50,6 +54,7 @@ class Round:
     seconds: float
     sent: int
     scores: dict[str, float] = field(default_factory=dict)
+    epsilon: float | None = None
 
 
 class Federation:
@@ -67,6 +72,8 @@ class Federation:
     max_norm: a worker's update is clipped to this norm, over all parameters and buffers.  max_value, max_rows: a worker
     with an element or a number of rows above leaves the round.
     checkpoints: a folder for a file a round.
+    privacy: `sy.privacy.Engine(unit="client")`; needs max_norm.  Sums have noise, every worker counts the same, and a
+    round beyond the budget raises BudgetSpentError.
     """
 
     def __init__(
@@ -88,6 +95,7 @@ class Federation:
         max_value: float = MAX_VALUE,
         max_rows: int = MAX_ROWS,
         checkpoints: str | os.PathLike[str] | None = None,
+        privacy: Engine | None = None,
     ) -> None:
         self.strategy = FedAvg() if strategy is None else strategy
         own = dict(arguments or {})
@@ -108,6 +116,9 @@ class Federation:
             )
         self.arguments = own
         self.max_norm, self.max_value, self.max_rows = max_norm, max_value, max_rows
+        if privacy is not None:
+            _check_privacy(privacy, secure, max_norm, max_value)
+        self.privacy = privacy
         self.folder = None if checkpoints is None else Path(checkpoints)
         self.rounds: list[Round] = []
 
@@ -138,6 +149,11 @@ class Federation:
         _check_plain(model)
         if rounds < 0 or local_epochs < 1:
             raise ValueError(f"rounds is {rounds} and local_epochs {local_epochs}; 0 or more, and 1 or more")
+        if self.privacy is not None:
+            if evaluate or patience is not None:
+                raise PrivacyError(_SCORES)
+            if self.privacy.noise_multiplier is None:
+                self.privacy.for_rounds(rounds)
         self.rounds = self._resumed(model) if resume else []
         if self.strategy.proximal:
             self.arguments["proximal"] = self.strategy.proximal
@@ -155,6 +171,8 @@ class Federation:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Loss and accuracy of a model over the rows of all workers; only these means are opened."""
         _check_plain(model)
+        if self.privacy is not None:
+            raise PrivacyError(_SCORES)
         names = self.clients.names
         shapes = self.clients.scores(model)
         terms = Terms(shapes, len(names), max_value=MAX_SCORE, max_rows=self.max_rows)
@@ -178,22 +196,40 @@ class Federation:
         moving = {name: value for name, value in state.items() if name not in staying}
         trained = {name for name, _ in model.named_parameters()} & set(moving)
         chosen = strategy.choose(self.clients.names)
-        terms = Terms(
-            {name: tuple(value.shape) for name, value in moving.items()},
-            len(chosen),
-            self.max_norm,
-            self.max_value,
-            self.max_rows,
-        )
+        shapes = {name: tuple(value.shape) for name, value in moving.items()}
+        if self.privacy is None:
+            terms = Terms(shapes, len(chosen), self.max_norm, self.max_value, self.max_rows)
+        else:
+            assert self.max_norm is not None
+            self.privacy.check_round()
+            fewest = strategy.min_workers
+            terms = private_terms(self.privacy, shapes, len(chosen), fewest, self.max_norm, self.max_value)
         number = len(self.rounds) + 1
         ask = Ask(number, chosen, terms, True, arguments, staying, deadline, strategy.min_workers)
-        answer = self.clients.ask(model, ask)
+        answer = self._asked(model, ask)
         fresh = strategy.step(moving, answer.mean, trained)
         with torch.no_grad():  # all at once, after whatever can fail
             for name, value in fresh.items():
                 state[name].copy_(value)
         seconds = time.perf_counter() - begun
-        return Round(number, len(chosen), len(answer.took_part), answer.rows, seconds, answer.sent)
+        found = Round(number, len(chosen), len(answer.took_part), answer.rows, seconds, answer.sent)
+        if self.privacy is not None:
+            found.epsilon = self.privacy.epsilon()
+        return found
+
+    def _asked(self, model: nn.Module, ask: Ask) -> Answer:
+        """A round, counted unless nothing was opened."""
+        try:
+            answer = self.clients.ask(model, ask)
+        except RoundError:
+            raise
+        except BaseException:
+            if self.privacy is not None:
+                self.privacy.count_round()
+            raise
+        if self.privacy is not None:
+            self.privacy.count_round()
+        return answer
 
     def _tired(self, patience: int | None) -> bool:
         if patience is None:
@@ -211,6 +247,8 @@ class Federation:
             "kind": type(self.strategy).__name__,
             "rounds": [asdict(found) for found in self.rounds],
         }
+        if self.privacy is not None:
+            content["privacy"] = self.privacy.state_dict()
         checkpoints.save(self.folder, len(self.rounds), content)
 
     def _resumed(self, model: nn.Module) -> list[Round]:
@@ -224,6 +262,11 @@ class Federation:
             raise CheckpointError(f"the checkpoint in {self.folder} is of another model")
         if found["kind"] != type(self.strategy).__name__:
             raise CheckpointError(f"the checkpoint in {self.folder} is of {found['kind']}, not of {self.strategy}")
+        if (self.privacy is None) == ("privacy" in found):
+            kind = "without" if self.privacy is not None else "with"
+            raise CheckpointError(f"the checkpoint in {self.folder} is of a training {kind} privacy")
+        if self.privacy is not None:
+            self.privacy.load_state_dict(found["privacy"])
         model.load_state_dict(found["model"])
         self.strategy.load_state_dict(found["strategy"])
         return [Round(**each) for each in found["rounds"]]
@@ -261,6 +304,20 @@ def _clients(
         raise ValueError(f"data names the tags of data and targets, at least; got {list(data)}")
     adding: Sequence[Any] = holders or (workers if len(workers) <= 4 else workers[:3])
     return VirtualClients(workers, data, task, loss, [str(getattr(each, "id", each)) for each in adding], secure)
+
+
+def _check_privacy(privacy: Engine, secure: bool, max_norm: float | None, max_value: float) -> None:
+    if privacy.unit != "client":
+        raise PrivacyError('rounds protect workers: sy.privacy.Engine(..., unit="client")')
+    if max_norm is None or not 0 < max_norm <= max_value:
+        raise PrivacyError(
+            f"a private federation clips each worker's update: give max_norm, above 0 and at most max_value "
+            f"({max_value:g}); it is {max_norm}"
+        )
+    if not secure:
+        raise PrivacyError(
+            "a worker adds only a part of the noise, which hides nothing of a single update: secure=True"
+        )
 
 
 def _check_plain(model: nn.Module) -> None:

@@ -36,9 +36,10 @@ class Engine:
     """A budget of differential privacy, and the training that it is for.
 
     target_epsilon, target_delta: what all steps together stay within; a step that would exceed it raises
-    BudgetSpentError before anything is computed.  unit: "example".  sampling: one of "given", "epochs", "poisson"
-    (`pysmpc.privacy.loaders.SAMPLINGS`).  noise: "holders", each of whom adds full noise of her own, or "provider",
-    which deals it.  accountant: "prv" or "rdp".
+    BudgetSpentError before anything is computed.  unit: "example", or "client" for `sy.Federation(privacy=engine)`.
+    sampling: one of "given", "epochs", "poisson" (`pysmpc.privacy.loaders.SAMPLINGS`).  noise: "holders", each of whom
+    adds full noise of her own, or "provider", which deals it.  accountant: "prv" or "rdp".  colluding: of
+    unit="client", how many workers of a sum may work together and take their parts of the noise away.
 
     >>> engine = sy.privacy.Engine(target_epsilon=3, target_delta=1e-5, sampling="epochs")
     >>> model, optimizer, loader = engine.make_private(model, optimizer, loader, max_grad_norm=1.0, epochs=10)
@@ -53,22 +54,30 @@ class Engine:
         sampling: str = "given",
         noise: str = "holders",
         accountant: str = "prv",
+        colluding: int = 0,
     ) -> None:
-        if unit != "example":
-            raise NotImplementedError(
-                f"unit={unit!r}: training on secrets protects examples (unit='example'); clients of a federated "
-                "training add shares of noise to their updates, sy.privacy.noise_share"
-            )
+        if unit not in ("example", "client"):
+            raise ValueError(f"unknown unit {unit!r}; there are 'example' and 'client'")
         if sampling not in SAMPLINGS:
             raise ValueError(f"unknown sampling {sampling!r}; there are {', '.join(map(repr, SAMPLINGS))}")
         if noise not in ("holders", "provider"):
             raise ValueError(f"unknown noise {noise!r}; there are 'holders' and 'provider'")
+        if unit == "client" and sampling != "given":
+            raise PrivacyError(
+                f'sampling={sampling!r} is not for unit="client": who takes part in a round is seen by all, so that '
+                'drawing workers amplifies nothing; use sampling="given"'
+            )
+        if colluding < 0 or (colluding and unit != "client"):
+            raise ValueError(f'colluding is 0 or more, and for unit="client" only, not {colluding}')
         noise_multiplier_for(target_epsilon, target_delta, 1, method="rdp")  # raises for what is no budget
         self.target_epsilon, self.target_delta = float(target_epsilon), float(target_delta)
         self.unit, self.sampling, self.noise = unit, sampling, noise
+        self.colluding = int(colluding)
         self.accountant = Accountant(accountant)
         self.noise_multiplier: float | None = None
         self._taps: Taps | None = None
+        self._failure = 0.0  # probability that a batch has fewer slots than rows
+        self._rate, self._planned = 1.0, 1
         self._safe = 0  # counted steps that are known to be within the budget
 
     def __repr__(self) -> str:
@@ -81,7 +90,22 @@ class Engine:
 
     def epsilon(self) -> float:
         """What was spent so far, at the target delta."""
-        return self.accountant.epsilon(self.target_delta)
+        return self.accountant.epsilon(self._delta(self.accountant.steps))
+
+    def _delta(self, steps: int) -> float:
+        """What is left of the target delta, where owners draw into slots: there may be too few.
+
+        So a training differs with a probability of p from the one that is counted, which costs (1 + e^epsilon) p.
+        """
+        lost = 0.0
+        if self._failure:
+            lost = steps * self._failure * (1 + math.exp(min(self.target_epsilon, 100.0)))
+        if lost > self.target_delta / 2:
+            raise PrivacyError(
+                f"delta {self.target_delta:g} is too small for {steps} steps of batches that owners draw at epsilon "
+                f"{self.target_epsilon:g}: {lost:.2g} of it goes to batches with more rows than slots"
+            )
+        return self.target_delta - lost
 
     def summary(self) -> str:
         """For a line of a log."""
@@ -120,6 +144,10 @@ class Engine:
         Raises PrivacyError, and changes nothing, where gradients of single examples cannot be clipped or the sampling
         is not what was claimed.
         """
+        if self.unit != "example":
+            raise PrivacyError(
+                'unit="client" is for rounds of sy.Federation(..., privacy=engine); steps protect examples'
+            )
         if self._taps is not None:
             raise PrivacyError("this engine has a model already; each budget is for one training")
         if not (max_grad_norm > 0 and math.isfinite(max_grad_norm)):
@@ -130,22 +158,55 @@ class Engine:
         self._check_sampling(model, private)
         _check_parameters(model, optimizer)
         steps = epochs if self.sampling == "epochs" else epochs * len(private)
-        if noise_multiplier is None:
-            noise_multiplier = noise_multiplier_for(
-                self.target_epsilon, self.target_delta, max(1, math.ceil(steps)), private.rate, self.accountant.method
-            )
-        Accountant().step(noise_multiplier, private.rate)  # raises for what is none
+        planned, self._failure = max(1, math.ceil(steps)), private.failure
+        try:
+            delta = self._delta(planned)
+            if noise_multiplier is None:
+                noise_multiplier = noise_multiplier_for(
+                    self.target_epsilon, delta, planned, private.rate, self.accountant.method
+                )
+            Accountant().step(noise_multiplier, private.rate)  # raises for what is none
+        except Exception:
+            self._failure = 0.0
+            raise
         self._taps = Taps(model)
         self.noise_multiplier, self._rate, self._expected = float(noise_multiplier), private.rate, private.expected
         self._norm, self._mean = float(max_grad_norm), loss_reduction == "mean"
-        self._planned = max(1, math.ceil(steps))
+        self._planned = planned
         self._given: list[torch.Tensor | None] = []
         self._set: dict[nn.Parameter, torch.Tensor] = {}
         optimizer.register_step_pre_hook(self._before_step)
         return model, optimizer, private
 
+    # --- rounds of a federation ---
+
+    def for_rounds(self, rounds: int, noise_multiplier: float | None = None) -> None:
+        """Make the budget last for so many rounds: the noise follows from that, unless it is given.
+
+        `sy.Federation(privacy=engine).fit` calls this with its rounds, where nobody did before.
+        """
+        if self.unit != "client":
+            raise PrivacyError('rounds protect workers: Engine(..., unit="client")')
+        planned = max(1, int(rounds))
+        if noise_multiplier is None:
+            noise_multiplier = noise_multiplier_for(
+                self.target_epsilon, self.target_delta, planned, method=self.accountant.method
+            )
+        Accountant().step(noise_multiplier)  # raises for what is none
+        self.noise_multiplier, self._rate, self._planned = float(noise_multiplier), 1.0, planned
+
+    def check_round(self) -> None:
+        """Raise BudgetSpentError where one more round would exceed the budget."""
+        if self.noise_multiplier is None:
+            raise PrivacyError("how many rounds the budget is for is not known yet: engine.for_rounds(rounds)")
+        self._check_budget()
+
+    def count_round(self) -> None:
+        """A sum was opened, or may have been."""
+        self._count()
+
     def _check_sampling(self, model: nn.Module, loader: PrivateLoader) -> None:
-        if self.sampling != "poisson":
+        if self.sampling != "poisson" or loader.unseen:
             return
         for x in [*model.parameters(), *loader.tensors()]:
             if isinstance(x, SecretTensor):
@@ -153,8 +214,8 @@ class Engine:
                 if session.recorder is not None or session.party.rows != session.party.holders:
                     raise PrivacyError(
                         'sampling="poisson" is refused where parties are on machines of their own: they would be told '
-                        "which rows are in a batch, and amplification needs that nobody sees it.  Use "
-                        'sampling="epochs" or "given"'
+                        "which rows are in a batch, and amplification needs that nobody sees it.  Let owners draw, "
+                        'sy.privacy.OwnersLoader, or use sampling="epochs" or "given"'
                     )
 
     def _began(self) -> None:
@@ -171,11 +232,10 @@ class Engine:
         done = self.accountant.steps
         if done + 1 > self._safe:
             ahead = max(1, self._planned - done, done // 8)
-            while self.accountant.after(self.target_delta, self.noise_multiplier, self._rate, ahead) > (
-                self.target_epsilon
-            ):
+            while self._after(ahead) > self.target_epsilon:
                 if ahead == 1:
                     what = "pass of the loader" if self.sampling == "epochs" else "step"
+                    what = "round" if self.unit == "client" else what
                     raise BudgetSpentError(
                         f"another {what} would exceed epsilon {self.target_epsilon:g} at delta "
                         f"{self.target_delta:g}: {self.epsilon():.4g} is spent.  Stop here, or begin a training with "
@@ -183,6 +243,12 @@ class Engine:
                     )
                 ahead //= 2
             self._safe = done + ahead
+
+    def _after(self, ahead: int) -> float:
+        """Epsilon after so many more steps."""
+        assert self.noise_multiplier is not None
+        delta = self._delta(self.accountant.steps + ahead)
+        return self.accountant.after(delta, self.noise_multiplier, self._rate, ahead)
 
     def _count(self) -> None:
         assert self.noise_multiplier is not None

@@ -11,7 +11,19 @@ import math
 import torch
 
 from pysmpc.prg import fresh_key
-from pysmpc.protocols.discrete_gaussian import Sampler
+from pysmpc.protocols.discrete_gaussian import LARGEST, Sampler
+
+
+def part_of(std: float, clients: int, scale: int) -> float:
+    """Steps of the standard deviation of one client's part.  Raises ValueError as `noise_share` does."""
+    if clients < 1:
+        raise ValueError(f"there must be at least one client, not {clients}")
+    sigma = std * scale / math.sqrt(clients)
+    if sigma < 8:
+        raise ValueError(f"noise of {sigma:.2g} steps a client is too coarse; use a finer scale than {scale}")
+    if sigma > LARGEST:
+        raise ValueError(f"noise of {sigma:.2g} steps a client is too wide; at most 2^45 can be drawn")
+    return sigma
 
 
 def noise_share(n: int, std: float, clients: int, scale: int = 1 << 16) -> torch.Tensor:
@@ -21,9 +33,4 @@ def noise_share(n: int, std: float, clients: int, scale: int = 1 << 16) -> torch
     since these can take their part away.  Raises ValueError where a part would be less than 8 steps wide: then the sum
     is no discrete Gaussian; use a finer scale.
     """
-    if clients < 1:
-        raise ValueError(f"there must be at least one client, not {clients}")
-    sigma = std * scale / math.sqrt(clients)
-    if sigma < 8:
-        raise ValueError(f"noise of {sigma:.2g} steps a client is too coarse; use a finer scale than {scale}")
-    return Sampler(sigma).draw(fresh_key(), n)
+    return Sampler(part_of(std, clients, scale)).draw(fresh_key(), n)

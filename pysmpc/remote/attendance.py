@@ -26,7 +26,7 @@ from pysmpc.remote.approvals import Requests
 from pysmpc.remote.arguments import decode, dtype_of
 from pysmpc.remote.budget import FLAG
 from pysmpc.remote.config import WorkerConfig
-from pysmpc.remote.data import Items, Store
+from pysmpc.remote.data import Draws, Items, Store
 from pysmpc.remote.held import Held, too_much
 from pysmpc.remote.history import History, Lineage
 from pysmpc.remote.intake import Due, Intake
@@ -107,6 +107,7 @@ class Attendance:
         self.driver = stream.peer
         self._dismissed = ""
         self._used: dict[str, Store] = {}  # the data that the session has shared from, by name
+        self._draws = Draws()
         self.gone = threading.Event()
         self._stream = stream
         self._may_compute = may_compute
@@ -708,7 +709,7 @@ class Attendance:
     def _items(self, store: Store, operation: Load | Fetch, buffers: Iterator[torch.Tensor]) -> Items:
         assert self._replay is not None
         steps = [[decode(value, self._replay.cell, buffers) for value in step] for step in operation.steps]
-        found = store.items(operation.data, steps)
+        found = store.items(operation.data, steps, self._draws if isinstance(operation, Load) else None)
         if list(found.values.shape) != operation.shape:
             raise RemoteError(
                 f"{operation.data} has shape {list(found.values.shape)} after these steps, not {operation.shape}"
@@ -731,7 +732,8 @@ class Attendance:
         if unit.scale != operation.scale:
             raise RemoteError(f"{operation.data} is encoded at scale {unit.scale}, not {operation.scale}")
         shape = tuple(found.values.shape)
-        rows = loaded(shape, found.items, store[operation.data].table)
+        # of rows that are drawn nobody else may know how many there are: one is the fewest
+        rows = loaded(shape, found.items, store[operation.data].table) if found.present is None else Rows(1)
         words, saturated = saturating(found.values, unit, self._replay.limit(operation.suite))
         self._note("shared", operation, found.saturated + saturated)
         return words, Origin(frozenset([operation.owner]), rows, (shape, dense_strides(shape)))

@@ -25,6 +25,7 @@ from pysmpc.datasets import idx
 from pysmpc.errors import ConfigurationError, RemoteError
 from pysmpc.federated.errors import ObjectNotFoundError
 from pysmpc.fixedpoint import saturating_integers
+from pysmpc.privacy.draws import Drawn, draw
 from pysmpc.remote.arguments import DTYPES, leaves
 from pysmpc.remote.config import Bounds, Data
 from pysmpc.remote.messages import DataInfo
@@ -50,16 +51,51 @@ class Entry(NamedTuple):
 class Items(NamedTuple):
     """Elements, the numbers of the items that they came from, and how many elements were out of range so far.
 
-    The last is a tensor of one number, which is for the owner to read, and for nothing else here.
+    The last is a tensor of one number, which is for the owner to read, and for nothing else here.  present: of rows
+    that the owner drew, in which places there is one; the numbers of the items say nothing then.
     """
 
     values: torch.Tensor
     items: torch.Tensor
     saturated: torch.Tensor | int = 0
+    present: torch.Tensor | None = None
 
     def having(self, values: torch.Tensor, saturated: torch.Tensor | int = 0) -> Items:
         """Other elements of the same items, so many of which were out of range."""
-        return Items(values, self.items, self.saturated + saturated)
+        return Items(values, self.items, self.saturated + saturated, self.present)
+
+    def at(self, where: torch.Tensor | slice) -> Items:
+        """Some of the items."""
+        present = None if self.present is None else self.present[where]
+        return Items(self.values[where], self.items[where], self.saturated, present)
+
+
+class Draws:
+    """Rows that an owner draws for one driver, secretly.  The last draw is kept, for data with rows in step."""
+
+    def __init__(self) -> None:
+        self._key: tuple[int, float, int] | None = None
+        self._found: dict[int, Drawn] = {}  # by number of rows
+
+    def take(self, found: Items, number: int, rate: float, slots: int) -> Items:
+        """Items of the draw of this number, made at its first use, in slots.  RemoteError for bad arguments."""
+        n = len(found.items)
+        if type(number) is not int or type(slots) is not int or not 1 <= slots <= max(n, 1):
+            raise RemoteError("rows are drawn for a number, into 1 slot or more, and no more than there are rows")
+        if not isinstance(rate, float) or not 0 < rate <= 1 or found.present is not None or not n:
+            raise RemoteError("rows are drawn once, at a rate from 0 to 1, of data that have some")
+        if self._key != (number, rate, slots):
+            if self._key is not None and number <= self._key[0]:
+                raise RemoteError(f"draw {number} comes after draw {self._key[0]}, and is no new one")
+            self._key, self._found = (number, rate, slots), {}
+        drawn = self._found.get(n)
+        if drawn is None:
+            drawn = self._found[n] = draw(n, rate, slots)
+        index, present = drawn
+        values = found.values[index]
+        shown = present.reshape(-1, *[1] * (values.dim() - 1))
+        zero = torch.zeros((), dtype=values.dtype)
+        return Items(torch.where(shown, values, zero), torch.zeros_like(index), found.saturated, present)
 
 
 class Store:
@@ -106,12 +142,15 @@ class Store:
             if all(tag in data.tags or tag == name for tag in tags)
         ]
 
-    def items(self, name: str, steps: Sequence[Sequence[Any]]) -> Items:
-        """Data after the steps."""
+    def items(self, name: str, steps: Sequence[Sequence[Any]], draws: Draws | None = None) -> Items:
+        """Data after the steps.  draws: of the driver, for data that stay secret."""
         tensor = self[name].tensor
         found = Items(tensor, torch.arange(len(tensor) if tensor.dim() else 1))
         for verb, *arguments in steps:
-            found = apply(found, verb, arguments)
+            if verb == "drawn" and draws is not None and len(arguments) == 3:
+                found = draws.take(found, *arguments)
+            else:
+                found = apply(found, verb, arguments)
         return found
 
 
@@ -251,14 +290,27 @@ def rows(found: Items, index: torch.Tensor) -> Items:
     n = len(found.items)
     if not index.is_meta and index.numel() and not 0 <= int(index.min()) <= int(index.max()) < n:
         raise IndexError(f"items are numbered from 0 to {n - 1}")
-    return Items(found.values[index], found.items[index], found.saturated)
+    return found.at(index)
 
 
 @step
 def cut(found: Items, start: int | None, stop: int | None, stride: int | None) -> Items:
     """A range of items."""
-    where = slice(start, stop, stride)
-    return Items(found.values[where], found.items[where], found.saturated)
+    return found.at(slice(start, stop, stride))
+
+
+@step
+def drawn(found: Items, *arguments: Any) -> Items:
+    """Rows that the owner draws.  Only of data that she shares, as which rows they are is secret (`Draws`)."""
+    raise RemoteError("rows that an owner draws are shared, and never fetched: nobody else may know which they are")
+
+
+@step
+def present(found: Items) -> Items:
+    """Real numbers: one in each slot that has a row, zero elsewhere."""
+    if found.present is None:
+        raise RemoteError("only of rows that an owner draws it is a question which slots have one")
+    return found.having(found.present.to(torch.float32))
 
 
 @step

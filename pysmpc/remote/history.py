@@ -159,7 +159,11 @@ class History:
         kept = []
         for step in load.steps:
             arguments = [_encoded(value, {}, buffers) for value in step]
-            kept.append(["rows"] if step[:1] and step[0] in _ROWS else arguments)
+            if step[:1] and step[0] in _ROWS:
+                arguments = ["rows"]
+            elif step[:1] == ["drawn"]:
+                del arguments[1:2]  # the number of the draw
+            kept.append(arguments)
         facts = [load.suite, load.owner, load.data, load.shape, load.scale, load.base, load.digits, load.dtype, kept]
         whose = f"{_plainly(load.owner)}'s {_plainly(load.data)} {_shape(load.shape)}"
         self._new(load.slot, _hash("load", facts), whose)

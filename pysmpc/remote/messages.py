@@ -167,7 +167,8 @@ class Collect(Message, tag=18):
     """Owners run a task each, and what they leave is added up.  The sum goes to the slot, if all of them consent.
 
     names, shapes, dtypes, values: the model, flat.  gives: names and shapes of what a task leaves, each less the model
-    if `less_start`, clipped together to max_norm.  deadline: seconds, 0 for none.
+    if `less_start`, clipped together to max_norm.  deadline: seconds, 0 for none.  noise, sharers: of a private sum, of
+    which each owner adds a part (`pysmpc.federated.updates.Terms`).
     """
 
     slot: int
@@ -184,6 +185,8 @@ class Collect(Message, tag=18):
     max_value: float
     max_rows: int
     deadline: float
+    noise: float = 0.0
+    sharers: int = 1
 
 
 class Invite(Collect, tag=47):

@@ -17,7 +17,7 @@ from pysmpc.runtime.session import Session
 from pysmpc.tensor import SecretTensor
 
 Real = float  # within the class, `float` is a method
-CHOICES = ("rows", "cut")
+CHOICES = ("rows", "cut", "drawn")
 
 
 class DataPointer:
@@ -121,6 +121,18 @@ class DataPointer:
 
     fix_prec = fix_precision
 
+    def drawn(self, number: int, rate: Real, slots: int) -> DataPointer:
+        """Rows that the owner draws, each with this rate, in so many slots; which ones, only she knows.
+
+        number: of the batch, larger for each new one.  Pointers to data of hers with as many rows have the same rows of
+        the same number, rate and slots drawn.  Slots without a row are zeros.
+        """
+        return self._with("drawn", int(number), Real(rate), int(slots))
+
+    def present(self) -> DataPointer:
+        """Of what was drawn: 1.0 in each slot with a row, 0.0 in the others."""
+        return self._with("present")
+
     # --- leaving home ---
 
     def share(self, *holders: Any, crypto_provider: Any = None, requires_grad: bool = False) -> SecretTensor:
@@ -180,7 +192,7 @@ ROUNDED = 1 + 2.0**-20  # of what float32 makes of a bound
 def _bound_after(bound: float | None, step: Sequence[Any]) -> float | None:
     """What a step makes of a bound."""
     verb, *arguments = step
-    if verb == "one_hot":
+    if verb in ("one_hot", "present"):
         return 1.0
     if bound is None or verb not in ("scale", "divide"):
         return bound
@@ -196,6 +208,10 @@ def _shape_after(like: Items, step: Sequence[Any]) -> Items:
         if like.values.is_floating_point() or arguments[0] < 1:
             raise EncodingError("one_hot takes integer labels and a number of classes")
         return Items(torch.empty((*like.values.shape, arguments[0]), device="meta"), like.items)
+    if verb == "drawn":
+        return Items(like.values.new_empty((arguments[2], *like.values.shape[1:])), _positions(arguments[2]))
+    if verb == "present":
+        return Items(torch.empty(len(like.values), device="meta"), like.items)
     arguments = [x.to("meta") if isinstance(x, torch.Tensor) else x for x in arguments]
     return apply(like, verb, arguments)
 

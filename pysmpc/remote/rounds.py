@@ -82,6 +82,8 @@ class RemoteClients:
                 terms.max_value,
                 terms.max_rows,
                 ask.deadline or 0.0,
+                terms.noise,
+                terms.sharers,
             )
             return Invite(*facts, ask.minimum) if self._outside else Collect(*facts)
 

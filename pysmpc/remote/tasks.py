@@ -260,6 +260,8 @@ def terms_of(operation: Collect) -> Terms:
             operation.max_norm,
             operation.max_value,
             operation.max_rows,
+            operation.noise,
+            operation.sharers,
         )
     except ValueError as error:
         raise RemoteError(str(error)) from None

@@ -308,3 +308,20 @@ def test_what_is_no_federation(parties):
     with pytest.raises(NotImplementedError, match="FedBN"):
         sy.Federation(parties, sy.federated.FedBN(), task="fit").fit(hospital.network())
     assert NAMES
+
+
+def test_private_rounds(parties):
+    """Each owner adds her part of the noise at her worker."""
+    privacy = sy.privacy.Engine(target_epsilon=8, target_delta=1e-3, accountant="rdp", unit="client")
+    privacy.for_rounds(1, noise_multiplier=100.0)
+    model = hospital.network()
+    before = {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
+    fed = federation(parties, strategy=sy.federated.FedAvg(min_workers=3), max_norm=1.0, privacy=privacy,
+                     arguments={"lr": 0.1})  # fmt: skip
+    [found] = fed.fit(model, rounds=1)
+    moved = torch.cat([(model.state_dict()[name] - value).reshape(-1) for name, value in before.items()])
+    # the mean of three updates of norm 1 or less, and noise of 100 in their sum
+    deviation = 100 / 3
+    assert 0.5 * deviation < float(moved.square().mean().sqrt()) < 1.6 * deviation
+    assert found.rows == 3
+    assert found.epsilon == privacy.epsilon()

@@ -887,18 +887,46 @@ MUTANTS = [
             ("equal indices of a sentence are taken apart", "privacy/layers", "* alike).sum((1, 2))", "* torch.eye(x.shape[1])).sum((1, 2))", "clipping"),
             ("noise does not follow the sensitivity", "privacy/engine", "return self.noise_multiplier * sensitivity(", "return self.noise_multiplier / 1.2 * sensitivity(", "engine"),
             ("rounding has no part in the sensitivity", "privacy/engine", "+ math.sqrt(parameters) * 2.0**-BITS", "", "engine"),
-            ("a spent budget lets another step through", "privacy/engine", "                self.target_epsilon\n            ):\n", "                self.target_epsilon + 1\n            ):\n", "engine"),
+            ("a spent budget lets another step through", "privacy/engine", "while self._after(ahead) > self.target_epsilon:", "while self._after(ahead) > self.target_epsilon + 1:", "engine"),
             ("steps are not counted", "privacy/engine", "        if self.sampling != \"epochs\":\n            self._count()\n", "        pass\n", "engine"),
             ("a gradient past its layer is taken", "privacy/engine", "if p.grad is not None and p.grad is not self._set.get(p):", "if False:", "engine"),
             ("any loader counts as disjoint batches", "privacy/loaders", "        if once:\n", "        if True:\n", "engine"),
-            ("rows are drawn together", "privacy/loaders", "words = KeySet([fresh_key()]).draw(0, n)[0]", "words = KeySet([fresh_key()]).draw(0, 1)[0].expand(n)", "engine"),
+            ("rows are drawn together", "privacy/draws", "words = KeySet([fresh_key()]).draw(0, n)[0]", "words = KeySet([fresh_key()]).draw(0, 1)[0].expand(n)", "engine"),
             ("half of the steps are composed", "privacy/loss_distribution", "np.fft.rfft(np.fft.ifftshift(weights)) ** count", "np.fft.rfft(np.fft.ifftshift(weights)) ** (count // 2 + 1)", "accountant"),
             ("a tie is always above", "protocols/discrete_gaussian", "(high == threshold) & (rest >= more)", "(high == threshold)", "discrete_gaussian"),
             ("noise has one sign", "protocols/discrete_gaussian", "found * (1 + 2 * (words[at] >> HALF))", "found", "discrete_gaussian"),
             ("parts of noise are added too close", "protocols/discrete_gaussian", "_SMOOTH = 1.89 ", "_SMOOTH = 0.9 ", "discrete_gaussian"),
             ("the first holder alone adds noise", "protocols/noise", "    for row in range(party.rows):\n        words[row]", "    for row in range(min(party.rows, 1)):\n        words[row]", "noise"),
             ("a holder's share shows her noise", "protocols/noise", "return suite.refresh(party, Share.of(words, shape, scale))", "return Share.of(words, shape, scale)", "noise"),
+            ("padding of what owners draw counts", "privacy/engine", "weights = weights * self._given[0]", "pass", "owners_loader"),
+            ("slots that are too few cost nothing", "privacy/engine", "lost = steps * self._failure * (1 + math.exp(min(self.target_epsilon, 100.0)))", "lost = 0.0", "owners_loader"),
+            ("there are too few slots", "privacy/draws", "if _tail(n, rate, middle + 1) < FAILURE:", "if _tail(n, rate, middle + 1) < 0.5:", "owners_loader"),
+            ("what is not drawn is in the last slot", "privacy/draws", "present = torch.arange(slots) < taken.sum()", "present = torch.arange(slots) <= taken.sum()", "owners_loader"),
+            ("padding has a row's values", "privacy/loaders", "[torch.where(m, x[index], z) for", "[x[index] for", "owners_loader"),
             ("a recorded step repeats its noise", "program/segment", "if func.namespace == \"pysmpc\" and", "if False and", "noise"),
+        )
+    ],
+    *[
+        Mutant(what, f"pysmpc/{name}.py", old, new, "tests/federated/test_private_rounds.py")
+        for what, name, old, new in (
+            ("workers add no noise", "federated/updates", "words[:-1] += noise_share(", "words[:-1] += 0 * noise_share("),
+            ("workers of a private sum count by rows", "federated/updates", "            rows = 1\n", ""),
+            ("who is not finite leaves a private round", "federated/updates", "                whole[:-1] = 0.0\n", "                pass\n"),
+            ("those who work together add noise", "federated/private", "sharers = fewest - engine.colluding", "sharers = fewest"),
+            ("every invited worker's noise is counted on", "federated/private", "max_value, 1, noise, sharers)", "max_value, 1, noise, clients)"),
+            ("rounding of updates has no part", "federated/private", " + math.sqrt(numbers) * 2.0 ** -(bits + 1)", ""),
+            ("rounds are not counted", "federated/federation", "            raise\n        if self.privacy is not None:\n            self.privacy.count_round()\n", "            raise\n"),
+            ("a checkpoint forgets what was spent", "federated/federation", "            self.privacy.load_state_dict(found[\"privacy\"])\n", "            pass\n"),
+        )
+    ],
+    *[
+        Mutant(what, f"pysmpc/{name}.py", old, new, f"{REMOTE}/test_privacy.py")
+        for what, name, old, new in (
+            ("draws are fetched", "remote/attendance", "self._draws if isinstance(operation, Load) else None", "self._draws"),
+            ("labels are of another draw than images", "remote/data", "drawn = self._found.get(n)", "drawn = None"),
+            ("a driver has a draw again", "remote/data", "if self._key is not None and number <= self._key[0]:", "if False:"),
+            ("padding at a worker has a row's values", "remote/data", "return Items(torch.where(shown, values, zero), torch", "return Items(values, torch"),
+            ("drawn rows pass any rule", "remote/attendance", "if found.present is None else Rows(1)", "if found.present is None else PUBLIC"),
         )
     ],
     Mutant("a driver samples in the open", "pysmpc/privacy/engine.py", "if session.recorder is not None or session.party.rows != session.party.holders:", "if False:", f"{REMOTE}/test_privacy.py"),

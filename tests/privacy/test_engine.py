@@ -198,7 +198,7 @@ def test_adam(parties):
         ({"sampling": "shuffled"}, "unknown sampling 'shuffled'"),
         ({"noise": "nobody"}, "unknown noise 'nobody'"),
         ({"accountant": "x"}, "unknown accountant 'x'"),
-        ({"unit": "client"}, "noise_share"),
+        ({"unit": "row"}, "unknown unit 'row'"),
     ],
 )
 def test_bad_settings(how, words):

@@ -2,14 +2,18 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
+from remotes import Workers
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import pysmpc as sy
-from pysmpc.errors import PrivacyError
+from pysmpc.errors import OpenNotPermittedError, PrivacyError, RemoteError
+from pysmpc.privacy.draws import slots_for
+from pysmpc.remote.data import Draws, Items, apply
 
 BUDGET = {"target_epsilon": 1e6, "target_delta": 1e-3, "accountant": "rdp"}
 
@@ -42,3 +46,152 @@ def test_drivers_cannot_claim_that_nobody_sees_a_sample(parties):
     net, x, y = nn.Linear(6, 3), torch.randn(10, 6), torch.randint(3, (10,))
     with pytest.raises(PrivacyError, match="amplification needs that nobody sees it"):
         prepared(parties, net, x, y, sampling="poisson")
+
+
+ROWS = 40
+
+
+@pytest.fixture(scope="module")
+def owners(office, tmp_path_factory):
+    """alice and bob with rows of their own, each with her number in a column of its own."""
+    folder, options = tmp_path_factory.mktemp("rows"), {}
+    for first, name in enumerate(("alice", "bob")):
+        x = np.zeros((ROWS, 4), dtype=np.float32)
+        x[:, 0], x[:, 1:] = np.arange(ROWS) + 1 + 100 * first, np.random.default_rng().normal(size=(ROWS, 3))
+        np.savez(folder / f"{name}.npz", x=x, y=np.arange(ROWS) % 3)
+        options[name] = {"data": {"table": {"path": str(folder / f"{name}.npz"), "get": ["scientist"]}}}
+    with Workers(office.folder, options=options) as found:
+        yield found
+
+
+def sources(parties):
+    found = []
+    for name in ("alice", "bob"):
+        by_name = {p.name: p for p in parties[name].search()}
+        found.append((by_name["table/x"], by_name["table/y"]))
+    return found
+
+
+def test_owners_draw_at_their_workers(owners):
+    with owners.connect() as parties:
+        loader = sy.privacy.OwnersLoader(sources(parties), 20, parties)
+        shapes, numbers = set(), []
+        for _ in range(5):
+            (x, y), weights = loader.draw()
+            shapes.add((x.shape, y.shape, weights.shape))
+            x, y, weights = sy.decrypt(x), sy.decrypt(y), sy.decrypt(weights)
+            assert set(weights.tolist()) == {0.0, 1.0}
+            assert float(x[weights == 0].abs().max()) == 0
+            rows = x[weights == 1][:, 0].round().long()
+            assert len(rows.unique()) == len(rows)
+            assert torch.equal((rows % 100 - 1) % 3, y[weights == 1])  # labels are those of the same rows
+            assert int((rows < 100).sum()) < ROWS
+            numbers.append(tuple(rows.tolist()))
+        assert len(set(numbers)) == 5
+        assert len(shapes) == 1
+        assert 30 < sum(map(len, numbers)) < 180
+
+
+def test_a_private_step_of_rows_that_owners_draw(owners):
+    with owners.connect() as parties:
+        scaled = [(x.scale(0.01), y) for x, y in sources(parties)]
+        loader = sy.privacy.OwnersLoader(scaled, 20, parties)
+        model = sy.encrypt(nn.Linear(4, 3), parties)
+        before = sy.decrypt(model.weight.detach())
+        engine = sy.privacy.Engine(target_epsilon=8, target_delta=1e-3, accountant="rdp", sampling="poisson")
+        model, optimizer, private = engine.make_private(
+            model, torch.optim.SGD(model.parameters(), lr=1.0), loader, epochs=1
+        )
+        for x, y in private:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+        assert engine.accountant.history == {(engine.noise_multiplier, 20 / 80): 4}
+        assert engine.epsilon() <= 8
+        assert not torch.equal(sy.decrypt(model.weight.detach()), before)
+
+
+def test_what_the_driver_sends_is_the_same_whatever_is_drawn(owners, monkeypatch):
+    """Operations say a number, a rate and slots; and the transcript of all parties is of these."""
+    sent = []
+    for _ in range(2):
+        with owners.connect() as parties:
+            mine, queue = [], parties.recorder._queue
+
+            def kept(operation, *more, mine=mine, queue=queue):
+                mine.append(operation)
+                return queue(operation, *more)
+
+            monkeypatch.setattr(parties.recorder, "_queue", kept)
+            sy.privacy.OwnersLoader(sources(parties), 20, parties).draw()
+            sent.append([repr(op) for op in mine])
+    assert sent[0] == sent[1]
+    assert any("'drawn', 1, 0.25" in op for op in sent[0])
+
+
+def test_draws_are_neither_fetched_nor_repeated(owners):
+    with owners.connect() as parties:
+        [(x, _), _] = sources(parties)
+        assert len(x.get()) == ROWS
+        with pytest.raises(RemoteError, match="never fetched"):
+            x.drawn(1, 0.5, 30).get()
+        with pytest.raises(RemoteError, match="never fetched"):
+            x.drawn(1, 0.5, 30).present().get()
+        twice = [sy.decrypt(sy.encrypt(x.drawn(1, 0.5, 30), parties)) for _ in range(2)]
+        assert torch.equal(*twice)
+        assert sy.decrypt(sy.encrypt(x.drawn(2, 0.5, 30), parties)).shape == (30, 4)
+        again = sy.encrypt(x.drawn(1, 0.5, 30), parties)
+        with pytest.raises(RemoteError, match="draw 1 comes after draw 2"):
+            sy.decrypt(again)
+
+
+def test_rows_that_are_drawn_count_as_one(owners):
+    """How many there are is her secret, so that a rule of rows cannot rely on more than one."""
+    rule = {"scientist": {"min_items": 2}}
+    for name in ("alice", "bob"):
+        owners.reload(name, open=rule)
+    try:
+        with owners.connect() as parties:
+            [(x, _), _] = sources(parties)
+            assert sy.decrypt(sy.encrypt(x, parties).sum(0)).shape == (4,)
+            with pytest.raises(OpenNotPermittedError, match="1 of"):
+                sy.decrypt(sy.encrypt(x.drawn(1, 0.9, ROWS), parties).sum(0))
+            with pytest.raises(OpenNotPermittedError, match="1 of"):
+                sy.decrypt(sy.encrypt(x.drawn(2, 0.9, ROWS).present(), parties).sum(0))
+    finally:
+        for name in ("alice", "bob"):
+            owners.reload(name, open=["scientist"])
+
+
+@pytest.mark.parametrize("step", [(1, 0.5, 0), (1, 0.5, ROWS + 1), (1, 0.0, 5), (1, 1.5, 5), (1, 2, 5), (1.0, 0.5, 5)])
+def test_draws_that_make_no_sense(step):
+    found = Items(torch.randn(ROWS, 2), torch.arange(ROWS))
+    with pytest.raises(RemoteError, match="rows are drawn"):
+        Draws().take(found, *step)
+
+
+def test_a_draw_is_of_the_same_rows_for_all_data():
+    draws, slots, items = Draws(), slots_for(ROWS, 0.5), torch.arange(ROWS)
+    values, seen = torch.arange(1.0, ROWS + 1), set()
+    for number in (1, 2, 5, 9):
+        images = draws.take(Items(values.reshape(-1, 1), items), number, 0.5, slots)
+        labels = draws.take(Items(values * 10, items), number, 0.5, slots)
+        assert images.values.shape == (slots, 1)
+        assert torch.equal(images.values[:, 0] * 10, labels.values)
+        assert torch.equal(images.values[:, 0] > 0, images.present)
+        assert torch.equal(apply(labels, "present", []).values, images.present.float())
+        assert torch.equal(apply(images, "cut", [1, 4, None]).present, images.present[1:4])
+        assert images.items.tolist() == [0] * slots  # nobody counts rows by them
+        seen.add(tuple(images.values[:, 0].tolist()))
+    assert len(seen) == 4
+    with pytest.raises(RemoteError, match="draw 5 comes after draw 9"):
+        draws.take(Items(values, items), 5, 0.5, slots)
+    with pytest.raises(RemoteError, match="never fetched"):
+        apply(Items(values, items), "drawn", [1, 0.5, slots])
+    with pytest.raises(RemoteError, match="only of rows that an owner draws"):
+        apply(Items(values, items), "present", [])
+
+
+def test_plain_tensors_are_not_drawn_for_others(parties):
+    with pytest.raises(PrivacyError, match="this process's own"):
+        sy.privacy.OwnersLoader([(torch.randn(8, 2), torch.zeros(8).long())], 4, parties)
