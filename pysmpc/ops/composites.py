@@ -17,10 +17,10 @@ import torch.nn.functional as functional
 
 from pysmpc.ops.classes import weights_of_classes
 from pysmpc.ops.core import aten
-from pysmpc.ops.determinants import det, linalg_slogdet, logdet, slogdet
+from pysmpc.ops.determinants import det
 from pysmpc.ops.linear import REDUCTIONS
 from pysmpc.ops.normalisation import HAS_RMS_NORM
-from pysmpc.ops.powers import cumprod
+from pysmpc.ops.powers import running_product
 from pysmpc.tensor import SecretTensor
 
 COMPOSITES: dict[str, Callable[..., Any]] = {}  # by their names in torch
@@ -155,7 +155,7 @@ def atan2(input: Any, other: Any) -> Any:
 
 
 COMPOSITES["arctan2"] = atan2
-COMPOSITES["cumprod"] = cumprod
+COMPOSITES["cumprod"] = running_product
 
 FAR = 64  # below an element, of what does not count beside it
 
@@ -177,12 +177,12 @@ def logcumsumexp(input: Any, dim: int, *, out: Any = None) -> Any:
     return torch.where(upto, lines.unsqueeze(-2), lines.unsqueeze(-1) - FAR).logsumexp(-1).movedim(-1, dim)
 
 
-COMPOSITES |= {"det": det, "slogdet": slogdet, "logdet": logdet}
+COMPOSITES["det"] = det
 
 # those that are methods, too
-METHODS = ("dist", "sinc", "atan2", "arctan2", "cumprod", "logcumsumexp", "det", "slogdet", "logdet")
+METHODS = ("dist", "sinc", "atan2", "arctan2", "cumprod", "logcumsumexp", "det")
 
-LINALG: dict[str, Callable[..., Any]] = {"det": det, "slogdet": linalg_slogdet}  # by their names in torch.linalg
+LINALG: dict[str, Callable[..., Any]] = {"det": det}  # by their names in torch.linalg
 
 
 FUNCTIONALS: dict[str, Callable[..., Any]] = {}  # by their names in torch.nn.functional

@@ -15,10 +15,12 @@ from typing import Any
 import torch
 
 from pysmpc.ops.arithmetic import add, mul, neg
-from pysmpc.ops.core import implements, like
+from pysmpc.ops.core import aten, implements, like
+from pysmpc.ops.decompositions import composes
 from pysmpc.ops.dropout import LIBRARY
 from pysmpc.ops.fine_matrices import at, batched, check_square, fine_scale, multiple_of_unit
 from pysmpc.ops.linear import matrix_product
+from pysmpc.ops.matrix_inverse import OF_DETERMINANT
 from pysmpc.tensor import SecretTensor
 
 LARGEST = 12  # rows
@@ -28,12 +30,12 @@ LIBRARY.define("determinant(Tensor x) -> (Tensor, Tensor)")
 
 @implements(torch.ops.pysmpc.determinant.default)
 def determinant(x: SecretTensor) -> tuple[SecretTensor, SecretTensor]:
-    """(Determinants [...], adjugates [..., n, n]), finer than the encoding."""
+    """(Determinants [...], adjugates [..., n, n]), to n binomial(n, n / 2) |A|^(n-1) 2^-24, and finer than a step."""
     n = x.shape[-1]
     if n > LARGEST:
         raise NotImplementedError(
             f"determinants are of up to {LARGEST} rows, not {n}: beyond, terms cancel of which fixed point has too few "
-            "digits; that of a positive definite matrix is the square of the product of torch.linalg.cholesky's diagonal"
+            "digits; for a positive definite matrix, torch.linalg.cholesky(x).diagonal().prod() ** 2"
         )
     x.cell.settle()
     rows: Any
@@ -75,48 +77,35 @@ class _Determinant(torch.autograd.Function):
         return grad.unsqueeze(-1).unsqueeze(-1) * adjugate.transpose(-2, -1)
 
 
-class _LogDeterminant(torch.autograd.Function):
-    """(The sign of det A, log |det A|), whose gradient is the transposed inverse: the adjugate over the determinant."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Any) -> Any:
-        with torch._C._AutoDispatchBelowAutograd():
-            out, adjugate = torch.ops.pysmpc.determinant.default(x)
-            sign = out.sign().to(x.dtype)
-            size = out.abs().log()
-        ctx.save_for_backward(out, adjugate)
-        ctx.mark_non_differentiable(sign)
-        return sign, size
-
-    @staticmethod
-    def backward(ctx: Any, _: Any, grad: Any) -> Any:
-        out, adjugate = ctx.saved_tensors
-        slope = (grad * out.reciprocal()).unsqueeze(-1).unsqueeze(-1)
-        return slope * adjugate.transpose(-2, -1)
-
-
-def _checked(x: Any, out: Any, what: str) -> Any:
-    check_square(x, what)
-    if out is not None:
-        raise TypeError(f"{what} of a secret takes no out=; it gives a new secret")
-    return x
-
-
-def det(A: Any, *, out: Any = None) -> Any:  # noqa: N803
+def det(A: Any, *, out: Any = None) -> Any:
     """Determinants of secret matrices, with gradients also where they are 0."""
-    return _Determinant.apply(_checked(A, out, "linalg.det"))
+    check_square(A, "linalg.det")
+    if out is not None:
+        raise TypeError("linalg.det of a secret takes no out=; it gives a new secret")
+    return _Determinant.apply(A)
 
 
-def linalg_slogdet(A: Any, *, out: Any = None) -> Any:  # noqa: N803
-    """(Signs of determinants, logarithms of their magnitudes): of a determinant of 0, 0 and that of a step."""
-    return torch.return_types.linalg_slogdet(_LogDeterminant.apply(_checked(A, out, "linalg.slogdet")))  # type: ignore[attr-defined]
+def _pivots(x: Any, value: int) -> torch.Tensor:
+    return torch.full(x.shape[:-1], value, dtype=torch.int32)
 
 
-def slogdet(input: Any, *, out: Any = None) -> Any:
-    """The same by its old name."""
-    return torch.return_types.slogdet(_LogDeterminant.apply(_checked(input, out, "slogdet")))  # type: ignore[attr-defined]
+@composes(aten._linalg_det.default)
+def linalg_det(x: Any) -> tuple[Any, Any, torch.Tensor]:
+    """(Determinants, adjugates, pivots): `det` below autograd, as torch asks where its function was taken before."""
+    check_square(x, "linalg.det")
+    out, adjugate = torch.ops.pysmpc.determinant.default(x)
+    return out, adjugate, _pivots(x, OF_DETERMINANT)
 
 
-def logdet(input: Any) -> Any:
-    """Logarithms of determinants; of one that is not positive, that of its magnitude, where torch has NaN."""
-    return _LogDeterminant.apply(_checked(input, None, "logdet"))[1]
+@composes(aten._linalg_slogdet.default)
+def linalg_slogdet(x: Any) -> tuple[Any, Any, Any, torch.Tensor]:
+    """(Signs of determinants, logarithms of their magnitudes, inverses, zeros).
+
+    The inverse, from which torch makes the gradient, is the adjugate times the reciprocal of the determinant.  Of a
+    determinant of 0 they are 0, the logarithm of a step, and 0; of a negative one, `torch.logdet` is not NaN but what
+    `torch.log` has for it.
+    """
+    check_square(x, "linalg.slogdet")
+    out, adjugate = torch.ops.pysmpc.determinant.default(x)
+    inverse = adjugate * out.reciprocal().unsqueeze(-1).unsqueeze(-1)
+    return out.sign().to(x.dtype), out.abs().log(), inverse, _pivots(x, 0)

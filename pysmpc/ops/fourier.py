@@ -1,9 +1,9 @@
 """Torch's Fourier transforms that have real results, as products of secrets with public matrices.
 
 The transform along each dimension is what torch makes of the unit vectors in float64.  What is complex on the way is
-a pair of secrets.  A secret is real, so that transforms with complex results are refused; the refusal has the two
-products that give their real and imaginary parts.  One round for each dimension, and to a step and 2^-24 n of the
-largest element.
+a pair of secrets.  A secret is real, so that transforms with complex results are refused: their real and imaginary
+parts are products with those of the public matrix torch.fft.fft(torch.eye(n)).  To a step, and n 2^-24 of the largest
+element; no message along one dimension, and a round for each further one.
 """
 
 from __future__ import annotations
@@ -17,10 +17,6 @@ from pysmpc.ops.core import axis
 
 Pair = tuple[Any, Any]  # real and imaginary part; None where that is 0
 
-#: Transforms of which the result is complex.
-COMPLEX = (
-    "fft", "ifft", "fft2", "ifft2", "fftn", "ifftn", "rfft", "rfft2", "rfftn", "ihfft", "ihfft2", "ihfftn",
-)  # fmt: skip
 FINER = 1 << 8  # how much finer the public matrices are encoded
 
 
@@ -108,17 +104,6 @@ def _real(last: Any, inner: Any, rank: int) -> Callable[..., Any]:
     return {1: one, 2: two, 0: several}[rank]
 
 
-def _refused(name: str) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError(
-            f"torch.fft.{name} of a secret is not implemented, as its result is complex and secrets are real; along the "
-            f"last of n elements, w = torch.fft.{name.rstrip('2n')}(torch.eye(n)) gives its real part, x @ w.real, and "
-            "its imaginary part, x @ w.imag"
-        )
-
-    return call
-
-
 TRANSFORMS: dict[str, Callable[..., Any]] = {  # by their names in torch.fft
     "irfft": _real(torch.fft.irfft, torch.fft.ifft, 1),
     "irfft2": _real(torch.fft.irfft, torch.fft.ifft, 2),
@@ -126,5 +111,4 @@ TRANSFORMS: dict[str, Callable[..., Any]] = {  # by their names in torch.fft
     "hfft": _real(torch.fft.hfft, torch.fft.fft, 1),
     "hfft2": _real(torch.fft.hfft, torch.fft.fft, 2),
     "hfftn": _real(torch.fft.hfft, torch.fft.fft, 0),
-    **{name: _refused(name) for name in COMPLEX},
 }

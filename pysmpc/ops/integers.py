@@ -26,7 +26,6 @@ from pysmpc.protocols.division import floor_divide as floor_divide_shares
 from pysmpc.shares import Share, broadcast
 from pysmpc.tensor import SecretTensor
 
-
 Divisor = Fraction | Public | SecretTensor
 
 

@@ -1,9 +1,9 @@
 """The exponential of secret matrices, by a polynomial of a 32nd part that is squared five times.
 
-    method   e^A = (e^(A / 32))^32, of which the inner one is its Taylor polynomial of degree 6 in three products
-    domain   |A| up to 8 (any norm of matrices), and so results below 2^12
-    error    a step, and |e^A| 2^-18 max(1, |A|)
-    rounds   2 for each of 3 + 5 products, and up to 2
+method   e^A = (e^(A / 32))^32, of which the inner one is its Taylor polynomial of degree 6 in three products
+domain   |A| up to 8 (any norm of matrices), and so results below 2^12
+error    a step, and |e^A| 2^-18 max(1, |A|)
+rounds   2 for each of 3 + 5 products, and up to 2
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _polynomial(unit: SecretTensor, powers: list[Any], terms: list[int], scale: 
 
 @implements(aten.linalg_matrix_exp.default)
 def matrix_exp(x: SecretTensor) -> SecretTensor:
-    """e^A for matrices [..., n, n]; see above."""
+    """e^A, to a step and |e^A| 2^-18 max(1, |A|), for matrices [..., n, n] with |A| up to 8."""
     check_square(x, "linalg.matrix_exp")
     if not x.numel():
         return like(x, x.window())

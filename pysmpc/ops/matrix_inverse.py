@@ -59,9 +59,10 @@ LIBRARY.define("matrix_inverse(Tensor x) -> Tensor")
 
 @implements(torch.ops.pysmpc.matrix_inverse.default)
 def matrix_inverse(x: SecretTensor) -> SecretTensor:
-    """The inverse of matrices [..., n, n], or the pseudo-inverse [..., n, m] of [..., m, n] of full rank; see above.
+    """Inverses, to a step and n |A|_F |A^-1| 2^-23 of the largest element; see above.
 
-    It is finer than the encoding, as a factor of what is solved with it, and remembered with the matrix.
+    Those of matrices [..., n, n], or pseudo-inverses [..., n, m] of matrices [..., m, n] of full rank.  It is finer
+    than the encoding, as a factor of what is solved with it, and remembered with the matrix.
     """
     if not x.dtype.is_floating_point:
         raise RuntimeError(f"matrices of {x.dtype} have no inverses; call .float() first")
@@ -89,6 +90,9 @@ def _inverse(x: SecretTensor) -> SecretTensor:
         y = product(y, left, scale, factor) if m <= n else product(left, y, scale, factor)
     out: Any = elementwise(y, root, scale)
     return out.reshape(*rest, n, m)  # type: ignore[no-any-return]
+
+
+OF_DETERMINANT = -1  # for pivots: what is kept is no inverse
 
 
 def _settled(x: Any) -> Any:
@@ -151,10 +155,15 @@ def solve_ex(x: Any, b: Any, *, left: bool = True, check_errors: bool = False) -
 
 @composes(aten.linalg_lu_solve.default)
 def lu_solve(lu: Any, pivots: Any, b: Any, *, left: bool = True, adjoint: bool = False) -> Any:
-    """The gradient of `solve_ex`, as torch asks for it: what was kept there, transposed, applied.
+    """The gradients of `solve_ex` and of log-determinants, as torch asks for them: what was kept, transposed, applied.
 
     adjoint: how torch's own factors would have been kept, which does not matter here.
     """
+    if bool((pivots == OF_DETERMINANT).any()):
+        raise NotImplementedError(
+            "the gradient of a determinant is not implemented where its function was taken from torch before "
+            "there were parties; call torch.linalg.det(x) by that name"
+        )
     if bool((pivots != 0).any()):
         raise not_implemented(
             aten.linalg_lu_solve.default, "secrets have no LU factors; use torch.linalg.solve, which needs none"
@@ -171,7 +180,7 @@ def pinv(x: Any, *, atol: Any = None, rtol: Any = None, hermitian: bool = False)
     if atol is not None or rtol is not None:
         raise not_implemented(
             aten.linalg_pinv.atol_rtol_tensor,
-            "which singular values count as 0 would be a decision by values; matrices of full rank take no atol or rtol",
+            "which singular values count as 0 would be a decision by values; leave atol and rtol out, for full rank",
         )
     if hermitian:
         x = x.tril() + x.tril(-1).transpose(-2, -1)
@@ -180,7 +189,7 @@ def pinv(x: Any, *, atol: Any = None, rtol: Any = None, hermitian: bool = False)
 
 @composes(aten.linalg_lstsq.default)
 def lstsq(x: Any, b: Any, rcond: float | None = None, *, driver: str | None = None) -> tuple[Any, Any, Any, Any]:
-    """(least squares solutions, residuals, ranks, nothing) for matrices of full rank: a product with the pseudo-inverse.
+    """(Least squares solutions, residuals, ranks, nothing) for matrices of full rank, by the pseudo-inverse.
 
     Ranks are public, since the rank is full.
     """

@@ -63,7 +63,7 @@ def to_copy(
 ) -> SecretTensor:
     """Another dtype: real values stay fixed point, integers stay exact; a truth value is whether x is not 0.
 
-    A real secret becomes an integer as in torch, by rounding toward zero: 11 rounds, exactly.
+    A real secret becomes an integer as in torch, by rounding toward zero: 10 rounds, exactly.
     """
     if device is not None and torch.device(device).type != "cpu":
         raise NotImplementedError(f"secret tensors live on the CPU, not on {device}")
@@ -72,7 +72,9 @@ def to_copy(
         truth: SecretTensor = HANDLERS[aten.ne.Scalar](x, 0)
         return truth
     if wanted.is_complex:
-        raise NotImplementedError(f"a secret of {x.dtype} cannot become {wanted}: secrets are real numbers")
+        raise NotImplementedError(
+            f"a secret of {x.dtype} cannot become {wanted}: secrets are real; keep real and imaginary parts as two"
+        )
     if x.dtype.is_floating_point and not wanted.is_floating_point:
         whole = HANDLERS[aten.trunc.default](x)
         return result(rescale(x.session, whole.window(), 1), x.session, INTEGER, wanted)

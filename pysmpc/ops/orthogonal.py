@@ -45,7 +45,7 @@ def _inverse_of_one_to_two(x: SecretTensor, scale: int) -> SecretTensor:
 
 
 def _signs(first: SecretTensor, rest: SecretTensor) -> tuple[SecretTensor, SecretTensor]:
-    """(Whether the first elements [b] are negative, whether the sums of squares [b] of the others are 0).  Four rounds."""
+    """(Whether first elements [b] are negative, whether sums of squares [b] of the others are 0).  Four rounds."""
     session, b = first.session, first.numel()
     suite, party = session.suite.probabilistic, session.party
     less = suite.sub(party, rest.window().at(1), constant(suite, party, (b,), 1, 1))
@@ -57,7 +57,7 @@ def _signs(first: SecretTensor, rest: SecretTensor) -> tuple[SecretTensor, Secre
 
 @implements(torch.ops.pysmpc.reflected.default)
 def reflected(x: SecretTensor) -> tuple[SecretTensor, SecretTensor]:
-    """(Q^T [..., m, m], R [..., m, n]) of matrices [..., m, n]."""
+    """(Q^T [..., m, m], R [..., m, n]) of matrices [..., m, n], to n 2^-18 of their norm."""
     rows: Any
     rows, rest = batched(x)
     session, scale, (b, m, n) = x.session, x.cell.unit.scale * ROOM, rows.shape

@@ -92,7 +92,7 @@ class CumulativeProduct(torch.autograd.Function):
         return (before * total).movedim(-1, ctx.dim), None
 
 
-def cumprod(input: Any, dim: int, *, dtype: torch.dtype | None = None, out: Any = None) -> Any:
+def running_product(input: Any, dim: int, *, dtype: torch.dtype | None = None, out: Any = None) -> Any:
     """Products of all up to each along a dimension, as `CumulativeProduct`."""
     if out is not None:
         return aten.cumprod.out(input, dim, dtype=dtype, out=out)

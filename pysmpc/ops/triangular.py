@@ -1,11 +1,11 @@
 """Triangular systems and Cholesky factors of secret matrices, row after row and column after column.
 
-    method   forward substitution, with all reciprocals of the diagonal at once; L L^T = A column by column
-    domain   no 0 on the diagonal, solutions and their parts below 2^21; positive definite matrices, of elements below
-             2^13 and with pivots above 2^-8 for Cholesky (16 fractional bits).  Others give other numbers: nobody sees
-             that a pivot was not positive
-    error    of a solution, a step and n 2^-20 of the largest of its terms; of L, n 2^-21 / (the smallest pivot)^(1/2)
-    rounds   of a system 12 + 2 + 2 (n - 1), and 1 to round it; of Cholesky 13 n - 2, and 2
+method   forward substitution, with all reciprocals of the diagonal at once; L L^T = A column by column
+domain   no 0 on the diagonal, solutions and their parts below 2^21; positive definite matrices, of elements below
+         2^13 and with pivots above 2^-8 for Cholesky (16 fractional bits).  Others give other numbers: nobody sees
+         that a pivot was not positive
+error    of a solution, a step and n 2^-20 of the largest of its terms; of L, n 2^-21 / (the smallest pivot)^(1/2)
+rounds   of a system 12 + 2 + 2 (n - 1), and 1 to round it; of Cholesky 13 n - 2, and 2
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ def _forward(a: Any, b: Any, unit: bool) -> Any:
 
 @implements(aten.linalg_solve_triangular.default)
 def solve_triangular(a: Any, b: Any, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Any:
-    """X with A X = B, or X A = B, for triangular matrices A, of which the other half is not read."""
+    """X with A X = B, or X A = B, to a step and n 2^-20 of its largest term, for triangular matrices A.
+
+    The other half of A is not read.
+    """
     check_square(a, "linalg.solve_triangular")
     if not left:
         found = solve_triangular(
@@ -63,9 +66,7 @@ def solve_triangular(a: Any, b: Any, *, upper: bool, left: bool = True, unitrian
         )
         return found.transpose(-2, -1)
     if a.shape[-1] != b.shape[-2]:
-        raise RuntimeError(
-            f"linalg.solve_triangular: incompatible shapes of A {tuple(a.shape)} and B {tuple(b.shape)}"
-        )
+        raise RuntimeError(f"linalg.solve_triangular: incompatible shapes of A {tuple(a.shape)} and B {tuple(b.shape)}")
     batch = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     a, b = (x.expand(*batch, *x.shape[-2:]) for x in (a, b))
     if not b.numel():
@@ -103,9 +104,10 @@ LIBRARY.define("cholesky(Tensor x) -> Tensor")
 
 @implements(torch.ops.pysmpc.cholesky.default)
 def cholesky(x: SecretTensor) -> SecretTensor:
-    """L with L L^T = A for positive definite matrices, of which the lower half is read.
+    """L with L L^T = A, to a step and n 2^-21 over the root of the smallest pivot, for positive definite matrices.
 
-    For each column: 1 / sqrt of the pivot, the column times that, and what is left less its outer product.
+    The lower half is read.  For each column: 1 / sqrt of the pivot, the column times that, and what is left less its
+    outer product.
     """
     if not x.numel():
         return torch.zeros_like(x)

@@ -223,7 +223,7 @@ def _end_cost(holders: int, n: int) -> Cost:
 
 @opens("compare", "select", "mask", "truncate")
 def floor_divide(suite: Suite, party: Party, x: Share, y: Share) -> Share:
-    """floor(X / Y) of integers of one shape, for every |X|, |Y| below 2^62.  50 rounds; 24 where y was divided by.
+    """floor(X / Y) of integers of one shape, for every |X|, |Y| below 2^62.  50 rounds.
 
     Of Y = 0 it is 0, and -1 for a negative X.
 
