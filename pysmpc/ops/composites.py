@@ -17,7 +17,7 @@ import torch.nn.functional as functional
 
 from pysmpc.ops.classes import weights_of_classes
 from pysmpc.ops.core import aten
-from pysmpc.ops.determinants import det
+from pysmpc.ops.determinants import det, logdet
 from pysmpc.ops.linear import REDUCTIONS
 from pysmpc.ops.normalisation import HAS_RMS_NORM
 from pysmpc.ops.powers import running_product
@@ -177,10 +177,10 @@ def logcumsumexp(input: Any, dim: int, *, out: Any = None) -> Any:
     return torch.where(upto, lines.unsqueeze(-2), lines.unsqueeze(-1) - FAR).logsumexp(-1).movedim(-1, dim)
 
 
-COMPOSITES["det"] = det
+COMPOSITES |= {"det": det, "logdet": logdet}
 
 # those that are methods, too
-METHODS = ("dist", "sinc", "atan2", "arctan2", "cumprod", "logcumsumexp", "det")
+METHODS = ("dist", "sinc", "atan2", "arctan2", "cumprod", "logcumsumexp", "det", "logdet")
 
 LINALG: dict[str, Callable[..., Any]] = {"det": det}  # by their names in torch.linalg
 

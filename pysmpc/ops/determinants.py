@@ -102,10 +102,14 @@ def linalg_slogdet(x: Any) -> tuple[Any, Any, Any, torch.Tensor]:
     """(Signs of determinants, logarithms of their magnitudes, inverses, zeros).
 
     The inverse, from which torch makes the gradient, is the adjugate times the reciprocal of the determinant.  Of a
-    determinant of 0 they are 0, the logarithm of a step, and 0; of a negative one, `torch.logdet` is not NaN but what
-    `torch.log` has for it.
+    determinant of 0 they are 0, the logarithm of a step, and 0.
     """
     check_square(x, "linalg.slogdet")
     out, adjugate = torch.ops.pysmpc.determinant.default(x)
     inverse = adjugate * out.reciprocal().unsqueeze(-1).unsqueeze(-1)
     return out.sign().to(x.dtype), out.abs().log(), inverse, _pivots(x, 0)
+
+
+def logdet(input: Any) -> Any:
+    """Logarithms of determinants; of a negative one, that of its magnitude, where torch has NaN."""
+    return torch.linalg.slogdet(input).logabsdet
