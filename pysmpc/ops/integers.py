@@ -96,7 +96,10 @@ def _floor_each(x: SecretTensor, by: Public, dtype: torch.dtype) -> SecretTensor
     for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
         parts.append((Share(share.body, (count,), 1, None, share.offset + at), size))
         at += count
-    found = iter(exact.floor_all(suite, party, [part for part in parts if part[1] > 1]))
+    if not parts:
+        return _whole(x, x.window(), dtype)
+    longer = [part for part in parts if part[1] > 1]
+    found = iter(exact.floor_all(suite, party, longer) if longer else [])
     words = torch.cat([(next(found) if size > 1 else part).words() for part, size in parts], 1)
     out = words[:, order.argsort()].contiguous()
     return _whole(x, Share.of(out, shape), dtype)

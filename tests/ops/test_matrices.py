@@ -39,7 +39,7 @@ def test_the_iteration_takes_every_eigenvalue_to_one():
 
 def test_a_row_that_is_large_beside_the_others():
     x = torch.tensor([[100.0, 0.0], [0.0, 0.5]], dtype=torch.float64)
-    check_op(torch.linalg.inv, [(2, 2)], values=lambda shape: x, steps=2, grad_steps=8)
+    assert float((plain(torch.linalg.inv(encrypted(x))) - torch.linalg.inv(x)).abs().max()) < 2.0**-15
 
 
 def test_a_determinant_of_zero_has_its_gradient():
@@ -48,7 +48,7 @@ def test_a_determinant_of_zero_has_its_gradient():
     torch.linalg.det(secret).backward()
     adjugate = torch.stack([torch.cross(twin[1], twin[2], dim=0), torch.cross(twin[2], twin[0], dim=0),
                             torch.cross(twin[0], twin[1], dim=0)])  # fmt: skip
-    assert float((plain(secret.grad) - adjugate).abs().max()) < 2.0**-14
+    assert float((plain(secret.grad) - adjugate.detach()).abs().max()) < 2.0**-14
 
 
 def test_signs_of_qr_are_those_of_torch_for_what_is_triangular():
