@@ -906,7 +906,7 @@ MUTANTS = [
     ),
     *remote(
         "tasks",
-        ("a sum of one owner", "if len(present) < least:", "if False:", TASKS),
+        ("a sum of one owner", "if len(present) < least:", "if False:", "tests/federated/test_tasks.py"),
         ("two sums of one model", "if known is not None and known != owners:", "if False:", TASKS),
         ("a task without the right", "if name not in self._tasks or RIGHT + name not in rights:", "if name not in self._tasks:", TASKS),
     ),
