@@ -171,7 +171,7 @@ def lu_solve(lu: Any, pivots: Any, b: Any, *, left: bool = True, adjoint: bool =
     return _settled(_applied(lu.transpose(-2, -1), b, left))
 
 
-# --- pseudo-inverses and least squares ---------------------------------------------------
+# --- pseudo-inverses ---------------------------------------------------
 
 
 @composes(aten.linalg_pinv.atol_rtol_tensor)
@@ -185,25 +185,3 @@ def pinv(x: Any, *, atol: Any = None, rtol: Any = None, hermitian: bool = False)
     if hermitian:
         x = x.tril() + x.tril(-1).transpose(-2, -1)
     return _settled(torch.ops.pysmpc.matrix_inverse.default(x))
-
-
-@composes(aten.linalg_lstsq.default)
-def lstsq(x: Any, b: Any, rcond: float | None = None, *, driver: str | None = None) -> tuple[Any, Any, Any, Any]:
-    """(Least squares solutions, residuals, ranks, nothing) for matrices of full rank, by the pseudo-inverse.
-
-    Ranks are public, since the rank is full.
-    """
-    if driver not in (None, "gels", "gelsy"):
-        raise not_implemented(
-            aten.linalg_lstsq.default, f"driver={driver!r} gives singular values; leave it out, or use driver='gelsy'"
-        )
-    m, n = x.shape[-2:]
-    inverse = torch.ops.pysmpc.matrix_inverse.default(x) if isinstance(x, SecretTensor) else torch.linalg.pinv(x)
-    vector = _is_vector(x, b)
-    wide = b.unsqueeze(-1) if vector else b
-    found = _settled(torch.matmul(inverse, wide))
-    residuals = torch.empty(0, dtype=b.dtype)
-    if m > n:
-        residuals = (torch.matmul(x, found) - wide).square().sum(-2)
-    rank = torch.full(x.shape[:-2], min(m, n)) if driver != "gels" else torch.empty(0, dtype=torch.int64)
-    return found.squeeze(-1) if vector else found, residuals, rank, torch.empty(0, dtype=b.dtype)

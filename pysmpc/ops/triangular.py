@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from pysmpc.ops.arithmetic import add, mul, sub
+from pysmpc.ops.arithmetic import add, sub
 from pysmpc.ops.core import aten, implements, like
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.dropout import LIBRARY
@@ -43,7 +43,7 @@ def _forward(a: Any, b: Any, unit: bool) -> Any:
     if not unit:
         diagonal = a.diagonal(0, -2, -1)
         inverse = _reciprocals(diagonal) if isinstance(a, SecretTensor) else diagonal.reciprocal()
-        below, given = mul(below, inverse.unsqueeze(-1)), mul(b, inverse.unsqueeze(-1))
+        below, given = below * inverse.unsqueeze(-1), b * inverse.unsqueeze(-1)
     below, given = (at(x, scale) if isinstance(x, SecretTensor) else x for x in (below, given))
     found = [given[:, :1]]
     for k in range(1, n):
