@@ -182,7 +182,13 @@ COMPOSITES |= {"det": det, "logdet": logdet}
 # those that are methods, too
 METHODS = ("dist", "sinc", "atan2", "arctan2", "cumprod", "logcumsumexp", "det", "logdet")
 
-LINALG: dict[str, Callable[..., Any]] = {"det": det}  # by their names in torch.linalg
+
+def tensorsolve(*args: Any, **kwargs: Any) -> Any:
+    """Raises: its matrices are seldom as well-conditioned as `torch.linalg.solve` needs them."""
+    raise NotImplementedError("linalg.tensorsolve is not implemented for secrets; reshape, and use torch.linalg.solve")
+
+
+LINALG: dict[str, Callable[..., Any]] = {"det": det, "tensorsolve": tensorsolve}  # by their names in torch.linalg
 
 
 FUNCTIONALS: dict[str, Callable[..., Any]] = {}  # by their names in torch.nn.functional

@@ -29,7 +29,7 @@ LIBRARY.define("determinant(Tensor x) -> (Tensor, Tensor)")
 
 
 @implements(torch.ops.pysmpc.determinant.default)
-def determinant(x: SecretTensor) -> tuple[SecretTensor, SecretTensor]:
+def determinant(x: SecretTensor) -> tuple[Any, Any]:
     """(Determinants [...], adjugates [..., n, n]), to n binomial(n, n / 2) |A|^(n-1) 2^-24, and finer than a step."""
     n = x.shape[-1]
     if n > LARGEST:

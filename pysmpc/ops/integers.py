@@ -117,12 +117,12 @@ def _magnitude(x: Any) -> tuple[Any, Any]:
     return (1 if x > 0 else -1), abs(x)
 
 
-def _truncated(x: Any, by: Divisor, dtype: torch.dtype) -> SecretTensor:
+def _truncated(x: Any, by: Divisor, dtype: torch.dtype) -> Any:
     """x / by rounded toward zero, for what `_floor` takes: the sign of the magnitude's quotient put back."""
     sign, size = _magnitude(x)
     other, divisor = _magnitude(by)
     out: Any = mul(sign * other, _floor(size, divisor, dtype))
-    return out.to(dtype)  # type: ignore[no-any-return]
+    return out.to(dtype)
 
 
 @implements(aten.floor_divide.default)

@@ -71,11 +71,12 @@ def matrix_inverse(x: SecretTensor) -> SecretTensor:
     kept = known_of(share.body).kept
     key = "inverse", share.layout
     if key not in kept:
-        kept[key] = _inverse(x).window() if x.numel() else x.transpose(-2, -1).window()
+        found: Any = _inverse(x) if x.numel() else x.transpose(-2, -1)
+        kept[key] = found.window()
     return like(x, kept[key])
 
 
-def _inverse(x: SecretTensor) -> SecretTensor:
+def _inverse(x: SecretTensor) -> Any:
     rows, rest = batched(x)
     scale = fine_scale(x)
     m, n = rows.shape[-2:]
@@ -89,7 +90,7 @@ def _inverse(x: SecretTensor) -> SecretTensor:
         left = sub(multiple_of_unit(more, min(m, n), a), product(a, y, scale) if m <= n else product(y, a, scale))
         y = product(y, left, scale, factor) if m <= n else product(left, y, scale, factor)
     out: Any = elementwise(y, root, scale)
-    return out.reshape(*rest, n, m)  # type: ignore[no-any-return]
+    return out.reshape(*rest, n, m)
 
 
 OF_DETERMINANT = -1  # for pivots: what is kept is no inverse

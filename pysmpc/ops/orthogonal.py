@@ -56,7 +56,7 @@ def _signs(first: SecretTensor, rest: SecretTensor) -> tuple[SecretTensor, Secre
 
 
 @implements(torch.ops.pysmpc.reflected.default)
-def reflected(x: SecretTensor) -> tuple[SecretTensor, SecretTensor]:
+def reflected(x: SecretTensor) -> tuple[Any, Any]:
     """(Q^T [..., m, m], R [..., m, n]) of matrices [..., m, n], to n 2^-18 of their norm."""
     rows: Any
     rows, rest = batched(x)

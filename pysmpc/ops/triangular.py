@@ -103,7 +103,7 @@ LIBRARY.define("cholesky(Tensor x) -> Tensor")
 
 
 @implements(torch.ops.pysmpc.cholesky.default)
-def cholesky(x: SecretTensor) -> SecretTensor:
+def cholesky(x: SecretTensor) -> Any:
     """L with L L^T = A, to a step and n 2^-21 over the root of the smallest pivot, for positive definite matrices.
 
     The lower half is read.  For each column: 1 / sqrt of the pivot, the column times that, and what is left less its
@@ -122,7 +122,8 @@ def cholesky(x: SecretTensor) -> SecretTensor:
         if k < n - 1:
             rest_of = column[:, 1:]
             left = sub(left[:, 1:, 1:], product(rest_of, rest_of.transpose(-2, -1), scale))
-    found = at(torch.stack(columns, -1), x.cell.unit.scale)
+    whole: Any = torch.stack(columns, -1)
+    found = at(whole, x.cell.unit.scale)
     return found.reshape(*rest, n, n)
 
 
