@@ -69,12 +69,12 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """What is made or imported at its first use.
 
-    `sy.local_worker`, once torch is hooked, `sy.sandbox`, `sy.securenn`, `sy.fss`, `sy.privacy`, and what needs a
-    network: `sy.connect`.
+    `sy.local_worker`, once torch is hooked, `sy.sandbox`, `sy.securenn`, `sy.fss`, `sy.nn`, `sy.privacy`, and what
+    needs a network: `sy.connect`.
     """
     if name == "local_worker":
         return active_hook().local_worker
-    if name in ("fss", "privacy", "sandbox", "securenn"):
+    if name in ("fss", "nn", "privacy", "sandbox", "securenn"):
         return import_module(f"pysmpc.{name}")
     if name in ("connect", "PrivateDataLoader"):
         return getattr(import_module("pysmpc.remote.parties"), name)

@@ -109,7 +109,7 @@ wide_pack: Kernel
 wide_combine: Kernel
 wide_affine: Kernel
 wide_deal: Kernel
-wide_dot: Kernel
+wide_matmul: Kernel
 wide_sums: Kernel
 wide_leaves: Kernel
 wide_join: Kernel

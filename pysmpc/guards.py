@@ -28,6 +28,7 @@ from pysmpc.ops.composites import (
 )
 from pysmpc.ops.fourier import TRANSFORMS
 from pysmpc.ops.packed import PACKED
+from pysmpc.ops.recurrent import RECURRENT
 from pysmpc.tensor import HOW, SecretTensor
 
 _memory = torch._C.TensorBase.__dict__["data"]
@@ -91,7 +92,7 @@ def install() -> None:
             vars(module)["to_dlpack"] = _to_dlpack
         for name, of_secrets in COMPOSITES.items():
             vars(torch)[name] = _composite(name, of_secrets)
-        for name, of_secrets in PACKED.items():
+        for name, of_secrets in {**PACKED, **RECURRENT}.items():
             vars(torch._VF)[name] = _composite(name, of_secrets, torch._VF)
         for name, of_secrets in LINALG.items():
             vars(torch.linalg)[name] = _composite(name, of_secrets, torch.linalg)

@@ -74,15 +74,24 @@ class Layout:
         self.map = map
         self.row_run, self.col_run = _run(rows), _run(cols)
 
+    def view(self, data: torch.Tensor) -> torch.Tensor:
+        """As `take`, but a view of the data where strides say it all."""
+        data, steps = data.contiguous(), self.offsets.diff()
+        if self.rows is not None or self.cols is not None or not self.batch or not bool((steps == steps[:1]).all()):
+            return self.take(data)
+        sizes = (*data.shape[:-1], self.batch, self.height, self.width)
+        strides = (*data.stride()[:-1], int(steps[0]) if len(steps) else 0, self.row, self.col)
+        return data.as_strided(sizes, strides, data.storage_offset() + int(self.offsets[0]))
+
     def take(self, data: torch.Tensor) -> torch.Tensor:
-        """The matrices themselves, [batch, height, width], out of [n] data."""
+        """The matrices themselves, [..., batch, height, width], out of [..., n] data."""
         rows = torch.arange(self.height) * self.row if self.rows is None else self.rows
         cols = torch.arange(self.width) * self.col if self.cols is None else self.cols
         at = self.offsets.reshape(-1, 1, 1) + rows.reshape(-1, 1) + cols
         if self.map is None:
-            return data[at]
+            return data[..., at]
         at = self.map[at]
-        return torch.where(at < 0, 0, data[at.clamp(min=0)])
+        return torch.where(at < 0, 0, data[..., at.clamp(min=0)])
 
 
 _ORIGIN = torch.zeros(1, dtype=torch.int64)

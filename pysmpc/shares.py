@@ -64,7 +64,7 @@ class Body:
 
     __slots__ = (
         "words", "n", "serial", "mask", "opened", "bit", "sign", "origin", "ties", "most", "zeros", "compacted",
-        "shape", "binary", "divisor", "masked", "functions", "range", "affine", "multiple",
+        "shape", "binary", "divisor", "masked", "functions", "range", "affine", "gate", "multiple",
         "__weakref__",
     )  # fmt: skip
 
@@ -83,6 +83,7 @@ class Body:
         self.functions: Any = None  # openings for nonlinear functions (pysmpc.protocols.functions.smooth)
         self.range: Any = None  # how large the values are, where that is checked (pysmpc.protocols.ranges)
         self.affine: Any = None  # what makes elementwise products without an opening (pysmpc.protocols.affine)
+        self.gate: Any = None  # the same of more words, for products that have to take no round (`Suite.mul_at_once`)
         self.multiple: tuple[Share, int] | None = None  # the words are those of a dense share times a public number
         self.zeros = False  # public zeros, until something else is written
         self.origin: Extremum | None = None  # the values are extrema

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -322,7 +323,9 @@ class SecretTensor(torch.Tensor):
         return repr(self)
 
     def __bool__(self) -> bool:
-        raise RevealError(f"a secret has no truth value that Python may branch on; {HOW}, or use torch.where")
+        raise RevealError(
+            f"a secret has no truth value that Python may branch on; {HOW}, or use torch.where{_loop_instead()}"
+        )
 
     def _refuse(self, what: str) -> RevealError:
         return RevealError(f"{what} would open a secret unasked; {HOW}")
@@ -457,6 +460,20 @@ def run_watched(func: Any, handler: Handler, args: Any, kwargs: Any) -> Any:
     finally:
         for done in reversed(after):
             done(out)
+
+
+def _loop_instead() -> str:
+    """What to write in the place of a library's loop that asks for truth values; nothing where none does."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if str(frame.f_globals.get("__name__", "")).startswith("transformers.generation"):
+            return (
+                ". generate() of the library transformers asks whether tokens end the text and what is in a prompt; "
+                "for secret ones call the model in a loop of your own, as examples/text_generation.py does: "
+                "logits[:, -1].argmax(-1) is the next input, with past_key_values"
+            )
+        frame = frame.f_back
+    return ""
 
 
 HOW = "open it by name with sy.decrypt(x), x.reveal() or x.get()"

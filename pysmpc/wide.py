@@ -123,17 +123,26 @@ def deal(keys: KeySet, stream: int, first: int, values: torch.Tensor, factor: in
     launch(_ring.wide_deal, keys.native, stream, first, values, values.dim() == 2, low, high, _sized(out, WORDS * n), n)
 
 
-def dot(d: torch.Tensor, y: torch.Tensor, out: torch.Tensor, at: int, row: int, col: int) -> None:
-    """out [2, size] tight, at `at` + i row + j col: plus the sum over t of words d [m, k] times tight y [2, n, k]."""
+def add_matmul(z: torch.Tensor, d: torch.Tensor, y: torch.Tensor, left: bool = False) -> None:
+    """Tight z [sets, 2, batch * m * n] += d @ y: words d [batch, m, k], tight y [sets, 2, batch, k, n], of any strides.
+
+    left: y @ d, of y [sets, 2, batch, m, k] and d [batch, k, n].
+    """
     use_torch_threads()
-    (m, k), n = d.shape, y.shape[1]
-    launch(_ring.wide_dot, m, n, k, d, _sized(y, WORDS, n, k), out, at, out.shape[1], row, col)
+    sets, batch = len(y), len(d)
+    (m, k), (k_, n) = (y.shape[3:], d.shape[1:]) if left else (d.shape[1:], y.shape[3:])
+    if k != k_ or y.shape[1:3] != (WORDS, batch):
+        raise ValueError(
+            f"products of {tuple(d.shape)} and {tuple(y.shape)}, with y on the {'left' if left else 'right'}"
+        )
+    _sized(z, sets, WORDS, batch * m * n)
+    launch(_ring.wide_matmul, sets, batch, m, n, k, d, *d.stride(), y, *y.stride(), left, z)
 
 
 def sums(coins: torch.Tensor, parts: Sequence[tuple[torch.Tensor, torch.Tensor | None]]) -> torch.Tensor:
     """Loose [parts, 4, 48]: for each of the lowest bits of public coins [n], the sum of the numbers where it is 1.
 
-    Of a part, the lower halves [n], and the upper ones where there are any.
+    Of a part, the lower halves [n], and the upper ones; without these, sums mod 2^64.
     """
     use_torch_threads()
     n = len(coins)

@@ -107,7 +107,48 @@ class ResNet8(Network):
         return out
 
 
-MODELS: dict[str, type[Network]] = {"mlp": Net, "lenet": LeNet, "resnet8": ResNet8}
+class Lstm(Network):
+    """An LSTM that reads an image row by row (Hochreiter and Schmidhuber, 1997), and its last state by a layer."""
+
+    title = "LSTM 28-32-10"
+
+    def __init__(self, activation: str = "relu", dropout: float = 0.0) -> None:
+        super().__init__(activation, dropout)
+        self.lstm = nn.LSTM(28, 32, batch_first=True)
+        self.fc = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, _ = self.lstm(x)
+        out: Tensor = self.fc(self.dropped(states[:, -1]))
+        return out
+
+
+class Transformer(Network):
+    """Two layers of an encoder over the rows of an image (Vaswani et al., 2017), their mean, and a layer."""
+
+    title = "transformer, 2 layers of 32"
+
+    def __init__(self, activation: str = "relu", dropout: float = 0.0) -> None:
+        super().__init__(activation, dropout)
+        self.rows = nn.Linear(28, 32)
+        self.places = nn.Parameter(0.1 * torch.randn(28, 32))
+        layer = nn.TransformerEncoderLayer(32, 4, 64, 0.0, self.activation, batch_first=True, norm_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.fc = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.encoder(self.rows(x) + self.places)
+        out: Tensor = self.fc(self.dropped(x.mean(1)))
+        return out
+
+
+MODELS: dict[str, type[Network]] = {
+    "mlp": Net,
+    "lenet": LeNet,
+    "resnet8": ResNet8,
+    "lstm": Lstm,
+    "transformer": Transformer,
+}
 
 
 def squared_error(output: Tensor, targets: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 PROTOCOLS = ("default", "fss", "snn")
 PAIRS = ("fss", "snn")  # those for two holders
-MODELS = ("mlp", "lenet", "resnet8")
+MODELS = ("mlp", "lenet", "resnet8", "lstm", "transformer")
 ACTIVATIONS = ("relu", "square")
 LOSSES = ("mse", "cross-entropy")
 #: Optimizers with the rate that each takes unless it is told one.
@@ -27,7 +27,7 @@ RATES = {
 }
 DIGITS = 3  # decimal ones, of the article's settings
 #: Binary ones, of all others.  The gradients of a deep network are sums over images of much smaller numbers.
-BITS = {"mlp": 16, "lenet": 16, "resnet8": 22}
+BITS = {"mlp": 16, "lenet": 16, "resnet8": 22, "lstm": 16, "transformer": 16}
 HOLDERS = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi")
 
 

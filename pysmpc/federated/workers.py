@@ -191,7 +191,7 @@ class VirtualWorker:
         for serial, body, _ in list(self._bodies()):
             if obj_id in (None, serial):
                 body.words = Cleared(self.id)  # type: ignore[assignment]
-                body.opened = body.bit = body.functions = body.affine = body.multiple = None
+                body.opened = body.bit = body.functions = body.affine = body.gate = body.multiple = None
                 for session in api.session_of_name(self.id):
                     session.forget(body)
 

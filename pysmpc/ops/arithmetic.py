@@ -44,6 +44,7 @@ from pysmpc.ops.operands import Number, operand, pair, sides
 from pysmpc.ops.operands import number as number
 from pysmpc.ops.operands import with_unit as with_unit
 from pysmpc.protocols import counts, division
+from pysmpc.protocols.affine import note_shifted
 from pysmpc.protocols.functions import piecewise_fits
 from pysmpc.protocols.functions.normaliser import invert
 from pysmpc.protocols.functions.piecewise import piecewise
@@ -97,6 +98,8 @@ def add_number(x: SecretTensor, value: Fraction) -> SecretTensor:
     if abs(word) >= LIMIT:
         raise EncodingError(f"{float(value):.4g} is out of range for a secret of scale {scale}")
     out = like(x, _shifted(session, share, word))
+    if not session.suite.plaintext:
+        note_shifted(out.window(), share, word)
     if scale == x.unit.scale and abs(word) < COARSE and word != value * scale:
         fine = session.arithmetic.scale_by(session.party, share, ADDED).at(scale * ADDED)
         note_finer(out.window(), _shifted(session, fine, round(value * scale * ADDED)))

@@ -18,6 +18,7 @@ import torch.nn.functional as functional
 from pysmpc.ops.classes import weights_of_classes
 from pysmpc.ops.core import aten
 from pysmpc.ops.determinants import det, logdet
+from pysmpc.ops.gates import prepare
 from pysmpc.ops.linear import REDUCTIONS
 from pysmpc.ops.normalisation import HAS_RMS_NORM
 from pysmpc.ops.powers import running_product
@@ -282,13 +283,14 @@ def multi_head_attention_forward(function: Callable[..., Any], *args: Any, **kwa
     given = inspect.signature(function).bind(*args, **kwargs)
     given.apply_defaults()
     options = given.arguments
+    _prepare_projections(options)
     wanted = options["need_weights"]
     if not wanted and not (options["training"] and options["dropout_p"] > 0):
-        return ordinary(function)(*args, **kwargs)
+        return ordinary(function)(*given.args, **given.kwargs)
     found = []
 
     def attention(q: Any, k: Any, v: Any, mask: Any, dropout: float, causal: bool) -> Any:
-        out, weights = _with_weights(q, k, v, mask)
+        out, weights = with_weights(q, k, v, mask)
         if dropout > 0:
             weights = functional.dropout(weights, dropout)
             out = _Weighted.apply(weights, v)
@@ -303,14 +305,32 @@ def multi_head_attention_forward(function: Callable[..., Any], *args: Any, **kwa
     return out, weights if out.dim() == 3 else weights.squeeze(0)
 
 
-def _with_weights(q: Any, k: Any, v: Any, mask: Any) -> tuple[Any, Any]:
+def _prepare_projections(options: dict[str, Any]) -> None:
+    """Open what the projections multiply in one round, where torch makes more than one product of it."""
+    q, k, v, weight = (options[name] for name in ("query", "key", "value", "in_proj_weight"))
+    if options["use_separate_proj_weight"]:
+        parts = [options[f"{name}_proj_weight"] for name in "qkv"]
+    elif q is k and k is v:
+        return
+    else:
+        size = q.shape[-1]
+        parts = weight.split([size, 2 * size]) if k is v else weight.chunk(3)
+    copies: dict[int, Any] = {}
+    for name in ("query", "key", "value"):  # products of what is not in order would copy it, and open the copy
+        x = options[name]
+        options[name] = copies.setdefault(id(x), x.contiguous())
+    prepare(*copies.values(), *parts)
+
+
+def with_weights(q: Any, k: Any, v: Any, mask: Any) -> tuple[Any, Any]:
     """softmax(q k^T / sqrt E + mask) v, and that softmax."""
     size, root = v.shape[-1], math.sqrt(q.shape[-1])
     unit = torch.eye(k.shape[-2], dtype=v.dtype).expand(*v.shape[:-1], k.shape[-2])
     if isinstance(mask, SecretTensor):  # its derivative is that of further elements of queries
         q, k = torch.cat([q, mask.expand(*q.shape[:-1], k.shape[-2])], -1), torch.cat([k, unit * root], -1)
         mask = None
-    both = torch.cat([v, unit], -1)
+    # a sum, which leaves v as fine as it is
+    both = functional.pad(v, (0, unit.shape[-1])) + functional.pad(unit, (size, 0))
     attention = aten._scaled_dot_product_flash_attention_for_cpu.default
     out = attention(q, k, both, 0.0, False, attn_mask=mask, scale=1 / root)[0]
     return out[..., :size], out[..., size:]

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 import torch.nn.functional as functional
 
+from pysmpc.ops.composites import with_weights
 from pysmpc.ops.core import aten
 from pysmpc.ops.decompositions import composes
+from pysmpc.ops.gates import prepare
 
 #: Kinds of masks, as torch numbers them: of pairs of positions, of keys, or what was merged of both.
 PAIRS, KEYS, MERGED = 0, 1, 2
@@ -31,18 +33,23 @@ def _masks(mask: Any, kind: int | None, heads: int) -> Any:
 
 def _attend(
     query: Any, key: Any, value: Any, heads: int, weight: Any, bias: Any, out_weight: Any, out_bias: Any, mask: Any,
-    kind: int | None,
-) -> Any:  # fmt: skip
-    """Attention of [batch, positions, features], with the projections of one matrix."""
+    kind: int | None, weights: bool = False,
+) -> tuple[Any, Any]:  # fmt: skip
+    """Attention of [batch, positions, features], with the projections of one matrix; and its weights, if wanted."""
     if query is key and key is value:
         q, k, v = functional.linear(query, weight, bias).chunk(3, -1)
     else:
         biases = [None] * 3 if bias is None else bias.chunk(3)
+        prepare(query, key, value, *weight.chunk(3))
         given = zip((query, key, value), weight.chunk(3), biases, strict=True)
         q, k, v = (functional.linear(x, w, b) for x, w, b in given)
     parts = [x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v)]
-    out = aten._scaled_dot_product_flash_attention_for_cpu.default(*parts, attn_mask=_masks(mask, kind, heads))[0]
-    return functional.linear(out.transpose(1, 2).flatten(2), out_weight, out_bias)
+    found, mask = None, _masks(mask, kind, heads)
+    if weights:
+        out, found = with_weights(parts[0], parts[1], parts[2], mask)
+    else:
+        out = aten._scaled_dot_product_flash_attention_for_cpu.default(*parts, attn_mask=mask)[0]
+    return functional.linear(out.transpose(1, 2).flatten(2), out_weight, out_bias), found
 
 
 @composes(aten._native_multi_head_attention.default)
@@ -51,14 +58,12 @@ def multi_head_attention(
     proj_bias: Any, mask: Any = None, need_weights: bool = True, average_attn_weights: bool = True,
     mask_type: int | None = None,
 ) -> tuple[Any, Any]:  # fmt: skip
-    """What nn.MultiheadAttention computes in evaluation, and no weights: torch asks for none where it takes this."""
-    if need_weights:
-        raise NotImplementedError(
-            "nn.MultiheadAttention with weights takes another way; call it with gradients enabled"
-        )
+    """What nn.MultiheadAttention computes in evaluation."""
     weights = qkv_weight, qkv_bias, proj_weight, proj_bias
-    out = _attend(query, key, value, num_head, *weights, mask, mask_type)
-    return out, torch.empty(0)
+    out, found = _attend(query, key, value, num_head, *weights, mask, mask_type, need_weights)
+    if found is None:
+        return out, torch.empty(0)
+    return out, found.mean(1) if average_attn_weights else found
 
 
 @composes(aten._transformer_encoder_layer_fwd.default)
@@ -72,7 +77,7 @@ def encoder_layer(
 
     def attended(x: Any) -> Any:
         weights = qkv_weight, qkv_bias, proj_weight, proj_bias
-        return _attend(x, x, x, num_heads, *weights, mask, mask_type)
+        return _attend(x, x, x, num_heads, *weights, mask, mask_type)[0]
 
     def fed(x: Any) -> Any:
         inner = functional.linear(x, ffn_weight_1, ffn_bias_1)

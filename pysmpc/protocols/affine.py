@@ -32,21 +32,21 @@ from pysmpc.shares import Share
 #: Dealt words of an element of a product up to which nothing is opened.
 MOST = 4
 
+#: Elements of a selection up to which what it opened is kept for products without a round.
+KEPT = 1 << 16
+
 #: Public factors of dealt words, each [1, n] ([0, n] where no holder is hosted), or None for 1.
 Factors = Sequence[torch.Tensor | None]
 
 
-class Affine(Protocol):
-    """A value as `public` plus the sum of `factors` times `words`; `squares` does the same for its square.
+class Factor(Protocol):
+    """A value as `public` plus the sum of `factors` times `words`.
 
-    Nothing is kept: all of it is computed when it is asked for.  count, square_count: of the words of each.
+    Nothing is kept: all of it is computed when it is asked for.  count: of the words.
     """
 
     @property
     def count(self) -> int: ...
-
-    @property
-    def square_count(self) -> int: ...
 
     def public(self) -> torch.Tensor:
         """[1, n], or [0, n] where no holder is hosted."""
@@ -56,6 +56,13 @@ class Affine(Protocol):
 
     def words(self, keys: KeySet) -> list[torch.Tensor]:
         """Dealer: the dealt words, each [n]."""
+
+
+class Affine(Factor, Protocol):
+    """A `Factor` with its square; square_count: of the words of that."""
+
+    @property
+    def square_count(self) -> int: ...
 
     def square_factors(self) -> Factors:
         """Of the words of `squares`."""
@@ -229,6 +236,129 @@ class Multiple:
         return [word * ring.wrap(self.factor**2) for word in self.of.squares(keys)]
 
 
+@dataclass(eq=False, repr=False)
+class Selected:
+    """bit * (a truncation), as a selection makes it: b = beta + t rho times v = C - q + s J.
+
+    stream: of rho.  flip: b is not beta ^ rho but its opposite.
+    """
+
+    count = 5
+
+    of: Truncated
+    beta: torch.Tensor
+    stream: int
+    flip: bool
+
+    def public(self) -> torch.Tensor:
+        """beta C."""
+        return _parts(self.beta, self.flip, self.of.c.shape[1])[0] * self.of.public()
+
+    def factors(self) -> Factors:
+        """beta, beta s, t C, t and t s."""
+        beta, turn = _parts(self.beta, self.flip, self.of.c.shape[1])
+        _, top = self.of.factors()
+        assert top is not None
+        return beta, beta * top, turn * self.of.public(), turn, turn * top
+
+    def words(self, keys: KeySet) -> list[torch.Tensor]:
+        """-q, J, rho, -q rho and J rho."""
+        rho = _rho(keys, self.stream, self.of.c.shape[1])
+        quotient, jump = self.of.words(keys)
+        return [quotient, jump, rho, quotient * rho, jump * rho]
+
+
+@dataclass(eq=False, repr=False)
+class WithBit:
+    """A value plus a public multiple of a bit that was opened under rho of a stream: one word more."""
+
+    of: Factor
+    beta: torch.Tensor
+    stream: int
+    flip: bool
+    weight: int
+
+    @property
+    def count(self) -> int:
+        """Those of the value, and rho."""
+        return self.of.count + 1
+
+    def public(self) -> torch.Tensor:
+        """With the public part of the bit."""
+        own = self.of.public()
+        return own + self.weight * _parts(self.beta, self.flip, own.shape[1])[0]
+
+    def factors(self) -> Factors:
+        """Those of the value, and that of rho."""
+        own = self.of.factors()
+        n = next(each.shape[1] for each in own if each is not None)
+        return *own, self.weight * _parts(self.beta, self.flip, n)[1]
+
+    def words(self, keys: KeySet) -> list[torch.Tensor]:
+        """Those of the value, and rho."""
+        own = self.of.words(keys)
+        return [*own, _rho(keys, self.stream, own[0].shape[0])]
+
+
+def _parts(beta: torch.Tensor, flip: bool, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(public part, factor of rho) of a bit, each [1, n], or [0, n] where no holder is hosted."""
+    if not beta.shape[0]:
+        return (torch.empty((0, n), dtype=torch.int64),) * 2
+    bits = ring.unpack_bits(beta[0].contiguous(), n).reshape(1, n)
+    turn = 1 - 2 * bits
+    return (1 - bits, -turn) if flip else (bits, turn)
+
+
+def _rho(keys: KeySet, stream: int, n: int) -> torch.Tensor:
+    """Dealer: the bits under which others were opened."""
+    return ring.unpack_bits(ring.rows_xor(keys.draw(stream, ring.packed_words(n)))[0], n)
+
+
+@dataclass(eq=False, repr=False)
+class Shifted:
+    """A value plus a public integer."""
+
+    of: Factor
+    word: int
+
+    @property
+    def count(self) -> int:
+        """Those of the value."""
+        return self.of.count
+
+    def public(self) -> torch.Tensor:
+        """The sum."""
+        return self.of.public() + self.word
+
+    def factors(self) -> Factors:
+        """Those of the value."""
+        return self.of.factors()
+
+    def words(self, keys: KeySet) -> list[torch.Tensor]:
+        """Those of the value."""
+        return self.of.words(keys)
+
+
+def note_shifted(out: Share, x: Share, word: int) -> None:
+    """Note that `out` is x plus a public integer, for products that take no round."""
+    found = factor_of(x)
+    if found is not None and x.dense and out.dense:
+        out.body.gate = Shifted(found, word)
+
+
+def note_with_bit(out: Share, x: Share, bit: Share, weight: int) -> None:
+    """Note that `out` is x plus a public multiple of the bits that another share is, for the same."""
+    found, known = x.body.gate, bit.body.bit
+    if found is not None and known is not None and known.stream is not None and x.dense and out.dense:
+        out.body.gate = WithBit(found, known.beta, known.stream, known.flip, weight)
+
+
+def factor_of(x: Share) -> Factor | None:
+    """How x's whole body follows from however many dealt words; None where it does not."""
+    found: Factor | None = affine_of(x) or x.body.gate
+    return found
+
+
 def affine_of(x: Share) -> Affine | None:
     """How x's whole body follows from dealt words; None where it has to be opened for that."""
     body = x.body
@@ -259,7 +389,7 @@ def _spares(n: int, *operands: Share) -> bool:
     return bool(n and fresh) and all(x.body.n >= n for x in fresh)
 
 
-def mul(party: Party, x: Share, y: Share, a: Affine, b: Affine) -> Share:
+def mul(party: Party, x: Share, y: Share, a: Factor, b: Factor) -> Share:
     """x * y of two shares of one shape, from what is known of their bodies.  No message between holders.
 
     1. The dealer shares the product of each dealt word of x with each of y.

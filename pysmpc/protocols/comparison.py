@@ -17,6 +17,7 @@ import torch
 
 from pysmpc import ring
 from pysmpc.prg import KeySet
+from pysmpc.protocols.affine import KEPT, Selected, Truncated
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens, opens_as
 from pysmpc.protocols.signatures import NarrowNegative, NarrowZero, Negative
 from pysmpc.protocols.truncation import MATERIAL, RHO, RHO_SHARES, divisor
@@ -252,8 +253,11 @@ def select(party: Party, bit: Bit, x: Share, by: int = 1) -> Share:
     )
     message = ring.truncate_mask(party.dealer.keys, base, by_.offset if by_ else 0, words)
     [c] = party.channel.open([message], "select", [x.shape])
-    out = ring.select_finish(party.dealer.keys, base, by_, bit.flip, c, bit.beta, bit.rho, corrections)
-    return Share.of(out, x.shape, x.scale // by)
+    words = ring.select_finish(party.dealer.keys, base, by_, bit.flip, c, bit.beta, bit.rho, corrections)
+    out = Share.of(words, x.shape, x.scale // by)
+    if by_ is not None and n <= KEPT:
+        out.body.gate = Selected(Truncated(base, by_, c), bit.beta, stream, bit.flip)
+    return out
 
 
 def circuit_cost(holders: int, n: int, bits: int = 64) -> Cost:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pysmpc.protocols.functions.masked import Masked, Together
 from pysmpc.protocols.functions.regions import RegionsOf, ThresholdsOf, regions_by, thresholds_by
 from pysmpc.protocols.interfaces import Party, opens_as
 from pysmpc.protocols.signatures import (
@@ -38,6 +39,36 @@ def neg(suite: Suite) -> Unary:
         return scale_by(party, x, -1)
 
     return neg
+
+
+def mul_at_once(suite: Suite) -> Binary:
+    """x * y, as any product."""
+    mul = suite.mul
+
+    @opens_as(mul)
+    def mul_at_once(party: Party, x: Share, y: Share) -> Share:
+        """x * y."""
+        return mul(party, x, y)
+
+    return mul_at_once
+
+
+def together(suite: Suite) -> Together:
+    """One after the other; factors are opened by their products."""
+    mask_open, truncate_all = suite.mask_open, suite.truncate_all
+
+    @opens_as(mask_open, truncate_all)
+    def together(
+        party: Party,
+        functions: Sequence[Share] = (),
+        dividends: Sequence[tuple[Share, int]] = (),
+        factors: Sequence[Share] = (),
+    ) -> tuple[list[Masked], list[Share]]:
+        """Masked arguments and quotients: a round for each argument, and those of a division."""
+        masked = [mask_open(party, x) for x in functions]
+        return masked, truncate_all(party, dividends) if dividends else []
+
+    return together
 
 
 def square(suite: Suite) -> Unary:

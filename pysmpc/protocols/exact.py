@@ -185,6 +185,7 @@ def nearest(base: Suite) -> Suite:
         truncate=truncate,
         truncate_all=truncate_all,
         update_all=derived(makers.update_all),
+        together=derived(makers.together),
         relu=relu,
         select=select,
     )

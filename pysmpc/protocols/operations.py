@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pysmpc.errors import PartyError
 from pysmpc.protocols import derived as makers
-from pysmpc.protocols.functions.masked import Combine, DealWords, MaskOpen
+from pysmpc.protocols.functions.masked import Combine, DealWords, MaskOpen, Together
 from pysmpc.protocols.functions.regions import RegionsOf, ScaledThresholdsOf, ThresholdsOf
 from pysmpc.protocols.signatures import (
     Arrange,
@@ -163,6 +163,8 @@ class Suite:
 
     #: x * y, broadcast.
     mul: Binary
+    #: The same, for more dealt words and no round where that is possible.
+    mul_at_once: Binary = derived(makers.mul_at_once)
     #: x * x.
     square: Unary = derived(makers.square)
     #: x @ y of [..., m, k] and [..., k, n], leading sizes broadcast.
@@ -206,6 +208,8 @@ class Suite:
 
     #: Open c = x + r under a uniform r that the dealer knows.
     mask_open: MaskOpen
+    #: Arguments of functions opened so, divisions, and factors opened for later products: in one round, if it can be.
+    together: Together = derived(makers.together)
     #: Shares of words that the dealer computes from r.
     deal_words: DealWords
     #: Their sum with public factors that follow from c, and a public constant.

@@ -108,6 +108,21 @@ def mul(party: Party, x: Share, y: Share) -> Share:
 
 
 @opens("mask")
+def mul_at_once(party: Party, x: Share, y: Share) -> Share:
+    """x * y elementwise, broadcast: without a round where both follow from dealt words, however many.
+
+    What selections and truncations give does, and what was opened for products.  Of a selection there are five words,
+    of a truncation two, of an opening one, and 8 bytes an element are dealt for each pair of them: 200 bytes for two
+    selections.  `mul` opens such values in a round, 8 bytes each to every other holder, and deals 8.
+    """
+    a, b = affine.factor_of(x), affine.factor_of(y)
+    shape = broadcast(x.shape, y.shape)
+    if a is None or b is None or not math.prod(shape):
+        return mul(party, x, y)
+    return affine.mul(party, x.expand(shape), y.expand(shape), a, b)
+
+
+@opens("mask")
 def square(party: Party, x: Share) -> Share:
     """x * x elementwise: d (x + a) + a a, so one multiplication a holder.
 

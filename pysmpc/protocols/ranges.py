@@ -31,7 +31,7 @@ from pysmpc.protocols.interfaces import Party
 from pysmpc.protocols.mac.dealt import lower_words
 from pysmpc.protocols.operations import Suite
 from pysmpc.protocols.products import Unfinished, Unopened
-from pysmpc.protocols.signatures import Update
+from pysmpc.protocols.signatures import Binary, Update
 from pysmpc.protocols.truncation import halved
 from pysmpc.recording import active
 from pysmpc.shares import Bit, Body, Share, broadcast
@@ -323,11 +323,18 @@ class Checked:
 
     def mul(self, party: Party, x: Share, y: Share) -> Share:
         """x * y."""
+        return self._multiplied(self.suite.mul, party, x, y)
+
+    def mul_at_once(self, party: Party, x: Share, y: Share) -> Share:
+        """x * y."""
+        return self._multiplied(self.suite.mul_at_once, party, x, y)
+
+    def _multiplied(self, protocol: Binary, party: Party, x: Share, y: Share) -> Share:
         if x.scale * y.scale == 1:
-            return self.suite.mul(party, x, y)
+            return protocol(party, x, y)
         a, b = self.operand(x), self.operand(y)
         check = self._run(Check("the product", x.scale * y.scale, _times, _product), a, b)
-        return self.keep(self.suite.mul(party, x, y), check)
+        return self.keep(protocol(party, x, y), check)
 
     def square(self, party: Party, x: Share) -> Share:
         """x * x.  In derivatives such as that of erf, e^(-x^2), what is asked for comes from an opening of x, and its

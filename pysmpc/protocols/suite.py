@@ -21,6 +21,7 @@ from pysmpc.protocols import (
     securenn,
     securenn_signs,
     sharing,
+    together,
     truncation,
 )
 from pysmpc.protocols.functions import masked, regions
@@ -56,6 +57,7 @@ default = Suite(
     mul_public=sharing.mul_public,
     matmul_public=sharing.matmul_public,
     mul=products.mul,
+    mul_at_once=products.mul_at_once,
     square=products.square,
     matmul=products.matmul,
     contract=products.contract,
@@ -72,6 +74,7 @@ default = Suite(
     count_reciprocals=counts.count_reciprocals,
     select=comparison.select,
     mask_open=masked.mask_open,
+    together=together.together,
     deal_words=masked.deal_words,
     combine=masked.combine,
     regions=regions.regions,

@@ -52,9 +52,21 @@ def truncate(party: Party, z: Share, by: int) -> Share:
 @opens("truncate")
 def truncate_all(party: Party, dividends: Sequence[tuple[Share, int]]) -> list[Share]:
     """Each z / by as `truncate` does it, all in one round; elementwise products of the results take none."""
-    keys = party.dealer.keys
     begin(party, *(z.body for z, _ in dividends))
-    pieces, messages = [], []
+    messages, pieces = masked_dividends(party, dividends)
+    opened = party.channel.open(messages, "truncate", [z.shape for z, _ in dividends])
+    return quotients(party, dividends, pieces, opened)
+
+
+#: base, divisor and corrections of a truncation
+Piece = tuple[int, ring.Divisor, torch.Tensor | None]
+
+
+def masked_dividends(party: Party, dividends: Sequence[tuple[Share, int]]) -> tuple[list[torch.Tensor], list[Piece]]:
+    """(Messages that open the dividends, what `quotients` takes of each): no product of them is still to be begun."""
+    keys = party.dealer.keys
+    messages: list[torch.Tensor] = []
+    pieces: list[Piece] = []
     for z, by in dividends:
         by_ = divisor(by)
         words = z.words()
@@ -63,10 +75,16 @@ def truncate_all(party: Party, dividends: Sequence[tuple[Share, int]]) -> list[S
         corrections = party.dealer.corrections(ring.truncate_words(by_, n), partial(_deal, base, by_, n))
         messages.append(ring.truncate_mask(keys, base, by_.offset, words))
         pieces.append((base, by_, corrections))
-    opened = party.channel.open(messages, "truncate", [z.shape for z, _ in dividends])
+    return messages, pieces
+
+
+def quotients(
+    party: Party, dividends: Sequence[tuple[Share, int]], pieces: Sequence[Piece], opened: Sequence[torch.Tensor]
+) -> list[Share]:
+    """The quotients, of what was opened."""
     found = []
     for (z, by), (base, by_, corrections), c in zip(dividends, pieces, opened, strict=True):
-        out = Share.of(ring.truncate_finish(keys, base, by_, c, corrections), z.shape, z.scale // by)
+        out = Share.of(ring.truncate_finish(party.dealer.keys, base, by_, c, corrections), z.shape, z.scale // by)
         out.body.affine = Truncated(base, by_, c)
         found.append(out)
     return found

@@ -91,6 +91,7 @@ def _operands(values: Any) -> list[Operand]:
     mse_loss_backward floor_divide remainder fmod floor ceil trunc frac __lshift__ __ilshift__ __rshift__ __irshift__
     bitwise_left_shift bitwise_right_shift hardshrink_backward softshrink_backward fmax fmin nan_to_num copysign round
     angle divide_by_count divide_by_sum weigh settle with_bits
+    gated
     """
 )
 def _elementwise(shapes: Sequence[Shape], *args: Any, **kwargs: Any) -> Rows:

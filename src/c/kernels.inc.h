@@ -80,8 +80,6 @@
         .wide_combine = psm_wide_combine, \
         .wide_affine = psm_wide_affine, \
         .wide_deal = psm_wide_deal, \
-        .wide_dot = psm_wide_dot, \
-        .wide_sums = psm_wide_sums, \
         .wide_leaves = psm_wide_leaves, \
         .wide_join = psm_wide_join, \
         .turns = psm_turns, \

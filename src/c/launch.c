@@ -8,6 +8,8 @@
 #include "rounds.h"
 #include "securenn.h"
 #include "wide.h"
+#include "wide_product.h"
+#include "wide_sums.h"
 
 #define STEP psm_steps_table
 #define FSS psm_fss_table
@@ -48,6 +50,10 @@ static psm_product product(const u64 *s) {
 
 static psm_view view(const u64 *s) {
     return (psm_view){.data = W(0) + N(1), .row = (ptrdiff_t)N(2), .col = (ptrdiff_t)N(3)};
+}
+
+static psm_wide_view wide_view(const u64 *data, const u64 *steps) {
+    return (psm_wide_view){(const u64 *)data[0], (ptrdiff_t)steps[0], (ptrdiff_t)steps[1], (ptrdiff_t)steps[2]};
 }
 
 /* K(name, what its slots are, the call) or, for what may fail, F */
@@ -145,8 +151,10 @@ static psm_view view(const u64 *s) {
       psm_wide_affine_all(N(0), W(1), W(2), W(3), W(4), W(5), N(6)))                                                 \
     K(wide_deal, "keys h, stream a, first, in? v, upper, low, high, out z, n",                                       \
       psm_wide_deal_all(H(0), N(1), N(2), W(3), (int)N(4), N(5), N(6), W(7), N(8)))                                  \
-    K(wide_dot, "m, n, k, in d, in y, inout z, at, plane, row, col",                                                 \
-      psm_wide_dot_all(N(0), N(1), N(2), W(3), W(4), W(4) + N(1) * N(2), W(5) + N(6), N(7), N(8), N(9)))             \
+    F(wide_matmul, "sets, batch, m, n, k, view d, d_batch, d_row, d_col, view y, y_set, y_half, y_batch, y_row, "    \
+                   "y_col, left, inout z",                                                                           \
+      psm_wide_matmul(N(0), N(1), N(2), N(3), N(4), wide_view(s + 5, s + 6), wide_view(s + 9, s + 12),               \
+                      (ptrdiff_t)N(10), (ptrdiff_t)N(11), (int)N(15), W(16)))                                        \
     K(wide_sums, "parts, in coins, list halves, out z, n",                                                           \
       psm_wide_sums_all(N(0), W(1), (const u64 *const *)s[2], W(3), N(4)))                                           \
     K(wide_leaves, "sets, in c, in dealt, in factors, out z, n",                                                     \

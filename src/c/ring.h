@@ -191,9 +191,6 @@ typedef struct psm_kernels {
                         size_t end);
     void (*wide_deal)(const psm_aes_key *keys, size_t holders, u64 stream, u64 first, const u64 *v, int upper, u64 low,
                       u64 high, int subtract, u64 *out, size_t n, size_t begin, size_t end);
-    void (*wide_dot)(size_t n, size_t k, const u64 *d, const u64 *low, const u64 *high, u64 *out, size_t plane,
-                     size_t row, size_t col, size_t begin, size_t end);
-    void (*wide_sums)(const u64 *coins, const u64 *low, const u64 *high, size_t n, u64 *out);
     void (*wide_leaves)(const u64 *c, const u64 *dealt, u64 factor, u64 *out, size_t n, size_t begin, size_t end);
     void (*wide_join)(const u64 *x, const u64 *masks, const u64 *opened, const u64 *dealt, u64 *out, size_t n,
                       size_t begin, size_t end);

@@ -4,16 +4,16 @@
 #include "dispatch.h"
 #include "pool.h"
 
-enum { GRAIN = 4096, SETS = 48 };
+enum { GRAIN = 4096 };
 
 typedef struct {
     const psm_kernels *k;
     const psm_holders *h;
-    const u64 *in, *in2, *in3, *in4, *in5, *const *parts;
+    const u64 *in, *in2, *in3, *in4, *in5;
     u64 *out;
     u64 stream, first, low, high;
     int flag;
-    size_t n, ranges, grain, depth, width, plane, row, col;
+    size_t n, ranges, grain;
 } step;
 
 typedef struct {
@@ -81,28 +81,6 @@ void psm_wide_deal_all(const psm_holders *h, u64 stream, u64 first, const u64 *v
                        u64 *out, size_t n) {
     STEP(deal_task, 1, GRAIN, .h = h, .stream = stream, .first = first, .in = v, .flag = upper, .low = low,
          .high = high, .out = out);
-}
-
-TASK(dot_task) {
-    PART;
-    s->k->wide_dot(s->width, s->depth, s->in, s->in2, s->in3, s->out, s->plane, s->row, s->col, p.begin, p.end);
-}
-
-void psm_wide_dot_all(size_t m, size_t n, size_t k, const u64 *d, const u64 *low, const u64 *high, u64 *out,
-                      size_t plane, size_t row, size_t col) {
-    run((step){.n = m, .width = n, .depth = k, .in = d, .in2 = low, .in3 = high, .out = out, .plane = plane,
-               .row = row, .col = col},
-        1, 16, dot_task);
-}
-
-TASK(sums_task) {
-    const step *s = context;
-    s->k->wide_sums(s->in, s->parts[2 * index], s->parts[2 * index + 1], s->n, s->out + index * 2 * SETS);
-}
-
-void psm_wide_sums_all(size_t parts, const u64 *coins, const u64 *const *x, u64 *out, size_t n) {
-    step s = {.k = psm_kernels_get(), .n = n, .in = coins, .parts = x, .out = out};
-    psm_parallel(parts, sums_task, &s);
 }
 
 TASK(leaves_task) {

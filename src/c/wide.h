@@ -15,10 +15,6 @@ void psm_wide_affine_all(size_t sets, const u64 *v, const u64 *factors, const u6
 /* less what all but the last holder draw, or (v = NULL) the sum of what all draw */
 void psm_wide_deal_all(const psm_holders *h, u64 stream, u64 first, const u64 *v, int upper, u64 low, u64 high,
                        u64 *out, size_t n);
-void psm_wide_dot_all(size_t m, size_t n, size_t k, const u64 *d, const u64 *low, const u64 *high, u64 *out,
-                      size_t plane, size_t row, size_t col);
-/* of `parts` numbers, each the addresses of its lower and its upper halves, or NULL; out [parts][2][48] */
-void psm_wide_sums_all(size_t parts, const u64 *coins, const u64 *const *x, u64 *out, size_t n);
 /* dealt [sets, 97 n], factors [sets], out [sets, 64 n] */
 void psm_wide_leaves_all(size_t sets, const u64 *c, const u64 *dealt, const u64 *factors, u64 *out, size_t n);
 /* x [sets, 4 n], masks [sets, 3 n], dealt and out [sets, 2 n] */

@@ -4,7 +4,7 @@
  * of signed words of weights 1, 2^32, 2^64 and 2^96, so that sums of loose numbers are
  * sums of planes, for as long as no word overflows; written with planes below 2^32.
  */
-enum { WIDE_BLOCK = 128, WIDE_SETS = 48, WIDE_GROUPS = WIDE_SETS / 8, WIDE_LEAVES = 32 };
+enum { WIDE_BLOCK = 128, WIDE_LEAVES = 32 };
 
 static inline u128 psm_wide_loose(const u64 *x, size_t n, size_t i) {
     return (u128)(__int128)(int64_t)x[i] + ((u128)(__int128)(int64_t)x[n + i] << 32) +
@@ -71,47 +71,6 @@ static void psm_wide_deal(const psm_aes_key *keys, size_t holders, u64 stream, u
             value = subtract ? value - sum[i] : value + sum[i];
             out[at + i] = (u64)value, out[n + at + i] = (u64)(value >> 64);
         }
-    }
-}
-
-/* out[i * row + j * col] += the sum over t of d[i][t] * y[j][t]: d [m, k] of words, y [n, k]
- * of lower and upper halves, out of two planes `plane` words apart; i in [begin, end) */
-static void psm_wide_dot(size_t n, size_t k, const u64 *d, const u64 *low, const u64 *high, u64 *out, size_t plane,
-                         size_t row, size_t col, size_t begin, size_t end) {
-    for (size_t j = 0; j < n; j += 2)
-        for (size_t i = begin; i < end; i += 2) {
-            size_t more = i + 1 < end, next = j + 1 < n;
-            const u64 *d0 = d + i * k, *d1 = d0 + more * k;
-            const u64 *l0 = low + j * k, *l1 = l0 + next * k, *h0 = high + j * k, *h1 = h0 + next * k;
-            u128 s00 = 0, s01 = 0, s10 = 0, s11 = 0;
-            for (size_t t = 0; t < k; t++) {
-                s00 += (u128)d0[t] * l0[t] + ((u128)(d0[t] * h0[t]) << 64);
-                s01 += (u128)d0[t] * l1[t] + ((u128)(d0[t] * h1[t]) << 64);
-                s10 += (u128)d1[t] * l0[t] + ((u128)(d1[t] * h0[t]) << 64);
-                s11 += (u128)d1[t] * l1[t] + ((u128)(d1[t] * h1[t]) << 64);
-            }
-            u128 sums[2][2] = {{s00, s01}, {s10, s11}};
-            for (size_t p = 0; p <= more; p++)
-                for (size_t q = 0; q <= next; q++) {
-                    u64 *at = out + (i + p) * row + (j + q) * col;
-                    u128 value = (at[0] | (u128)at[plane] << 64) + sums[p][q];
-                    at[0] = (u64)value, at[plane] = (u64)(value >> 64);
-                }
-        }
-}
-
-/* out [2][48] = for each bit of the public coins, the sum of the numbers at which it is 1; high may be NULL */
-static void psm_wide_sums(const u64 *coins, const u64 *low, const u64 *high, size_t n, u64 *out) {
-    u128 found[WIDE_GROUPS][256] = {{0}}; /* sums of the numbers with the same eight coins */
-    for (size_t i = 0; i < n; i++) {
-        u128 value = low[i] | (high ? (u128)high[i] << 64 : 0);
-        for (size_t g = 0; g < WIDE_GROUPS; g++) found[g][coins[i] >> (8 * g) & 255] += value;
-    }
-    for (size_t set = 0; set < WIDE_SETS; set++) {
-        u128 sum = 0;
-        for (size_t pattern = 0; pattern < 256; pattern++)
-            sum += found[set / 8][pattern] & -(u128)(pattern >> set % 8 & 1);
-        out[set] = (u64)sum, out[WIDE_SETS + set] = (u64)(sum >> 64);
     }
 }
 

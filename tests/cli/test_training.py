@@ -51,6 +51,8 @@ def test_the_seed_decides_everything(activation):
         {"model": "mlp", "loss": "cross-entropy", "optimizer": "adam"},
         {"model": "lenet", "lr": 0.01},
         {"model": "resnet8", "loss": "cross-entropy", "lr": 0.01},
+        {"model": "lstm", "loss": "cross-entropy", "optimizer": "adam"},
+        {"model": "transformer", "loss": "cross-entropy", "optimizer": "adam"},
     ],
     ids=lambda options: " ".join(str(value) for value in options.values()),
 )
@@ -75,7 +77,7 @@ def test_a_scaled_loss_trains_the_same(optimizer):
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("model", ["mlp", "lenet", "resnet8"])
+@pytest.mark.parametrize("model", ["mlp", "lenet", "resnet8", "lstm", "transformer"])
 def test_what_is_dropped_follows_from_the_seed(model):
     settings = Settings(train_items=12, test_items=4, epochs=3, batch_size=12, model=model, dropout=0.5)
     losses = [train(each)[1].losses for each in (settings, settings, replace(settings, dropout=0.0))]

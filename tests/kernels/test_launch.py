@@ -117,9 +117,10 @@ SAMPLES = {
     "wide_combine": {"sets": 2, "z": 4 * N, "x": 8 * N, "d": N, "a": 4 * N, "e": N, "loose": 8 * N, "n": N},
     "wide_affine": {"sets": 2, "v": N, "factors": 2, "dealt": 8 * N, "c": N, "z": 8 * N, "n": N},
     "wide_deal": {"first": 1, "v": N, "upper": False, "low": number(), "high": number(), "z": 2 * N, "n": N},
-    "wide_dot": {
-        "m": M, "n": 3, "k": K, "d": M * K, "y": 2 * 3 * K, "z": 2 * (M * 3 + 2), "at": 1, "plane": M * 3 + 2,
-        "row": 3, "col": 1,
+    "wide_matmul": {
+        "sets": 2, "batch": 1, "m": M, "n": 3, "k": K, "d": M * K, "d_batch": 0, "d_row": K, "d_col": 1,
+        "y": 4 * K * 3, "y_set": 2 * K * 3, "y_half": K * 3, "y_batch": 0, "y_row": 3, "y_col": 1, "left": False,
+        "z": 4 * M * 3,
     },
     "wide_sums": {"parts": 2, "coins": N, "halves": [N, N, N, None], "z": 4 * 48, "n": N},
     "wide_leaves": {"sets": 2, "c": N, "dealt": 2 * 97 * N, "factors": 2, "z": 2 * 64 * N, "n": N},

@@ -1,5 +1,6 @@
 """Numbers mod 2^128: Python's integers are the oracle."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -100,24 +101,57 @@ def test_dealing(holders, n, rng):
         assert value(out.view(1, 2, n))[0] == [(factor * v - o) % MODULUS for v, o in zip(plain, others, strict=True)]
 
 
-@pytest.mark.parametrize("size", [(1, 1, 1), (3, 5, 4), (33, 18, 70), (17, 40, 1)])
-def test_matrix_products(size, rng):
-    m, n, k = size
-    d, y, out = words(rng, m, k), words(rng, 2, n, k), words(rng, 2, m * n + 3)
-    [before] = value(out.unsqueeze(0))
-    [ys] = value(y.reshape(1, 2, n * k))
-    ds = unsigned(d)
-    turned = out.clone()
-    wide.dot(d, y, out, 3, n, 1)
-    wide.dot(d, y, turned, 0, 1, m)
-    expected = [[sum(ds[i * k + t] * ys[j * k + t] for t in range(k)) for j in range(n)] for i in range(m)]
-    [found], [other] = value(out.unsqueeze(0)), value(turned.unsqueeze(0))
-    assert found[:3] == before[:3]
-    assert other[-3:] == before[-3:]
-    for i in range(m):
-        for j in range(n):
-            assert found[3 + i * n + j] == (before[3 + i * n + j] + expected[i][j]) % MODULUS
-            assert other[i + j * m] == (before[i + j * m] + expected[i][j]) % MODULUS
+EDGES = [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65]
+
+
+def products_of(rng, batch, m, n, k, left, ones=False):
+    """Tight z of three sets, and what it should be after y is multiplied by d, of strided matrices."""
+    rows, cols = ((m, k), (k, n)) if left else ((k, n), (m, k))
+    d = words(rng, cols[1], batch, cols[0] + 1)[:, :, 1:].permute(1, 2, 0)
+    y = words(rng, 3, rows[1] + 2, batch, 2, rows[0])[:, 2:].permute(0, 3, 2, 4, 1)
+    z = words(rng, 3, 2, batch * m * n)
+    if ones:
+        d, y = torch.full_like(d, -1), torch.full_like(y, -1)
+    expected = []
+    for before, numbers in zip(value(z), y.reshape(3, 2, -1), strict=True):
+        [flat] = value(numbers.unsqueeze(0))
+        one = np.array(unsigned(d), dtype=object).reshape(d.shape)
+        other = np.array(flat, dtype=object).reshape(batch, *rows)
+        both = [a @ b for a, b in (zip(other, one, strict=True) if left else zip(one, other, strict=True))]
+        found = np.array(both, dtype=object).reshape(-1) if k else [0] * (batch * m * n)
+        expected.append([(p + int(q)) % MODULUS for p, q in zip(before, found, strict=True)])
+    wide.add_matmul(z, d, y, left=left)
+    return value(z), expected
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("place", range(3))
+def test_matrix_products(left, place, rng):
+    """Every size at lengths about the widths of vectors, the others small."""
+    for size in EDGES:
+        sizes = [2, 3, 2]
+        sizes[place] = size
+        found, expected = products_of(rng, 2, *sizes, left)
+        assert found == expected
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("k", [127, 128, 129, 1000, 1003])
+def test_long_matrix_products(left, k, rng):
+    for ones in (False, True):
+        found, expected = products_of(rng, 1, 9, 5, k, left, ones)
+        assert found == expected
+
+
+def test_matrix_products_that_do_not_fit(rng):
+    d, y, z = words(rng, 1, 3, 4), words(rng, 2, 2, 1, 5, 2), words(rng, 2, 2, 6)
+    with pytest.raises(ValueError, match="products of"):
+        wide.add_matmul(z, d, y)
+    with pytest.raises(ValueError, match="expected ring elements"):
+        wide.add_matmul(z[:, :, 1:], d[:, :, 1:], words(rng, 2, 2, 1, 3, 2))
+    before = z.clone()
+    wide.add_matmul(z[:0], d, y[:0, :, :, 1:])
+    assert torch.equal(z, before)
 
 
 @pytest.mark.parametrize("n", [1, 500, 3000])
@@ -128,7 +162,7 @@ def test_sums_of_sets(n, rng):
     for k in range(wide.SUMS):
         chosen = [i for i, c in enumerate(unsigned(coins)) if c >> k & 1]
         assert found[0][k] == sum(both[0][i] + (both[1][i] << 64) for i in chosen) % MODULUS
-        assert found[1][k] == sum(both[0][i] for i in chosen)
+        assert found[1][k] == sum(both[0][i] for i in chosen) % WORD
     assert wide.sums(coins, []).shape == (0, 4, wide.SUMS)
 
 

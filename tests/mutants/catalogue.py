@@ -59,6 +59,7 @@ POLICY, INTRUDERS, FAULTS = f"{REMOTE}/test_policy.py", f"{REMOTE}/test_intruder
 
 EPOCHS, TRANSCRIPT = f"{KERNELS}/test_epochs.py", f"{RUNTIME}/test_transcript.py"
 ATTACKS = "tests/security/attacks"
+AT_ONCE, ATTENTION = f"{PROTOCOLS}/test_at_once.py", f"{PROTOCOLS}/test_attention.py"
 OUTSIDE, TESTED = f"{PROTOCOLS}/test_outside.py", "tests/ops/test_tested.py"
 CHECKED_THERE, FLAGS = f"{REMOTE}/test_checked.py", f"{ATTACKS}/test_flags.py"
 COLLUSION = f"{ATTACKS}/test_collusion.py"
@@ -133,6 +134,20 @@ MUTANTS = [
         ("the square of a multiple by its factor", "ring.wrap(self.factor**2)", "ring.wrap(self.factor)", AFFINE),
         ("a bit the other way", "return one, top, 1 - 2 * self._beta()", "return one, top, 2 * self._beta() - 1", AFFINE),
         ("a stream that serves again", "stream = party.dealer.streams(count)", "stream = party.dealer.streams(0)", AFFINE),
+        ("a bit that was turned as it is", "return (1 - bits, -turn) if flip else (bits, turn)", "return bits, turn", AT_ONCE),
+        ("a shift that is forgotten", "return self.of.public() + self.word", "return self.of.public()", AT_ONCE),
+        ("a bit of weight one", "return *own, self.weight * _parts(", "return *own, _parts(", AT_ONCE),
+    ),
+    *protocol(
+        "together",
+        ("the mask of another argument", "found = [Masked(base, c, x.shape)", "found = [Masked(base + 1, c, x.shape)", AT_ONCE),
+        ("factors that are opened later", "for x in factors])\n    messages", "for x in ()])\n    messages", AT_ONCE),
+    ),
+    *protocol(
+        "functions/attention",
+        ("sums of up to four", "levels = (n.bit_length() - 1) // 2\n    top", "levels = 0\n    top", ATTENTION),
+        ("the power is not taken off", "excess = 2 * levels + (DIVIDED_BITS", "excess = (DIVIDED_BITS", ATTENTION),
+        ("weights over the mantissa alone", "whole = suite.mul_at_once(party, Share(self.p.body, (rows, n)), power)", "whole = suite.scale_by(party, Share(self.p.body, (rows, n)), 1)", ATTENTION),
     ),
     *protocol(
         "truncation",
@@ -422,9 +437,25 @@ MUTANTS = [
         ("masks serve again", "own, stream = state(party), party.dealer.streams()\n    half = wide.WORDS * n\n\n    def deal(", "own, stream = state(party), party.dealer.streams(0)\n    half = wide.WORDS * n\n\n    def deal(", INTEGRITY),
     ),
     *core(
+        "wide_sums.c",
+        ("a coin is never thrown", "if (pattern >> set % COINS & 1)", "if ((pattern >> set % COINS & 1) && set != 47)", WIDE),
+        ("halves of words at the same weight", "((u128)sum[1] << 32)", "sum[1]", WIDE),
+    ),
+    *core(
+        "wide_product.c",
+        ("every set has the numbers of the first", "p->y + (ptrdiff_t)set * p->set + ", "p->y + ", WIDE),
+        ("no carry", "at[p->plane] = (u64)(value >> 64);", "at[p->plane] += sums[COLUMNS + j];", WIDE),
+        ("a set without upper halves", "for (size_t s = 0; s < sets; s++)", "for (size_t s = 1; s < sets; s++)", WIDE),
+    ),
+    *core(
+        "wide_product.inc.h",
+        ("carries between limbs are lost", "high -= (wide_v)(low < part);", "", WIDE),
+        ("the last row is left out", "if (i < m) WIDE(rows)(1,", "if (0) WIDE(rows)(1,", WIDE),
+        target="avx2",
+    ),
+    *core(
         "wide.inc.h",
         ("no carry", "out[i] = (u64)value, out[n + i] = (u64)(value >> 64);", "out[i] = (u64)value, out[n + i] = x[2 * n + i] + (x[3 * n + i] << 32);", WIDE),
-        ("a coin is never thrown", "-(u128)(pattern >> set % 8 & 1)", "-(u128)(pattern >> set % 8 & 1 & (set != 47))", WIDE),
         ("the other bit of a pair", "(first & low[i]) + (second & high[i]) + both[i]", "(second & low[i]) + (first & high[i]) + both[i]", WIDE),
         ("the last holder is taken away too", "value = subtract ? value - sum[i] : value + sum[i];\n            out[at", "value = value + sum[i];\n            out[at", WIDE),
     ),

@@ -45,11 +45,13 @@ def build() -> None:
 
 
 def affected(mutant: Mutant) -> Path:
-    """The file to compile for a mutant: itself, or the target that includes it."""
+    """The file to compile for a mutant: itself, or the file or target that includes it."""
     if mutant.file.endswith(".c"):
         return Path(mutant.file)
     if mutant.file.endswith("_amx.inc.h"):
         return Path("src/c/amx.c")
+    if mutant.file.endswith("wide_product.inc.h"):
+        return Path("src/c/wide_product.c")
     return Path(f"src/c/target_{mutant.target}.c")
 
 

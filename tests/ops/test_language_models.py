@@ -7,6 +7,7 @@ import torch
 from op_checks import parties, plain
 
 import pysmpc as sy
+from pysmpc.errors import RevealError
 
 transformers = pytest.importorskip("transformers")
 
@@ -97,3 +98,19 @@ def test_greedy_tokens_with_a_cache():
 def test_greedy_tokens_of_twenty_prompts():
     net = gpt2()
     assert compare(net, sy.encrypt(net, parties()), 20, 20) > 200
+
+
+@pytest.mark.parametrize("hidden", ["prompt", "weights"])
+def test_generate_names_the_loop_that_works(hidden):
+    """It would ask for truth values of tokens; what it asked of stays as it was."""
+    net = gpt2()
+    prompt = torch.randint(1, SIZES["vocab_size"] - 1, (1, 4))
+    given = sy.encrypt(prompt, parties()) if hidden == "prompt" else prompt
+    model = sy.encrypt(copy.deepcopy(net), parties()) if hidden == "weights" else net
+    with pytest.raises(RevealError, match=r"examples/text_generation\.py"), torch.no_grad():
+        model.generate(given, max_new_tokens=2, do_sample=False, pad_token_id=0)
+    if hidden == "prompt":
+        assert torch.equal(sy.decrypt(given), prompt)
+    with pytest.raises(RevealError) as elsewhere:
+        bool(sy.encrypt(prompt, parties()).max() == 0)
+    assert "generate" not in str(elsewhere.value)

@@ -45,6 +45,7 @@ def both(parties, program, atol=2**-14):
 X = torch.tensor([[-4.0, -1.5, 0.25], [1.0, 2.5, 5.0]])
 STATES = [torch.zeros(1, 1, 2)] * 2
 WEIGHTS = [torch.randn(8, 3), torch.randn(8, 2), torch.randn(8), torch.randn(8)]
+CELLS = [torch.nn.GRUCell(3, 2).requires_grad_(False), torch.nn.LSTMCell(3, 2).requires_grad_(False)]
 SAMPLES = torch.tensor([[[0.9, 0.3]]])
 FUNCTIONS = {
     "hardswish": F.hardswish,
@@ -53,6 +54,9 @@ FUNCTIONS = {
     "interpolate": lambda x: F.interpolate(x.reshape(1, 2, 3), scale_factor=2.0, mode="linear"),
     "pool": lambda x: F.adaptive_max_pool2d(x.reshape(1, 2, 3), (1, 2)),
     "lstm": lambda x: torch.lstm(x.unsqueeze(1), STATES, WEIGHTS, True, 1, 0.0, False, False, False)[0],
+    "gru cell": lambda x: CELLS[0](x, CELLS[0](x)),
+    "lstm cell": lambda x: CELLS[1](x, CELLS[1](x))[0],
+    "attention": lambda x: F.scaled_dot_product_attention(*[x.reshape(1, 1, 2, 3)] * 3),
     "random windows": lambda x: F.fractional_max_pool2d(x.reshape(1, 2, 3), 2, (1, 2), _random_samples=SAMPLES),
     "masked scores": lambda x: x.masked_fill(torch.tensor([[True, False, False]]), float("-inf")).softmax(-1),
     "distances": lambda x: torch.cdist(x, x.flip(0), p=1.0),

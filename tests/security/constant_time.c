@@ -19,6 +19,8 @@
 #include "fss.h"
 #include "product.h"
 #include "securenn.h"
+#include "wide_product.h"
+#include "wide_sums.h"
 
 enum { MOST = 1100, WORDS = (MOST + 63) / 64, HOLDERS = 3, ROOM = 240 * 64 * WORDS / 8 };
 enum { SIDE = 37, SIDES = SIDE * SIDE };
@@ -197,8 +199,9 @@ static void functions(const psm_kernels *k, unsigned words, size_t n) {
 static void authenticated(const psm_kernels *k, size_t n) {
     static u64 coins[MOST];
     for (size_t i = 0; i < n; i++) coins[i] = i * 0x9E3779B97F4A7C15;
-    CHECK(wide_sums, coins, a, b, n, out);
-    CHECK(wide_sums, coins, a, NULL, n, out);
+    const u64 *both[] = {a, b}, *low[] = {a, NULL};
+    CHECK_INTO(out, wide_sums, psm_wide_sums_all(1, coins, both, out, n));
+    CHECK_INTO(out, wide_sums, psm_wide_sums_all(1, coins, low, out, n));
     for (int subtract = 0; subtract < 2; subtract++) CHECK(wide_pack, a, b, subtract, out, n, 0, n);
     CHECK(wide_combine, a, b, c, d, e, out, n, 0, n);
     CHECK(wide_affine, a, 3, b, c, out, n, 0, n);
@@ -207,7 +210,10 @@ static void authenticated(const psm_kernels *k, size_t n) {
     CHECK(wide_deal, keys, HOLDERS, 7, 0, NULL, 0, 0, 0, 0, out, n, 0, n);
     CHECK(wide_leaves, a, b, 3, out, n % 300, 0, n % 300);
     CHECK(wide_join, a, b, c, d, out, n, 0, n);
-    CHECK(wide_dot, 7, SIDE, a, b, c, out, SIDES, 7, 1, 0, SIDE);
+    psm_wide_view rows = {a, 0, SIDE, 1}, columns = {b, 0, 1, SIDE};
+    for (int left = 0; left < 2; left++)
+        CHECK_INTO(out, wide_matmul,
+                   psm_wide_matmul(2, 1, SIDE, SIDE, SIDE, rows, columns, 2 * SIDES, SIDES, left, out));
 }
 
 /* the code above the kernels, where positions come from public maps */

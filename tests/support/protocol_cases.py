@@ -15,6 +15,8 @@ from settings import bounded_words
 from pysmpc.protocols import division
 from pysmpc.protocols.functions import fits, piecewise_fits
 from pysmpc.protocols.functions.angle import angle
+from pysmpc.protocols.functions.attention import means as means_by_powers
+from pysmpc.protocols.functions.attention import powers
 from pysmpc.protocols.functions.characters import turns
 from pysmpc.protocols.functions.exponent import power
 from pysmpc.protocols.functions.moments import MEAN, SQUARE, Average, averages, over_root
@@ -113,6 +115,20 @@ def of_quotients(suite, party, x, y):
     return [suite.square(party, suite.scale_by(party, v, 2)), suite.mul(party, v, w), suite.mul(party, v, y)]
 
 
+def at_once(suite, party, bit, x, y):
+    """Products of a selection with itself and with a quotient, and of what was not opened.  Nothing is rounded."""
+    chosen = suite.select(party, bit, suite.scale_by(party, y, 1000), 1000)
+    [quotient] = suite.truncate_all(party, [(suite.scale_by(party, x, 1000), 1000)])
+    pairs = (chosen, quotient), (chosen, chosen), (x, y)
+    return [suite.mul_at_once(party, *pair) for pair in pairs]
+
+
+def in_one_round(suite, party, x, y):
+    """A factor; then an argument, and a quotient that is not rounded."""
+    suite.together(party, (), (), [y])
+    return suite.together(party, [x], [(suite.scale_by(party, y, 1000), 1000)], [x])[1]
+
+
 def largest(suite, party, x, y):
     """Of groups of four candidates, beside another secret; of suites that have that."""
     if suite.largest is None:
@@ -191,6 +207,16 @@ def softmaxes(suite, party, x):
     return [softmax(suite, party, q, SCALE), log_softmax(suite, party, q)]
 
 
+def attended(suite, party, x):
+    """Means of x by powers of it, in suites that have what they take; sums are some number."""
+    rows = x.numel // 5
+    p = powers(suite, party, Share(x.body, (rows, 5), x.scale))
+    if suite.scaled_thresholds is None:
+        return beside(suite, party, x, p)
+    out, how = means_by_powers(suite, party, p, Share(x.body, (5, rows), x.scale), suite.matmul, lambda z, by: None)
+    return beside(suite, party, x, out, how.weights(party))
+
+
 def norms(suite, party, x):
     """Sums of cubes of rows, beside some number for their largest."""
     rows = x.numel // 5
@@ -228,6 +254,8 @@ CASES = {
     ),
     "mul": Case("mul", lambda suite, party, x, y: suite.mul(party, x, y), 2),
     "square": Case("square", lambda suite, party, x: suite.square(party, x)),
+    "mul_at_once": Case("negative select truncate_all mul_at_once", signed(at_once), 2),
+    "together": Case("together", in_one_round, 2),
     "products of quotients": Case("truncate_all mul square", of_quotients, 2),
     "matmul": Case("matmul", lambda suite, party, x, y: read(suite.matmul(party, matrix(x), turned(y))), 2),
     "contract": Case(
@@ -289,6 +317,7 @@ CASES = {
         lambda suite, party, x: beside(suite, party, x, *softmaxes(suite, party, x)),
         bits=30,
     ),
+    "attention": Case("mask_open regions negative select mul truncate", attended, bits=20),
     "thresholds": Case(
         "thresholds", lambda suite, party, x: suite.thresholds(party, x, [-(1 << 40), 0, 1 << 20]), bits=61
     ),

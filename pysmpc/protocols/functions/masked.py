@@ -8,7 +8,7 @@ uniform shares: they come out of integer arithmetic, never out of floating point
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -87,6 +87,18 @@ class Combine(Protocol):
         self, party: Party, x: Masked, dealt: Any, factors: Words, constant: int = 0, scale: int = 1, /
     ) -> Share:
         """factors: of m elements of c, [planes, m].  constant: public, added to each.  scale: of the result."""
+
+
+class Together(Protocol):
+    def __call__(
+        self,
+        party: Party,
+        functions: Sequence[Share] = (),
+        dividends: Sequence[tuple[Share, int]] = (),
+        factors: Sequence[Share] = (),
+        /,
+    ) -> tuple[list[Masked], list[Share]]:
+        """functions: as `MaskOpen` takes them.  dividends: values and their divisors.  factors: of later products."""
 
 
 @opens("function")

@@ -223,13 +223,20 @@ def thresholds(party: Party, x: Share, ends: Sequence[int], bits: int = 64, open
 
 
 class ScaledThresholdsOf(Protocol):
-    def __call__(self, party: Party, x: Share, ends: Sequence[int], steps: Sequence[int], /) -> tuple[Share, Share]:
-        """x of one dimension [n].  The bits x >= end, [ends, n], and x times the sum of those steps that it reaches."""
+    def __call__(
+        self, party: Party, x: Share, ends: Sequence[int], steps: Sequence[int], opened: Masked | None = None, /
+    ) -> tuple[Share, Share]:
+        """x of one dimension [n].  The bits x >= end, [ends, n], and x times the sum of those steps that it reaches.
+
+        opened: x under a mask, where it is at hand.
+        """
 
 
 @opens("function", "compare")
-def scaled_thresholds(party: Party, x: Share, ends: Sequence[int], steps: Sequence[int]) -> tuple[Share, Share]:
-    """`thresholds`, and x p for the sum p of the steps whose ends x reaches, in the same four rounds.
+def scaled_thresholds(
+    party: Party, x: Share, ends: Sequence[int], steps: Sequence[int], opened: Masked | None = None
+) -> tuple[Share, Share]:
+    """`thresholds`, and x p for the sum p of the steps whose ends x reaches, in the same four rounds, or three.
 
     1. c = x + r, and the bits b = beta ^ rho of x < end.
     2. The dealer shares r rho for each of them.
@@ -238,7 +245,7 @@ def scaled_thresholds(party: Party, x: Share, ends: Sequence[int], steps: Sequen
     """
     n, keys = x.numel, party.dealer.keys
     # 1. bits
-    opened = mask_open(party, x)
+    opened = mask_open(party, x) if opened is None else opened
     bits = threshold_bits(party, opened, ends)
     words = [comparison.bit_share(party, bit.flipped(), x.shape).body.words for bit in bits]
     # 2. products

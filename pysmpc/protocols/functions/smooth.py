@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from pysmpc import ring
 from pysmpc.errors import EncodingError
 from pysmpc.fixedpoint import LIMIT
+from pysmpc.protocols.affine import note_with_bit
 from pysmpc.protocols.comparison import select_cost
 from pysmpc.protocols.functions.characters import BITS, Fit, ends, evaluate, evaluate_cost
 from pysmpc.protocols.functions.masked import Masked
@@ -259,6 +260,22 @@ def opened(suite: Any, party: Party, x: Share) -> Opened:
     return found
 
 
+def opened_beside(
+    suite: Any, party: Party, x: Share, dividends: Sequence[tuple[Share, int]], factors: Sequence[Share] = ()
+) -> list[Share]:
+    """Open x for functions of it, and divide others and open factors in the same round; the quotients."""
+    core, _ = distinct(x)
+    openings, key = known_of(core.body).openings, elements(core)
+    if key in openings:
+        _, found = suite.together(party, (), dividends, factors)
+    else:
+        flat = core if core.dense else Share.of(core.words(), core.shape, core.scale)
+        [masked], found = suite.together(party, [flat], dividends, factors)
+        openings[key] = Opened(masked, flat, {})
+    quotients: list[Share] = found
+    return quotients
+
+
 def smooth(
     suite: Any,
     party: Party,
@@ -344,8 +361,11 @@ def _asymptotes(
         part = rescaled(suite, party, where.above_times(suite, party, x), scale)
         return suite.add(party, out, part)
     if fit.above:
-        part = suite.scale_by(party, where.is_above(suite, party), round(Fraction(fit.above) / over * scale))
-        return suite.add(party, out, Share(part.body, out.shape, scale))
+        above, weight = where.is_above(suite, party), round(Fraction(fit.above) / over * scale)
+        part = suite.scale_by(party, above, weight)
+        whole: Share = suite.add(party, out, Share(part.body, out.shape, scale))
+        note_with_bit(whole, out, above, weight)
+        return whole
     return out
 
 

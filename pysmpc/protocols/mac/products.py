@@ -115,34 +115,18 @@ def contract(party: Party, x: Share, left: Layout, y: Share, right: Layout) -> t
     # 2. the dealer shares a @ b
     def ab(keys: KeySet) -> torch.Tensor:
         out = ring.empty(left.batch, left.height, right.width)
-        one, two = left.take(_mask_words(keys, x.body)), right.take(_mask_words(keys, y.body))
-        return ring.matmul(one.contiguous(), two.contiguous(), out).reshape(-1)
+        one, two = left.view(_mask_words(keys, x.body)), right.view(_mask_words(keys, y.body))
+        return ring.matmul(one, two, out).reshape(-1)
 
     z = deal(party, size, ab)
     # 3. d @ y + a @ e + a @ b
     if party.rows:
-        d, e = left.take(_body_opened(x)), right.take(_body_opened(y))
         masks = x.body.masked.view(party.rows * SETS, wide.WORDS, x.body.n)
-        for out, words, mask in zip(z, tight(party, y.body.words), masks, strict=True):
-            add_product(out, d, torch.stack([right.take(half) for half in words], 1))
-            add_product_right(out, torch.stack([left.take(half) for half in mask], 1), e)
+        wide.add_matmul(z, left.view(_body_opened(x)), right.view(tight(party, y.body.words)))
+        wide.add_matmul(z, right.view(_body_opened(y)), left.view(masks), left=True)
     return share_of(wide.loosen(z), (size,)).body.words
 
 
 def _body_opened(x: Share) -> torch.Tensor:
     assert x.body.opened is not None
     return x.body.opened[0]
-
-
-def add_product(out: torch.Tensor, d: torch.Tensor, y: torch.Tensor) -> None:
-    """Tight out [2, b * m * n] += d @ y, of public words d [b, m, k] and tight y [b, 2, k, n]."""
-    (_, m, _), n = d.shape, y.shape[-1]
-    for i, (one, two) in enumerate(zip(d.contiguous(), y.transpose(2, 3).contiguous(), strict=True)):
-        wide.dot(one, two, out, i * m * n, n, 1)
-
-
-def add_product_right(out: torch.Tensor, y: torch.Tensor, d: torch.Tensor) -> None:
-    """Tight out [2, b * m * n] += y @ d, of tight y [b, 2, m, k] and public words d [b, k, n]."""
-    (_, _, m, _), n = y.shape, d.shape[-1]
-    for i, (one, two) in enumerate(zip(d.transpose(1, 2).contiguous(), y.contiguous(), strict=True)):
-        wide.dot(one, two, out, i * m * n, 1, n)

@@ -14,7 +14,6 @@ from pysmpc.protocols import sharing
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens
 from pysmpc.protocols.mac.dealt import SETS, VALUE_COST, constant, deal, loose, share_of, tight
 from pysmpc.protocols.mac.opening import check, check_cost, open_words
-from pysmpc.protocols.mac.products import add_product, add_product_right
 from pysmpc.shares import Share, broadcast
 
 
@@ -155,12 +154,8 @@ def matmul_public(party: Party, x: Share, values: torch.Tensor, scale: int = 1, 
     batch = broadcast(a[:-2], b[:-2])
     shape = (*batch, a[-2], b[-1])
     x = x.expand((*batch, *x.shape[-2:]))
-    plain = values.expand(*batch, *values.shape[-2:]).reshape(-1, *values.shape[-2:])
+    plain = values.expand(*batch, *values.shape[-2:]).reshape(math.prod(batch), *values.shape[-2:])
     z = torch.zeros(party.rows * SETS, wide.WORDS, math.prod(shape), dtype=torch.int64)
-    for out, words in zip(z, tight(party, x.words()), strict=True):
-        matrices = words.view(wide.WORDS, -1, *x.shape[-2:]).transpose(0, 1)
-        if left:
-            add_product_right(out, matrices, plain)
-        else:
-            add_product(out, plain, matrices)
+    matrices = tight(party, x.words()).view(party.rows * SETS, wide.WORDS, math.prod(batch), *x.shape[-2:])
+    wide.add_matmul(z, plain, matrices, left=left)
     return share_of(wide.loosen(z), shape, x.scale * scale)
