@@ -35,7 +35,11 @@ from pysmpc.tensor import HANDLERS, WATCHERS, SecretTensor, called, flush
 REFUSALS = (NotImplementedError, RevealError, EncodingError, RangeError, TypeError)
 
 #: Whose operations approximate, and say by how much in the first sentence of their docstrings.
-APPROXIMATE = ("pysmpc.ops.functions", "pysmpc.ops.attention", "pysmpc.ops.normalisation", "pysmpc.ops.norms")
+APPROXIMATE = (
+    "pysmpc.ops.functions", "pysmpc.ops.attention", "pysmpc.ops.normalisation", "pysmpc.ops.norms",
+    "pysmpc.ops.matrix_inverse", "pysmpc.ops.triangular", "pysmpc.ops.determinants", "pysmpc.ops.orthogonal",
+    "pysmpc.ops.matrix_exponential",
+)  # fmt: skip
 
 #: What serves in the place of an operation, by the beginning of its name.
 INSTEAD = {

@@ -17,9 +17,11 @@ import torch.nn.functional as functional
 
 from pysmpc.ops.classes import weights_of_classes
 from pysmpc.ops.core import aten
+from pysmpc.ops.determinants import det, logdet
 from pysmpc.ops.gates import prepare
 from pysmpc.ops.linear import REDUCTIONS
 from pysmpc.ops.normalisation import HAS_RMS_NORM
+from pysmpc.ops.powers import running_product
 from pysmpc.tensor import SecretTensor
 
 COMPOSITES: dict[str, Callable[..., Any]] = {}  # by their names in torch
@@ -154,8 +156,40 @@ def atan2(input: Any, other: Any) -> Any:
 
 
 COMPOSITES["arctan2"] = atan2
+COMPOSITES["cumprod"] = running_product
 
-METHODS = ("dist", "sinc", "atan2", "arctan2")  # those that are methods, too
+FAR = 64  # below an element, of what does not count beside it
+
+
+@_composite
+def logcumsumexp(input: Any, dim: int, *, out: Any = None) -> Any:
+    """log of the sum of exp of all elements up to each, along a dimension: n sums of n, as exact as `logsumexp`.
+
+    What is behind an element counts as 64 less than that, whose power is 0 in the sum.  Rounds of one `logsumexp`
+    of n elements, and n times its bytes.
+    """
+    if out is not None:
+        raise TypeError("logcumsumexp of a secret takes no out=; it gives a new secret")
+    if not input.dim() or not input.numel():
+        return input.clone()
+    lines = input.movedim(dim, -1)
+    n = lines.shape[-1]
+    upto = torch.ones(n, n, dtype=torch.bool).tril()
+    return torch.where(upto, lines.unsqueeze(-2), lines.unsqueeze(-1) - FAR).logsumexp(-1).movedim(-1, dim)
+
+
+COMPOSITES |= {"det": det, "logdet": logdet}
+
+# those that are methods, too
+METHODS = ("dist", "sinc", "atan2", "arctan2", "cumprod", "logcumsumexp", "det", "logdet")
+
+
+def tensorsolve(*args: Any, **kwargs: Any) -> Any:
+    """Raises: its matrices are seldom as well-conditioned as `torch.linalg.solve` needs them."""
+    raise NotImplementedError("linalg.tensorsolve is not implemented for secrets; reshape, and use torch.linalg.solve")
+
+
+LINALG: dict[str, Callable[..., Any]] = {"det": det, "tensorsolve": tensorsolve}  # by their names in torch.linalg
 
 
 FUNCTIONALS: dict[str, Callable[..., Any]] = {}  # by their names in torch.nn.functional

@@ -1,4 +1,4 @@
-"""Histograms: how many elements reach each edge, by comparisons."""
+"""Counts: how many elements are not zero, and, of a histogram, how many reach each edge, by comparisons."""
 
 from __future__ import annotations
 
@@ -31,3 +31,15 @@ def histc(x: Any, bins: int = 100, min: Any = 0, max: Any = 0) -> Any:
         edges = torch.cat([torch.tensor([float(min)]).double(), inner]).unsqueeze(1)
         counts = torch.cat([(flat.unsqueeze(0) >= edges).sum(1), (flat > max).sum().reshape(1)])
     return (counts[:-1] - counts[1:]).to(x.dtype)
+
+
+@composes(aten.count_nonzero.default)
+def count_nonzero(x: Any, dim: int | None = None) -> Any:
+    """How many elements are not 0, along a dimension or at all: a test for equality of each, and a sum."""
+    return (x != 0).sum() if dim is None else (x != 0).sum(dim)
+
+
+@composes(aten.count_nonzero.dim_IntList)
+def count_nonzero_along(x: Any, dim: Any) -> Any:
+    """The same along several dimensions; all for none."""
+    return (x != 0).sum(list(dim)) if len(dim) else (x != 0).sum()

@@ -1,9 +1,10 @@
-"""Division of secrets with a whole result, remainders, and shifts, by public numbers.
+"""Division of secrets with a whole result, remainders, and shifts.
 
-All of them are exact (`pysmpc.protocols.exact`).  Quotients and remainders take |x| < 2^62 steps, which is what can
-be encrypted; for a divisor p / q in lowest terms, |x q| < 2^62 steps.  What arithmetic made larger gets a wrong
-result, not an error, as nobody sees it.  Divisors that are out of range raise EncodingError.  Shifts take every
-value of the ring.
+All of them are exact: by public numbers (`pysmpc.protocols.exact`), and quotients and remainders by secrets, too
+(`pysmpc.protocols.division.floor_divide`).  They take |x| < 2^62 steps, which is what can be encrypted; for a divisor
+p / q in lowest terms, |x q| < 2^62 steps.  What arithmetic made larger gets a wrong result, not an error, as nobody
+sees it.  Public divisors that are out of range raise EncodingError; a secret divisor of 0 gives 0, or -1 below a
+negative number.  Shifts are by public numbers, and take every value of the ring.
 """
 
 from __future__ import annotations
@@ -18,32 +19,26 @@ from pysmpc.errors import EncodingError
 from pysmpc.fixedpoint import LIMIT
 from pysmpc.ops.arithmetic import add, mul, neg, sub
 from pysmpc.ops.core import Public, aten, implements, is_number, like, promoted
-from pysmpc.ops.movement import clone, index_select
+from pysmpc.ops.movement import clone, index_select, one_scale
 from pysmpc.ops.operands import Number, operand, with_unit
 from pysmpc.protocols import exact
+from pysmpc.protocols.division import floor_divide as floor_divide_shares
 from pysmpc.shares import Share, broadcast
 from pysmpc.tensor import SecretTensor
 
+Divisor = Fraction | Public | SecretTensor
 
-def _divisor(x: Any, y: Any) -> Fraction | torch.Tensor:
-    """The public divisor: a number, exactly, or a tensor of integers, or of one real number, rounded to a step."""
-    if not isinstance(x, SecretTensor) or (isinstance(y, SecretTensor) and not y.session.plain):
-        raise NotImplementedError(
-            "whole quotients, remainders and shifts by a secret are not implemented; x / y is, for real secrets"
-        )
+
+def _divisor(x: Any, y: Any) -> Divisor:
+    """The divisor: a number, exactly, a public tensor, rounded to steps, or a secret, beside which x may be public."""
+    if isinstance(y, SecretTensor) and not (y.session.plain and isinstance(x, SecretTensor)):
+        return y
     other = operand(y, x)
-    by: Fraction | torch.Tensor
-    if isinstance(other, Public):
-        constant = other.constant
-        if constant is None and (other.scale != 1 or x.dtype.is_floating_point):
-            raise NotImplementedError("a secret is divided by tensors of integers, or by a number, to a whole result")
-        by = other.values if constant is None else constant
-    else:
-        assert isinstance(other, Number)
-        by = other
-    if bool(by == 0) if isinstance(by, Fraction) else bool((by == 0).any()):
+    by = other.constant if isinstance(other, Public) else other
+    if bool((other.values == 0).any()) if isinstance(other, Public) and by is None else by == 0:
         raise ZeroDivisionError("division of a secret by zero")
-    return by
+    assert isinstance(other, Public | Number)
+    return other if by is None else by
 
 
 def _whole(x: SecretTensor, share: Share, dtype: torch.dtype) -> SecretTensor:
@@ -51,11 +46,13 @@ def _whole(x: SecretTensor, share: Share, dtype: torch.dtype) -> SecretTensor:
     return with_unit(like(x, share.at(1), dtype), dtype)
 
 
-def _floor(x: SecretTensor, by: Fraction | torch.Tensor, dtype: torch.dtype) -> SecretTensor:
+def _floor(x: Any, by: Divisor, dtype: torch.dtype) -> SecretTensor:
     """floor(x / by), for |x q| < 2^62 steps, q the denominator of by."""
-    suite, party = x.session.suite, x.session.party
-    if isinstance(by, torch.Tensor):
+    if isinstance(by, SecretTensor):
+        return _floor_by_secret(x, by, dtype)
+    if isinstance(by, Public):
         return _floor_each(x, by, dtype)
+    suite, party = x.session.suite, x.session.party
     share = x.window()
     p, q = by.numerator * share.scale, by.denominator
     common = math.gcd(p, q)
@@ -67,13 +64,31 @@ def _floor(x: SecretTensor, by: Fraction | torch.Tensor, dtype: torch.dtype) -> 
     return _whole(x, exact.floor(suite, party, share, p), dtype)
 
 
-def _floor_each(x: SecretTensor, by: torch.Tensor, dtype: torch.dtype) -> SecretTensor:
+def _floor_by_secret(x: Any, by: SecretTensor, dtype: torch.dtype) -> SecretTensor:
+    """floor(x / by) elementwise for a secret divisor: of the integers under a scale that both have, exactly."""
+    given = [each if isinstance(each, torch.Tensor) else torch.tensor(each) for each in (x, by)]
+    for each in given:
+        if isinstance(each, SecretTensor):
+            each.cell.settle()
+    (x, y), _ = one_scale(given)
+    session, shape = y.session, broadcast(x.shape, y.shape)
+    found = floor_divide_shares(session.suite, session.party, x.window().expand(shape), y.window().expand(shape))
+    return _whole(y, found, dtype)
+
+
+def _floor_each(x: SecretTensor, by: Public, dtype: torch.dtype) -> SecretTensor:
     """floor(x / by) elementwise: elements of one divisor together, all in five rounds."""
     suite, party = x.session.suite, x.session.party
     x.cell.settle()
-    shape = broadcast(x.shape, by.shape)
-    divisors = by.expand(shape).reshape(-1)
-    x = mul(x.expand(shape), by.sign())
+    shape = broadcast(x.shape, by.values.shape)
+    given = x.cell.scale
+    scale = math.lcm(given, by.scale)
+    x = like(x, x.window().at(1), torch.int64)  # integers from here on
+    more = scale // by.scale
+    if int(by.values.abs().max() if by.values.numel() else 0) * more >= LIMIT:
+        raise EncodingError(f"a divisor is out of range for a secret of scale {scale}; use fewer fractional bits")
+    divisors = (by.values * more).expand(shape).reshape(-1)
+    x = mul(x.expand(shape), by.values.sign() * (scale // given))
     sizes, inverse, counts = divisors.abs().unique(return_inverse=True, return_counts=True)
     order = inverse.argsort(stable=True)
     share = index_select(x.reshape(-1), 0, order).window()
@@ -81,23 +96,38 @@ def _floor_each(x: SecretTensor, by: torch.Tensor, dtype: torch.dtype) -> Secret
     for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
         parts.append((Share(share.body, (count,), 1, None, share.offset + at), size))
         at += count
-    found = iter(exact.floor_all(suite, party, [part for part in parts if part[1] > 1]))
+    if not parts:
+        return _whole(x, x.window(), dtype)
+    longer = [part for part in parts if part[1] > 1]
+    found = iter(exact.floor_all(suite, party, longer) if longer else [])
     words = torch.cat([(next(found) if size > 1 else part).words() for part, size in parts], 1)
     out = words[:, order.argsort()].contiguous()
-    return like(x, Share.of(out, shape), dtype)
+    return _whole(x, Share.of(out, shape), dtype)
 
 
-def _truncated(x: SecretTensor, by: Fraction | torch.Tensor, dtype: torch.dtype) -> SecretTensor:
+def _magnitude(x: Any) -> tuple[Any, Any]:
+    """(sign, |x|) of a divisor or dividend."""
+    if isinstance(x, Public):
+        return x.values.sign(), Public(x.values.abs(), x.scale, x.unit)
+    if isinstance(x, SecretTensor):
+        sign = add(mul((x < 0).to(torch.int64), -2), 1)
+        return sign, mul(x, sign)
+    if isinstance(x, torch.Tensor):
+        return torch.where(x < 0, -1, 1), x.abs()
+    return (1 if x > 0 else -1), abs(x)
+
+
+def _truncated(x: Any, by: Divisor, dtype: torch.dtype) -> Any:
     """x / by rounded toward zero, for what `_floor` takes: the sign of the magnitude's quotient put back."""
-    sign = add(mul((x < 0).to(torch.int64), -2), 1)
-    size = _floor(mul(x, sign), by.abs() if isinstance(by, torch.Tensor) else abs(by), dtype)
-    signs = by.sign() if isinstance(by, torch.Tensor) else 1 if by > 0 else -1
-    return mul(mul(sign, signs), size).to(dtype)
+    sign, size = _magnitude(x)
+    other, divisor = _magnitude(by)
+    out: Any = mul(sign * other, _floor(size, divisor, dtype))
+    return out.to(dtype)
 
 
 @implements(aten.floor_divide.default)
 def floor_divide(x: Any, y: Any) -> SecretTensor:
-    """floor(x / y) for a public y = p / q and |x q| < 2^62 steps; five rounds."""
+    """floor(x / y) for a public y = p / q and |x q| < 2^62 steps, five rounds; for a secret one, 50."""
     by = _divisor(x, y)
     return _floor(x, by, promoted(x, y))
 
@@ -111,14 +141,16 @@ def div_mode(x: Any, y: Any, *, rounding_mode: str | None = None) -> Any:
     return (_floor if rounding_mode == "floor" else _truncated)(x, by, promoted(x, y))
 
 
-def _rest(x: SecretTensor, y: Any, quotient: Any) -> SecretTensor:
+def _rest(x: Any, y: Any, quotient: Any) -> SecretTensor:
     by, dtype = _divisor(x, y), promoted(x, y)
-    return sub(with_unit(x, dtype), mul(quotient(x, by, dtype), by))
+    whole = with_unit(x, dtype) if isinstance(x, SecretTensor) else x
+    part = mul(quotient(x, by, dtype), y if isinstance(by, Public) else by)
+    return add(neg(part), whole)
 
 
 @implements(aten.remainder.Tensor)
 def remainder(x: Any, y: Any) -> SecretTensor:
-    """x - y floor(x / y): of the sign of the divisor; for what `floor_divide` takes, five rounds."""
+    """x - y floor(x / y): of the sign of the divisor; for what `floor_divide` takes, and a product."""
     return _rest(x, y, _floor)
 
 

@@ -61,15 +61,23 @@ def to_copy(
     non_blocking: bool = False,
     memory_format: Any = None,
 ) -> SecretTensor:
-    """Another dtype: real values stay fixed point, integers stay exact; a truth value is whether x is not 0."""
+    """Another dtype: real values stay fixed point, integers stay exact; a truth value is whether x is not 0.
+
+    A real secret becomes an integer as in torch, by rounding toward zero: 10 rounds, exactly.
+    """
     if device is not None and torch.device(device).type != "cpu":
         raise NotImplementedError(f"secret tensors live on the CPU, not on {device}")
     wanted = dtype or x.dtype
     if wanted == torch.bool != x.dtype:
         truth: SecretTensor = HANDLERS[aten.ne.Scalar](x, 0)
         return truth
+    if wanted.is_complex:
+        raise NotImplementedError(
+            f"a secret of {x.dtype} cannot become {wanted}: secrets are real; keep real and imaginary parts as two"
+        )
     if x.dtype.is_floating_point and not wanted.is_floating_point:
-        raise NotImplementedError(f"a secret of {x.dtype} cannot become {wanted}: rounding needs a protocol")
+        whole = HANDLERS[aten.trunc.default](x)
+        return result(rescale(x.session, whole.window(), 1), x.session, INTEGER, wanted)
     out = clone(x)
     cell = Cell(out.cell.body, out.cell.scale, float_unit(x.unit, wanted), x.session)
     return SecretTensor(cell, out.size(), out.stride(), 0, wanted)

@@ -22,7 +22,7 @@ from pysmpc.ops.linear import MANY_IN_A_STEP, sum_of_squares
 from pysmpc.ops.norm_parts import PowerNorm, note_norm, note_part
 from pysmpc.protocols.functions.characters import BITS
 from pysmpc.protocols.functions.power_sums import NOTHING, power_sum
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor import SecretTensor, not_implemented
 
 
 def _axes(dim: Any) -> list[int]:
@@ -123,6 +123,21 @@ def renorm(x: SecretTensor, p: Any, dim: int, maxnorm: Any) -> Any:
     norm = torch.linalg.vector_norm(x, float(p), over, True)
     large = norm > maxnorm
     return torch.where(large, x / torch.where(large, norm, 1) * maxnorm, x)
+
+
+@composes(aten.embedding_renorm.default)
+def embedding_renorm(weight: Any, indices: Any, max_norm: float, norm_type: float) -> Any:
+    """A table of which those rows that are looked up, at public positions, are brought to a norm of at most a bound."""
+    if isinstance(indices, SecretTensor):
+        raise not_implemented(
+            aten.embedding_renorm.default,
+            "it would show which rows are looked up; leave max_norm out, and bound all rows with torch.renorm",
+        )
+    rows = indices.unique()
+    found = weight.index_select(0, rows)
+    norm = torch.linalg.vector_norm(found, float(norm_type), 1, True)
+    large = norm > max_norm
+    return weight.index_copy(0, rows, torch.where(large, found / torch.where(large, norm, 1) * max_norm, found))
 
 
 # --- distances ---------------------------------------------------------------------------

@@ -49,11 +49,6 @@ def prod(x: SecretTensor, *, dtype: torch.dtype | None = None) -> SecretTensor:
 @implements(aten.cumprod.default)
 def cumprod(x: SecretTensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
     """Products of all up to each: ceil(log2 n) products one after another, each of up to n elements."""
-    if torch.is_grad_enabled() and x.requires_grad:
-        raise NotImplementedError(
-            "the gradient of cumprod is not implemented for secret tensors: torch divides by each of the factors, "
-            "which loses what was rounded; detach x, or multiply step by step and stack the products"
-        )
     x = _wanted(x, dtype, "products")
     if x.dim() == 0 or x.shape[dim] < 2:
         return x.clone()
@@ -63,3 +58,45 @@ def cumprod(x: SecretTensor, dim: int, *, dtype: torch.dtype | None = None) -> A
         last = cat([last[..., :step], mul(last[..., step:], last[..., :-step])], -1)
         step *= 2
     return last.movedim(-1, dim).contiguous()
+
+
+class CumulativeProduct(torch.autograd.Function):
+    """Products of all up to each, whose derivative divides by none of the factors, so that any may be 0.
+
+    The gradient at k is the product before k times T_k = g_k + x_(k+1) T_(k+1), a recurrence that is solved in
+    ceil(log2 n) steps of two products, as torch's own for tensors like these takes n products of products.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, dim: int) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            out = aten.cumprod.default(x, dim)
+        ctx.save_for_backward(x, out)
+        ctx.dim = dim
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        x, out = ctx.saved_tensors
+        if not x.dim() or x.shape[ctx.dim] < 2:
+            return grad, None
+        lines, products, total = (each.movedim(ctx.dim, -1) for each in (x, out, grad))
+        n, factors = lines.shape[-1], lines[..., 1:]  # of T_k in T_(k-1)
+        step = 1
+        while step < n:
+            kept = n - step
+            total = torch.cat([total[..., :kept] + factors[..., :kept] * total[..., step:], total[..., kept:]], -1)
+            factors = factors[..., : kept - step] * factors[..., step:] if kept > step else factors[..., :0]
+            step *= 2
+        before = torch.cat([torch.ones(lines.shape[:-1], dtype=x.dtype).unsqueeze(-1), products[..., :-1]], -1)
+        return (before * total).movedim(-1, ctx.dim), None
+
+
+def running_product(input: Any, dim: int, *, dtype: torch.dtype | None = None, out: Any = None) -> Any:
+    """Products of all up to each along a dimension, as `CumulativeProduct`."""
+    if out is not None:
+        return aten.cumprod.out(input, dim, dtype=dtype, out=out)
+    wanted = input if dtype is None else input.to(dtype)
+    if not wanted.is_floating_point():
+        return aten.cumprod.default(wanted, dim)
+    return CumulativeProduct.apply(wanted, dim)

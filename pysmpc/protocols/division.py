@@ -222,6 +222,30 @@ def _end_cost(holders: int, n: int) -> Cost:
 
 
 @opens("compare", "select", "mask", "truncate")
+def floor_divide(suite: Suite, party: Party, x: Share, y: Share) -> Share:
+    """floor(X / Y) of integers of one shape, for every |X|, |Y| below 2^62.  50 rounds.
+
+    Of Y = 0 it is 0, and -1 for a negative X.
+
+    1. q = X / Y to the nearest integer, by `divide`: the floor, or one more.
+    2. The rest X - q Y, exactly, with the sign of Y taken off: it is negative where q is one more.
+    3. q less that bit.
+    """
+    flat = [Share.of(each.words(), (each.numel,)) for each in (x, y)]
+    # 1. nearest
+    q = divide(suite, party, flat[0], flat[1], 1)
+    inner = suite.probabilistic
+    # 2. rest
+    positive = _prepared(inner, party, flat[1]).positive
+    rest = inner.sub(party, flat[0], inner.mul(party, q, flat[1]))
+    rest = inner.sub(party, inner.scale_by(party, inner.select(party, positive, rest), 2), rest)
+    below = inner.bit_share(party, inner.negative(party, rest), rest.shape)
+    # 3. floor
+    out = inner.sub(party, q, below)
+    return Share(out.body, x.shape)
+
+
+@opens("compare", "select", "mask", "truncate")
 def reciprocal(suite: Suite, party: Party, y: Share, s: int) -> Share:
     """s s / Y at scale s; 35 rounds.  As `divide`, of a dividend of one public digit."""
     check_scale(s)

@@ -9,6 +9,7 @@ from op_checks import check_op, parties
 from whole_numbers import integers, same
 
 import pysmpc as sy
+from pysmpc.errors import EncodingError
 from pysmpc.protocols import exact
 
 LIMIT = (1 << 62) - 1
@@ -124,13 +125,23 @@ def test_fixed_point():
         check_op(fn, [(9,)], values=lambda shape: edges, steps=0, grad=False)
 
 
+def test_divisors_of_a_step_and_none_at_all():
+    x = sy.encrypt(torch.tensor([1.5, -2.25, 0.0]), parties())
+    for by in (2.0**-16, -(2.0**-16)):
+        found = sy.decrypt(x // torch.full((3,), by))
+        assert torch.equal(found, torch.tensor([1.5, -2.25, 0.0]) / by)
+    assert sy.decrypt(x[:0] // torch.ones(0)).shape == (0,)
+    assert sy.decrypt(x[:0] % x[:0]).shape == (0,)
+
+
 def test_refusals():
     x = sy.encrypt(torch.tensor([5, 6]), parties())
     for wrong in (lambda: x // 0, lambda: x % torch.tensor([1, 0]), lambda: torch.fmod(x, 0)):
         with pytest.raises(ZeroDivisionError):
             wrong()
-    for wrong in (lambda: x // x, lambda: 7 // x, lambda: x >> x):
-        with pytest.raises(NotImplementedError):
-            wrong()
+    with pytest.raises(NotImplementedError):
+        x >> x
+    with pytest.raises(EncodingError, match="out of range"):
+        sy.encrypt(torch.ones(2), parties()) // torch.tensor([1 << 40, 1 << 50])
     with pytest.raises(RuntimeError, match="integers"):
         sy.encrypt(torch.ones(2), parties()) << 1

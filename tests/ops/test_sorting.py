@@ -211,8 +211,6 @@ REFUSED = {
     "too few counts": (lambda x, i: torch.bincount(sy.bounded(i, 5), minlength=5), NotImplementedError, "largest"),
     "modes of many": (lambda x, i: x.reshape(-1).mode(), NotImplementedError, "up to 16 elements"),
     "different values": (lambda x, i: torch.unique(i), NotImplementedError, "how many different values"),
-    "gradients of products so far": (
-        lambda x, i: x.detach().requires_grad_().cumprod(0), NotImplementedError, "gradient of cumprod"),
 }  # fmt: skip
 
 

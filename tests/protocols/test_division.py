@@ -96,6 +96,21 @@ def test_results_and_costs(setting, s, rng):
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_whole_quotients_over_the_whole_range(setting, rng):
+    """Python's, of every magnitude, and around multiples of the divisor; in 50 rounds."""
+    y = divisors(rng, 300)
+    pairs = []
+    for a, b in zip(dividends(rng, y, 1).tolist(), y.tolist(), strict=True):
+        near = (a // b) * b + int(rng.integers(-1, 2))
+        pairs += [(a, b), (near if abs(near) <= LIMIT else a, b)]
+    x, y = torch.tensor(pairs).t().contiguous()
+    opened, cost = setting.run(division.floor_divide, (x, 1), (y, 1))
+    assert opened.tolist() == [a // b for a, b in pairs]
+    if setting.secret:
+        assert cost.rounds == 50
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
 def test_division_by_zero_is_zero(setting):
     s = 1 << 16
     x = torch.tensor([0, 1, -1, s, LIMIT, -LIMIT])
@@ -103,6 +118,8 @@ def test_division_by_zero_is_zero(setting):
     assert torch.equal(opened, x * 0)
     opened, _ = setting.run(lambda suite, party, b: division.reciprocal(suite, party, b, s), x * 0)
     assert torch.equal(opened, x * 0)
+    opened, _ = setting.run(division.floor_divide, x, x * 0)
+    assert torch.equal(opened, -(x < 0).to(torch.int64))
 
 
 def test_with_exact_rounding(rng):

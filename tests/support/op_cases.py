@@ -119,6 +119,19 @@ def whole(shape):
     return integers(torch.int64, max(math.prod(shape), 4))[: math.prod(shape)].reshape(shape)
 
 
+def conditioned(shape):
+    """Matrices of full rank, with singular values near 1; vectors are uniform."""
+    if len(shape) < 2:
+        return torch.rand(shape, dtype=torch.float64)
+    u, _, v = torch.linalg.svd(torch.rand(shape, dtype=torch.float64), full_matrices=False)
+    return u @ torch.diag_embed(0.75 + 0.5 * torch.rand(u.shape[:-2] + u.shape[-1:], dtype=torch.float64)) @ v
+
+
+def triangle(x):
+    """A well-conditioned lower triangular matrix of a square one."""
+    return x.tril(-1) + torch.diag_embed(x.diagonal(0, -2, -1) + 3)
+
+
 def on(change):
     """A change in place, of a copy."""
 
@@ -413,6 +426,64 @@ ORDER_OF = [
          sent=20.25),
 ]
 
+# --- matrices ---------------------------------------------------------------------------
+
+SQUARES = {"values": conditioned, "shapes": [(3, 3), (2, 4, 4), (1, 1)], "costed": (4, 4)}
+SYSTEMS = {"values": conditioned, "shapes": [[(3, 3), (3, 2)], [(2, 3, 3), (2, 3, 1)]], "costed": [(4, 4), (4, 2)]}
+
+MATRICES = [
+    Case("inv", torch.linalg.inv, **SQUARES, steps=2, grad_steps=16, rounds=70, sent=1011.5),
+    Case("solve", torch.linalg.solve, **{**SYSTEMS, "shapes": [[(3, 3), (3, 2)], [(3, 3), (3,)]]}, steps=2,
+         grad_steps=16, rounds=71, sent=1019.5),
+    Case("solve from the right", lambda a, b: torch.linalg.solve(a, b.mT, left=False), **SYSTEMS, steps=2,
+         grad_steps=16, rounds=71, sent=1019.5),
+    Case("pinv", torch.linalg.pinv, **{**SQUARES, "shapes": [(4, 3), (2, 3), (2, 3, 3)]}, steps=2, grad_steps=24,
+         rounds=70, sent=1011.5),
+    Case("solve_triangular", lambda a, b: torch.linalg.solve_triangular(triangle(a), b, upper=False), **SYSTEMS,
+         steps=2, grad_steps=16, rounds=23, sent=812),
+    Case("solve_triangular, upper", lambda a, b: torch.linalg.solve_triangular(triangle(a).mT, b, upper=True),
+         **SYSTEMS, steps=2, grad_steps=16, rounds=23, sent=812),
+    Case("cholesky", lambda x: torch.linalg.cholesky(x @ x.mT + torch.eye(x.shape[-1])), **SQUARES, steps=2,
+         grad_steps=16, rounds=53, sent=2172.5),
+    Case("cholesky_solve", lambda a, b: torch.cholesky_solve(b, triangle(a)), **SYSTEMS, steps=3, grad_steps=24,
+         rounds=46, sent=1624),
+    Case("cholesky_inverse", lambda x: torch.cholesky_inverse(triangle(x)), **{**SQUARES, "shapes": [(3, 3)]}, steps=3,
+         grad_steps=24, rounds=22, sent=825),
+    Case("det", lambda x: torch.linalg.det(x), **SQUARES, steps=2, grad_steps=8, rounds=6, sent=49.5),
+    Case("slogdet", lambda x: (*torch.linalg.slogdet(x), torch.logdet(x @ x.mT)), **SQUARES, steps=3, grad_steps=16,
+         rounds=63, sent=2757),
+    Case("qr", lambda x: tuple(torch.linalg.qr(x)), **{**SQUARES, "shapes": [(4, 3), (3, 3), (2, 2, 3)]}, steps=4,
+         grad_steps=24, rounds=79, sent=1806),
+    Case("matrix_exp", torch.linalg.matrix_exp, **SQUARES, steps=4, grad_steps=16, rounds=22, sent=184),
+    Case("matrix_power", lambda x: (torch.linalg.matrix_power(x, 3), torch.linalg.matrix_power(x, -2)),
+         **{**SQUARES, "shapes": [(3, 3)]}, steps=6, grad_steps=48, rounds=72, sent=1027.5),
+    Case("irfft", lambda x: (torch.fft.irfft(x), torch.fft.hfft(x, 5, norm="forward")), [(4,), (2, 3)], steps=2,
+         grad_steps=4),
+    Case("irfft2", lambda x: (torch.fft.irfft2(x), torch.fft.hfft2(x, norm="ortho")), [(3, 4), (2, 3, 3)], steps=4,
+         grad_steps=8, costed=(8, 8), rounds=4, sent=32),
+    Case("cumprod", lambda x: x.cumprod(-1), LINES, low=-1.5, high=1.5, steps=16, grad_steps=64, rtol=2.0**-10,
+         costed=(8, 8), rounds=6, sent=41),
+    Case("cumprod with zeros", lambda x: torch.cumprod(x, 0), [(9,)], values=coarse, steps=16, grad_steps=64,
+         rtol=2.0**-10, rounds=12, sent=88.125),
+    Case("logcumsumexp", lambda x: torch.logcumsumexp(x, -1), [(7,), (2, 3), ()], steps=1.2, grad_steps=12,
+         costed=(8, 8), rounds=20, sent=337.75),
+]
+
+# --- whole results ----------------------------------------------------------------------
+
+WHOLES = [
+    Case("to integers", lambda x: (x.long(), x.to(torch.int32)), [(9,), (2, 5), ()], grad=False, rounds=20, sent=89),
+    Case("whole quotients", lambda x, y: (x // y, torch.div(x, y, rounding_mode="trunc")), TWO, values=away,
+         grad=False, rounds=111, sent=2353),
+    Case("remainders", lambda x, y: (x % y, torch.fmod(x, y)), TWO, values=away, steps=2, grad_steps=8,
+         rounds=113, sent=2369),
+    Case("whole quotients by plain", lambda x: (x // (GRID + 0.75), torch.fmod(x, GRID + 0.75)), [(3,), (4, 3)],
+         low=-9, high=9, grad=False, steps=2, costed=COLUMNS, rounds=16, sent=101.08333333333333),
+    Case("plain modulo secret", lambda y: 7 % y, [(9,), ()], values=away, steps=2, grad=False, rounds=51, sent=1156.25),
+    Case("count_nonzero", lambda x: (torch.count_nonzero(x), torch.count_nonzero(x, 0)), [(9,), (2, 5)], **COARSE,
+         rounds=8, sent=49),
+]
+
 # --- powers, logarithms, roots, softmax --------------------------------------------------
 
 UPWARD = {"low": 0.5, "high": 4.0}
@@ -524,4 +595,7 @@ BOUNDED = [
 ]
 # fmt: on
 
-CASES = [*ARITHMETIC, *IN_PLACE, *COMPARISON, *LOGIC, *EXTREMA, *ORDER_OF, *EXPONENTIALS, *CIRCULAR, *BOUNDED]
+CASES = [
+    *(*ARITHMETIC, *IN_PLACE, *COMPARISON, *LOGIC, *EXTREMA, *ORDER_OF),
+    *(*MATRICES, *WHOLES, *EXPONENTIALS, *CIRCULAR, *BOUNDED),
+]

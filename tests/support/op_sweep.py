@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from op_checks import parties, plain, represented
 
+parties()  # torch's functions are those that secrets know from here on: the catalogue keeps them as they are now
 # the catalogue's module imports the base class of torch's own tests, which nothing here uses
 sys.modules.setdefault("expecttest", types.SimpleNamespace(TestCase=unittest.TestCase))
 from torch.testing._internal.common_methods_invocations import op_db  # noqa: E402

@@ -1,0 +1,81 @@
+"""Matrices beyond the table of cases: the edges of domains, what torch keeps for gradients, and refusals."""
+
+import pytest
+import torch
+from op_checks import check_op, encrypted, plain, represented
+from torch.nn import functional as F
+
+from pysmpc.fixedpoint import BINARY16
+from pysmpc.ops.matrix_inverse import schedule
+
+
+def orthogonal(n):
+    return torch.linalg.qr(torch.randn(n, n, dtype=torch.float64)).Q
+
+
+def of_condition(ratio, n=4):
+    """A matrix whose largest singular value is `ratio` times its smallest."""
+    sizes = torch.logspace(0, -torch.log10(torch.tensor(float(ratio))), n, dtype=torch.float64)
+    return represented(8 * orthogonal(n) @ torch.diag(sizes) @ orthogonal(n), BINARY16)
+
+
+@pytest.mark.parametrize("ratio", [1, 30, 300])
+def test_inverses_keep_their_bound(ratio):
+    x = of_condition(ratio)
+    found, expected = plain(torch.linalg.inv(encrypted(x))), torch.linalg.inv(x)
+    condition = float(x.norm() * torch.linalg.matrix_norm(expected, 2))
+    allowed = 2.0**-16 + 4 * condition * 2.0**-23 * float(expected.abs().max())
+    assert float((found - expected).abs().max()) <= allowed
+
+
+def test_the_iteration_takes_every_eigenvalue_to_one():
+    for scale in (1 << 24, 256_000):
+        values = torch.cat([torch.logspace(-5, 0, 50, dtype=torch.float64), torch.ones(1, dtype=torch.float64)])
+        values = values[values >= 64 / scale]
+        for more, factor in schedule(scale):
+            values = float(factor) * values * (more / scale - values)
+        assert float((values - 1).abs().max()) < 4 / scale
+
+
+def test_a_row_that_is_large_beside_the_others():
+    x = torch.tensor([[100.0, 0.0], [0.0, 0.5]], dtype=torch.float64)
+    assert float((plain(torch.linalg.inv(encrypted(x))) - torch.linalg.inv(x)).abs().max()) < 2.0**-15
+
+
+def test_a_determinant_of_zero_has_its_gradient():
+    x = torch.tensor([[1.0, 2.0, 0.5], [2.0, 4.0, 1.0], [0.5, 0.25, 3.0]])
+    secret, twin = encrypted(x).requires_grad_(), x.double().requires_grad_()
+    torch.linalg.det(secret).backward()
+    adjugate = torch.stack([torch.cross(twin[1], twin[2], dim=0), torch.cross(twin[2], twin[0], dim=0),
+                            torch.cross(twin[0], twin[1], dim=0)])  # fmt: skip
+    assert float((plain(secret.grad) - adjugate.detach()).abs().max()) < 2.0**-14
+
+
+def test_signs_of_qr_are_those_of_torch_for_what_is_triangular():
+    x = torch.tensor([[-2.0, 1.0, 0.5], [0.0, 3.0, -1.0], [0.0, 0.0, -0.5]], dtype=torch.float64)
+    check_op(lambda a: tuple(torch.linalg.qr(a)), [(3, 3)], values=lambda shape: x, steps=4, grad=False)
+
+
+def test_a_table_whose_rows_are_bounded():
+    weight = torch.rand(6, 3, dtype=torch.float64) * 4
+    secret, twin = encrypted(weight), represented(weight, BINARY16)
+    index = torch.tensor([1, 4, 1])
+    found, expected = (F.embedding(index, table, max_norm=1.5) for table in (secret, twin))
+    assert float((plain(found) - expected).abs().max()) < 2.0**-13
+    assert float((plain(secret) - twin).abs().max()) < 2.0**-13
+
+
+REFUSED = {
+    "not square": (lambda x: torch.linalg.inv(x[:2]), RuntimeError, "square"),
+    "cut-offs": (lambda x: torch.linalg.pinv(x, rtol=0.5), NotImplementedError, "decision by values"),
+    "large determinants": (lambda x: torch.linalg.det(x.repeat(5, 5)), NotImplementedError, "up to 12 rows"),
+    "complex results": (lambda x: torch.fft.rfft(x), NotImplementedError, "_fft_r2c"),
+    "factors": (lambda x: torch.linalg.lu_factor(x), NotImplementedError, "lu_factor"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals(name):
+    fn, kind, text = REFUSED[name]
+    with pytest.raises(kind, match=text):
+        fn(encrypted(torch.rand(3, 3) + 2 * torch.eye(3)))
