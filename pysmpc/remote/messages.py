@@ -195,7 +195,7 @@ class Invite(Collect, tag=47):
     minimum: how many must have left theirs for a sum.
     """
 
-    minimum: int
+    minimum: int = 1
 
 
 class Hand(Message, tag=19):

@@ -67,25 +67,25 @@ class RemoteClients:
         terms, before = ask.terms, sum(parties.traffic)
 
         def operation(slot: int) -> Collect:
-            facts: tuple[Any, ...] = (
-                slot,
-                list(ask.chosen),
-                str(self._task if ask.update else self._score),
-                dict(ask.arguments),
-                list(state),
-                [list(value.shape) for value in state.values()],
-                [NAMES[value.dtype] for value in state.values()],
-                sent,
-                {name: list(shape) for name, shape in terms.shapes.items()},
-                ask.update,
-                terms.max_norm,
-                terms.max_value,
-                terms.max_rows,
-                ask.deadline or 0.0,
-                terms.noise,
-                terms.sharers,
-            )
-            return Invite(*facts, ask.minimum) if self._outside else Collect(*facts)
+            facts: dict[str, Any] = {
+                "slot": slot,
+                "owners": list(ask.chosen),
+                "task": str(self._task if ask.update else self._score),
+                "arguments": dict(ask.arguments),
+                "names": list(state),
+                "shapes": [list(value.shape) for value in state.values()],
+                "dtypes": [NAMES[value.dtype] for value in state.values()],
+                "values": sent,
+                "gives": {name: list(shape) for name, shape in terms.shapes.items()},
+                "less_start": ask.update,
+                "max_norm": terms.max_norm,
+                "max_value": terms.max_value,
+                "max_rows": terms.max_rows,
+                "deadline": ask.deadline or 0.0,
+                "noise": terms.noise,
+                "sharers": terms.sharers,
+            }
+            return Invite(**facts, minimum=ask.minimum) if self._outside else Collect(**facts)
 
         secret, took_part = parties.recorder.collect(
             parties.session, terms, operation, buffers[0] if buffers else values, self._outside

@@ -268,7 +268,7 @@ def test_parts_that_do_not_fit(office, workers):
 def test_who_comes_after_the_last_holder_has_said_who_came():
     holders, terms = ["alice", "bob"], Terms({"mean": (4,)}, 3)
     model, bounds = Plain("float32", [0], [0], b""), (False, None, 64.0, 1024, 0.0)
-    invite = Invite(0, list(NAMES), "total", {}, [], [], [], model, {"mean": [4]}, *bounds, 2)
+    invite = Invite(0, list(NAMES), "total", {}, [], [], [], model, {"mean": [4]}, *bounds, minimum=2)
     bob = Gathering("bob", "scientist", "session", holders, 3, invite, torch.empty(0), terms)
     words = {name: torch.randint(-1000, 1000, (5,)) for name in NAMES}
     for name in NAMES[:2]:
