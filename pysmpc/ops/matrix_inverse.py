@@ -177,11 +177,12 @@ def lu_solve(lu: Any, pivots: Any, b: Any, *, left: bool = True, adjoint: bool =
 
 @composes(aten.linalg_pinv.atol_rtol_tensor)
 def pinv(x: Any, *, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Any:
-    """The pseudo-inverse of matrices of full rank, by the same iteration."""
-    if atol is not None or rtol is not None:
+    """The pseudo-inverse of matrices of full rank, by the same iteration: with rtol=0, which cuts nothing off."""
+    if rtol is None or bool((torch.as_tensor(rtol) != 0).any()) or (atol is not None and bool((atol != 0).any())):
         raise not_implemented(
             aten.linalg_pinv.atol_rtol_tensor,
-            "which singular values count as 0 would be a decision by values; leave atol and rtol out, for full rank",
+            "which singular values count as 0 would be a decision by values; for a matrix of full rank, "
+            "torch.linalg.pinv(x, rtol=0.0)",
         )
     if hermitian:
         x = x.tril() + x.tril(-1).transpose(-2, -1)
