@@ -109,7 +109,7 @@ class Terms:
         if self.max_norm is not None:
             norm = float(whole[:-1].norm())
             if norm > self.max_norm:
-                whole[:-1].mul_(self.max_norm / norm)
+                whole[:-1].mul_(self.max_norm / norm).clamp_(-self.max_norm, self.max_norm)  # rounding is not above
         least, greatest = (float(each) for each in torch.aminmax(whole))
         if not math.isfinite(least + greatest):
             raise Left("an element is NaN or infinite")

@@ -42,7 +42,10 @@ WEIGHTS, ALONG = FACTOR, 1 << 6
 DIGITS, DIVIDEND = 20, 44
 
 #: What numbers of a mask count at most, with either sign: e to the power of what is so far below the largest is 0.
-LARGE = 2.0**15
+LARGE = 2.0**13
+
+#: Digits that scores are finer by at most where their factor is small: masked ones have room then.
+MOST_NEAR = 3
 
 #: Keys whose powers have room for their sum.
 MOST_KEYS = 1 << 13
@@ -201,8 +204,8 @@ def _divided(x: SecretTensor, factor: float, finer: int) -> tuple[Share, int, in
     finer: at most so many times as fine as the encoding, and, for a factor that is small, as many times more.
     """
     share, scale = x.window(), x.unit.scale * finer
-    near = 1 << max(0, round(-math.log2(factor)))
-    exact = number(factor)
+    exact = number(factor)  # in integers from here on: all parties find the same
+    near = 1 << min(MOST_NEAR, max(0, int(1 / exact**2).bit_length() // 2))
     if share.scale & (share.scale - 1) == 0 and exact * near == 1 and share.scale <= scale:
         return share.at(share.scale * near), 1, share.scale * near
     scale *= near

@@ -194,6 +194,7 @@ class Engine:
             )
         Accountant().step(noise_multiplier)  # raises for what is none
         self.noise_multiplier, self._rate, self._planned = float(noise_multiplier), 1.0, planned
+        self._safe = 0  # what was checked was of other noise
 
     def check_round(self) -> None:
         """Raise BudgetSpentError where one more round would exceed the budget."""

@@ -342,8 +342,12 @@ class Shifted:
 def note_shifted(out: Share, x: Share, word: int) -> None:
     """Note that `out` is x plus a public integer, for products that take no round."""
     found = factor_of(x)
-    if found is not None and x.dense and out.dense:
-        out.body.gate = Shifted(found, word)
+    if found is None or not x.dense or not out.dense or out.body.n > KEPT:
+        return
+    if isinstance(found, Shifted):  # one, however many numbers are added
+        word += found.word
+        found = found.of
+    out.body.gate = Shifted(found, ring.wrap(word))
 
 
 def note_with_bit(out: Share, x: Share, bit: Share, weight: int) -> None:

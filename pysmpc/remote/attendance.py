@@ -625,6 +625,10 @@ class Attendance:
     def _not_offered(self, operation: Invite) -> str:
         """Why this holder does not invite clients to a round, or nothing."""
         config = self.worker.config
+        if self.driver in operation.owners:
+            return f"{config.name}: the driver of a session is no client of its sums"
+        if operation.noise and operation.minimum < operation.sharers:
+            return f"{config.name}: the noise is of {operation.sharers} clients, and a sum of {operation.minimum}"
         if strangers := [name for name in operation.owners if name not in config.clients]:
             return f"{strangers[0][:80]} is not among the clients of {config.name}"
         if operation.minimum < config.min_clients:

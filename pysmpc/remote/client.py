@@ -58,6 +58,9 @@ class Client:
             except (ChannelError, RoundError, RemoteError) as error:
                 log.warning("no part", extra={"worker": self.config.name, "reason": str(error)})
                 time.sleep(REST)
+            except Exception as error:  # whatever a driver asks for, the client goes on
+                log.warning("no part", extra={"worker": self.config.name, "reason": type(error).__name__})
+                time.sleep(REST)
 
     def take_part(self, seconds: float = 5.0) -> bool:
         """Leave shares in one round, if there is one within so many seconds: whether they were left.

@@ -74,8 +74,8 @@ class Draws:
     """Rows that an owner draws for one driver, secretly.  The last draw is kept, for data with rows in step."""
 
     def __init__(self) -> None:
-        self._key: tuple[int, float, int] | None = None
-        self._found: dict[int, Drawn] = {}  # by number of rows
+        self._key: tuple[int, float, int, int] | None = None  # with how many rows
+        self._drawn: Drawn | None = None
 
     def take(self, found: Items, number: int, rate: float, slots: int) -> Items:
         """Items of the draw of this number, made at its first use, in slots.  RemoteError for bad arguments."""
@@ -84,14 +84,11 @@ class Draws:
             raise RemoteError("rows are drawn for a number, into 1 slot or more, and no more than there are rows")
         if not isinstance(rate, float) or not 0 < rate <= 1 or found.present is not None or not n:
             raise RemoteError("rows are drawn once, at a rate from 0 to 1, of data that have some")
-        if self._key != (number, rate, slots):
+        if self._drawn is None or self._key != (number, rate, slots, n):
             if self._key is not None and number <= self._key[0]:
                 raise RemoteError(f"draw {number} comes after draw {self._key[0]}, and is no new one")
-            self._key, self._found = (number, rate, slots), {}
-        drawn = self._found.get(n)
-        if drawn is None:
-            drawn = self._found[n] = draw(n, rate, slots)
-        index, present = drawn
+            self._key, self._drawn = (number, rate, slots, n), draw(n, rate, slots)
+        index, present = self._drawn
         values = found.values[index]
         shown = present.reshape(-1, *[1] * (values.dim() - 1))
         zero = torch.zeros((), dtype=values.dtype)

@@ -180,7 +180,7 @@ class Rounds:
 
     def _find(self, client: str, look: Look, stopped: Callable[[], bool]) -> Gathering | None:
         """A round that waits for this client."""
-        until = time.monotonic() + min(max(look.seconds, 0.0), LONGEST_LOOK)
+        until = time.monotonic() + min(max(0.0, look.seconds), LONGEST_LOOK)  # in this order, NaN is 0
         while True:
             with self._change:
                 for gathering in self._open.values():

@@ -206,6 +206,8 @@ class Turn:
                 f"{self._me} consents to sums of task {self._task.name} over {least} owners or more; "
                 f"{len(present)} took part"
             )
+        if self._operation.noise and len(present) < self._operation.sharers:
+            return f"{self._me}: the noise is of {self._operation.sharers} owners, and {len(present)} took part"
         return ""
 
     def start(self) -> threading.Thread:
@@ -270,7 +272,8 @@ def terms_of(operation: Collect) -> Terms:
 def parted(operation: Collect, values: torch.Tensor) -> dict[str, torch.Tensor]:
     """The driver's model, by name."""
     sizes = [math.prod(shape) for shape in operation.shapes]
-    if len(sizes) != len(operation.names) or sum(sizes) != values.numel() or min([0, *sizes]) < 0:
+    least = min([0, *(n for shape in operation.shapes for n in shape)])
+    if not len(sizes) == len(operation.names) == len(operation.dtypes) or sum(sizes) != values.numel() or least < 0:
         raise RemoteError("a model whose parameters do not fit what was said of them")
     parts = values.reshape(-1).split(sizes) if sizes else ()  # type: ignore[no-untyped-call]
     return {

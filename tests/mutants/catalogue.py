@@ -923,7 +923,7 @@ MUTANTS = [
         Mutant(what, f"pysmpc/{name}.py", old, new, f"{REMOTE}/test_privacy.py")
         for what, name, old, new in (
             ("draws are fetched", "remote/attendance", "self._draws if isinstance(operation, Load) else None", "self._draws"),
-            ("labels are of another draw than images", "remote/data", "drawn = self._found.get(n)", "drawn = None"),
+            ("labels are of another draw than images", "remote/data", "if self._drawn is None or self._key != (number, rate, slots, n):", "if True:"),
             ("a driver has a draw again", "remote/data", "if self._key is not None and number <= self._key[0]:", "if False:"),
             ("padding at a worker has a row's values", "remote/data", "return Items(torch.where(shown, values, zero), torch", "return Items(values, torch"),
             ("drawn rows pass any rule", "remote/attendance", "if found.present is None else Rows(1)", "if found.present is None else PUBLIC"),
