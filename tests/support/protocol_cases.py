@@ -60,6 +60,15 @@ class Case:
 
 
 @dataclass(frozen=True)
+class WithThresholds(Case):
+    """A protocol whose masks are opened with thresholds, where a suite can."""
+
+    def declared(self, suite, what="opens"):
+        found = super().declared(suite, what)
+        return found if suite.scaled_thresholds is None else found - {"mask"}
+
+
+@dataclass(frozen=True)
 class Beside(Case):
     """A protocol that is no operation of a suite, and the same for all."""
 
@@ -317,7 +326,7 @@ CASES = {
         lambda suite, party, x: beside(suite, party, x, *softmaxes(suite, party, x)),
         bits=30,
     ),
-    "attention": Case("mask_open regions negative select mul truncate", attended, bits=20),
+    "attention": WithThresholds("mask_open regions negative select mul truncate", attended, bits=20),
     "thresholds": Case(
         "thresholds", lambda suite, party, x: suite.thresholds(party, x, [-(1 << 40), 0, 1 << 20]), bits=61
     ),
