@@ -40,6 +40,7 @@ LARGE = {
     "logarithm",
     "reciprocal_fast",
     "softmax",
+    "attention",
     "piecewise",
     "angle",
     "power_sum",

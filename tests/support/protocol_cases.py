@@ -222,7 +222,8 @@ def attended(suite, party, x):
     p = powers(suite, party, Share(x.body, (rows, 5), x.scale))
     if suite.scaled_thresholds is None:
         return beside(suite, party, x, p)
-    out, how = means_by_powers(suite, party, p, Share(x.body, (5, rows), x.scale), suite.matmul, lambda z, by: None)
+    v = Share(x.body, (5, min(rows, 7)), x.scale)
+    out, how = means_by_powers(suite, party, p, v, suite.matmul, lambda z, by: None)
     return beside(suite, party, x, out, how.weights(party))
 
 
