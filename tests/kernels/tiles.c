@@ -37,6 +37,7 @@ static size_t no_words(size_t m, size_t n, size_t k) { return (void)m, (void)n, 
 
 const psm_kernels psm_kernels_portable = TABLE("portable", schoolbook);
 const psm_kernels psm_kernels_avx2 = TABLE("avx2", schoolbook);
+const psm_kernels psm_kernels_vaes256 = TABLE("vaes256", schoolbook);
 const psm_kernels psm_kernels_avx512 = TABLE("avx512", counted);
 const psm_kernels psm_kernels_avx512vaes = TABLE("avx512vaes", schoolbook);
 
