@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pysmpc.errors import CheckpointError
 
 KEEP = 2
 STEM = "round-"
+SPENT = "spent.json"
 
 
 def save(folder: Path, number: int, content: dict[str, Any]) -> None:
@@ -29,6 +31,33 @@ def save(folder: Path, number: int, content: dict[str, Any]) -> None:
         raise CheckpointError(f"round {number} was not saved to {folder}: {error}") from error
     for old in sorted(folder.glob(f"{STEM}*.pt"))[:-KEEP]:
         old.unlink()
+
+
+def save_spent(folder: Path, state: dict[str, Any]) -> None:
+    """Write what was spent of a budget, before the round that spends it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f".{SPENT}.part"
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            json.dump(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(folder / SPENT)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise CheckpointError(f"what is spent was not saved to {folder}: {error}") from error
+
+
+def spent(folder: Path) -> dict[str, Any] | None:
+    """What was spent of a budget when the last round began; None where none did."""
+    file = folder / SPENT
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read: {error}; it says what is spent of the budget") from None
+    return found
 
 
 def newest(folder: Path) -> dict[str, Any] | None:

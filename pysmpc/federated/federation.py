@@ -218,18 +218,22 @@ class Federation:
         return found
 
     def _asked(self, model: nn.Module, ask: Ask) -> Answer:
-        """A round, counted unless nothing was opened."""
+        """A round, counted unless nothing was opened: before it begins, as it may end in any way."""
+        if self.privacy is None:
+            return self.clients.ask(model, ask)
+        before = self.privacy.state_dict()
+        self.privacy.count_round()
+        self._note_spent()
         try:
-            answer = self.clients.ask(model, ask)
+            return self.clients.ask(model, ask)
         except RoundError:
+            self.privacy.load_state_dict(before)
+            self._note_spent()
             raise
-        except BaseException:
-            if self.privacy is not None:
-                self.privacy.count_round()
-            raise
-        if self.privacy is not None:
-            self.privacy.count_round()
-        return answer
+
+    def _note_spent(self) -> None:
+        if self.folder is not None and self.privacy is not None:
+            checkpoints.save_spent(self.folder, self.privacy.state_dict())
 
     def _tired(self, patience: int | None) -> bool:
         if patience is None:
@@ -255,7 +259,10 @@ class Federation:
         if self.folder is None:
             raise CheckpointError("nothing to resume from: Federation(..., checkpoints=FOLDER) keeps a file a round")
         found = checkpoints.newest(self.folder)
+        spent = checkpoints.spent(self.folder)
         if found is None:
+            if self.privacy is not None and spent is not None:
+                self.privacy.load_state_dict(spent)
             return []
         shapes = {name: value.shape for name, value in found["model"].items()}
         if shapes != {name: value.shape for name, value in model.state_dict().items()}:
@@ -266,7 +273,7 @@ class Federation:
             kind = "without" if self.privacy is not None else "with"
             raise CheckpointError(f"the checkpoint in {self.folder} is of a training {kind} privacy")
         if self.privacy is not None:
-            self.privacy.load_state_dict(found["privacy"])
+            self.privacy.load_state_dict(found["privacy"] if spent is None else spent)  # of rounds that were lost, too
         model.load_state_dict(found["model"])
         self.strategy.load_state_dict(found["strategy"])
         return [Round(**each) for each in found["rounds"]]

@@ -150,6 +150,21 @@ def test_checkpoints(workers, tmp_path):
         sy.Federation(workers, FedAvg(), task=push, checkpoints=tmp_path).fit(model, rounds=3, resume=True)
 
 
+def test_a_round_that_a_checkpoint_lost_stays_counted(workers, tmp_path, monkeypatch):
+    """It was opened; whoever goes on from the file before it opens another one."""
+    privacy, model = engine(), nn.Linear(4, 3)
+    privacy.for_rounds(4)
+    fed = federation(workers, privacy, checkpoints=tmp_path)
+    fed.fit(model, rounds=1)
+    monkeypatch.setattr(fed, "_save", lambda model: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fed.fit(model, rounds=1)
+    other = engine()
+    other.for_rounds(4)
+    federation(workers, other, checkpoints=tmp_path).fit(nn.Linear(4, 3), rounds=2, resume=True)
+    assert other.accountant.steps == 3
+
+
 def test_what_is_refused(workers):
     with pytest.raises(PrivacyError, match="give max_norm"):
         federation(workers, engine(), max_norm=None)

@@ -915,8 +915,8 @@ MUTANTS = [
             ("those who work together add noise", "federated/private", "sharers = fewest - engine.colluding", "sharers = fewest"),
             ("every invited worker's noise is counted on", "federated/private", "max_value, 1, noise, sharers)", "max_value, 1, noise, clients)"),
             ("rounding of updates has no part", "federated/private", " + math.sqrt(numbers) * 2.0 ** -(bits + 1)", ""),
-            ("rounds are not counted", "federated/federation", "            raise\n        if self.privacy is not None:\n            self.privacy.count_round()\n", "            raise\n"),
-            ("a checkpoint forgets what was spent", "federated/federation", "            self.privacy.load_state_dict(found[\"privacy\"])\n", "            pass\n"),
+            ("rounds are not counted", "federated/federation", "        self.privacy.count_round()\n", ""),
+            ("a checkpoint forgets what was spent", "federated/federation", "found[\"privacy\"] if spent is None else spent", "found[\"privacy\"]"),
         )
     ],
     *[
