@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 from typing import Any
 
@@ -35,3 +36,4 @@ def write(line: str) -> None:
         print(line)
     else:
         tqdm.write(line)
+    sys.stdout.flush()  # a pipe or a log has each line at once

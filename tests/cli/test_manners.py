@@ -32,10 +32,17 @@ def test_help_needs_no_torch(arguments):
 def test_interrupted_is_one_line_and_130():
     command = [*PYSMPC, "demo", "--epochs", "1000"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests in the background ignores it
+    try:
+        process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    finally:
+        signal.signal(signal.SIGINT, heard)
+    try:
         assert process.stdout.readline().startswith("Train Epoch: 1 ")
         process.send_signal(signal.SIGINT)
         err = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert err == "pysmpc demo: interrupted\n"
 
