@@ -223,7 +223,7 @@ static void roles(size_t n) {
     for (ptrdiff_t i = 0; i < SIDE; i++) rows[i] = i * SIDE, cols[i] = i;
     for (ptrdiff_t i = 0; i < SIDES; i++) map[i] = i % 5 ? i : -1;
     psm_factor plain = {a, c, 5, SIDES, SIDE, 1, offsets, NULL, NULL, NULL};
-    psm_factor mapped = {b, d, 6, SIDES, 0, 0, offsets, rows, cols, map};
+    psm_factor mapped = {b, d, 6, SIDES, 0, 0, offsets, rows, cols, map, 1, SIDE, SIDES};
     psm_product p[] = {{plain, mapped, 1, SIDE, SIDE, SIDE}, {mapped, plain, 1, SIDE, SIDE, SIDE}};
     for (int i = 0; i < 2; i++) {
         CHECK_INTO(out, product_deal, psm_product_deal(&all, &p[i], 9, out));
