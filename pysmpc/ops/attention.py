@@ -29,7 +29,7 @@ from pysmpc.protocols.functions.smooth import note_source, source_of
 from pysmpc.shares import Share
 from pysmpc.tensor import SecretTensor, not_implemented
 
-#: How much finer than the encoding is what is multiplied with weights: results are below 2^18.
+#: How much finer than the encoding is what is multiplied with weights: sums over keys, not yet divided, are below 2^18.
 FINE = 1 << 4
 
 #: The same of queries and keys, whose products are below 2^18: a score of 10^4 is as exact as its exponential.
@@ -316,9 +316,9 @@ def attention(
     q: Any, k: Any, v: Any, dropout: float = 0.0, causal: bool = False, *, attn_mask: Any = None,
     scale: float | None = None,
 ) -> tuple[Any, torch.Tensor]:  # fmt: skip
-    """softmax(q k^T scale + mask) v to a few steps, for results and q k^T below 2^18; an empty buffer.
+    """softmax(q k^T scale + mask) v to a few steps; and an empty buffer.
 
-    Where pairs are masked, for scores above -2048.
+    For q k^T below 2^18, and results below 2^18 / keys.  Where pairs are masked, for scores above -2048.
 
     Rounds of a maximum and thirteen, of scores that were not divided out; of suites without
     `Suite.scaled_thresholds` and for decimal fractions those of two products of matrices and of `softmax`.

@@ -39,7 +39,8 @@ class Engine:
     BudgetSpentError before anything is computed.  unit: "example", or "client" for `sy.Federation(privacy=engine)`.
     sampling: one of "given", "epochs", "poisson" (`pysmpc.privacy.loaders.SAMPLINGS`).  noise: "holders", each of whom
     adds full noise of her own, or "provider", which deals it.  accountant: "prv" or "rdp".  colluding: of
-    unit="client", how many workers of a sum may work together and take their parts of the noise away.
+    unit="client", how many workers of a sum may work together and take their parts of the noise away; 1, as each worker
+    sees the model and knows her own part, unless you say otherwise.
 
     >>> engine = sy.privacy.Engine(target_epsilon=3, target_delta=1e-5, sampling="epochs")
     >>> model, optimizer, loader = engine.make_private(model, optimizer, loader, max_grad_norm=1.0, epochs=10)
@@ -54,7 +55,7 @@ class Engine:
         sampling: str = "given",
         noise: str = "holders",
         accountant: str = "prv",
-        colluding: int = 0,
+        colluding: int | None = None,
     ) -> None:
         if unit not in ("example", "client"):
             raise ValueError(f"unknown unit {unit!r}; there are 'example' and 'client'")
@@ -67,6 +68,8 @@ class Engine:
                 f'sampling={sampling!r} is not for unit="client": who takes part in a round is seen by all, so that '
                 'drawing workers amplifies nothing; use sampling="given"'
             )
+        if colluding is None:
+            colluding = 1 if unit == "client" else 0
         if colluding < 0 or (colluding and unit != "client"):
             raise ValueError(f'colluding is 0 or more, and for unit="client" only, not {colluding}')
         noise_multiplier_for(target_epsilon, target_delta, 1, method="rdp")  # raises for what is no budget

@@ -74,6 +74,9 @@ class OwnersLoader:
                     "plain tensors are this process's own; where parties are on machines of their own, pass "
                     'pointers to their data, parties["alice"].search(...)'
                 )
+        theirs = [getattr(source[0], "owner", None) or source[0].data_ptr() for source in self._sources]
+        if len(set(theirs)) != len(theirs):
+            raise PrivacyError("rows that are listed twice are drawn twice: name each owner, and her data, once")
         self._parties, self._options = parties, options
         self.rows = sum(len(source[0]) for source in self._sources)
         if not 1 <= batch_size <= self.rows:

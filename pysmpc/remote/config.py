@@ -90,7 +90,8 @@ class Task(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     function: "package.module:function", installed at this worker.  data: names of what it is given; all, where there
     are none.  min_owners: how many must take part for this owner's part to be in a sum.  max_norm: updates are clipped
-    to this norm or less.  max_value, max_rows: of what may be asked for.
+    to this norm or less.  max_value, max_rows: of what may be asked for.  min_noise: the standard deviation of a sum's
+    noise, in units of the norm that updates are clipped to, without which this owner takes no part; 0 for none.
     """
 
     function: str
@@ -99,6 +100,7 @@ class Task(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     max_norm: float | None = None
     max_value: float = 1024.0
     max_rows: int = 1 << 20
+    min_noise: float = 0.0
 
 
 class _Party(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -264,6 +266,8 @@ def check_tasks(tasks: dict[str, str | Task]) -> None:
     for name, task in tasks.items():
         if isinstance(task, Task) and task.min_owners < 2:
             raise ConfigurationError(f"tasks.{name}: min_owners is {task.min_owners}; a sum of one shows an update")
+        if isinstance(task, Task) and not 0 <= task.min_noise < math.inf:
+            raise ConfigurationError(f"tasks.{name}: min_noise is {task.min_noise}; it is a number of 0 or more")
 
 
 def check_data(data: dict[str, Data], folder: Path) -> None:

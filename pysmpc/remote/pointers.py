@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from pysmpc.errors import EncodingError, PartyError
+from pysmpc.errors import EncodingError, PartyError, PrivacyError
 from pysmpc.fixedpoint import INTEGER, Precision
 from pysmpc.remote.arguments import NAMES, dtype_of, encode
 from pysmpc.remote.data import Items, apply
@@ -125,8 +125,11 @@ class DataPointer:
         """Rows that the owner draws, each with this rate, in so many slots; which ones, only she knows.
 
         number: of the batch, larger for each new one.  Pointers to data of hers with as many rows have the same rows of
-        the same number, rate and slots drawn.  Slots without a row are zeros.
+        the same number, rate and slots drawn.  Slots without a row are zeros.  PrivacyError for rows chosen twice.
         """
+        for verb, *chosen in self._steps:
+            if verb == "rows" and len(chosen[0].unique()) != len(chosen[0]):
+                raise PrivacyError("a row that is chosen more than once is drawn more than once: choose each once")
         return self._with("drawn", int(number), Real(rate), int(slots))
 
     def present(self) -> DataPointer:

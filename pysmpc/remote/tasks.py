@@ -193,6 +193,15 @@ class Turn:
             raise RemoteError(
                 f"{me} clips updates of task {task.name} to a norm of {own.max_norm:g} or less (max_norm)"
             )
+        if own.min_noise and not (
+            operation.max_norm is not None
+            and operation.noise >= own.min_noise * operation.max_norm
+            and operation.sharers <= own.min_owners
+        ):
+            raise RemoteError(
+                f"{me} takes part in sums of task {task.name} whose noise is {own.min_noise:g} times max_norm or more, "
+                f"in parts of which any {own.min_owners} owners have all of it (min_noise)"
+            )
         self._state = parted(operation, values)
         self.key: Key = driver, task.name, hashlib.sha256(values.contiguous().numpy().tobytes()).hexdigest()
         self.rows = task.rows

@@ -207,4 +207,6 @@ def test_what_is_refused(parties):
         loader([(x, y)], 13, parties)
     with pytest.raises(PrivacyError, match="plain tensors that are theirs"):
         loader([(sy.encrypt(x, parties), sy.encrypt(y, parties))], 4, parties)
+    with pytest.raises(PrivacyError, match="rows that are listed twice"):
+        loader([(x, y), (x, y)], 4, parties)
     assert "1 owners, 4 of 12 rows" in repr(loader([(x, y)], 4, parties))

@@ -192,6 +192,15 @@ def test_a_draw_is_of_the_same_rows_for_all_data():
         apply(Items(values, items), "present", [])
 
 
+def test_rows_that_are_listed_twice(owners):
+    with owners.connect() as parties:
+        (x, y), other = sources(parties)
+        with pytest.raises(PrivacyError, match="rows that are listed twice"):
+            sy.privacy.OwnersLoader([(x, y), (x, y), other], 4, parties)
+        with pytest.raises(PrivacyError, match="more than once"):
+            sy.privacy.OwnersLoader([(x[[0, 1, 1]], y[[0, 1, 2]]), other], 2, parties).draw()
+
+
 def test_plain_tensors_are_not_drawn_for_others(parties):
     with pytest.raises(PrivacyError, match="this process's own"):
         sy.privacy.OwnersLoader([(torch.randn(8, 2), torch.zeros(8).long())], 4, parties)

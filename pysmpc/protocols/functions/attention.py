@@ -84,7 +84,8 @@ def means(
 ) -> tuple[Share, Means]:
     """p v / S at 2^42, for p [..., rows, n] at 2^24 and v [..., n, d]; and what gives the weights p / S.  Six rounds.
 
-    For |p v / S| < 2^18, within 2^-19 of it and 2^-19.  Scales are powers of two.
+    For |p v| < 2^18, where S is up to n: for means below 2^18 / n in any case.  Within 2^-19 of the mean and 2^-19.
+    Scales are powers of two.
 
     1. Open S under a mask, p and v as factors.  N = p v.
     2. The bits S >= 4^j, and v = S 4^(top - j): three rounds.

@@ -19,7 +19,7 @@ ATTACKER = ("scientist", "erin")
 def clinic(office, tmp_path_factory):
     """Three owners with a task each, and what each one's rows add up to."""
     folder = tmp_path_factory.mktemp("clinic")
-    rights = {"scientist": ["compute", "open", "task:total"], "erin": ["compute", "open"]}
+    rights = {"scientist": ["compute", "open", "task:total", "task:noised"], "erin": ["compute", "open"]}
     options = {"": {"drivers": rights, "open": list(ATTACKER)}, "crypto_provider": {}}
     options["crypto_provider"]["drivers"] = {name: ["compute", "open"] for name in ATTACKER}
     means = {}
@@ -29,7 +29,7 @@ def clinic(office, tmp_path_factory):
         means[name] = torch.from_numpy(data).double().mean(0)
         options[name] = {
             "data": {"rows": {"path": str(folder / f"{name}.npz")}},
-            "tasks": {"total": "hospital:total"},
+            "tasks": {"total": "hospital:total", "noised": {"function": "hospital:total", "min_noise": 1.5}},
             "state": str(folder / f"{name}.state"),
             "checkpoints": str(folder / f"{name}.saved"),
         }
@@ -228,6 +228,34 @@ def test_a_task_without_the_right(clinic, task):
         return combined(client.open(ref(0, (SIZE,), dtype="float64")), 1 << BITS)
 
     assert nothing(attack(workers, steps, driver="erin"))
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [{}, {"noise": 2.9}, {"noise": 3.0, "max_norm": None}, {"noise": 3.0, "sharers": 3}, {"noise": float("nan")}],
+    ids=str,
+)
+def test_less_noise_than_an_owner_asks_for(clinic, noise):
+    """1.5 times max_norm, in parts of which the fewest owners of a sum have all."""
+    workers, _ = clinic
+
+    def steps(client):
+        asked = {"max_norm": 2.0, "noise": 0.0, "sharers": 2, **noise}
+        answers = client.asked(collect(0, ALL, torch.randn(3), task="noised", **asked), ALL)
+        assert all(each.text for each in answers.values()), answers
+        return combined(client.open(ref(0, (SIZE,), dtype="float64")), 1 << BITS)
+
+    assert nothing(attack(workers, steps))
+
+
+def test_as_much_noise_as_an_owner_asks_for(clinic):
+    workers, _ = clinic
+
+    def steps(client):
+        client.asked(collect(0, ALL, torch.randn(3), task="noised", max_norm=2.0, noise=3.0, sharers=2), ALL)
+        return combined(client.open(ref(0, (SIZE,), dtype="float64")), 1)
+
+    assert not nothing(attack(workers, steps))
 
 
 def test_holders_are_told_of_different_owners(clinic):
