@@ -39,6 +39,7 @@ log = logging.getLogger("pysmpc.worker")
 LONGEST_LOOK = 20.0  # seconds that a client may wait for a round with one question
 IDLE = 900.0  # seconds without a word, while it trains
 EACH = 2  # connections of one client: of one that died, and the next
+UPLOAD, RATE = 30.0, 1e6  # seconds for a client's words, and bytes that it sends in one more second at least
 AT_ONCE = 4  # clients whose words are on their way: each takes the memory of an update
 STEP = 0.2  # seconds after which one who waits looks whether it is over
 
@@ -202,12 +203,16 @@ class Rounds:
         if message.size:
             if message.size != 8 * gathering.size:
                 raise RefusedError(f"{stream.peer} announced {message.size} bytes, not {8 * gathering.size}")
-            with self._room:
+            if not self._room.acquire(timeout=UPLOAD):
+                raise RefusedError("too many clients leave words at once")
+            try:
+                end = time.monotonic() + UPLOAD + message.size / RATE
                 gather = Gather(message.size, stream.peer)
                 while gather.left:
-                    gather.add(stream.frame(WORDS))
-                part = gather.tensor(torch.int64)
-                return self._take(gathering, stream.peer, part)
+                    gather.add(stream.frame(WORDS, end=end))
+                return self._take(gathering, stream.peer, gather.tensor(torch.int64))
+            finally:
+                self._room.release()
         return self._take(gathering, stream.peer, part)
 
     @staticmethod

@@ -9,6 +9,7 @@ is believed beyond its limit.
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import socket
 import ssl
@@ -173,12 +174,14 @@ class Stream:
         finally:
             self._flushing = False
 
-    def frame(self, kind: int, patience: float = PATIENCE) -> memoryview:
-        """The next frame, which must be of a kind."""
+    def frame(self, kind: int, patience: float = PATIENCE, end: float = math.inf) -> memoryview:
+        """The next frame, which must be of a kind.  patience: seconds without a byte; end: when it must be there."""
         until = time.monotonic() + patience
         while (found := self.pull()) is None:
+            if time.monotonic() >= end:
+                raise ChannelError(f"{self.peer} sends more slowly than it may")
             before = self.received
-            self.wait(until)
+            self.wait(min(until, end))
             if self.received != before:
                 until = time.monotonic() + patience
         if found[0] != kind:

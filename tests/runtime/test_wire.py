@@ -4,6 +4,8 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import msgspec
 import pytest
@@ -41,6 +43,31 @@ def test_messages_arrive_as_they_were(pair):
     near.send(Other(True))
     assert far.receive(Note | Other) == Note("hello", 3)
     assert far.receive(Note | Other) == Other(True)
+
+
+def test_who_sends_a_byte_now_and_then_is_not_waited_for_without_end():
+    near, far = plain_pair()
+    with contextlib.closing(near), contextlib.closing(far):
+        header, body = framed(WORDS, bytes(1000))
+        over = threading.Event()
+
+        def drip():
+            for byte in [*header, *bytes(body)]:
+                near.queue(bytes([byte]))
+                near.flush()
+                if over.wait(0.02):
+                    return
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        start = time.monotonic()
+        try:
+            with pytest.raises(ChannelError, match="more slowly|no word"):
+                far.frame(WORDS, 5.0, start + 0.3)
+            assert time.monotonic() - start < 5
+        finally:
+            over.set()
+            thread.join()
 
 
 @given(st.binary(max_size=300))
