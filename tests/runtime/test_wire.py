@@ -62,7 +62,7 @@ def test_who_sends_a_byte_now_and_then_is_not_waited_for_without_end():
         thread.start()
         start = time.monotonic()
         try:
-            with pytest.raises(ChannelError, match="more slowly|no word"):
+            with pytest.raises(ChannelError, match=r"more slowly|no word"):
                 far.frame(WORDS, 5.0, start + 0.3)
             assert time.monotonic() - start < 5
         finally:
