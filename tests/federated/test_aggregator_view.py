@@ -4,18 +4,17 @@ The aggregator is a process.  Its memory is read by /proc after each round, and 
 search is the same where updates are added up in the clear, and there it finds them.
 """
 
+import aggregators
 import hospital
 import numpy as np
 import pytest
 import round_kills
 import torch
+from aggregators import NAMES, SIZE
 from memories import holds, memory
 from round_kills import OWNERS, PROVIDER, ROUNDS, Driver, MortalWorkers, forms, saved, shows
 
-from pysmpc.federated.aggregation import Collector, shares_of
-
-NAMES = ("north", "south", "east")
-SIZE = 2000
+from pysmpc.federated.aggregation import shares_of
 
 
 @pytest.mark.slow
@@ -67,28 +66,10 @@ def readable(pid):
 # --- one aggregator, in the clear and with shares -----------------------------------
 
 
-def add_up(secure, pipe):
-    """An aggregator that takes what clients leave: their words, or the part that is for the last of three holders."""
-    total, collector = torch.zeros(SIZE, dtype=torch.int64), Collector("holder", SIZE, b"round", NAMES, 2)
-    pipe.send("up")
-    for name in NAMES:
-        part = torch.from_numpy(pipe.recv().copy())
-        if secure:
-            collector.receive(name, b"round", part)
-        else:
-            total.add_(part)
-        kept = part  # as in a loop over what comes
-        pipe.send(name)
-    pipe.recv()  # to be looked at
-    del kept
-    total = collector.release(NAMES) if secure else total
-    pipe.send(total.numpy())
-
-
 @pytest.mark.parametrize("secure", [True, False])
 def test_an_aggregator_that_adds_up(secure):
     here, there = round_kills.kills.context.Pipe()
-    process = round_kills.kills.Forked(add_up, secure, there)
+    process = round_kills.kills.Forked(aggregators.add_up, secure, there)
     there.close()
     try:
         assert here.recv() == "up"
