@@ -74,12 +74,12 @@ class Opacus:
         self.model = opacus.GradSampleModule(model)
         self.optimizer = opacus.optimizers.DPOptimizer(
             torch.optim.SGD(self.model.parameters(), lr=lr), noise_multiplier=deviation / norm, max_grad_norm=norm,
-            expected_batch_size=batch, loss_reduction="sum",
+            expected_batch_size=batch,
         )  # fmt: skip
 
     def step(self, x, y):
         self.optimizer.zero_grad()
-        F.cross_entropy(self.model(x), y, reduction="sum").backward()
+        F.cross_entropy(self.model(x), y).backward()
         self.optimizer.step()
 
 
