@@ -201,8 +201,8 @@ def turns(phase: torch.Tensor, count: int) -> torch.Tensor:
 def add_gaussian(words: torch.Tensor, thresholds: torch.Tensor, factor: int, z: torch.Tensor) -> torch.Tensor:
     """z [n] += factor times the number of thresholds below the lower 63 bits of words [n], the upper bit its sign.
 
-    Returns [n]: how many thresholds a word is equal to; there, more bits have to decide.  Every word is compared with every
-    threshold (src/c/gaussian.inc.h), so that words may be secret.
+    Returns [n]: how many thresholds a word is equal to; there, more bits have to decide.  Every word is compared with
+    every threshold (src/c/gaussian.inc.h), so that words may be secret.
     """
     use_torch_threads()
     n = words.numel()

@@ -1,8 +1,9 @@
 """Discrete Gaussian numbers: integers x with probability proportional to e^(-x^2 / (2 sigma^2)).
 
 A fixed number of table look-ups serves every sample ("CDT sampler"): each compares 63 uniform bits with all thresholds
-of a table (src/c/gaussian.inc.h), so that neither branches nor addresses depend on what is drawn.  Canonne, Kamath, Steinke 2020 ("The
-Discrete Gaussian for Differential Privacy") is about the distribution; their own sampler rejects, and its time varies.
+of a table (src/c/gaussian.inc.h), so that neither branches nor addresses depend on what is drawn.  Canonne, Kamath,
+Steinke 2020 ("The Discrete Gaussian for Differential Privacy") is about the distribution; their own sampler rejects,
+and its time varies.
 
 Wide distributions are sums: if x and y are discrete Gaussians of s and t, x + k y is one of sqrt(s^2 + k^2 t^2), but
 for a factor within 1 +- e of each probability, where s t / sqrt(s^2 + k^2 t^2), over the integers, is so wide that

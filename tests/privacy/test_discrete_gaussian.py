@@ -83,7 +83,7 @@ def test_parts_make_up_the_whole():
 
 
 def test_a_tie_is_decided_by_the_second_word(monkeypatch):
-    """Words that are equal to a threshold, in each place of a wide number, beside the definition in Python's integers."""
+    """Words that are equal to a threshold, in each part of a wide number, beside the definition in integers."""
     sampler = Sampler(50.0)
     table, n = sampler._table, 400
     assert sampler.draws == 3
