@@ -30,6 +30,7 @@ SMALLEST = 8.0  # standard deviation of a table's numbers, where several are add
 LARGEST = 2.0**45
 _SMOOTH = 1.89  # in standard deviations: 2 e^(-2 pi^2 1.89^2) < 2^-100
 
+
 @dataclass(frozen=True)
 class Table:
     """Thresholds of the magnitude of a discrete Gaussian: 126 bits in two words each.
