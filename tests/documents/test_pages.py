@@ -50,7 +50,7 @@ def test_tests_that_a_page_names_exist(name):
 
 
 def test_places_that_the_architecture_names_exist():
-    text = (ROOT / "docs" / "architecture.md").read_text().split("## Where is ...?")[1].split("\n## ")[0]
+    text = (ROOT / "docs" / "architecture.md").read_text().split("## Where to look")[1].split("\n## ")[0]
     places = re.findall(r"`([\w/]+\.py): (\w+)`", text)
     assert len(places) >= 12
     for file, name in places:
