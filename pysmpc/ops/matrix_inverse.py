@@ -175,15 +175,37 @@ def lu_solve(lu: Any, pivots: Any, b: Any, *, left: bool = True, adjoint: bool =
 # --- pseudo-inverses ---------------------------------------------------
 
 
+LEAST_RATIO = 2.0**-9  # of singular values that count, to the largest: what is less may be rounding
+
+
+def counted(values: Any, atol: Any, rtol: Any, sizes: Any, dtype: torch.dtype) -> Any:
+    """Which singular values [..., k], sorted down, are no 0, as secret bits: as torch tells, but from 2^-9 of the
+    largest on."""
+    if isinstance(atol, SecretTensor) or isinstance(rtol, SecretTensor):
+        raise not_implemented(aten.linalg_pinv.atol_rtol_tensor, "atol and rtol are public numbers")
+    atol = torch.zeros(()) if atol is None else torch.as_tensor(atol)
+    if rtol is None:
+        rtol = torch.where(atol > 0, 0.0, max(sizes) * torch.finfo(dtype).eps)
+    least = values[..., :1] * torch.as_tensor(rtol).clamp(min=LEAST_RATIO).unsqueeze(-1)
+    if bool((atol > 0).any()):
+        least = torch.maximum(least, atol.to(dtype).unsqueeze(-1).expand(least.shape))
+    return values > least
+
+
 @composes(aten.linalg_pinv.atol_rtol_tensor)
 def pinv(x: Any, *, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Any:
-    """The pseudo-inverse of matrices of full rank, by the same iteration: with rtol=0, which cuts nothing off."""
-    if rtol is None or bool((torch.as_tensor(rtol) != 0).any()) or (atol is not None and bool((atol != 0).any())):
-        raise not_implemented(
-            aten.linalg_pinv.atol_rtol_tensor,
-            "which singular values count as 0 would be a decision by values; for a matrix of full rank, "
-            "torch.linalg.pinv(x, rtol=0.0)",
-        )
+    """The pseudo-inverse: of matrices of full rank by the same iteration, with rtol=0; else of singular values.
+
+    With torch's cut-off, singular values of less than 2^-9 of the largest count as 0, and no matrix has to be of full
+    rank: which those are is a secret bit of each.  |A^+| 2^-16 for each unit of |A| |A^+|, and the rounds of the
+    singular values and 20.
+    """
     if hermitian:
         x = x.tril() + x.tril(-1).transpose(-2, -1)
-    return _settled(torch.ops.pysmpc.matrix_inverse.default(x))
+    whole = rtol is not None and not bool((torch.as_tensor(rtol) != 0).any())
+    if not x.numel() or (whole and (atol is None or not bool((torch.as_tensor(atol) != 0).any()))):
+        return _settled(torch.ops.pysmpc.matrix_inverse.default(x))
+    u, values, vh = torch.linalg.svd(x, full_matrices=False)
+    kept = counted(values, atol, rtol, x.shape[-2:], x.dtype)
+    inverse = values.reciprocal() * kept
+    return torch.matmul(vh.transpose(-2, -1) * inverse.unsqueeze(-2), u.transpose(-2, -1))
