@@ -60,7 +60,7 @@ INSTEAD = {
     "int": "torch.where on the secret, or sy.decrypt(x) where the number may be known",
     "tolist": "sy.decrypt(x) where the numbers may be known",
     "numpy": "sy.decrypt(x) where the numbers may be known",
-    "LBFGS": "torch.optim.Adam or SGD",
+    "LBFGS": "with sy.opened_line_search(), if the numbers it decides by may be known; torch.optim.Adam or SGD",
 }
 
 

@@ -2,7 +2,7 @@
 
 domain   that of the inverse (`pysmpc.ops.matrix_inverse`): full rank, |A|_F |A^+| below 512
 error    a step, and n |A|_F |A^+| 2^-23 of the largest element of the pseudo-inverse for each element of B
-rounds   70 for a matrix whose inverse was not asked for before, and 1
+rounds   70 for a matrix whose inverse was not asked for before, 74 if it is not square, and 1
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from pysmpc.ops.matrix_inverse import counted
+from pysmpc.ops.matrix_inverse import check_public, counted
 from pysmpc.tensor import SecretTensor
 
 DRIVERS = (None, "gelsy", "gels", "gelsd", "gelss")
@@ -94,6 +94,7 @@ def matrix_rank(
     """How many singular values count, as secret numbers: those above torch's tolerances and 2^-9 of the largest."""
     if out is not None:
         raise TypeError("linalg.matrix_rank of a secret takes no out=; it gives a new secret")
+    check_public(tol, atol, rtol)
     if tol is not None:
         atol, rtol = tol, 0.0
     a = A.detach()
