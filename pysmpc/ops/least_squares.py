@@ -78,7 +78,7 @@ def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = No
     a, b = (x.expand(*batch, *x.shape[-2:]) for x in (A, b))
     m, n = a.shape[-2:]
     found = _Solution.apply(a, b)
-    residuals, rank, values = torch.empty(0), torch.empty(0, dtype=torch.int64), torch.empty(0)
+    residuals, rank, values = found.reshape(-1)[:0], torch.empty(0, dtype=torch.int64), torch.empty(0)
     if m > n and driver not in (None, "gelsy"):
         residuals = ((torch.matmul(a, found) - b) ** 2).sum(-2)
     if driver != "gels":

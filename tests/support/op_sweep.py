@@ -110,6 +110,9 @@ def _in_domain(info, sample):
         values = torch.linalg.eigvalsh(x.detach().double(), **sample.kwargs)
         norm = values.norm(dim=-1)
         return float((x.shape[-1] * 2.0**-20 * norm / _least_gap(values)).max()) < VECTORS
+    elif info.name == "linalg.pinv" and sample.kwargs.get("hermitian") and x.numel():
+        x = x.detach().double()
+        return float(torch.linalg.cond(x.tril() + x.tril(-1).mT).max()) < 16
     elif info.name not in ("linalg.svdvals", "linalg.cond"):
         return True
     if not x.numel():
