@@ -56,6 +56,7 @@ from pysmpc.ops import (
     sorting,
     triangular,
     views,
+    weight_norm,
 )
 
 __all__ = [
@@ -111,6 +112,7 @@ __all__ = [
     "sorting",
     "triangular",
     "views",
+    "weight_norm",
 ]
 
 bounds.install()  # around the handlers, now that all are there

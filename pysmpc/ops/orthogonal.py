@@ -102,3 +102,19 @@ def qr(x: Any, mode: str = "reduced") -> tuple[Any, Any]:
         turned, r = torch.ops.pysmpc.reflected.default(x)
         q, r = turned.transpose(-2, -1)[..., :k], r[..., :k, :]
     return (q[..., :0, :0].reshape(0) if mode == "r" else q), r
+
+
+@composes(aten.linalg_householder_product.default)
+def householder_product(a: Any, tau: Any) -> Any:
+    """The first n columns of H_1 H_2 ... H_k with H_i = I - tau_i v_i v_i^T, v_i below the diagonal of a [..., m, n].
+
+    A step for each of the k reflections, and 3 rounds.
+    """
+    (m, n), k = a.shape[-2:], tau.shape[-1]
+    rows = torch.arange(m)
+    q: Any = torch.eye(m, n, dtype=a.dtype).expand(*a.shape[:-2], m, n)
+    for i in reversed(range(k)):
+        v = a[..., i] * (rows > i).to(a.dtype) + (rows == i).to(a.dtype)
+        scaled = v * tau[..., i : i + 1]
+        q = q - torch.matmul(scaled.unsqueeze(-1), torch.matmul(v.unsqueeze(-2), q))
+    return q if k else q + a * 0
