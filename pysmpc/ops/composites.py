@@ -22,6 +22,7 @@ from pysmpc.ops.gates import prepare
 from pysmpc.ops.least_squares import lstsq, matrix_rank
 from pysmpc.ops.linear import REDUCTIONS
 from pysmpc.ops.normalisation import HAS_RMS_NORM
+from pysmpc.ops.orthogonal import householder_product
 from pysmpc.ops.powers import running_product
 from pysmpc.tensor import SecretTensor
 
@@ -185,7 +186,12 @@ COMPOSITES |= {"det": det, "logdet": logdet}
 METHODS = ("dist", "sinc", "atan2", "arctan2", "cumprod", "logcumsumexp", "det", "logdet")
 
 
-LINALG: dict[str, Callable[..., Any]] = {"det": det, "lstsq": lstsq, "matrix_rank": matrix_rank}  # of torch.linalg
+LINALG: dict[str, Callable[..., Any]] = {  # by their names in torch.linalg
+    "det": det,
+    "householder_product": householder_product,
+    "lstsq": lstsq,
+    "matrix_rank": matrix_rank,
+}
 
 
 FUNCTIONALS: dict[str, Callable[..., Any]] = {}  # by their names in torch.nn.functional

@@ -104,17 +104,21 @@ def qr(x: Any, mode: str = "reduced") -> tuple[Any, Any]:
     return (q[..., :0, :0].reshape(0) if mode == "r" else q), r
 
 
-@composes(aten.linalg_householder_product.default)
-def householder_product(a: Any, tau: Any) -> Any:
-    """The first n columns of H_1 H_2 ... H_k with H_i = I - tau_i v_i v_i^T, v_i below the diagonal of a [..., m, n].
+def householder_product(A: Any, tau: Any, *, out: Any = None) -> Any:
+    """The first n columns of H_1 H_2 ... H_k with H_i = I - tau_i v_i v_i^T, v_i below the diagonal of A [..., m, n].
 
-    A step for each of the k reflections, and 3 rounds.
+    Two products for each of the k reflections, 4 rounds.  Gradients are those of these products, where torch divides
+    by what is near 0 for some reflections.
     """
-    (m, n), k = a.shape[-2:], tau.shape[-1]
+    if out is not None:
+        raise TypeError("linalg.householder_product of secrets takes no out=; it gives a new secret")
+    (m, n), k = A.shape[-2:], tau.shape[-1]
+    if m < n or k > n:
+        raise RuntimeError(f"linalg.householder_product: takes [m, n] and [k] with m >= n >= k, not {m}, {n} and {k}")
     rows = torch.arange(m)
-    q: Any = torch.eye(m, n, dtype=a.dtype).expand(*a.shape[:-2], m, n)
+    q: Any = torch.eye(m, n, dtype=A.dtype).expand(*A.shape[:-2], m, n)
     for i in reversed(range(k)):
-        v = a[..., i] * (rows > i).to(a.dtype) + (rows == i).to(a.dtype)
+        v = A[..., i] * (rows > i).to(A.dtype) + (rows == i).to(A.dtype)
         scaled = v * tau[..., i : i + 1]
         q = q - torch.matmul(scaled.unsqueeze(-1), torch.matmul(v.unsqueeze(-2), q))
-    return q if k else q + a * 0
+    return q if k and A.numel() else q + A * 0
