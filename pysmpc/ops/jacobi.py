@@ -128,7 +128,8 @@ def orthogonalised(a: Any, scale: int) -> tuple[SecretTensor, SecretTensor]:
             gram = gram.reshape(b, n * n)
             first, second, mixed = (gram[:, [i * n + j for i, j in zip(x, y, strict=True)]]
                                     for x, y in ((p, p), (q, q), (p, q)))  # fmt: skip
-            both: Any = shortened(torch.cat([sub(first, second), add(mixed, mixed)], 1), scale)
+            both: Any = torch.cat([sub(first, second), add(mixed, mixed)], 1)
+            both = shortened(both, scale)
             turns = _angles(both[:, : len(p)], both[:, len(p) :], scale)
             where, rests = _places(n, step)
             rotation: Any = matrix_product(turns, where)

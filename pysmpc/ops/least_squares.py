@@ -85,7 +85,8 @@ def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = No
         rank = torch.full(A.shape[:-2], min(m, n))
     if driver in ("gelsd", "gelss"):
         values = torch.linalg.svdvals(A.detach())
-    return torch.return_types.linalg_lstsq((found.squeeze(-1) if vector else found, residuals, rank, values))
+    results: Any = torch.return_types
+    return results.linalg_lstsq((found.squeeze(-1) if vector else found, residuals, rank, values))
 
 
 def matrix_rank(

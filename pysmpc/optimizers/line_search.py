@@ -107,4 +107,4 @@ def install() -> None:
         with _Opening() as opening:
             return original(self, opening.closure(closure))
 
-    torch.optim.LBFGS.step = step  # type: ignore[assignment,method-assign]
+    torch.optim.LBFGS.step = step  # type: ignore[method-assign]
