@@ -38,7 +38,7 @@ REFUSALS = (NotImplementedError, RevealError, EncodingError, RangeError, TypeErr
 APPROXIMATE = (
     "pysmpc.ops.functions", "pysmpc.ops.attention", "pysmpc.ops.normalisation", "pysmpc.ops.norms",
     "pysmpc.ops.matrix_inverse", "pysmpc.ops.triangular", "pysmpc.ops.determinants", "pysmpc.ops.orthogonal",
-    "pysmpc.ops.matrix_exponential",
+    "pysmpc.ops.matrix_exponential", "pysmpc.ops.eigenvalues",
 )  # fmt: skip
 
 #: What serves in the place of an operation, by the beginning of its name.
@@ -46,8 +46,7 @@ INSTEAD = {
     "_fft": "products with the real and the imaginary part of the public matrix torch.fft.fft(torch.eye(n))",
     "view_as_complex": "real and imaginary parts as tensors of their own",
     "complex": "real and imaginary parts as tensors of their own",
-    "_linalg_svd": "torch.linalg.vector_norm for norms; products and x @ x.T for what needs no decomposition",
-    "_linalg_eigh": "a few steps of power iteration, v = x @ v / (x @ v).norm()",
+    "linalg_eig": "torch.linalg.eigh, if the matrix is symmetric",
     "embedding_renorm_": "max_norm=None; divide rows by their norms before they are shared",
     "bernoulli": "public draws: torch.rand(x.shape) < p",
     "normal": "public draws: mean + deviation * torch.randn(x.shape)",
@@ -61,7 +60,7 @@ INSTEAD = {
     "int": "torch.where on the secret, or sy.decrypt(x) where the number may be known",
     "tolist": "sy.decrypt(x) where the numbers may be known",
     "numpy": "sy.decrypt(x) where the numbers may be known",
-    "LBFGS": "torch.optim.Adam or SGD",
+    "LBFGS": "with sy.opened_line_search(), if the numbers it decides by may be known; torch.optim.Adam or SGD",
 }
 
 
