@@ -498,6 +498,12 @@ MUTANTS = [
         ("an unsigned exponent", "(int64_t)(x[i] << 30)", "(int64_t)(x[i] << 31 >> 1)", f"{KERNELS}/test_powers.py"),
     ),
     *core(
+        "gaussian.inc.h",
+        ("noise has one sign", "minus = 0 - (words[i] >> 63)", "minus = 0", f"{KERNELS}/test_gaussian.py"),
+        ("a tie counts as below", "below += less >> 63;", "below += (less - 1) >> 63;", f"{KERNELS}/test_gaussian.py"),
+        ("no tie is seen", "tied[i] = reached - below;", "tied[i] = below - below;", f"{KERNELS}/test_gaussian.py tests/privacy/test_discrete_gaussian.py"),
+    ),
+    *core(
         "bits.inc.h",
         ("truncated loop tail", "for (size_t i = full * w; i < m; i++) rows[full]", "for (size_t i = full * w; i + 1 < m; i++) rows[full]", f"{KERNELS}/test_bits.py {COMPARISON}"),
     ),
@@ -896,8 +902,8 @@ MUTANTS = [
             ("any loader counts as disjoint batches", "privacy/loaders", "        if once:\n", "        if True:\n", "engine"),
             ("rows are drawn together", "privacy/draws", "words = KeySet([fresh_key()]).draw(0, n)[0]", "words = KeySet([fresh_key()]).draw(0, 1)[0].expand(n)", "engine"),
             ("half of the steps are composed", "privacy/loss_distribution", "np.fft.rfft(np.fft.ifftshift(weights)) ** count", "np.fft.rfft(np.fft.ifftshift(weights)) ** (count // 2 + 1)", "accountant"),
-            ("a tie is always above", "protocols/discrete_gaussian", "(high == threshold) & (rest >= more)", "(high == threshold)", "discrete_gaussian"),
-            ("noise has one sign", "protocols/discrete_gaussian", "found * (1 + 2 * (words[at] >> HALF))", "found", "discrete_gaussian"),
+            ("a tie is always above", "protocols/discrete_gaussian", "(high == threshold) & (low >= more)", "(high == threshold)", "discrete_gaussian"),
+            ("noise of a tie has one sign", "protocols/discrete_gaussian", " * (1 + 2 * (words >> HALF))", "", "discrete_gaussian"),
             ("parts of noise are added too close", "protocols/discrete_gaussian", "_SMOOTH = 1.89 ", "_SMOOTH = 0.9 ", "discrete_gaussian"),
             ("the first holder alone adds noise", "protocols/noise", "    for row in range(party.rows):\n        words[row]", "    for row in range(min(party.rows, 1)):\n        words[row]", "noise"),
             ("a holder's share shows her noise", "protocols/noise", "return suite.refresh(party, Share.of(words, shape, scale))", "return Share.of(words, shape, scale)", "noise"),
