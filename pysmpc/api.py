@@ -249,7 +249,7 @@ def _tensor(value: Any) -> torch.Tensor:
 def _encoded(values: torch.Tensor, unit: Precision, session: Session) -> Integers:
     """The integers of values, which must be as short as the session takes them to be."""
     large = values.is_floating_point() and values.numel() > PIECE
-    words = Encoding(values, unit) if large else encode(values, unit)
+    words: Integers = Encoding(values, unit) if large else encode(values, unit)
     found, narrow = _extremes(words), session.suite.narrow
     if (
         narrow is not None
