@@ -20,7 +20,7 @@ from typing_extensions import Unpack
 import pysmpc.ops  # noqa: F401  (fills the table of operations)
 from pysmpc import display, guards
 from pysmpc.errors import EncodingError, PartyError, RangeError
-from pysmpc.fixedpoint import INTEGER, Precision, check_layout, decode, encode
+from pysmpc.fixedpoint import INTEGER, PIECE, Encoding, Integers, Precision, check_layout, decode, decode_as, encode
 from pysmpc.modes import undisturbed
 from pysmpc.ops.arrays import is_array, plain
 from pysmpc.ops.tested import TestedTensor, open_flags
@@ -247,19 +247,26 @@ def _tensor(value: Any) -> torch.Tensor:
     )
 
 
-def _encoded(values: torch.Tensor, unit: Precision, session: Session) -> torch.Tensor:
+def _encoded(values: torch.Tensor, unit: Precision, session: Session) -> Integers:
     """The integers of values, which must be as short as the session takes them to be."""
-    words, narrow = encode(values, unit), session.suite.narrow
+    large = values.is_floating_point() and values.numel() > PIECE
+    words: Integers = Encoding(values, unit) if large else encode(values, unit)
+    found, narrow = _extremes(words), session.suite.narrow
     if (
         narrow is not None
-        and words.numel()
-        and not -(1 << narrow.bits - 1) < int(words.min()) <= int(words.max()) < (1 << narrow.bits - 1)
+        and found.numel()
+        and not -(1 << narrow.bits - 1) < int(found.min()) <= int(found.max()) < (1 << narrow.bits - 1)
     ):
         raise EncodingError(
             f"a value is not below {(1 << narrow.bits - 1) / unit.scale:.6g} in magnitude, as "
             f"compare_bits={narrow.bits} promises; encrypt with more compare_bits, or without"
         )
     return words
+
+
+def _extremes(words: Integers) -> torch.Tensor:
+    """Integers with the smallest and the largest among them."""
+    return words.extremes if isinstance(words, Encoding) else words
 
 
 SLACK = 8  # steps by which rounding may lead a result beyond what its user states of it
@@ -294,7 +301,7 @@ def _check_stated(words: torch.Tensor, bound: float | None, scale: int, slack: i
 
 def _fitting(
     values: torch.Tensor, session: Session, unit: Precision, owner: str | None, owned: bool, bound: float | None
-) -> torch.Tensor | None:
+) -> Integers | None:
     """The owner's integers; None where its values are not.  Where a bound is stated, all ranks raise or none does."""
     own, error = None, None
     try:
@@ -302,7 +309,7 @@ def _fitting(
             raise EncodingError("the owner of an input must pass its values; a meta tensor has none")
         own = _encoded(values, unit, session) if owned else None
         if own is not None:
-            _check_stated(own, bound, unit.scale)
+            _check_stated(_extremes(own), bound, unit.scale)
     except EncodingError as found:
         error = found
     told = bound is None or session.told(owner, error is None)
@@ -332,7 +339,7 @@ def _share_tensor(
         dtype = torch.int64
     if session.recorder is not None:
         words = _encoded(values, unit, session)
-        _check_stated(words, bound, unit.scale)
+        _check_stated(_extremes(words), bound, unit.scale)
         remote: SecretTensor = session.recorder.share(session, owner, words, values.shape, unit, unit.scale, dtype)
         remote.cell.bound = _whole_steps(bound, unit.scale)
         return remote
@@ -593,23 +600,26 @@ def _decoded_together(secrets: Sequence[SecretTensor]) -> list[torch.Tensor]:
 @watched("decrypt")
 def _decoded(secret: SecretTensor) -> torch.Tensor:
     """Open and decode, in the dtype of the secret."""
-    return _real(secret, _opened(secret, "reveal"))
+    large = secret.dtype.is_floating_point and secret.numel() > PIECE
+    # made before what is opened, which then leaves no hole between the results of a model in memory
+    place = torch.empty(secret.shape, dtype=secret.dtype) if large else None
+    return _real(secret, _opened(secret, "reveal"), place)
 
 
-def _real(secret: SecretTensor, words: torch.Tensor) -> torch.Tensor:
+def _real(secret: SecretTensor, words: torch.Tensor, place: torch.Tensor | None = None) -> torch.Tensor:
     """Opened integers, decoded in the dtype of the secret."""
     session = secret.session
     if words.dim() == secret.dim() + 1 and words.shape[0] == 0:
         if session.me is not None:
             return torch.empty(secret.shape, dtype=secret.dtype, device="meta")
         raise PartyError("this process holds no share and is not a receiver: it cannot open a secret")
-    return _plain_of(secret, words)
+    return _plain_of(secret, words, place)
 
 
-def _plain_of(secret: SecretTensor, words: torch.Tensor) -> torch.Tensor:
-    """Opened integers of a secret, in its dtype."""
+def _plain_of(secret: SecretTensor, words: torch.Tensor, place: torch.Tensor | None = None) -> torch.Tensor:
+    """Opened integers of a secret, in its dtype; real ones in a place for them, where there is one."""
     if secret.dtype.is_floating_point:
-        real: torch.Tensor = decode(words, secret.cell.scale).to(secret.dtype)
+        real: torch.Tensor = decode_as(words, secret.cell.scale, secret.dtype, place)
         return real
     if secret.dtype == torch.bool:
         truth: torch.Tensor = words != 0

@@ -228,6 +228,8 @@ MUTANTS = [
     Mutant("numbers of a closure are opened", "pysmpc/optimizers/line_search.py", "if self.asleep or getattr", "if getattr", "tests/ops/test_line_search.py"),
     Mutant("workers not told of a target", "pysmpc/remote/recorder.py", "[*args, *kwargs.values()] if kwargs else args", "args", "tests/remote/test_programs.py"),
     Mutant("a product that was rounded decides", "pysmpc/fixedpoint.py", "unsure.nonzero().tolist()", "()", THRESHOLDS),
+    Mutant("a large input without its mask", "pysmpc/fixedpoint.py", "if keys is not None:", "if False:", "tests/ops/test_large_inputs.py"),
+    Mutant("the largest alone is looked at", "pysmpc/fixedpoint.py", "torch.stack(torch.aminmax(self._values))", "self._values.max().reshape(1)", "tests/ops/test_large_inputs.py"),
     Mutant("any threshold is taken", "pysmpc/fixedpoint.py", "if bool((steps.abs() >= LIMIT).any()):", "if False:", THRESHOLDS),
     *protocol(
         "functions/masked",
