@@ -106,7 +106,7 @@ class Encoding:
 
     def write(self, out: torch.Tensor, keys: KeySet | None = None, stream: int = 0) -> None:
         """out [n] = the integers, less what all but the last of some holders draw from a stream."""
-        for part, place in zip(self._values.split(PIECE), out.split(PIECE), strict=True):
+        for part, place in zip(torch.split(self._values, PIECE), torch.split(out, PIECE), strict=True):
             place.copy_(encode(part, self._precision))
         if keys is not None:
             keys.take(stream, out)
@@ -287,7 +287,7 @@ def decode_as(integers: torch.Tensor, scale: int, dtype: torch.dtype, out: torch
     if out is None and integers.numel() <= PIECE:
         return decode(integers, scale).to(dtype)
     out = torch.empty(integers.shape, dtype=dtype) if out is None else out
-    for part, place in zip(integers.reshape(-1).split(PIECE), out.view(-1).split(PIECE), strict=True):
+    for part, place in zip(torch.split(integers.reshape(-1), PIECE), torch.split(out.view(-1), PIECE), strict=True):
         place.copy_(decode(part, scale))
     return out
 
