@@ -86,9 +86,9 @@ static void run(step *s, size_t rows, void (*task)(void *, size_t)) {
 TASK(draw_task) {
     PART;
     u64 *out = s->out + p.row * s->n + p.first;
-    if (p.corrections)
-        memcpy(out, p.corrections + p.first, (p.last - p.first) * sizeof(u64));
-    else
+    if (p.corrections) {
+        if (out != p.corrections + p.first) memcpy(out, p.corrections + p.first, (p.last - p.first) * sizeof(u64));
+    } else
         s->k->prg_fill(p.key, s->base, p.first, out, p.last - p.first);
 }
 

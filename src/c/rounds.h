@@ -19,7 +19,7 @@ typedef struct {
 typedef struct {
     psm_divisor (*divisor_make)(u64 d);
 
-    /* out[h] = words of stream; for the target the corrections, unless NULL */
+    /* out[h] = words of stream; for the target the corrections, unless NULL, which may lie in its row already */
     void (*draw)(const psm_holders *h, u64 stream, const u64 *corrections, u64 *out, size_t n);
     /* out[h] = x[h] - words of stream; x rows are `row` words apart */
     void (*mask)(const psm_holders *h, u64 stream, const u64 *x, u64 *out, size_t n);

@@ -223,8 +223,13 @@ MUTANTS = [
     Mutant("writes of any size", "pysmpc/ops/core.py", "    if whole != shape:\n", "    if False:\n", FORMS),
     Mutant("numbers as truth values", "pysmpc/ops/core.py", "target.dtype == torch.bool and value.dtype != torch.bool", "False", FORMS),
     Mutant("a form's own handler is lost", "pysmpc/ops/core.py", "if form in HANDLERS and form not in _DERIVED:", "if False:", FORMS),
+    Mutant("no angle for equal columns", "pysmpc/ops/jacobi.py", "d = add(d, like(d, step.at(scale)))", "d = like(d, d.window())", "tests/ops/test_eigenvalues.py::test_equal_eigenvalues_and_none"),
+    Mutant("what rounding adds beside rows grows", "pysmpc/ops/matrix_inverse.py", "if factor == 1 and m != n:", "if False:", "tests/ops/test_matrices.py::test_pseudo_inverses_of_equal_singular_values"),
+    Mutant("numbers of a closure are opened", "pysmpc/optimizers/line_search.py", "if self.asleep or getattr", "if getattr", "tests/ops/test_line_search.py"),
     Mutant("workers not told of a target", "pysmpc/remote/recorder.py", "[*args, *kwargs.values()] if kwargs else args", "args", "tests/remote/test_programs.py"),
     Mutant("a product that was rounded decides", "pysmpc/fixedpoint.py", "unsure.nonzero().tolist()", "()", THRESHOLDS),
+    Mutant("a large input without its mask", "pysmpc/fixedpoint.py", "if keys is not None:", "if False:", "tests/ops/test_large_inputs.py"),
+    Mutant("the largest alone is looked at", "pysmpc/fixedpoint.py", "torch.stack(torch.aminmax(self._values))", "self._values.max().reshape(1)", "tests/ops/test_large_inputs.py"),
     Mutant("any threshold is taken", "pysmpc/fixedpoint.py", "if bool((steps.abs() >= LIMIT).any()):", "if False:", THRESHOLDS),
     *protocol(
         "functions/masked",
