@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -37,6 +38,13 @@ FALLBACKS: list[Callable[[Any, Any, Any], Any]] = []
 WATCHERS: list[Callable[[Any, Any, Any], Callable[[Any], object] | None]] = []
 
 
+#: By thread: who takes operations on secrets in the place of their handlers (pysmpc.program.follow).
+FOLLOWERS: dict[int, Any] = {}
+
+#: What a cell has once its content is computed.
+FACTS = frozenset(("_body", "_scale", "bound", "finer", "pending", "inner", "places"))
+
+
 class Estimate(float):
     """A bound (`Cell.bound`) of sums of many elements at their worst, which such sums seldom come near.
 
@@ -53,10 +61,13 @@ class Cell:
     finer: how much finer than unit.scale it may stay then: what a public number divided off, since its integers
     are no larger for it than those of the dividend.
     bound: no element is larger in magnitude, where that is publicly known (`pysmpc.ops.bounds`).
+
+    A cell may be a promise (`pysmpc.program.follow`): it has none of `FACTS` yet, and asking for one makes them all.
     """
 
     __slots__ = (
-        "__weakref__", "_body", "_scale", "bound", "finer", "pending", "provenance", "session", "slot", "unit",
+        "__weakref__", "_body", "_scale", "bound", "finer", "pending", "promise", "provenance", "session", "slot",
+        "unit",
     )  # fmt: skip
 
     slot: int  # of the value at workers of other machines, where it is there
@@ -71,6 +82,16 @@ class Cell:
         self.finer = 1
         self.bound: float | None = None
         session.register(body)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Called for a fact that is not there: whoever promised it makes it."""
+            promise = getattr(self, "promise", None) if name in FACTS else None
+            if promise is None:
+                raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+            promise.keep()
+            return object.__getattribute__(self, name)
 
     @property
     def body(self) -> Body:
@@ -220,6 +241,12 @@ def _update(session: Session) -> None:
             cell.replace(share.body, cell.unit.scale)
 
 
+def following() -> Any:
+    """Who takes this thread's next operation in the place of its handler; None for nobody."""
+    follower = FOLLOWERS.get(threading.get_ident())
+    return None if follower is None or follower.busy else follower
+
+
 class SecretTensor(torch.Tensor):
     """A secret-shared tensor.  Make one with `sy.encrypt` or `.share`; open it with
     `sy.decrypt`, `.reveal()` or `.get()`."""
@@ -288,6 +315,9 @@ class SecretTensor(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        if FOLLOWERS and (follower := following()) is not None:
+            with without_modes():
+                return follower.operation(cls, func, args, kwargs or {})
         if active():
             with without_modes():
                 return cls._dispatched(func, args, kwargs)

@@ -117,11 +117,22 @@ class Segment:
         self._compiled = Compiled(self._trace, moved, [state.pair for state in self.states])
         self._trace = Trace(self._trace.first)  # the memory of what was noted is free
 
+    @property
+    def outside(self) -> bool:
+        """Whether the user's own code runs while it is traced, and no operation on secrets."""
+        return self._trace.outside
+
+    @outside.setter
+    def outside(self, outside: bool) -> None:
+        self._trace.outside = outside
+
     def fits(self) -> bool:
-        """True if every value that it reads beside its arguments is still there, with the scale and size it had."""
+        """True if every value that it reads beside its arguments is there, with the scale, size and bound it had."""
         for state in self.states:
             cell = state.cell
             if cell.pending or cell._scale != state.scale or cell._body.n != state.words.shape[1]:
+                return False
+            if cell.bound != state.began:
                 return False
         return all(not cell.pending and cell._body is body for cell, body in self._others)
 
