@@ -15,6 +15,7 @@ ledger or a profile being kept), it simply runs as it is written.
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ from pysmpc.program.segment import Segment
 from pysmpc.program.state import kind
 from pysmpc.runtime import ledger
 from pysmpc.runtime.session import Session
-from pysmpc.tensor import WATCHERS, Cell, SecretTensor, flush, lock_of
+from pysmpc.tensor import FOLLOWERS, WATCHERS, Cell, SecretTensor, flush, lock_of
 
 WARM = 2  # calls before a step is recorded: optimizers make their state in the first
 KINDS = 16  # of arguments, of which the recordings are kept
@@ -155,6 +156,8 @@ class TrainStep:
             return "only steps whose two arguments are secrets of one session are repeated"
         if x.requires_grad or y.requires_grad:
             return "a gradient of an argument is wanted"
+        if threading.get_ident() in FOLLOWERS:
+            return "it is a part of another step"
         if ledger.kept() or WATCHERS:
             return "a ledger or a profile is kept"
         return _unfit(x.session)

@@ -87,10 +87,8 @@ class Cell:
 
         def __getattr__(self, name: str) -> Any:
             """Called for a fact that is not there: whoever promised it makes it."""
-            promise = getattr(self, "promise", None) if name in FACTS else None
-            if promise is None:
-                raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
-            promise.keep()
+            if name in FACTS and (promise := getattr(self, "promise", None)) is not None:
+                promise.keep()
             return object.__getattribute__(self, name)
 
     @property
@@ -245,6 +243,12 @@ def following() -> Any:
     """Who takes this thread's next operation in the place of its handler; None for nobody."""
     follower = FOLLOWERS.get(threading.get_ident())
     return None if follower is None or follower.busy else follower
+
+
+def keep_promises() -> None:
+    """Whoever looks at what was done so far: what this thread has followed and not computed is computed."""
+    if FOLLOWERS and (follower := following()) is not None:
+        follower.keep()
 
 
 class SecretTensor(torch.Tensor):

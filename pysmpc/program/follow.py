@@ -17,7 +17,7 @@ import math
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -203,8 +203,6 @@ class _Listener:
 
     def __enter__(self) -> None:
         self._thread = threading.get_ident()
-        if self._thread in FOLLOWERS:
-            raise RuntimeError("a step within a step of this thread: call one after the other")
         FOLLOWERS[self._thread] = self
 
     def __exit__(self, *error: object) -> None:
@@ -234,6 +232,9 @@ class Noting(_Listener):
     def __exit__(self, *error: object) -> None:
         self._segment.outside = False
         super().__exit__(*error)
+
+    def keep(self) -> None:
+        """Nothing was promised."""
 
     def end(self, result: SecretTensor) -> None:
         """All of it has run, and this came of it."""
@@ -347,12 +348,13 @@ class Following(_Listener):
         self._arguments = [x.cell for x in arguments]
         self._layouts = [each for _, each in path.values]
         self._layouts[: len(arguments)] = map(layout, arguments)
+        self._given = dict(enumerate(self._layouts[: len(arguments)]))  # layouts of arguments and views of them
         known = [*self._arguments, *path.cells[len(arguments) :]]
         self._known: list[Any] = [None if type(each) is Kind else each for each in known]  # not those that are promises
         self._cells: list[Callable[[], Cell | None] | None] = [
             None if each is None else weakref.ref(each) for each in self._known
         ]
-        self._held: dict[int, dict[str, Any]] = {}
+        self._held: dict[int, tuple[dict[str, Any], Any]] = {}
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
@@ -405,6 +407,10 @@ class Following(_Listener):
             for made, x in zip(_leaves(node.outs), _secrets([out]), strict=True):
                 if type(made) is Made:
                     self._layouts[made.value] = layout(x)
+                    if self._given.setdefault(made.value, layout(x)) != layout(x):  # in the recording it was the same
+                        self._layouts[made.value] = self._given[made.value]
+                        self._at -= 1
+                        self.keep()
             return out
         for number in node.changed:
             self._hold(number)
@@ -440,15 +446,18 @@ class Following(_Listener):
         cell = self._known[number]
         if cell is None or number in self._held:
             return
-        self._held[number] = {name: getattr(cell, name) for name in _facts(cell)}
+        facts = {name: getattr(cell, name) for name in _facts(cell)}
+        self._held[number] = facts, getattr(cell, "promise", None)
         cell.promise = self
-        for name in self._held[number]:
+        for name in facts:
             delattr(cell, name)
 
     def _restore(self) -> None:
-        for number, facts in self._held.items():
+        for number, (facts, promise) in self._held.items():
+            cell = self._known[number]
             for name, value in facts.items():
-                setattr(self._known[number], name, value)
+                setattr(cell, name, value)
+            cell.promise = promise
         self._held = {}
 
     # --- at the end ---
@@ -462,9 +471,8 @@ class Following(_Listener):
         number, wanted = path.values[path.result]
         if not self.over and self._at == len(path.nodes) and isinstance(result, SecretTensor):
             found = self._cells[number]
-            alive = [
-                i for i, ref in enumerate(self._cells) if self._known[i] is None and ref is not None and ref() is not None
-            ]
+            made = [i for i, cell in enumerate(self._known) if cell is None]
+            alive = [i for i in made if (ref := self._cells[i]) is not None and ref() is not None]
             if found is not None and found() is result.cell and layout(result) == wanted and alive == [number]:
                 self.over = True
                 self._restore()

@@ -42,7 +42,8 @@ class Trace:
 
     first: the number of the first stream that it may draw.  epochs: from which number on numbers begin with what.
     refused: why it cannot be run again, if it cannot.  outside: whether the user's own code runs, whose operations on
-    plain tensors are not the program's: it will run again by itself.  log: the messages that were moved, if they are kept.
+    plain tensors are not the program's: it will run again by itself.  log: the messages that were moved, if they are
+    kept.
     calls: as above; a kernel's arguments are those of `ring.launch`.
     made: buffers that were made since the beginning, by their addresses.
     """
