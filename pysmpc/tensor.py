@@ -185,6 +185,7 @@ def locked(function: Wrapped) -> Wrapped:
     @undisturbed
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        keep_promises()
         with lock_of(args):
             return function(*args, **kwargs)
 
@@ -198,6 +199,7 @@ def watched(name: str) -> Callable[[Wrapped], Wrapped]:
         @undisturbed
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
+            keep_promises()
             with lock_of(args):
                 return run_watched(name, function, args, kwargs) if WATCHERS else function(*args, **kwargs)
 
