@@ -130,11 +130,11 @@ class TrainStep:
             self._changed(key)
             return loss
         assert isinstance(loss, SecretTensor)
+        self.repeats, self._failures = True, 0
         out = known.segment.run((x, y))
         if x.session.recorder is not None:
             x.session.recorder.repeat(known.segment, (x, y), out)
         following.fulfil(loss, out)
-        self.repeats, self._failures = True, 0
         return loss
 
     def _changed(self, key: Any) -> None:
