@@ -70,6 +70,14 @@ def probability(text: str) -> float:
     return number
 
 
+def power_of_two(text: str) -> int:
+    """An argument type: 1, 2, 4, up to 2^16."""
+    number = int(text) if text.isdecimal() else 0
+    if not 1 <= number <= 1 << 16 or number & (number - 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a power of two from 1 to 65536")
+    return number
+
+
 def writable(text: str) -> Path:
     """An argument type: a file that can be written, asked before the training and not after it."""
     path = Path(text)
@@ -174,6 +182,13 @@ def add_demo_arguments(demo: Parser) -> None:
     )
     rates = ", ".join(f"{value:g} of {name}" for name, value in RATES.items())
     training.add_argument("--lr", type=rate, metavar="RATE", help=f"default: {rates}")
+    training.add_argument(
+        "--loss-scale",
+        type=power_of_two,
+        metavar="S",
+        help="the loss times S before the backward pass, the gradients divided by it after: small gradients of deep "
+        "networks keep more digits; a power of two (default: 4 times the batch size with resnet8, else 1)",
+    )
     training.add_argument(
         "--dropout",
         type=probability,

@@ -100,6 +100,7 @@ def setting(figures: Figures) -> list[str]:
     protocol += f", integrity {settings.integrity}" if settings.integrity else ""
     loss = "squared error" if settings.loss == "mse" else "cross-entropy"
     dropout = f", dropout {settings.dropout:g}" if settings.dropout else ""
+    loss += f" times {settings.scale}" if settings.scale != 1 else ""
     lines = [
         f"{MODELS[settings.model].title}, {settings.activation}, {loss}{dropout}, batches of {settings.batch_size}, "
         f"{settings.epochs} epochs, {settings.optimizer} {settings.rate:g}, precision {precision}, "
@@ -118,7 +119,7 @@ def as_json(figures: Figures) -> dict[str, object]:
     medians, means = ratios(figures)
     settings = asdict(figures.settings)
     del settings["json"]
-    settings["lr"] = figures.settings.rate
+    settings["lr"], settings["loss_scale"] = figures.settings.rate, figures.settings.scale
     settings["precision"] = figures.settings.precision
     settings["data"] = None if figures.settings.data is None else str(figures.settings.data)
     result: dict[str, object] = {

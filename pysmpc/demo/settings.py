@@ -45,6 +45,7 @@ class Settings:
     loss: str = "mse"
     optimizer: str = "sgd"
     lr: float | None = None
+    loss_scale: int | None = None
     dropout: float = 0.0
     seed: int = 1
     workers: int = 2
@@ -65,6 +66,16 @@ class Settings:
     @property
     def rate(self) -> float:
         return RATES[self.optimizer] if self.lr is None else self.lr
+
+    @property
+    def scale(self) -> int:
+        """By what the loss is multiplied before the backward pass, and the gradients divided after it.
+
+        Gradients of a mean over images are so much smaller than an image's; a deep network rounds them often.
+        """
+        if self.loss_scale is not None:
+            return self.loss_scale
+        return 1 << (4 * self.batch_size).bit_length() - 1 if self.model == "resnet8" else 1
 
     @property
     def decimals(self) -> int | None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -93,12 +93,24 @@ class Fit:
     train_correct: int = 0
 
 
-def stepper(side: Side, model: nn.Module, optimizer: torch.optim.Optimizer, loss_of: Loss) -> Callable[[Batch], float]:
+def stepper(
+    side: Side, model: nn.Module, optimizer: torch.optim.Optimizer, loss_of: Loss, scale: int
+) -> Callable[[Batch], float]:
     """One update; the loss before it.
+
+    The backward pass starts from the loss times `scale`, a power of two, and the optimizer takes the gradients divided
+    by it: small gradients of activations are then rounded to a finer step (Micikevicius et al., 2018).
 
     The loss is opened last. Where workers of other machines open it early, the rest of the step is in the time of the
     next one.
     """
+    plain_loss = loss_of
+    if scale != 1:
+
+        def loss_of(output: Tensor, targets: Tensor) -> Tensor:
+            return plain_loss(output, targets) * scale
+
+        optimizer.register_step_pre_hook(divided_by(scale))
     repeat = sy.TrainStep(model, optimizer, loss_of)
 
     def with_open_gradients(batch: Batch) -> Tensor:
@@ -111,9 +123,21 @@ def stepper(side: Side, model: nn.Module, optimizer: torch.optim.Optimizer, loss
 
     def step(batch: Batch) -> float:
         loss = with_open_gradients(batch) if side.opens_gradients else repeat(batch.images, batch.targets)
-        return float(side.reveal(loss))
+        return float(side.reveal(loss)) / scale
 
     return step
+
+
+def divided_by(scale: int) -> Callable[[torch.optim.Optimizer, Any, Any], None]:
+    """What an optimizer does before its step."""
+
+    def hook(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad = parameter.grad / scale
+
+    return hook
 
 
 def count_correct(side: Side, model: nn.Module, batches: Sequence[Batch]) -> int:
@@ -147,7 +171,7 @@ def fit(
     with seeded(settings.seed):
         result = Fit()
         optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), lr=settings.rate)
-        step = stepper(side, model, optimizer, LOSSES[settings.loss])
+        step = stepper(side, model, optimizer, LOSSES[settings.loss], settings.scale)
         order = torch.Generator().manual_seed(settings.seed)
         for epoch in range(1, settings.epochs + 1):
             model.train()

@@ -139,6 +139,7 @@ def test_a_mistake_seen_from_outside():
         (["demo", "--optimizer", "lion"], "--optimizer"),
         (["demo", "--dropout", "1"], "'1' is not a number from 0 up to, but not including, 1"),
         (["demo", "--dropout", "half"], "--dropout"),
+        (["demo", "--loss-scale", "3"], "'3' is not a power of two from 1 to 65536"),
         (["demo", "--frac-bits", "40"], "--frac-bits"),
         (["demo", "--precision-fractional", "0"], "--precision-fractional"),
         (["demo", "--frac-bits", "16", "--precision-fractional", "3"], "not allowed with"),
@@ -193,6 +194,7 @@ def test_other_settings():
         assert Settings(**other, precision_fractional=4).precision == {"base": 10, "precision_fractional": 4}
     assert Settings(optimizer="adam").rate == 1e-3
     assert Settings(optimizer="adam", lr=0.5).rate == 0.5
+    assert (Settings().scale, Settings(model="resnet8").scale, Settings(loss_scale=8).scale) == (1, 256, 8)
 
 
 def test_every_choice_is_there():

@@ -66,6 +66,15 @@ def test_models_on_plain_tensors_and_on_secrets(options):
     assert found.losses == pytest.approx(plain.losses, rel=2**-8)
 
 
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+def test_a_scaled_loss_trains_the_same(optimizer):
+    """Powers of two are exact in floats: the same losses and the same weights, to the bit."""
+    settings = Settings(train_items=60, test_items=10, epochs=2, batch_size=20, optimizer=optimizer)
+    (one, first), (two, second) = train(settings), train(replace(settings, loss_scale=256))
+    assert first.losses == second.losses
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
 @pytest.mark.parametrize("model", ["mlp", "lenet", "resnet8"])
 def test_what_is_dropped_follows_from_the_seed(model):
     settings = Settings(train_items=12, test_items=4, epochs=3, batch_size=12, model=model, dropout=0.5)

@@ -25,12 +25,13 @@ from catalogue import MUTANTS, Mutant
 ROOT = Path(__file__).resolve().parents[2]
 COPY = ROOT / "build" / "mutants"
 FLAGS = ["-std=gnu11", "-O1", "-g0", "-fPIC", "-fvisibility=hidden", "-Wno-psabi", "-Isrc/c"]
+HANGS = 900  # seconds; pytest ends a test after 120, unless the process waits for a lock
 CC = shlex.split(os.environ.get("CC", "gcc"))
 
 
 def copy() -> None:
     """A fresh copy of the sources, times kept, so that the build of last time still serves."""
-    for name in ("pysmpc", "src", "tests", "deploy"):
+    for name in ("pysmpc", "src", "tests", "deploy", "docs"):
         shutil.rmtree(COPY / name, ignore_errors=True)
         shutil.copytree(ROOT / name, COPY / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
@@ -67,14 +68,17 @@ def supported(target: str) -> bool:
 
 
 def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    environment = dict(os.environ) | {"PYTHONPATH": str(COPY)} | environment
-    return subprocess.run(command, cwd=COPY, env=environment, capture_output=True, text=True, check=False)
+    env = dict(os.environ) | {"PYTHONPATH": str(COPY)} | environment
+    return subprocess.run(command, cwd=COPY, env=env, capture_output=True, text=True, check=False, timeout=HANGS)
 
 
 def outcome(files: str, target: str = "") -> tuple[str, str]:
     """('caught', by which test), ('survives', '') or ('breaks', why): an error is not a test that fails."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--timeout=120"]
-    out = run([*command, *files.split()], COLUMNS="400", **({"PYSMPC_TARGET": target} if target else {}))
+    try:
+        out = run([*command, *files.split()], COLUMNS="400", **({"PYSMPC_TARGET": target} if target else {}))
+    except subprocess.TimeoutExpired:
+        return "caught", "hangs, past what pytest can end"
     failed = [line.removeprefix("FAILED ") for line in out.stdout.splitlines() if line.startswith("FAILED ")]
     if out.returncode == 0:
         return "survives", ""

@@ -196,6 +196,15 @@ def test_the_derivative_of_atan_is_of_the_same_opening():
     assert cost.sent == again.sent + 800
 
 
+def test_an_inverse_of_one_and_a_square_is_a_quotient_where_no_atan_was_taken():
+    def cost(number):
+        x = encrypted(torch.randn(100))
+        torch.asinh(x)  # of which the square is noted as well
+        return cost_of(lambda x: torch.ones(100) / (x * x + number), x)[0]
+
+    assert cost(1) == cost(2)
+
+
 def test_costs_depend_on_no_value():
     for function in FUNCTIONS.values():
         costs = [cost_of(function.fn, encrypted(torch.full((20,), v).double()))[0] for v in (0.0, FAR, -FAR, STEP, 1.0)]

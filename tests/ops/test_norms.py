@@ -112,6 +112,19 @@ def test_powers_of_a_norm_and_of_a_magnitude_are_what_they_are_elsewhere():
         assert torch.allclose(plain(found), wanted, atol=24 * STEP, rtol=2.0**-12)
 
 
+@pytest.mark.parametrize("p", [1.5, 3.0])
+def test_steps_of_one_norm_are_no_part_of_another(p):
+    """x |x|^(p - 2) of one argument over a power of the norm of another."""
+    x, other = encrypted(torch.rand(4, 4) + 0.5), encrypted(torch.rand(4, 4) + 2)
+
+    def made(x, other):
+        torch.norm(x, p)
+        weight = x.abs().pow(p - 2 if p > 2 else p - 1)
+        return (x * weight) * (torch.ones(()) / torch.norm(other, p).pow(p - 1))
+
+    assert torch.allclose(plain(made(x, other)), made(plain(x), plain(other)), atol=1e-3, rtol=2.0**-9)
+
+
 @pytest.mark.parametrize("p", [0.5, 1.5, 3.0])
 def test_other_views_of_what_a_norm_was_taken_of(p):
     """Its transpose, and other shapes of a step of the derivative, are no parts of it."""

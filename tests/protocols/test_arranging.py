@@ -78,6 +78,15 @@ def test_long_rows(setting, kind, rng, monkeypatch):
     assert cost.rounds == 3 * setting.holders + 4 * (1 + 2 + 1)
 
 
+def test_a_pivot_is_a_bucket_by_itself():
+    """5 1 3 4 2 around the 3: what is below, it alone, what is above."""
+    order, bucket = torch.arange(5), torch.zeros(5, dtype=torch.int64)
+    at = torch.tensor([[2, 0, 1, 2, 3, 4]])
+    arranging._regroup(order, bucket, 1, at, torch.tensor([1, 0, 0, 1, 0]))
+    assert order.tolist() == [1, 4, 2, 0, 3]
+    assert bucket.tolist() == [0, 0, 1, 2, 2]
+
+
 def test_plans():
     """A batch of comparisons for what is short; few for much: 10^5 elements take 83 an element, in 26 rounds."""
     assert plan(1, 1000) == Plan(1, 1000)

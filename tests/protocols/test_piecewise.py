@@ -125,3 +125,16 @@ def test_sums_of_powers(where, p, rng):
     exact = torch.where(x == 0, 0, ratios ** float(p)).sum(1).log()
     assert float((log_sum.double().reshape(-1) / 2**54 - exact).abs().max()) < 2.0**-15
     assert float((gaps.double().reshape(5, 6) / 2**26 - ratios.log())[x > 0].abs().max()) < 2.0**-17
+
+
+def test_sums_of_powers_above_one(rng):
+    """Logarithms are rounded, so that the largest of a row may come out above itself."""
+    x = bounded_words(rng, 20, 64, 6).abs() + (1 << 21)
+    most = x.amax(1) * 3 // 4
+
+    def program(suite, party, a, b):
+        return power_sum(suite, party, Share(a.body, (64, 6)), Share(b.body, (64, 1)), Fraction(2)).log_sum
+
+    log_sum, _ = SECRET[0].run(program, x.reshape(-1), most)
+    exact = ((x.double() / most.double().reshape(-1, 1)) ** 2).sum(1).log()
+    assert float((log_sum.double().reshape(-1) / 2**54 - exact).abs().max()) < 2.0**-15

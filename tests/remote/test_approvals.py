@@ -370,6 +370,17 @@ def test_rows_and_slots_are_no_part_of_a_history():
         assert history(*other).of(4).hash != one.of(4).hash
 
 
+def test_no_session_asks_what_another_asked():
+    """The same value of the same program: an approval that outlived its session would serve none."""
+    value = history(load(3)).of(3)
+    asked = [
+        approvals.Requests("scientist").request(ref(3), (1, bytes(32)), frozenset({"alice"}), 4, value)
+        for _ in range(2)
+    ]
+    for name in ("id", "series", "session"):
+        assert len({getattr(each, name) for each in asked} - {""}) == 2, name
+
+
 def test_what_is_not_known_has_no_history():
     found = history(Call("aten.mul.Tensor", [ref(1), ref(1)], {}, [2]), Call("aten.neg.default", [ref(2)], {}, [3]))
     assert found.of(2).hash is None
