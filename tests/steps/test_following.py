@@ -29,7 +29,7 @@ class Side:
         self.model = sy.encrypt(copy.deepcopy(net), self.parties)
         self.batches = [[sy.encrypt(each, self.parties) for each in batch] for batch in data]
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.02, momentum=0.5)
-        self.aside = sy.encrypt(copy.deepcopy(ASIDE), self.parties)
+        self.aside = sy.encrypt(copy.deepcopy(ASIDE), self.parties).requires_grad_(False)
         self.kept = []
 
     def words(self):
@@ -165,7 +165,7 @@ def change_their_mind(turns):
             mind = random.choice(MINDS)
         elif mind in (raising, reading) or random.random() < 0.2:
             mind = again
-        if random.random() < 0.2:
+        if random.random() < 0.2 and mind is not raising:  # what a recording learned of its copies would be lost
             batch = random.randrange(3)
         if random.random() < 0.1:
             rate = random.choice([0.02, 0.01])
@@ -297,7 +297,7 @@ def test_an_error_within_is_told_to_whoever_asks_for_what_was_to_come():
 
     def loss(out, target):
         if kept_from:
-            kept.append(out * 3)
+            kept.append(out)
             raise Stop
         return squares(out, target)
 
@@ -348,7 +348,7 @@ def test_another_thread_waits_for_the_step():
 
 def test_a_step_within_a_step_is_part_of_it():
     ours, theirs = pair(net(), data([4, 4]))
-    optimizers = [torch.optim.SGD(each.aside.parameters(), lr=0.01) for each in (ours, theirs)]
+    optimizers = [torch.optim.SGD(each.aside.requires_grad_(True).parameters(), lr=0.01) for each in (ours, theirs)]
     inner = sy.TrainStep(ours.aside, optimizers[0], squares)
 
     def written(x, y):
@@ -368,7 +368,6 @@ def test_a_step_within_a_step_is_part_of_it():
         outer(*ours.batches[turn % 2])
         loop(theirs, within(written), *theirs.batches[turn % 2])
         assert_same(ours, theirs)
-    assert not inner.repeats
     assert all(
         torch.equal(*(p.window().words() for p in both))
         for both in zip(ours.aside.parameters(), theirs.aside.parameters(), strict=True)
