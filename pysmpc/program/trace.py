@@ -86,13 +86,11 @@ class Trace:
 
     def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """An operation of torch on plain tensors was done."""
-        if self.outside:
-            if torch.Tag.nondeterministic_seeded in func.tags:
-                self.refused = f"{func} draws random numbers"
-            return
-        self._kept.append((args, kwargs, out))
         if torch.Tag.nondeterministic_seeded in func.tags:
             self.refused = f"{func} draws random numbers"
+        if self.outside:
+            return
+        self._kept.append((args, kwargs, out))
         outs = [x for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
         if any(x.is_meta for x in outs):
             return  # a size and no memory: nothing is computed

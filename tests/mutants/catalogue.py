@@ -245,7 +245,7 @@ MUTANTS = [
     Mutant("a parameter becomes a public mask", "pysmpc/ops/dropout.py", "and not x.requires_grad and", "and", DROPOUT),
     Mutant("a driver records public masks", "pysmpc/program/trace.py", "            self._trace.refused = f\"{func} draws random numbers\"", "            pass", MASKS_THERE),
     Mutant("a recording notes public masks", "pysmpc/program/trace.py", "            self.refused = f\"{func} draws random numbers\"", "            pass", STEPS),
-    Mutant("batches are counted twice", "pysmpc/program/trace.py", "        if self.outside:\n            if torch.Tag", "        if False:\n            if torch.Tag", BATCHES),
+    Mutant("batches are counted twice", "pysmpc/program/trace.py", "        if self.outside:\n            return\n", "", BATCHES),
     Mutant("running statistics go the other way", "pysmpc/ops/normalisation.py", "if not deferred(running, gap, part):", "if not deferred(running, gap, -part):", BATCHES),
     Mutant("a class that is ignored counts", "pysmpc/ops/classes.py", "own = own & keep", "own = own & (keep | True)", LOSSES),
     Mutant("means of secret classes are over all", "pysmpc/ops/classes.py", "total = own.to(torch.int64).sum() if weight is None else", "total = (own | True).to(torch.int64).sum() // own.shape[dim] if weight is None else", LOSSES),
