@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 
 from pysmpc.program.follow import Following, Noting, Path
-from pysmpc.program.segment import Segment
+from pysmpc.program.segment import Segment, unread
 from pysmpc.program.state import kind
 from pysmpc.runtime import ledger
 from pysmpc.runtime.session import Session
@@ -99,6 +99,9 @@ class TrainStep:
         if known is None and self._pause:
             self._pause -= 1
             self.reason = _CHANGED
+            return self._written(x, y)
+        if any(map(unread, self._cells())):
+            self.reason = "a state of the optimizer is a product that nothing has read before"
             return self._written(x, y)
         if x.session.recorder is not None and not x.session.recorder.room:
             self.reason = "the workers keep as many recorded steps as they take"

@@ -132,7 +132,7 @@ class Segment:
             cell = state.cell
             if cell.pending or cell._scale != state.scale or cell._body.n != state.words.shape[1]:
                 return False
-            if cell.bound != state.began:
+            if cell.bound != state.began or unread(cell):
                 return False
         return all(not cell.pending and cell._body is body for cell, body in self._others)
 
@@ -223,7 +223,7 @@ class Seen:
                     if cell.body.functions is not None:
                         self._undo.append(cell.body.functions.undo())
                     self._others[id(cell)] = cell, cell.body, facts
-                    if isinstance(cell.body, Unfinished) and cell.body.unread:
+                    if unread(cell):
                         self.refused = "it reads a product that nothing has read before"
         if func.namespace == "pysmpc" and torch.Tag.nondeterministic_seeded in func.tags:
             self.refused = NOISE
@@ -242,6 +242,11 @@ class Seen:
         for forget in self._undo:
             forget()
         return [(cell, body) for cell, body, _ in self._others.values()]
+
+
+def unread(cell: Cell) -> bool:
+    """Whether some of the content is still to be made, which a loop does when it is first read."""
+    return isinstance(cell.body, Unfinished) and cell.body.unread
 
 
 def changed(func: Any, args: Any, kwargs: Any) -> list[SecretTensor]:
