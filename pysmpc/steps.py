@@ -100,8 +100,8 @@ class TrainStep:
             self._pause -= 1
             self.reason = _CHANGED
             return self._written(x, y)
-        if any(map(unread, self._cells())):
-            self.reason = "a state of the optimizer is a product that nothing has read before"
+        if any(unread(cell) or cell.scale > cell.unit.scale for cell in self._cells()):
+            self.reason = "a state is a product that is still to be dealt or rescaled, as the loop does when it reads it"
             return self._written(x, y)
         if x.session.recorder is not None and not x.session.recorder.room:
             self.reason = "the workers keep as many recorded steps as they take"
