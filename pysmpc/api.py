@@ -32,7 +32,7 @@ from pysmpc.runtime.offline import StoreDealer
 from pysmpc.runtime.session import Session, plain_session, virtual_session
 from pysmpc.runtime.stats import Stats
 from pysmpc.runtime.store import take
-from pysmpc.tensor import SecretTensor, flush, lock_of, locked, watched
+from pysmpc.tensor import SecretTensor, flush, keep_promises, lock_of, locked, watched
 
 _sessions: dict[tuple[frozenset[str], str], Session] = {}
 
@@ -124,6 +124,7 @@ class Parties:
     @property
     def stats(self) -> Stats:
         """Rounds and bytes so far; `.copy()` it to take differences."""
+        keep_promises()
         return self.session.stats
 
     def close(self) -> None:
@@ -165,6 +166,7 @@ class Holder:
     @undisturbed
     def shares(self) -> list[torch.Tensor]:
         """Its shares, oldest first: uniform words that say nothing by themselves."""
+        keep_promises()
         return [words for _, _, words in self._session.live(self.id)]
 
     def __repr__(self) -> str:

@@ -15,6 +15,7 @@ import copy
 import functools
 import inspect
 import math
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from html import escape
@@ -40,6 +41,13 @@ FALLBACKS: list[Callable[[Any, Any, Any], Any]] = []
 WATCHERS: list[Callable[[Any, Any, Any], Callable[[Any], object] | None]] = []
 
 
+#: By thread: who takes operations on secrets in the place of their handlers (pysmpc.program.follow).
+FOLLOWERS: dict[int, Any] = {}
+
+#: What a cell has once its content is computed.
+FACTS = frozenset(("_body", "_scale", "bound", "finer", "pending", "inner", "places"))
+
+
 class Estimate(float):
     """A bound (`Cell.bound`) of sums of many elements at their worst, which such sums seldom come near.
 
@@ -56,10 +64,13 @@ class Cell:
     finer: how much finer than unit.scale it may stay then: what a public number divided off, since its integers
     are no larger for it than those of the dividend.
     bound: no element is larger in magnitude, where that is publicly known (`pysmpc.ops.bounds`).
+
+    A cell may be a promise (`pysmpc.program.follow`): it has none of `FACTS` yet, and asking for one makes them all.
     """
 
     __slots__ = (
-        "__weakref__", "_body", "_scale", "bound", "finer", "pending", "provenance", "session", "slot", "unit",
+        "__weakref__", "_body", "_scale", "bound", "finer", "pending", "promise", "provenance", "session", "slot",
+        "unit",
     )  # fmt: skip
 
     slot: int  # of the value at workers of other machines, where it is there
@@ -74,6 +85,14 @@ class Cell:
         self.finer = 1
         self.bound: float | None = None
         session.register(body)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Called for a fact that is not there: whoever promised it makes it."""
+            if name in FACTS and (promise := getattr(self, "promise", None)) is not None:
+                promise.keep()
+            return object.__getattribute__(self, name)
 
     @property
     def body(self) -> Body:
@@ -169,6 +188,7 @@ def locked(function: Wrapped) -> Wrapped:
     @undisturbed
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        keep_promises()
         with lock_of(args):
             return function(*args, **kwargs)
 
@@ -182,6 +202,7 @@ def watched(name: str) -> Callable[[Wrapped], Wrapped]:
         @undisturbed
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
+            keep_promises()
             with lock_of(args):
                 return run_watched(name, function, args, kwargs) if WATCHERS else function(*args, **kwargs)
 
@@ -221,6 +242,18 @@ def _update(session: Session) -> None:
         found = arithmetic.update_all(party, updates) if checks is None else checks.pay(party, cells, updates)
         for cell, share in zip(cells, found, strict=True):
             cell.replace(share.body, cell.unit.scale)
+
+
+def following() -> Any:
+    """Who takes this thread's next operation in the place of its handler; None for nobody."""
+    follower = FOLLOWERS.get(threading.get_ident())
+    return None if follower is None or follower.busy else follower
+
+
+def keep_promises() -> None:
+    """Whoever looks at what was done so far: what this thread has followed and not computed is computed."""
+    if FOLLOWERS and (follower := following()) is not None:
+        follower.keep()
 
 
 class SecretTensor(torch.Tensor):
@@ -291,6 +324,9 @@ class SecretTensor(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        if FOLLOWERS and (follower := following()) is not None:
+            with without_modes():
+                return follower.operation(cls, func, args, kwargs or {})
         if active():
             with without_modes():
                 return cls._dispatched(func, args, kwargs)
