@@ -21,7 +21,7 @@ import pysmpc.ops  # noqa: F401  (fills the table of operations)
 from pysmpc import display, guards
 from pysmpc.errors import EncodingError, PartyError, RangeError
 from pysmpc.fixedpoint import INTEGER, Precision, check_layout, decode, encode
-from pysmpc.modes import undisturbed
+from pysmpc.modes import keep_promises, undisturbed
 from pysmpc.ops.arrays import is_array, plain
 from pysmpc.ops.tested import TestedTensor, open_flags
 from pysmpc.prg import KeySet, fresh_key
@@ -32,7 +32,7 @@ from pysmpc.runtime.offline import StoreDealer
 from pysmpc.runtime.session import Session, plain_session, virtual_session
 from pysmpc.runtime.stats import Stats
 from pysmpc.runtime.store import take
-from pysmpc.tensor import SecretTensor, flush, keep_promises, lock_of, locked, watched
+from pysmpc.tensor import SecretTensor, flush, lock_of, locked, watched
 
 _sessions: dict[tuple[frozenset[str], str], Session] = {}
 
@@ -124,7 +124,6 @@ class Parties:
     @property
     def stats(self) -> Stats:
         """Rounds and bytes so far; `.copy()` it to take differences."""
-        keep_promises()
         return self.session.stats
 
     def close(self) -> None:

@@ -73,3 +73,19 @@ def asked(backward: bool) -> Iterator[None]:
         yield
     finally:
         _told.backward = before
+
+
+#: By thread: who takes operations on secrets in the place of their handlers (pysmpc.program.follow).
+FOLLOWERS: dict[int, Any] = {}
+
+
+def following() -> Any:
+    """Who takes this thread's next operation in the place of its handler; None for nobody."""
+    follower = FOLLOWERS.get(threading.get_ident())
+    return None if follower is None or follower.busy else follower
+
+
+def keep_promises() -> None:
+    """Before anybody looks at what was done so far: what this thread has followed and not computed is computed."""
+    if FOLLOWERS and (follower := following()) is not None:
+        follower.keep()

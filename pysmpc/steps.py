@@ -27,11 +27,15 @@ from pysmpc.program.segment import Segment, unread
 from pysmpc.program.state import kind
 from pysmpc.runtime import ledger
 from pysmpc.runtime.session import Session
-from pysmpc.tensor import FOLLOWERS, WATCHERS, Cell, SecretTensor, flush, lock_of
+from pysmpc.shares import dense_strides
+from pysmpc.tensor import WATCHERS, Cell, SecretTensor, flush, lock_of
 
 WARM = 2  # calls before a step is recorded: optimizers make their state in the first
 KINDS = 16  # of arguments, of which the recordings are kept
 PATIENCE = 64  # calls that run as written, at most, before a step that changes all the time is recorded again
+
+
+_running = threading.local()  # within: whether this thread is in a step
 
 
 class Known(NamedTuple):
@@ -73,14 +77,24 @@ class TrainStep:
 
     def __call__(self, x: Any, y: Any) -> torch.Tensor:
         """Zero the gradients, go forward, backward, and update."""
-        with lock_of((x, y)):  # of all of it: another thread's numbers are none of the step's
-            return self._step(x, y)
+        if getattr(_running, "within", False):
+            self.repeats, self.reason = False, "it is a part of another step"
+            return self._plainly(x, y)
+        _running.within = True
+        try:
+            with lock_of((x, y)):  # of all of it: another thread's numbers are none of the step's
+                return self._step(x, y)
+        finally:
+            _running.within = False
 
     def _step(self, x: Any, y: Any) -> torch.Tensor:
         self._calls += 1
         self.repeats = False
         self.reason = self._obstacle(x, y)
         if self.reason is not None:
+            return self._written(x, y)
+        if any(each.stride() != dense_strides(tuple(each.shape)) for each in (x, y)):
+            self.reason = "an argument is not contiguous; give x.contiguous()"
             return self._written(x, y)
         flush(x.session)
         bodies = [p.cell.body for p in self._parameters() if isinstance(p, SecretTensor)]
@@ -134,7 +148,11 @@ class TrainStep:
             return loss
         assert isinstance(loss, SecretTensor)
         self.repeats, self._failures = True, 0
-        out = known.segment.run((x, y))
+        try:
+            out = known.segment.run((x, y))
+        except BaseException as error:
+            following.fail(error)
+            raise
         if x.session.recorder is not None:
             x.session.recorder.repeat(known.segment, (x, y), out)
         following.fulfil(loss, out)
@@ -159,8 +177,6 @@ class TrainStep:
             return "only steps whose two arguments are secrets of one session are repeated"
         if x.requires_grad or y.requires_grad:
             return "a gradient of an argument is wanted"
-        if threading.get_ident() in FOLLOWERS:
-            return "it is a part of another step"
         if ledger.kept() or WATCHERS:
             return "a ledger or a profile is kept"
         return _unfit(x.session)

@@ -15,7 +15,6 @@ import copy
 import functools
 import inspect
 import math
-import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from html import escape
@@ -26,7 +25,7 @@ import torch
 from pysmpc import display
 from pysmpc.errors import RevealError
 from pysmpc.fixedpoint import Precision
-from pysmpc.modes import active, undisturbed, without_modes
+from pysmpc.modes import FOLLOWERS, active, following, keep_promises, undisturbed, without_modes
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Body, Share
 
@@ -40,9 +39,6 @@ FALLBACKS: list[Callable[[Any, Any, Any], Any]] = []
 #: its result, or None where it has failed.
 WATCHERS: list[Callable[[Any, Any, Any], Callable[[Any], object] | None]] = []
 
-
-#: By thread: who takes operations on secrets in the place of their handlers (pysmpc.program.follow).
-FOLLOWERS: dict[int, Any] = {}
 
 #: What a cell has once its content is computed.
 FACTS = frozenset(("_body", "_scale", "bound", "finer", "pending", "inner", "places"))
@@ -244,18 +240,6 @@ def _update(session: Session) -> None:
             cell.replace(share.body, cell.unit.scale)
 
 
-def following() -> Any:
-    """Who takes this thread's next operation in the place of its handler; None for nobody."""
-    follower = FOLLOWERS.get(threading.get_ident())
-    return None if follower is None or follower.busy else follower
-
-
-def keep_promises() -> None:
-    """Whoever looks at what was done so far: what this thread has followed and not computed is computed."""
-    if FOLLOWERS and (follower := following()) is not None:
-        follower.keep()
-
-
 class SecretTensor(torch.Tensor):
     """A secret-shared tensor.  Make one with `sy.encrypt` or `.share`; open it with
     `sy.decrypt`, `.reveal()` or `.get()`."""
@@ -325,8 +309,7 @@ class SecretTensor(torch.Tensor):
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         if FOLLOWERS and (follower := following()) is not None:
-            with without_modes():
-                return follower.operation(cls, func, args, kwargs or {})
+            return follower.operation(cls, func, args, kwargs or {})
         if active():
             with without_modes():
                 return cls._dispatched(func, args, kwargs)

@@ -27,17 +27,21 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from pysmpc.errors import PysmpcError
 from pysmpc.fixedpoint import Precision
-from pysmpc.modes import asked, in_backward
+from pysmpc.modes import FOLLOWERS, asked, in_backward, keep_promises
 from pysmpc.ops import views
 from pysmpc.ops.dropout import masks, masks_are_secret
-from pysmpc.program.segment import Segment, changed
+from pysmpc.program.segment import Segment, changed, written
 from pysmpc.runtime.session import Session
+from pysmpc.runtime.stats import Stats
 from pysmpc.shares import dense_strides
-from pysmpc.tensor import FACTS, FOLLOWERS, HANDLERS, WATCHERS, Cell, SecretTensor, flush
+from pysmpc.tensor import FACTS, HANDLERS, WATCHERS, Cell, SecretTensor, flush
 
 Layout = tuple[Any, ...]
 
 LONGEST = 1 << 14  # operations of a path
+
+_CPU = torch.device("cpu")
+_wrapper: Any = torch.Tensor._make_wrapper_subclass
 
 _CONSTANTS = (
     type(None), bool, int, float, complex, str, Fraction, Precision, torch.dtype, torch.device, torch.layout,
@@ -64,7 +68,7 @@ class Public:
 
     def __init__(self, x: torch.Tensor) -> None:
         with _disable_current_modes():
-            self.copy = x.detach().clone()
+            self.copy = x.detach().clone().requires_grad_(x.requires_grad)
         self._bits = _bits(self.copy)
 
     def __eq__(self, other: object) -> bool:
@@ -76,6 +80,8 @@ class Public:
         """Whether x is a plain tensor of these bits."""
         mine = self.copy
         if not _plain(x) or x.dtype is not mine.dtype or x.shape != mine.shape:
+            return False
+        if x.requires_grad != mine.requires_grad:
             return False
         return torch.equal(_bits(x), self._bits)
 
@@ -113,6 +119,15 @@ class Context(NamedTuple):
     def now(cls) -> Context:
         """Of this thread."""
         return cls(in_backward(), torch.is_grad_enabled(), masks_are_secret(), torch.get_default_dtype())
+
+    def lasts(self) -> bool:
+        """Whether it is that of this thread, in which no operation runs later than it was called."""
+        return (
+            (torch._C._current_graph_task_id() != -1) is self.backward
+            and torch.is_grad_enabled() is self.grad
+            and masks_are_secret() is self.secret_masks
+            and torch.get_default_dtype() is self.dtype
+        )
 
     @contextmanager
     def again(self) -> Iterator[None]:
@@ -158,6 +173,8 @@ class Path:
 
     arguments: how many there are, the first cells.  cells: a `Kind`, or the cell itself where it was there before; None
     for an argument.  values: the cell and the layout of each.  result: a value.  refused: why it cannot be followed.
+    numbers: the cell of each value.  single: cells that the path makes and of which it knows one value: a secret on one
+    can have no other layout, as that would come of an operation.
     """
 
     arguments: int
@@ -166,12 +183,24 @@ class Path:
     values: list[tuple[int, Layout]] = field(default_factory=list)
     result: int = -1
     refused: str | None = None
+    numbers: list[int] = field(default_factory=list)
+    single: frozenset[int] = frozenset()
 
     def same(self, other: Path) -> bool:
         """Whether both are the same operations, with the same public values."""
         return (self.nodes, self.cells, self.values, self.result) == (
             other.nodes, other.cells, other.values, other.result,
         )  # fmt: skip
+
+
+class WaitingStats(Stats):
+    """The counters of a session while it is followed: whoever reads them has what was followed computed first."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__class__":  # of which two that are compared must be; another thread finds them as they were
+            return Stats
+        keep_promises()
+        return object.__getattribute__(self, name)
 
 
 def layout(x: torch.Tensor) -> Layout:
@@ -239,6 +268,9 @@ class Noting(_Listener):
     def end(self, result: SecretTensor) -> None:
         """All of it has run, and this came of it."""
         self.path.result = self._value(result)
+        numbers = self.path.numbers = [number for number, _ in self.path.values]
+        made = (number for number, cell in enumerate(self.path.cells) if type(cell) is Kind)
+        self.path.single = frozenset(number for number in made if numbers.count(number) == 1)
         if result.stride() != dense_strides(tuple(result.shape)) or result.storage_offset():
             self.path.refused = "its result is a view"
         self._alive, self._cells, self._values = [], {}, {}
@@ -247,8 +279,11 @@ class Noting(_Listener):
         """Carry one out, and write it down."""
         path = self.path
         node = Node(func, self._noted_all(args), tuple((k, self._noted(v)) for k, v in kwargs.items()), Context.now())
-        # what is compared is a copy, and so is what the recording reads: the user may write to the other meanwhile
-        args, kwargs = _with_copies(node.args, args), {k: _with_copy(v, kwargs[k]) for k, v in node.kwargs}
+        if func._schema.is_mutable and not all(isinstance(x, SecretTensor) for x in written(func, args, kwargs)):
+            path.refused = f"{func} writes to a plain tensor"
+        else:
+            # what is compared is a copy, and so is what the recording reads: the user may write to the other meanwhile
+            args, kwargs = _with_copies(node.args, args), {k: _with_copy(v, kwargs[k]) for k, v in node.kwargs}
         self.busy, self._segment.outside = True, False
         try:
             out = cls.__torch_dispatch__(func, (), args, kwargs)
@@ -307,9 +342,12 @@ class Noting(_Listener):
         if isinstance(out, list | tuple):
             return Several(type(out), tuple(self._result(x, secrets, node) for x in out))
         if not isinstance(out, SecretTensor):
-            if isinstance(out, torch.Tensor):
-                self.path.refused = f"{node.func} has a public result"
-            return out
+            if not isinstance(out, torch.Tensor):
+                return out
+            given = _leaves(Several(tuple, (*node.args, *dict(node.kwargs).values())))
+            if any(out is x.copy for x in given if type(x) is Public):
+                self.path.refused = f"{node.func} hands out a plain argument"
+            return Public(out)  # isnan and the like: it depends on no secret value
         for place, x in enumerate(secrets):
             if x is out:
                 return Same(place)
@@ -343,7 +381,8 @@ class Following(_Listener):
     def __init__(self, path: Path, session: Session, arguments: Sequence[SecretTensor]) -> None:
         self.over = False
         self._path, self._session = path, session
-        self._at = 0
+        self._nodes, self._numbers, self._single = path.nodes, path.numbers, path.single
+        self._at, self._length = 0, len(path.nodes)
         self._failed: BaseException | None = None
         self._arguments = [x.cell for x in arguments]
         self._layouts = [each for _, each in path.values]
@@ -356,40 +395,66 @@ class Following(_Listener):
         ]
         self._held: dict[int, tuple[dict[str, Any], Any]] = {}
 
+    def __enter__(self) -> None:
+        super().__enter__()
+        object.__setattr__(self._session.stats, "__class__", WaitingStats)
+
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
         if error[0] is not None:
             self.keep()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Whoever looks at the session needs nothing of this any more."""
+        FOLLOWERS.pop(self._thread, None)
+        object.__setattr__(self._session.stats, "__class__", Stats)
 
     def operation(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """The promise of its result, or, where the path has another, the result."""
-        nodes = self._path.nodes
-        if self._at < len(nodes):
-            node = nodes[self._at]
+        if self._at < self._length:
+            node = self._nodes[self._at]
             if (
                 node.func is func
-                and not WATCHERS
                 and len(node.args) == len(args)
+                and not WATCHERS
+                and not torch._C._len_torch_dispatch_stack()
+                and node.context.lasts()
+                and self._same_all(node.args, args)
                 and len(node.kwargs) == len(kwargs)
-                and node.context == Context.now()
-                and all(map(self._same, node.args, args))
-                and all(k in kwargs and self._same(x, kwargs[k]) for k, x in node.kwargs)
+                and (not kwargs or all(k in kwargs and self._same(x, kwargs[k]) for k, x in node.kwargs))
             ):
                 self._at += 1
+                if type(node.outs) is Made and not node.given and not node.changed:
+                    return self._secret(node.outs)
                 return self._promised(cls, node, args, kwargs)
         self.keep()
         return cls.__torch_dispatch__(func, (), args, kwargs)
 
+    def _same_all(self, wanted: tuple[Any, ...], values: Any) -> bool:
+        for want, x in zip(wanted, values, strict=True):
+            if type(want) is Operand:
+                value, requires_grad = want
+                number = self._numbers[value]
+                found = self._cells[number]
+                if (
+                    not isinstance(x, SecretTensor)
+                    or found is None
+                    or found() is not x.cell
+                    or x.requires_grad is not requires_grad
+                    or not (number in self._single or self._layouts[value] == layout(x))
+                ):
+                    return False
+            elif not self._same(want, x):
+                return False
+        return True
+
     def _same(self, want: Any, x: Any) -> bool:
         kind = type(want)
         if kind is Operand:
-            if not isinstance(x, SecretTensor) or x.requires_grad != want.requires_grad:
-                return False
-            found = self._cells[self._path.values[want.value][0]]
-            return found is not None and found() is x.cell and self._layouts[want.value] == layout(x)
+            return self._same_all((want,), (x,))
         if kind is Several:
-            same_kind = type(x) is want.kind and len(x) == len(want.items)
-            return same_kind and all(map(self._same, want.items, x))
+            return type(x) is want.kind and len(x) == len(want.items) and self._same_all(want.items, x)
         if kind is Public:
             found_same: bool = want.same(x)
             return found_same
@@ -419,19 +484,34 @@ class Following(_Listener):
     def _made(self, outs: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         kind = type(outs)
         if kind is Made:
-            number = self._path.values[outs.value][0]
-            found = self._cells[number]
-            cell = None if found is None else found()
-            if cell is None:
-                cell = self._promise(number)
-            x = SecretTensor(cell, *self._layouts[outs.value])
-            x.chained = outs.chained
-            return x
+            return self._secret(outs)
         if kind is Same:
             return list(_secrets((*args, *kwargs.values())))[outs.place]
         if kind is Several:
             return outs.kind(self._made(each, args, kwargs) for each in outs.items)
+        if kind is Public:
+            return outs.copy.detach().clone()
         return outs
+
+    def _secret(self, made: Made) -> SecretTensor:
+        value, chained = made
+        number = self._numbers[value]
+        found = self._cells[number]
+        cell = None if found is None else found()
+        if cell is None:
+            cell = self._promise(number)
+        size, stride, offset, dtype = self._layouts[value]
+        x: SecretTensor = _wrapper(
+            cell.session.tensor or SecretTensor,
+            size,
+            strides=stride,
+            storage_offset=offset,
+            dtype=dtype,
+            device=_CPU,
+            requires_grad=False,
+        )
+        x.cell, x.chained = cell, chained
+        return x
 
     def _promise(self, number: int) -> Cell:
         """A cell without content."""
@@ -480,6 +560,10 @@ class Following(_Listener):
         self.keep()
         return False
 
+    def fail(self, error: BaseException) -> None:
+        """The segment did not come to its end: nobody gets what was promised of it."""
+        self._failed = error
+
     def fulfil(self, result: SecretTensor, out: SecretTensor) -> None:
         """The result of the path is that of the segment."""
         self._take(result.cell, out.cell)
@@ -492,7 +576,7 @@ class Following(_Listener):
             if self.over:
                 return
             self.over = True
-            FOLLOWERS.pop(self._thread, None)
+            self._leave()
             self._restore()
             try:
                 for node in self._path.nodes[: self._at]:
@@ -510,6 +594,8 @@ class Following(_Listener):
             out = cls.__torch_dispatch__(node.func, (), args, {k: self._operand(x, made) for k, x in node.kwargs})
         for want, x in zip(_leaves(node.outs), _leaves_of(out), strict=True):
             if type(want) is Made:
+                if layout(x) != self._layouts[want.value]:
+                    raise PysmpcError(f"{node.func} gave another layout than in the recording; please report it")
                 number = self._path.values[want.value][0]
                 if self._known[number] is None:
                     found = self._cells[number]

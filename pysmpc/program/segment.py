@@ -251,9 +251,14 @@ def unread(cell: Cell) -> bool:
 
 def changed(func: Any, args: Any, kwargs: Any) -> list[SecretTensor]:
     """The secrets that an operation writes to."""
+    return [x for x in written(func, args, kwargs) if isinstance(x, SecretTensor)]
+
+
+def written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
+    """The tensors that an operation writes to."""
     found = [
         kwargs.get(arg.name) if place >= len(args) else args[place]
         for place, arg in enumerate(func._schema.arguments)
         if arg.alias_info is not None and arg.alias_info.is_write
     ]
-    return [x for x in torch.utils._pytree.tree_leaves(found) if isinstance(x, SecretTensor)]
+    return [x for x in torch.utils._pytree.tree_leaves(found) if isinstance(x, torch.Tensor)]

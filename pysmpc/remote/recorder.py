@@ -23,7 +23,7 @@ from pysmpc.errors import PartyError, PysmpcError, RangeError
 from pysmpc.federated.errors import RoundError
 from pysmpc.federated.updates import Terms
 from pysmpc.fixedpoint import Precision
-from pysmpc.modes import in_backward, without_modes
+from pysmpc.modes import FOLLOWERS, following, in_backward, without_modes
 from pysmpc.ops import views
 from pysmpc.ops.tested import state_bounds
 from pysmpc.prg import KeySet
@@ -54,7 +54,7 @@ from pysmpc.remote.steps import LIMIT, Region
 from pysmpc.runtime.dealer import LocalFeed, SeedDealer
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Share
-from pysmpc.tensor import FOLLOWERS, HANDLERS, WATCHERS, Cell, SecretTensor, flush, following, run_watched
+from pysmpc.tensor import HANDLERS, WATCHERS, Cell, SecretTensor, flush, run_watched
 
 #: send(operation, buffers for all workers, words for the receiver of inputs, or for every holder); returns its number.
 Send = Callable[..., int]
@@ -71,8 +71,7 @@ class RecordedTensor(SecretTensor):
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         if FOLLOWERS and (follower := following()) is not None:
-            with without_modes():
-                return follower.operation(cls, func, args, kwargs or {})
+            return follower.operation(cls, func, args, kwargs or {})
         recorder = None if func in _SILENT else _recorder_of([*args, *kwargs.values()] if kwargs else args)
         if recorder is None or recorder.busy or func not in HANDLERS:
             return super().__torch_dispatch__(func, types, args, kwargs)
