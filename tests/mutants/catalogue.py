@@ -831,6 +831,7 @@ MUTANTS = [
             ("public tensors are not compared", "return torch.equal(_bits(x), self._bits)", "return True"),
             ("what somebody keeps is never computed", "alive == [number]", "number in alive"),
             ("what an update holds is not given back", "in self._held.items():", "in ():"),
+            ("counters are read before it is computed", "            return Stats\n        keep_promises()\n", "            return Stats\n"),
             ("gradients are asked for as if forward", "asked(self.backward)", "asked(False)"),
         )
     ],

@@ -273,9 +273,17 @@ def test_counts_are_those_of_the_moment():
     seen = {id(ours): [], id(theirs): []}
 
     def counting(side):
+        stats = side.parties.stats
+
         def hook(module, args, out):
             if looks:
-                seen[id(side)].append((side.parties.stats.rounds, len(side.parties["alice"].shares())))
+                found = stats.copy()
+                assert found == stats
+                seen[id(side)].append(found)
+                with sy.ledger() as ledger:
+                    _ = out.detach().abs()
+                assert len(side.parties["alice"].shares()) > 4
+                seen[id(side)].append([(each.cause, each.round, each.words) for each in ledger])
 
         return hook
 
@@ -289,8 +297,24 @@ def test_counts_are_those_of_the_moment():
     step(*ours.batches[0])
     loop(theirs, squares, *theirs.batches[0])
     assert not step.repeats
-    assert seen[id(ours)][0][0] == seen[id(theirs)][0][0]
+    assert seen[id(ours)] == seen[id(theirs)]
+    assert len(seen[id(ours)]) == 2
     assert_same(ours, theirs)
+
+
+def test_arguments_laid_out_in_another_way():
+    """Layouts of results follow from those of arguments."""
+    ours, theirs = pair(net(), [(torch.randn(3, 4), torch.randn(4, 2)) for _ in range(2)])
+    for side in (ours, theirs):
+        for batch in side.batches:
+            batch[0] = batch[0].t()
+    step = sy.TrainStep(ours.model, ours.optimizer, squares)
+    for turn in range(6):
+        step(*ours.batches[turn % 2])
+        loop(theirs, squares, *theirs.batches[turn % 2])
+        assert_same(ours, theirs)
+    assert not step.repeats
+    assert "contiguous" in step.reason
 
 
 def test_an_error_within_is_told_to_whoever_asks_for_what_was_to_come():
