@@ -12,6 +12,7 @@ for the first time, so that `pysmpc --help` answers at once; `pysmpc.public` say
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -97,7 +98,13 @@ def _load() -> None:
             "venv` or `pip install -e .` there, or, if pysmpc is installed, start Python in another folder",
             name="pysmpc._ring",
         )
-    public = import_module("pysmpc.public")
+    collects = gc.isenabled()
+    gc.disable()  # what modules make stays: a collection meanwhile walks through all of torch
+    try:
+        public = import_module("pysmpc.public")
+    finally:
+        if collects:
+            gc.enable()
     for name in public.__all__:
         globals().setdefault(name, getattr(public, name))
 

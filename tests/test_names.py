@@ -31,6 +31,22 @@ def test_importing_imports_no_torch():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_importing_collects_no_garbage(wanted):
+    program = f"""
+import gc, torch, pysmpc
+gc.set_threshold(1)
+seen = []
+gc.callbacks.append(lambda phase, info: seen.append('pysmpc.public' in __import__('sys').modules))
+gc.{"enable" if wanted else "disable"}()
+pysmpc.encrypt
+assert gc.isenabled() is {wanted}
+between = [loaded for loaded in seen if loaded]
+assert len(between) < 100, len(between)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 @pytest.mark.parametrize("name", ["encypt", "Any", "tape", "importlib"])
 def test_what_is_no_name(name):
     with pytest.raises(AttributeError, match=name):
