@@ -115,7 +115,7 @@ class TrainStep:
             self.reason = _CHANGED
             return self._written(x, y)
         if any(unread(cell) or cell.scale > cell.unit.scale for cell in self._cells()):
-            self.reason = "a state is a product that is still to be dealt or rescaled, as the loop does when it reads it"
+            self.reason = "a state is still to be dealt or rescaled, which the loop does when it reads it"
             return self._written(x, y)
         if x.session.recorder is not None and not x.session.recorder.room:
             self.reason = "the workers keep as many recorded steps as they take"
