@@ -69,6 +69,7 @@ class Cell:
         "unit",
     )  # fmt: skip
 
+    promise: Any  # who computes the content when it is asked for (pysmpc.program.follow)
     slot: int  # of the value at workers of other machines, where it is there
     provenance: Any  # at such a worker: where the value came from (pysmpc.remote.origins)
 
