@@ -18,7 +18,7 @@ import copy
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 
@@ -93,9 +93,6 @@ class TrainStep:
         self.reason = self._obstacle(x, y)
         if self.reason is not None:
             return self._written(x, y)
-        if any(each.stride() != dense_strides(tuple(each.shape)) for each in (x, y)):
-            self.reason = "an argument is not contiguous; give x.contiguous()"
-            return self._written(x, y)
         flush(x.session)
         bodies = [p.cell.body for p in self._parameters() if isinstance(p, SecretTensor)]
         if any(body.opened is not None or body.functions is not None for body in bodies):
@@ -109,7 +106,7 @@ class TrainStep:
         if known is None:
             self._checked.discard(key)
         if known is not None and key in self._checked:
-            return self._follow(key, known, x, y)
+            return self._follow(key, known, _dense(x), _dense(y))
         if known is None and self._pause:
             self._pause -= 1
             self.reason = _CHANGED
@@ -120,7 +117,7 @@ class TrainStep:
         if x.session.recorder is not None and not x.session.recorder.room:
             self.reason = "the workers keep as many recorded steps as they take"
             return self._written(x, y)
-        return self._record(key, x, y)
+        return self._record(key, _dense(x), _dense(y))
 
     def _plainly(self, x: Any, y: Any) -> torch.Tensor:
         self.optimizer.zero_grad()
@@ -240,6 +237,11 @@ class TrainStep:
 
 _CHANGED = "operations or public numbers have changed since the step was recorded"
 _NEVER = "a step is not the same each time: it uses random or changing public values"
+
+
+def _dense(x: SecretTensor) -> SecretTensor:
+    """The argument, one element after the other: layouts of results follow from those of arguments."""
+    return x if x.stride() == dense_strides(tuple(x.shape)) else cast(SecretTensor, x.contiguous())
 
 
 def _unfit(session: Session) -> str | None:
