@@ -18,7 +18,7 @@ import copy
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 
@@ -241,7 +241,7 @@ _NEVER = "a step is not the same each time: it uses random or changing public va
 
 def _dense(x: SecretTensor) -> SecretTensor:
     """The argument, one element after the other: layouts of results follow from those of arguments."""
-    return x if x.stride() == dense_strides(tuple(x.shape)) else cast(SecretTensor, x.contiguous())
+    return x if x.stride() == dense_strides(tuple(x.shape)) else x.contiguous()
 
 
 def _unfit(session: Session) -> str | None:
