@@ -31,7 +31,8 @@ class Side:
         self.batches = [[sy.encrypt(each, self.parties) for each in batch] for batch in data]
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.02, momentum=0.5)
         self.aside = sy.encrypt(copy.deepcopy(ASIDE), self.parties).requires_grad_(False)
-        _ = self.aside(self.batches[0][1])  # a recording keeps nothing of what it learns of other secrets
+        given = sy.encrypt(torch.zeros(1, 2), self.parties)
+        sy.decrypt(self.aside(given))  # a recording keeps nothing of what it learns of other secrets
         self.kept = []
 
     def words(self):
@@ -301,6 +302,31 @@ def test_counts_are_those_of_the_moment():
     assert seen[id(ours)] == seen[id(theirs)]
     assert len(seen[id(ours)]) == 2
     assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize("change", ["number", "zero", "public tensor", "bits of a public tensor"])
+def test_what_is_compared(change):
+    """Numbers and plain tensors, by their bits."""
+    ours, theirs = pair(net(), data([4, 4]))
+    number, public = 0.5, torch.tensor([1.0, 2.0])
+
+    def loss(out, target):
+        return squares(out * number + public, target)
+
+    step = sy.TrainStep(ours.model, ours.optimizer, loss)
+    for turn in range(12):
+        if turn == 8 and change == "number":
+            number = 0.25
+        elif turn == 8 and change == "zero":
+            number = 0.0
+        elif turn == 8 and change == "public tensor":
+            public = torch.tensor([1.0, 3.0])
+        elif turn == 8:
+            public[1] = 1.0  # in place
+        step(*ours.batches[turn % 2])
+        loop(theirs, loss, *theirs.batches[turn % 2])
+        assert_same(ours, theirs, turn)
+        assert step.repeats == (4 <= turn < 8 or turn == 11), turn
 
 
 def test_arguments_laid_out_in_another_way():
