@@ -7,7 +7,8 @@
 
 `train`: 784-128-64-10 on MNIST, Poisson batches of 256 expected, epsilon 3 at delta 1e-5.  The same rows of each batch
 are trained on by Opacus (in plain torch where it is not installed), with noise of the same deviation.  --steps ends
-early, after so many steps; the noise is that of the whole training all the same.  --log: a line a part, as JSON.
+early, after so many steps; the noise is that of the whole training all the same.  --every: a line after so many steps,
+beside those of the passes.  --log: each line as JSON.
 `curve`: accuracy against epsilon, in plain torch.  `cost`: a step with and without
 privacy, in turn.  `exact`: errors of clipping, Kolmogorov-Smirnov distance of noise at
 a million samples, and epsilon beside dp-accounting, where that is installed.
@@ -73,12 +74,12 @@ class Opacus:
         self.model = opacus.GradSampleModule(model)
         self.optimizer = opacus.optimizers.DPOptimizer(
             torch.optim.SGD(self.model.parameters(), lr=lr), noise_multiplier=deviation / norm, max_grad_norm=norm,
-            expected_batch_size=batch, loss_reduction="sum",
+            expected_batch_size=batch,
         )  # fmt: skip
 
     def step(self, x, y):
         self.optimizer.zero_grad()
-        F.cross_entropy(self.model(x), y, reduction="sum").backward()
+        F.cross_entropy(self.model(x), y).backward()
         self.optimizer.step()
 
 
@@ -142,8 +143,9 @@ def train(options):
             seconds.append(time.perf_counter() - begun)
             other.step(images, labels)
             steps += 1
-            if steps == options.steps:
+            if steps == options.steps or (options.every and steps % options.every == 0):
                 report(steps, statistics.median(seconds))
+            if steps == options.steps:
                 return
         report(steps, statistics.median(seconds))
 
@@ -191,20 +193,22 @@ def cost(options):
     for _ in range(options.repeat):
         for kind, (model, optimizer, batches) in sides.items():
             x, y = next(batches)
-            before, begun = parties.stats.copy(), time.perf_counter()
+            before, begun, worked = parties.stats.copy(), time.perf_counter(), time.process_time()
             optimizer.zero_grad()
             F.cross_entropy(model(x), y).backward()
             optimizer.step()
             next(model.parameters()).cell.body  # noqa: B018  (updates that wait are part of the step)
-            found[kind].append((time.perf_counter() - begun, parties.stats - before))
+            spent = time.process_time() - worked, time.perf_counter() - begun
+            found[kind].append((*spent, parties.stats - before))
     base = None
     for kind, steps in found.items():
-        seconds = statistics.median(s for s, _ in steps[2:])
-        stats = steps[-1][1]
-        base = base or seconds
+        worked, seconds = (statistics.median(step[place] for step in steps[2:]) for place in (0, 1))
+        stats = steps[-1][2]
+        base = base or (worked, seconds)
         print(
-            f"{kind:9s} {1e3 * seconds:7.1f} ms ({seconds / base:.2f})  {stats.rounds} rounds, "
-            f"{stats.sent / 1e6:.2f} MB a holder, {stats.dealt / 1e6:.2f} MB dealt"
+            f"{kind:9s} {1e3 * seconds:7.1f} ms ({seconds / base[1]:.2f}), {1e3 * worked:.1f} of the processor "
+            f"({worked / base[0]:.2f})  {stats.rounds} rounds, {stats.sent / 1e6:.2f} MB a holder, "
+            f"{stats.dealt / 1e6:.2f} MB dealt"
         )
 
 
@@ -276,6 +280,7 @@ def main():
     parser.add_argument("--test-items", type=int, default=640)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=0)
+    parser.add_argument("--every", type=int, default=0, help="report after so many steps, too")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--epsilon", type=float, default=3.0)
     parser.add_argument("--epsilons", type=float, nargs="+", default=[0.5, 1.0, 3.0, 8.0])

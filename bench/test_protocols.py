@@ -1,5 +1,8 @@
 """Operations on secret tensors, all roles in one process."""
 
+import copy
+
+import pytest
 import torch
 
 import pysmpc as sy
@@ -20,6 +23,22 @@ def test_encrypt(beside, parties):
 def test_decrypt(beside, parties):
     x, hidden = secret(parties, N)
     beside(lambda: sy.decrypt(hidden), lambda: x.clone(), parties, N)
+
+
+def large():
+    """67 M parameters in 64 layers."""
+    return torch.nn.Sequential(*(torch.nn.Linear(1024, 1024, bias=False) for _ in range(64)))
+
+
+def test_encrypt_a_model(beside, parties):
+    model = large()
+    beside(lambda: sy.encrypt(model, parties), lambda: copy.deepcopy(model), parties, 1 << 26)
+
+
+def test_decrypt_a_model(beside, parties):
+    model = large()
+    hidden = sy.encrypt(model, parties)
+    beside(lambda: sy.decrypt(hidden), lambda: copy.deepcopy(model), parties, 1 << 26)
 
 
 def test_truncate(beside, parties):
@@ -64,6 +83,19 @@ def test_convolution(beside, parties):
     w, b = secret(parties, 6, 1, 5, 5)
     conv = torch.nn.functional.conv2d
     beside(lambda: conv(a, b, padding=2).cell.settle(), lambda: conv(x, w, padding=2), parties, macs=32 * 6 * 25 * 784)
+
+
+@pytest.mark.parametrize(
+    ("images", "channels", "filters", "kernel", "side"),
+    [(4, 64, 64, 3, 64), (4, 64, 64, 1, 64), (1, 64, 64, 3, 112), (4, 128, 128, 3, 32), (64, 20, 50, 5, 12)],
+)
+def test_convolutions_of_large_networks(beside, parties, images, channels, filters, kernel, side):
+    """Products alone: what is to be truncated later is left as it is."""
+    x, a = secret(parties, images, channels, side, side)
+    w, b = secret(parties, filters, channels, kernel, kernel)
+    conv, padding = torch.nn.functional.conv2d, kernel // 2
+    macs = images * side**2 * filters * channels * kernel**2
+    beside(lambda: conv(a, b, padding=padding).cell.body.words, lambda: conv(x, w, padding=padding), parties, macs=macs)
 
 
 def test_max_of_a_thousand(beside, parties):

@@ -2,19 +2,19 @@
 
 import pytest
 import torch
-from models import lenet, mlp, squares, step
+from models import lenet, mlp, squares, step, vgg_block
 
 import pysmpc as sy
 
 
-def train(beside, parties, plain, x, y, *, repeated=False, **encoding):
+def train(beside, parties, plain, x, y, *, repeated=False, loss=squares, **encoding):
     hidden = sy.encrypt(plain, parties, **encoding)
     hx, hy = sy.encrypt(x, parties, **encoding), sy.encrypt(y, parties, **encoding)
     ours = torch.optim.SGD(hidden.parameters(), lr=0.02)
     theirs = torch.optim.SGD(plain.parameters(), lr=0.02)
 
     if repeated:
-        again = sy.TrainStep(hidden, ours, squares)
+        again = sy.TrainStep(hidden, ours, loss)
         for _ in range(6):
             again(hx, hy)
         assert again.repeats, again.reason
@@ -23,10 +23,10 @@ def train(beside, parties, plain, x, y, *, repeated=False, **encoding):
         if repeated:
             again(hx, hy)
         else:
-            step(hidden, ours, hx, hy)
+            step(hidden, ours, hx, hy, loss)
             next(hidden.parameters()).cell.body  # noqa: B018  (updates that wait are part of the step)
 
-    beside(secure, lambda: step(plain, theirs, x, y), parties)
+    beside(secure, lambda: step(plain, theirs, x, y, loss), parties)
 
 
 def infer(beside, parties, plain, x):
@@ -63,3 +63,17 @@ def test_lenet_step(beside, parties):
 
 def test_lenet_step_repeated(beside, parties):
     train(beside, parties, lenet(), torch.randn(64, 1, 28, 28), torch.randn(64, 10), repeated=True)
+
+
+def test_vgg_block_step(beside, parties):
+    """Its output is the loss: the sum of it and a public gradient."""
+    weights = torch.randn(4, 128, 16, 16) / 128
+    x, unused = torch.randn(4, 3, 64, 64), torch.zeros(1)
+    train(beside, parties, vgg_block(), x, unused, loss=lambda out, _: (out * weights).sum())
+
+
+@pytest.mark.parametrize("batch", [64, 512])
+def test_mlp_step_with_codes(beside, batch):
+    """Beside the row of the same step without: what integrity costs."""
+    coded = sy.virtual("alice", "bob", integrity="mac")
+    train(beside, coded, mlp(128, 64), torch.randn(batch, 784), torch.randn(batch, 10))

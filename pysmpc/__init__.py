@@ -68,6 +68,7 @@ __all__ = [
     "ledger",
     "load",
     "nn",
+    "opened_line_search",
     "privacy",
     "profile",
     "record",

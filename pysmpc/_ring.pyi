@@ -63,6 +63,7 @@ rows_sum: Kernel
 rows_xor: Kernel
 rows_extremes: Kernel
 weighted: Kernel
+gaussian: Kernel
 turns: Kernel
 powers_of_e: Kernel
 truncate_local: Kernel

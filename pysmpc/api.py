@@ -20,7 +20,7 @@ from typing_extensions import Unpack
 import pysmpc.ops  # noqa: F401  (fills the table of operations)
 from pysmpc import display, guards
 from pysmpc.errors import EncodingError, PartyError, RangeError
-from pysmpc.fixedpoint import INTEGER, Precision, check_layout, decode, encode
+from pysmpc.fixedpoint import INTEGER, PIECE, Encoding, Integers, Precision, check_layout, decode, decode_as, encode
 from pysmpc.modes import keep_promises, undisturbed
 from pysmpc.ops.arrays import is_array, plain
 from pysmpc.ops.tested import TestedTensor, open_flags
@@ -96,10 +96,10 @@ def session_of_name(name: str) -> list[Session]:
 
 
 class Parties:
-    """The holders of secrets and their crypto provider.
+    """The share holders and their crypto provider, as `virtual`, `connect` and `distributed` return them.
 
-    names, provider: strings.  stats: rounds and bytes so far.  parties[name]: the
-    holder, with `.shares()` for what it keeps.
+    names: of the holders, in order.  provider: its name.  stats: rounds and bytes so far.
+    parties["alice"]: one holder; its `.shares()` lists the shares that it keeps.
     """
 
     def __init__(self, session: Session) -> None:
@@ -113,7 +113,7 @@ class Parties:
 
     @property
     def provider(self) -> str:
-        """Who deals the randomness."""
+        """The name of the party that deals randomness."""
         return self.session.provider
 
     @property
@@ -123,11 +123,11 @@ class Parties:
 
     @property
     def stats(self) -> Stats:
-        """Rounds and bytes so far; `.copy()` it to take differences."""
+        """Rounds and bytes so far.  Keep a `.copy()` to subtract from later counts."""
         return self.session.stats
 
     def close(self) -> None:
-        """Wait until the others have taken all that this process sent; runs by itself when the program ends."""
+        """Wait until the others have received all that this process sent.  Called when the program ends, too."""
         self.session.close()
 
     def __len__(self) -> int:
@@ -156,7 +156,7 @@ class Parties:
 
 
 class Holder:
-    """One holder of an in-process session, for looking at what it keeps."""
+    """One holder of an in-process session, to look at the shares that it keeps."""
 
     def __init__(self, session: Session, name: str) -> None:
         self.id = name
@@ -164,7 +164,7 @@ class Holder:
 
     @undisturbed
     def shares(self) -> list[torch.Tensor]:
-        """Its shares, oldest first: uniform words that say nothing by themselves."""
+        """Its shares, oldest first: uniformly random words, which alone reveal nothing."""
         keep_promises()
         return [words for _, _, words in self._session.live(self.id)]
 
@@ -183,25 +183,26 @@ def virtual(
     material: str | Path | None = None,
     checked: bool | str = True,
 ) -> Parties:
-    """Parties in this process, for trying out and for tests: every message is counted.
+    """Make parties that all live in this process, for development and tests.  Messages are counted, not sent.
 
-    rounding: what happens to a value between two steps of the encoding.
-    "probabilistic", the default: up with the probability of its fraction, one round;
+    names: of the holders, two or more; alice and bob by default.  provider: the name of
+    the party that deals randomness.
+    rounding: how a value that lies between two steps of the encoding is rounded.
+    "probabilistic", the default: up with a probability equal to its fraction, one round;
     "nearest": to the nearest step, halves upward, five rounds.
-    protocol: how they compute, where not by the default (docs/protocols.md).
-    integrity="mac": a holder that alters what it sends is found before a result is
+    protocol: "fss" or "snn", in place of the default (docs/protocols.md).
+    integrity="mac": detect a holder that alters what it sends before a result is
     returned (IntegrityError), at the price in docs/integrity.md.
-    compare_bits: comparisons, ReLU and maxima look at so many bits, rounded up to 16, 32 or
-    48: what is compared (of two values, their difference) must lie within 2^(compare_bits - 1)
-    steps of its encoding, or the answer is wrong; values that are encrypted, and public
-    ones they are compared with, are checked (EncodingError).
+    compare_bits: comparisons, ReLU and maxima look at this many bits only, rounded up to 16, 32 or
+    48.  What is compared (for two values, their difference) must lie within 2^(compare_bits - 1)
+    steps of its encoding, or the answer is wrong.  Values that are encrypted, and public
+    values that they are compared with, are checked (EncodingError).
     material: a folder that `pysmpc deal` filled, in place of a provider that deals while
-    the program runs; takes one of its runs, which nobody can take again.  Raises
-    MaterialError.
-    checked=False: do not look whether products, sums and truncations fit into the ring, which
-    otherwise raises RangeError (docs/ranges.md); for measurements of time.
-    checked="protocol": find out as parties on machines of their own do with checked=True, by
-    messages, and raise RangeError when a value is opened.
+    the program runs.  It uses up one of the runs dealt there.  Raises MaterialError.
+    checked: whether to check that products, sums and truncations fit into the ring, and
+    raise RangeError where one does not (docs/ranges.md).  False: do not, for measurements of
+    time.  "protocol": check by messages, as `sy.connect(..., checked=True)` does, and
+    raise when a value is opened.
 
     >>> parties = sy.virtual("alice", "bob")
     """
@@ -247,19 +248,26 @@ def _tensor(value: Any) -> torch.Tensor:
     )
 
 
-def _encoded(values: torch.Tensor, unit: Precision, session: Session) -> torch.Tensor:
+def _encoded(values: torch.Tensor, unit: Precision, session: Session) -> Integers:
     """The integers of values, which must be as short as the session takes them to be."""
-    words, narrow = encode(values, unit), session.suite.narrow
+    large = values.is_floating_point() and values.numel() > PIECE
+    words: Integers = Encoding(values, unit) if large else encode(values, unit)
+    found, narrow = _extremes(words), session.suite.narrow
     if (
         narrow is not None
-        and words.numel()
-        and not -(1 << narrow.bits - 1) < int(words.min()) <= int(words.max()) < (1 << narrow.bits - 1)
+        and found.numel()
+        and not -(1 << narrow.bits - 1) < int(found.min()) <= int(found.max()) < (1 << narrow.bits - 1)
     ):
         raise EncodingError(
             f"a value is not below {(1 << narrow.bits - 1) / unit.scale:.6g} in magnitude, as "
             f"compare_bits={narrow.bits} promises; encrypt with more compare_bits, or without"
         )
     return words
+
+
+def _extremes(words: Integers) -> torch.Tensor:
+    """Integers with the smallest and the largest among them."""
+    return words.extremes if isinstance(words, Encoding) else words
 
 
 SLACK = 8  # steps by which rounding may lead a result beyond what its user states of it
@@ -294,7 +302,7 @@ def _check_stated(words: torch.Tensor, bound: float | None, scale: int, slack: i
 
 def _fitting(
     values: torch.Tensor, session: Session, unit: Precision, owner: str | None, owned: bool, bound: float | None
-) -> torch.Tensor | None:
+) -> Integers | None:
     """The owner's integers; None where its values are not.  Where a bound is stated, all ranks raise or none does."""
     own, error = None, None
     try:
@@ -302,7 +310,7 @@ def _fitting(
             raise EncodingError("the owner of an input must pass its values; a meta tensor has none")
         own = _encoded(values, unit, session) if owned else None
         if own is not None:
-            _check_stated(own, bound, unit.scale)
+            _check_stated(_extremes(own), bound, unit.scale)
     except EncodingError as found:
         error = found
     told = bound is None or session.told(owner, error is None)
@@ -332,7 +340,7 @@ def _share_tensor(
         dtype = torch.int64
     if session.recorder is not None:
         words = _encoded(values, unit, session)
-        _check_stated(words, bound, unit.scale)
+        _check_stated(_extremes(words), bound, unit.scale)
         remote: SecretTensor = session.recorder.share(session, owner, words, values.shape, unit, unit.scale, dtype)
         remote.cell.bound = _whole_steps(bound, unit.scale)
         return remote
@@ -392,27 +400,29 @@ def encrypt(
     bounded: float | None = None,
     private_layers: Iterable[str | nn.Module] | None = None,
 ) -> Any:
-    """Secret-share a tensor, array, number, list or module among the parties.
+    """Secret-share a tensor, array, number, list or module: each holder gets one share, which alone reveals nothing.
 
-    Real numbers become fixed point: 16 fractional bits, or `frac_bits`, or
-    `precision_fractional` digits of `base`.  Integers and booleans stay exact: int32 is
-    int32, other integers are int64, and both wrap as torch's when they are opened
-    (docs/integers.md).  A module is copied, and the parameters and real buffers of the
-    copy are secret.
-    The owner sends 8 bytes an element; no round.  rounding, protocol, integrity,
-    compare_bits: of what is computed from it, as for `virtual`; secrets of different ones do not mix.
+    Real numbers become fixed point, with 16 fractional bits, with `frac_bits` of them, or with
+    `precision_fractional` digits of `base`.  Integers and booleans stay exact: int32 stays
+    int32, other integers become int64, and both wrap around as in torch when they are opened
+    (docs/integers.md).  A module is copied, and the parameters and floating-point buffers of the
+    copy are secret.  Costs no round; the owner sends 8 bytes an element.
 
-    owner: the holder whose value it is (default: the first).  Where every party is a
-    process of its own (`sy.distributed`), the others pass anything of the same type,
-    shape and dtype, such as torch.empty(shape, device="meta"): its content is not looked at.
-
-    bounded: a public number that no magnitude is above, as for `sy.bounded`; of a module's parameters and
-    buffers, of each.  Values that are here are held against it, with RangeError.
-    private_layers: of a module, the parts that become secret, by their names (`"body.0"`) or as modules; the others
-    stay public and plain torch.  Those before the first secret one cost nothing on public data (docs/layers.md).
+    requires_grad: of the result; by default that of the tensor, or of each parameter.
+    rounding, protocol, integrity, compare_bits: for everything computed from the result, as for `virtual`.
+    Secrets with different settings cannot be combined.
+    owner: the holder to whom the value belongs; the first by default.  Where every party is a
+    process of its own (`sy.distributed`), the others pass any tensor of the same shape and dtype,
+    such as torch.empty(shape, device="meta"); its content is ignored.
+    bounded: a public bound of all magnitudes, as for `sy.bounded`; for a module, of each parameter and
+    buffer.  RangeError where a value in this process exceeds it.
+    private_layers: for a module, the parts that become secret, by name (`"body.0"`) or as modules.  The others
+    stay public and plain torch; those before the first secret one cost nothing on public data (docs/layers.md).
 
     Raises EncodingError for NaN, infinity and magnitudes that the ring cannot hold, for sparse
-    tensors, and for what is secret already.
+    tensors, and for tensors that are secret already.
+
+    >>> x = sy.encrypt(torch.tensor([1.5, -2.0]), sy.virtual("alice", "bob"))
     """
     if not isinstance(parties, Parties):
         raise PartyError(
@@ -452,15 +462,15 @@ def _shared(
 
 @undisturbed
 def bounded(value: Any, bound: float) -> SecretTensor:
-    """The same secret, with a public bound: no magnitude in it is above `bound`.  No round; `value` is as it was.
+    """State a public bound: the same secret, no element of which is larger than `bound` in magnitude.
 
-    What the parties know of a value's size they need not find out: functions take fewer rounds, and what has no
-    room in the ring raises RangeError before it is computed (docs/ranges.md).  The bound follows through views,
-    sums, products and functions, and is forgotten where values of unknown size come in.
+    With a bound, many functions take fewer rounds, and a result that the ring has no room for raises RangeError
+    before it is computed (docs/ranges.md).  The bound is carried along through views, sums, products and
+    functions, and is dropped where values of unknown size come in.  Costs no round; `value` is not changed.
 
-    The bound is public, and the caller's statement.  In one process it is checked (RangeError), but for secrets
-    under codes; between machines nobody can.  Where it is wrong the results of functions are wrong, and nothing
-    more is opened than otherwise.
+    The bound is the caller's claim, and public.  In one process it is checked (RangeError), except for secrets
+    with integrity="mac"; between machines nobody can check it.  If it is wrong, results of functions are wrong;
+    no more is opened than otherwise.
     """
     if not isinstance(value, SecretTensor):
         raise TypeError(f"a {type(value).__name__} is no secret; encrypt it with its bound, sy.encrypt(x, parties, "
@@ -591,23 +601,26 @@ def _decoded_together(secrets: Sequence[SecretTensor]) -> list[torch.Tensor]:
 @watched("decrypt")
 def _decoded(secret: SecretTensor) -> torch.Tensor:
     """Open and decode, in the dtype of the secret."""
-    return _real(secret, _opened(secret, "reveal"))
+    large = secret.dtype.is_floating_point and secret.numel() > PIECE
+    # made before what is opened, which then leaves no hole between the results of a model in memory
+    place = torch.empty(secret.shape, dtype=secret.dtype) if large else None
+    return _real(secret, _opened(secret, "reveal"), place)
 
 
-def _real(secret: SecretTensor, words: torch.Tensor) -> torch.Tensor:
+def _real(secret: SecretTensor, words: torch.Tensor, place: torch.Tensor | None = None) -> torch.Tensor:
     """Opened integers, decoded in the dtype of the secret."""
     session = secret.session
     if words.dim() == secret.dim() + 1 and words.shape[0] == 0:
         if session.me is not None:
             return torch.empty(secret.shape, dtype=secret.dtype, device="meta")
         raise PartyError("this process holds no share and is not a receiver: it cannot open a secret")
-    return _plain_of(secret, words)
+    return _plain_of(secret, words, place)
 
 
-def _plain_of(secret: SecretTensor, words: torch.Tensor) -> torch.Tensor:
-    """Opened integers of a secret, in its dtype."""
+def _plain_of(secret: SecretTensor, words: torch.Tensor, place: torch.Tensor | None = None) -> torch.Tensor:
+    """Opened integers of a secret, in its dtype; real ones in a place for them, where there is one."""
     if secret.dtype.is_floating_point:
-        real: torch.Tensor = decode(words, secret.cell.scale).to(secret.dtype)
+        real: torch.Tensor = decode_as(words, secret.cell.scale, secret.dtype, place)
         return real
     if secret.dtype == torch.bool:
         truth: torch.Tensor = words != 0
@@ -645,7 +658,7 @@ def opened_to(secret: SecretTensor, receiver: str) -> torch.Tensor | None:
 def reveal(self: SecretTensor) -> torch.Tensor:
     """Open the value to the caller, as a plain tensor of this dtype.
 
-    One round, 8 bytes an element between every two holders.
+    One round; each holder sends 8 bytes an element to each other one.
     """
     return _decoded(self)
 
@@ -654,11 +667,11 @@ SecretTensor.reveal = reveal  # type: ignore[method-assign]
 
 
 def decrypt(value: Any) -> Any:
-    """Open secrets by name: a tensor, a module (a plain copy), or a nest of them.
+    """Open a tensor, a module (as a plain copy), or a list, tuple or dict of them.
 
     Every holder learns the values.  A crypto provider that is a process of its own must
-    call this, too, and gets meta tensors: shapes and no values.  The tensors of a nest are opened
-    in one round; by a driver of workers one after another, as the workers decide about each.
+    call this, too, and gets meta tensors: shapes without values.  All tensors of one call are opened
+    in one round; a driver of workers opens them one after another, as the workers decide about each.
     """
     if isinstance(value, SecretTensor):
         return _decoded(value.detach())
@@ -791,7 +804,7 @@ def get(value: SecretTensor) -> torch.Tensor:
 
 @locked
 def refresh(value: SecretTensor) -> SecretTensor:
-    """Fresh shares of the same value, in place; returns the tensor itself.  No round."""
+    """Replace the shares by fresh ones of the same value, in place.  No round.  Returns the tensor itself."""
     cell = value.cell
     share = value.window()
     if not share.dense:

@@ -38,7 +38,7 @@ REFUSALS = (NotImplementedError, RevealError, EncodingError, RangeError, TypeErr
 APPROXIMATE = (
     "pysmpc.ops.functions", "pysmpc.ops.attention", "pysmpc.ops.normalisation", "pysmpc.ops.norms",
     "pysmpc.ops.matrix_inverse", "pysmpc.ops.triangular", "pysmpc.ops.determinants", "pysmpc.ops.orthogonal",
-    "pysmpc.ops.matrix_exponential",
+    "pysmpc.ops.matrix_exponential", "pysmpc.ops.eigenvalues",
 )  # fmt: skip
 
 #: What serves in the place of an operation, by the beginning of its name.
@@ -46,8 +46,7 @@ INSTEAD = {
     "_fft": "products with the real and the imaginary part of the public matrix torch.fft.fft(torch.eye(n))",
     "view_as_complex": "real and imaginary parts as tensors of their own",
     "complex": "real and imaginary parts as tensors of their own",
-    "_linalg_svd": "torch.linalg.vector_norm for norms; products and x @ x.T for what needs no decomposition",
-    "_linalg_eigh": "a few steps of power iteration, v = x @ v / (x @ v).norm()",
+    "linalg_eig": "torch.linalg.eigh, if the matrix is symmetric",
     "embedding_renorm_": "max_norm=None; divide rows by their norms before they are shared",
     "bernoulli": "public draws: torch.rand(x.shape) < p",
     "normal": "public draws: mean + deviation * torch.randn(x.shape)",
@@ -61,7 +60,7 @@ INSTEAD = {
     "int": "torch.where on the secret, or sy.decrypt(x) where the number may be known",
     "tolist": "sy.decrypt(x) where the numbers may be known",
     "numpy": "sy.decrypt(x) where the numbers may be known",
-    "LBFGS": "torch.optim.Adam or SGD",
+    "LBFGS": "with sy.opened_line_search(), if the numbers it decides by may be known; torch.optim.Adam or SGD",
 }
 
 
@@ -351,20 +350,20 @@ def check(
     lan: Network = LAN,
     wan: Network = WAN,
 ) -> Report:
-    """What a model needs of secrets: all that is missing at once, what is approximate, and what it would cost.
+    """Check whether a model runs on secrets: lists all that is missing at once, all approximations, and the costs.
 
     >>> print(sy.check(model, (x, y), loss=F.cross_entropy, optimizer=torch.optim.Adam))
 
-    model: plain.  example: what it is called with, a tensor, a tuple, or a dict of keywords, with shapes as they will
-    be; values are not looked at.  Real tensors count as secrets; integers, such as tokens and class numbers, stay
-    public.  loss(model(x), target), without a target where it takes none; where `target` is not given, the last
-    of the tuple is it.  optimizer: a class, such as torch.optim.Adam, what makes one of parameters, or one for the
-    plain model, whose settings are taken.  Without loss and optimizer only the forward pass is checked, in the
-    model's mode, and without gradients where that is evaluation.  holders, protocol, rounding, compare_bits,
-    private_layers: as for `sy.virtual` and `sy.encrypt`.  lan, wan: as for `sy.profile`.
+    model: the plain model.  example: its arguments (a tensor, a tuple, or a dict of keywords) in the shapes that
+    they will have; their values do not matter.  Floating-point tensors count as secrets; integers, such as tokens and
+    class numbers, stay public.  loss: called as loss(model(x), target), or as loss(model(x)) if it takes no target.
+    target: by default the last element of the tuple.  optimizer: a class, such as torch.optim.Adam, a function that
+    makes one from parameters, or an optimizer of the plain model, whose settings are used.  Without loss and optimizer
+    only the forward pass is checked, in the model's mode, and in evaluation without gradients.  holders, protocol,
+    rounding, compare_bits, private_layers: as for `sy.virtual` and `sy.encrypt`.  lan, wan: as for `sy.profile`.
 
-    The model is not changed.  Nothing is shared, computed or sent: shares have no rows, and what Python asks of a
-    secret (`if x > 0`, `x.item()`) is answered with 0 and noted.
+    The model is not changed, and nothing is computed on values or sent.  Where the program asks for the value of a
+    secret (`if x > 0`, `x.item()`), it gets 0, and the report says so.
     """
     if any(isinstance(p, SecretTensor) for p in model.parameters()):
         raise EncodingError("sy.check takes the plain model, before it is encrypted; sy.decrypt(model) gives it back")

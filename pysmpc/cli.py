@@ -150,8 +150,19 @@ def deal_main(arguments: argparse.Namespace, parser: Parser) -> int:
 
 
 def add_demo_arguments(demo: Parser) -> None:
+    """Every argument of `pysmpc demo`, in groups."""
     default = Settings()
+    _add_data(demo, default)
+    _add_training(demo, default)
+    _add_secrecy(demo, default)
+    demo.add_argument(
+        "--remote", action="store_true", help="every party as a process of its own, over TLS, beside one process"
+    )
+    _add_federated(demo, default)
+    demo.add_argument("--json", type=writable, metavar="FILE", help="write every figure there")
 
+
+def _add_data(demo: Parser, default: Settings) -> None:
     data = demo.add_argument_group("data")
     data.add_argument(
         "--data",
@@ -166,6 +177,8 @@ def add_demo_arguments(demo: Parser) -> None:
         "--test-items", type=integer(1), default=default.test_items, metavar="N", help="default: %(default)s"
     )
 
+
+def _add_training(demo: Parser, default: Settings) -> None:
     training = demo.add_argument_group("training")
     training.add_argument("--epochs", type=integer(1), default=default.epochs, metavar="N", help="default: %(default)s")
     training.add_argument(
@@ -216,6 +229,8 @@ def add_demo_arguments(demo: Parser) -> None:
         help="of initial weights and batch order, never of what hides a secret (default: %(default)s)",
     )
 
+
+def _add_secrecy(demo: Parser, default: Settings) -> None:
     secrecy = demo.add_argument_group("secrecy")
     secrecy.add_argument(
         "--workers",
@@ -249,9 +264,8 @@ def add_demo_arguments(demo: Parser) -> None:
         help=f"binary ones instead (default: with any other {BITS['mlp']}, of resnet8 {BITS['resnet8']})",
     )
 
-    demo.add_argument(
-        "--remote", action="store_true", help="every party as a process of its own, over TLS, beside one process"
-    )
+
+def _add_federated(demo: Parser, default: Settings) -> None:
     federated = demo.add_argument_group("federated training")
     federated.add_argument(
         "--federated", action="store_true", help="owners train where their data are, and a sum of updates is opened"
@@ -269,7 +283,6 @@ def add_demo_arguments(demo: Parser) -> None:
         metavar="A",
         help="of the Dirichlet distribution that splits classes among owners (default: %(default)s)",
     )
-    demo.add_argument("--json", type=writable, metavar="FILE", help="write every figure there")
 
 
 def demo_settings(arguments: argparse.Namespace, parser: Parser) -> Settings:

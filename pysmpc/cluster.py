@@ -27,15 +27,15 @@ def distributed(
     timeout: float = 300.0,
     checked: bool = False,
 ) -> Parties:
-    """Parties that are ranks of torch.distributed, for scripts under torchrun, SLURM or Kubernetes.
+    """Make each rank of torch.distributed a party, for scripts under torchrun, SLURM or Kubernetes.
 
-    Every rank runs the whole script.  Ranks 0 .. n-1 are the holders (`names`, by default
-    rank0, rank1, ...), the last rank is the crypto provider, which sees no share and no
-    opened value; `parties.me` is this rank's name.  All ranks make the same calls with the
-    same public values.  rounding, protocol, integrity, compare_bits: as for `virtual`.
-    timeout: seconds that a rank waits for another before it raises ChannelError.  Messages are not encrypted: use it
-    inside one trusted network.  checked: find out by messages whether values leave their range, and raise RangeError
-    on every rank in place of opening one then (docs/ranges.md).
+    Every rank runs the whole script, and makes the same calls with the same public values.
+    Ranks 0 .. n-1 are the holders (`names`, by default rank0, rank1, ...); the last rank is the
+    crypto provider, which sees no share and no opened value.  `parties.me` is this rank's name.
+    rounding, protocol, integrity, compare_bits: as for `virtual`.  timeout: seconds that a rank
+    waits for another before it raises ChannelError.  checked: test by messages whether values
+    leave their range; if one did, every rank raises RangeError instead of opening a value
+    (docs/ranges.md).  Messages are not encrypted: use it inside one trusted network.
 
     Raises PartyError outside of a job, or where the job's ranks do not fit the names.
     """

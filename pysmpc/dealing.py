@@ -13,16 +13,16 @@ from pysmpc.runtime.offline import deal, dry_session
 
 
 class Plan:
-    """What a program asks of a crypto provider, as a dry run found it.
+    """The randomness that a program needs of a crypto provider, found by a dry run.
 
-    parties: to run the program on; they hold nothing, and reveal zeros.
+    parties: to run the program on.  They hold no data, and whatever is opened is zero.
     """
 
     def __init__(self, parties: Parties) -> None:
         self.parties = parties
 
     def deal(self, directory: str | Path, runs: int = 1) -> list[Path]:
-        """Deal for so many runs of the program: a file a holder, for its eyes alone."""
+        """Deal for `runs` runs of the program.  Returns one file for each holder, which no other party may see."""
         return deal(self.parties.session, Path(directory), runs)
 
     def __repr__(self) -> str:
@@ -38,9 +38,9 @@ def record(
     protocol: str | None = None,
     compare_bits: int | None = None,
 ) -> Iterator[Plan]:
-    """A dry run: finds out what a program needs dealt, without anybody's secrets.
+    """Find out by a dry run which randomness a program needs, without anybody's secrets.
 
-    Only shapes matter, so that zeros do for inputs.  What the program opens is zeros.
+    Only shapes matter, so the inputs may be zeros.  Whatever the program opens is zero.
 
     >>> with sy.record("alice", "bob") as plan:
     ...     train(plan.parties)

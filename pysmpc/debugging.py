@@ -202,17 +202,17 @@ class Debug:
 
 
 def debug() -> Debug:
-    """Compare every operation on secrets with plain torch, and raise at the first that differs.
+    """Compare every operation on secrets with plain torch, and raise at the first whose result differs.
 
     >>> with sy.debug():
     ...     loss = F.mse_loss(model(x), y)
     ...     loss.backward()
     ...     optimizer.step()
 
-    For parties of one process (`sy.virtual`): it reads all values, and runs every operation twice.  `DeviationError`
-    names the layer, the line, the operation and the ranges of both results: after an overflow, where an argument
-    leaves the domain of its function, and where an update is too small for the encoding.  What torch draws at random,
-    and the arithmetic of adaptive optimizers, is not compared (`skipped`).  Rounds and bytes within are not those of a
-    program that runs by itself.
+    For parties in one process (`sy.virtual`), as it reads all values.  Every operation runs twice.  `DeviationError`
+    names the layer, the line, the operation and the ranges of both results.  Typical causes are an overflow, an
+    argument outside the domain of its function, and an update that is too small for the encoding.  Random draws of
+    torch and the arithmetic of adaptive optimizers are not compared; `skipped` counts them.  Rounds and bytes inside
+    the block differ from those of the program alone.
     """
     return Debug()

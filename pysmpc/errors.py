@@ -1,4 +1,4 @@
-"""Every error that pysmpc raises on purpose; each message says what to do next."""
+"""The errors that pysmpc raises on purpose.  Each message says what to do next."""
 
 
 class PysmpcError(Exception):
@@ -6,11 +6,11 @@ class PysmpcError(Exception):
 
 
 class EncodingError(PysmpcError, ValueError):
-    """A value that the ring cannot hold: NaN, infinity, or out of range."""
+    """A value that the ring cannot hold: NaN, infinity, or too large."""
 
 
 class RangeError(EncodingError, OverflowError):
-    """A value beyond the bound that was stated for it, or a result that its encoding cannot hold."""
+    """A value that exceeds its stated bound, or a result that its encoding cannot hold."""
 
 
 class DeviationError(PysmpcError, ArithmeticError):
@@ -18,19 +18,19 @@ class DeviationError(PysmpcError, ArithmeticError):
 
 
 class SessionMismatchError(PysmpcError, ValueError):
-    """Secrets of different holders or providers met in one operation."""
+    """An operation got secrets of different holders or providers."""
 
 
 class RevealError(PysmpcError, TypeError):
-    """A secret was used as a plain value; opening it must be asked for by name."""
+    """A secret was used as a plain value.  Opening needs an explicit call, such as sy.decrypt."""
 
 
 class PartyError(PysmpcError, ValueError):
-    """A wrong set of holders or provider."""
+    """The holders or the provider are not those that are needed."""
 
 
 class ChannelError(PysmpcError, RuntimeError):
-    """The parties' messages do not fit each other, or a party is gone."""
+    """Messages of the parties do not fit together, or a party is gone."""
 
 
 class IntegrityError(PysmpcError, RuntimeError):
@@ -46,7 +46,7 @@ class WorkerLost(ChannelError):
 
 
 class RefusedError(ChannelError):
-    """The other side does not take this connection: certificate, name or role."""
+    """The other side does not accept this connection because of its certificate, name or role."""
 
 
 class RemoteError(PysmpcError, RuntimeError):
@@ -58,15 +58,15 @@ class OpenNotPermittedError(PysmpcError, PermissionError):
 
 
 class ConfigurationError(PysmpcError, ValueError):
-    """A configuration file that cannot be used as it stands."""
+    """A configuration file has a mistake."""
 
 
 class CheckpointError(PysmpcError, ValueError):
-    """A checkpoint that is missing, damaged, of another run, or of another model."""
+    """A checkpoint is missing, damaged, or of another run or model."""
 
 
 class MaterialError(PysmpcError, RuntimeError):
-    """Dealt randomness on disk that is used up, damaged, missing, or of another program."""
+    """Dealt randomness on disk is used up, damaged, missing, or for another program."""
 
 
 class PrivacyError(PysmpcError, RuntimeError):

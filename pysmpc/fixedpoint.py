@@ -17,6 +17,7 @@ from functools import lru_cache
 import torch
 
 from pysmpc.errors import EncodingError
+from pysmpc.prg import KeySet
 
 LIMIT = 1 << 62
 FINEST = 52  # fractional bits of the state of an optimizer, at most
@@ -77,6 +78,47 @@ def encode(values: torch.Tensor, precision: Precision) -> torch.Tensor:
     if bool((rounded.abs() >= LIMIT).any()):
         raise _out_of_range(precision.scale)
     return rounded.to(torch.int64).contiguous()
+
+
+PIECE = 1 << 16  # elements of a large tensor that are converted at a time, so that what they become stays in the cache
+
+
+class Encoding:
+    """Real values as integers under precision.scale, which are computed where they are wanted.
+
+    So a large tensor is shared without a copy of its integers.  Whether all values can be encoded is
+    known at once, as rounding keeps their order.
+
+    extremes: the smallest and the largest integer; empty where there is none.  Raises as `encode`.
+    """
+
+    __slots__ = ("_precision", "_values", "extremes")
+
+    def __init__(self, values: torch.Tensor, precision: Precision) -> None:
+        check_memory(values)
+        self._values, self._precision = values.detach().reshape(-1), precision
+        self.extremes = encode(self._values[:1], precision)  # values of no use are refused by their kind
+        if values.numel():
+            self.extremes = encode(torch.stack(torch.aminmax(self._values)), precision)
+
+    def __repr__(self) -> str:
+        return f"Encoding(of {self._values.numel()})"
+
+    def write(self, out: torch.Tensor, keys: KeySet | None = None, stream: int = 0) -> None:
+        """out [n] = the integers, less what all but the last of some holders draw from a stream."""
+        for part, place in zip(torch.split(self._values, PIECE), torch.split(out, PIECE), strict=True):
+            place.copy_(encode(part, self._precision))
+        if keys is not None:
+            keys.take(stream, out)
+
+    def words(self) -> torch.Tensor:
+        """The integers [n]."""
+        out = torch.empty(self._values.numel(), dtype=torch.int64)
+        self.write(out)
+        return out
+
+
+Integers = torch.Tensor | Encoding
 
 
 def check_layout(values: torch.Tensor) -> None:
@@ -235,6 +277,19 @@ def fraction_in_steps(integers: torch.Tensor, by: Fraction, scale: int) -> tuple
 def decode(integers: torch.Tensor, scale: int) -> torch.Tensor:
     """The real values of integers under a scale, in float64."""
     return integers.double() / scale
+
+
+def decode_as(integers: torch.Tensor, scale: int, dtype: torch.dtype, out: torch.Tensor | None = None) -> torch.Tensor:
+    """The real values of integers under a scale, rounded to double precision and then to a dtype; piece by piece.
+
+    out: where they are wanted, contiguous.
+    """
+    if out is None and integers.numel() <= PIECE:
+        return decode(integers, scale).to(dtype)
+    out = torch.empty(integers.shape, dtype=dtype) if out is None else out
+    for part, place in zip(torch.split(integers.reshape(-1), PIECE), torch.split(out.view(-1), PIECE), strict=True):
+        place.copy_(decode(part, scale))
+    return out
 
 
 def rational(value: float, base: int, bits: int) -> Fraction:

@@ -33,11 +33,12 @@ class KeySet:
     the one who is sent the dealer's corrections; -1 where they are not in this set.
     """
 
-    __slots__ = ("native", "rows")
+    __slots__ = ("native", "rows", "target")
 
     def __init__(self, keys: Sequence[bytes], lead: int = -1, target: int = -1) -> None:
         self.native = _ring.Keys(list(keys), lead, target)
         self.rows = len(keys)
+        self.target = target
 
     def __repr__(self) -> str:
         return f"KeySet(of {self.rows})"
@@ -46,9 +47,14 @@ class KeySet:
         """Begin an epoch: its streams are drawn under keys that follow from these and 32 bytes."""
         self.native.follow(digest)
 
-    def draw(self, stream: int, n: int, corrections: torch.Tensor | None = None) -> torch.Tensor:
-        """[rows, n] dealt shares: uniform words, and for the target the corrections, where there are any."""
-        out = torch.empty((self.rows, n), dtype=torch.int64)
+    def draw(
+        self, stream: int, n: int, corrections: torch.Tensor | None = None, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """[rows, n] dealt shares: uniform words, and for the target the corrections, where there are any.
+
+        out: where they are wanted; the corrections may be the target's row of it.
+        """
+        out = torch.empty((self.rows, n), dtype=torch.int64) if out is None else out
         launch(_ring.draw, self.native, stream, corrections, out, n)
         return out
 

@@ -34,13 +34,13 @@ CPU = 0.95e-9  # seconds of both ends' processors a byte over TLS
 
 
 class Network(NamedTuple):
-    """A network between parties: seconds one way, bytes a second."""
+    """A network between parties.  one_way: delay in seconds.  rate: bytes per second."""
 
     one_way: float
     rate: float
 
     def seconds(self, spent: Stats) -> float:
-        """What messages take: rounds * one_way + bytes / rate + 0.95 ms of processor a megabyte."""
+        """Time for messages: rounds * one_way + bytes / rate + 0.95 ms of processor time per megabyte."""
         sent = spent.sent + spent.asked + spent.answered
         return spent.rounds * self.one_way + sent / self.rate + sent * CPU
 
@@ -86,11 +86,11 @@ class Event(NamedTuple):
 
 
 class Profile:
-    """What a block of code cost.
+    """The costs of a block of code.
 
-    rows: by layer and operation, in the order in which they came.  stats: counters of all
-    sessions that took part.  seconds: of the whole block.  parties: whose times the rows
-    have; one entry where all parties are in one process.
+    rows: one for each layer and operation, in order of first use.  stats: counters of all
+    sessions that took part.  seconds: of the whole block.  parties: for whom the rows have
+    times; one entry if all parties are in one process.
     """
 
     def __init__(self, lan: Network = LAN, wan: Network = WAN, show: bool = True) -> None:
@@ -353,10 +353,10 @@ def profile(*, lan: Network = LAN, wan: Network = WAN, show: bool = True) -> Pro
     ...     optimizer.step()
     ...     sy.decrypt(loss)
 
-    prints a table at the end of the block (show=False: only on print(profile)).  lan, wan:
-    `sy.Network(one_way seconds, bytes a second)`.  Where every party is a process of its
-    own, all call this at the same point, and the table has a column of times for each.
-    Costs nothing where no block is profiled.
+    A table is printed at the end of the block; with show=False only print(profile) shows it.
+    lan, wan: two networks to estimate for, `sy.Network(seconds one way, bytes per second)`.
+    Where every party is a process of its own, all enter the block at the same point, and the
+    table has a column of times for each.
     """
     return Profile(lan, wan, show)
 

@@ -34,6 +34,7 @@ from pysmpc.errors import (
 from pysmpc.federated import Federation, MultiPointerTensor, PointerTensor, VirtualWorker
 from pysmpc.hook import TorchHook
 from pysmpc.ops.dropout import secret_masks
+from pysmpc.optimizers.line_search import opened_line_search
 from pysmpc.profiling import Network, profile
 from pysmpc.receiving import decrypt
 from pysmpc.runtime.ledger import Ledger, ledger
@@ -87,6 +88,7 @@ __all__ = [
     "func2plan",
     "ledger",
     "load",
+    "opened_line_search",
     "profile",
     "record",
     "save",

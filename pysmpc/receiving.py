@@ -18,7 +18,7 @@ from pysmpc.tensor import SecretTensor, flush
 
 
 class Kept(NamedTuple):
-    """A value at a holder on another machine: the file `received/NAME.npy` of her `state` folder."""
+    """A value that a holder on another machine received: the file `received/NAME.npy` in its `state` folder."""
 
     holder: str
     name: str
@@ -40,16 +40,19 @@ def decrypt(value: Any, *, to: Any = None) -> Any: ...
 
 
 def decrypt(value: Any, *, to: Any = None) -> Any:
-    """Open secrets by name: a tensor, a module (a plain copy), or a nest of them.
+    """Open a secret: returns plain values for a tensor, a module (as a plain copy), or a list, tuple or dict of them.
 
-    Every holder learns the values.  A crypto provider that is a process of its own must
-    call this, too, and gets meta tensors: shapes and no values.
+    Every holder learns the values.  With workers on other machines the driver alone does, if each owner of data
+    behind them consents (OpenNotPermittedError).  A crypto provider that is a process of its own must call this,
+    too, and gets meta tensors: shapes without values.  One round; each holder sends 8 bytes an element.
 
-    to: a holder, by name or worker, who alone learns the values; the others learn nothing.  Where every party is in
-    this process, the values are put at that holder's virtual worker, and pointers to them are returned.  Where parties
-    are processes (`sy.distributed`), the holder gets the values and the others None in their place.  With workers of
-    other machines she keeps each in a file of her `state` folder, if the owners' `receivers` name her, and a `Kept`
-    that names it is returned.
+    to: the name of the one holder who learns the values, or its worker; the others learn nothing.  Where every party
+    is in this process, the values are put at that holder's virtual worker, and pointers to them are returned.  Where
+    every party is a process (`sy.distributed`), the holder gets the values, and the others None in their place.  With
+    workers on other machines, each value becomes a file in the receiver's `state` folder, provided that the owners'
+    `receivers` name it, and a `Kept` with the name of the file is returned.
+
+    >>> sy.decrypt(loss)
     """
     if to is None:
         return api.decrypt(value)

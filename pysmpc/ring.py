@@ -198,6 +198,19 @@ def turns(phase: torch.Tensor, count: int) -> torch.Tensor:
     return out
 
 
+def add_gaussian(words: torch.Tensor, thresholds: torch.Tensor, factor: int, z: torch.Tensor) -> torch.Tensor:
+    """z [n] += factor times the number of thresholds below the lower 63 bits of words [n], the upper bit its sign.
+
+    Returns [n]: how many thresholds a word is equal to; there, more bits have to decide.  Every word is compared with
+    every threshold (src/c/gaussian.inc.h), so that words may be secret.
+    """
+    use_torch_threads()
+    n = words.numel()
+    tied = torch.empty_like(z)
+    launch(_ring.gaussian, _sized(words, n), thresholds, thresholds.numel(), factor, _sized(z, n), tied, n)
+    return tied
+
+
 EXPONENT_BITS = 32  # scale of what `powers_of_e` takes
 POWER_BITS = 40  # and of what it returns
 

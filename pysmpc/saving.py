@@ -33,18 +33,18 @@ DTYPES = {
 
 @undisturbed
 def save(model: nn.Module, optimizer: torch.optim.Optimizer | None, folder: str | Path, **public: Any) -> None:
-    """Write a model's and an optimizer's secrets, each holder's shares to a folder of its own.
+    """Write the secrets of a model and its optimizer, each holder's shares to a folder of its own.
 
-    folder: `folder/alice/...` for each holder of this process (0600), and public facts
-    (shapes, scales, settings of the optimizer) for a provider that is a process of its
-    own.  public: what else is to be kept, as JSON: epoch=3.  All processes call this at
-    the same point.  Masks and openings are not kept: keys are new after a restart, and a
-    value under a fresh mask says no more than before.  Where ranges are tested by protocol, what came of that must
-    have been opened, together with some value, since the last step.
+    folder: `folder/alice/...` for each holder of this process (mode 0600).  A provider that is
+    a process of its own keeps public facts: shapes, scales, settings of the optimizer.
+    public: more to keep, as JSON, such as epoch=3.  All processes call this at the same
+    point.  Masks and openings are not kept: keys are new after a restart, and a value under
+    a fresh mask reveals no more than before.  Where ranges are tested by protocol, open some
+    value after the last step first, as outcomes of tests are opened together with values.
 
-    The checkpoint before it is removed once every party has the new one.  No round but
-    for updates that still wait.  Raises CheckpointError, and leaves the one before as it
-    was, where a party cannot write.
+    The previous checkpoint is removed once every party has the new one.  No round, except
+    for updates that are still pending.  Where a party cannot write, raises CheckpointError
+    and keeps the previous checkpoint.
     """
     session = _session(model, optimizer)
     flush(session)
@@ -103,15 +103,15 @@ def _check_tested(session: Session) -> None:
 
 @undisturbed
 def load(model: nn.Module, optimizer: torch.optim.Optimizer | None, folder: str | Path) -> dict[str, Any]:
-    """Give a model and an optimizer the state that `save` wrote; returns what was kept as `public`.
+    """Restore what `save` wrote into a model and its optimizer; returns the `public` values.
 
-    model: encrypted among the same holders (its values do not matter); optimizer: of the
-    same class over its parameters, or None where none was saved.  Takes the newest
-    checkpoint that all parties have.  No round, nothing is opened, and the shares are bit
-    for bit those that were saved.
+    model: encrypted among the same holders; its values are replaced.  optimizer: of the same
+    class, for the model's parameters, or None if none was saved.  Uses the newest checkpoint
+    that all parties have.  No round, and nothing is opened; the shares are bit for bit those
+    that were saved.
 
-    Raises CheckpointError, with model and optimizer unchanged, for a party without one,
-    damaged files, parts of different runs, other holders or another model.
+    Raises CheckpointError, and leaves model and optimizer unchanged, if a party has no
+    checkpoint, files are damaged, parts are of different runs, or holders or model are others.
     """
     session = _session(model, optimizer)
     flush(session)

@@ -18,6 +18,7 @@ from pysmpc.ops import (
     decompositions,
     determinants,
     dropout,
+    eigenvalues,
     extrema,
     fastpaths,
     fine_matrices,
@@ -27,6 +28,8 @@ from pysmpc.ops import (
     grids,
     histograms,
     integers,
+    jacobi,
+    least_squares,
     linear,
     logic,
     losses,
@@ -53,6 +56,7 @@ from pysmpc.ops import (
     sorting,
     triangular,
     views,
+    weight_norm,
 )
 
 __all__ = [
@@ -70,6 +74,7 @@ __all__ = [
     "decompositions",
     "determinants",
     "dropout",
+    "eigenvalues",
     "extrema",
     "fastpaths",
     "fine_matrices",
@@ -79,6 +84,8 @@ __all__ = [
     "grids",
     "histograms",
     "integers",
+    "jacobi",
+    "least_squares",
     "linear",
     "logic",
     "losses",
@@ -105,6 +112,7 @@ __all__ = [
     "sorting",
     "triangular",
     "views",
+    "weight_norm",
 ]
 
 bounds.install()  # around the handlers, now that all are there

@@ -19,8 +19,10 @@ from pysmpc.ops.classes import weights_of_classes
 from pysmpc.ops.core import aten
 from pysmpc.ops.determinants import det, logdet
 from pysmpc.ops.gates import prepare
+from pysmpc.ops.least_squares import lstsq, matrix_rank
 from pysmpc.ops.linear import REDUCTIONS
 from pysmpc.ops.normalisation import HAS_RMS_NORM
+from pysmpc.ops.orthogonal import householder_product
 from pysmpc.ops.powers import running_product
 from pysmpc.tensor import SecretTensor
 
@@ -184,12 +186,12 @@ COMPOSITES |= {"det": det, "logdet": logdet}
 METHODS = ("dist", "sinc", "atan2", "arctan2", "cumprod", "logcumsumexp", "det", "logdet")
 
 
-def tensorsolve(*args: Any, **kwargs: Any) -> Any:
-    """Raises: its matrices are seldom as well-conditioned as `torch.linalg.solve` needs them."""
-    raise NotImplementedError("linalg.tensorsolve is not implemented for secrets; reshape, and use torch.linalg.solve")
-
-
-LINALG: dict[str, Callable[..., Any]] = {"det": det, "tensorsolve": tensorsolve}  # by their names in torch.linalg
+LINALG: dict[str, Callable[..., Any]] = {  # by their names in torch.linalg
+    "det": det,
+    "householder_product": householder_product,
+    "lstsq": lstsq,
+    "matrix_rank": matrix_rank,
+}
 
 
 FUNCTIONALS: dict[str, Callable[..., Any]] = {}  # by their names in torch.nn.functional

@@ -37,10 +37,10 @@ _choice = _Choice()
 
 @contextmanager
 def secret_masks() -> Iterator[None]:
-    """Within, what dropout keeps of a secret is a secret: nobody learns which elements a step used.
+    """Inside the block, dropout masks are secret: no holder learns which elements a step used.
 
-    The provider draws the masks and shares them, 8 bytes an element; a product with one costs what products of secrets
-    cost, and torch's generator has no part in it.  Of the calling thread.
+    The provider draws the masks and shares them, 8 bytes an element; torch's generator is not used.  A product with a
+    mask costs as much as a product of secrets.  Affects the calling thread only.
 
     >>> with sy.secret_masks():
     ...     out = model(x)

@@ -5,12 +5,14 @@ Chebyshev polynomials: where the eigenvalues of A Y are in [l, 1], those of A Y'
 lower bound l is public, so that as many steps as bring it to 1 are enough: as few as the logarithm of the condition,
 whatever the size.  There are products of matrices and nothing else: no pivots, no decision by any value.
 
-    method   A is divided by its Frobenius norm; Y = A^T; STEPS times the iteration; times the norm's inverse
+    method   A is divided by its Frobenius norm; Y = A^T; STEPS times the iteration; times the norm's inverse.  Where A
+             is not square, A Y (or Y A) does not tell what rounding adds to Y beside the rows (columns) of A, which
+             grows: before the last step Y becomes (Y A)^T Y, or Y (A Y)^T, where its square is left of that
     domain   full rank, |A|_F |A^-1|_2 at most 512 (Frobenius and spectral norm: the condition for one large singular
              value, sqrt(n) times it for n equal ones), and |A|_F from 2^-6 to 2^14 at 16 fractional bits.  Beyond that
              condition the smallest singular values are inverted as if they were larger
     error    a step, and n |A|_F |A^-1| 2^-23 of the largest element of the inverse
-    rounds   1 for the squares, 9 for their root, 2, then 4 STEPS = 56, and 2 to bring it back
+    rounds   1 for the squares, 9 for their root, 2, then 4 STEPS = 56, and 2 to bring it back; 4 more if not square
     sent     about 64 STEPS bytes an element of a square matrix
 """
 
@@ -87,6 +89,8 @@ def _inverse(x: SecretTensor) -> Any:
     # the iteration, in products of the smaller size
     y: Any = a.transpose(-2, -1)
     for more, factor in schedule(scale):
+        if factor == 1 and m != n:
+            y = product(product(y, a, scale).mT, y, scale) if m < n else product(y, product(a, y, scale).mT, scale)
         left = sub(multiple_of_unit(more, min(m, n), a), product(a, y, scale) if m <= n else product(y, a, scale))
         y = product(y, left, scale, factor) if m <= n else product(left, y, scale, factor)
     out: Any = elementwise(y, root, scale)
@@ -175,15 +179,43 @@ def lu_solve(lu: Any, pivots: Any, b: Any, *, left: bool = True, adjoint: bool =
 # --- pseudo-inverses ---------------------------------------------------
 
 
+LEAST_RATIO = 2.0**-9  # of singular values that count, to the largest: what is less may be rounding
+
+
+def check_public(*cuts: Any) -> None:
+    """NotImplementedError for secret cut-offs."""
+    if any(isinstance(cut, SecretTensor) for cut in cuts):
+        raise NotImplementedError("atol and rtol are public numbers: secret ones are not implemented")
+
+
+def counted(values: Any, atol: Any, rtol: Any, sizes: Any, dtype: torch.dtype) -> Any:
+    """Which singular values [..., k], sorted down, are no 0, as secret bits: as torch tells, but from 2^-9 of the
+    largest on."""
+    check_public(atol, rtol)
+    atol = torch.zeros(()) if atol is None else torch.as_tensor(atol)
+    if rtol is None:
+        rtol = torch.where(atol > 0, 0.0, max(sizes) * torch.finfo(dtype).eps)
+    least = values[..., :1] * torch.as_tensor(rtol).clamp(min=LEAST_RATIO).unsqueeze(-1)
+    if bool((atol > 0).any()):
+        least = torch.maximum(least, atol.to(dtype).unsqueeze(-1).expand(least.shape))
+    return values > least
+
+
 @composes(aten.linalg_pinv.atol_rtol_tensor)
 def pinv(x: Any, *, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Any:
-    """The pseudo-inverse of matrices of full rank, by the same iteration: with rtol=0, which cuts nothing off."""
-    if rtol is None or bool((torch.as_tensor(rtol) != 0).any()) or (atol is not None and bool((atol != 0).any())):
-        raise not_implemented(
-            aten.linalg_pinv.atol_rtol_tensor,
-            "which singular values count as 0 would be a decision by values; for a matrix of full rank, "
-            "torch.linalg.pinv(x, rtol=0.0)",
-        )
+    """The pseudo-inverse: of matrices of full rank by the same iteration, with rtol=0; else of singular values.
+
+    With torch's cut-off, singular values of less than 2^-9 of the largest count as 0, and no matrix has to be of full
+    rank: which those are is a secret bit of each.  |A^+| 2^-16 for each unit of |A| |A^+|, and the rounds of the
+    singular values and 20.
+    """
+    check_public(atol, rtol)
     if hermitian:
         x = x.tril() + x.tril(-1).transpose(-2, -1)
-    return _settled(torch.ops.pysmpc.matrix_inverse.default(x))
+    whole = rtol is not None and not bool((torch.as_tensor(rtol) != 0).any())
+    if not x.numel() or (whole and (atol is None or not bool((torch.as_tensor(atol) != 0).any()))):
+        return _settled(torch.ops.pysmpc.matrix_inverse.default(x))
+    u, values, vh = torch.linalg.svd(x, full_matrices=False)
+    kept = counted(values, atol, rtol, x.shape[-2:], x.dtype)
+    inverse = values.reciprocal() * kept
+    return torch.matmul(vh.transpose(-2, -1) * inverse.unsqueeze(-2), u.transpose(-2, -1))

@@ -102,3 +102,23 @@ def qr(x: Any, mode: str = "reduced") -> tuple[Any, Any]:
         turned, r = torch.ops.pysmpc.reflected.default(x)
         q, r = turned.transpose(-2, -1)[..., :k], r[..., :k, :]
     return (q[..., :0, :0].reshape(0) if mode == "r" else q), r
+
+
+def householder_product(A: Any, tau: Any, *, out: Any = None) -> Any:
+    """The first n columns of H_1 H_2 ... H_k with H_i = I - tau_i v_i v_i^T, v_i below the diagonal of A [..., m, n].
+
+    Two products for each of the k reflections, 4 rounds.  Gradients are those of these products, where torch divides
+    by what is near 0 for some reflections.
+    """
+    if out is not None:
+        raise TypeError("linalg.householder_product of secrets takes no out=; it gives a new secret")
+    (m, n), k = A.shape[-2:], tau.shape[-1]
+    if m < n or k > n:
+        raise RuntimeError(f"linalg.householder_product: takes [m, n] and [k] with m >= n >= k, not {m}, {n} and {k}")
+    rows = torch.arange(m)
+    q: Any = torch.eye(m, n, dtype=A.dtype).expand(*A.shape[:-2], m, n)
+    for i in reversed(range(k)):
+        v = A[..., i] * (rows > i).to(A.dtype) + (rows == i).to(A.dtype)
+        scaled = v * tau[..., i : i + 1]
+        q = q - torch.matmul(scaled.unsqueeze(-1), torch.matmul(v.unsqueeze(-2), q))
+    return q if k and A.numel() else q + A * 0

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from pysmpc.ops.core import aten, implements
+from pysmpc.ops.decompositions import composes
 from pysmpc.tensor import SecretTensor
 
 
@@ -62,6 +63,7 @@ def _reshaped_in_place(overload: Any) -> None:
 for _overload in (
     aten.squeeze_.default,
     aten.squeeze_.dim,
+    aten.squeeze_.dims,
     aten.unsqueeze_.default,
     aten.t_.default,
     aten.transpose_.default,
@@ -82,3 +84,15 @@ def t(x: SecretTensor) -> SecretTensor:
     """Matrix transpose."""
     size, stride = x.size(), x.stride()
     return SecretTensor(x.cell, size[::-1], stride[::-1], x.storage_offset(), x.dtype)
+
+
+@composes(aten.is_same_size.default)
+def is_same_size(x: Any, y: Any) -> bool:
+    """Whether two tensors have the same shape, as forward derivatives ask."""
+    return tuple(x.shape) == tuple(y.shape)
+
+
+@composes(aten._has_same_storage_numel.default)
+def has_same_storage_numel(x: Any, y: Any) -> bool:
+    """Whether what two secrets are windows on has as many elements, as forward derivatives ask."""
+    return isinstance(x, SecretTensor) and isinstance(y, SecretTensor) and x.cell.body.n == y.cell.body.n

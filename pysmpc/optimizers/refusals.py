@@ -12,7 +12,6 @@ from pysmpc.tensor import SecretTensor
 #: Why, and what to do instead.
 _REASONS = {
     "Adafactor": "it divides by roots of means over rows and columns; use torch.optim.Adam",
-    "LBFGS": "it decides by values how far to go; use torch.optim.Adam or SGD",
     "Muon": "it makes matrices orthogonal; use torch.optim.AdamW",
     "SparseAdam": "which gradients are zero would be public; use torch.optim.Adam",
 }

@@ -1,8 +1,9 @@
 """Discrete Gaussian numbers: integers x with probability proportional to e^(-x^2 / (2 sigma^2)).
 
 A fixed number of table look-ups serves every sample ("CDT sampler"): each compares 63 uniform bits with all thresholds
-of a table, so that neither branches nor addresses depend on what is drawn.  Canonne, Kamath, Steinke 2020 ("The
-Discrete Gaussian for Differential Privacy") is about the distribution; their own sampler rejects, and its time varies.
+of a table (src/c/gaussian.inc.h), so that neither branches nor addresses depend on what is drawn.  Canonne, Kamath,
+Steinke 2020 ("The Discrete Gaussian for Differential Privacy") is about the distribution; their own sampler rejects,
+and its time varies.
 
 Wide distributions are sums: if x and y are discrete Gaussians of s and t, x + k y is one of sqrt(s^2 + k^2 t^2), but
 for a factor within 1 +- e of each probability, where s t / sqrt(s^2 + k^2 t^2), over the integers, is so wide that
@@ -14,15 +15,13 @@ How far from exact: see `Sampler.distance` and `Sampler.ratio`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
+from pysmpc import ring
 from pysmpc.prg import KeySet
 
 HALF = 63  # bits of a word that are compared; the other is the sign
@@ -30,9 +29,6 @@ TOP = (1 << HALF) - 1
 SMALLEST = 8.0  # standard deviation of a table's numbers, where several are added
 LARGEST = 2.0**45
 _SMOOTH = 1.89  # in standard deviations: 2 e^(-2 pi^2 1.89^2) < 2^-100
-BLOCK = 1 << 13  # samples at a time: they stay in cache
-
-Words = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -65,23 +61,19 @@ class Table:
                 thresholds.append(reached)
         return cls(tuple(x >> HALF for x in thresholds), tuple(x & TOP for x in thresholds))
 
-    def magnitudes(self, high: Words, low: Callable[[], Words]) -> Words:
-        """Of uniform words of 63 bits.  low(): as many more of them, wanted in one of 2^50 blocks or less."""
-        few = np.zeros(high.shape, dtype=np.uint8)  # fewer than 256 thresholds are below TOP
-        tied = high == TOP
-        flag, same = np.empty(high.shape, dtype=bool), np.empty(high.shape, dtype=bool)
-        for threshold in self.high:
-            if threshold == TOP:
-                break  # from here on a second word decides
-            np.greater(high, threshold, out=flag)
-            np.equal(high, threshold, out=same)
-            np.add(few, flag.view(np.uint8), out=few)
-            np.logical_or(tied, same, out=tied)
-        count: Words = few.astype(np.int64)
-        if tied.any():
-            rest = low()
-            for threshold, more in zip(self.high, self.low, strict=True):
-                count += (high == threshold) & (rest >= more)
+    @cached_property
+    def first(self) -> torch.Tensor:
+        """What the first words are compared with.  Where a word is equal to one of them, a second decides.
+
+        Among them is the largest word: it stands for all thresholds beyond it.
+        """
+        return torch.tensor([*(x for x in self.high if x < TOP), TOP], dtype=torch.int64)
+
+    def magnitudes(self, high: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
+        """Of uniform words of 63 bits and as many second ones: the definition."""
+        count = torch.zeros_like(high)
+        for threshold, more in zip(self.high, self.low, strict=True):
+            count += (high > threshold) | ((high == threshold) & (low >= more))
         return count
 
 
@@ -140,17 +132,17 @@ class Sampler:
 
     def draw(self, key: bytes, n: int) -> torch.Tensor:
         """[n] samples, int64, of a key that is used for nothing else."""
-        keys = KeySet([key])
-        out = np.zeros(n, dtype=np.int64)
+        keys, out = KeySet([key]), torch.zeros(n, dtype=torch.int64)
         for i, factor in enumerate(self.factors):
-            words = keys.draw(2 * i, n)[0].numpy()
-            for first in range(0, n, BLOCK):
-                at = slice(first, min(first + BLOCK, n))
+            words = keys.draw(2 * i, n)[0]
+            tied = ring.add_gaussian(words, self._table.first, factor, out)
+            if tied.any():
+                at = tied.nonzero().squeeze(1)
+                out[at] += factor * self._decided(words[at], keys.draw(2 * i + 1, n)[0, at])
+        return out
 
-                def low(stream: int = 2 * i + 1, at: slice = at) -> Words:
-                    found: Words = keys.draw(stream, n)[0].numpy()[at] & TOP
-                    return found
-
-                found = self._table.magnitudes(words[at] & TOP, low)
-                out[at] += factor * (found * (1 + 2 * (words[at] >> HALF)))
-        return torch.from_numpy(out)
+    def _decided(self, words: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        """What is missing where first words did not decide."""
+        high = words & TOP
+        counted = (high.unsqueeze(1) > self._table.first).sum(1)
+        return (self._table.magnitudes(high, second & TOP) - counted) * (1 + 2 * (words >> HALF))

@@ -171,10 +171,13 @@ class Dealer(Protocol):
     def streams(self, count: int = 1) -> int:
         """The first of `count` stream numbers that nobody used before."""
 
-    def corrections(self, words: int, deal: Callable[[KeySet, torch.Tensor], Any]) -> torch.Tensor | None:
+    def corrections(
+        self, words: int, deal: Callable[[KeySet, torch.Tensor], Any], into: torch.Tensor | None = None
+    ) -> torch.Tensor | None:
         """Where the dealer runs: deal(keys of all holders, out [words]), and send.
 
-        Returns the corrections to the process that hosts their receiver.
+        Returns the corrections to the process that hosts their receiver.  into: where that process wants them
+        in the end; they are dealt there, if it is the dealer's.
         """
 
     def broadcast(self, words: int, deal: Callable[[KeySet, torch.Tensor], Any]) -> torch.Tensor | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from pysmpc import ring
+from pysmpc.fixedpoint import Encoding, Integers
 from pysmpc.layout import Layout
 from pysmpc.protocols import counts
 from pysmpc.protocols.functions.masked import Masked, Words
@@ -20,11 +21,12 @@ from pysmpc.protocols.interfaces import Party
 from pysmpc.shares import Bit, Share
 
 
-def share(party: Party, values: torch.Tensor | None, shape: Sequence[int], scale: int = 1) -> Share:
+def share(party: Party, values: Integers | None, shape: Sequence[int], scale: int = 1) -> Share:
     """The values themselves."""
     if values is None:
         raise ValueError("the owner of an input must pass its values")
-    return Share.of(values.reshape(1, -1).contiguous(), shape, scale)
+    words = values.words() if isinstance(values, Encoding) else values
+    return Share.of(words.reshape(1, -1).contiguous(), shape, scale)
 
 
 def reveal(party: Party, *secrets: Share) -> list[torch.Tensor]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from pysmpc import ring
+from pysmpc.fixedpoint import Encoding, Integers
 from pysmpc.prg import KeySet
 from pysmpc.protocols.affine import Multiple
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens
@@ -18,7 +19,7 @@ from pysmpc.protocols.products import begin
 from pysmpc.shares import Share, broadcast
 
 
-def share(party: Party, values: torch.Tensor | None, shape: Sequence[int], scale: int = 1) -> Share:
+def share(party: Party, values: Integers | None, shape: Sequence[int], scale: int = 1) -> Share:
     """Shares of integers that the owner's process knows (None in the others).
 
     1. Owner and holder i know a key; each share is a stream under it.
@@ -30,12 +31,17 @@ def share(party: Party, values: torch.Tensor | None, shape: Sequence[int], scale
     def deal(keys: KeySet, out: torch.Tensor) -> None:
         if values is None:
             raise ValueError("the owner of an input must pass its values")
+        if isinstance(values, Encoding):
+            values.write(out, keys, stream)
+            return
         out.copy_(values.reshape(-1))
         keys.take(stream, out)
 
     stream = party.owner.streams()
-    corrections = party.owner.corrections(n, deal)
-    return Share.of(party.owner.keys.draw(stream, n, corrections), shape, scale)
+    keys = party.owner.keys
+    words = ring.empty(keys.rows, n)
+    corrections = party.owner.corrections(n, deal, words[keys.target] if keys.target >= 0 else None)
+    return Share.of(keys.draw(stream, n, corrections, words), shape, scale)
 
 
 def share_cost(holders: int, n: int) -> Cost:

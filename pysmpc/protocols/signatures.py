@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 
+from pysmpc.fixedpoint import Integers
 from pysmpc.layout import Layout
 from pysmpc.protocols.interfaces import Party
 from pysmpc.shares import Bit, Share
@@ -22,7 +23,7 @@ Update = tuple[Share, Share, int, int]
 
 
 class Input(Protocol):
-    def __call__(self, party: Party, values: torch.Tensor | None, shape: Shape, scale: int = 1, /) -> Share:
+    def __call__(self, party: Party, values: Integers | None, shape: Shape, scale: int = 1, /) -> Share:
         """values: int64, in the owner's process; None in all others."""
 
 

@@ -37,6 +37,14 @@ def _days(text: str) -> int:
 
 def add_arguments(verbs: Any) -> None:
     """The subcommands."""
+    _add_worker(verbs)
+    _add_client(verbs)
+    _add_certs(verbs)
+    _add_status(verbs)
+    _add_approve(verbs)
+
+
+def _add_worker(verbs: Any) -> None:
     about = "Hold shares, or deal randomness, for the drivers that the configuration names; runs until stopped."
     worker = verbs.add_parser(
         "worker",
@@ -67,11 +75,15 @@ def add_arguments(verbs: Any) -> None:
     worker.add_argument("--threads", type=int, metavar="N", help="of the kernels and torch (default: all processors)")
     worker.add_argument("--check", action="store_true", help="check everything, say so, and exit")
 
+
+def _add_client(verbs: Any) -> None:
     about = "Train on this owner's data when holders invite her, and leave shares with them; runs until stopped."
     client = verbs.add_parser("client", help=about, description=about)
     client.add_argument("--config", type=Path, required=True, metavar="FILE")
     client.add_argument("--once", action="store_true", help="take part in one round, and exit")
 
+
+def _add_certs(verbs: Any) -> None:
     about = "Make a private authority, and certificates of it."
     certs = verbs.add_parser("certs", help=about, description=about)
     kinds = certs.add_subparsers(dest="action", required=True, metavar="{init,issue,renew}")
@@ -102,11 +114,15 @@ def add_arguments(verbs: Any) -> None:
         help="a new certificate for the key of the old one: NAME.key need not be here, and stays as it is at NAME",
     )
 
+
+def _add_status(verbs: Any) -> None:
     about = "Sessions, memory, openings and traffic: of a worker (its file), or of all (a driver's file)."
     status = verbs.add_parser("status", help=about, description=about)
     status.add_argument("--config", type=Path, required=True, metavar="FILE")
     status.add_argument("--json", action="store_true")
 
+
+def _add_approve(verbs: Any) -> None:
     about = "List the openings that wait for this worker's approval, or decide about some."
     approve = verbs.add_parser("approve", help=about, description=about)
     approve.add_argument("requests", nargs="*", metavar="REQUEST", help="as the list names them (default: list)")

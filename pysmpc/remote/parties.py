@@ -25,10 +25,10 @@ log = logging.getLogger("pysmpc.driver")
 
 
 class RemoteParties(Parties):
-    """Holders and provider that are processes of their own, here the driver's end.
+    """The driver's end of a session with workers on other machines.
 
     Used like the parties of `sy.virtual`.  Close it, or use it in a `with` statement;
-    the workers drop its values then.
+    the workers then drop the session's values.
     """
 
     def __init__(self, config: DriverConfig, tls: Any = None, checked: bool = False) -> None:
@@ -69,11 +69,11 @@ class RemoteParties(Parties):
         self.close()
 
     def close(self) -> None:
-        """Leave the workers."""
+        """End the session."""
         self.link.close()
 
     def wait(self) -> None:
-        """Until the workers have done all that was asked of them."""
+        """Wait until the workers have done all that was asked of them."""
         self.link.wait()
 
     def status(self) -> list[dict[str, Any]]:
@@ -87,13 +87,17 @@ class RemoteParties(Parties):
 
 
 def connect(config: str | os.PathLike[str] | DriverConfig, *, checked: bool = False) -> RemoteParties:
-    """Parties from a file (or its content) that names the driver, the workers and the certificates.
+    """Connect, as a driver, to workers on other machines.
 
-    checked: test by protocol whether products, sums and truncations fit into the ring, and raise RangeError in place
-    of opening a value if one did not (docs/ranges.md has the cost).  What comes of the tests is opened with each
-    value, and takes the consent of every owner whose data was tested.
+    config: a TOML file (docs/remote.md), or its content, that names the driver, the workers and the certificates.
+    checked: test by protocol whether products, sums and truncations fit into the ring; if one did not, RangeError
+    is raised instead of opening a value (docs/ranges.md has the cost).  The outcome of the tests is opened with each
+    value, which takes the consent of every owner whose data was tested.
 
-    Raises ConfigurationError for the file, RefusedError where a worker does not take this
-    driver, PeerLost where one cannot be reached.
+    Raises ConfigurationError if the file is wrong, RefusedError if a worker does not accept this driver, and PeerLost
+    if one cannot be reached.
+
+    >>> with sy.connect("parties.toml") as parties:
+    ...     [images] = parties["alice"].search("#images")
     """
     return RemoteParties(config if isinstance(config, DriverConfig) else load(config, DriverConfig), checked=checked)

@@ -236,11 +236,11 @@ class RemoteHolder:
 
 
 class PrivateDataLoader:
-    """Batches of items that several owners keep, each batch from one owner, in turn.
+    """Batches of data of several owners; each batch is from one owner, in turn.
 
-    sources: (data, target, ...) pointers of each owner, rows in step.  Iterating gives
-    tuples of secrets; what is shared once is kept for the epochs after.  shuffle: a new
-    order of items is drawn once, and a new order of batches each epoch, from
+    sources: for each owner a tuple of pointers (data, target, ...) whose rows belong together.
+    Iterating yields tuples of secrets.  A batch is shared once and kept for later epochs.
+    shuffle: items are put into a random order once, and batches each epoch, by
     `generator`; positions are public, items are not.
     """
 

@@ -22,7 +22,7 @@ import torch
 from pysmpc.errors import PartyError, PysmpcError, RangeError
 from pysmpc.federated.errors import RoundError
 from pysmpc.federated.updates import Terms
-from pysmpc.fixedpoint import Precision
+from pysmpc.fixedpoint import Integers, Precision
 from pysmpc.modes import FOLLOWERS, following, in_backward, without_modes
 from pysmpc.ops import views
 from pysmpc.ops.tested import state_bounds
@@ -211,7 +211,7 @@ class Recorder:
         self,
         session: Session,
         owner: str | None,
-        words: torch.Tensor,
+        words: Integers,
         shape: Sequence[int],
         unit: Precision,
         scale: int,

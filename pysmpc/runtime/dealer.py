@@ -163,22 +163,32 @@ class SeedDealer:
         finally:
             self._noted = None
 
-    def corrections(self, words: int, deal: Callable[[KeySet, torch.Tensor], Any]) -> torch.Tensor | None:
-        """Deal (where the dealer is), send, receive (where the receiver is)."""
-        return self._deal(words, deal, False, self._receives)
+    def corrections(
+        self, words: int, deal: Callable[[KeySet, torch.Tensor], Any], into: torch.Tensor | None = None
+    ) -> torch.Tensor | None:
+        """Deal (where the dealer is), send, receive (where the receiver is).
+
+        into: where they are wanted in the end, if they are made in this process.
+        """
+        return self._deal(words, deal, False, self._receives, into)
 
     def broadcast(self, words: int, deal: Callable[[KeySet, torch.Tensor], Any]) -> torch.Tensor | None:
         """As `corrections`, to every holder: counted once for each of `holders`."""
         return self._deal(words, deal, True, self.keys.rows > 0)
 
     def _deal(
-        self, words: int, deal: Callable[[KeySet, torch.Tensor], Any], everyone: bool, receives: bool
+        self,
+        words: int,
+        deal: Callable[[KeySet, torch.Tensor], Any],
+        everyone: bool,
+        receives: bool,
+        into: torch.Tensor | None = None,
     ) -> torch.Tensor | None:
         self.check()
         with self._lock:
             self._count(8 * words * (self._holders if everyone else 1))
             if self._everyone is not None:
-                out = torch.empty(words, dtype=torch.int64)
+                out = torch.empty(words, dtype=torch.int64) if into is None else into
                 deal(self._everyone, out)
                 self._feed.send(out, everyone)
             return self._feed.receive(words) if receives else None

@@ -40,7 +40,7 @@ class Opening:
 
 
 class Ledger:
-    """What was opened while it was kept: `for opening in ledger`, oldest first."""
+    """The openings of a block of code; iterate over it, oldest first."""
 
     def __init__(self) -> None:
         self.openings: list[Opening] = []
@@ -53,17 +53,17 @@ class Ledger:
 
     @property
     def causes(self) -> set[str]:
-        """Why something was opened to the holders."""
+        """The reasons for which something was opened to the holders."""
         return {opening.cause for opening in self.openings if opening.to == "holders"}
 
     @property
     def questions(self) -> set[str]:
-        """Why the provider was asked."""
+        """The reasons for which the provider was asked."""
         return {opening.cause for opening in self.openings if opening.to == "provider"}
 
     @property
     def revealed(self) -> list[Opening]:
-        """Openings that showed a value: those that were asked for by name."""
+        """Openings that revealed a value, as the program asked by `decrypt`, `reveal` or `get`."""
         return [opening for opening in self.openings if (opening.to, opening.cause) == ("holders", "reveal")]
 
     def __repr__(self) -> str:

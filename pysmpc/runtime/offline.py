@@ -48,7 +48,9 @@ class Recorder(SeedDealer):
         self.requests: list[Request] = []
         self.deals: list[Deal] = []
 
-    def _deal(self, words: int, deal: Deal, everyone: bool, receives: bool) -> torch.Tensor | None:
+    def _deal(
+        self, words: int, deal: Deal, everyone: bool, receives: bool, into: torch.Tensor | None = None
+    ) -> torch.Tensor | None:
         with self._lock:
             self.requests.append(Request(self._next_stream, kind_of(deal), words, everyone))
             self.deals.append(deal)
@@ -161,7 +163,9 @@ class StoreDealer(SeedDealer):
         self._stores = stores
         self._place = 0
 
-    def _deal(self, words: int, deal: Deal, everyone: bool, receives: bool) -> torch.Tensor | None:
+    def _deal(
+        self, words: int, deal: Deal, everyone: bool, receives: bool, into: torch.Tensor | None = None
+    ) -> torch.Tensor | None:
         self.check()
         with self._lock:
             wanted = Request(self._next_stream, kind_of(deal), words, everyone)

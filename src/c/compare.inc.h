@@ -34,33 +34,38 @@ enum { ROOT_MASKS = 6, ROOT_PLANES = 15 };
 #define NODE_PLANES(nodes) (22 * (size_t)(nodes) - 7)
 enum { S_R = 0, S_CHUNKS = 9, S_NODE_MASKS, S_ROOT_MASKS, S_NODES, S_ROOT, S_RHO };
 
+#include "unroll.h"
+
+/* Circuits are small loops of constant bounds wherever they are called, so that their arrays live in registers. */
+#define CIRCUIT static inline __attribute__((always_inline))
+
 /* A polynomial in four bits by its coefficients: p[s] belongs to the product of
  * the bits in s.  Substituting known ^ unknown for bit i halves it. */
-static inline void fold(v8 *p, int bit, v8 known) {
-    for (int s = 0; s < 16; s++)
+CIRCUIT void fold(v8 *p, int bit, v8 known) {
+    PSM_UNROLL for (int s = 0; s < 16; s++)
         if (!(s & (1 << bit))) p[s] = (p[s] & known) ^ p[s | (1 << bit)];
 }
 
 /* all products of the four bits */
-static inline void monomials(const v8 bits[4], v8 p[16]) {
-    for (int i = 0; i < 4; i++)
-        for (int s = 0; s < (1 << i); s++) p[s | (1 << i)] = s ? p[s] & bits[i] : bits[i];
+CIRCUIT void monomials(const v8 bits[4], v8 p[16]) {
+    PSM_UNROLL for (int i = 0; i < 4; i++)
+        PSM_UNROLL for (int s = 0; s < (1 << i); s++) p[s | (1 << i)] = s ? p[s] & bits[i] : bits[i];
 }
 
 /* lt and eq of a chunk, linear in the shared monomials m of its bits of r.
  * n = not c.  A chunk of three bits leaves out bit 0.  g[s] is lt of the bits so
  * far, times the product s of bits above them. */
-static inline void chunk(const v8 m[16], const v8 n[4], int lowest, v8 one, v8 *lt, v8 *eq) {
+CIRCUIT void chunk(const v8 m[16], const v8 n[4], int lowest, v8 one, v8 *lt, v8 *eq) {
     v8 g[16], p[16];
-    for (int i = lowest; i < 4; i++)
-        for (int s = 0, step = 1 << i; s < 16; s += 2 * step) {
+    PSM_UNROLL for (int i = lowest; i < 4; i++)
+        PSM_UNROLL for (int s = 0, step = 1 << i; s < 16; s += 2 * step) {
             v8 here = n[i] & m[s | step];
             g[s] = i > lowest ? (g[s] & n[i]) ^ g[s | step] ^ here : here;
         }
     *lt = g[0];
     memcpy(p, m, sizeof p);
     p[0] = one;
-    for (int i = lowest; i < 4; i++) fold(p, i, n[i]);
+    PSM_UNROLL for (int i = lowest; i < 4; i++) fold(p, i, n[i]);
     *eq = p[0];
 }
 
@@ -69,14 +74,14 @@ typedef struct {
     v8 eq[4], lt[3];
 } node_bits;
 
-static inline const u64 *node_read(const u64 *p, size_t w, int with_eq, node_bits *x) {
+CIRCUIT const u64 *node_read(const u64 *p, size_t w, int with_eq, node_bits *x) {
     for (int i = 3; i >= !with_eq; i--, p += w) x->eq[i] = psm_load(p, w);
     for (int i = 2; i >= 0; i--, p += w) x->lt[i] = psm_load(p, w);
     return p;
 }
 
 /* out = the bits under the masks */
-static inline u64 *node_write(u64 *p, size_t w, int with_eq, const node_bits *x, const node_bits *mask) {
+CIRCUIT u64 *node_write(u64 *p, size_t w, int with_eq, const node_bits *x, const node_bits *mask) {
     for (int i = 3; i >= !with_eq; i--, p += w) {
         v8 v = x->eq[i] ^ mask->eq[i];
         psm_store(p, &v, w);
@@ -94,39 +99,39 @@ static inline int several(int s) { return (s & (s - 1)) != 0; }
  * lt_i times the product s of eq masks above i; a[s] the product itself. */
 #define FOR_NODE_PRODUCTS(with_eq, visit)                                              \
     do {                                                                               \
-        for (int s = 3; s < 16; s++)                                                   \
+        PSM_UNROLL for (int s = 3; s < 16; s++)                                        \
             if (several(s) && (with_eq || !(s & 1))) visit(a[s]);                      \
-        for (int i = 2; i >= 0; i--)                                                   \
-            for (int s = 2 << i; s < 16; s += 2 << i) visit(q[i][s]);                  \
+        PSM_UNROLL for (int i = 2; i >= 0; i--)                                        \
+            PSM_UNROLL for (int s = 2 << i; s < 16; s += 2 << i) visit(q[i][s]);       \
     } while (0)
 
 /* One party's share of lt and eq of a node.  d: opened bits, mask: its shares of
  * the masks, p: its shares of their products, top: its share of lt_3. */
-static inline const u64 *node(const node_bits *d, const node_bits *mask, const u64 *p, size_t w,
-                              int with_eq, v8 one, v8 top, v8 *lt, v8 *eq) {
+CIRCUIT const u64 *node(const node_bits *d, const node_bits *mask, const u64 *p, size_t w,
+                        int with_eq, v8 one, v8 top, v8 *lt, v8 *eq) {
     v8 a[16], q[3][16], t[16];
     a[0] = one;
-    for (int i = !with_eq; i < 4; i++) a[1 << i] = mask->eq[i];
+    PSM_UNROLL for (int i = !with_eq; i < 4; i++) a[1 << i] = mask->eq[i];
 #define READ(plane) (plane = psm_load(p, w), p += w)
     FOR_NODE_PRODUCTS(with_eq, READ);
 #undef READ
     *lt = top;
-    for (int i = 2; i >= 0; i--) {
+    PSM_UNROLL for (int i = 2; i >= 0; i--) {
         q[i][0] = mask->lt[i];
-        for (int s = 0; s < 16; s += 2 << i) t[s] = (a[s] & d->lt[i]) ^ q[i][s];
-        for (int j = i + 1; j < 4; j++)
-            for (int s = 0; s < 16; s += 2 << j) t[s] = (t[s] & d->eq[j]) ^ t[s | (1 << j)];
+        PSM_UNROLL for (int s = 0; s < 16; s += 2 << i) t[s] = (a[s] & d->lt[i]) ^ q[i][s];
+        PSM_UNROLL for (int j = i + 1; j < 4; j++)
+            PSM_UNROLL for (int s = 0; s < 16; s += 2 << j) t[s] = (t[s] & d->eq[j]) ^ t[s | (1 << j)];
         *lt ^= t[0];
     }
     if (with_eq) {
-        for (int i = 0; i < 4; i++) fold(a, i, d->eq[i]);
+        PSM_UNROLL for (int i = 0; i < 4; i++) fold(a, i, d->eq[i]);
         *eq = a[0];
     }
     return p;
 }
 
 /* products of the (whole) masks of a node, for the dealer */
-static inline u64 *node_products(const node_bits *mask, size_t w, int with_eq, u64 *p) {
+CIRCUIT u64 *node_products(const node_bits *mask, size_t w, int with_eq, u64 *p) {
     v8 a[16], q[3][16], e[4];
     for (int i = 0; i < 4; i++) e[i] = i || with_eq ? mask->eq[i] : (v8){0};
     monomials(e, a);
@@ -228,8 +233,13 @@ static void psm_compare_chunks(const psm_aes_key *key, u64 base, u64 known, int 
             int top = j == CHUNKS - 1;
             v8 n4[4];
             for (int i = top; i < 4; i++) n4[i] = ~bits[4 * j + i - top];
-            for (int s = 1 + top; s < 16; s += 1 + top, in += w) p[s] = psm_load(in, w);
-            chunk(p, n4, top, one, &lt[j], &eq[j]);
+            if (top) {
+                for (int s = 2; s < 16; s += 2, in += w) p[s] = psm_load(in, w);
+                chunk(p, n4, 1, one, &lt[j], &eq[j]);
+            } else {
+                for (int s = 1; s < 16; s++, in += w) p[s] = psm_load(in, w);
+                chunk(p, n4, 0, one, &lt[j], &eq[j]);
+            }
         }
         v8 sign = psm_load(in, w) ^ (bits[63] & one);
         u64 *keep = state + at * (size_t)(nodes + 1), *out = message + at * NODE_MASKS(nodes);

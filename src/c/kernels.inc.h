@@ -21,6 +21,7 @@
 #include "wide.inc.h"
 #include "turns.inc.h"
 #include "powers.inc.h"
+#include "gaussian.inc.h"
 
 #define PSM_KERNELS(NAME) \
     { \
@@ -84,4 +85,5 @@
         .wide_join = psm_wide_join, \
         .turns = psm_turns, \
         .powers_of_e = psm_powers_of_e, \
+        .gaussian = psm_gaussian, \
     }

@@ -70,6 +70,8 @@ static psm_wide_view wide_view(const u64 *data, const u64 *steps) {
       STEP.weighted(W(0), W(1), N(2), N(3), W(4), N(5)))                                                             \
     K(turns, "in phase, count, out z, n", STEP.turns(W(0), N(1), W(2), N(3)))                                        \
     K(powers_of_e, "in x, out z, n", STEP.powers_of_e(W(0), W(1), N(2)))                                             \
+    K(gaussian, "in words, in thresholds, count, factor, inout z, out tied, n",                                      \
+      STEP.gaussian(W(0), W(1), N(2), N(3), W(4), W(5), N(6)))                                                       \
     K(truncate_local, "in z, bits, lead, out x, n", KERNEL->truncate_local(W(0), N(1), (int)N(2), W(3), N(4)))       \
     /* bits (bits.inc.h) */                                                                                          \
     K(pack_bits, "in x, out packed, n", KERNEL->pack_bits(W(0), W(1), N(2)))                                         \

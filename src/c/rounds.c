@@ -86,9 +86,9 @@ static void run(step *s, size_t rows, void (*task)(void *, size_t)) {
 TASK(draw_task) {
     PART;
     u64 *out = s->out + p.row * s->n + p.first;
-    if (p.corrections)
-        memcpy(out, p.corrections + p.first, (p.last - p.first) * sizeof(u64));
-    else
+    if (p.corrections) {
+        if (out != p.corrections + p.first) memcpy(out, p.corrections + p.first, (p.last - p.first) * sizeof(u64));
+    } else
         s->k->prg_fill(p.key, s->base, p.first, out, p.last - p.first);
 }
 
@@ -267,6 +267,18 @@ static void psm_flat_powers_of_e(const u64 *x, u64 *out, size_t n) {
     STEP(powers_of_e_task, 1, .grain = FINE, .in = x, .out = out);
 }
 
+TASK(gaussian_task) {
+    PART;
+    s->k->gaussian(s->in, s->in2, s->base, s->factor, s->out, s->out2, p.first, p.last);
+}
+
+static void psm_flat_gaussian(const u64 *words, const u64 *thresholds, size_t count, u64 factor, u64 *z, u64 *tied,
+                              size_t n) {
+    const psm_holders *h = &nobody;
+    STEP(gaussian_task, 1, .grain = FINE, .in = words, .in2 = thresholds, .base = count, .factor = factor, .out = z,
+         .out2 = tied);
+}
+
 /* Sizes of compare.inc.h for `nodes` nodes, in rows of packed words.  Corrections are those of
  * chunks (not where another comparison's are `known`), nodes and root, one after the other. */
 static size_t deal_rows(int part_index, size_t nodes) {
@@ -409,6 +421,7 @@ const psm_steps psm_steps_table = {
     .weighted = psm_flat_weighted,
     .turns = psm_flat_turns,
     .powers_of_e = psm_flat_powers_of_e,
+    .gaussian = psm_flat_gaussian,
     .compare_message = psm_compare_message,
     .compare_corrections = psm_compare_corrections,
     .compare_state = psm_compare_state,

@@ -19,7 +19,7 @@ typedef struct {
 typedef struct {
     psm_divisor (*divisor_make)(u64 d);
 
-    /* out[h] = words of stream; for the target the corrections, unless NULL */
+    /* out[h] = words of stream; for the target the corrections, unless NULL, which may lie in its row already */
     void (*draw)(const psm_holders *h, u64 stream, const u64 *corrections, u64 *out, size_t n);
     /* out[h] = x[h] - words of stream; x rows are `row` words apart */
     void (*mask)(const psm_holders *h, u64 stream, const u64 *x, u64 *out, size_t n);
@@ -78,6 +78,9 @@ typedef struct {
     void (*select_finish)(const psm_holders *h, u64 base, const psm_divisor *d, int flip,
                             const u64 *c, const u64 *beta, const u64 *rho, const u64 *corrections,
                             u64 *out, size_t n);
+
+    /* as in gaussian.inc.h */
+    void (*gaussian)(const u64 *words, const u64 *thresholds, size_t count, u64 factor, u64 *z, u64 *tied, size_t n);
 } psm_steps;
 
 /* The steps on the kernels chosen for this machine; a table, so that a second

@@ -6,7 +6,7 @@
 #ifdef __clang__
 #define PSM_UNROLL _Pragma("unroll")
 #else
-#define PSM_UNROLL _Pragma("GCC unroll 8")
+#define PSM_UNROLL _Pragma("GCC unroll 16")
 #endif
 
 #endif

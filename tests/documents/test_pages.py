@@ -49,6 +49,15 @@ def test_tests_that_a_page_names_exist(name):
         assert not test or test in functions, f"{file}::{test}"
 
 
+def test_places_that_the_architecture_names_exist():
+    text = (ROOT / "docs" / "architecture.md").read_text().split("## Where to look")[1].split("\n## ")[0]
+    places = re.findall(r"`([\w/]+\.py): (\w+)`", text)
+    assert len(places) >= 12
+    for file, name in places:
+        defined = ast.parse((ROOT / "pysmpc" / file).read_text()).body
+        assert name in {getattr(each, "name", None) for each in defined}, f"{file}: {name}"
+
+
 def test_every_claim_of_protection_names_a_test():
     text = (ROOT / "docs" / "threat-model.md").read_text()
     table = text.split("| claim | test |\n|---|---|\n")[1].split("\n\n")[0].splitlines()

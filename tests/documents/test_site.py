@@ -1,13 +1,18 @@
-"""The site is built without a warning, and its links lead to pages, files and headings that are there."""
+"""The site is built without a warning, its links lead somewhere, and a browser shows every page.
+
+With SITE_PICTURES=folder the pictures that the browser takes are left there, to be looked at.
+"""
 
 import importlib.util
 import os
+import struct
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import browser
 import pytest
 
 pytest.importorskip("mkdocs", reason="the extra `docs` is not installed")
@@ -91,3 +96,81 @@ def test_notebooks_are_pages():
         assert text.startswith("# ")
         assert "```python" in text
         assert "jupytext:" not in text
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    if browser.found() is None:
+        pytest.skip(f"no browser is installed ({', '.join(browser.NAMES)})")
+    opened = browser.Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    with browser.served(site) as found:
+        yield found
+
+
+LINKS = "[...document.links].map(link => link.href)"
+TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+@pytest.mark.timeout(900)
+def test_a_browser_opens_every_page(site, page, address):
+    page.size(1280, 900)
+    seen, waiting = set(), [f"{address}/index.html"]
+    while waiting:
+        here = waiting.pop()
+        if here in seen:
+            continue
+        seen.add(here)
+        page.open(here)
+        assert not page.complaints(), here
+        assert page.run("document.querySelectorAll('article h1').length") == 1, here
+        assert page.run(TOO_WIDE) <= 0, here
+        broken = "[...document.images].filter(image => !image.complete || !image.naturalWidth).map(image => image.src)"
+        assert not page.run(broken), here
+        links = {target.partition("#")[0] for target in page.run(LINKS)}
+        waiting += sorted(target for target in links if target.startswith(address) and target.endswith(".html"))
+    pages = {f"{address}/{path.relative_to(site).as_posix()}" for path in site.rglob("*.html")}
+    assert seen == pages - {f"{address}/404.html"}
+
+
+def test_links_can_be_clicked(page, address):
+    page.size(1280, 900)
+    page.open(f"{address}/index.html")
+    page.click("article a[href='quickstart.html']")
+    page.click("article a[href^='layers.html']")
+    page.click("article a[href^='coverage.html']")
+    assert page.run("location.pathname") == "/coverage.html"
+    assert not page.complaints()
+
+
+def test_the_search_finds(page, address):
+    page.size(1280, 900)
+    page.open(f"{address}/index.html")
+    page.run("document.querySelector('[data-md-toggle=search]').click()")
+    page.run("document.querySelector('[data-md-component=search-query]').focus()")
+    page.ask("Input.insertText", text="Newton")
+    page.until("document.querySelectorAll('.md-search-result__link').length > 0")
+    found = page.run("[...document.querySelectorAll('.md-search-result__link')].map(link => link.href)")
+    assert any("functions.html" in target for target in found)
+    assert not page.complaints()
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "height"), [("index", 1280, 1000), ("functions", 1280, 1000), ("quickstart", 390, 840)]
+)
+def test_pictures(page, address, tmp_path, name, width, height):
+    page.size(width, height)
+    page.open(f"{address}/{name}.html")
+    assert page.run(TOO_WIDE) <= 0
+    folder = Path(os.environ.get("SITE_PICTURES", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = page.picture()
+    (folder / f"{name}.png").write_bytes(picture)
+    assert struct.unpack(">II", picture[16:24]) == (width, height)
+    assert len(picture) > 25_000  # a blank window takes less
+    assert not page.complaints()

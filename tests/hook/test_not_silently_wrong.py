@@ -284,7 +284,7 @@ def test_secret_masks_do_not_show_positions(secret):
         torch.erfinv,
         torch.lgamma,
         torch.fft.fft,
-        lambda x: torch.linalg.svd(x.view(2, 2)),
+        lambda x: torch.linalg.eigvals(x.view(2, 2)),
         torch.bernoulli,
     ],
 )

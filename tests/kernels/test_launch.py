@@ -28,6 +28,9 @@ def below(n, limit):
     return lambda: torch.randint(limit, (n,))
 
 
+TOP = (1 << 63) - 1
+
+
 def number():
     return random.getrandbits(63)
 
@@ -54,6 +57,7 @@ SAMPLES = {
     **{name: {"x": 3 * N, "rows": 3, "z": N, "n": N} for name in ("rows_sum", "rows_xor")},
     "rows_extremes": {"x": 3 * N, "rows": 3, "n": N, "z": 2},
     "weighted": {"factors": 3 * N, "words": 2 * 3 * N, "rows": 2, "count": 3, "z": 2 * N, "n": N},
+    "gaussian": {"words": N, "thresholds": below(80, TOP), "count": 80, "factor": number(), "z": N, "tied": N, "n": N},
     "turns": {"phase": N, "count": 3, "z": 6 * N, "n": N},
     "powers_of_e": {"x": N, "z": N, "n": N},
     "truncate_local": {"z": N, "bits": 16, "lead": True, "x": N, "n": N},

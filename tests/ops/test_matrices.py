@@ -37,6 +37,14 @@ def test_the_iteration_takes_every_eigenvalue_to_one():
         assert float((values - 1).abs().max()) < 4 / scale
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (3, 2), (2, 5), (6, 4)])
+def test_pseudo_inverses_of_equal_singular_values(shape):
+    """Values of which a step makes 1, which the next one makes small again: rounding must not grow with them."""
+    m, n = shape
+    x = represented(2 * orthogonal(max(shape))[:m, :n], BINARY16)
+    assert float((plain(torch.linalg.pinv(encrypted(x), rtol=0.0)) - torch.linalg.pinv(x)).abs().max()) <= 2.0**-15
+
+
 def test_a_row_that_is_large_beside_the_others():
     x = torch.tensor([[100.0, 0.0], [0.0, 0.5]], dtype=torch.float64)
     assert float((plain(torch.linalg.inv(encrypted(x))) - torch.linalg.inv(x)).abs().max()) < 2.0**-15
@@ -67,8 +75,13 @@ def test_a_table_whose_rows_are_bounded():
 
 REFUSED = {
     "not square": (lambda x: torch.linalg.inv(x[:2]), RuntimeError, "square"),
-    "no cut-off": (torch.linalg.pinv, NotImplementedError, "for a matrix of full rank"),
-    "cut-offs": (lambda x: torch.linalg.pinv(x, rtol=0.5), NotImplementedError, "decision by values"),
+    "a cut-off for least squares": (lambda x: torch.linalg.lstsq(x, x, 0.5), NotImplementedError, "pinv"),
+    "no driver": (lambda x: torch.linalg.lstsq(x, x, driver="qr"), RuntimeError, "gelsy"),
+    "rows of other numbers": (lambda x: torch.linalg.lstsq(x, x[:2]), RuntimeError, "3 and 2"),
+    "a rank into a tensor": (lambda x: torch.linalg.matrix_rank(x, out=torch.zeros(())), TypeError, "out="),
+    "a secret cut-off": (lambda x: torch.linalg.matrix_rank(x, rtol=x[0, 0]), NotImplementedError, "public numbers"),
+    "many eigenvalues": (lambda x: torch.linalg.eigvalsh(x.repeat(11, 11)), NotImplementedError, "32 columns"),
+    "eigenvalues of no square": (lambda x: torch.linalg.eigh(x[:2]), RuntimeError, "square"),
     "large determinants": (lambda x: torch.linalg.det(x.repeat(5, 5)), NotImplementedError, "up to 12 rows"),
     "complex results": (lambda x: torch.fft.rfft(x), NotImplementedError, "_fft_r2c"),
     "factors": (lambda x: torch.linalg.lu_factor(x), NotImplementedError, "lu_factor"),

@@ -1,14 +1,13 @@
-"""The sampler of noise: its distribution, its thresholds, and that its path does not follow what it draws."""
+"""The sampler of noise: its distribution, its thresholds, and how ties are decided."""
 
 import math
-from fractions import Fraction
+import random
 
 import numpy as np
 import pytest
 import torch
 
 from pysmpc.prg import KeySet, fresh_key
-from pysmpc.protocols import discrete_gaussian
 from pysmpc.protocols.discrete_gaussian import HALF, TOP, Sampler, Table
 
 
@@ -81,48 +80,50 @@ def test_parts_make_up_the_whole():
             partial = math.sqrt(partial**2 + (k * sampler.base) ** 2)
         assert sampler.distance < 2.0**-110
         assert sampler.ratio < 2.0**-90
-        assert len([high for high in sampler._table.high if high < TOP]) < 256
 
 
-def test_a_tie_is_decided_by_the_second_word():
-    table = Table.of(2.0)
-    j = 3
-    high = np.array([table.high[j], table.high[j], table.high[j] - 1, TOP], dtype=np.int64)
-    low = np.array([table.low[j], table.low[j] - 1, TOP, 0], dtype=np.int64)
+def test_a_tie_is_decided_by_the_second_word(monkeypatch):
+    """Words that are equal to a threshold, in each part of a wide number, beside the definition in integers."""
+    sampler = Sampler(50.0)
+    table, n = sampler._table, 400
+    assert sampler.draws == 3
+    first = [j for j, high in enumerate(table.high) if high < TOP]
+    streams = {}
+    for i in range(sampler.draws):
+        words, second = torch.randint(TOP, (n,)), torch.randint(TOP, (n,))
+        for at in range(0, n, 3):
+            j = random.choice(first)
+            words[at] = table.high[j]
+            second[at] = table.low[j] + random.randint(-1, 1)
+        words[7], second[7] = TOP, random.choice(table.low)  # beyond all first words
+        signs = torch.randint(2, (n,)) << 63
+        streams[2 * i], streams[2 * i + 1] = words | signs, second | torch.randint(2, (n,)) << 63
+    monkeypatch.setattr(KeySet, "draw", lambda self, stream, n: streams[stream].unsqueeze(0))
+
+    def exact(word, more):
+        u = (word & TOP) << HALF | (more & TOP)
+        count = sum(u >= (h << HALF | x) for h, x in zip(table.high, table.low, strict=True))
+        return -count if word < 0 else count
+
+    expected = [
+        sum(f * exact(int(streams[2 * i][at]), int(streams[2 * i + 1][at])) for i, f in enumerate(sampler.factors))
+        for at in range(n)
+    ]
+    assert sampler.draw(fresh_key(), n).tolist() == expected
+
+
+def test_second_words_are_drawn_for_ties_alone(monkeypatch):
     asked = []
+    draw = KeySet.draw
 
-    def more():
-        asked.append(True)
-        return low
+    def noted(self, stream, n):
+        asked.append(stream)
+        return draw(self, stream, n)
 
-    found = table.magnitudes(high, more)
-
-    def exact(a, b):
-        u = Fraction(int(a) << HALF | int(b), 1 << 2 * HALF)
-        pairs = zip(table.high, table.low, strict=True)
-        return sum(u >= Fraction(h << HALF | x, 1 << 2 * HALF) for h, x in pairs)
-
-    assert found.tolist() == [exact(a, b) for a, b in zip(high, low, strict=True)]
-    assert asked == [True]
-    table.magnitudes(np.array([5, 7], dtype=np.int64), lambda: pytest.fail("no tie, no second word"))
-
-
-def test_what_is_done_does_not_depend_on_what_is_drawn(monkeypatch):
-    """The same operations of NumPy on arrays of the same sizes, for words of every kind."""
-    table = Table.of(9.0)
-    seen = []
-    for name in ("greater", "equal", "add", "logical_or"):
-        ufunc = getattr(np, name)
-
-        def noted(*args, _ufunc=ufunc, _name=name, **kwargs):
-            seen[-1].append((_name, tuple(np.shape(x) for x in args)))
-            return _ufunc(*args, **kwargs)
-
-        monkeypatch.setattr(discrete_gaussian.np, name, noted)
-    for words in (np.zeros(64), np.full(64, TOP - 1), np.arange(64) << 56):
-        seen.append([])
-        table.magnitudes(words.astype(np.int64), lambda: np.zeros(64, dtype=np.int64))
-    assert seen[0] == seen[1] == seen[2]
+    monkeypatch.setattr(KeySet, "draw", noted)
+    sampler = Sampler(1000.0)
+    sampler.draw(fresh_key(), 5000)
+    assert asked == [2 * i for i in range(sampler.draws)]
 
 
 def test_signs_and_keys():

@@ -9,6 +9,7 @@ import torch
 
 from pysmpc import ring, wide
 from pysmpc.errors import IntegrityError, PartyError
+from pysmpc.fixedpoint import Encoding, Integers
 from pysmpc.prg import KeySet
 from pysmpc.protocols import sharing
 from pysmpc.protocols.interfaces import Cost, Party, opening, opens
@@ -17,7 +18,7 @@ from pysmpc.protocols.mac.opening import check, check_cost, open_words
 from pysmpc.shares import Share, broadcast
 
 
-def share(party: Party, values: torch.Tensor | None, shape: Sequence[int], scale: int = 1) -> Share:
+def share(party: Party, values: Integers | None, shape: Sequence[int], scale: int = 1) -> Share:
     """Authenticated shares of integers that the owner's process knows (None in the others).
 
     1. Owner and dealer know a mask r; the dealer shares it with its code.
@@ -39,7 +40,11 @@ def share(party: Party, values: torch.Tensor | None, shape: Sequence[int], scale
     def difference(keys: KeySet, out: torch.Tensor) -> None:
         if values is None:
             raise ValueError("the owner of an input must pass its values")
-        out.copy_(values.reshape(-1) - notary.total(stream, n))
+        if isinstance(values, Encoding):
+            values.write(out)
+        else:
+            out.copy_(values.reshape(-1))
+        out.sub_(notary.total(stream, n))
 
     sent = party.owner.broadcast(n, difference)
     return share_of(mask if sent is None else mask + constant(party, sent), tuple(shape), scale)

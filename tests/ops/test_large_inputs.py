@@ -1,0 +1,103 @@
+"""Large tensors become shares, and come back, a piece at a time: the same integers, and no copies of them."""
+
+import ctypes
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import pysmpc as sy
+from pysmpc.errors import EncodingError, RangeError
+from pysmpc.fixedpoint import PIECE, Encoding, Precision, decode, decode_as, encode
+from pysmpc.prg import KeySet, fresh_key
+
+CLEAR = Path("/proc/self/clear_refs")  # a 5 written to it makes the highest use of memory the present one
+C = ctypes.CDLL(None)
+PRECISIONS = [Precision(), Precision(2, 30), Precision(10, 3)]
+
+
+@pytest.mark.parametrize("n", [0, 1, PIECE, 2 * PIECE + 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("precision", PRECISIONS, ids=str)
+def test_integers_of_pieces(precision, dtype, n):
+    values = (torch.randn(n) * 100).to(dtype)
+    expected = encode(values, precision)
+    encoding = Encoding(values, precision)
+    assert torch.equal(encoding.words(), expected)
+    if n:
+        assert encoding.extremes.tolist() == [expected.min(), expected.max()]
+    keys, masked = KeySet([fresh_key() for _ in range(3)]), torch.empty(n, dtype=torch.int64)
+    encoding.write(masked, keys, 5)
+    assert torch.equal(masked, keys.take(5, expected.clone()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize("scale", [1, 1 << 16, 1000, 1 << 40])
+def test_reals_of_pieces(scale, dtype):
+    words = torch.randint(-(1 << 62), 1 << 62, (3, PIECE)).t()  # not in a row
+    assert torch.equal(decode_as(words, scale, dtype), decode(words, scale).to(dtype))
+    assert torch.equal(decode_as(words[0, 0], scale, dtype), decode(words[0, 0], scale).to(dtype))
+    assert decode_as(words[:0], scale, dtype).shape == (0, 3)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), float("-inf"), 2.0**46, -(2.0**46)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_value_of_many_is_found(dtype, wrong):
+    """Before anything is shared, with the words that a small tensor is refused with."""
+    parties = sy.virtual()
+    values = torch.randn(PIECE + 9, dtype=dtype)
+    values[torch.randint(len(values), ())] = wrong
+    with pytest.raises(EncodingError) as small:
+        encode(values, Precision())
+    before = parties.stats.copy()
+    with pytest.raises(EncodingError, match=re.escape(str(small.value))):
+        sy.encrypt(values, parties)
+    assert parties.stats.copy() == before
+    assert torch.equal(sy.decrypt(sy.encrypt(torch.ones(3), parties)), torch.ones(3))
+
+
+def test_promises_are_held_against_all_values():
+    values = torch.rand(PIECE + 9)
+    values[torch.randint(len(values), ())] = -3
+    with pytest.raises(RangeError, match="bounded=2"):
+        sy.encrypt(values, sy.virtual(), bounded=2)
+    with pytest.raises(EncodingError, match="compare_bits=16"):
+        sy.encrypt(values, sy.virtual(), compare_bits=16)
+    sy.encrypt(values, sy.virtual(), bounded=3)
+
+
+@pytest.mark.parametrize("options", [{}, {"integrity": "mac"}], ids=str)
+@pytest.mark.parametrize("holders", [2, 3])
+def test_there_and_back(holders, options):
+    values = torch.randn(5, PIECE // 3, 2)
+    parties = sy.virtual(*(f"party{i}" for i in range(holders)), **options)
+    before = parties.stats.copy()
+    secret = sy.encrypt(values.transpose(0, 1), parties)
+    assert (parties.stats.copy() - before).shared == 8 * values.numel() * (holders if options else 1)
+    assert torch.equal(sy.decrypt(secret), encode(values, Precision()).div(65536).float().transpose(0, 1))
+
+
+@pytest.mark.skipif(not (CLEAR.exists() and hasattr(C, "malloc_trim")), reason="Linux and glibc tell what is used")
+def test_memory_of_a_model():
+    """Beside the shares of two holders there is no more than half of their size."""
+
+    def memory(what):
+        return int(re.search(rf"{what}:\s*(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+    def used(call):
+        C.malloc_trim(0)  # freed memory that is kept would be taken again unseen
+        CLEAR.write_text("5")
+        before = memory("VmRSS")
+        result = call()
+        return result, memory("VmHWM") - before
+
+    model = nn.Sequential(*(nn.Linear(1024, 1024, bias=False) for _ in range(6)))
+    shares = 16 * sum(each.numel() for each in model.parameters())
+    secret, most = used(lambda: sy.encrypt(model, sy.virtual()))
+    assert shares / 2 < most < 1.5 * shares  # the one says that this measures something
+    plain, most = used(lambda: sy.decrypt(secret))
+    assert most < shares / 2
+    for a, b in zip(model.parameters(), plain.parameters(), strict=True):
+        assert (a - b).abs().max() <= 2**-17
