@@ -21,7 +21,7 @@ import pysmpc.ops  # noqa: F401  (fills the table of operations)
 from pysmpc import display, guards
 from pysmpc.errors import EncodingError, PartyError, RangeError
 from pysmpc.fixedpoint import INTEGER, PIECE, Encoding, Integers, Precision, check_layout, decode, decode_as, encode
-from pysmpc.modes import undisturbed
+from pysmpc.modes import keep_promises, undisturbed
 from pysmpc.ops.arrays import is_array, plain
 from pysmpc.ops.tested import TestedTensor, open_flags
 from pysmpc.prg import KeySet, fresh_key
@@ -165,6 +165,7 @@ class Holder:
     @undisturbed
     def shares(self) -> list[torch.Tensor]:
         """Its shares, oldest first: uniformly random words, which alone reveal nothing."""
+        keep_promises()
         return [words for _, _, words in self._session.live(self.id)]
 
     def __repr__(self) -> str:

@@ -9,8 +9,9 @@ its own tensors without the first kind of mode and refuses to compute under the 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar, cast
 
 import torch
@@ -53,3 +54,38 @@ def undisturbed(function: Wrapped) -> Wrapped:
         return function(*args, **kwargs)
 
     return cast(Wrapped, call)
+
+
+_told = threading.local()
+
+
+def in_backward() -> bool:
+    """Whether autograd asks for what this thread computes, or asked for it when the operation was called."""
+    told: bool | None = getattr(_told, "backward", None)
+    return torch._C._current_graph_task_id() != -1 if told is None else told
+
+
+@contextmanager
+def asked(backward: bool) -> Iterator[None]:
+    """While an operation runs later, or elsewhere, than it was called: whether autograd called it."""
+    before, _told.backward = getattr(_told, "backward", None), backward
+    try:
+        yield
+    finally:
+        _told.backward = before
+
+
+#: By thread: who takes operations on secrets in the place of their handlers (pysmpc.program.follow).
+FOLLOWERS: dict[int, Any] = {}
+
+
+def following() -> Any:
+    """Who takes this thread's next operation in the place of its handler; None for nobody."""
+    follower = FOLLOWERS.get(threading.get_ident())
+    return None if follower is None or follower.busy else follower
+
+
+def keep_promises() -> None:
+    """Before anybody looks at what was done so far: what this thread has followed and not computed is computed."""
+    if FOLLOWERS and (follower := following()) is not None:
+        follower.keep()

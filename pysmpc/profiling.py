@@ -25,6 +25,7 @@ from torch import nn
 from torch.nn.modules import module as hooks
 from torch.optim import optimizer as optim
 
+from pysmpc.modes import keep_promises
 from pysmpc.runtime.session import Session
 from pysmpc.runtime.stats import Stats
 from pysmpc.tensor import WATCHERS, SecretTensor
@@ -114,6 +115,7 @@ class Profile:
         return sum((row.spent for row in self.rows), Stats())
 
     def __enter__(self) -> Profile:
+        keep_promises()  # what came before is not part of it
         self._thread = threading.get_ident()
         self._undo = [
             hooks.register_module_forward_pre_hook(self._enter).remove,

@@ -25,7 +25,7 @@ import torch
 from pysmpc import display
 from pysmpc.errors import RevealError
 from pysmpc.fixedpoint import Precision
-from pysmpc.modes import active, undisturbed, without_modes
+from pysmpc.modes import FOLLOWERS, active, following, keep_promises, undisturbed, without_modes
 from pysmpc.runtime.session import Session
 from pysmpc.shares import Body, Share
 
@@ -38,6 +38,10 @@ FALLBACKS: list[Callable[[Any, Any, Any], Any]] = []
 #: Told of every operation before it is carried out: watcher(func, args, kwargs) may return what to call after it, with
 #: its result, or None where it has failed.
 WATCHERS: list[Callable[[Any, Any, Any], Callable[[Any], object] | None]] = []
+
+
+#: What a cell has once its content is computed.
+FACTS = frozenset(("_body", "_scale", "bound", "finer", "pending", "inner", "places"))
 
 
 class Estimate(float):
@@ -56,12 +60,16 @@ class Cell:
     finer: how much finer than unit.scale it may stay then: what a public number divided off, since its integers
     are no larger for it than those of the dividend.
     bound: no element is larger in magnitude, where that is publicly known (`pysmpc.ops.bounds`).
+
+    A cell may be a promise (`pysmpc.program.follow`): it has none of `FACTS` yet, and asking for one makes them all.
     """
 
     __slots__ = (
-        "__weakref__", "_body", "_scale", "bound", "finer", "pending", "provenance", "session", "slot", "unit",
+        "__weakref__", "_body", "_scale", "bound", "finer", "pending", "promise", "provenance", "session", "slot",
+        "unit",
     )  # fmt: skip
 
+    promise: Any  # who computes the content when it is asked for (pysmpc.program.follow)
     slot: int  # of the value at workers of other machines, where it is there
     provenance: Any  # at such a worker: where the value came from (pysmpc.remote.origins)
 
@@ -74,6 +82,14 @@ class Cell:
         self.finer = 1
         self.bound: float | None = None
         session.register(body)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Called for a fact that is not there: whoever promised it makes it."""
+            if name in FACTS and (promise := getattr(self, "promise", None)) is not None:
+                promise.keep()
+            return object.__getattribute__(self, name)
 
     @property
     def body(self) -> Body:
@@ -169,6 +185,7 @@ def locked(function: Wrapped) -> Wrapped:
     @undisturbed
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        keep_promises()
         with lock_of(args):
             return function(*args, **kwargs)
 
@@ -182,6 +199,7 @@ def watched(name: str) -> Callable[[Wrapped], Wrapped]:
         @undisturbed
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
+            keep_promises()
             with lock_of(args):
                 return run_watched(name, function, args, kwargs) if WATCHERS else function(*args, **kwargs)
 
@@ -291,6 +309,8 @@ class SecretTensor(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        if FOLLOWERS and (follower := following()) is not None:
+            return follower.operation(cls, func, args, kwargs or {})
         if active():
             with without_modes():
                 return cls._dispatched(func, args, kwargs)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +11,7 @@ import torch
 
 from pysmpc.errors import EncodingError
 from pysmpc.fixedpoint import check_memory, fraction_in_steps, number_in_steps, tensor_in_steps
+from pysmpc.modes import in_backward
 from pysmpc.ops.arithmetic import add, choose, mul, neg, sub
 from pysmpc.ops.core import (
     aten,
@@ -207,24 +206,6 @@ def both_signs(d: SecretTensor) -> tuple[SecretTensor, SecretTensor]:
 def _signs(x: SecretTensor) -> Share:
     share: Share = x.session.suite.bit_share(x.session.party, negative(x), tuple(x.shape))
     return share
-
-
-_told = threading.local()
-
-
-def in_backward() -> bool:
-    """Whether autograd asks, here or at the driver whose operation this is."""
-    return getattr(_told, "backward", False) or bool(torch._C._current_graph_task_id() != -1)
-
-
-@contextmanager
-def asked(backward: bool) -> Iterator[None]:
-    """While a worker runs an operation, for which autograd asked at the driver, or did not."""
-    _told.backward = backward
-    try:
-        yield
-    finally:
-        _told.backward = False
 
 
 def equal(x: Any, y: Any) -> SecretTensor:

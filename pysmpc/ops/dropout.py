@@ -45,7 +45,14 @@ def secret_masks() -> Iterator[None]:
     >>> with sy.secret_masks():
     ...     out = model(x)
     """
-    before, _choice.secret = _choice.secret, True
+    with masks(secret=True):
+        yield
+
+
+@contextmanager
+def masks(secret: bool) -> Iterator[None]:
+    """Within, masks that this thread draws are secret, or are not."""
+    before, _choice.secret = _choice.secret, secret
     try:
         yield
     finally:

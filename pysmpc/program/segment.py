@@ -117,11 +117,22 @@ class Segment:
         self._compiled = Compiled(self._trace, moved, [state.pair for state in self.states])
         self._trace = Trace(self._trace.first)  # the memory of what was noted is free
 
+    @property
+    def outside(self) -> bool:
+        """Whether the user's own code runs while it is traced, and no operation on secrets."""
+        return self._trace.outside
+
+    @outside.setter
+    def outside(self, outside: bool) -> None:
+        self._trace.outside = outside
+
     def fits(self) -> bool:
-        """True if every value that it reads beside its arguments is still there, with the scale and size it had."""
+        """True if every value that it reads beside its arguments is there, with the scale, size and bound it had."""
         for state in self.states:
             cell = state.cell
             if cell.pending or cell._scale != state.scale or cell._body.n != state.words.shape[1]:
+                return False
+            if cell.bound != state.began or unread(cell):
                 return False
         return all(not cell.pending and cell._body is body for cell, body in self._others)
 
@@ -212,7 +223,7 @@ class Seen:
                     if cell.body.functions is not None:
                         self._undo.append(cell.body.functions.undo())
                     self._others[id(cell)] = cell, cell.body, facts
-                    if isinstance(cell.body, Unfinished) and cell.body.unread:
+                    if unread(cell):
                         self.refused = "it reads a product that nothing has read before"
         if func.namespace == "pysmpc" and torch.Tag.nondeterministic_seeded in func.tags:
             self.refused = NOISE
@@ -233,11 +244,21 @@ class Seen:
         return [(cell, body) for cell, body, _ in self._others.values()]
 
 
+def unread(cell: Cell) -> bool:
+    """Whether some of the content is still to be made, which a loop does when it is first read."""
+    return isinstance(cell.body, Unfinished) and cell.body.unread
+
+
 def changed(func: Any, args: Any, kwargs: Any) -> list[SecretTensor]:
     """The secrets that an operation writes to."""
+    return [x for x in written(func, args, kwargs) if isinstance(x, SecretTensor)]
+
+
+def written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
+    """The tensors that an operation writes to."""
     found = [
         kwargs.get(arg.name) if place >= len(args) else args[place]
         for place, arg in enumerate(func._schema.arguments)
         if arg.alias_info is not None and arg.alias_info.is_write
     ]
-    return [x for x in torch.utils._pytree.tree_leaves(found) if isinstance(x, SecretTensor)]
+    return [x for x in torch.utils._pytree.tree_leaves(found) if isinstance(x, torch.Tensor)]

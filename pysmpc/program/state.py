@@ -133,7 +133,7 @@ class State:
         self.cell = cell
         self.shape = cell.body.shape
         self.scale = cell.scale
-        self.bound = cell.bound  # as a run leaves it
+        self.began = self.bound = cell.bound  # before a run, and as it leaves it
         self.words = cell.body.words.clone()
         self.end = self.words
         self._copies: list[weakref.ref[LazyCopy] | None] = [None, None]  # of the two buffers

@@ -26,6 +26,7 @@ from pysmpc import ring
 from pysmpc.errors import RangeError
 from pysmpc.fixedpoint import LIMIT
 from pysmpc.layout import Layout
+from pysmpc.modes import in_backward
 from pysmpc.protocols.functions.smooth import is_argument
 from pysmpc.protocols.interfaces import Party
 from pysmpc.protocols.mac.dealt import lower_words
@@ -339,7 +340,7 @@ class Checked:
     def square(self, party: Party, x: Share) -> Share:
         """x * x.  In derivatives such as that of erf, e^(-x^2), what is asked for comes from an opening of x, and its
         square is not looked at: it may wrap."""
-        if x.scale == 1 or (is_argument(x) and torch._C._current_autograd_node() is not None):
+        if x.scale == 1 or (is_argument(x) and in_backward()):
             return self.suite.square(party, x)
         return self._squared(party, x)
 

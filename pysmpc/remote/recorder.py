@@ -23,9 +23,8 @@ from pysmpc.errors import PartyError, PysmpcError, RangeError
 from pysmpc.federated.errors import RoundError
 from pysmpc.federated.updates import Terms
 from pysmpc.fixedpoint import Integers, Precision
-from pysmpc.modes import without_modes
+from pysmpc.modes import FOLLOWERS, following, in_backward, without_modes
 from pysmpc.ops import views
-from pysmpc.ops.comparison import in_backward
 from pysmpc.ops.tested import state_bounds
 from pysmpc.prg import KeySet
 from pysmpc.program.segment import Segment
@@ -71,6 +70,8 @@ class RecordedTensor(SecretTensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        if FOLLOWERS and (follower := following()) is not None:
+            return follower.operation(cls, func, args, kwargs or {})
         recorder = None if func in _SILENT else _recorder_of([*args, *kwargs.values()] if kwargs else args)
         if recorder is None or recorder.busy or func not in HANDLERS:
             return super().__torch_dispatch__(func, types, args, kwargs)

@@ -18,7 +18,7 @@ from pysmpc import api, ring
 from pysmpc.errors import ChannelError, IntegrityError, RemoteError
 from pysmpc.federated.updates import Terms
 from pysmpc.fixedpoint import LIMIT, Precision, kept
-from pysmpc.ops.comparison import asked, in_backward
+from pysmpc.modes import asked, in_backward
 from pysmpc.ops.decompositions import rehearsed
 from pysmpc.ops.tested import state_bounds
 from pysmpc.prg import KeySet

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pysmpc.modes import keep_promises
 from pysmpc.protocols.interfaces import Where
 
 Shape = tuple[int, ...]
@@ -88,6 +89,7 @@ def ledger() -> Iterator[Ledger]:
     []
     """
     global _kept
+    keep_promises()  # what came before is not part of it
     own = Ledger()
     with _lock:
         _kept = (*_kept, own)

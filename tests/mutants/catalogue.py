@@ -41,6 +41,7 @@ WIDE = f"{KERNELS}/test_wide.py"
 KEYS = f"{VIEWS}::test_keys_are_distinct_and_uniform"
 LEDGER = "tests/security/test_ledger.py"
 STEPS = "tests/steps/test_steps.py"
+FOLLOWING = "tests/steps/test_following.py"
 LAUNCHES = f"{KERNELS}/test_launch.py"
 BOUNDS = "tests/ops/test_bounds.py"
 DROPOUT, LOSSES, BATCHES = (f"tests/ops/test_{name}.py" for name in ("dropout", "losses", "batch_norm"))
@@ -264,7 +265,7 @@ MUTANTS = [
     Mutant("a parameter becomes a public mask", "pysmpc/ops/dropout.py", "and not x.requires_grad and", "and", DROPOUT),
     Mutant("a driver records public masks", "pysmpc/program/trace.py", "            self._trace.refused = f\"{func} draws random numbers\"", "            pass", MASKS_THERE),
     Mutant("a recording notes public masks", "pysmpc/program/trace.py", "            self.refused = f\"{func} draws random numbers\"", "            pass", STEPS),
-    Mutant("batches are not counted", "pysmpc/steps.py", "self._set_counts([a + b for a, b in zip(counts, self._counted, strict=True)])", "self._set_counts(counts)", BATCHES),
+    Mutant("batches are counted twice", "pysmpc/program/trace.py", "        if self.outside:\n            return\n", "", BATCHES),
     Mutant("running statistics go the other way", "pysmpc/ops/normalisation.py", "if not deferred(running, gap, part):", "if not deferred(running, gap, -part):", BATCHES),
     Mutant("a class that is ignored counts", "pysmpc/ops/classes.py", "own = own & keep", "own = own & (keep | True)", LOSSES),
     Mutant("means of secret classes are over all", "pysmpc/ops/classes.py", "total = own.to(torch.int64).sum() if weight is None else", "total = (own | True).to(torch.int64).sum() // own.shape[dim] if weight is None else", LOSSES),
@@ -830,12 +831,21 @@ MUTANTS = [
         ("what is kept changes later", "program/state", "        self._detach(1 - turn)\n", ""),
         ("every run reads the same memory", "program/segment", "turned=bool(self._turn)", "turned=False"),
         ("parameters written in between are not seen", "program/state", "if body is not self._copy(turn):", "if self._copy(turn) is None:"),
-        ("state of the optimizer is not compared", "surroundings", "    if isinstance(value, dict | Mapping):\n", "    if isinstance(value, dict | Mapping) and not isinstance(next(iter(value), None), torch.Tensor):\n"),
-        ("settings are not compared", "steps", "if settings != self._settings:", "if self._settings is None:"),
         ("a result is read before it is there", "program/trace", "place = touching[-1] + 1 if touching else 0", "place = touching[-1] if touching else 0"),
-        ("a recording that was not checked", "steps", "or before.confirms(new)", "or True"),
+        ("a recording that was not checked", "steps", "or checked.confirms(new)", "or True"),
         ("memory is used again too early", "program/buffers", "                    last[start] = number\n", "                    last[start] = min(number, first[start] + 1)\n"),
     ),
+    *[
+        Mutant(what, "pysmpc/program/follow.py", old, new, FOLLOWING)
+        for what, old, new in (
+            ("numbers are not compared", "if type(x) is not kind or want != x:", "if type(x) is not kind:"),
+            ("public tensors are not compared", "return torch.equal(_bits(x), self._bits)", "return True"),
+            ("what somebody keeps is never computed", "alive == [number]", "number in alive"),
+            ("what an update holds is not given back", "in self._held.items():", "in ():"),
+            ("counters are read before it is computed", "            return Stats\n        keep_promises()\n", "            return Stats\n"),
+            ("gradients are asked for as if forward", "asked(self.backward)", "asked(False)"),
+        )
+    ],
     *remote(
         "steps",
         ("a worker does not check a recording", "not before.recording.confirms(new)", "False", REPEATED),

@@ -375,7 +375,9 @@ def test_what_a_repetition_finds_is_not_taken_for_another_value(two):
 
         def forward(self, x):
             out = self.linear(x)
-            kept.append(out.detach())
+            seen = out.detach()
+            if len(kept) < 4:
+                kept.append(seen)
             return out
 
     net = Keeping()

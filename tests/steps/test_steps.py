@@ -661,7 +661,7 @@ def test_buffers_that_are_what_other_values_are(twins):
 
 
 class Leaving(nn.Module):
-    """A module that keeps what it saw."""
+    """A module that keeps what it saw at first."""
 
     def __init__(self):
         super().__init__()
@@ -669,7 +669,9 @@ class Leaving(nn.Module):
 
     def forward(self, x):
         weight = self.inner[0].weight.detach()
-        self.seen.append((x, torch.zeros_like(weight).copy_(weight)))
+        seen = x, torch.zeros_like(weight).copy_(weight)
+        if len(self.seen) < 4:
+            self.seen.append(seen)
         return self.inner(x)
 
 
@@ -684,7 +686,7 @@ def test_what_a_recorded_step_leaves_behind_does_not_change():
     for more in range(4):
         step(*t.batches[(turn + more) % 3])
     assert step.repeats
-    assert len(seen) == len(t.model.seen) >= 4
+    assert len(seen) == len(t.model.seen) == 4
     for before, now in zip(seen, t.model.seen, strict=True):
         for a, b in zip(before, now, strict=True):
             assert torch.equal(a, sy.decrypt(b))
@@ -780,6 +782,10 @@ CHANGES = {
 }
 
 
+#: What asks for no other operations.
+UNSEEN = {"a hook after a gradient"}
+
+
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_of_what_is_around_a_step_is_followed(twins, name):
     momentum = {"optimizer": lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.5)}
@@ -794,7 +800,7 @@ def test_a_change_of_what_is_around_a_step_is_followed(twins, name):
         step(*ours.batches[turn % 2])
         loop(theirs.model, theirs.optimizer, theirs.settings.loss, *theirs.batches[turn % 2])
         assert_equal(ours, theirs)
-        assert turn != 8 or not step.repeats
+        assert turn != 8 or step.repeats == (name in UNSEEN)
     assert step.repeats, step.reason
 
 
