@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import pysmpc as sy
-from pysmpc import ring
+from pysmpc.ring import z2k
 
 sys.path.insert(0, str(Path(__file__).parent))
 ROUNDS = int(os.environ.get("PYSMPC_BENCH_ROUNDS", "15"))
@@ -85,7 +85,7 @@ def beside(request, benchmark):
         found = {
             "plain_median": statistics.median(times[-ROUNDS:]), "plain_min": min(times[-ROUNDS:]),
             "ratio": stats.median / statistics.median(times[-ROUNDS:]), "peak": peak,
-            "threads": torch.get_num_threads(), "target": ring.target(),
+            "threads": torch.get_num_threads(), "target": z2k.target(),
         }  # fmt: skip
         if macs:
             found["gmacs"] = macs / stats.median / 1e9
@@ -106,7 +106,7 @@ def pytest_terminal_summary(terminalreporter):
     name_width = 2 + max(len(name) for name, _, _ in ROWS)
     write("")
     write(
-        f"target {ring.target()}, {torch.get_num_threads()} thread(s), 2 holders and the provider in one process; "
+        f"target {z2k.target()}, {torch.get_num_threads()} thread(s), 2 holders and the provider in one process; "
         f"medians and minima of {ROUNDS}; peak: memory a call needs beyond its inputs"
     )
     write(" " * name_width + "".join(f"{head:>{width}s}" for head, width in COLUMNS))

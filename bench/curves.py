@@ -122,11 +122,11 @@ def main():
         plot(curves, options.out / "curves.svg", curves["setting"])
         return 0
     sys.path.insert(0, str(ROOT))
-    from pysmpc import ring
+    from pysmpc.ring import z2k
 
     threads = os.environ.get("PYSMPC_BENCH_THREADS", "1")
     setting = (
-        f"784 - width - width - 10, two holders and the provider in one process, {threads} thread(s), {ring.target()}"
+        f"784 - width - width - 10, two holders and the provider in one process, {threads} thread(s), {z2k.target()}"
     )
     curves = {
         "setting": setting,

@@ -156,7 +156,7 @@ def main() -> int:
     """The demo."""
     from pysmpc.demo import remote
     from pysmpc.demo.settings import Settings
-    from pysmpc.remote.local import LocalWorkers
+    from pysmpc.remote.local_workers import LocalWorkers
 
     parser = argparse.ArgumentParser(description="The demo, with every party on a host of its own.")
     parser.add_argument("--epochs", type=int, default=Settings().epochs)

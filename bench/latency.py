@@ -19,8 +19,8 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 import pysmpc as sy
-from pysmpc.profiling import Profile
-from pysmpc.remote.local import LocalWorkers
+from pysmpc.api.profiling import Profile
+from pysmpc.remote.local_workers import LocalWorkers
 
 WORKERS = ("alice", "bob", "crypto_provider")
 WARM = 4  # steps until TCP's windows are open

@@ -30,11 +30,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import pysmpc as sy
 from pysmpc.datasets import mnist
+from pysmpc.mpc.derived.discrete_gaussian import Sampler
 from pysmpc.privacy import Accountant, noise_multiplier_for
 from pysmpc.privacy.clipping import Taps, factors
 from pysmpc.privacy.engine import sensitivity
 from pysmpc.privacy.loaders import drawn
-from pysmpc.protocols.discrete_gaussian import Sampler
 
 DELTA = 1e-5
 

@@ -20,7 +20,7 @@ from models import mlp, squares
 from models import step as train
 
 import pysmpc as sy
-from pysmpc.remote.local import LocalWorkers
+from pysmpc.remote.local_workers import LocalWorkers
 
 BLOCK = 20  # steps of either at a time
 BATCHES = 4  # of one epoch: opened under their masks from the second on

@@ -5,8 +5,8 @@ import os
 import pytest
 import torch
 
-from pysmpc import ring
-from pysmpc.prg import KeySet
+from pysmpc.ring import z2k
+from pysmpc.ring.prg import KeySet
 
 N = 1 << 17
 
@@ -26,14 +26,14 @@ def keys():
 )
 def test_ring_matmul_against_float32(beside, shape):
     m, k, n = shape
-    a, b, out = words(m, k), words(k, n), ring.empty(m, n)
+    a, b, out = words(m, k), words(k, n), z2k.empty(m, n)
     x, y = torch.randn(m, k), torch.randn(k, n)
-    beside(lambda: ring.matmul(a, b, out), lambda: x @ y, macs=m * k * n)
+    beside(lambda: z2k.matmul(a, b, out), lambda: x @ y, macs=m * k * n)
 
 
 def test_ring_matmul_against_int64(beside):
-    a, b, out = words(64, 784), words(784, 128), ring.empty(64, 128)
-    beside(lambda: ring.matmul(a, b, out), lambda: a @ b, macs=64 * 784 * 128)
+    a, b, out = words(64, 784), words(784, 128), z2k.empty(64, 128)
+    beside(lambda: z2k.matmul(a, b, out), lambda: a @ b, macs=64 * 784 * 128)
 
 
 def test_generator_against_torch_randint(beside):
@@ -48,9 +48,9 @@ def test_masking_against_a_subtraction(beside):
 
 def test_addition(beside):
     x, y = words(1, N), words(1, N)
-    beside(lambda: ring.add(x, y), lambda: x + y, elements=N)
+    beside(lambda: z2k.add(x, y), lambda: x + y, elements=N)
 
 
 def test_product(beside):
     x, y = words(1, N), words(1, N)
-    beside(lambda: ring.mul(x, y), lambda: x * y, elements=N)
+    beside(lambda: z2k.mul(x, y), lambda: x * y, elements=N)

@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from models import lenet, mlp, step
 
 import pysmpc as sy
-from pysmpc import prg, residues, ring, tensor, wide
+from pysmpc.ring import odd_ring, prg, z2k, z2k_128
+from pysmpc.tensor import secret as tensors
 
 
 class Clock:
@@ -54,7 +55,7 @@ class Clock:
 
 
 def timed(launch, clock):
-    """In place of `ring.launch`: the same, timed."""
+    """In place of `z2k.launch`: the same, timed."""
 
     def call(kernel, *args):
         start = perf_counter()
@@ -130,15 +131,15 @@ def main():
 
     here, there = run(options.steps, lambda: None)
     kernels = Clock()
-    for module in (ring, prg, residues, wide):
+    for module in (z2k, prg, odd_ring, z2k_128):
         module.launch = timed(module.launch, kernels)
     run(options.steps, kernels.cut)
     watcher = Watcher(kernels)
-    tensor.WATCHERS.append(watcher)
+    tensors.WATCHERS.append(watcher)
     run(options.steps, watcher.clock.cut)
 
     inside = sum(row[2] for row in kernels.rows())
-    print(f"{options.model}, batch {options.batch}, {options.threads} threads, target {ring.target()}")
+    print(f"{options.model}, batch {options.batch}, {options.threads} threads, target {z2k.target()}")
     print(f"a step {1e3 * here:.2f} ms, plain {1e3 * there:.2f} ms: {here / there:.1f} times")
     print(f"kernels {1e3 * inside:.2f} ms, the rest {1e3 * (here - inside):.2f} ms")
     table("kernel", kernels.rows(), options.most)

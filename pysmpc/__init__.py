@@ -81,8 +81,8 @@ __all__ = [
 
 #: Imported only when asked for: modules, and what needs a network.
 _APART = {
-    "PrivateDataLoader": "pysmpc.remote.parties",
-    "connect": "pysmpc.remote.parties",
+    "PrivateDataLoader": "pysmpc.remote.driver.connect",
+    "connect": "pysmpc.remote.driver.connect",
     "fss": "",
     "nn": "",
     "privacy": "",
@@ -113,7 +113,7 @@ def _load() -> None:
 if TYPE_CHECKING:
     from pysmpc import fss, nn, privacy, sandbox, securenn
     from pysmpc.public import *
-    from pysmpc.remote.parties import PrivateDataLoader, connect
+    from pysmpc.remote.driver.connect import PrivateDataLoader, connect
 
     local_worker: VirtualWorker
 else:
@@ -124,7 +124,7 @@ else:
             raise AttributeError(f"module 'pysmpc' has no attribute '{name}'")
         _load()
         if name == "local_worker":
-            return import_module("pysmpc.hook").active_hook().local_worker
+            return import_module("pysmpc.compat.pysyft.hook").active_hook().local_worker
         if name in _APART:
             place = _APART[name]
             return getattr(import_module(place), name) if place else import_module(f"pysmpc.{name}")

@@ -129,8 +129,8 @@ def add_deal_arguments(deal: Parser) -> None:
 
 
 def deal_main(arguments: argparse.Namespace, parser: Parser) -> int:
-    from pysmpc.dealing import deal_program
-    from pysmpc.protocols.suite import suite_named
+    from pysmpc.api.dealing import deal_program
+    from pysmpc.mpc.suite import suite_named
 
     try:
         suite_named(arguments.protocol)

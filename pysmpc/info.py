@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import torch
 
-from pysmpc import __version__, ring
+from pysmpc import __version__
+from pysmpc.ring import z2k
 
 
 class Info(NamedTuple):
@@ -30,25 +31,25 @@ class Info(NamedTuple):
 def why() -> str:
     """Why the kernels in use were chosen: by whom, and from which features of the CPU."""
     chosen = "forced by PYSMPC_TARGET" if os.environ.get("PYSMPC_TARGET") else "the best supported"
-    return f"{chosen}; {ring.reason().removeprefix(f'{ring.target()}: ')}"
+    return f"{chosen}; {z2k.reason().removeprefix(f'{z2k.target()}: ')}"
 
 
 def encryption() -> str:
     """Which OpenSSL this Python has, and whether a later one would be faster here."""
-    late = ssl.OPENSSL_VERSION_INFO >= (3, 1) or "vaes" not in ring.target()
+    late = ssl.OPENSSL_VERSION_INFO >= (3, 1) or "vaes" not in z2k.target()
     return ssl.OPENSSL_VERSION + ("" if late else "; 3.1 or later would use this CPU's vaes (docs/remote.md)")
 
 
 def gather() -> Info:
     return Info(
         version=__version__,
-        target=ring.target(),
+        target=z2k.target(),
         reason=why(),
-        supported=tuple(ring.supported()),
-        products=ring.products(),
+        supported=tuple(z2k.supported()),
+        products=z2k.products(),
         threads=torch.get_num_threads(),
         encryption=encryption(),
-        compiler=ring.compiler(),
+        compiler=z2k.compiler(),
         torch=torch.__version__,
         python=platform.python_version(),
         machine=platform.machine(),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from pysmpc import display
 from pysmpc import optimizers as _optimizers  # noqa: F401  (refuses those whose steps would be wrong)
-from pysmpc.api import Parties, bounded, encrypt, virtual
-from pysmpc.checking import check
-from pysmpc.cluster import distributed
+from pysmpc.api.calls import Parties, bounded, encrypt, virtual
+from pysmpc.api.checking import check
+from pysmpc.api.cluster import distributed
+from pysmpc.api.dealing import record
+from pysmpc.api.debugging import debug
+from pysmpc.api.profiling import Network, profile
+from pysmpc.api.receiving import decrypt
+from pysmpc.api.saving import load, save
 from pysmpc.compat.pysyft import BaseDataset, FederatedDataLoader, FederatedDataset, Plan, fed_avg, func2plan
-from pysmpc.dealing import record
-from pysmpc.debugging import debug
+from pysmpc.compat.pysyft.hook import TorchHook
 from pysmpc.errors import (
     BudgetSpentError,
     ChannelError,
@@ -32,15 +35,12 @@ from pysmpc.errors import (
     WorkerLost,
 )
 from pysmpc.federated import Federation, MultiPointerTensor, PointerTensor, VirtualWorker
-from pysmpc.hook import TorchHook
 from pysmpc.ops.dropout import secret_masks
 from pysmpc.optimizers.line_search import opened_line_search
-from pysmpc.profiling import Network, profile
-from pysmpc.receiving import decrypt
-from pysmpc.runtime.ledger import Ledger, ledger
-from pysmpc.saving import load, save
-from pysmpc.steps import TrainStep
-from pysmpc.tensor import SecretTensor
+from pysmpc.program.train_step import TrainStep
+from pysmpc.session.ledger import Ledger, ledger
+from pysmpc.tensor import display
+from pysmpc.tensor.secret import SecretTensor
 
 display.install()
 

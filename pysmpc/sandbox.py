@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 import torch
 
-from pysmpc.api import use_session
+from pysmpc.api.calls import use_session
+from pysmpc.compat.pysyft import verbs
+from pysmpc.compat.pysyft.hook import TorchHook, active_hook
+from pysmpc.compat.pysyft.workers import VirtualWorker
 from pysmpc.datasets import load
-from pysmpc.federated import verbs
-from pysmpc.federated.workers import VirtualWorker
-from pysmpc.hook import TorchHook, active_hook
-from pysmpc.remote.local import LocalWorkers
+from pysmpc.remote.local_workers import LocalWorkers
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 

@@ -5,7 +5,7 @@
     sy.decrypt(sy.securenn.relu_deriv(x))
 
 With `protocol="snn"` the tensors' own operators use them; these functions work under any
-protocol of two holders whose provider takes part.  `pysmpc.protocols.securenn` has the
+protocol of two holders whose provider takes part.  `pysmpc.mpc.securenn.securenn_comparison` has the
 steps, and docs/protocols.md what they cost.  Three holders or more raise PartyError.
 """
 
@@ -17,17 +17,17 @@ from typing import Any, TypeVar, cast
 
 import torch
 
-from pysmpc.api import Parties
+from pysmpc.api.calls import Parties
 from pysmpc.errors import EncodingError, PartyError, SessionMismatchError
-from pysmpc.fixedpoint import INTEGER
-from pysmpc.modes import undisturbed
+from pysmpc.mpc.additive import comparison, products
+from pysmpc.mpc.securenn import securenn_comparison as steps
+from pysmpc.mpc.securenn import securenn_functions as functions
 from pysmpc.ops.core import finer, rescale, result
-from pysmpc.protocols import comparison, products
-from pysmpc.protocols import securenn as steps
-from pysmpc.protocols import securenn_functions as functions
-from pysmpc.runtime.session import Session
-from pysmpc.shares import Bit, Share
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.fixedpoint import INTEGER
+from pysmpc.ring.shares import MaskedBit, Share
+from pysmpc.session.session import Session
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.torch_modes import undisturbed
 
 __all__ = [
     "OddShares",
@@ -99,7 +99,7 @@ def share_bits(values: torch.Tensor, parties: Parties) -> SharedBits:
     return SharedBits(session, steps.share_bits(session.party, values.to(torch.int64), values.shape))
 
 
-def _truth(session: Session, bit: Bit, shape: torch.Size) -> SecretTensor:
+def _truth(session: Session, bit: MaskedBit, shape: torch.Size) -> SecretTensor:
     share = comparison.bit_share(session.party, bit, tuple(shape))
     return result(share, session, INTEGER, torch.bool)
 

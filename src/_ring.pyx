@@ -2,7 +2,7 @@
 """The border to the ring kernels: keys, and `launch`, the one door through which kernels are called.
 
 src/c/launch.c has a line for each kernel, which says what its arguments are.  Here tensors become addresses,
-after a check of their type; sizes are checked by who calls: `pysmpc.ring` and its continuations.
+after a check of their type; sizes are checked by who calls: `pysmpc.ring.z2k` and its continuations.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize

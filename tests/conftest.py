@@ -42,13 +42,13 @@ def rng():
 @pytest.fixture
 def threads():
     """Sets the number of threads of torch and of the kernels; undone afterwards."""
-    from pysmpc import ring
+    from pysmpc.ring import z2k
 
     before = torch.get_num_threads()
 
     def use(n):
         torch.set_num_threads(n)
-        ring.use_torch_threads()
+        z2k.use_torch_threads()
 
     yield use
     use(before)

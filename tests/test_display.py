@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import pysmpc as sy
-from pysmpc import display
+from pysmpc.tensor import display
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""Make pysmpc/protocols/functions/fits.py and piecewise_fits.py: coefficients of the trigonometric sums.
+"""Make pysmpc/mpc/functions/fits.py and piecewise_fits.py: coefficients of the trigonometric sums.
 
-    python tools/fit_functions.py > pysmpc/protocols/functions/fits.py
-    python tools/fit_functions.py piecewise > pysmpc/protocols/functions/piecewise_fits.py
+    python tools/fit_functions.py > pysmpc/mpc/functions/fits.py
+    python tools/fit_functions.py piecewise > pysmpc/mpc/functions/piecewise_fits.py
 
 Least squares on Chebyshev nodes, the weights moved towards where the error is largest (Lawson's
 iteration), in float64 by numpy.  What is printed has been rounded to what the kernels take, and the
@@ -232,8 +232,8 @@ def _print_fit(
 def piecewise() -> None:
     """Print the module of tables."""
     print('"""Coefficients of functions by pieces: made by tools/fit_functions.py, not by hand."""\n')
-    print("from pysmpc.protocols.functions.characters import Fit")
-    print("from pysmpc.protocols.functions.piecewise import Table")
+    print("from pysmpc.mpc.functions.characters import Fit")
+    print("from pysmpc.mpc.functions.piecewise_polynomials import Table")
     for name, (f, shape, other, options) in TABLES.items():
         symmetry, ends, sizes = SHAPES[shape]
         symmetry = other or symmetry
@@ -261,7 +261,7 @@ def piecewise() -> None:
 def main() -> None:
     """Print the module."""
     print('"""Coefficients of trigonometric sums: made by tools/fit_functions.py, not by hand."""\n')
-    print("from pysmpc.protocols.functions.characters import Fit\n")
+    print("from pysmpc.mpc.functions.characters import Fit\n")
     for name, (f, lo, hi, period, terms, slope, below, above) in FITS.items():
         found = np.array([_rounded(v) for v in _fit(f, lo, hi, period, terms, slope, relative=name in RELATIVE)])
         x = np.linspace(lo, hi, 100_003)

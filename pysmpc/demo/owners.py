@@ -25,7 +25,7 @@ from pysmpc.demo.main import initial
 from pysmpc.demo.settings import Settings
 from pysmpc.federated import Round, dirichlet, score, train
 from pysmpc.federated.splits import TAGS
-from pysmpc.remote.local import LocalWorkers
+from pysmpc.remote.local_workers import LocalWorkers
 
 LR = 0.1
 REMOTE_OWNERS = ("alice", "bob", "carol")

@@ -18,10 +18,10 @@ from pysmpc.datasets import idx, mnist
 from pysmpc.demo import main as local
 from pysmpc.demo.settings import Settings
 from pysmpc.demo.training import Batch, Fit, PlainSide, SecretSide
-from pysmpc.remote.local import LocalWorkers
-from pysmpc.remote.parties import RemoteParties
-from pysmpc.remote.pointers import DataPointer
-from pysmpc.runtime.stats import Stats
+from pysmpc.remote.driver.connect import RemoteParties
+from pysmpc.remote.driver.remote_pointers import DataPointer
+from pysmpc.remote.local_workers import LocalWorkers
+from pysmpc.session.stats import Stats
 
 DRIVER_LIMIT = 2_000_000  # bytes through the driver in all, with the default settings
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 import pysmpc as sy
 from pysmpc.demo.models import LOSSES, OPTIMIZERS
 from pysmpc.demo.settings import Settings
-from pysmpc.runtime.stats import Stats
+from pysmpc.session.stats import Stats
 
 
 class Batch(NamedTuple):

@@ -5,12 +5,12 @@
 Modules of the same layer and above may import from here; start with `federation`.
 """
 
+from pysmpc.compat.pysyft.pointers import MultiPointerTensor, PointerTensor
+from pysmpc.compat.pysyft.workers import VirtualWorker
 from pysmpc.federated.federation import Federation, Round
-from pysmpc.federated.local import score, train
-from pysmpc.federated.pointers import MultiPointerTensor, PointerTensor
+from pysmpc.federated.local_training import score, train
 from pysmpc.federated.splits import dirichlet, evenly, scatter
 from pysmpc.federated.strategies import FedAdam, FedAvg, FedBN, FedProx, FedYogi, Strategy
-from pysmpc.federated.workers import VirtualWorker
 
 __all__ = [
     "FedAdam",

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 
 import torch
 
-from pysmpc.federated.errors import RoundError
-from pysmpc.prg import KEY_BYTES, KeySet, fresh_key
+from pysmpc.compat.pysyft.pysyft_errors import RoundError
+from pysmpc.ring.prg import KEY_BYTES, KeySet, fresh_key
 
 Part = bytes | torch.Tensor
 STREAM = 0  # a key is for one update

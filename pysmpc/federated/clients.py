@@ -12,15 +12,15 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from pysmpc import api
+from pysmpc.api import calls
+from pysmpc.compat.pysyft.pysyft_errors import ObjectNotFoundError, RoundError
+from pysmpc.compat.pysyft.workers import VirtualWorker
 from pysmpc.errors import PartyError
 from pysmpc.federated.aggregation import Collector, round_id, shares_of
-from pysmpc.federated.errors import ObjectNotFoundError, RoundError
-from pysmpc.federated.local import score, trained
+from pysmpc.federated.local_training import score, trained
 from pysmpc.federated.updates import Left, Terms, changes
-from pysmpc.federated.workers import VirtualWorker
-from pysmpc.shares import Share
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.shares import Share
+from pysmpc.tensor.secret import SecretTensor
 
 log = logging.getLogger("pysmpc.federated")
 
@@ -76,8 +76,8 @@ class Clients(Protocol):
 class VirtualClients:
     """Workers in this process, one after another, each on the data that it has under the tags.
 
-    task: as `pysmpc.federated.local.train`.  holders: names of those who add up.  secure=False: updates are added
-    in the clear, to compare with.
+    task: as `pysmpc.federated.local_training.train`.  holders: names of those who add up.  secure=False: updates are
+    added in the clear, to compare with.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class VirtualClients:
         self.names = list(self.workers)
         self._tags, self._task, self._loss, self._secure = list(tags), task, loss, secure
         self._holders = list(holders)
-        self._session = api.virtual(*self._holders).session if secure else None
+        self._session = calls.virtual(*self._holders).session if secure else None
         self._kept: dict[str, dict[str, torch.Tensor]] = {}  # by worker: what stays at it
 
     def data(self, name: str) -> list[torch.Tensor]:
@@ -192,6 +192,6 @@ class _Shares:
         secret = SecretTensor.of(share, session, unit, torch.float64)
         secret.cell.bound = self._terms.bound
         before = session.stats.sent
-        opened = api._opened(secret, "reveal")
+        opened = calls._opened(secret, "reveal")
         self.sent += len(self._collectors) * (session.stats.sent - before)
         return opened

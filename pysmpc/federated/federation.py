@@ -21,19 +21,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pysmpc.api import Parties
+from pysmpc.api.calls import Parties
+from pysmpc.compat.pysyft.pysyft_errors import RoundError
+from pysmpc.compat.pysyft.workers import VirtualWorker
 from pysmpc.errors import CheckpointError, PartyError, PrivacyError
-from pysmpc.federated import checkpoints
+from pysmpc.federated import round_files
 from pysmpc.federated.clients import Answer, Ask, Clients, VirtualClients
-from pysmpc.federated.errors import RoundError
-from pysmpc.federated.local import train
+from pysmpc.federated.local_training import train
 from pysmpc.federated.private import private_terms
 from pysmpc.federated.splits import TAGS
 from pysmpc.federated.strategies import FedAvg, Strategy
 from pysmpc.federated.updates import MAX_ROWS, MAX_VALUE, Terms
-from pysmpc.federated.workers import VirtualWorker
 from pysmpc.privacy.engine import Engine
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 MAX_SCORE = 1024.0  # of the magnitude of a loss
 _SCORES = "scores on the rows of workers are opened without noise: evaluate on data of your own"
@@ -64,7 +64,7 @@ class Federation:
     strategy: of `pysmpc.federated.strategies`; FedAvg by default.
     data: tags of each worker's tensors, rows in step, data and targets first.
     task: what a worker runs, `task(model, data, targets, epochs=...)`, which trains the model in place; by default
-    `pysmpc.federated.local.train`.  arguments: more of its keywords (lr=, batch_size=, loss=, optimizer=).
+    `pysmpc.federated.local_training.train`.  arguments: more of its keywords (lr=, batch_size=, loss=, optimizer=).
     With remote parties task and score are names of tasks that each owner installed, and scores what the latter returns.
     clients: names of owners who are no holders and run `pysmpc client`, in the place of the holders.
     holders: who adds up shares, workers or names; by default the workers themselves if there are at most four, else
@@ -233,7 +233,7 @@ class Federation:
 
     def _note_spent(self) -> None:
         if self.folder is not None and self.privacy is not None:
-            checkpoints.save_spent(self.folder, self.privacy.state_dict())
+            round_files.save_spent(self.folder, self.privacy.state_dict())
 
     def _tired(self, patience: int | None) -> bool:
         if patience is None:
@@ -253,13 +253,13 @@ class Federation:
         }
         if self.privacy is not None:
             content["privacy"] = self.privacy.state_dict()
-        checkpoints.save(self.folder, len(self.rounds), content)
+        round_files.save(self.folder, len(self.rounds), content)
 
     def _resumed(self, model: nn.Module) -> list[Round]:
         if self.folder is None:
             raise CheckpointError("nothing to resume from: Federation(..., checkpoints=FOLDER) keeps a file a round")
-        found = checkpoints.newest(self.folder)
-        spent = checkpoints.spent(self.folder)
+        found = round_files.newest(self.folder)
+        spent = round_files.spent(self.folder)
         if found is None:
             if self.privacy is not None and spent is not None:
                 self.privacy.load_state_dict(spent)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pysmpc.federated.workers import VirtualWorker
+from pysmpc.compat.pysyft.workers import VirtualWorker
 
 TAGS = ("#data", "#targets")
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import torch
 
+from pysmpc.compat.pysyft.pysyft_errors import RoundError
 from pysmpc.errors import EncodingError
-from pysmpc.federated.errors import RoundError
-from pysmpc.fixedpoint import LIMIT, Precision, decode
 from pysmpc.privacy.noise_shares import noise_share, part_of
+from pysmpc.ring.fixedpoint import LIMIT, Precision, decode
 
 BITS = 24  # fractional, where there is room
 FEWEST = 8

@@ -9,7 +9,26 @@ from typing import Any
 import torch
 
 from pysmpc.errors import EncodingError
-from pysmpc.fixedpoint import LIMIT
+from pysmpc.mpc.additive.affine import note_shifted
+from pysmpc.mpc.derived import counts, division
+from pysmpc.mpc.functions import piecewise_fits
+from pysmpc.mpc.functions.normaliser import invert
+from pysmpc.mpc.functions.piecewise_polynomials import piecewise
+from pysmpc.mpc.functions.smooth import (
+    copied_from,
+    distinct,
+    elements,
+    finest,
+    inverse_of,
+    is_argument,
+    is_argument_of,
+    known_of,
+    note_finer,
+    note_multiple,
+    note_source,
+    source_of,
+    sum_of,
+)
 from pysmpc.ops import known as publicly
 from pysmpc.ops.core import (
     COARSE,
@@ -43,29 +62,10 @@ from pysmpc.ops.norm_parts import KEY, PowerNorm, has_part, note_part, part_of, 
 from pysmpc.ops.operands import Number, operand, pair, sides
 from pysmpc.ops.operands import number as number
 from pysmpc.ops.operands import with_unit as with_unit
-from pysmpc.protocols import counts, division
-from pysmpc.protocols.affine import note_shifted
-from pysmpc.protocols.functions import piecewise_fits
-from pysmpc.protocols.functions.normaliser import invert
-from pysmpc.protocols.functions.piecewise import piecewise
-from pysmpc.protocols.functions.smooth import (
-    copied_from,
-    distinct,
-    elements,
-    finest,
-    inverse_of,
-    is_argument,
-    is_argument_of,
-    known_of,
-    note_finer,
-    note_multiple,
-    note_source,
-    source_of,
-    sum_of,
-)
-from pysmpc.runtime.session import Session
-from pysmpc.shares import Bit, Share, broadcast
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.fixedpoint import LIMIT
+from pysmpc.ring.shares import MaskedBit, Share, broadcast
+from pysmpc.session.session import Session
+from pysmpc.tensor.secret import SecretTensor
 
 #: Functions whose derivatives torch makes of the square of their argument.
 SQUARED = ("atan", "asinh", "acosh", "atanh")
@@ -173,7 +173,7 @@ def neg(x: Any) -> Any:
 implements(aten.positive.default)(lambda x: x)
 
 
-def _bit(x: SecretTensor) -> Bit | None:
+def _bit(x: SecretTensor) -> MaskedBit | None:
     """The bits behind a tensor of truth values, where they are at hand in order."""
     return x.cell.body.bit if x.cell.scale == 1 and x.window().dense else None
 
@@ -349,7 +349,7 @@ def mul(x: Any, y: Any) -> SecretTensor:
     return result(session.arithmetic.mul(session.party, window(x), window(y)), session, unit, dtype)
 
 
-def choose(bit: Bit, share: Share, other: SecretTensor) -> Share:
+def choose(bit: MaskedBit, share: Share, other: SecretTensor) -> Share:
     """bit * share, elements of other, settled: one round for the product and the truncation."""
     session = other.session
     by = share.scale // other.unit.scale if share.scale > other.unit.scale else 1
@@ -412,7 +412,7 @@ def _shared_out(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
 
 
 def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
-    """x / y for a secret y, to the nearest step; see pysmpc.protocols.division."""
+    """x / y for a secret y, to the nearest step; see pysmpc.mpc.derived.division."""
     session = y.session
     y = with_unit(y, dtype)
     of = source_of(y.window(), "one and exp")
@@ -490,7 +490,7 @@ def known_inverse(y: SecretTensor) -> tuple[SecretTensor, Fraction] | None:
 
 
 def reciprocal(x: SecretTensor) -> SecretTensor:
-    """1 / x for a secret x, to half a step: what `1 / x` is.  35 rounds; see pysmpc.protocols.division."""
+    """1 / x for a secret x, to half a step: what `1 / x` is.  35 rounds; see pysmpc.mpc.derived.division."""
     dtype = x.dtype if x.dtype.is_floating_point else torch.get_default_dtype()
     x = with_unit(x, dtype)
     session, unit = x.session, x.unit

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from pysmpc.errors import EncodingError, RevealError
-from pysmpc.tensor import HOW, SecretTensor
+from pysmpc.tensor.secret import HOW, SecretTensor
 
 
 def is_array(value: Any) -> bool:

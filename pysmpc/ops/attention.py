@@ -6,7 +6,7 @@ remembered with the result, so that the gradients take products alone.
 The rounds of the default protocol are those of a maximum, and thirteen: fewer than those of softmax and two products.
 Queries, keys and values are divided out in one round, queries by sqrt E, too; scores are compared and raised to powers
 as fine as they are; and the product with v is made of the powers before their sum is inverted
-(`pysmpc.protocols.functions.attention`).
+(`pysmpc.mpc.functions.attention_scores`).
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any
 
 import torch
 
-from pysmpc.fixedpoint import encode
+from pysmpc.mpc.functions.attention_scores import Means, means, powers, takes
+from pysmpc.mpc.functions.smooth import note_source, source_of
 from pysmpc.ops.arithmetic import number
 from pysmpc.ops.core import FACTOR, aten, implements, rescale, result
 from pysmpc.ops.dropout import LIBRARY
 from pysmpc.ops.functions.softmaxes import fine_softmax
 from pysmpc.ops.infinite import LOWEST
 from pysmpc.ops.tournament import tournament
-from pysmpc.protocols.functions.attention import Means, means, powers, takes
-from pysmpc.protocols.functions.smooth import note_source, source_of
-from pysmpc.shares import Share
-from pysmpc.tensor import SecretTensor, not_implemented
+from pysmpc.ring.fixedpoint import encode
+from pysmpc.ring.shares import Share
+from pysmpc.tensor.secret import SecretTensor, not_implemented
 
 #: How much finer than the encoding is what is multiplied with weights: sums over keys, not yet divided, are below 2^18.
 FINE = 1 << 4

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from pysmpc.errors import RevealError
+from pysmpc.mpc.functions.smooth import known_of
 from pysmpc.ops.core import aten, implements
 from pysmpc.ops.decompositions import composes
-from pysmpc.protocols.functions.smooth import known_of
-from pysmpc.tensor import SecretTensor, not_implemented
+from pysmpc.tensor.secret import SecretTensor, not_implemented
 
 SUM, MEAN, MAX = range(3)  # torch's numbers of what becomes of a bag
 

@@ -2,7 +2,8 @@
 
 A bound comes from what is public: what a caller states (`sy.encrypt(x, parties, bounded=8.0)`, `sy.bounded(x, 8.0)`),
 what an owner's file says of her data, the size of a public operand, a function whose results are bounded.  Never from a
-secret: its power of two would be a leak.  It is kept in `Cell.bound`, and every process of a session knows the same.
+secret: its power of two would be a leak.  It is kept in `TensorStorage.bound`, and every process of a session knows the
+same.
 
 `install` puts one function around the handler of each operation that has a rule (`pysmpc.ops.bound_rules`).  Before
 the handler runs, the rule says what bounds its result, from those of its operands, and raises RangeError where the
@@ -24,11 +25,11 @@ from typing import Any
 import torch
 
 from pysmpc.errors import RangeError
-from pysmpc.fixedpoint import BINARY16, LIMIT, Precision
 from pysmpc.ops import overloads as forms
 from pysmpc.ops.core import ALIGN, FACTOR, SIGNIFICANT, _plan, factor, is_number
 from pysmpc.ops.operands import number
-from pysmpc.tensor import HANDLERS, Cell, Estimate, Handler, SecretTensor
+from pysmpc.ring.fixedpoint import BINARY16, LIMIT, Precision
+from pysmpc.tensor.secret import HANDLERS, Estimate, Handler, SecretTensor, TensorStorage
 
 Rule = Callable[..., Any]  # of an operation's arguments: the bound of its result, None, or a tuple of those
 
@@ -120,7 +121,7 @@ def _ruled_in_place(name: str, handler: Handler, found: Rule, exact: bool, forge
     return call
 
 
-def _note(out: Any, bound: float, exact: bool, first: Cell | None) -> None:
+def _note(out: Any, bound: float, exact: bool, first: TensorStorage | None) -> None:
     """Give a result its bound, unless it is a window on an operand, whose own holds."""
     cell = getattr(out, "cell", None)
     if cell is None or cell.bound is not None or cell is first:
@@ -129,7 +130,7 @@ def _note(out: Any, bound: float, exact: bool, first: Cell | None) -> None:
         cell.bound = _kept(bound, cell, exact)
 
 
-def _kept(bound: float, cell: Cell, exact: bool) -> float | None:
+def _kept(bound: float, cell: TensorStorage, exact: bool) -> float | None:
     """A bound as it is kept: with room for rounding; None for an estimate that the ring does not hold."""
     scale = cell.unit.scale
     if not exact and scale > 1:

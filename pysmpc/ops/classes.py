@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch._decomp import decomposition_table
 
+from pysmpc.mpc.functions.normaliser import reciprocal_fast
+from pysmpc.mpc.functions.smooth import known_of
 from pysmpc.ops.arithmetic import div
 from pysmpc.ops.core import FACTOR, aten, implements, result, session_of, times, window
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.dropout import LIBRARY
-from pysmpc.protocols.functions.normaliser import reciprocal_fast
-from pysmpc.protocols.functions.smooth import known_of
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 #: A number of examples up to this is divided by with a table.
 COUNTED = 1 << 12

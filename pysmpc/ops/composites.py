@@ -1,7 +1,8 @@
 """Functions that torch takes apart above autograd, for secrets: their formulas lose what fixed point has.
 
-torch sends the pieces of these, never the whole, and the derivative is then that of the pieces.  `pysmpc.guards` puts
-these functions in the place of torch's wherever an argument is a secret; what they call has derivatives of its own.
+torch sends the pieces of these, never the whole, and the derivative is then that of the pieces.
+`pysmpc.api.torch_guards` puts these functions in the place of torch's wherever an argument is a secret; what they call
+has derivatives of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pysmpc.ops.linear import REDUCTIONS
 from pysmpc.ops.normalisation import HAS_RMS_NORM
 from pysmpc.ops.orthogonal import householder_product
 from pysmpc.ops.powers import running_product
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 COMPOSITES: dict[str, Callable[..., Any]] = {}  # by their names in torch
 

@@ -8,7 +8,7 @@ from typing import Any
 from pysmpc.ops.arithmetic import add, mul, number, sub
 from pysmpc.ops.core import aten, implements, times
 from pysmpc.ops.linear import matrix_product, mean_dim, sum_dim, var
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 
 @implements(aten.addbmm.default)

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from pysmpc import ring
+from pysmpc.mpc.additive import convolution_products as geometry
+from pysmpc.mpc.additive.convolution_products import Geometry
 from pysmpc.ops.arithmetic import add
 from pysmpc.ops.core import (
     Public,
@@ -25,10 +26,9 @@ from pysmpc.ops.core import (
 )
 from pysmpc.ops.linear import check_same_dtype, sum_dim
 from pysmpc.ops.operands import sides, with_unit
-from pysmpc.protocols import convolution as geometry
-from pysmpc.protocols.convolution import Geometry
-from pysmpc.shares import Body, Share, dense_strides
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring import z2k
+from pysmpc.ring.shares import Share, ShareStorage, dense_strides
+from pysmpc.tensor.secret import SecretTensor
 
 
 def each(values: Sequence[int], n: int) -> tuple[int, ...]:
@@ -64,9 +64,9 @@ def _contract(x: Any, left: Any, y: Any, right: Any, g: Geometry) -> tuple[torch
             for t, layout in ((a, first), (b, second))
         )
         checks.contraction(one, other, first.width, scale)
-    out = ring.empty(rows, first.batch, first.height, second.width)
+    out = z2k.empty(rows, first.batch, first.height, second.width)
     for row in range(rows):
-        ring.matmul(first.take(_words(a, row)), second.take(_words(b, row)), out[row])
+        z2k.matmul(first.take(_words(a, row)), second.take(_words(b, row)), out[row])
     return out.reshape(rows, first.batch * first.height * second.width), scale, unit, power
 
 
@@ -95,7 +95,7 @@ def _words(x: Share | Public, row: int) -> torch.Tensor:
 
 def _batch_last(words: torch.Tensor, n: int, channels: int, space: Sequence[int], scale: int) -> Share:
     """[groups, channel, (space, n)] as an image [n, channels, *space]: a window."""
-    body = Body(words)
+    body = ShareStorage(words)
     body.shape = (channels, *space, n)
     steps = dense_strides(body.shape)
     return Share(body, (n, channels, *space), scale, (steps[-1], *steps[:-1]))

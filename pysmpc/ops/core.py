@@ -23,12 +23,12 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from pysmpc.errors import EncodingError, SessionMismatchError
-from pysmpc.fixedpoint import BINARY16, INTEGER, LIMIT, Precision, check_memory, encode, rational
+from pysmpc.mpc.derived.ranges import Check
 from pysmpc.ops import overloads as forms
-from pysmpc.protocols.ranges import Check
-from pysmpc.runtime.session import Session
-from pysmpc.shares import Body, Share, broadcast
-from pysmpc.tensor import HANDLERS, Cell, Handler, SecretTensor
+from pysmpc.ring.fixedpoint import BINARY16, INTEGER, LIMIT, Precision, check_memory, encode, rational
+from pysmpc.ring.shares import Share, ShareStorage, broadcast
+from pysmpc.session.session import Session
+from pysmpc.tensor.secret import HANDLERS, Handler, SecretTensor, TensorStorage
 
 aten = torch.ops.aten
 
@@ -287,7 +287,7 @@ def like(x: SecretTensor, share: Share, dtype: torch.dtype | None = None) -> Sec
 
 def same_value(x: SecretTensor, scale: int) -> SecretTensor:
     """x's integers under another scale; mask, opening and signs stay valid."""
-    cell = Cell(x.cell.body, scale, x.cell.unit, x.cell.session)
+    cell = TensorStorage(x.cell.body, scale, x.cell.unit, x.cell.session)
     return SecretTensor(cell, x.size(), x.stride(), x.storage_offset(), x.dtype)
 
 
@@ -541,14 +541,14 @@ def write(target: SecretTensor, value: Any) -> None:
     here = target.window()
     words = cell.body.words.clone()
     here.window(words).copy_(share.window(share.body.words))
-    cell.replace(Body(words), scale)
+    cell.replace(ShareStorage(words), scale)
 
 
 def deferred(target: SecretTensor, x: Any, factor: Fraction) -> bool:
     """Note target += factor * x for later, where that has still to be truncated.
 
     An optimizer updates one parameter after another; all their truncations are done
-    in one round when the first of them is read (`pysmpc.tensor.flush`).
+    in one round when the first of them is read (`pysmpc.tensor.secret.flush`).
     """
     cell, unit = target.cell, target.unit.scale
     if (

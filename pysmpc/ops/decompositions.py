@@ -1,7 +1,7 @@
 """Operations without a handler of their own: torch's decompositions into those that have one.
 
 What happens to an operation, in this order:
-1. its own handler (`pysmpc.tensor`);
+1. its own handler (`pysmpc.tensor.secret`);
 2. random operations: refused, but for those that draw as torch does, in the open (DRAWING);
 3. compositions of this package (COMPOSED);
 4. NEVER: refused by name, as torch's formula would be wrong, or open and compute much more than needed;
@@ -31,7 +31,7 @@ from pysmpc.errors import EncodingError, RangeError, RevealError
 from pysmpc.ops.allowed import ALLOWED, NEVER
 from pysmpc.ops.core import aten
 from pysmpc.ops.rehearsal import rehearse
-from pysmpc.tensor import FALLBACKS, HANDLERS, SecretTensor, called, lock_of, not_implemented
+from pysmpc.tensor.secret import FALLBACKS, HANDLERS, SecretTensor, called, lock_of, not_implemented
 
 prims = torch.ops.prims
 

@@ -21,7 +21,7 @@ from pysmpc.ops.dropout import LIBRARY
 from pysmpc.ops.fine_matrices import at, batched, check_square, fine_scale, multiple_of_unit
 from pysmpc.ops.linear import matrix_product
 from pysmpc.ops.matrix_inverse import OF_DETERMINANT
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 LARGEST = 12  # rows
 

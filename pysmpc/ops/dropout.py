@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
+from pysmpc.mpc.derived.coins import random_bits
 from pysmpc.ops.core import aten, implements, result, session_of
 from pysmpc.ops.decompositions import draws
-from pysmpc.protocols.coins import random_bits
-from pysmpc.runtime.session import plain_session
-from pysmpc.shares import Share
-from pysmpc.tensor import SecretTensor, not_implemented
+from pysmpc.ring.shares import Share
+from pysmpc.session.session import plain_session
+from pysmpc.tensor.secret import SecretTensor, not_implemented
 
 #: Operations of this package that torch has none for: workers of other machines are sent them like any other.
 LIBRARY = torch.library.Library("pysmpc", "FRAGMENT")

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from pysmpc.mpc.functions.normaliser import inverse_root, root
 from pysmpc.ops.arithmetic import add, mul, square, sub
 from pysmpc.ops.core import aten, implements, like
 from pysmpc.ops.fine_matrices import at, batched, check_square, elementwise, fine_scale, multiple_of_unit, shortened
@@ -23,9 +24,8 @@ from pysmpc.ops.jacobi import orthogonalised
 from pysmpc.ops.linear import matrix_product, sum_dim
 from pysmpc.ops.secret_positions import bits_of
 from pysmpc.ops.sorting import sorted_along
-from pysmpc.protocols.functions.normaliser import inverse_root, root
-from pysmpc.shares import Share
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.shares import Share
+from pysmpc.tensor.secret import SecretTensor
 
 LARGEST = 32  # columns
 SHIFT = 2  # Frobenius norms that are added to eigenvalues, so that all are positive

@@ -20,15 +20,15 @@ from typing import Any
 
 import torch
 
-from pysmpc.fixedpoint import BINARY16, INTEGER
 from pysmpc.ops.arithmetic import neg
 from pysmpc.ops.core import aten, axis, dims, implements, like, public, result
 from pysmpc.ops.placing import scatter_public
 from pysmpc.ops.ranks import Ranks
 from pysmpc.ops.secret_positions import added_at, put_at
 from pysmpc.ops.tournament import Positions, tournament
-from pysmpc.shares import Extremum, Share
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.fixedpoint import BINARY16, INTEGER
+from pysmpc.ring.shares import Extremum, Share
+from pysmpc.tensor.secret import SecretTensor
 
 
 def _columns(x: SecretTensor, axes: Sequence[int]) -> tuple[Share, tuple[int, ...]]:

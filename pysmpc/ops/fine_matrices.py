@@ -16,7 +16,7 @@ import torch
 from pysmpc.ops.arithmetic import mul
 from pysmpc.ops.core import FACTOR, like, rescale
 from pysmpc.ops.linear import matrix_product
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 WIDEST = 1 << 20  # scales of encodings that leave room for a finer one
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
+from pysmpc.mpc.functions.smooth import finest, opened_beside
 from pysmpc.ops.arithmetic import mul
 from pysmpc.ops.core import finer, implements, promoted, result, window
 from pysmpc.ops.dropout import LIBRARY
 from pysmpc.ops.functions.argument import argument
-from pysmpc.protocols.functions.smooth import finest, opened_beside
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 LIBRARY.define("gated(Tensor x, Tensor y) -> Tensor")
 LIBRARY.define("open_beside(Tensor x, Tensor y) -> Tensor")

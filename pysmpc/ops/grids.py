@@ -11,7 +11,7 @@ import torch
 from pysmpc.errors import RevealError
 from pysmpc.ops.core import aten, implements
 from pysmpc.ops.linear import matrix_product
-from pysmpc.tensor import SecretTensor, not_implemented
+from pysmpc.tensor.secret import SecretTensor, not_implemented
 
 #: Elements of the matrices of a call, at most.
 LARGEST = 1 << 22

@@ -13,28 +13,28 @@ from typing import Any
 import torch
 
 from pysmpc.errors import EncodingError
-from pysmpc.shares import Body, Share
-from pysmpc.tensor import Cell, SecretTensor
+from pysmpc.ring.shares import Share, ShareStorage
+from pysmpc.tensor.secret import SecretTensor, TensorStorage
 
 
-class InfiniteCell(Cell):
+class InfiniteStorage(TensorStorage):
     """A finite value, and the public places [n], in the order of its elements, at which it is minus infinity."""
 
     __slots__ = ("inner", "places")
 
-    def __init__(self, inner: Cell, places: torch.Tensor) -> None:
+    def __init__(self, inner: TensorStorage, places: torch.Tensor) -> None:
         self.inner, self.places = inner, places
         super().__init__(inner.body, inner.scale, inner.unit, inner.session)
 
     @property
-    def body(self) -> Body:
+    def body(self) -> ShareStorage:
         """Raises: an operation would take what is at the places of minus infinity for a value."""
         raise EncodingError(
             "a mask has made elements of this secret minus infinity, which softmax and sums with finite values take, "
             "and nothing else; mask after the operation, or with a large negative number such as -1e4"
         )
 
-    def replace(self, body: Body, scale: int) -> None:
+    def replace(self, body: ShareStorage, scale: int) -> None:
         """Raises."""
         _ = self.body
 
@@ -47,7 +47,7 @@ LOWEST = -1e30
 def is_infinite(x: Any) -> bool:
     """Whether some of it is minus infinity: a secret that a mask made so, or a public tensor."""
     if isinstance(x, SecretTensor):
-        return type(x.cell) is InfiniteCell
+        return type(x.cell) is InfiniteStorage
     if not isinstance(x, torch.Tensor) or not x.is_floating_point():
         return False
     return x.device.type == "cpu" and x.layout is torch.strided and bool((x < LOWEST).any())
@@ -68,10 +68,10 @@ def parted(x: Any) -> tuple[Any, torch.Tensor | None]:
 def masked(x: SecretTensor, places: torch.Tensor) -> SecretTensor:
     """x with minus infinity at public places."""
     share = x.window().expand(torch.broadcast_shapes(x.shape, places.shape))
-    inner = Cell(Share.of(share.words(), share.shape).body, share.scale, x.unit, x.session)
+    inner = TensorStorage(Share.of(share.words(), share.shape).body, share.scale, x.unit, x.session)
     flat = places.expand(share.shape).reshape(-1).contiguous()
     strides = Share(inner.body, share.shape).strides
-    return SecretTensor(InfiniteCell(inner, flat), share.shape, strides, 0, x.dtype)
+    return SecretTensor(InfiniteStorage(inner, flat), share.shape, strides, 0, x.dtype)
 
 
 def total(add: Any, x: Any, y: Any, alpha: Any) -> SecretTensor:

@@ -1,7 +1,7 @@
 """Division of secrets with a whole result, remainders, and shifts.
 
-All of them are exact: by public numbers (`pysmpc.protocols.exact`), and quotients and remainders by secrets, too
-(`pysmpc.protocols.division.floor_divide`).  They take |x| < 2^62 steps, which is what can be encrypted; for a divisor
+All of them are exact: by public numbers (`pysmpc.mpc.additive.exact`), and quotients and remainders by secrets, too
+(`pysmpc.mpc.derived.division.floor_divide`).  They take |x| < 2^62 steps, which is what can be encrypted; for a divisor
 p / q in lowest terms, |x q| < 2^62 steps.  What arithmetic made larger gets a wrong result, not an error, as nobody
 sees it.  Public divisors that are out of range raise EncodingError; a secret divisor of 0 gives 0, or -1 below a
 negative number.  Shifts are by public numbers, and take every value of the ring.
@@ -16,15 +16,15 @@ from typing import Any
 import torch
 
 from pysmpc.errors import EncodingError
-from pysmpc.fixedpoint import LIMIT
+from pysmpc.mpc.additive import exact
+from pysmpc.mpc.derived.division import floor_divide as floor_divide_shares
 from pysmpc.ops.arithmetic import add, mul, neg, sub
 from pysmpc.ops.core import Public, aten, implements, is_number, like, promoted
 from pysmpc.ops.movement import clone, index_select, one_scale
 from pysmpc.ops.operands import Number, operand, with_unit
-from pysmpc.protocols import exact
-from pysmpc.protocols.division import floor_divide as floor_divide_shares
-from pysmpc.shares import Share, broadcast
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.fixedpoint import LIMIT
+from pysmpc.ring.shares import Share, broadcast
+from pysmpc.tensor.secret import SecretTensor
 
 Divisor = Fraction | Public | SecretTensor
 

@@ -20,16 +20,16 @@ from typing import Any
 
 import torch
 
+from pysmpc.mpc.additive.exact import constant
+from pysmpc.mpc.functions import fits
+from pysmpc.mpc.functions.characters import BITS, evaluate
+from pysmpc.mpc.functions.normaliser import TOP, inverse_root
 from pysmpc.ops.arithmetic import add, mul, square, sub
 from pysmpc.ops.core import like
 from pysmpc.ops.fine_matrices import elementwise, multiple_of_unit, product, shortened
 from pysmpc.ops.linear import matrix_product
-from pysmpc.protocols.exact import constant
-from pysmpc.protocols.functions import fits
-from pysmpc.protocols.functions.characters import BITS, evaluate
-from pysmpc.protocols.functions.normaliser import TOP, inverse_root
-from pysmpc.shares import Share
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.shares import Share
+from pysmpc.tensor.secret import SecretTensor
 
 APART = 4  # steps by which the difference of two norms is kept from 0
 STRETCH = Fraction(3, 2)  # brings [1, 2] into the interval of the fit

@@ -11,9 +11,9 @@ from fractions import Fraction
 import torch
 
 from pysmpc.errors import EncodingError
-from pysmpc.fixedpoint import LIMIT
 from pysmpc.ops.core import ALIGN, FACTOR, SIGNIFICANT, Public, finer, magnified, public, result
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.fixedpoint import LIMIT
+from pysmpc.tensor.secret import SecretTensor
 
 ROOM = LIMIT.bit_length() - 1  # bits of a product
 

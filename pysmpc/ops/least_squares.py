@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from pysmpc.ops.matrix_inverse import check_public, counted
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 DRIVERS = (None, "gelsy", "gels", "gelsd", "gelss")
 

@@ -24,8 +24,8 @@ from pysmpc.ops.core import (
     window,
 )
 from pysmpc.ops.operands import number, sides, with_unit
-from pysmpc.shares import Share
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.shares import Share
+from pysmpc.tensor.secret import SecretTensor
 
 SHORT = (torch.float16, torch.bfloat16)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pysmpc.errors import ChannelError
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 #: Lists that may be empty: of state that an optimizer does not keep.
 OPTIONAL = {"moments_": {"means", "squares"}, "descend_": {"centers"}, "over_root": {"centers"}}

@@ -1,6 +1,6 @@
 """Logic: truth values, the bits of integers, any and all.
 
-Between secrets on the protocols of `pysmpc.protocols.boolean`; a public operand is a
+Between secrets on the protocols of `pysmpc.mpc.additive.boolean`; a public operand is a
 public factor for truth values, and a public mask for integers.
 """
 
@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from pysmpc.ops.arithmetic import add, mul, neg, sub
-from pysmpc.ops.comparison import equal, logical, logical_not, not_less
+from pysmpc.ops.comparing import equal, logical, logical_not, not_less
 from pysmpc.ops.core import Public, aten, dims, implements, is_number, like, promoted, result, session_of
 from pysmpc.ops.linear import sum_dim
 from pysmpc.ops.operands import operand, sides
-from pysmpc.shares import broadcast
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.shares import broadcast
+from pysmpc.tensor.secret import SecretTensor
 
 
 def _truths(x: Any) -> Any:

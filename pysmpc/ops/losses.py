@@ -13,7 +13,7 @@ from pysmpc.ops.classes import multi_margin_slope
 from pysmpc.ops.core import aten, implements, times
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.linear import REDUCTIONS
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 
 def _over_examples(x: SecretTensor, grad: Any, reduction: int) -> Any:

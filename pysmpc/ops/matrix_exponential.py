@@ -14,7 +14,7 @@ from typing import Any
 from pysmpc.ops.arithmetic import add
 from pysmpc.ops.core import aten, implements, like
 from pysmpc.ops.fine_matrices import at, batched, check_square, fine_scale, multiple_of_unit, product, shortened
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 SQUARINGS = 5
 

@@ -24,6 +24,8 @@ from typing import Any
 
 import torch
 
+from pysmpc.mpc.functions.normaliser import inverse_root
+from pysmpc.mpc.functions.smooth import known_of
 from pysmpc.ops.arithmetic import square, sub
 from pysmpc.ops.core import aten, implements, like, same_value
 from pysmpc.ops.decompositions import composes
@@ -38,9 +40,7 @@ from pysmpc.ops.fine_matrices import (
     shortened,
 )
 from pysmpc.ops.linear import sum_dim
-from pysmpc.protocols.functions.normaliser import inverse_root
-from pysmpc.protocols.functions.smooth import known_of
-from pysmpc.tensor import SecretTensor, not_implemented
+from pysmpc.tensor.secret import SecretTensor, not_implemented
 
 LEAST = 64  # steps of the finer scale: of the eigenvalues of A A^T over the square of the Frobenius norm
 DIGITS = 1 << 60  # of the public numbers of a step

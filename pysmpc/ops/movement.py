@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from pysmpc.errors import RevealError
-from pysmpc.fixedpoint import INTEGER
+from pysmpc.mpc.functions.smooth import known_of, note_copy
 from pysmpc.ops.core import (
     ALIGN,
     aten,
@@ -32,10 +32,10 @@ from pysmpc.ops.core import (
 from pysmpc.ops.infinite import LOWEST, masked, parted
 from pysmpc.ops.norm_parts import note_part, part_of
 from pysmpc.ops.secret_positions import added_at, added_rows, gathered, put_rows, rows_at, the_only
-from pysmpc.protocols.functions.smooth import known_of, note_copy
-from pysmpc.runtime.session import plain_session
-from pysmpc.shares import Share
-from pysmpc.tensor import HANDLERS, Cell, SecretTensor
+from pysmpc.ring.fixedpoint import INTEGER
+from pysmpc.ring.shares import Share
+from pysmpc.session.session import plain_session
+from pysmpc.tensor.secret import HANDLERS, SecretTensor, TensorStorage
 
 
 @implements(aten.clone.default)
@@ -43,7 +43,7 @@ def clone(x: SecretTensor, *, memory_format: Any = None) -> SecretTensor:
     """A value of its own; contiguous, as a mask belongs to an order of elements."""
     if x.window().dense:
         return SecretTensor(
-            Cell(x.cell.body, x.cell.scale, x.cell.unit, x.cell.session), x.size(), x.stride(), 0, x.dtype
+            TensorStorage(x.cell.body, x.cell.scale, x.cell.unit, x.cell.session), x.size(), x.stride(), 0, x.dtype
         )
     out = moved(x, lambda words: words)
     note_copy(out.window(), x.window())
@@ -79,7 +79,7 @@ def to_copy(
         whole = HANDLERS[aten.trunc.default](x)
         return result(rescale(x.session, whole.window(), 1), x.session, INTEGER, wanted)
     out = clone(x)
-    cell = Cell(out.cell.body, out.cell.scale, float_unit(x.unit, wanted), x.session)
+    cell = TensorStorage(out.cell.body, out.cell.scale, float_unit(x.unit, wanted), x.session)
     return SecretTensor(cell, out.size(), out.stride(), 0, wanted)
 
 

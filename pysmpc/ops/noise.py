@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from pysmpc.fixedpoint import Precision
+from pysmpc.mpc.derived.secret_noise import dealt_noise, holders_noise
 from pysmpc.ops.core import implements, rescale, result, session_of
 from pysmpc.ops.dropout import LIBRARY
-from pysmpc.protocols.noise import dealt_noise, holders_noise
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.fixedpoint import Precision
+from pysmpc.tensor.secret import SecretTensor
 
 # the tag keeps a step that draws noise from being recorded and repeated with the same noise
 LIBRARY.define(

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from pysmpc.protocols.functions.smooth import known_of
-from pysmpc.runtime.session import Session
-from pysmpc.shares import Share
-from pysmpc.tensor import SecretTensor, flush
+from pysmpc.mpc.functions.smooth import known_of
+from pysmpc.ring.shares import Share
+from pysmpc.session.session import Session
+from pysmpc.tensor.secret import SecretTensor, flush
 
 KEY = "part of a norm"
 

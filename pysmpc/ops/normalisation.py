@@ -21,6 +21,9 @@ from typing import Any
 
 import torch
 
+from pysmpc.mpc.additive.exact import constant
+from pysmpc.mpc.functions.normaliser import inverse_root_short
+from pysmpc.mpc.functions.smooth import known_of, note_source, source_of
 from pysmpc.ops.arithmetic import add, mul, number, square, sub
 from pysmpc.ops.core import (
     FACTOR,
@@ -36,11 +39,8 @@ from pysmpc.ops.core import (
     within,
 )
 from pysmpc.ops.linear import sum_dim
-from pysmpc.protocols.exact import constant
-from pysmpc.protocols.functions.normaliser import inverse_root_short
-from pysmpc.protocols.functions.smooth import known_of, note_source, source_of
-from pysmpc.shares import Share
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.shares import Share
+from pysmpc.tensor.secret import SecretTensor
 
 MEAN_BITS = 46  # of the scale at which the mean of a gradient is rounded, which leaves 2^16 for its size
 VARIANCE_BITS = 32  # of the scale at which a given variance takes its eps
@@ -282,7 +282,7 @@ def rms_norm(x: Any, shape: Sequence[int], weight: Any, eps: float | None) -> tu
     """x / sqrt(mean of x^2 + eps) over its last dimensions, times weight; and the inverse root.
 
     eps: of the dtype, where it is None; less than a step counts as one, as in layer normalisation.  torch has this
-    operation for other devices; `pysmpc.guards` sends secrets here.
+    operation for other devices; `pysmpc.api.torch_guards` sends secrets here.
     """
     over, place = _last(x, shape)
     if not x.numel():

@@ -1,7 +1,7 @@
 """Norms and distances whose values and gradients are right for vectors of every size, whatever p is.
 
 Powers of fixed-point numbers underflow, or run out of range, where the norm itself does not.  So those of other p than
-0, 1, 2 and infinity are taken of what elements are beside the largest (`pysmpc.protocols.functions.power_sums`).
+0, 1, 2 and infinity are taken of what elements are beside the largest (`pysmpc.mpc.functions.power_sums`).
 Torch's own derivative passes through such powers: what it makes of a norm is known here, step by step, and its last
 product is taken of the parts that fit.
 """
@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
+from pysmpc.mpc.functions.characters import BITS
+from pysmpc.mpc.functions.power_sums import NOTHING, power_sum
 from pysmpc.ops.arithmetic import known_inverse, mul, number, sub
 from pysmpc.ops.core import aten, dims, implements, like, result, times
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.linear import MANY_IN_A_STEP, sum_of_squares
 from pysmpc.ops.norm_parts import PowerNorm, note_norm, note_part
-from pysmpc.protocols.functions.characters import BITS
-from pysmpc.protocols.functions.power_sums import NOTHING, power_sum
-from pysmpc.tensor import SecretTensor, not_implemented
+from pysmpc.tensor.secret import SecretTensor, not_implemented
 
 
 def _axes(dim: Any) -> list[int]:

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import torch
 
 from pysmpc.errors import EncodingError
-from pysmpc.fixedpoint import Precision
 from pysmpc.ops.core import Public, finer, float_unit, is_number, promoted, public, session_of
-from pysmpc.runtime.session import Session
-from pysmpc.shares import broadcast
-from pysmpc.tensor import Cell, SecretTensor
+from pysmpc.ring.fixedpoint import Precision
+from pysmpc.ring.shares import broadcast
+from pysmpc.session.session import Session
+from pysmpc.tensor.secret import SecretTensor, TensorStorage
 
 Secret = SecretTensor
 Number = Fraction
@@ -141,6 +141,6 @@ def with_unit(x: Secret, dtype: torch.dtype) -> Secret:
     if dtype is x.dtype and (unit.scale != 1 or not dtype.is_floating_point):
         return x
     bound = cell.bound
-    cell = Cell(cell.body, cell.scale, float_unit(unit, dtype), cell.session)
+    cell = TensorStorage(cell.body, cell.scale, float_unit(unit, dtype), cell.session)
     cell.bound = bound
     return SecretTensor(cell, x.size(), x.stride(), x.storage_offset(), dtype)

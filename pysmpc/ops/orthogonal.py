@@ -15,18 +15,18 @@ from typing import Any
 
 import torch
 
+from pysmpc.mpc.additive.exact import constant
+from pysmpc.mpc.functions import fits
+from pysmpc.mpc.functions.characters import BITS, evaluate
+from pysmpc.mpc.functions.normaliser import TOP, inverse_root
 from pysmpc.ops.arithmetic import add, mul, square, sub
 from pysmpc.ops.core import aten, implements, like
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.dropout import LIBRARY
 from pysmpc.ops.fine_matrices import at, batched, elementwise, multiple_of_unit, product
 from pysmpc.ops.linear import sum_dim
-from pysmpc.protocols.exact import constant
-from pysmpc.protocols.functions import fits
-from pysmpc.protocols.functions.characters import BITS, evaluate
-from pysmpc.protocols.functions.normaliser import TOP, inverse_root
-from pysmpc.shares import Share
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.shares import Share
+from pysmpc.tensor.secret import SecretTensor
 
 ROOM = 1 << 4  # how much finer than the encoding
 

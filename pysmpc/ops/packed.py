@@ -2,7 +2,7 @@
 
 Lengths are public, so packing and unpadding move rows to public places and cost nothing.  Torch writes the rows into
 plain memory of its own, which secrets do not have; these functions take torch's place where the data are secret
-(`pysmpc.guards`), and torch's recurrent layers then run on the packed rows as they are.
+(`pysmpc.api.torch_guards`), and torch's recurrent layers then run on the packed rows as they are.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from pysmpc.errors import RevealError
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 
 def _public(lengths: Any, what: str) -> torch.Tensor:

@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
+from pysmpc.mpc.functions.smooth import known_of
 from pysmpc.ops.arithmetic import add, mul, sub, with_unit
-from pysmpc.ops.comparison import absolute, equal, less, maximum, minimum
+from pysmpc.ops.comparing import absolute, equal, less, maximum, minimum
 from pysmpc.ops.core import aten, implements, is_number, times
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.integers import floor
 from pysmpc.ops.linear import REDUCTIONS
 from pysmpc.ops.logic import logical_or
 from pysmpc.ops.movement import clone
-from pysmpc.protocols.functions.smooth import known_of
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 
 @implements(aten.hardshrink_backward.default, aten.softshrink_backward.default)

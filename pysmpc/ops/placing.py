@@ -15,12 +15,12 @@ import torch
 
 from pysmpc.errors import RevealError
 from pysmpc.ops.arithmetic import mul
-from pysmpc.ops.comparison import maximum, minimum
+from pysmpc.ops.comparing import maximum, minimum
 from pysmpc.ops.core import aten, implements, result, times
 from pysmpc.ops.movement import cat, one_scale, scatter_add
 from pysmpc.ops.secret_positions import added_rows, put_at, put_rows, rows_at
-from pysmpc.shares import Share
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.shares import Share
+from pysmpc.tensor.secret import SecretTensor
 
 #: A common multiple of counts up to this is divided out exactly.
 EXACT = 1 << 14

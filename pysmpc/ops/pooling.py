@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from pysmpc.fixedpoint import INTEGER, LIMIT
-from pysmpc.ops.comparison import comparing
+from pysmpc.mpc.additive.convolution_products import Geometry
+from pysmpc.ops.comparing import comparing
 from pysmpc.ops.convolution import each
 from pysmpc.ops.core import aten, implements, in_range, like, public, result, times
 from pysmpc.ops.resampling import (
@@ -27,9 +27,9 @@ from pysmpc.ops.resampling import (
     fixed_windows,
 )
 from pysmpc.ops.tournament import Levels, Positions, by_pairs, halves, tournament
-from pysmpc.protocols.convolution import Geometry
-from pysmpc.shares import Body, Share, memory_order, strides_in
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.fixedpoint import INTEGER, LIMIT
+from pysmpc.ring.shares import Share, ShareStorage, memory_order, strides_in
+from pysmpc.tensor.secret import SecretTensor
 
 FEW = 1 << 13  # beyond them half the rounds are not worth twice the processor time, and 1.5 times the bytes
 
@@ -185,7 +185,7 @@ def _spread(x: SecretTensor, g: Geometry, parts: torch.Tensor, scale: int) -> Sh
     strides = strides_in(image.shape, memory_order(image.strides))
     apart = all(stride >= k for stride, k in zip(g.stride, g.kernel, strict=True))
     out = torch.zeros((parts.shape[0], image.numel), dtype=torch.int64)
-    found = Share(Body(out), image.shape, scale, strides)
+    found = Share(ShareStorage(out), image.shape, scale, strides)
     places = _Places.of(found, g)
     whole = places.share.window(out)
     for i in range(g.kernel[0]):
@@ -228,7 +228,7 @@ def avg_pool2d(
     in_range(flat, lambda values: total(values.unsqueeze(0)), math.prod(g.kernel))
     words = total(padded.cell.body.words)
     words = words.reshape(words.shape[0], places.n)
-    summed = like(x, Share(Body(words), places.shape, places.share.scale, places.strides))
+    summed = like(x, Share(ShareStorage(words), places.shape, places.share.scale, places.strides))
     return times(summed, Fraction(1, divisor_override or math.prod(g.kernel)))
 
 

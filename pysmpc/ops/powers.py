@@ -9,7 +9,7 @@ import torch
 from pysmpc.ops.arithmetic import mul, with_unit
 from pysmpc.ops.core import aten, implements
 from pysmpc.ops.movement import cat
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 
 def _wanted(x: SecretTensor, dtype: torch.dtype | None, what: str) -> SecretTensor:

@@ -18,7 +18,7 @@ from pysmpc.ops.arithmetic import mul
 from pysmpc.ops.core import aten
 from pysmpc.ops.decompositions import COMPOSED
 from pysmpc.ops.movement import constant, scatter_add
-from pysmpc.tensor import HANDLERS, SecretTensor
+from pysmpc.tensor.secret import HANDLERS, SecretTensor
 
 Way = Callable[..., Any]
 

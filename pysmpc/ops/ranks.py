@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from pysmpc.mpc.signatures import Arranged
 from pysmpc.ops.core import result
-from pysmpc.protocols.signatures import Arranged
-from pysmpc.shares import LaterBody, Share
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.shares import LaterBody, Share
+from pysmpc.tensor.secret import SecretTensor
 
 
 class Ranks(LaterBody):

@@ -21,7 +21,7 @@ from pysmpc.ops.core import aten, implements
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.dropout import LIBRARY
 from pysmpc.ops.gates import differentiable_product, prepare, product, settled_beside
-from pysmpc.tensor import Cell, SecretTensor, not_implemented
+from pysmpc.tensor.secret import SecretTensor, TensorStorage, not_implemented
 
 LSTM = 2  # torch's number of the mode
 
@@ -45,7 +45,7 @@ def settle(x: SecretTensor) -> SecretTensor:
 @implements(_sized)
 def sized(x: SecretTensor, bound: float | None) -> SecretTensor:
     """x, of which no magnitude is above `bound`; None: which nobody knows to be small.  No message."""
-    cell = Cell(x.cell.body, x.cell.scale, x.cell.unit, x.session)
+    cell = TensorStorage(x.cell.body, x.cell.scale, x.cell.unit, x.session)
     cell.finer, cell.bound = x.cell.finer, bound
     return SecretTensor(cell, x.size(), x.stride(), x.storage_offset(), x.dtype)
 
@@ -149,7 +149,7 @@ def layer_backward(
     )
 
 
-# --- what torch takes apart above autograd (`pysmpc.guards`) ---------------------------------
+# --- what torch takes apart above autograd (`pysmpc.api.torch_guards`) ---------------------------------
 
 
 def lstm_cell(

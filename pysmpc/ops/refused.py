@@ -6,7 +6,7 @@ from typing import Any
 
 from pysmpc.ops.core import aten
 from pysmpc.ops.decompositions import composes
-from pysmpc.tensor import not_implemented
+from pysmpc.tensor.secret import not_implemented
 
 WHY = {
     aten.resize_as_.default: "nn.CrossMapLRN2d makes room so; nn.LocalResponseNorm is for secrets, too",

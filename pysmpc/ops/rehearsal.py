@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
-from pysmpc.ops.infinite import InfiniteCell
-from pysmpc.runtime.empty import empty_session
-from pysmpc.runtime.session import Session
-from pysmpc.shares import Body
-from pysmpc.tensor import HANDLERS, Cell, SecretTensor
+from pysmpc.ops.infinite import InfiniteStorage
+from pysmpc.ring.shares import ShareStorage
+from pysmpc.session.empty import empty_session
+from pysmpc.session.session import Session
+from pysmpc.tensor.secret import HANDLERS, SecretTensor, TensorStorage
 
 Run = Callable[[Any, Any, Any], Any]  # (operation, args, kwargs): its result
 
@@ -65,23 +65,23 @@ def rehearse(func: Any, args: Any, kwargs: Any, run: Run) -> None:
     if key in _passed:
         return
     sessions: dict[int, Session] = {}
-    cells: dict[int, Cell] = {}
+    cells: dict[int, TensorStorage] = {}
 
     def shadow(x: Any) -> Any:
         if not isinstance(x, SecretTensor) or x.cell.session.plain:
             return x
-        cell: Any = x.cell.inner if isinstance(x.cell, InfiniteCell) else x.cell
+        cell: Any = x.cell.inner if isinstance(x.cell, InfiniteStorage) else x.cell
         if id(cell.session) not in sessions:
             sessions[id(cell.session)] = empty_session(cell.session)
             sessions[id(cell.session)].tensor = Rehearsed
         if id(cell) not in cells:
-            body = Body(torch.empty((0, cell.body.n), dtype=torch.int64))
+            body = ShareStorage(torch.empty((0, cell.body.n), dtype=torch.int64))
             body.zeros = cell.body.zeros
-            cells[id(cell)] = Cell(body, cell.scale, cell.unit, sessions[id(cell.session)])
+            cells[id(cell)] = TensorStorage(body, cell.scale, cell.unit, sessions[id(cell.session)])
             cells[id(cell)].bound = cell.bound
-        if isinstance(x.cell, InfiniteCell):
+        if isinstance(x.cell, InfiniteStorage):
             cell = x.cell
-            cells[id(cell)] = InfiniteCell(cells[id(cell.inner)], cell.places)
+            cells[id(cell)] = InfiniteStorage(cells[id(cell.inner)], cell.places)
         return SecretTensor(cells[id(cell)], x.size(), x.stride(), x.storage_offset(), x.dtype, x.requires_grad)
 
     shadows = tree_map(shadow, (args, kwargs))

@@ -18,7 +18,7 @@ import torch
 from pysmpc.ops.core import aten, implements, moved, times
 from pysmpc.ops.linear import matrix_product
 from pysmpc.ops.placing import EXACT, mean_of
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 # --- moves along a dimension: an index of each result, and back ------------------------
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from pysmpc.ops.arithmetic import neg
-from pysmpc.ops.comparison import comparing
+from pysmpc.ops.comparing import comparing
 from pysmpc.ops.core import aten, axis, implements, like, result
 from pysmpc.ops.decompositions import composes
-from pysmpc.shares import Share
-from pysmpc.tensor import SecretTensor, not_implemented
+from pysmpc.ring.shares import Share
+from pysmpc.tensor.secret import SecretTensor, not_implemented
 
 
 def _running(x: SecretTensor, dim: int, least: bool) -> tuple[SecretTensor, SecretTensor]:

@@ -1,7 +1,7 @@
 """Elements at secret positions: one-hot vectors, and products with them.
 
 A position is opened under a mask, once, and turns a dealt vector to its one-hot vector
-(`pysmpc.protocols.one_hot`): one round, 8 bytes to each other holder and from the dealer 8 for each of the
+(`pysmpc.mpc.derived.one_hot`): one round, 8 bytes to each other holder and from the dealer 8 for each of the
 places that there are, up to the next power of two.  A product with the vector reads, or writes, all places.
 Under protocols without that, a vector takes comparisons with every place.  Nothing is rounded.
 
@@ -18,13 +18,13 @@ from typing import Any
 import torch
 
 from pysmpc.errors import RevealError
-from pysmpc.fixedpoint import BINARY16, INTEGER
+from pysmpc.mpc.functions.smooth import known_of
 from pysmpc.ops.core import public, result, session_of
 from pysmpc.ops.ranks import in_order, put_back
-from pysmpc.protocols.functions.smooth import known_of
-from pysmpc.runtime.session import Session
-from pysmpc.shares import Share
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.fixedpoint import BINARY16, INTEGER
+from pysmpc.ring.shares import Share
+from pysmpc.session.session import Session
+from pysmpc.tensor.secret import SecretTensor
 
 
 def check_whole(index: SecretTensor) -> None:

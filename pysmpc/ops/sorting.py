@@ -1,6 +1,6 @@
 """Sorting and what follows from it: argsort, top-k, k-th values, medians, quantiles, modes.
 
-Rows are shuffled in secret, compared, and the outcome is opened (`pysmpc.protocols.arranging`): a round for each
+Rows are shuffled in secret, compared, and the outcome is opened (`pysmpc.mpc.derived.arranging`): a round for each
 holder and four, whatever the size of a short row.  Under protocols that cannot shuffle (integrity="mac") ranks are
 counted, and elements are put by one-hot vectors of their ranks, for rows of up to RANKED.  Nothing is rounded.
 Equals stay in their order, also where a row is sorted from the largest down: sorts are stable.
@@ -18,16 +18,16 @@ from typing import Any
 import torch
 
 from pysmpc.errors import RangeError
-from pysmpc.fixedpoint import INTEGER, LIMIT
+from pysmpc.mpc.derived.arranging import plan
+from pysmpc.mpc.signatures import Arranged
 from pysmpc.ops.arithmetic import neg
 from pysmpc.ops.core import aten, axis, implements, like, result
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.ranks import Ranks, some_of
-from pysmpc.protocols.arranging import plan
-from pysmpc.protocols.signatures import Arranged
-from pysmpc.runtime.session import Session
-from pysmpc.shares import Share
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.fixedpoint import INTEGER, LIMIT
+from pysmpc.ring.shares import Share
+from pysmpc.session.session import Session
+from pysmpc.tensor.secret import SecretTensor
 
 #: Elements of a row whose ranks are counted.
 RANKED = 256

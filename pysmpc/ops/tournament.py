@@ -1,7 +1,7 @@
 """The largest of many candidates, level by level, and the way back to where it stood.
 
 A level makes groups of up to four of the candidates that are left and keeps the largest of each
-(pysmpc.protocols.maxima): four rounds for a quarter of them.  Suites without that protocol keep
+(pysmpc.mpc.additive.maxima): four rounds for a quarter of them.  Suites without that protocol keep
 the larger of two, in the rounds of a ReLU for half of them.  Candidates stay in order, and
 the first of equals wins, as torch's do on the CPU.  The bits that tell which of a group was
 the largest stay with the result: a gradient goes down by them, a position comes up.
@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from pysmpc.ops.comparison import comparing
-from pysmpc.protocols.maxima import blocks
-from pysmpc.runtime.session import Session
-from pysmpc.shares import Bit, LaterBody, Share
+from pysmpc.mpc.additive.maxima import blocks
+from pysmpc.ops.comparing import comparing
+from pysmpc.ring.shares import LaterBody, MaskedBit, Share
+from pysmpc.session.session import Session
 
 MANY = 1 << 18  # elements of a level beyond which bytes cost more than the rounds that groups save
 
@@ -72,7 +72,7 @@ class Pairs:
     """A level by pairs.  bit: the second of two is larger."""
 
     k: int
-    bit: Bit
+    bit: MaskedBit
 
 
 @dataclass

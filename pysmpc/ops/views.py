@@ -12,7 +12,7 @@ import torch
 
 from pysmpc.ops.core import aten, implements
 from pysmpc.ops.decompositions import composes
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 
 def _alias(x: SecretTensor, layout: torch.Tensor) -> SecretTensor:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pysmpc.ops.core import plain_target
-from pysmpc.optimizers.rules import RULES
-from pysmpc.tensor import SecretTensor
+from pysmpc.optimizers.update_rules import RULES
+from pysmpc.tensor.secret import SecretTensor
 
 Rule = Callable[..., None]
 

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from pysmpc.api import decrypt
-from pysmpc.tensor import SecretTensor
+from pysmpc.api.calls import decrypt
+from pysmpc.tensor.secret import SecretTensor
 
 #: Methods of tensors by which LBFGS computes what it decides by.
 NUMBERS = ("dot", "max", "sum")

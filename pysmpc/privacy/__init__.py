@@ -2,7 +2,7 @@
 
 `engine` makes an ordinary training loop on secrets private; `clipping` and `layers` bound what each example
 contributes; `loaders` and `draws` say which examples a step sees; `accountant`, `renyi` and `loss_distribution` say
-what steps spend; `noise_shares` is for clients of a federated training.  May import `pysmpc.api` and
+what steps spend; `noise_shares` is for clients of a federated training.  May import `pysmpc.api.calls` and
 everything below it; start reading at `engine`.
 """
 

@@ -22,7 +22,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from pysmpc.errors import PrivacyError
 from pysmpc.ops.noise import with_bits
 from pysmpc.privacy.layers import Rule, Squares, trained
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 Tensor = torch.Tensor
 

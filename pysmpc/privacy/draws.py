@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from pysmpc.prg import KeySet, fresh_key
+from pysmpc.ring.prg import KeySet, fresh_key
 
 #: A draw has more rows than slots with a probability of less than this.
 FAILURE = 2.0**-50

@@ -14,7 +14,7 @@ from pysmpc.ops.noise import gaussian_noise, with_bits
 from pysmpc.privacy.accountant import Accountant, noise_multiplier_for
 from pysmpc.privacy.clipping import Taps, factors
 from pysmpc.privacy.loaders import SAMPLINGS, PrivateLoader
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 Model = TypeVar("Model", bound=nn.Module)
 Optimizer = TypeVar("Optimizer", bound=torch.optim.Optimizer)

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pysmpc.errors import PrivacyError
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 Tensor = torch.Tensor
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
 
-from pysmpc import api
+from pysmpc.api import calls
 from pysmpc.errors import PrivacyError
 from pysmpc.privacy.draws import FAILURE, draw, slots_for, takes_part
 
@@ -41,7 +41,7 @@ def _check_partition(loader: Any) -> None:
 
 
 #: Numbers of draws, which rise within a session.
-_numbers: weakref.WeakKeyDictionary[api.Parties, Iterator[int]] = weakref.WeakKeyDictionary()
+_numbers: weakref.WeakKeyDictionary[calls.Parties, Iterator[int]] = weakref.WeakKeyDictionary()
 
 
 class OwnersLoader:
@@ -57,7 +57,9 @@ class OwnersLoader:
     >>> loader = sy.privacy.OwnersLoader([(alice_x, alice_y), (bob_x, bob_y)], batch_size=256, parties=parties)
     """
 
-    def __init__(self, sources: Sequence[Sequence[Any]], batch_size: int, parties: api.Parties, **options: Any) -> None:
+    def __init__(
+        self, sources: Sequence[Sequence[Any]], batch_size: int, parties: calls.Parties, **options: Any
+    ) -> None:
         self._sources = [tuple(source) for source in sources]
         if not self._sources or not all(self._sources) or len({len(source) for source in self._sources}) != 1:
             raise ValueError("each owner has the same kinds of data: [(alice_x, alice_y), (bob_x, bob_y)]")
@@ -119,7 +121,7 @@ class OwnersLoader:
             masks = [present.reshape(-1, *[1] * (each.dim() - 1)) for each in source]
             chosen = [torch.where(m, x[index], z) for m, x, z in zip(masks, source, zero, strict=True)]
             chosen.append(present.to(torch.float32))
-        return [api.encrypt(each, self._parties, **self._options) for each in chosen]
+        return [calls.encrypt(each, self._parties, **self._options) for each in chosen]
 
 
 class PrivateLoader:

@@ -10,8 +10,8 @@ import math
 
 import torch
 
-from pysmpc.prg import fresh_key
-from pysmpc.protocols.discrete_gaussian import LARGEST, Sampler
+from pysmpc.mpc.derived.discrete_gaussian import LARGEST, Sampler
+from pysmpc.ring.prg import fresh_key
 
 
 def part_of(std: float, clients: int, scale: int) -> float:

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from pysmpc import ring
 from pysmpc.program.compile import Compiled, moved_stream
 from pysmpc.program.trace import Trace
-from pysmpc.recording import Drawing, Message
+from pysmpc.ring import z2k
+from pysmpc.ring.recording import Drawing, Message
 
 
 def sends_the_same(compiled: Compiled, other: Trace, given: Sequence[int]) -> bool:
@@ -25,19 +25,19 @@ def sends_the_same(compiled: Compiled, other: Trace, given: Sequence[int]) -> bo
     logged = iter(other.log or ())
 
     def stream(x: Any) -> int:
-        if isinstance(x, ring.Stream):
+        if isinstance(x, z2k.Stream):
             return given[x.place]
         return moved_stream(x, compiled.first, other.first, other.epochs)
 
-    ring.use_torch_threads()
+    z2k.use_torch_threads()
     with torch.no_grad():
         for call, args in compiled.calls:
             if isinstance(call, Message):
                 if not call.pretend(args, next(logged, ())):
                     return False
-            elif isinstance(call, ring.Kernel):
+            elif isinstance(call, z2k.Kernel):
                 kinds = (kind for _, kind in call.parameters)
-                ring.launch(call, *(stream(x) if kind == "stream" else x for kind, x in zip(kinds, args, strict=True)))
+                z2k.launch(call, *(stream(x) if kind == "stream" else x for kind, x in zip(kinds, args, strict=True)))
             elif isinstance(call, Drawing):
                 call(stream(args[0]), *args[1:])
             else:

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from pysmpc import ring
-from pysmpc.prg import EPOCH_BITS
 from pysmpc.program.buffers import BufferPlan, Replacement
 from pysmpc.program.trace import Call, Trace, apply
-from pysmpc.recording import Drawing, Message
+from pysmpc.ring import z2k
+from pysmpc.ring.prg import EPOCH_BITS
+from pysmpc.ring.recording import Drawing, Message
 
 Pairs = Sequence[tuple[torch.Tensor, torch.Tensor]]
 Ready = Callable[[int, Sequence[int]], Any]  # of the first stream of a run, and the streams that it is given
@@ -47,7 +47,7 @@ class Compiled:
         """Do it all again, with streams from `first` on.  turned: with memory exchanged as it was told."""
         if turned not in self._ready:
             self._ready[turned] = list(_ready(self._turned if turned else self.calls, self.first))
-        ring.use_torch_threads()
+        z2k.use_torch_threads()
         with torch.no_grad():
             for call in self._ready[turned]:
                 call(first, given)
@@ -62,15 +62,15 @@ def _ready(calls: Sequence[Call], first: int) -> list[Ready]:
     found: list[Ready] = []
     kernels: list[Call] = []
     for call, args in calls:
-        if isinstance(call, ring.Kernel):
+        if isinstance(call, z2k.Kernel):
             kernels.append((call, args))
             continue
         if kernels:
-            found.append(ring.Launches(kernels, first, EPOCH_BITS).run)
+            found.append(z2k.Launches(kernels, first, EPOCH_BITS).run)
             kernels = []
         found.append(_drawing(call, args, first) if isinstance(call, Drawing) else _without_streams(_bound(call, args)))
     if kernels:
-        found.append(ring.Launches(kernels, first, EPOCH_BITS).run)
+        found.append(z2k.Launches(kernels, first, EPOCH_BITS).run)
     return found
 
 

@@ -26,15 +26,15 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pysmpc.errors import PysmpcError
-from pysmpc.fixedpoint import Precision
-from pysmpc.modes import FOLLOWERS, asked, in_backward, keep_promises
 from pysmpc.ops import views
 from pysmpc.ops.dropout import masks, masks_are_secret
 from pysmpc.program.segment import Segment, changed, written
-from pysmpc.runtime.session import Session
-from pysmpc.runtime.stats import Stats
-from pysmpc.shares import dense_strides
-from pysmpc.tensor import FACTS, HANDLERS, WATCHERS, Cell, SecretTensor, flush
+from pysmpc.ring.fixedpoint import Precision
+from pysmpc.ring.shares import dense_strides
+from pysmpc.session.session import Session
+from pysmpc.session.stats import Stats
+from pysmpc.tensor.secret import FACTS, HANDLERS, WATCHERS, SecretTensor, TensorStorage, flush
+from pysmpc.torch_modes import FOLLOWERS, asked, in_backward, keep_promises
 
 Layout = tuple[Any, ...]
 
@@ -102,7 +102,7 @@ class Made(NamedTuple):
 class Kind(NamedTuple):
     """A cell that the path makes.  session: another than the path's for a public value."""
 
-    type: type[Cell]
+    type: type[TensorStorage]
     unit: Precision
     session: Session
 
@@ -249,7 +249,7 @@ class Noting(_Listener):
         self._segment, self._session = segment, segment.session
         self._cells: dict[int, int] = {}
         self._values: dict[tuple[int, Layout], int] = {}
-        self._alive: list[Cell] = []  # so that no other cell gets the number of one
+        self._alive: list[TensorStorage] = []  # so that no other cell gets the number of one
         for x in arguments:
             self._cell(x.cell, None)
             self._value(x)
@@ -321,7 +321,7 @@ class Noting(_Listener):
             self.path.refused = f"an operation takes a {type(x).__name__}"
         return x
 
-    def _cell(self, cell: Cell, kind: Any) -> int:
+    def _cell(self, cell: TensorStorage, kind: Any) -> int:
         """The number of a cell; kind: what the path is told of a new one."""
         number = self._cells.get(id(cell))
         if number is None:
@@ -390,7 +390,7 @@ class Following(_Listener):
         self._given = dict(enumerate(self._layouts[: len(arguments)]))  # layouts of arguments and views of them
         known = [*self._arguments, *path.cells[len(arguments) :]]
         self._known: list[Any] = [None if type(each) is Kind else each for each in known]  # not those that are promises
-        self._cells: list[Callable[[], Cell | None] | None] = [
+        self._cells: list[Callable[[], TensorStorage | None] | None] = [
             None if each is None else weakref.ref(each) for each in self._known
         ]
         self._held: dict[int, tuple[dict[str, Any], Any]] = {}
@@ -513,10 +513,10 @@ class Following(_Listener):
         x.cell, x.chained = cell, chained
         return x
 
-    def _promise(self, number: int) -> Cell:
+    def _promise(self, number: int) -> TensorStorage:
         """A cell without content."""
         kind = self._path.cells[number]
-        cell: Cell = kind.type.__new__(kind.type)
+        cell: TensorStorage = kind.type.__new__(kind.type)
         cell.unit, cell.session, cell.promise = kind.unit, kind.session, self
         self._cells[number] = weakref.ref(cell)
         return cell
@@ -614,7 +614,7 @@ class Following(_Listener):
             return x.copy
         return x.kind(self._operand(each, made) for each in x.items) if kind is Several else x
 
-    def _take(self, promise: Cell, cell: Cell) -> Cell:
+    def _take(self, promise: TensorStorage, cell: TensorStorage) -> TensorStorage:
         """Give a promise the content of a cell."""
         if promise is cell:
             return cell
@@ -629,8 +629,8 @@ class Following(_Listener):
         return promise
 
 
-def _facts(cell: Cell) -> list[str]:
-    kept = FACTS if type(cell) is not Cell else FACTS - {"inner", "places"}
+def _facts(cell: TensorStorage) -> list[str]:
+    kept = FACTS if type(cell) is not TensorStorage else FACTS - {"inner", "places"}
     return sorted(kept)
 
 

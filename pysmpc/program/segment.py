@@ -13,20 +13,20 @@ from typing import Any, cast
 
 import torch
 
-from pysmpc.modes import undisturbed
-from pysmpc.ops.infinite import InfiniteCell
+from pysmpc.mpc.additive.products import DeferredProduct
+from pysmpc.ops.infinite import InfiniteStorage
 from pysmpc.program.check import sends_the_same
 from pysmpc.program.compile import Compiled, moved_stream
 from pysmpc.program.state import Input, Result, State, kind, source
 from pysmpc.program.trace import NOISE, Trace, tracing, watching
-from pysmpc.protocols.products import Unfinished
-from pysmpc.runtime.dealer import SeedDealer
-from pysmpc.runtime.session import Session
-from pysmpc.runtime.stats import Stats
-from pysmpc.shares import Body, Share
-from pysmpc.tensor import Cell, SecretTensor
+from pysmpc.ring.shares import Share, ShareStorage
+from pysmpc.session.dealer import SeedDealer
+from pysmpc.session.session import Session
+from pysmpc.session.stats import Stats
+from pysmpc.tensor.secret import SecretTensor, TensorStorage
+from pysmpc.torch_modes import undisturbed
 
-_SLOTS = [name for name in Body.__slots__ if name not in ("words", "n", "serial", "shape", "__weakref__")]
+_SLOTS = [name for name in ShareStorage.__slots__ if name not in ("words", "n", "serial", "shape", "__weakref__")]
 
 
 class Segment:
@@ -43,7 +43,7 @@ class Segment:
         self,
         session: Session,
         arguments: Sequence[SecretTensor],
-        cells: Sequence[Cell],
+        cells: Sequence[TensorStorage],
         noted: bool = True,
         log: bool = False,
     ) -> None:
@@ -63,7 +63,7 @@ class Segment:
         self._noted = noted
         self._result: Result
         self._compiled: Compiled
-        self._others: list[tuple[Cell, Body]] = []
+        self._others: list[tuple[TensorStorage, ShareStorage]] = []
 
     @contextmanager
     def traced(self) -> Iterator[None]:
@@ -195,14 +195,14 @@ class Segment:
 class Seen:
     """Dispatches operations on secrets, and keeps track of those that were there before."""
 
-    def __init__(self, inputs: list[Cell], states: list[State]) -> None:
+    def __init__(self, inputs: list[TensorStorage], states: list[State]) -> None:
         self.refused: str | None = None
-        self.written: set[Cell] = set()
-        self._limit = Body(torch.empty((0, 0), dtype=torch.int64)).serial
+        self.written: set[TensorStorage] = set()
+        self._limit = ShareStorage(torch.empty((0, 0), dtype=torch.int64)).serial
         self._inputs = set(inputs)
         self._own = {*inputs, *(state.cell for state in states)}
         self._mine = {id(cell.body) for cell in self._own}
-        self._others: dict[int, tuple[Cell, Body, dict[str, Any]]] = {}
+        self._others: dict[int, tuple[TensorStorage, ShareStorage, dict[str, Any]]] = {}
         self._undo: list[Callable[[], None]] = []  # the same, of what openings for functions know
 
     def __call__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -213,7 +213,7 @@ class Seen:
         """An operation is about to run on these arguments."""
         for x in torch.utils._pytree.tree_leaves((args, kwargs)):
             if isinstance(x, SecretTensor) and not x.session.plain:
-                cell: Any = x.cell.inner if isinstance(x.cell, InfiniteCell) else x.cell
+                cell: Any = x.cell.inner if isinstance(x.cell, InfiniteStorage) else x.cell
                 if not x.session.suite.repeatable:
                     self.refused = "what integrity='mac' checks is kept from call to call"
                 known = cell in self._own or id(cell) in self._others or id(cell.body) in self._mine
@@ -232,7 +232,7 @@ class Seen:
             if self.written:
                 self.refused = "a step changes its arguments in place"
 
-    def end(self) -> list[tuple[Cell, Body]]:
+    def end(self) -> list[tuple[TensorStorage, ShareStorage]]:
         """The others; what was learned of them in the trace is forgotten, as its memory will be used again."""
         for cell, body, facts in self._others.values():
             if cell._body is not body:
@@ -244,9 +244,9 @@ class Seen:
         return [(cell, body) for cell, body, _ in self._others.values()]
 
 
-def unread(cell: Cell) -> bool:
+def unread(cell: TensorStorage) -> bool:
     """Whether some of the content is still to be made, which a loop does when it is first read."""
-    return isinstance(cell.body, Unfinished) and cell.body.unread
+    return isinstance(cell.body, DeferredProduct) and cell.body.unread
 
 
 def changed(func: Any, args: Any, kwargs: Any) -> list[SecretTensor]:

@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import torch
 
-from pysmpc import ring
-from pysmpc.shares import Body, Share
-from pysmpc.tensor import Cell, SecretTensor
+from pysmpc.ring import z2k
+from pysmpc.ring.shares import Share, ShareStorage
+from pysmpc.tensor.secret import SecretTensor, TensorStorage
 
 Moved = list[tuple[torch.Tensor, torch.Tensor]]  # what memory was, and what it is
 
@@ -39,7 +39,7 @@ class Input:
     """
 
     value: SecretTensor
-    body: Body
+    body: ShareStorage
     words: torch.Tensor
     opened: torch.Tensor | None
 
@@ -47,14 +47,14 @@ class Input:
     def of(cls, x: SecretTensor, place: int) -> Input:
         """Memory for arguments like x, with what is in x now."""
         share = source(x)
-        body = Body(share.words().clone())
+        body = ShareStorage(share.words().clone())
         body.shape = tuple(x.shape)
         opened = None
         if share.dense and share.body.opened is not None:
             assert share.body.mask is not None
             opened = body.opened = share.body.opened.clone()
-            body.mask = cast(int, ring.Stream(share.body.mask, place))  # protocols only hand it on to kernels
-        cell = Cell(body, x.cell.scale, x.cell.unit, x.session)
+            body.mask = cast(int, z2k.Stream(share.body.mask, place))  # protocols only hand it on to kernels
+        cell = TensorStorage(body, x.cell.scale, x.cell.unit, x.session)
         cell.bound = x.cell.bound
         copy = SecretTensor(cell, x.shape, Share(body, x.shape).strides, 0, x.dtype)
         return cls(copy, body, body.words, opened)
@@ -72,7 +72,7 @@ class Input:
     def traced(self) -> None:
         """The trace has come to its end; others may keep its body, and have no part in runs."""
         mask: Any = self.body.mask
-        if isinstance(mask, ring.Stream):
+        if isinstance(mask, z2k.Stream):
             self.body.mask = mask.number
 
     def copy_out(self, x: SecretTensor, moved: Callable[[int], int]) -> None:
@@ -84,7 +84,7 @@ class Input:
 
     def leave(self) -> Moved:
         """Go on with memory of its own.  Others may keep what it was traced with."""
-        body = Body(self.words.clone())
+        body = ShareStorage(self.words.clone())
         moved = [(self.words, body.words)]
         if self.body.opened is not None:
             body.opened, body.mask = self.body.opened.clone(), self.body.mask
@@ -95,7 +95,7 @@ class Input:
         return moved
 
 
-class LazyCopy(Body):
+class LazyCopy(ShareStorage):
     """The result of a run, in the memory of the segment: copied once it is read, or once that memory is needed."""
 
     __slots__ = ("_held", "_source")
@@ -128,7 +128,7 @@ class State:
     An interrupted run leaves the cell as it was.
     """
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: TensorStorage) -> None:
         cell.settle()
         self.cell = cell
         self.shape = cell.body.shape
@@ -137,9 +137,9 @@ class State:
         self.words = cell.body.words.clone()
         self.end = self.words
         self._copies: list[weakref.ref[LazyCopy] | None] = [None, None]  # of the two buffers
-        self._begin = body = Body(self.words)
+        self._begin = body = ShareStorage(self.words)
         body.shape = self.shape
-        self._range: Any = None  # of what it ends with, where that is checked (pysmpc.protocols.ranges)
+        self._range: Any = None  # of what it ends with, where that is checked (pysmpc.mpc.derived.ranges)
         cell.replace(body, self.scale)
         cell.bound = self.bound
 
@@ -148,7 +148,7 @@ class State:
         """What an odd run reads and writes, an even one writes and reads."""
         return self.words, self.end
 
-    def ended(self, made: set[int], ranges: Mapping[Body, Any]) -> None:
+    def ended(self, made: set[int], ranges: Mapping[ShareStorage, Any]) -> None:
         """The trace has come to its end.
 
         made: where buffers start that the trace made, and that no other state ends in.  ranges: of the bodies.

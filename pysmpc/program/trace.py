@@ -17,9 +17,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from pysmpc import ring
 from pysmpc.program.buffers import Replacement
-from pysmpc.recording import Message, attached
+from pysmpc.ring import z2k
+from pysmpc.ring.recording import Message, attached
 
 _EMPTY = frozenset(
     overload
@@ -44,7 +44,7 @@ class Trace:
     refused: why it cannot be run again, if it cannot.  outside: whether the user's own code runs, whose operations on
     plain tensors are not the program's: it will run again by itself.  log: the messages that were moved, if they are
     kept.
-    calls: as above; a kernel's arguments are those of `ring.launch`.
+    calls: as above; a kernel's arguments are those of `z2k.launch`.
     made: buffers that were made since the beginning, by their addresses.
     """
 
@@ -60,9 +60,9 @@ class Trace:
         self.made: dict[int, torch.UntypedStorage] = {}
         self._kept: list[Any] = []  # all memory stays while notes are taken, so that an address is one buffer's
 
-    # --- a recorder (pysmpc.recording) ---
+    # --- a recorder (pysmpc.ring.recording) ---
 
-    def launched(self, kernel: ring.Kernel, args: tuple[Any, ...]) -> None:
+    def launched(self, kernel: z2k.Kernel, args: tuple[Any, ...]) -> None:
         """A kernel has run."""
         self.note(kernel, *args)
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from pysmpc.errors import ChannelError
-from pysmpc.fixedpoint import Precision
 from pysmpc.remote.messages import INLINE, Dtype, Fixed, Option, Plain, Ref, Seq, Value
-from pysmpc.runtime.session import plain_session
-from pysmpc.runtime.wire import raw
-from pysmpc.shares import Share
-from pysmpc.tensor import Cell, Estimate, SecretTensor
+from pysmpc.ring.fixedpoint import Precision
+from pysmpc.ring.shares import Share
+from pysmpc.session.session import plain_session
+from pysmpc.tensor.secret import Estimate, SecretTensor, TensorStorage
+from pysmpc.transport.wire import raw
 
 _DTYPES = (
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
@@ -143,7 +143,7 @@ def size_of(plain: Plain) -> int:
     return count * dtype_of(plain.dtype).itemsize
 
 
-def decode(value: Value, cell: Callable[[int], Cell], buffers: Iterator[torch.Tensor]) -> Any:
+def decode(value: Value, cell: Callable[[int], TensorStorage], buffers: Iterator[torch.Tensor]) -> Any:
     """An argument from a message.  cell: what is in a slot."""
     if isinstance(value, Ref):
         return window(value, cell(value.slot))
@@ -165,7 +165,7 @@ def decode(value: Value, cell: Callable[[int], Cell], buffers: Iterator[torch.Te
     return value
 
 
-def window(ref: Ref, cell: Cell) -> SecretTensor:
+def window(ref: Ref, cell: TensorStorage) -> SecretTensor:
     """A tensor on a cell, if it stays inside; the bound of the cell is what the driver says."""
     n = len(ref.size)
     if len(ref.stride) != n or ref.offset < 0 or min([*ref.size, *ref.stride, 0]) < 0:

@@ -19,16 +19,16 @@ from typing import Any
 
 import torch
 
+from pysmpc.compat.pysyft.pysyft_errors import RoundError
 from pysmpc.errors import ChannelError, RemoteError
 from pysmpc.federated.aggregation import shares_of
-from pysmpc.federated.errors import RoundError
 from pysmpc.remote.arguments import decode_plain, digest_of, dtype_of, size_of
 from pysmpc.remote.config import ClientConfig
-from pysmpc.remote.data import Store
 from pysmpc.remote.messages import Bring, Decline, Leave, Look, Model, Nothing, NotTaken, Offer, Taken
-from pysmpc.remote.tasks import Tasks, Turn
-from pysmpc.runtime.tls import CLIENT, Tls, dial
-from pysmpc.runtime.wire import TENSOR, WORDS, Gather, Stream, tensor_frames
+from pysmpc.remote.worker.data import Store
+from pysmpc.remote.worker.tasks import Tasks, Turn
+from pysmpc.transport.tls import CLIENT, Tls, dial
+from pysmpc.transport.wire import TENSOR, WORDS, Gather, Stream, tensor_frames
 
 log = logging.getLogger("pysmpc.client")
 

@@ -18,7 +18,7 @@ from pysmpc.errors import ConfigurationError, PysmpcError
 from pysmpc.remote.units import Duration
 
 if TYPE_CHECKING:
-    from pysmpc.remote.approvals import Decision, Request
+    from pysmpc.remote.worker.approvals import Decision, Request
 
 VERBS = ("worker", "client", "certs", "status", "approve")
 _STANDARD = frozenset(vars(logging.makeLogRecord({})))
@@ -146,7 +146,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _certs(arguments: argparse.Namespace) -> int:
-    from pysmpc.runtime import certificates
+    from pysmpc.transport import certificates
 
     if arguments.action == "init":
         folder = certificates.initialise(arguments.folder, arguments.days)
@@ -166,7 +166,7 @@ def _certs(arguments: argparse.Namespace) -> int:
 
 def _until(files: Any) -> str:
     """When a certificate ends, and why that is early if it is."""
-    from pysmpc.runtime import certificates
+    from pysmpc.transport import certificates
 
     own, authority = certificates.validity(files)[:2]
     early = ", when the authority's own certificate ends" if own.ends == authority.ends else ""
@@ -175,7 +175,7 @@ def _until(files: Any) -> str:
 
 def _renewed(name: str, renewed: Any, keep_key: bool) -> str:
     """What was renewed, and what is left to do."""
-    from pysmpc.runtime import certificates
+    from pysmpc.transport import certificates
 
     files, ended = renewed.files, f"{renewed.ended:%Y-%m-%d}"
     if name == certificates.AUTHORITY:
@@ -241,7 +241,7 @@ def _worker(arguments: argparse.Namespace) -> int:
     early: list[int] = []  # a signal that comes while the worker is being made counts once it is there
     if not arguments.check:
         signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
-    from pysmpc.remote.worker import Worker
+    from pysmpc.remote.worker.worker import Worker
 
     config = _config(arguments)
     if arguments.check:
@@ -282,7 +282,7 @@ def _client(arguments: argparse.Namespace) -> int:
 
 def _check(worker: Any) -> int:
     """Say what a worker would start with; 1 if its certificates let nobody connect."""
-    from pysmpc.runtime import certificates
+    from pysmpc.transport import certificates
 
     worker.close()
     notices = certificates.notices(worker.validity)
@@ -318,9 +318,9 @@ class Lines(logging.Formatter):
 
 def _status(arguments: argparse.Namespace) -> int:
     from pysmpc.remote.config import DriverConfig, WorkerConfig, parse, read
-    from pysmpc.remote.driver import ask
-    from pysmpc.runtime import certificates
-    from pysmpc.runtime.tls import Tls, address
+    from pysmpc.remote.driver.driver import ask
+    from pysmpc.transport import certificates
+    from pysmpc.transport.tls import Tls, address
 
     values, folder = read(arguments.config)
     places: dict[str, str]
@@ -376,8 +376,8 @@ def _limits(limits: dict[str, str], today: dict[str, int]) -> str:
 
 
 def _approve(arguments: argparse.Namespace) -> int:
-    from pysmpc.remote import approvals
     from pysmpc.remote.config import WorkerConfig, load
+    from pysmpc.remote.worker import approvals
 
     config = load(arguments.config, WorkerConfig)
     if not config.state:

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from pysmpc.errors import ConfigurationError
-from pysmpc.remote.limits import Limits, decode
-from pysmpc.runtime.certificates import check_name
-from pysmpc.runtime.tls import SERIAL, Identity, address, revocation
+from pysmpc.remote.worker.limits import Limits, decode
+from pysmpc.transport.certificates import check_name
+from pysmpc.transport.tls import SERIAL, Identity, address, revocation
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -1,5 +1,5 @@
 /* Numbers of a table of thresholds, as the sampler of discrete Gaussian noise draws them
- * (protocols/discrete_gaussian.py): every word is compared with every threshold, so that neither
+ * (mpc/derived/discrete_gaussian.py): every word is compared with every threshold, so that neither
  * branches nor addresses depend on the words.
  *
  * The lower 63 bits of a word are compared, the upper one is the sign.  A word that is equal to a

@@ -10,12 +10,13 @@ import sys
 
 import pytest
 
-from pysmpc import __version__, ring
+from pysmpc import __version__
 from pysmpc.cli import main
 from pysmpc.datasets.mnist import SAMPLE
 from pysmpc.demo import models
 from pysmpc.demo import settings as settings_module
 from pysmpc.demo.settings import HOLDERS, Settings
+from pysmpc.ring import z2k
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_info_says_why(run, monkeypatch, forced, words):
 )
 def test_info_knows_which_openssl_is_fast(run, monkeypatch, version, target, hint):
     monkeypatch.setattr(ssl, "OPENSSL_VERSION_INFO", version)
-    monkeypatch.setattr(ring, "target", lambda: target)
+    monkeypatch.setattr(z2k, "target", lambda: target)
     [line] = [line for line in run("info").splitlines() if line.startswith("encryption")]
     assert ssl.OPENSSL_VERSION in line
     assert ("3.1" in line.replace(ssl.OPENSSL_VERSION, "")) == hint

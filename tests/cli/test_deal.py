@@ -6,7 +6,7 @@ import torch
 import pysmpc as sy
 from pysmpc.cli import main
 from pysmpc.errors import MaterialError
-from pysmpc.protocols.suite import suites
+from pysmpc.mpc.suite import suites
 
 PROGRAM = """
 import torch

@@ -14,8 +14,8 @@ from remotes import Office, Workers
 import pysmpc as sy
 from pysmpc import cli
 from pysmpc.errors import OpenNotPermittedError
-from pysmpc.remote.local import toml
-from pysmpc.runtime import certificates
+from pysmpc.remote.local_workers import toml
+from pysmpc.transport import certificates
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
+from pysmpc.compat.pysyft.pysyft_errors import RoundError
 from pysmpc.errors import EncodingError
 from pysmpc.federated.aggregation import Collector, round_id, shares_of
-from pysmpc.federated.errors import RoundError
 from pysmpc.federated.updates import Left, Terms
 
 THIS = round_id("this", 1)

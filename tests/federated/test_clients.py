@@ -11,17 +11,17 @@ import torch
 from remotes import Office, Workers
 
 import pysmpc as sy
+from pysmpc.compat.pysyft.pysyft_errors import RoundError
 from pysmpc.errors import ChannelError, ConfigurationError, OpenNotPermittedError, PartyError, RefusedError
 from pysmpc.federated.clients import Ask
-from pysmpc.federated.errors import RoundError
 from pysmpc.federated.updates import Terms
 from pysmpc.remote.client import Client
 from pysmpc.remote.config import ClientConfig, WorkerConfig, parse
 from pysmpc.remote.messages import Invite, Leave, Look, Nothing, NotTaken, Offer, Plain, Taken
-from pysmpc.remote.outside import Gathering
-from pysmpc.runtime import certificates
-from pysmpc.runtime.tls import CLIENT, dial
-from pysmpc.runtime.wire import tensor_frames
+from pysmpc.remote.worker.outside_clients import Gathering
+from pysmpc.transport import certificates
+from pysmpc.transport.tls import CLIENT, dial
+from pysmpc.transport.wire import tensor_frames
 
 NAMES = ("phone1", "phone2", "phone3")
 RIGHTS = {"scientist": ["task:fit", "task:score", "task:total"]}

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import pysmpc as sy
+from pysmpc.compat.pysyft.pysyft_errors import ObjectNotFoundError, RoundError
 from pysmpc.errors import CheckpointError, PartyError
 from pysmpc.federated import FedAvg, FedBN, FedProx, FedYogi, scatter
-from pysmpc.federated.errors import ObjectNotFoundError, RoundError
 
 ROWS = 90
 

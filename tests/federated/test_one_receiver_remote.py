@@ -9,7 +9,7 @@ from remotes import Office, Workers
 
 import pysmpc as sy
 from pysmpc.errors import ConfigurationError, OpenNotPermittedError, PartyError
-from pysmpc.remote.replay import Replay
+from pysmpc.remote.worker.replay import Replay
 
 
 @pytest.fixture(scope="module")

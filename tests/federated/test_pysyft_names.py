@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import pysmpc as sy
-from pysmpc.federated.errors import WorkerNotFoundException
+from pysmpc.compat.pysyft.pysyft_errors import WorkerNotFoundException
 
 
 def rows(n=11):

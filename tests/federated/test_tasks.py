@@ -11,11 +11,11 @@ import torch
 from remotes import NAMES, Office, Workers
 
 import pysmpc as sy
+from pysmpc.compat.pysyft.pysyft_errors import RoundError
 from pysmpc.errors import ConfigurationError, OpenNotPermittedError, PartyError
 from pysmpc.federated.clients import Ask
-from pysmpc.federated.errors import RoundError
 from pysmpc.federated.updates import Terms
-from pysmpc.remote.tasks import Contributions
+from pysmpc.remote.worker.tasks import Contributions
 
 ALL = ("alice", "bob", "carol")
 RIGHTS = ["compute", "open", *(f"task:{name}" for name in ("fit", "score", "total"))]

@@ -4,9 +4,10 @@ import pytest
 import torch
 from kernel_oracles import LENGTHS, TILES, WORD, Guarded, samples, signed, unsigned
 
-from pysmpc import _ring, ring
+from pysmpc import _ring
 from pysmpc._ring import launch
-from pysmpc.prg import KeySet, fresh_key
+from pysmpc.ring import z2k
+from pysmpc.ring.prg import KeySet, fresh_key
 
 BINARY = {
     "add": (_ring.add, lambda x, y: x + y),
@@ -81,7 +82,7 @@ def test_the_extremes_are_found_wherever_they_are(value, n, rng):
         x[at] = value
         ends = {signed(value)} | ({0} if n > 1 else set())
         assert extremes(Guarded(x, 1), 1, n) == (max(ends), min(ends))
-        assert ring.rows_most(torch.tensor([[v - (v >> 63 << 64) for v in x]])) == abs(signed(value))
+        assert z2k.rows_most(torch.tensor([[v - (v >> 63 << 64) for v in x]])) == abs(signed(value))
 
 
 @pytest.mark.parametrize("n", LENGTHS + TILES)
@@ -109,8 +110,8 @@ def test_weighted_tensors(threads, rng):
         out = torch.zeros(rows, n, dtype=torch.int64)
         for number in (1, 2, 3):
             threads(number)
-            assert torch.equal(ring.weighted(factors, words), expected)
-            assert ring.weighted(factors, words, out) is out
+            assert torch.equal(z2k.weighted(factors, words), expected)
+            assert z2k.weighted(factors, words, out) is out
             assert torch.equal(out, expected)
 
 
@@ -119,13 +120,13 @@ def test_weighted_tensors(threads, rng):
 )
 def test_weighted_refuses_other_shapes(shapes):
     with pytest.raises(ValueError, match="expected ring elements of shape"):
-        ring.weighted(*(torch.zeros(shape, dtype=torch.int64) for shape in shapes))
+        z2k.weighted(*(torch.zeros(shape, dtype=torch.int64) for shape in shapes))
 
 
 def test_no_rows_no_sum():
-    assert ring.rows_sum(ring.empty(0, 5)).shape == (0, 5)
-    assert ring.rows_xor(ring.empty(0, 5)).shape == (0, 5)
-    assert ring.rows_most(ring.empty(0, 5)) == ring.rows_most(ring.empty(2, 0)) == 0
+    assert z2k.rows_sum(z2k.empty(0, 5)).shape == (0, 5)
+    assert z2k.rows_xor(z2k.empty(0, 5)).shape == (0, 5)
+    assert z2k.rows_most(z2k.empty(0, 5)) == z2k.rows_most(z2k.empty(2, 0)) == 0
 
 
 @pytest.mark.parametrize("n", LENGTHS + TILES)
@@ -145,10 +146,10 @@ def test_beaver(n, rng):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: ring.add(torch.zeros(3), torch.zeros(3)),
-        lambda: ring.add(torch.zeros(3, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)),
-        lambda: ring.add(torch.zeros((3, 3), dtype=torch.int64).t(), torch.zeros((3, 3), dtype=torch.int64)),
-        lambda: ring.sub(torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int32)),
+        lambda: z2k.add(torch.zeros(3), torch.zeros(3)),
+        lambda: z2k.add(torch.zeros(3, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)),
+        lambda: z2k.add(torch.zeros((3, 3), dtype=torch.int64).t(), torch.zeros((3, 3), dtype=torch.int64)),
+        lambda: z2k.sub(torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int32)),
     ],
 )
 def test_what_kernels_do_not_take_is_refused(call):
@@ -157,7 +158,7 @@ def test_what_kernels_do_not_take_is_refused(call):
 
 
 def test_wrap():
-    assert ring.wrap(1 << 63) == -(1 << 63)
-    assert ring.wrap(-1) == -1
-    assert ring.wrap((1 << 64) + 5) == 5
-    assert unsigned(torch.tensor([ring.wrap(WORD)])) == [WORD]
+    assert z2k.wrap(1 << 63) == -(1 << 63)
+    assert z2k.wrap(-1) == -1
+    assert z2k.wrap((1 << 64) + 5) == 5
+    assert unsigned(torch.tensor([z2k.wrap(WORD)])) == [WORD]

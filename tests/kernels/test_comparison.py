@@ -20,7 +20,7 @@ from kernel_oracles import (
 
 from pysmpc import _beaver, _ring
 from pysmpc._ring import launch
-from pysmpc.prg import KeySet, fresh_key
+from pysmpc.ring.prg import KeySet, fresh_key
 
 BASE = 1 << 35
 KNOWN = BASE + 16

@@ -4,9 +4,9 @@ end within a vector, maps with public zeros, runs along the contracted axis, one
 import pytest
 import torch
 
-from pysmpc import ring
-from pysmpc.layout import Layout
-from pysmpc.prg import KeySet, fresh_key
+from pysmpc.ring import z2k
+from pysmpc.ring.matrix_layout import Layout
+from pysmpc.ring.prg import KeySet, fresh_key
 
 A, B, C = 1 << 20, (1 << 20) + 1, 1 << 21  # streams of the masks, and of the product
 
@@ -29,7 +29,7 @@ def agrees(left, size_x, right, size_y, rng, threads):
     whole = left.take(keys.total(A, size_x)).numpy() @ right.take(keys.total(B, size_y)).numpy()
     for count in (1, 3):
         threads(count)
-        product = ring.Product(ring.Factor(x, d, A, left), ring.Factor(y, e, B, right))
+        product = z2k.Product(z2k.Factor(x, d, A, left), z2k.Factor(y, e, B, right))
         corrections = torch.empty(product.size, dtype=torch.int64)
         product.deal(keys, C, corrections)
         assert torch.equal(product.combine(keys, C, corrections).sum(0), torch.from_numpy(exact).reshape(-1))

@@ -9,9 +9,10 @@ import pytest
 import torch
 from kernel_oracles import WORD, Guarded, aes, drawn, stream_words, total, unsigned
 
-from pysmpc import _ring, residues
+from pysmpc import _ring
 from pysmpc._ring import launch
-from pysmpc.prg import EPOCH_BITS, KeySet, fresh_key
+from pysmpc.ring import odd_ring
+from pysmpc.ring.prg import EPOCH_BITS, KeySet, fresh_key
 
 RECENT = 64  # epochs whose keys are kept expanded (ring.h)
 LONG = 1003
@@ -129,7 +130,7 @@ def test_pair_keys_follow(ranks):
             keys.follow(digests[-1])
 
     follow()
-    pair = residues.pair_keys(*sets, ranks)
+    pair = odd_ring.pair_keys(*sets, ranks)
     for _ in range(2 * RECENT + 1):
         follow()
     for epoch in (0, 1, RECENT, len(digests) - 1):
@@ -148,12 +149,12 @@ def test_pair_keys_may_go_before_the_keys_and_after():
     for keys in (own, after):
         keys.follow(digest)
     circle = Circle()
-    circle.me, circle.pair = circle, residues.pair_keys(own, after, (0,))
+    circle.me, circle.pair = circle, odd_ring.pair_keys(own, after, (0,))
     del circle
     gc.collect()
     own.follow(os.urandom(32))
     assert unsigned(own.draw(1, 3)) == epoch_words(root, [digest], 1, 3)
-    pair = residues.pair_keys(own, after, (0,))
+    pair = odd_ring.pair_keys(own, after, (0,))
     del own, after
     gc.collect()
     assert unsigned(pair.draw(1, 3)) == epoch_words(root, [digest], 1, 3)
@@ -167,7 +168,7 @@ def test_a_digest_has_32_bytes(length):
 
 NOT_YET = """
 import os
-from pysmpc.prg import EPOCH_BITS, KeySet, fresh_key
+from pysmpc.ring.prg import EPOCH_BITS, KeySet, fresh_key
 keys = KeySet([fresh_key()])
 for _ in range({count}):
     keys.follow(os.urandom(32))

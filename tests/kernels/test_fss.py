@@ -6,7 +6,7 @@ from kernel_oracles import WORD, Guarded, total
 
 from pysmpc import _beaver, _ring
 from pysmpc._ring import launch
-from pysmpc.prg import KeySet, fresh_key
+from pysmpc.ring.prg import KeySet, fresh_key
 
 BASE = 40
 LENGTHS = [1, 2, 31, 32, 33, 65]

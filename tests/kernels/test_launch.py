@@ -6,17 +6,18 @@ import threading
 import pytest
 import torch
 
-from pysmpc import _beaver, _ring, ring
+from pysmpc import _beaver, _ring
 from pysmpc._ring import launch
-from pysmpc.prg import KeySet, fresh_key
+from pysmpc.ring import z2k
+from pysmpc.ring.prg import KeySet, fresh_key
 
 N, M, K = 203, 5, 7
-PACKED = ring.packed_words(N)
+PACKED = z2k.packed_words(N)
 MANY, FIRST = 1536, 512  # of keys of functions, and where the second begins
 SYMBOLS = _ring.securenn_words(N)
 STATE, *MESSAGES, DEALT = _beaver.compare_sizes(N, 4)
 DIVISOR, FUNCTION = _beaver.Divisor(1 << 16), _beaver.Function(32, 1, True)
-TRUNCATED = ring.truncate_words(DIVISOR, N)
+TRUNCATED = z2k.truncate_words(DIVISOR, N)
 
 
 def words(n):
@@ -94,16 +95,16 @@ SAMPLES = {
     },
     "fss_deal": {
         "alpha": below(N, 1 << 32), "values": N, "others": N, "n": N, "first": 0, "last": N,
-        "key": ring.FSS_SALT + FUNCTION.key_words * N,
+        "key": z2k.FSS_SALT + FUNCTION.key_words * N,
     },
     # a key for the elements from FIRST on: those before stay
     "fss_eval": {
-        "key": ring.FSS_SALT + FUNCTION.key_words * (MANY - FIRST), "x": below(MANY, 1 << 32), "shift": 0, "n": MANY,
+        "key": z2k.FSS_SALT + FUNCTION.key_words * (MANY - FIRST), "x": below(MANY, 1 << 32), "shift": 0, "n": MANY,
         "first": FIRST, "last": MANY, "z": 2 * MANY,
     },
-    "fss_bits_deal": {"first": FIRST, "last": MANY, "key": ring.fss_bits_words(FUNCTION, MANY - FIRST)},
+    "fss_bits_deal": {"first": FIRST, "last": MANY, "key": z2k.fss_bits_words(FUNCTION, MANY - FIRST)},
     "fss_bits_eval": {
-        "key": ring.fss_bits_words(FUNCTION, MANY - FIRST), "x": below(MANY, 1 << 32), "shift": 0, "n": MANY,
+        "key": z2k.fss_bits_words(FUNCTION, MANY - FIRST), "x": below(MANY, 1 << 32), "shift": 0, "n": MANY,
         "first": FIRST, "last": MANY, "z": 2 * MANY // 64,
     },
     "securenn_bits": {"x": N, "z": SYMBOLS, "n": N},
@@ -229,7 +230,7 @@ def test_arguments_of_another_kind():
     with pytest.raises(TypeError):
         launch(_ring.add, x, x, x, 4.0)
     with pytest.raises(TypeError):
-        launch(_ring.add, x, x, x, ring.Stream(4, 0))
+        launch(_ring.add, x, x, x, z2k.Stream(4, 0))
     with pytest.raises(TypeError, match="add takes 4 arguments, not 3"):
         launch(_ring.add, x, x, x)
     with pytest.raises(TypeError, match="draw: h is a keys, not KeySet"):
@@ -253,8 +254,8 @@ def test_launches_that_were_made_ready():
     """Streams that were drawn since `first` move, older ones stay, and others are given."""
     keys = KeySet([fresh_key()])
     outs = [words(4).view(1, 4) for _ in range(4)]
-    streams = [41, 42, 50, ring.Stream(3, 1)]
-    ready = ring.Launches(
+    streams = [41, 42, 50, z2k.Stream(3, 1)]
+    ready = z2k.Launches(
         [(_ring.draw, (keys.native, s, None, out, 4)) for s, out in zip(streams, outs, strict=True)], 42, 40
     )
     for first in (42, 1000, (7 << 40) + 5):
@@ -262,7 +263,7 @@ def test_launches_that_were_made_ready():
         for out, stream in zip(outs, (41, first, first + 8, 77), strict=True):
             assert torch.equal(out, keys.draw(stream, 4))
     with pytest.raises(TypeError, match="arguments"):
-        ring.Launches([(_ring.add, outs[:3])], 0, 40)
+        z2k.Launches([(_ring.add, outs[:3])], 0, 40)
     with pytest.raises(IndexError):
         ready.run(42, [0])
 
@@ -271,9 +272,9 @@ def test_who_is_told():
     """The thread's own recorder, after the kernel has run, with the arguments themselves."""
     told = []
     x, out = words(4), words(4)
-    ring.record_launches(lambda kernel, args: told.append((kernel, args, out.clone())))
+    z2k.record_launches(lambda kernel, args: told.append((kernel, args, out.clone())))
     try:
-        thread = threading.Thread(target=ring.add, args=(x, x))
+        thread = threading.Thread(target=z2k.add, args=(x, x))
         thread.start()
         thread.join()
         assert told == []
@@ -281,7 +282,7 @@ def test_who_is_told():
         with pytest.raises(TypeError):
             launch(_ring.add, x, None, out, 4)
     finally:
-        ring.record_launches(None)
+        z2k.record_launches(None)
     launch(_ring.scale, x, 5, out, 4)
     [(kernel, args, then)] = told
     assert kernel is _ring.scale

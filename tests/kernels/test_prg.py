@@ -6,7 +6,7 @@ from kernel_oracles import LENGTHS, TILES, WORD, Guarded, aes, drawn, samples, s
 
 from pysmpc import _ring
 from pysmpc._ring import launch
-from pysmpc.prg import KeySet, fresh_key
+from pysmpc.ring.prg import KeySet, fresh_key
 
 # FIPS 197, appendices B and C.1; SP 800-38A, F.1.1 (ECB-AES128)
 KEY = "2b7e151628aed2a6abf7158809cf4f3c"

@@ -8,9 +8,9 @@ import pytest
 import torch
 from kernel_oracles import WORD, dealt_share, drawn, stream_words, tensor, total, unsigned
 
-from pysmpc import ring
-from pysmpc.layout import Layout
-from pysmpc.prg import KeySet, fresh_key
+from pysmpc.ring import z2k
+from pysmpc.ring.matrix_layout import Layout
+from pysmpc.ring.prg import KeySet, fresh_key
 
 A, B, C = 1 << 20, (1 << 20) + 1, 1 << 21  # streams of the masks, and of the product
 
@@ -56,9 +56,9 @@ def check(rng, make_x, make_y, batch, m, n, k, holders):
     e = e - tensor(total(keys, B, size_y))
 
     def product(x_words, x_open, y_words, y_open):
-        return ring.Product(ring.Factor(x_words, x_open, A, left), ring.Factor(y_words, y_open, B, right))
+        return z2k.Product(z2k.Factor(x_words, x_open, A, left), z2k.Factor(y_words, y_open, B, right))
 
-    provider = product(*(ring.empty(0, size) for size in (size_x, size_x, size_y, size_y)))
+    provider = product(*(z2k.empty(0, size) for size in (size_x, size_x, size_y, size_y)))
     corrections = torch.empty(provider.size, dtype=torch.int64)
     provider.deal(KeySet(keys), C, corrections)
     whole = taken(left, total(keys, A, size_x)) @ taken(right, total(keys, B, size_y))
@@ -108,7 +108,7 @@ def test_threads_agree(make_x, rng, threads):
     found = []
     for count in (1, 2, 3):
         threads(count)
-        product = ring.Product(ring.Factor(x, d, A, left), ring.Factor(y, e, B, right))
+        product = z2k.Product(z2k.Factor(x, d, A, left), z2k.Factor(y, e, B, right))
         corrections = torch.empty(product.size, dtype=torch.int64)
         product.deal(keys, C, corrections)
         found.append(torch.cat([corrections.reshape(1, -1), product.combine(keys, C, corrections)]))
@@ -124,10 +124,10 @@ def test_the_last_block_has_room(m, n, k, rng):
     is seen by the sanitizer."""
     left, size = positions(1, m, k)
     x, y = (torch.from_numpy(rng.integers(-(1 << 63), 1 << 63, (1, s))) for s in (size, k * n))
-    keys, found = KeySet([fresh_key()], 0, 0), ring.empty(1, m * n)
+    keys, found = KeySet([fresh_key()], 0, 0), z2k.empty(1, m * n)
 
     def run():
-        product = ring.Product(ring.Factor(x, x, A, left), ring.Factor(y, y, B, Layout([(k, n)], [(n, 1)])))
+        product = z2k.Product(z2k.Factor(x, x, A, left), z2k.Factor(y, y, B, Layout([(k, n)], [(n, 1)])))
         found.copy_(product.part(keys))
 
     fresh = threading.Thread(target=run)
@@ -146,4 +146,4 @@ def test_sizes_are_checked():
     a, b = Layout([(2, 3)], [(3, 1)]), Layout([(4, 2)], [(2, 1)])
     words = torch.zeros((1, 8), dtype=torch.int64)
     with pytest.raises(ValueError, match="do not fit"):
-        ring.Product(ring.Factor(words, words, 0, a), ring.Factor(words, words, 1, b))
+        z2k.Product(z2k.Factor(words, words, 0, a), z2k.Factor(words, words, 1, b))

@@ -6,7 +6,7 @@ from kernel_oracles import LENGTHS, TILES, WORD, Guarded, samples, stream_words
 
 from pysmpc import _ring
 from pysmpc._ring import launch
-from pysmpc.prg import KeySet, fresh_key
+from pysmpc.ring.prg import KeySet, fresh_key
 
 BASE, P, ODD = 1 << 36, 67, WORD
 EDGES = [0, 1, 2, WORD, WORD - 1, 1 << 63, (1 << 63) - 1, (1 << 63) + 1, 1 << 32]

@@ -18,7 +18,7 @@ from kernel_oracles import (
 
 from pysmpc import _beaver, _ring
 from pysmpc._ring import launch
-from pysmpc.prg import KeySet, fresh_key
+from pysmpc.ring.prg import KeySet, fresh_key
 
 BASE, RHO, RHO_SHARES = 1 << 36, (1 << 36) + 14, (1 << 36) + 5
 DIVISORS = [None, 2, 1 << 16, 1 << 37, 3, 1000, (1 << 61) - 1]

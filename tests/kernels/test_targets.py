@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pysmpc import ring
+from pysmpc.ring import z2k
 
 INNER = "PYSMPC_KERNEL_TESTS"
 inside = pytest.mark.skipif(INNER in os.environ, reason="runs inside itself")
-OTHERS = [name for name in ring.supported() if name != ring.target()]
+OTHERS = [name for name in z2k.supported() if name != z2k.target()]
 
 
 def environment(target):
@@ -43,16 +43,16 @@ def test_kernels_on(target, runs):
 
 
 def test_the_target_is_the_one_asked_for():
-    assert ring.target() == os.environ.get("PYSMPC_TARGET", ring.target())
-    assert ring.target() in ring.supported()
-    assert ring.supported()[0] == "portable"
-    assert ring.reason().startswith(f"{ring.target()}: ")
+    assert z2k.target() == os.environ.get("PYSMPC_TARGET", z2k.target())
+    assert z2k.target() in z2k.supported()
+    assert z2k.supported()[0] == "portable"
+    assert z2k.reason().startswith(f"{z2k.target()}: ")
 
 
 @inside
 def test_an_unknown_target_is_refused():
     done = subprocess.run(
-        [sys.executable, "-c", "import pysmpc.ring"],
+        [sys.executable, "-c", "import pysmpc.ring.z2k"],
         env=environment("sse9"),
         capture_output=True,
         text=True,

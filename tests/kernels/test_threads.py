@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pysmpc import ring
-from pysmpc.prg import KeySet, fresh_key
+from pysmpc.ring import z2k
+from pysmpc.ring.prg import KeySet, fresh_key
 
 N = 3 * 4096 + 77
 
@@ -22,29 +22,29 @@ def steps(keys, every, z):
         seen.extend(t.reshape(-1) for t in tensors)
         return tensors[0] if len(tensors) == 1 else tensors
 
-    by = ring.Divisor(1000)
+    by = z2k.Divisor(1000)
     dealt = torch.zeros(2 * N, dtype=torch.int64)
-    ring.truncate_deal(every, 0, by, z.shape[1], dealt)
-    [c] = [ring.rows_sum(note(ring.truncate_mask(keys, 0, by.offset, z)))]
-    note(dealt, ring.truncate_finish(keys, 0, by, c, dealt))
+    z2k.truncate_deal(every, 0, by, z.shape[1], dealt)
+    [c] = [z2k.rows_sum(note(z2k.truncate_mask(keys, 0, by.offset, z)))]
+    note(dealt, z2k.truncate_finish(keys, 0, by, c, dealt))
 
-    circuit = torch.zeros(ring.compare_sizes(N)[4], dtype=torch.int64)
-    ring.compare_deal(every, 16, N, circuit)
-    c = ring.rows_sum(note(ring.truncate_mask(keys, 16, by.offset, z)))
-    state, message = note(*ring.compare_chunks(keys, 16, circuit, c, by.offset))
-    sign, message = note(*ring.compare_nodes(keys, 16, circuit, ring.rows_xor(message), state, N))
-    beta = ring.rows_xor(note(ring.compare_root(keys, 16, circuit, ring.rows_xor(message), sign, N)))
-    rest = torch.zeros(ring.compare_sizes(N, known=True)[4], dtype=torch.int64)
-    ring.compare_deal(every, 48, N, rest, known=True)
-    note(rest, *ring.compare_chunks(keys, 48, circuit, c, 5, known=16))
+    circuit = torch.zeros(z2k.compare_sizes(N)[4], dtype=torch.int64)
+    z2k.compare_deal(every, 16, N, circuit)
+    c = z2k.rows_sum(note(z2k.truncate_mask(keys, 16, by.offset, z)))
+    state, message = note(*z2k.compare_chunks(keys, 16, circuit, c, by.offset))
+    sign, message = note(*z2k.compare_nodes(keys, 16, circuit, z2k.rows_xor(message), state, N))
+    beta = z2k.rows_xor(note(z2k.compare_root(keys, 16, circuit, z2k.rows_xor(message), sign, N)))
+    rest = torch.zeros(z2k.compare_sizes(N, known=True)[4], dtype=torch.int64)
+    z2k.compare_deal(every, 48, N, rest, known=True)
+    note(rest, *z2k.compare_chunks(keys, 48, circuit, c, 5, known=16))
 
     bits, chosen = torch.zeros(N, dtype=torch.int64), torch.zeros(4 * N, dtype=torch.int64)
-    ring.bit_deal(every, 16 + 14, 16 + 5, bits)
-    ring.select_deal(every, 16, 16 + 14, by, chosen)
+    z2k.bit_deal(every, 16 + 14, 16 + 5, bits)
+    z2k.select_deal(every, 16, 16 + 14, by, chosen)
     rho = keys.draw(16 + 5, N, bits)
-    note(circuit, bits, chosen, ring.select_finish(keys, 16, by, False, c, beta, rho, chosen))
+    note(circuit, bits, chosen, z2k.select_finish(keys, 16, by, False, c, beta, rho, chosen))
     a, e = note(keys.draw(40, N), every.total(41, N).reshape(1, -1))
-    note(ring.beaver_mul(keys, c, z, a, e, z.clone()), ring.beaver_square(keys, c, z, a, z.clone()))
+    note(z2k.beaver_mul(keys, c, z, a, e, z.clone()), z2k.beaver_square(keys, c, z, a, z.clone()))
     return torch.cat(seen)
 
 
@@ -63,7 +63,7 @@ def alone(program):
     """What a program of its own prints, with two threads and `work`, which needs both."""
     common = """
 import os, torch
-from pysmpc import ring
+from pysmpc.ring import z2k as ring
 torch.set_num_threads(2)
 ring.use_torch_threads()
 x = torch.ones(1 << 20, dtype=torch.int64)

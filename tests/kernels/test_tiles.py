@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pysmpc import ring
+from pysmpc.ring import z2k
 
 SOURCES = Path(__file__).parents[2] / "src" / "c"
 DRIVER = Path(__file__).with_name("tiles.c")
@@ -20,7 +20,7 @@ WORD = (1 << 64) - 1
 
 pytestmark = [
     pytest.mark.skipif(
-        not (COMPILER and SOURCES.exists() and "avx512" in ring.supported()), reason="needs a compiler and AVX-512"
+        not (COMPILER and SOURCES.exists() and "avx512" in z2k.supported()), reason="needs a compiler and AVX-512"
     ),
     pytest.mark.skipif("PYSMPC_KERNEL_TESTS" in os.environ, reason="the same whatever the target (test_targets.py)"),
 ]

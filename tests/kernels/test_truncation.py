@@ -5,7 +5,7 @@ from kernel_oracles import LENGTHS, TILES, WORD, Guarded, dealt_share, drawn, sa
 
 from pysmpc import _beaver, _ring
 from pysmpc._ring import launch
-from pysmpc.prg import KeySet, fresh_key
+from pysmpc.ring.prg import KeySet, fresh_key
 
 TOP = 1 << 62
 DIVISORS = [

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pysmpc import wide
-from pysmpc.prg import KeySet, fresh_key
+from pysmpc.ring import z2k_128
+from pysmpc.ring.prg import KeySet, fresh_key
 
 MODULUS, WORD = 1 << 128, 1 << 64
 SIZES = [1, 7, 300, 9000]
@@ -44,26 +44,26 @@ def test_forms(n, rng):
     x, m = sparse(rng, 3, 4, n), sparse(rng, 3, 2, n)
     x >>= 20
     for subtract in (False, True):
-        found = value(wide.pack(x, m, subtract))
+        found = value(z2k_128.pack(x, m, subtract))
         assert found == [
             [(a - b if subtract else a + b) % MODULUS for a, b in zip(*both, strict=True)]
             for both in zip(value(x), value(m), strict=True)
         ]
-    loose = wide.loosen(m)
+    loose = z2k_128.loosen(m)
     assert value(loose) == value(m)
     assert int(loose.min()) >= 0
     assert int(loose.max()) < 1 << 32
-    assert torch.equal(wide.pack(loose), m)
-    assert wide.pack(x[:0]).shape == (0, 2, n)
+    assert torch.equal(z2k_128.pack(loose), m)
+    assert z2k_128.pack(x[:0]).shape == (0, 2, n)
 
 
 @pytest.mark.parametrize("n", SIZES)
 def test_combinations(n, rng):
     z, a, x = sparse(rng, 3, 2, n), sparse(rng, 3, 2, n), sparse(rng, 3, 4, n) >> 20
     d, e = sparse(rng, n), sparse(rng, n)
-    found = value(wide.combine(z, x, d, a, e))
-    alone = value(wide.combine(None, x, d))
-    assert value(wide.scaled(a, e)) == value(wide.combine(None, torch.zeros_like(x), d, a, e))
+    found = value(z2k_128.combine(z, x, d, a, e))
+    alone = value(z2k_128.combine(None, x, d))
+    assert value(z2k_128.scaled(a, e)) == value(z2k_128.combine(None, torch.zeros_like(x), d, a, e))
     u, v = unsigned(d), unsigned(e)
     for out, only, zs, xs, as_ in zip(found, alone, value(z), value(x), value(a), strict=True):
         assert out == [(p + q * i + r * j) % MODULUS for p, q, i, r, j in zip(zs, xs, u, as_, v, strict=True)]
@@ -75,8 +75,8 @@ def test_public_numbers(n, rng):
     factors, v, c, dealt = words(rng, 3), sparse(rng, n), sparse(rng, n), sparse(rng, 3, 2, 2 * n)
     for factor, alone, found, both in zip(
         unsigned(factors),
-        value(wide.affine(factors, v)),
-        value(wide.affine(factors, v, dealt, c)),
+        value(z2k_128.affine(factors, v)),
+        value(z2k_128.affine(factors, v, dealt, c)),
         value(dealt),
         strict=True,
     ):
@@ -91,11 +91,11 @@ def test_dealing(holders, n, rng):
     keys = KeySet([fresh_key() for _ in range(holders)])
     drawn = keys.draw(9, 4 * n).view(holders, 2, 2, n)
     sums = [sum(column) % MODULUS for column in zip(*value(drawn[:, 0]), strict=True)]
-    assert value(wide.total(keys, 9, n).unsqueeze(0)) == [sums]
+    assert value(z2k_128.total(keys, 9, n).unsqueeze(0)) == [sums]
     factor = int.from_bytes(rng.bytes(9)) % (3 << 64)
     for values in (sparse(rng, n), sparse(rng, 2, n)):
         out = torch.empty(2 * n, dtype=torch.int64)
-        wide.deal(keys, 9, 2 * n, values, factor, out)
+        z2k_128.deal(keys, 9, 2 * n, values, factor, out)
         others = [sum(column) for column in zip(*value(drawn[:-1, 1]), strict=True)]
         plain = unsigned(values) if values.dim() == 1 else value(values.unsqueeze(0))[0]
         assert value(out.view(1, 2, n))[0] == [(factor * v - o) % MODULUS for v, o in zip(plain, others, strict=True)]
@@ -120,7 +120,7 @@ def products_of(rng, batch, m, n, k, left, ones=False):
         both = [a @ b for a, b in (zip(other, one, strict=True) if left else zip(one, other, strict=True))]
         found = np.array(both, dtype=object).reshape(-1) if k else [0] * (batch * m * n)
         expected.append([(p + int(q)) % MODULUS for p, q in zip(before, found, strict=True)])
-    wide.add_matmul(z, d, y, left=left)
+    z2k_128.add_matmul(z, d, y, left=left)
     return value(z), expected
 
 
@@ -146,24 +146,24 @@ def test_long_matrix_products(left, k, rng):
 def test_matrix_products_that_do_not_fit(rng):
     d, y, z = words(rng, 1, 3, 4), words(rng, 2, 2, 1, 5, 2), words(rng, 2, 2, 6)
     with pytest.raises(ValueError, match="products of"):
-        wide.add_matmul(z, d, y)
+        z2k_128.add_matmul(z, d, y)
     with pytest.raises(ValueError, match="expected ring elements"):
-        wide.add_matmul(z[:, :, 1:], d[:, :, 1:], words(rng, 2, 2, 1, 3, 2))
+        z2k_128.add_matmul(z[:, :, 1:], d[:, :, 1:], words(rng, 2, 2, 1, 3, 2))
     before = z.clone()
-    wide.add_matmul(z[:0], d, y[:0, :, :, 1:])
+    z2k_128.add_matmul(z[:0], d, y[:0, :, :, 1:])
     assert torch.equal(z, before)
 
 
 @pytest.mark.parametrize("n", [1, 500, 3000])
 def test_sums_of_sets(n, rng):
     coins, low, high = words(rng, n), sparse(rng, n), sparse(rng, n)
-    found = value(wide.sums(coins, [(low, high), (low, None)]))
+    found = value(z2k_128.sums(coins, [(low, high), (low, None)]))
     both = [unsigned(low), unsigned(high)]
-    for k in range(wide.SUMS):
+    for k in range(z2k_128.SUMS):
         chosen = [i for i, c in enumerate(unsigned(coins)) if c >> k & 1]
         assert found[0][k] == sum(both[0][i] + (both[1][i] << 64) for i in chosen) % MODULUS
         assert found[1][k] == sum(both[0][i] for i in chosen) % WORD
-    assert wide.sums(coins, []).shape == (0, 4, wide.SUMS)
+    assert z2k_128.sums(coins, []).shape == (0, 4, z2k_128.SUMS)
 
 
 @pytest.mark.parametrize("n", [1, 9, 600])
@@ -181,7 +181,7 @@ def test_trees_of_bits(n, rng):
         one = words(rng, len(values))
         return torch.stack([one, values - one])
 
-    tree = wide.leaves(torch.tensor([1, 0]), c, shared(plain))
+    tree = z2k_128.leaves(torch.tensor([1, 0]), c, shared(plain))
     size = 32 * n
     while size > n:
         size //= 2
@@ -189,7 +189,7 @@ def test_trees_of_bits(n, rng):
         a, x, y = masks.sum(0).split(size)
         less0, _, equal0, equal1 = tree.split(size, 1)
         opened = (torch.cat([equal1, less0, equal0], 1) - masks).sum(0) & 1
-        tree = wide.join(tree, masks, opened, shared(torch.cat([a & x, a & y]) & 1))
+        tree = z2k_128.join(tree, masks, opened, shared(torch.cat([a & x, a & y]) & 1))
     less, equal = (tree.sum(0) & 1).split(n)
     both = [2 * v % WORD for v in unsigned(c)]
     assert less.tolist() == [int(v < w) for v, w in zip(both, doubled, strict=True)]

@@ -7,7 +7,7 @@ test_catalogue.py fails until the text is found again.
 
 from dataclasses import dataclass
 
-PROTOCOLS, RUNTIME, KERNELS = "tests/protocols", "tests/runtime", "tests/kernels"
+PROTOCOLS, RUNTIME, KERNELS = "tests/mpc", "tests/session", "tests/kernels"
 SHARING = f"{PROTOCOLS}/test_sharing.py"
 SUMS, TASKS = "tests/security/attacks/test_secure_sum.py", "tests/security/attacks/test_tasks.py"
 PRODUCTS = f"{PROTOCOLS}/test_products.py"
@@ -40,8 +40,8 @@ SUITE = f"{PROTOCOLS}/test_suite.py"
 WIDE = f"{KERNELS}/test_wide.py"
 KEYS = f"{VIEWS}::test_keys_are_distinct_and_uniform"
 LEDGER = "tests/security/test_ledger.py"
-STEPS = "tests/steps/test_steps.py"
-FOLLOWING = "tests/steps/test_following.py"
+STEPS = "tests/program/test_steps.py"
+FOLLOWING = "tests/program/test_following.py"
 LAUNCHES = f"{KERNELS}/test_launch.py"
 BOUNDS = "tests/ops/test_bounds.py"
 DROPOUT, LOSSES, BATCHES = (f"tests/ops/test_{name}.py" for name in ("dropout", "losses", "batch_norm"))
@@ -82,20 +82,8 @@ class Mutant:
         return self.file.startswith("src/")
 
 
-def protocol(name, *faults):
-    return [Mutant(what, f"pysmpc/protocols/{name}.py", old, new, tests) for what, old, new, tests in faults]
-
-
-def runtime(name, *faults):
-    return [Mutant(what, f"pysmpc/runtime/{name}.py", old, new, tests) for what, old, new, tests in faults]
-
-
-def remote(name, *faults):
-    return [Mutant(what, f"pysmpc/remote/{name}.py", old, new, tests) for what, old, new, tests in faults]
-
-
-def federated(name, *faults):
-    return [Mutant(what, f"pysmpc/federated/{name}.py", old, new, tests) for what, old, new, tests in faults]
+def module(name, *faults):
+    return [Mutant(what, f"pysmpc/{name}.py", old, new, tests) for what, old, new, tests in faults]
 
 
 def steps(*faults):
@@ -107,116 +95,116 @@ def core(name, *faults, target="portable"):
 
 
 MUTANTS = [
-    *protocol(
-        "sharing",
+    *module(
+        "mpc/additive/sharing",
         ("one mask for every input", "stream = party.owner.streams()", "stream = party.owner.streams(0)", MASKING),
         ("every party adds the constant", "words[party.lead] = values", "words[:] = values", SHARING),
         ("refresh by a key of its own", "party.next.mask(stream", "party.own.mask(stream", SHARING),
         ("refresh by a used stream", "stream = party.dealer.streams()", "stream = 0", MASKING),
-        ("operands swapped", "_linear(x, y, ring.sub, torch.sub)", "_linear(y, x, ring.sub, torch.sub)", SHARING),
+        ("operands swapped", "_linear(x, y, z2k.sub, torch.sub)", "_linear(y, x, z2k.sub, torch.sub)", SHARING),
         ("wrong sign", "scale_by(party, x, -1)", "scale_by(party, x, 1)", SHARING),
     ),
-    *protocol(
-        "products",
+    *module(
+        "mpc/additive/products",
         ("a mask that serves again", "body.mask = party.dealer.streams()", "body.mask = party.dealer.streams(0)", MASKING),
         ("unmasked message", "party.dealer.keys.mask(body.mask, body.words)", "body.words.clone()", MASKING),
         ("mask of another stream", "keys.draw(_mask_of(x.body), x.body.n)", "keys.draw(_mask_of(x.body) + 1, x.body.n)", PRODUCTS),
         ("product of the wrong masks", "y.gather(_total_mask(keys, y)))", "x.gather(_total_mask(keys, x)))", PRODUCTS),
-        ("dealt under the wrong stream", "keys.take(stream, ring.mul(a, a)", "keys.take(stream + 1, ring.mul(a, a)", PRODUCTS),
+        ("dealt under the wrong stream", "keys.take(stream, z2k.mul(a, a)", "keys.take(stream + 1, z2k.mul(a, a)", PRODUCTS),
         ("operands swapped", "x.gather(_opened(x)), y.words(), a,", "x.gather(_opened(x)), x.words(), a,", PRODUCTS),
         ("gradients opened one after another", "open_masked(party, *(x for body in waiting for x in body.operands or ()))", "pass", COUNTS),
     ),
-    *protocol(
-        "affine",
+    *module(
+        "mpc/additive/affine",
         ("a square without that of the jump", "jump * (jump - 2 * quotient)]", "-2 * jump * quotient]", AFFINE),
         ("the other half of c", "return None, (self.c >> 63) + 1", "return None, -(self.c >> 63)", AFFINE),
         ("c taken as a signed number", "half = (self.c >> 1) & ((1 << 63) - 1)", "half = self.c >> 1", AFFINE),
         ("every party adds the public product", "out[party.lead] -= (left * right)[0]", "out -= left * right", AFFINE),
-        ("the square of a multiple by its factor", "ring.wrap(self.factor**2)", "ring.wrap(self.factor)", AFFINE),
+        ("the square of a multiple by its factor", "z2k.wrap(self.factor**2)", "z2k.wrap(self.factor)", AFFINE),
         ("a bit the other way", "return one, top, 1 - 2 * self._beta()", "return one, top, 2 * self._beta() - 1", AFFINE),
         ("a stream that serves again", "stream = party.dealer.streams(count)", "stream = party.dealer.streams(0)", AFFINE),
         ("a bit that was turned as it is", "return (1 - bits, -turn) if flip else (bits, turn)", "return bits, turn", AT_ONCE),
         ("a shift that is forgotten", "return self.of.public() + self.word", "return self.of.public()", AT_ONCE),
         ("a bit of weight one", "return *own, self.weight * _parts(", "return *own, _parts(", AT_ONCE),
     ),
-    *protocol(
-        "together",
+    *module(
+        "mpc/additive/together",
         ("the mask of another argument", "found = [Masked(base, c, x.shape)", "found = [Masked(base + 1, c, x.shape)", AT_ONCE),
         ("factors that are opened later", "for x in factors])\n    messages", "for x in ()])\n    messages", AT_ONCE),
     ),
-    *protocol(
-        "functions/attention",
+    *module(
+        "mpc/functions/attention_scores",
         ("sums of up to four", "levels = (n.bit_length() - 1) // 2\n    top", "levels = 0\n    top", ATTENTION),
         ("the power is not taken off", "excess = 2 * levels + (DIVIDED_BITS", "excess = (DIVIDED_BITS", ATTENTION),
         ("weights over the mantissa alone", "whole = suite.mul_at_once(party, Share(self.p.body, (rows, n)), power)", "whole = suite.scale_by(party, Share(self.p.body, (rows, n)), 1)", ATTENTION),
     ),
-    *protocol(
-        "truncation",
+    *module(
+        "mpc/additive/truncation",
         ("streams that overlap", "MATERIAL = 16\n", "MATERIAL = 2\n", MASKING),
         ("halves of small divisors", "return by >= (2 * holders - 1) << 34", "return by >= 1 << 30", f"{PROTOCOLS}/test_updates.py"),
-        ("no offset", "ring.truncate_mask(keys, base, by_.offset, words)", "ring.truncate_mask(keys, base, 0, words)", TRUNCATION),
+        ("no offset", "z2k.truncate_mask(keys, base, by_.offset, words)", "z2k.truncate_mask(keys, base, 0, words)", TRUNCATION),
         ("dropped correction", "keys, base, by_, c, corrections), z.shape", "keys, base, by_, c, None), z.shape", TRUNCATION),
         ("both parties shift alike", "bits, rank == 0, out[row]", "bits, True, out[row]", TRUNCATION),
     ),
-    *protocol(
-        "comparison",
+    *module(
+        "mpc/additive/comparison",
         ("off by one at 0", "corrections, c, offset + 1, nodes)", "corrections, c, offset, nodes)", COMPARISON),
         ("missing flip", "offset + 1, nodes).flipped()", "offset + 1, nodes)", COMPARISON),
         ("dropped correction", "keys.draw(base + RHO_SHARES, n, words)", "keys.draw(base + RHO_SHARES, n)", COMPARISON),
         ("bit of the wrong stream", "by > 1 else None, bit.stream\n", "by > 1 else None, bit.stream + 1\n", COMPARISON),
         ("every party adds one", "words[party.lead] += 1", "words += 1", COMPARISON),
         ("wrong state", "corrections, opened, state, n, nodes", "corrections, opened, state.flip(1), n, nodes", COMPARISON),
-        ("a group's other signs stay hidden", "message ^ messages[j] ^ keys.draw(base + RHO, ring.packed_words(c.shape[1]))", "message ^ messages[j]", FUNCTIONS),
+        ("a group's other signs stay hidden", "message ^ messages[j] ^ keys.draw(base + RHO, z2k.packed_words(c.shape[1]))", "message ^ messages[j]", FUNCTIONS),
     ),
-    *protocol(
-        "operations",
+    *module(
+        "mpc/operations",
         ("what was derived stays of the old operations", 'else getattr(given, "derived_by", None)', "else None", SUITE),
         ("bounded comparisons of another suite", "self.bounded.negative is not self.negative", "False", SUITE),
     ),
-    *protocol(
-        "maxima",
-        ("candidates that are not masked", "message = ring.truncate_mask(keys, base, 0, words)", "message = words", MASKING),
+    *module(
+        "mpc/additive/maxima",
+        ("candidates that are not masked", "message = z2k.truncate_mask(keys, base, 0, words)", "message = words", MASKING),
         ("tables under a used stream", "party.dealer.streams(MATERIAL), party.dealer.streams()", "party.dealer.streams(MATERIAL), party.dealer.streams(0)", MASKING),
         ("the last of equals wins", "torch.tensor([(1 << i) - 1 for i in range(1, self.size)])", "torch.tensor([1 << i for i in range(1, self.size)])", MAXIMA),
         ("products with the wrong mask", "torch.mul(one_hot, x[:, 1:] - x[:, :1], out=products)", "torch.mul(one_hot, x[:, 1:], out=products)", MAXIMA),
         ("dropped correction", "None if corrections is None else corrections[at:])", "None)", MAXIMA),
         ("pairs of other masks", "x[:, i] - x[:, j] for i, j in self.pairs", "x[:, i] - x[:, 0] for i, j in self.pairs", MAXIMA),
     ),
-    *protocol(
-        "arranging",
+    *module(
+        "mpc/derived/arranging",
         ("equals in the order of the shuffle", "masks += origins[:, first] < origins[:, second]", "masks += 1", f"{PROTOCOLS}/test_arranging.py"),
         ("pivots that stay in a bucket", "rank) * 2 + single", "rank) * 2", f"{PROTOCOLS}/test_arranging.py"),
     ),
-    *protocol(
-        "shuffling",
+    *module(
+        "mpc/derived/shuffling",
         ("nobody permutes", "words[row] += _moved(c.view(shape), self._own[row], back)", "words[row] += c[0]", f"{PROTOCOLS}/test_arranging.py"),
         ("back in the order of the way there", "reversed(passes) if back else passes", "passes", f"{PROTOCOLS}/test_arranging.py"),
     ),
-    *protocol(
-        "one_hot",
+    *module(
+        "mpc/derived/one_hot",
         ("turned the other way", ".unsqueeze(2) - torch.arange(classes)", ".unsqueeze(2) + torch.arange(classes)", f"{PROTOCOLS}/test_arranging.py"),
     ),
-    *protocol(
-        "counts",
-        ("a count that is not masked", "message = ring.truncate_mask(keys, base, 0, x.words(), 1 << (64 - w))", "message = ring.scale(x.words(), 1 << (64 - w))", MASKING),
+    *module(
+        "mpc/derived/counts",
+        ("a count that is not masked", "message = z2k.truncate_mask(keys, base, 0, x.words(), 1 << (64 - w))", "message = z2k.scale(x.words(), 1 << (64 - w))", MASKING),
         ("turned the other way", ".unsqueeze(1) - torch.arange(entries + 1)", ".unsqueeze(1) + torch.arange(entries + 1)", MAXIMA),
         ("every party adds the last entry", "out[party.lead] += turned[0, -1]", "out += turned[0, -1]", MAXIMA),
     ),
-    Mutant("beyond the smallest is what is larger", "pysmpc/ops/comparison.py", "not_less(extrema, whole) if origin.least else", "not_less(whole, extrema) if origin.least else", EXTREMA),
+    Mutant("beyond the smallest is what is larger", "pysmpc/ops/comparing.py", "not_less(extrema, whole) if origin.least else", "not_less(whole, extrema) if origin.least else", EXTREMA),
     Mutant("a gradient that is not divided", "pysmpc/ops/linear.py", "out.cell.body.most = _count(x.shape, dim)", "out.cell.body.most = 1", EXTREMA),
     Mutant("what was opened beside is forgotten", "pysmpc/ops/tournament.py", "beside = climb.waiting if climb is not None else ()", "beside = ()", EXTREMA),
-    *protocol(
-        "division",
+    *module(
+        "mpc/derived/division",
         ("a step of Newton's too few", "STEPS = 3", "STEPS = 2", DIVISION),
         ("off-by-one shift", "max(60 - k, 0)", "max(61 - k, 0)", DIVISION),
     ),
-    Mutant("thresholds rounded one way", "pysmpc/ops/comparison.py", "limit = above if first else below", "limit = below", THRESHOLDS),
-    Mutant("equal to the step below", "pysmpc/ops/comparison.py", "torch.as_tensor(below != above)", "torch.as_tensor(below != below)", THRESHOLDS),
+    Mutant("thresholds rounded one way", "pysmpc/ops/comparing.py", "limit = above if first else below", "limit = below", THRESHOLDS),
+    Mutant("equal to the step below", "pysmpc/ops/comparing.py", "torch.as_tensor(below != above)", "torch.as_tensor(below != below)", THRESHOLDS),
     Mutant("a composition is not rehearsed", "pysmpc/ops/decompositions.py", "rehearse(whole, args, kwargs, _rehearsed)", "pass", DECOMPOSED),
     Mutant("errors of a composition name its part alone", "pysmpc/ops/decompositions.py", "named = _named(func, error)", "named = error", DECOMPOSED),
     Mutant("a last window outside of the image", "pysmpc/ops/resampling.py", "out -= 1", "out -= 0", "tests/ops/test_resampling.py"),
     Mutant("a join at a position forgets the others", "pysmpc/ops/placing.py", "range(int(turn.max()) + 1 if flat.numel() else 0)", "range(1 if flat.numel() else 0)", "tests/ops/test_placing.py"),
-    Mutant("NaN is in order", "pysmpc/ops/comparison.py", "torch.where(strange.isnan(), unordered, infinite)", "infinite", THRESHOLDS),
+    Mutant("NaN is in order", "pysmpc/ops/comparing.py", "torch.where(strange.isnan(), unordered, infinite)", "infinite", THRESHOLDS),
     Mutant("a public minuend is subtracted", "pysmpc/ops/arithmetic.py", "if not first and sign < 0:", "if False:", CASES),
     Mutant("out= of any shape", "pysmpc/ops/core.py", "if target.shape != value.shape:", "if False:", FORMS),
     Mutant("writes of any dtype", "pysmpc/ops/core.py", "if not torch.can_cast(value.dtype, target.dtype):", "if False:", FORMS),
@@ -227,37 +215,37 @@ MUTANTS = [
     Mutant("no angle for equal columns", "pysmpc/ops/jacobi.py", "d = add(d, like(d, step.at(scale)))", "d = like(d, d.window())", "tests/ops/test_eigenvalues.py::test_equal_eigenvalues_and_none"),
     Mutant("what rounding adds beside rows grows", "pysmpc/ops/matrix_inverse.py", "if factor == 1 and m != n:", "if False:", "tests/ops/test_matrices.py::test_pseudo_inverses_of_equal_singular_values"),
     Mutant("numbers of a closure are opened", "pysmpc/optimizers/line_search.py", "if self.asleep or getattr", "if getattr", "tests/ops/test_line_search.py"),
-    Mutant("workers not told of a target", "pysmpc/remote/recorder.py", "[*args, *kwargs.values()] if kwargs else args", "args", "tests/remote/test_programs.py"),
-    Mutant("a product that was rounded decides", "pysmpc/fixedpoint.py", "unsure.nonzero().tolist()", "()", THRESHOLDS),
-    Mutant("a large input without its mask", "pysmpc/fixedpoint.py", "if keys is not None:", "if False:", "tests/ops/test_large_inputs.py"),
-    Mutant("the largest alone is looked at", "pysmpc/fixedpoint.py", "torch.stack(torch.aminmax(self._values))", "self._values.max().reshape(1)", "tests/ops/test_large_inputs.py"),
-    Mutant("any threshold is taken", "pysmpc/fixedpoint.py", "if bool((steps.abs() >= LIMIT).any()):", "if False:", THRESHOLDS),
-    *protocol(
-        "functions/masked",
-        ("an opening over the whole ring under a mask of one period", "ring.truncate_mask(party.dealer.keys, base, 0, words)", "words + (party.dealer.keys.draw(base, x.numel) & ((1 << 21) - 1))", f"{VIEWS}::test_views_of_different_secrets_are_alike"),
+    Mutant("workers not told of a target", "pysmpc/remote/driver/recorder.py", "[*args, *kwargs.values()] if kwargs else args", "args", "tests/remote/test_programs.py"),
+    Mutant("a product that was rounded decides", "pysmpc/ring/fixedpoint.py", "unsure.nonzero().tolist()", "()", THRESHOLDS),
+    Mutant("a large input without its mask", "pysmpc/ring/fixedpoint.py", "if keys is not None:", "if False:", "tests/ops/test_large_inputs.py"),
+    Mutant("the largest alone is looked at", "pysmpc/ring/fixedpoint.py", "torch.stack(torch.aminmax(self._values))", "self._values.max().reshape(1)", "tests/ops/test_large_inputs.py"),
+    Mutant("any threshold is taken", "pysmpc/ring/fixedpoint.py", "if bool((steps.abs() >= LIMIT).any()):", "if False:", THRESHOLDS),
+    *module(
+        "mpc/functions/masked",
+        ("an opening over the whole ring under a mask of one period", "z2k.truncate_mask(party.dealer.keys, base, 0, words)", "words + (party.dealer.keys.draw(base, x.numel) & ((1 << 21) - 1))", f"{VIEWS}::test_views_of_different_secrets_are_alike"),
         ("pieces under one stream", "keys.take(stream + i, found)", "keys.take(stream, found)", FUNCTIONS),
-        ("every party adds the constant", "out[party.lead] += ring.wrap(constant)", "out += ring.wrap(constant)", FUNCTIONS),
+        ("every party adds the constant", "out[party.lead] += z2k.wrap(constant)", "out += z2k.wrap(constant)", FUNCTIONS),
     ),
-    *protocol(
-        "functions/exponent",
+    *module(
+        "mpc/functions/exponent",
         ("a window that begins a step too early", "math.ceil(window.lo * scale / stretch)", "math.floor(window.lo * scale / stretch)", EXPONENT),
         ("quotients end at one", "Window(-60, 5, 24, 24)", "Window(-62, 5, 24, 24)", SOFTMAX),
         ("words of another factor", '("powers of e", step, window)', '("powers of e", window)', EXPONENT),
         ("a result above the window is left out", "back(suite.add(party, out, Share(part.body, out.shape, scale)))", "back(out)", EXPONENT),
     ),
-    *protocol(
-        "functions/normaliser",
+    *module(
+        "mpc/functions/normaliser",
         ("what is less than a step has a power", "sum_of_steps(suite, party, reached, powers)", "Normal(flat, reached, low, top).sum(suite, party, lambda j: 4 ** (top - j))", NORMALISER),
         ("a threshold too few", "(limit.bit_length() - 1) // 2))", "(limit.bit_length() - 3) // 2))", CASES),
         ("reciprocals without a sign", "reached = inner.sub(party, positive, negative)", "reached = inner.add(party, positive, negative)", NORMALISER),
     ),
-    *protocol(
-        "functions/regions",
+    *module(
+        "mpc/functions/regions",
         ("products with the mask's bits under the mask's own stream", "stream = party.dealer.streams()", "stream = opened.base", NEAR),
         ("a step that was not reached counts", "outside += (1 - beta) * step", "outside += beta * step", NEAR),
     ),
-    *protocol(
-        "coins",
+    *module(
+        "mpc/derived/coins",
         ("coins that are the same each time", "Masked(party.dealer.streams(), ", "Masked(1, ", DROPOUT),
         ("coins of another probability", "round(probability * 2.0**BITS)", "round((1 - probability) * 2.0**BITS)", DROPOUT),
     ),
@@ -269,132 +257,132 @@ MUTANTS = [
     Mutant("running statistics go the other way", "pysmpc/ops/normalisation.py", "if not deferred(running, gap, part):", "if not deferred(running, gap, -part):", BATCHES),
     Mutant("a class that is ignored counts", "pysmpc/ops/classes.py", "own = own & keep", "own = own & (keep | True)", LOSSES),
     Mutant("means of secret classes are over all", "pysmpc/ops/classes.py", "total = own.to(torch.int64).sum() if weight is None else", "total = (own | True).to(torch.int64).sum() // own.shape[dim] if weight is None else", LOSSES),
-    Mutant("a parameter in common stays public", "pysmpc/api.py", "if id(tensor) in kept:", "if False:", "tests/ops/test_private_layers.py"),
-    *protocol(
-        "functions/blocks",
+    Mutant("a parameter in common stays public", "pysmpc/api/calls.py", "if id(tensor) in kept:", "if False:", "tests/ops/test_private_layers.py"),
+    *module(
+        "mpc/functions/blocks",
         ("a fine block that begins too late", "FINE = tuple(-(-(ROOT**2) // a**2)", "FINE = tuple(-(-(ROOT**2) * 2 // a**2)", MOMENTS),
         ("dealt cosines of half the size", "step, shift = angle_step(fit.period, ROOT**2), 30 - DEALT_BITS", "step, shift = angle_step(fit.period, ROOT**2), 31 - DEALT_BITS", MOMENTS),
     ),
-    *protocol(
-        "functions/moments",
+    *module(
+        "mpc/functions/moments",
         ("a weight's second fraction is left out", "while rest and abs(rest) > weight * CLOSE:", "while rest == weight:", MOMENTS),
         ("eps of half the size", "added = corrections(eps * (1 << (square // 2)))", "added = corrections(eps * (1 << (square // 2 - 1)))", MOMENTS),
         ("nothing has no block", "suite.add(party, v.at(1), constant(suite, party, v.shape, 1, 1))", "suite.sub(party, v.at(1), constant(suite, party, v.shape, 1, 1))", MOMENTS),
     ),
-    Mutant("a step that raises is counted", "pysmpc/optimizers/rules.py", "found.setdefault(float(each) + 1, []).append(i)", "found.setdefault(float(each.add_(1)), []).append(i)", OPTIMIZERS),
-    Mutant("squares without room", "pysmpc/ops/optimizers.py", "session.arithmetic.square(session.party, row.at(1 << bits))", "session.suite.square(session.party, row.at(1))", OPTIMIZERS),
+    Mutant("a step that raises is counted", "pysmpc/optimizers/update_rules.py", "found.setdefault(float(each) + 1, []).append(i)", "found.setdefault(float(each.add_(1)), []).append(i)", OPTIMIZERS),
+    Mutant("squares without room", "pysmpc/ops/optimizer_steps.py", "session.arithmetic.square(session.party, row.at(1 << bits))", "session.suite.square(session.party, row.at(1))", OPTIMIZERS),
     Mutant("an optimizer's lists of any lengths", "pysmpc/ops/lists.py", "if len(tensors) != n and (tensors or key not in optional):", "if False:", f"{ATTACKS}/test_optimizers.py"),
     Mutant("state that leaves words unwritten", "pysmpc/ops/lists.py", "        if stride != step:\n", "        if False:\n", f"{ATTACKS}/test_optimizers.py"),
     Mutant("tensors of any shapes in a row", "pysmpc/ops/lists.py", "if len({tuple(x.shape) for x in alike}) > 1:", "if False:", f"{ATTACKS}/test_optimizers.py"),
-    Mutant("weight decay grows weights", "pysmpc/ops/optimizers.py", "z = suite.sub(party, z, suite.scale_by(party, own, round(shrink * by)).at(1))", "z = suite.add(party, z, suite.scale_by(party, own, round(shrink * by)).at(1))", OPTIMIZERS),
-    *protocol(
-        "functions/softmax",
+    Mutant("weight decay grows weights", "pysmpc/ops/optimizer_steps.py", "z = suite.sub(party, z, suite.scale_by(party, own, round(shrink * by)).at(1))", "z = suite.add(party, z, suite.scale_by(party, own, round(shrink * by)).at(1))", OPTIMIZERS),
+    *module(
+        "mpc/functions/softmax",
         ("values below the window count", "inside = None if bounded or near is not None else", "inside = None if True else", SOFTMAX),
         ("a power of four that sums do not reach", "low + (n.bit_length() - 1) // 2", "low + (n.bit_length() + 1) // 2", SOFTMAX),
     ),
     Mutant("log-softmax is forgotten", "pysmpc/ops/functions/softmaxes.py", "if found is None:", "if True:", "tests/ops/test_softmaxes.py"),
-    *protocol(
-        "functions/regions",
+    *module(
+        "mpc/functions/regions",
         ("products of two bits under one stream", "if self.x.multiplied:", "if False:", FUNCTIONS),
         ("products of the masks of another sign", "partial(comparison.deal, base, x.n", "partial(comparison.deal, x.base, x.n", f"{PROTOCOLS}/test_thresholds.py"),
         ("masks of several signs overlap", "base = party.dealer.streams(MATERIAL) if again", "base = party.dealer.streams(2) if again", f"{PROTOCOLS}/test_thresholds.py"),
         ("thresholds under the masks of the first", "base = party.dealer.streams(MATERIAL) if again else x.base", "base = x.base", FUNCTIONS),
         ("two selections, each rounded", "out = suite.mul(party, flat, value)\n", "value, by, out = value, 1, suite.truncate(party, suite.mul(party, flat, value), by - 1)\n", FUNCTIONS),
     ),
-    *protocol(
-        "functions/piecewise",
+    *module(
+        "mpc/functions/piecewise_polynomials",
         ("a sign that is lost", "signed = suite.add(party, here, there), suite.sub(party, here, there)", "signed = suite.add(party, here, there), suite.add(party, here, there)", PIECEWISE),
         ("pieces of another scale", "end = math.ceil(Fraction(piece.hi) * scale)", "end = math.ceil(Fraction(piece.hi) * (1 << 16))", PIECEWISE),
         ("what is beyond on the left is as on the right", "combine = suite.sub if table.symmetry", "combine = suite.add if table.symmetry", PIECEWISE),
         ("bits are compared again", 'if ("reached", end) not in found.regions]', "]", PIECEWISE),
     ),
-    *protocol(
-        "functions/angle",
+    *module(
+        "mpc/functions/angle",
         ("the origin is above", "gap, total = inner.sub(party, inner.sub(party, ys, xs), one)", "gap, total = inner.sub(party, ys, xs)", PIECEWISE),
         ("a half turn to the wrong side", "inner.scale_by(party, below, 2)", "inner.scale_by(party, below, 0)", PIECEWISE),
     ),
-    *protocol(
-        "functions/power_sums",
+    *module(
+        "mpc/functions/power_sums",
         ("zeros count as a step", "if p > 0:\n        z = ", "if False:\n        z = ", PIECEWISE),
         ("powers above one", "rounded=True", "rounded=False", PIECEWISE),
     ),
     Mutant("the square of another argument", "pysmpc/ops/arithmetic.py", 'if x is not None and is_argument_of(x, "atan"):', "if x is not None:", "tests/ops/test_inverse_functions.py"),
     Mutant("a power of a norm is that of another", "pysmpc/ops/arithmetic.py", "product.of is quotient.of", "product.of is not None", "tests/ops/test_norms.py"),
     Mutant("a gradient of large norms by their powers", "pysmpc/ops/arithmetic.py", "if not (has_part(x) or has_part(y)):", "if True:", "tests/ops/test_norms.py"),
-    *protocol(
-        "functions/smooth",
+    *module(
+        "mpc/functions/smooth",
         ("the derivative of another result", "known.source[:2] != (name, (out.layout, out.scale))", "known.source[0] != name", SMOOTH),
         ("ends of another scale", "ends(fit, scale, stretch)\n    if until", "ends(fit, 1 << 16, stretch)\n    if until", SMOOTH),
         ("an early threshold is not seen", "if until is not None and until / stretch * scale < hi:", "if False:", SMOOTH),
         ("thresholds are left out up to twice the interval", "between[0] <= -limit and limit < between[1]", "between[0] <= -limit // 2 and limit // 2 < between[1]", BOUNDS),
         ("a recording keeps what it learned", "vars(part).update(values)", "pass", STEPS),
     ),
-    *protocol(
-        "exact",
+    *module(
+        "mpc/additive/exact",
         ("wrong sign", "corrected = suite.sub(", "corrected = suite.add(", EXACT),
     ),
-    *runtime(
-        "dealer",
+    *module(
+        "session/dealer",
         ("streams that overlap", "self._next_stream += count", "self._next_stream += 1", f"{SESSION} {MASKING}"),
         ("corrections of a forked process", "        self.check()\n        with self._lock:\n            self._count(", "        with self._lock:\n            self._count(", SESSION),
         ("streams after a failed check", "        self._process.check()\n        self.end.check()", "        self._process.check()", INTEGRITY),
     ),
-    *runtime(
-        "forks",
+    *module(
+        "session/forks",
         ("a fork goes on", "if _forks != self._made:", "if False:", SESSION),
         ("forks are not counted", "    _forks += 1", "    _forks += 0", SESSION),
     ),
-    *runtime(
-        "locks",
+    *module(
+        "session/locks",
         ("a child waits for a thread of its parent", "self.process.check()  # first", "pass  # first", SESSION),
         ("a lock that is kept after an error", "            self._lock.release()\n            raise", "            raise", SESSION),
         ("any thread of a rank", "if self._owner is not mine:", "if False:", SESSION),
     ),
-    *runtime(
-        "session",
+    *module(
+        "session/session",
         ("refresh keys of the same holder", "KeySet(ring_keys[1:] + ring_keys[:1])", "KeySet(ring_keys)", SHARING),
-        ("inputs masked by the dealer's keys", "owner=SeedDealer(KeySet(owner_keys, 0, n - 1), KeySet(owner_keys)", "owner=SeedDealer(KeySet(dealer_keys, 0, n - 1), KeySet(dealer_keys)", MASKING),
+        ("inputs masked by the dealer's keys", "KeySet(owner_keys, 0, n - 1), KeySet(owner_keys), True", "KeySet(dealer_keys, 0, n - 1), KeySet(dealer_keys), True", MASKING),
         ("the provider is a holder", "if provider in holders:", "if False:", SESSION),
     ),
-    *runtime(
-        "threads",
+    *module(
+        "transport/threads",
         ("refresh keys of the same holder", "[ring_keys[(rank + 1) % n]]", "[ring_keys[rank]]", SHARING),
         ("inputs masked by the dealer's keys", "owner=_dealer(owner_keys,", "owner=_dealer(dealer_keys,", f"{VIEWS}::test_messages_between_processes_are_uniform"),
         ("a holder has all keys", "mine = [] if rank is None else [keys[rank]]", "mine = [] if rank is None else keys", THREADS),
         ("the owner's keys are dealt from", "rank == 0, shared_feed", "rank is None, shared_feed", THREADS),
     ),
-    *runtime(
-        "channel",
-        ("an undeclared cause", "if cause not in CAUSES:", "if False:", LEDGER),
+    *module(
+        "session/channel",
+        ("an undeclared cause", "if cause not in OPENING_REASONS:", "if False:", LEDGER),
         ("other messages are taken", "if theirs != cause or words.shape != (count,):", "if words.shape != (count,):", THREADS),
         ("a round of a forked process", "        self._process.check()\n", "", SESSION),
         ("a round after a failed check", "        self.end.check()\n", "", INTEGRITY),
         ("a round that is not listed", "if self.where and ledger.kept():", "if self.where and ledger.kept() and cause != 'compare':", LEDGER),
     ),
-    *runtime(
-        "store",
+    *module(
+        "session/store",
         ("a run that can be taken again", "os.pwrite(self._fd, bytes(RUN_HEADER), self._offset(run))", "pass", STORE),
         ("served before the mark is on disk", "os.fsync(self._fd)\n        self.run", "self.run", STORE),
         ("damaged words are taken", "if self.header.check(self.run, place, found) != data", "if False and self.header.check(self.run, place, found) != data" , STORE),
         ("readable by all", "os.O_EXCL, 0o600)", "os.O_EXCL, 0o644)", STORE),
         ("a child has its parent's lock", "and keep them waiting.\"\"\"\n        self._process.check()", "and keep them waiting.\"\"\"", STORE),
     ),
-    *runtime(
-        "offline",
+    *module(
+        "session/offline",
         ("one key for every run", "keys = [fresh_key() for _ in writers]", "keys = [bytes(16) for _ in writers]", STORE),
         ("material of another program is taken", "if wanted != requests[place]:", "if False:", STORE),
     ),
-    *runtime("wire", ("a child writes to its parent's connection", "        self.process.check()  # two", "        # two", f"{RUNTIME}/test_wire.py")),
-    *runtime("distributed", ("a rank of several threads", "one_thread=True", "one_thread=False", f"{RUNTIME}/test_distributed.py::test_a_second_thread_of_a_rank_is_refused")),
-    Mutant("operations of two threads at a time", "pysmpc/tensor.py", "with lock_of(kwargs.values()) if kwargs and lock is _NO_LOCK else lock:", "with _NO_LOCK:", TWO_THREADS),
-    Mutant("another thread draws within a step", "pysmpc/steps.py", "with lock_of((x, y)):", "if True:", TWO_THREADS),
-    Mutant("predictable keys", "pysmpc/prg.py", "os.urandom(KEY_BYTES)", "os.urandom(4) * 4", KEYS),
-    Mutant("keys of the time", "pysmpc/prg.py", "os.urandom(KEY_BYTES)", "int(__import__('time').time()).to_bytes(16, 'big')", KEYS),
-    Mutant("an opening kept for a new value", "pysmpc/tensor.py", "self._body = body\n        self._scale = scale\n        self.bound, self.finer = None, 1\n", "body.mask, body.opened = self._body.mask, self._body.opened\n        self._body = body\n        self._scale = scale\n        self.bound, self.finer = None, 1\n", "tests/ops/test_training.py"),
-    Mutant("a bound kept for a new value", "pysmpc/tensor.py", "self.bound, self.finer = None, 1\n        self.session.register(body)", "self.finer = 1\n        self.session.register(body)", BOUNDS),
-    Mutant("what was divided off kept for a new value", "pysmpc/tensor.py", "self.bound, self.finer = None, 1\n        self.session.register(body)", "self.bound = None\n        self.session.register(body)", "tests/ops/test_factors.py"),
+    *module("transport/wire", ("a child writes to its parent's connection", "        self.process.check()  # two", "        # two", f"{RUNTIME}/test_wire.py")),
+    *module("transport/torch_distributed", ("a rank of several threads", "one_thread=True", "one_thread=False", f"{RUNTIME}/test_distributed.py::test_a_second_thread_of_a_rank_is_refused")),
+    Mutant("operations of two threads at a time", "pysmpc/tensor/secret.py", "with lock_of(kwargs.values()) if kwargs and lock is _NO_LOCK else lock:", "with _NO_LOCK:", TWO_THREADS),
+    Mutant("another thread draws within a step", "pysmpc/program/train_step.py", "with lock_of((x, y)):", "if True:", TWO_THREADS),
+    Mutant("predictable keys", "pysmpc/ring/prg.py", "os.urandom(KEY_BYTES)", "os.urandom(4) * 4", KEYS),
+    Mutant("keys of the time", "pysmpc/ring/prg.py", "os.urandom(KEY_BYTES)", "int(__import__('time').time()).to_bytes(16, 'big')", KEYS),
+    Mutant("an opening kept for a new value", "pysmpc/tensor/secret.py", "self._body = body\n        self._scale = scale\n        self.bound, self.finer = None, 1\n", "body.mask, body.opened = self._body.mask, self._body.opened\n        self._body = body\n        self._scale = scale\n        self.bound, self.finer = None, 1\n", "tests/ops/test_training.py"),
+    Mutant("a bound kept for a new value", "pysmpc/tensor/secret.py", "self.bound, self.finer = None, 1\n        self.session.register(body)", "self.finer = 1\n        self.session.register(body)", BOUNDS),
+    Mutant("what was divided off kept for a new value", "pysmpc/tensor/secret.py", "self.bound, self.finer = None, 1\n        self.session.register(body)", "self.bound = None\n        self.session.register(body)", "tests/ops/test_factors.py"),
     Mutant("secrets stepped before public ones are looked at", "pysmpc/optimizers/hooks.py", "        _check_plain(others)\n", "", "tests/ops/test_optimizers.py::test_a_public_parameter_with_a_secret_gradient_is_found_before_secret_ones_are_stepped"),
-    Mutant("a wrong statement is believed", "pysmpc/api.py", "if limit < 1 << 63 and not", "if False and not", BOUNDS),
+    Mutant("a wrong statement is believed", "pysmpc/api/calls.py", "if limit < 1 << 63 and not", "if False and not", BOUNDS),
     Mutant("a part that is written has the bound of all", "pysmpc/ops/bounds.py", "elif whole:", "elif bound is not None:", BOUNDS),
     Mutant("estimates raise", "pysmpc/ops/bounds.py", "if unit.scale == 1 or any(type(each) is Estimate for each in of):", "if unit.scale == 1:", BOUNDS),
     Mutant("no room for rounding", "pysmpc/ops/bounds.py", "size = RELATIVE * bound + STEPS / scale", "size = bound", BOUNDS),
@@ -413,8 +401,8 @@ MUTANTS = [
         ("wrong stream number", "base + 2, at, jump, m);", "base + 1, at, jump, m);", TRUNCATION),
         ("missing sign of a share", "out[i] = 0 - ((0 - z[i]) >> f);", "out[i] = z[i] >> f;", TRUNCATION),
     ),
-    *protocol(
-        "mac/opening",
+    *module(
+        "mpc/mac/opening",
         ("a session goes on after a failed check", "        party.end.reason = f\"{found} was found altered\"\n        raise IntegrityError(f\"{party.end.reason}:", "        raise IntegrityError(f\"{found}:", INTEGRITY),
         ("a check that was not completed is forgotten", "        party.end.reason = party.end.reason or \"a check was not completed\"\n", "        own.waiting = []\n", INTEGRITY),
         ("the codes are not compared", "return _where(coin, waiting, failed) if any(", "return '' if any(", INTEGRITY),
@@ -424,23 +412,23 @@ MUTANTS = [
         ("holders saw different words", "bool((seen[:, :DIGEST] == transcript).all()) and all(", "all(", INTEGRITY),
         ("seeds that were not committed to", "torch.equal(row[DIGEST:], _digest(transcript, seed)) for", "True for", INTEGRITY),
         ("z after the others' were seen", "good = good and torch.equal(_digest(row[:-DIGEST], row[-DIGEST:]), commitment)", "good = good and True", INTEGRITY),
-        ("bits are not checked", "True: shown[:, wide.WORDS * SUMS : CODES].sum(0) != 0}", "True: total & False}", INTEGRITY),
+        ("bits are not checked", "True: shown[:, z2k_128.WORDS * SUMS : CODES].sum(0) != 0}", "True: total & False}", INTEGRITY),
         ("bits behind the last", "any(bool(_padding(row, n).any()) for row in rows)", "False", INTEGRITY),
         ("a check passes in a session that ended", "    party.end.check()\n    own = state(party)\n    if not", "    own = state(party)\n    if not", INTEGRITY),
     ),
-    *protocol(
-        "mac/sharing",
+    *module(
+        "mpc/mac/sharing_mac",
         ("revealed before what led to it is checked", "    check(party)\n    opened = open_words(party, [tight(", "    opened = open_words(party, [tight(", INTEGRITY),
         ("returned before it is checked", "for x in secrets])\n    check(party)\n", "for x in secrets])\n", INTEGRITY),
         ("one mask for every input", "n = math.prod(shape)\n    stream = party.owner.streams()", "n = math.prod(shape)\n    stream = party.owner.streams(0)", INTEGRITY),
         ("a refusal is ignored", "int(bool((said == 1).all()))", "1", "tests/remote/test_integrity.py"),
         ("holders may tell the owner what they like", "if bool((rows != rows[0]).any()):", "if False:", "tests/remote/test_integrity.py"),
     ),
-    *protocol(
-        "mac/dealt",
+    *module(
+        "mpc/mac/dealt",
         ("public numbers without codes", "torch.stack([self.ones, self.key], 1)", "torch.stack([self.ones, self.key * 0], 1)", MAC),
         ("a holder's word of the key is left out", "for word in keys.draw(self.stream, 1).reshape(-1).tolist()", "for word in keys.draw(self.stream, 1).reshape(-1).tolist()[1:]", MAC),
-        ("masks serve again", "own, stream = state(party), party.dealer.streams()\n    half = wide.WORDS * n\n\n    def deal(", "own, stream = state(party), party.dealer.streams(0)\n    half = wide.WORDS * n\n\n    def deal(", INTEGRITY),
+        ("masks serve again", "own, stream = state(party), party.dealer.streams()\n    half = z2k_128.WORDS * n\n\n    def deal(", "own, stream = state(party), party.dealer.streams(0)\n    half = z2k_128.WORDS * n\n\n    def deal(", INTEGRITY),
     ),
     *core(
         "wide_sums.c",
@@ -596,14 +584,14 @@ MUTANTS = [
         ("missing control bit", "sum[k].v[i] += v[k].v[i] + (row.v[i] & fss_bit(s.lo[i], 0));", "sum[k].v[i] += v[k].v[i] + row.v[i];", f"{KERNELS}/test_fss.py"),
         ("both parties add", "v8 minus = (v8){0} - (u64)rank;", "v8 minus = (v8){0};", f"{KERNELS}/test_fss.py"),
     ),
-    *protocol(
-        "fss",
+    *module(
+        "mpc/fss/fss_comparison",
         ("one mask for all bits", "base, n, keys = party.dealer.streams(MATERIAL), bit.n, party.dealer.keys", "base, n, keys = party.dealer.streams(0), bit.n, party.dealer.keys", FSS),
         ("bits under no mask", "return out.bitwise_xor_(self.own)", "return out.copy_(self.own)", FSS),
         ("missing flip", "return bit.flipped() if self.flip else bit", "return bit", COMPARISON),
         ("off by one at 0", "bit = _sign(party, base, c, offset + 1).flipped()", "bit = _sign(party, base, c, offset).flipped()", COMPARISON),
-        ("every party adds the public bit", "own[party.lead] ^= ring", "own ^= ring", FSS),
-        ("bit of the wrong stream", "self.opened.append(Bit(beta, rho, base + RHO))", "self.opened.append(Bit(beta, rho, base + RHO + 1))", COMPARISON),
+        ("every party adds the public bit", "own[party.lead] ^= z2k", "own ^= z2k", FSS),
+        ("bit of the wrong stream", "self.opened.append(MaskedBit(beta, rho, base + RHO))", "self.opened.append(MaskedBit(beta, rho, base + RHO + 1))", COMPARISON),
         ("keys of the mask's stream", "SALT = 9", "SALT = 0", FSS),
     ),
     *core(
@@ -622,22 +610,22 @@ MUTANTS = [
         ("missing wrap", "return odd_from(sum + (sum < x)); /* 2^64 is 1 */", "return odd_from(sum);", f"{SNN_KERNELS} {SNN}"),
         ("the carry of the masks is forgotten", "odd_add(1 + alpha, after)", "odd_add(1 + (alpha & 0), after)", SNN),
     ),
-    *protocol(
-        "securenn",
+    *module(
+        "mpc/securenn/securenn_comparison",
         ("swapped parties", "second[row] if rank else first[row] +", "first[row] if rank else second[row] +", SNN),
-        ("the provider sees shares", "second[row] if rank else first[row] + ring.wrap(shift[0]), out=message[row])", "0 * second[row] if rank else 0 * first[row] + ring.wrap(shift[0]), out=message[row])", SNN),
+        ("the provider sees shares", "second[row] if rank else first[row] + z2k.wrap(shift[0]), out=message[row])", "0 * second[row] if rank else 0 * first[row] + z2k.wrap(shift[0]), out=message[row])", SNN),
         ("one mask for both shares", "pair.draw(base + PAIR_MASKS + 1, n)", "pair.draw(base + PAIR_MASKS, n)", SNN),
-        ("beta is not taken back", "beta = residues.control_bits(pair, own + PAIR_CONTROL, n)[:1]", "beta = 0 * residues.control_bits(pair, own + PAIR_CONTROL, n)[:1]", SNN),
-        ("what P2 found in the open", "torch.bitwise_xor(residues.found(asked, n), known.pop(), out=out)", "out.copy_(residues.found(asked, n))", SNN),
+        ("beta is not taken back", "beta = odd_ring.control_bits(pair, own + PAIR_CONTROL, n)[:1]", "beta = 0 * odd_ring.control_bits(pair, own + PAIR_CONTROL, n)[:1]", SNN),
+        ("what P2 found in the open", "torch.bitwise_xor(odd_ring.found(asked, n), known.pop(), out=out)", "out.copy_(odd_ring.found(asked, n))", SNN),
         ("values that are one in the odd ring", "NEGATIVE = (1, -1)", "NEGATIVE = (0, 0)", SNN),
     ),
-    *protocol(
-        "securenn_signs",
+    *module(
+        "mpc/securenn/securenn_signs",
         ("off by one at 0", "_sign(party, material, c, offset + 1).flipped()", "_sign(party, material, c, offset).flipped()", SNN),
         ("the top bit is compared, too", "LOW = (1 << 63) - 1", "LOW = -1", SNN),
     ),
-    *remote(
-        "policy",
+    *module(
+        "remote/worker/policy",
         ("the right to open is not asked for", "if \"open\" not in self._config.drivers.get(driver, ()):", "if False:", POLICY),
         ("consent is ignored", "if reason is not None:\n            raise OpenNotPermittedError(reason)", "if False:\n            raise OpenNotPermittedError(reason)", POLICY),
         ("an opening is not logged", "self._record({**facts, \"request\": request.id, **approved}, reason)", "pass", POLICY),
@@ -645,19 +633,19 @@ MUTANTS = [
         ("what came of a test needs no consent", "mine = [part for part in parts if me in part.owners]", "mine = [part for part in parts[:1] if me in part.owners]", CHECKED_THERE),
         ("data for everybody", "if driver not in permitted:", "if False:", f"{REMOTE}/test_data.py::test_get_needs_permission"),
     ),
-    *remote(
-        "driver",
+    *module(
+        "remote/driver/driver",
         ("two threads use one connection", "        with self._lock:\n            return method(", "        if True:\n            return method(", f"{FAULTS}::test_threads_of_one_driver"),
         ("the driver goes on after a failed check", "if self.broken is None and self.end.reason:", "if False:", f"{REMOTE}/test_integrity.py"),
         ("a child ends its parent's session", "if self._process.left:", "if False:", f"{FAULTS}::test_a_forked_process_says_nothing_to_the_workers"),
     ),
-    *remote(
-        "policy",
+    *module(
+        "remote/worker/policy",
         ("the budget is not spent", "        self.budget.spend(driver, self._numbers(parts))\n", "", LIMITED),
         ("the budget is not asked", "if limit and used + more > limit:", "if False:", LIMITED),
     ),
-    *remote(
-        "approvals",
+    *module(
+        "remote/worker/approvals",
         ("an approval serves for ever", "(approved / request.id).unlink()", "(approved / request.id).stat()", APPROVALS),
         ("an approval is for every session", "msgspec.msgpack.encode([self._nonce, self.driver, *facts])", "msgspec.msgpack.encode([self.driver, *facts])", APPROVALS),
         ("an approval is for whatever the slot has", "self._hash(\"value\", digest, count, ref.slot, window, *more,", "self._hash(\"value\", ref.slot, window, *more,", APPROVALS),
@@ -666,28 +654,28 @@ MUTANTS = [
         ("approvals outlive their session", "                    (self._folder(name) / file).unlink(missing_ok=True)\n", "                    pass\n", APPROVALS),
         ("any file is a request", "    if not _ID.fullmatch(request):\n        return None\n", "", APPROVALS),
     ),
-    *remote(
-        "history",
+    *module(
+        "remote/worker/history",
         ("public tensors are all alike", "hashlib.sha256(raw(buffer)).digest()", "b\"\"", APPROVALS),
         ("what is written into a trained value is not seen", "base = old.base if old.steps else old.hash\n", "base = old.base or b\"\"\n", APPROVALS),
         ("what a driver shares is always the same", "self._new(operation.slot, secrets.token_bytes(32), f\"{self._driver}'s own", "self._new(operation.slot, bytes(32), f\"{self._driver}'s own", APPROVALS),
     ),
-    *remote(
-        "held",
+    *module(
+        "remote/worker/held",
         ("memory is taken, then counted", "        if self._limits.memory:\n", "        if False:\n", LIMITED),
         ("recorded steps are free", "return self.bytes + self._dropped + self._charged", "return self.bytes", LIMITED),
     ),
-    *remote(
-        "budget",
+    *module(
+        "remote/worker/budget",
         ("a day without an end", "if today > self._day:", "if False:", LIMITED),
         ("a restart gives a second budget", "used_on(self._day, log, me) if log is not None else Counter()", "Counter()", LIMITED),
     ),
-    *remote(
-        "limits",
+    *module(
+        "remote/worker/limits",
         ("as many sessions as come", "elif limits.sessions and mine >= limits.sessions:", "elif False:", LIMITED),
     ),
-    *remote(
-        "replay",
+    *module(
+        "remote/worker/replay",
         ("a failed check passes for an error of the program", "not isinstance(error, ChannelError | IntegrityError)", "not isinstance(error, ChannelError)", f"{REMOTE}/test_integrity.py"),
         ("what is written into a value forgets", "if func._schema.is_mutable:", "if False:", POLICY),
         ("a value has two slots", "if hasattr(cell, \"provenance\"):", "if False:", POLICY),
@@ -695,31 +683,31 @@ MUTANTS = [
         ("the provider is not asked for its program", "# 1. the provider's program\n        self._confirmed()\n", "# 1. the provider's program\n        pass\n", COLLUSION),
         ("what is only read is tainted", "if x.cell in cells}.values())", "if x.cell in cells}.values()) and cells", POLICY),
     ),
-    *remote(
-        "origins",
+    *module(
+        "remote/worker/origins",
         ("an owner is forgotten", "found = origin.owners | found if found else origin.owners", "found = origin.owners", POLICY),
         ("a row that occurs twice counts twice", "if not own.distinct:", "if False:", POLICY),
     ),
-    *remote(
-        "rules",
+    *module(
+        "remote/worker/row_rules",
         ("a part is written as if it were all", "return Origin(owners, Rows(min(rows.least, before)))", "return Origin(owners, rows)", ROWS),
         ("memory around a result is not counted", "return Result(shape, None, number)", "return Result(shape, (shape, stride), None)", ROWS),
     ),
-    *remote(
-        "rows",
+    *module(
+        "remote/worker/rows",
         ("the largest of rows is of all of them", "if over and not unite:", "if False:", ROWS),
         ("the most rows of any operand", "return made(min([math.inf, *(each.cap for each in rows)]), [term", "return made(max([0, *(each.cap for each in rows)]), [term", ROWS),
         ("a window may run over the end of a row", "if inside and int((at % step).max()) + inside >= step:", "if False:", ROWS),
     ),
-    *remote(
-        "data",
+    *module(
+        "remote/worker/data",
         ("data with NaN", "        _refuse(what, ~torch.isfinite(tensor), \"NaN or infinite; clean the data first\")\n", "        pass\n", f"{REMOTE}/test_data.py"),
         ("labels fail where a driver names too few classes", "found.having((labels.unsqueeze(-1) == torch.arange(classes)).float(), outside)", "found.having(torch.nn.functional.one_hot(labels, classes).float(), outside)", VALUES),
         ("a secret in a step", "if any(isinstance(x, SecretTensor) for x in leaves(arguments)):", "if False:", VALUES),
         ("subnormal numbers", "    kept = torch.where(kept.abs() < TINY, torch.zeros_like(kept), kept)\n", "", VALUES),
     ),
-    *remote(
-        "worker",
+    *module(
+        "remote/worker/worker",
         ("a peer of any name", "if name not in config.peers:", "if False:", INTRUDERS),
         ("half of a bad file is taken", "config = self._source()\n", "config = self.config = self._source()\n", RELOAD),
         ("the role changes while it runs", 'FIXED = ("name", "role", ', 'FIXED = ("name", ', RELOAD),
@@ -727,18 +715,18 @@ MUTANTS = [
         ("rules of yesterday", "self.openings.reload(config)", "pass", RELOAD),
         ("whoever is certified drives", "if \"compute\" not in config.drivers.get(name, ()):", "if False:", INTRUDERS),
     ),
-    *remote(
-        "shelf",
+    *module(
+        "remote/worker/checkpoint_store",
         ("parts of different checkpoints", "if any(not torch.equal(theirs, mine) for theirs in self._replay.told(mine)):", "if any(False for _ in self._replay.told(mine)):", f"{ATTACKS}/test_slots.py"),
     ),
-    *remote(
-        "intake",
+    *module(
+        "remote/worker/intake",
         ("public tensors of any content", "if each.digest is not None and digest_of(tensor) != each.digest:", "if False:", f"{ATTACKS}/test_programs.py"),
         ("operations out of order", "if batch.first != self._received + 1:", "if False:", f"{FAULTS}::test_operations_out_of_order"),
         ("the credit is ignored", "if self._received - done > BACKLOG:", "if False:", f"{FAULTS}::test_a_driver_that_does_not_wait"),
     ),
-    *remote(
-        "attendance",
+    *module(
+        "remote/worker/driver_connection",
         ("what a batch says is not followed", "            self._engagement.transcript.follow(due.told)\n", "            self._engagement.transcript.follow(b\"\")\n", f"{ATTACKS}/test_programs.py"),
         ("the provider says nothing of what it was told", "                self._engagement.confirm()\n", "                pass\n", f"{ATTACKS}/test_honest.py"),
         ("a heartbeat tells how long something was computed", "return Beat(self.done, self._moves)", "return Beat(self.done, sum(moved))", VALUES),
@@ -748,13 +736,13 @@ MUTANTS = [
         ("consent of yesterday to data in the clear", "store = self.worker.data  # permission", "store = self._used.get(operation.data, self.worker.data)  # permission", RELOAD),
         ("a provider of the driver's choice", "if setup.provider not in (config.name, *config.providers) or set(setup.holders) & set(config.providers):", "if False:", INTRUDERS),
     ),
-    *runtime(
-        "wire",
+    *module(
+        "transport/wire",
         ("no limit of length", "if length > LIMITS[kind]:", "if False:", f"{RUNTIME}/test_wire.py"),
         ("more of a tensor than announced", "if not 0 < part.nbytes <= self.left:", "if not 0 < part.nbytes:", f"{RUNTIME}/test_wire.py"),
     ),
-    *runtime(
-        "tls",
+    *module(
+        "transport/tls",
         ("old versions of TLS", "context.minimum_version = ssl.TLSVersion.TLSv1_3", "context.minimum_version = ssl.TLSVersion.TLSv1_2", f"{RUNTIME}/test_tls.py"),
         ("the peer's name is not pinned", "return context\n\n    def client", "context.check_hostname = False\n        return context\n\n    def client", f"{RUNTIME}/test_tls.py"),
         ("revoked by name only", "for entry in (name, SERIAL + serial):", "for entry in (name,):", f"{RUNTIME}/test_tls.py"),
@@ -772,8 +760,8 @@ MUTANTS = [
         ("keys follow from half of a digest", "block[i] ^= digest[16 + i];", "block[i] ^= digest[i];", EPOCHS),
         ("keys are lost as the table grows", "        memcpy(keys, epochs->keys, 16 * epochs->room);\n", "", EPOCHS),
     ),
-    *runtime(
-        "transcript",
+    *module(
+        "session/transcript",
         ("keys do not follow", "            each.follow(self.digest)\n", "            pass\n", f"{TRANSCRIPT} {COLLUSION}"),
         ("keys follow from what is told last", "self.digest = _hash(self.digest, told)", "self.digest = _hash(told)", TRANSCRIPT),
         ("parts run together", "        found.update(len(part).to_bytes(8, \"little\"))\n", "", TRANSCRIPT),
@@ -781,21 +769,21 @@ MUTANTS = [
         ("the epochs of another session", "        self.digest = _hash(*(fact.encode() for fact in facts))\n", "        self.digest = _hash()\n", TRANSCRIPT),
         ("more epochs than there are numbers for", "if self._epochs == EPOCHS:", "if False:", TRANSCRIPT),
     ),
-    *runtime(
-        "establish",
+    *module(
+        "transport/establish",
         ("the ring's keys do not follow", "noted, ring_own, ring_next]", "noted]", COLLUSION),
         ("an owner's keys do not follow", "followers = [*sharing.values(), everyone, own, ", "followers = [", COLLUSION),
         ("the provider's keys do not follow", "keys=[dealing, *notaries.values()])", "keys=[*notaries.values()])", COLLUSION),
         ("the keys of authenticated inputs do not follow", "keys=[dealing, *notaries.values()])", "keys=[dealing])", COLLUSION),
         ("the provider's word is not awaited", "            self.feed.confirmed()\n", "            pass\n", COLLUSION),
     ),
-    *runtime(
-        "certificates",
+    *module(
+        "transport/certificates",
         ("valid for longer than the authority", "min(ends, last)", "ends", f"{RUNTIME}/test_tls.py"),
         ("whatever certificate is renewed", "found.verify_directly_issued_by(self.certificate)", "pass", f"{RUNTIME}/test_tls.py"),
     ),
-    *runtime(
-        "links",
+    *module(
+        "transport/links",
         ("a round may be replayed", "waiting = message.begin(self._round, self._transcript.digest)", "waiting = message.begin(0, self._transcript.digest)", f"{RUNTIME}/test_links.py"),
         ("a round without the digest", "waiting = message.begin(self._round, self._transcript.digest)", "waiting = message.begin(self._round, bytes(32))", TRANSCRIPT),
         ("corrections of another program", "            if digest != self._transcript.digest:\n                found = told_otherwise", "            if False:\n                found = told_otherwise", TRANSCRIPT),
@@ -807,7 +795,7 @@ MUTANTS = [
         ("a feed goes on after what was not due", "self._error = found\n", "pass\n", f"{RUNTIME}/test_links.py"),
     ),
     *[
-        Mutant(what, "pysmpc/program/compile.py", old, new, f"tests/steps/test_program.py {REPEATED}::test_recordings_over_several_batches")
+        Mutant(what, "pysmpc/program/compile.py", old, new, f"tests/program/test_program.py {REPEATED}::test_recordings_over_several_batches")
         for what, old, new in (
             ("a recording is within one batch", "    if epochs:\n", "    if False:\n"),
             ("streams of the recording's epochs", "found = first + (stream - recorded) % (1 << EPOCH_BITS)", "found = first + stream - recorded"),
@@ -832,7 +820,7 @@ MUTANTS = [
         ("every run reads the same memory", "program/segment", "turned=bool(self._turn)", "turned=False"),
         ("parameters written in between are not seen", "program/state", "if body is not self._copy(turn):", "if self._copy(turn) is None:"),
         ("a result is read before it is there", "program/trace", "place = touching[-1] + 1 if touching else 0", "place = touching[-1] if touching else 0"),
-        ("a recording that was not checked", "steps", "or checked.confirms(new)", "or True"),
+        ("a recording that was not checked", "program/train_step", "or checked.confirms(new)", "or True"),
         ("memory is used again too early", "program/buffers", "                    last[start] = number\n", "                    last[start] = min(number, first[start] + 1)\n"),
     ),
     *[
@@ -846,8 +834,8 @@ MUTANTS = [
             ("gradients are asked for as if forward", "asked(self.backward)", "asked(False)"),
         )
     ],
-    *remote(
-        "steps",
+    *module(
+        "remote/remote_steps",
         ("a worker does not check a recording", "not before.recording.confirms(new)", "False", REPEATED),
         ("different operations are held against each other", "not before.same(known)", "False", REPEATED),
         ("a worker repeats with whatever it is given", "if [kind(x) for x in arguments] != known.recording.kinds or not known.recording.fits():", "if False:", REPEATED),
@@ -859,34 +847,34 @@ MUTANTS = [
         ("operations are not compared", "if self.operations != other.operations or len(self._buffers) != len(other._buffers):", "if False:", REPEATED),
         ("a repeated step forgets whose data it has seen", "            replay.wrote(cell, origin)\n", "            pass\n", REPEATED),
     ),
-    *remote(
-        "flow",
+    *module(
+        "remote/worker/flow",
         ("whose data the recording had seen", "if known is not None:\n            return known(labels)", "for known in self._known.values():\n            return known(labels)", REPEATED),
     ),
-    *remote(
-        "attendance",
+    *module(
+        "remote/worker/driver_connection",
         ("what was opened early is opened again", "            if number != self._opened:\n", "            if True:\n", EARLY),
         ("the next opening, of whatever it is", " and operation.ref.slot == slot:", ":", EARLY),
         ("nothing is opened early", "if self._ahead is None and not self._last:", "if False:", EARLY),
     ),
-    *runtime(
-        "control",
+    *module(
+        "transport/control",
         ("what does not fit waits for the next beat", "            if done and not self._outbox:\n", "            if done or True:\n", f"{RUNTIME}/test_control.py"),
         ("a connection is used by two threads", "        if self._turn.acquire(blocking=False):\n            try:\n", "        if True:\n            try:\n                self._turn.acquire(blocking=False)\n", f"{RUNTIME}/test_control.py"),
     ),
     *[
         Mutant(what, f"pysmpc/{name}.py", old, new, tests)
         for what, name, old, new, tests in (
-            ("shares are made on the caller's device", "modes", "return torch._C.DisableTorchFunction() if torch._C._len_torch_function_stack() else _NONE", "return _NONE", "tests/ops/test_modes.py"),
+            ("shares are made on the caller's device", "torch_modes", "return torch._C.DisableTorchFunction() if torch._C._len_torch_function_stack() else _NONE", "return _NONE", "tests/ops/test_modes.py"),
             ("a tiny factor is rounded at the nominal scale", "ops/core", "        if (short := _by_scale(held, factor)) is not None:\n", "        if (short := None) is not None:\n", FACTORS),
             ("small public factors keep few digits", "ops/core", "    if not 0 < largest * scale < COARSE:\n", "    if True:\n", FACTORS),
             ("a dimension is taken for another one", "ops/core", "    if not -span <= dim < span:\n", "    if False:\n", "tests/ops/test_movement.py"),
             ("a truth value is the number", "ops/movement", "    if wanted == torch.bool != x.dtype:\n", "    if wanted == torch.bool and x.dtype.is_floating_point:\n", "tests/ops/test_movement.py"),
-            ("a deep copy has no gradient", "tensor", "        if self.grad is not None:\n", "        if False:\n", "tests/hook/test_copies.py"),
+            ("a deep copy has no gradient", "tensor/secret", "        if self.grad is not None:\n", "        if False:\n", "tests/pysyft/test_copies.py"),
         )
     ],
-    *protocol(
-        "ranges",
+    *module(
+        "mpc/derived/ranges",
         ("a result that wrapped is taken as it is", "    if bool(((real - found.double()).abs() > LIMIT).any()):\n", "    if False:\n", RANGES),
         ("operands are as large as they were in the recording", "recorder.note(recorder.ranges[body].begin)", "pass", RANGES),
         ("a repetition checks nothing", "        recorder.note(check, *operands)\n", "", RANGES),
@@ -914,11 +902,11 @@ MUTANTS = [
             ("any loader counts as disjoint batches", "privacy/loaders", "        if once:\n", "        if True:\n", "engine"),
             ("rows are drawn together", "privacy/draws", "words = KeySet([fresh_key()]).draw(0, n)[0]", "words = KeySet([fresh_key()]).draw(0, 1)[0].expand(n)", "engine"),
             ("half of the steps are composed", "privacy/loss_distribution", "np.fft.rfft(np.fft.ifftshift(weights)) ** count", "np.fft.rfft(np.fft.ifftshift(weights)) ** (count // 2 + 1)", "accountant"),
-            ("a tie is always above", "protocols/discrete_gaussian", "(high == threshold) & (low >= more)", "(high == threshold)", "discrete_gaussian"),
-            ("noise of a tie has one sign", "protocols/discrete_gaussian", " * (1 + 2 * (words >> HALF))", "", "discrete_gaussian"),
-            ("parts of noise are added too close", "protocols/discrete_gaussian", "_SMOOTH = 1.89 ", "_SMOOTH = 0.9 ", "discrete_gaussian"),
-            ("the first holder alone adds noise", "protocols/noise", "    for row in range(party.rows):\n        words[row]", "    for row in range(min(party.rows, 1)):\n        words[row]", "noise"),
-            ("a holder's share shows her noise", "protocols/noise", "return suite.refresh(party, Share.of(words, shape, scale))", "return Share.of(words, shape, scale)", "noise"),
+            ("a tie is always above", "mpc/derived/discrete_gaussian", "(high == threshold) & (low >= more)", "(high == threshold)", "discrete_gaussian"),
+            ("noise of a tie has one sign", "mpc/derived/discrete_gaussian", " * (1 + 2 * (words >> HALF))", "", "discrete_gaussian"),
+            ("parts of noise are added too close", "mpc/derived/discrete_gaussian", "_SMOOTH = 1.89 ", "_SMOOTH = 0.9 ", "discrete_gaussian"),
+            ("the first holder alone adds noise", "mpc/derived/secret_noise", "    for row in range(party.rows):\n        words[row]", "    for row in range(min(party.rows, 1)):\n        words[row]", "noise"),
+            ("a holder's share shows her noise", "mpc/derived/secret_noise", "return suite.refresh(party, Share.of(words, shape, scale))", "return Share.of(words, shape, scale)", "noise"),
             ("padding of what owners draw counts", "privacy/engine", "weights = weights * self._given[0]", "pass", "owners_loader"),
             ("slots that are too few cost nothing", "privacy/engine", "lost = steps * self._failure * (1 + math.exp(min(self.target_epsilon, 100.0)))", "lost = 0.0", "owners_loader"),
             ("there are too few slots", "privacy/draws", "if _tail(n, rate, middle + 1) < FAILURE:", "if _tail(n, rate, middle + 1) < 0.5:", "owners_loader"),
@@ -943,25 +931,25 @@ MUTANTS = [
     *[
         Mutant(what, f"pysmpc/{name}.py", old, new, f"{REMOTE}/test_privacy.py")
         for what, name, old, new in (
-            ("draws are fetched", "remote/attendance", "self._draws if isinstance(operation, Load) else None", "self._draws"),
-            ("labels are of another draw than images", "remote/data", "if self._drawn is None or self._key != (number, rate, slots, n):", "if True:"),
-            ("a driver has a draw again", "remote/data", "if self._key is not None and number <= self._key[0]:", "if False:"),
-            ("padding at a worker has a row's values", "remote/data", "return Items(torch.where(shown, values, zero), torch", "return Items(values, torch"),
-            ("drawn rows pass any rule", "remote/attendance", "if found.present is None else Rows(1)", "if found.present is None else PUBLIC"),
+            ("draws are fetched", "remote/worker/driver_connection", "self._draws if isinstance(operation, Load) else None", "self._draws"),
+            ("labels are of another draw than images", "remote/worker/data", "if self._drawn is None or self._key != (number, rate, slots, n):", "if True:"),
+            ("a driver has a draw again", "remote/worker/data", "if self._key is not None and number <= self._key[0]:", "if False:"),
+            ("padding at a worker has a row's values", "remote/worker/data", "return Items(torch.where(shown, values, zero), torch", "return Items(values, torch"),
+            ("drawn rows pass any rule", "remote/worker/driver_connection", "if found.present is None else Rows(1)", "if found.present is None else PUBLIC"),
         )
     ],
     Mutant("a driver samples in the open", "pysmpc/privacy/engine.py", "if session.recorder is not None or session.party.rows != session.party.holders:", "if False:", f"{REMOTE}/test_privacy.py"),
-    *protocol(
-        "outside",
+    *module(
+        "mpc/derived/out_of_range",
         ("a bound off by one", "c - (2 * most + 1)", "c - 2 * most", OUTSIDE),
-        ("below the bound is not tested", "        out ^= _chosen(keys.draw(weights, n), ring", "        out ^= 0 * _chosen(keys.draw(weights, n), ring", OUTSIDE),
-        ("both sides have the same weights", "word ^= _chosen(ring.rows_xor(keys.draw(weights + place, n))", "word ^= _chosen(ring.rows_xor(keys.draw(weights, n))", OUTSIDE),
-        ("weights that the holders know", "out ^= _chosen(keys.draw(weights, n), ring", "out ^= _chosen(torch.ones_like(words), ring", OUTSIDE),
+        ("below the bound is not tested", "        out ^= _chosen(keys.draw(weights, n), z2k", "        out ^= 0 * _chosen(keys.draw(weights, n), z2k", OUTSIDE),
+        ("both sides have the same weights", "word ^= _chosen(z2k.rows_xor(keys.draw(weights + place, n))", "word ^= _chosen(z2k.rows_xor(keys.draw(weights, n))", OUTSIDE),
+        ("weights that the holders know", "out ^= _chosen(keys.draw(weights, n), z2k", "out ^= _chosen(torch.ones_like(words), z2k", OUTSIDE),
         ("a word is left out of a sum", "        if rest.shape[1]:\n", "        if False:\n", OUTSIDE),
         ("no correction", "out[-1] ^= dealt[-1]", "out[-1] ^= 0", OUTSIDE),
     ),
-    *protocol(
-        "tested",
+    *module(
+        "mpc/derived/tested",
         ("a test that failed is forgotten", "found if self._found is None else self._found ^ found", "found", TESTED),
         ("a session goes on", "            self.failed = _message(operations)\n", "            pass\n", TESTED),
         ("more than the ring holds", "PRODUCT = LIMIT - (1 << 38)", "PRODUCT = LIMIT << 3", TESTED),
@@ -971,22 +959,22 @@ MUTANTS = [
         ("sums have no limit", "return check.limit if check.adds", "return 1 << 70 if check.adds", TESTED),
         ("a test of fewer than were asked for", "self._waiting.append((words, most))", "self._waiting.append((words[:, :1], most))", TESTED),
     ),
-    *remote(
-        "replay",
+    *module(
+        "remote/worker/replay",
         ("what was tested is nobody's", "self.flag = combined([self._reading, *([] if self.flag is None else [self.flag])])", "self.flag = None", CHECKED_THERE),
         ("only what was tested last has owners", "combined([self._reading, *([] if self.flag is None else [self.flag])])", "self._reading", CHECKED_THERE),
         ("updates that wait are nobody's", "[self._reading] if self._reading is not None and self.session.owing else []", "[]", CHECKED_THERE),
         ("an outcome is opened without consent", "        if refused or not word.shape[0]:\n", "        if not word.shape[0]:\n", CHECKED_THERE),
     ),
-    *remote("attendance", ("a value is sent that was too large", "        if failed:\n", "        if False:\n", CHECKED_THERE)),
-    *remote("budget", ("an outcome is no number", "count += FLAG in facts and", "count += False and", CHECKED_THERE)),
-    *remote("steps", ("steps hide what is tested", "        if sessions[0].flags is not None:\n", "        if False:\n", FLAGS)),
-    *remote(
-        "recorder",
+    *module("remote/worker/driver_connection", ("a value is sent that was too large", "        if failed:\n", "        if False:\n", CHECKED_THERE)),
+    *module("remote/worker/budget", ("an outcome is no number", "count += FLAG in facts and", "count += False and", CHECKED_THERE)),
+    *module("remote/remote_steps", ("steps hide what is tested", "        if sessions[0].flags is not None:\n", "        if False:\n", FLAGS)),
+    *module(
+        "remote/driver/recorder",
         ("recordings are never forgotten", "                weakref.finalize(new, self._over.append, number)\n", "                pass\n", REPEATED),
     ),
-    *federated(
-        "aggregation",
+    *module(
+        "federated/aggregation",
         ("a sum of few clients", "if len(clients) < self._minimum:", "if False:", SUMS),
         ("a client is in a sum twice", "if client in self._keys or client in self._added:", "if False:", SUMS),
         ("parts of another round", "if round != self._round:", "if False:", SUMS),
@@ -994,26 +982,26 @@ MUTANTS = [
         ("a second sum", "raise RoundError(f\"{self.holder}: a sum of this round was opened; another would tell their difference\")", "self._over = False", SUMS),
         ("one key for all holders", "[fresh_key() for _ in range(holders - 1)]", "[fresh_key()] * (holders - 1)", "tests/federated/test_aggregation.py"),
     ),
-    *federated(
-        "updates",
+    *module(
+        "federated/updates",
         ("an update is not clipped", "if norm > self.max_norm:", "if False:", "tests/federated/test_aggregation.py"),
         ("an update is out of range", "if max(-least, greatest) > self.max_value:", "if False:", "tests/federated/test_aggregation.py"),
     ),
-    *remote(
-        "tasks",
+    *module(
+        "remote/worker/tasks",
         ("a sum of one owner", "if len(present) < least:", "if False:", "tests/federated/test_tasks.py"),
         ("two sums of one model", "if known is not None and known != owners:", "if False:", TASKS),
         ("a task without the right", "if name not in self._tasks or RIGHT + name not in rights:", "if name not in self._tasks:", TASKS),
     ),
-    *remote(
-        "attendance",
+    *module(
+        "remote/worker/driver_connection",
         ("sums of one session differ by one", "if any(self._sums.get(key, owners) != owners for key, owners in sums.items()):", "if False:", TASKS),
         ("an owner's no to a sum is ignored", "taken = words if not refused else None", "taken = words", TASKS),
         ("what is saved is not counted as opened", "            self.worker.contributions.add(self._sums)\n\n    def _told_apart", "            pass\n\n    def _told_apart", TASKS),
         ("no mask for what a holder receives", "masks.append(KeySet([fresh_key()]).draw(0, count)[0])", "masks.append(torch.zeros(count, dtype=torch.int64))", "tests/federated/test_one_receiver_remote.py"),
     ),
-    *remote(
-        "policy",
+    *module(
+        "remote/worker/policy",
         ("a holder receives numbers of few rows", "            elif items < rule.min_items:", "            elif False:", "tests/federated/test_one_receiver_remote.py"),
     ),
 ]  # fmt: skip

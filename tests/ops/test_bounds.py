@@ -15,9 +15,9 @@ from twins import opened
 
 import pysmpc as sy
 from pysmpc.errors import EncodingError, RangeError
+from pysmpc.mpc.functions.softmax import near_window
 from pysmpc.ops import bounds
-from pysmpc.protocols.functions.softmax import near_window
-from pysmpc.tensor import HANDLERS, Estimate
+from pysmpc.tensor.secret import HANDLERS, Estimate
 
 E = 2.0**-16
 
@@ -88,7 +88,7 @@ def test_a_module():
 
 def test_public_fixed_point():
     plain = sy.encrypt  # the verb for tensors of fixed precision, too
-    fixed = sy.api.fix_precision(torch.tensor([1.5, -2.0]))
+    fixed = sy.api.calls.fix_precision(torch.tensor([1.5, -2.0]))
     assert bound(plain(fixed, parties(), bounded=2)) == 2
     with pytest.raises(RangeError):
         plain(fixed, parties(), bounded=1.9)
@@ -303,7 +303,7 @@ def test_an_update_that_waits():
 
 def test_operations_that_change_no_value():
     x = secret(uniform(4), bounded=4.0)
-    sy.api.refresh(x)
+    sy.api.calls.refresh(x)
     assert bound(x) == 4
     y = x * x
     y.cell.settle()

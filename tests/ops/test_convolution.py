@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 
 import pysmpc as sy
+from pysmpc.mpc.additive.comparison import relu_cost, select_cost
+from pysmpc.mpc.additive.maxima import largest_cost
+from pysmpc.mpc.additive.products import product_cost
+from pysmpc.mpc.additive.sharing import reveal_cost
 from pysmpc.ops import pooling
-from pysmpc.protocols.comparison import relu_cost, select_cost
-from pysmpc.protocols.maxima import largest_cost
-from pysmpc.protocols.products import product_cost
-from pysmpc.protocols.sharing import reveal_cost
 
 PARTIES = {n: sy.virtual(*(f"p{i}" for i in range(n))) for n in (2, 3)}
 CLOSE = 2**-9

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import pysmpc as sy
 from pysmpc.ops import decompositions, rehearsal
 from pysmpc.ops.core import aten
-from pysmpc.tensor import HANDLERS
+from pysmpc.tensor.secret import HANDLERS
 
 TARGET = torch.tensor([[0.5, -0.25, 1.0], [0.0, 0.75, -1.5]])
 

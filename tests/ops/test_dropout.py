@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import pysmpc as sy
-from pysmpc.protocols import coins
-from pysmpc.runtime.ledger import ledger
+from pysmpc.mpc.derived import coins
+from pysmpc.session.ledger import ledger
 
 LAYERS = {
     "Dropout": (nn.Dropout, (4, 6)),
@@ -74,7 +74,7 @@ def test_a_public_mask_costs_nothing():
     before = parties().stats.copy()
     out = F.dropout(x, 0.3)
     out.sum().backward()
-    assert (parties().stats - before).cost == sy.protocols.interfaces.Cost()
+    assert (parties().stats - before).cost == sy.mpc.interfaces.Cost()
     mask = torch.empty_like(x).bernoulli_(0.5)
     assert torch.equal(plain(mask * 1.0 + 0), sy.decrypt(mask))
     assert mask.session.plain

@@ -4,8 +4,8 @@ import pytest
 import torch
 from op_checks import SUITE_OPTIONS, encrypted, parties, plain, represented
 
-from pysmpc.fixedpoint import BINARY16
 from pysmpc.ops.jacobi import pairs, sweeps
+from pysmpc.ring.fixedpoint import BINARY16
 
 STEP = 2.0**-16
 

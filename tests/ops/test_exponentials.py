@@ -10,13 +10,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import pysmpc as sy
 from pysmpc.errors import EncodingError
-from pysmpc.fixedpoint import Precision
+from pysmpc.mpc.additive.truncation import truncate_cost
+from pysmpc.mpc.functions import fits
+from pysmpc.mpc.functions.characters import BITS
+from pysmpc.mpc.functions.exponent import power_cost
+from pysmpc.mpc.functions.normaliser import logarithm_cost, reciprocal_fast_cost, root_cost
 from pysmpc.ops.functions import exponentials
-from pysmpc.protocols.functions import fits
-from pysmpc.protocols.functions.characters import BITS
-from pysmpc.protocols.functions.exponent import power_cost
-from pysmpc.protocols.functions.normaliser import logarithm_cost, reciprocal_fast_cost, root_cost
-from pysmpc.protocols.truncation import truncate_cost
+from pysmpc.ring.fixedpoint import Precision
 
 STEP = 2.0**-16
 FAR = 2.0**30 - 1

@@ -5,11 +5,11 @@ import torch
 from op_checks import check_op, encrypted, parties
 
 import pysmpc as sy
+from pysmpc.mpc.additive.comparison import negative_cost, relu_cost, select_cost
+from pysmpc.mpc.additive.products import product_cost
+from pysmpc.mpc.derived.counts import count_reciprocals_cost
+from pysmpc.mpc.interfaces import LOCAL
 from pysmpc.ops import tournament
-from pysmpc.protocols.comparison import negative_cost, relu_cost, select_cost
-from pysmpc.protocols.counts import count_reciprocals_cost
-from pysmpc.protocols.interfaces import LOCAL
-from pysmpc.protocols.products import product_cost
 
 
 def test_the_first_of_equals_wins():

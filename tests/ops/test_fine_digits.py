@@ -10,8 +10,8 @@ from torch import nn
 
 import pysmpc as sy
 from pysmpc.errors import EncodingError
-from pysmpc.fixedpoint import BINARY16
 from pysmpc.ops import known
+from pysmpc.ring.fixedpoint import BINARY16
 
 STEP = 2.0**-16
 

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 import pysmpc as sy
 from pysmpc.errors import SessionMismatchError
-from pysmpc.fixedpoint import BINARY16
+from pysmpc.ring.fixedpoint import BINARY16
 
 aten = torch.ops.aten
 OUT = {
@@ -152,7 +152,7 @@ def test_numbers_for_tensors():
 def test_a_handler_of_its_own_is_kept():
     """A form that is registered by itself stays, whichever of the two came first."""
     from pysmpc.ops.core import implements
-    from pysmpc.tensor import HANDLERS
+    from pysmpc.tensor.secret import HANDLERS
 
     forms = [aten.erfinv.default, aten.erfinv_.default, aten.erfinv.out]
     assert not any(form in HANDLERS for form in forms)

@@ -12,10 +12,10 @@ from twins import double_twin
 
 import pysmpc as sy
 from pysmpc.errors import EncodingError
-from pysmpc.fixedpoint import BINARY16
-from pysmpc.protocols.functions import fits
-from pysmpc.protocols.functions.characters import Fit
-from pysmpc.protocols.functions.smooth import derivative_cost, function_cost
+from pysmpc.mpc.functions import fits
+from pysmpc.mpc.functions.characters import Fit
+from pysmpc.mpc.functions.smooth import derivative_cost, function_cost
+from pysmpc.ring.fixedpoint import BINARY16
 
 STEP = 2.0**-16
 

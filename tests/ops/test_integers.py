@@ -10,7 +10,7 @@ from whole_numbers import integers, same
 
 import pysmpc as sy
 from pysmpc.errors import EncodingError
-from pysmpc.protocols import exact
+from pysmpc.mpc.additive import exact
 
 LIMIT = (1 << 62) - 1
 KINDS = [(n, dtype) for n in (2, 3) for dtype in (torch.int64, torch.int32)]

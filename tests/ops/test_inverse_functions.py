@@ -9,10 +9,10 @@ from op_checks import DECIMAL3, SUITE_OPTIONS, cost_of, encrypted, parties, plai
 
 import pysmpc as sy
 from pysmpc.errors import EncodingError
-from pysmpc.fixedpoint import Precision
-from pysmpc.protocols.functions import piecewise_fits as fits
-from pysmpc.protocols.functions.angle import angle_cost
-from pysmpc.protocols.functions.piecewise import again_cost, piecewise_cost
+from pysmpc.mpc.functions import piecewise_fits as fits
+from pysmpc.mpc.functions.angle import angle_cost
+from pysmpc.mpc.functions.piecewise_polynomials import again_cost, piecewise_cost
+from pysmpc.ring.fixedpoint import Precision
 
 STEP = 2.0**-16
 FAR = 2.0**30 - 1

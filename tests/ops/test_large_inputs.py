@@ -10,8 +10,8 @@ from torch import nn
 
 import pysmpc as sy
 from pysmpc.errors import EncodingError, RangeError
-from pysmpc.fixedpoint import PIECE, Encoding, Precision, decode, decode_as, encode
-from pysmpc.prg import KeySet, fresh_key
+from pysmpc.ring.fixedpoint import PIECE, Encoding, Precision, decode, decode_as, encode
+from pysmpc.ring.prg import KeySet, fresh_key
 
 CLEAR = Path("/proc/self/clear_refs")  # a 5 written to it makes the highest use of memory the present one
 C = ctypes.CDLL(None)

@@ -5,8 +5,8 @@ import torch
 from op_checks import check_op, encrypted, plain, represented
 from torch.nn import functional as F
 
-from pysmpc.fixedpoint import BINARY16
 from pysmpc.ops.matrix_inverse import schedule
+from pysmpc.ring.fixedpoint import BINARY16
 
 
 def orthogonal(n):

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 import pysmpc as sy
 from pysmpc.errors import EncodingError
-from pysmpc.fixedpoint import Precision
+from pysmpc.ring.fixedpoint import Precision
 
 STEP = 2.0**-16
 POWERS = [3, 4, 2.5, 1.5, 1.1, 0.5, -1, 20]

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import pysmpc as sy
 from pysmpc.errors import EncodingError
-from pysmpc.protocols.interfaces import Cost
+from pysmpc.mpc.interfaces import Cost
 
 
 def network():

@@ -10,7 +10,7 @@ from op_checks import encrypted, parties, plain
 from torch import nn
 
 import pysmpc as sy
-from pysmpc.protocols.interfaces import Cost
+from pysmpc.mpc.interfaces import Cost
 
 NAMES = """
 ReLU ReLU6 Hardtanh Sigmoid Tanh GELU SiLU Softplus LogSigmoid Hardshrink Softshrink Mish ELU LeakyReLU PReLU Tanhshrink

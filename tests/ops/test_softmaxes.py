@@ -9,7 +9,7 @@ from twins import double_twin
 
 import pysmpc as sy
 from pysmpc.errors import EncodingError
-from pysmpc.protocols.functions.softmax import log_of_sum_cost, quotients_cost, softmax_cost
+from pysmpc.mpc.functions.softmax import log_of_sum_cost, quotients_cost, softmax_cost
 
 STEP = 2.0**-16
 STEPS = 1.2  # of values

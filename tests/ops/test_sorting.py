@@ -7,11 +7,11 @@ from torch import nn
 
 import pysmpc as sy
 from pysmpc.errors import RangeError, RevealError
-from pysmpc.protocols import arranging
-from pysmpc.protocols.arranging import Plan, arrange_cost
-from pysmpc.protocols.one_hot import one_hot_cost
-from pysmpc.protocols.products import product_cost
-from pysmpc.protocols.shuffling import shuffle_cost
+from pysmpc.mpc.additive.products import product_cost
+from pysmpc.mpc.derived import arranging
+from pysmpc.mpc.derived.arranging import Plan, arrange_cost
+from pysmpc.mpc.derived.one_hot import one_hot_cost
+from pysmpc.mpc.derived.shuffling import shuffle_cost
 
 
 def spent(f, n=2):

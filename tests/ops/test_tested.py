@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 import pysmpc as sy
 from pysmpc.errors import CheckpointError, RangeError
-from pysmpc.fixedpoint import BINARY16, LIMIT
-from pysmpc.protocols import tested
-from pysmpc.protocols.interfaces import Cost, opening
-from pysmpc.protocols.outside import outside_cost
-from pysmpc.protocols.tested import PRODUCT, ROOM
-from pysmpc.tensor import SecretTensor
+from pysmpc.mpc.derived import tested
+from pysmpc.mpc.derived.out_of_range import outside_cost
+from pysmpc.mpc.derived.tested import PRODUCT, ROOM
+from pysmpc.mpc.interfaces import Cost, opening
+from pysmpc.ring.fixedpoint import BINARY16, LIMIT
+from pysmpc.tensor.secret import SecretTensor
 
 RING, STEP = 1 << 63, 1 << 16
 fresh = settings(

@@ -13,9 +13,9 @@ from twins import opened
 
 import pysmpc as sy
 from pysmpc.errors import EncodingError
-from pysmpc.fixedpoint import Precision, encode, fraction_in_steps, number_in_steps, tensor_in_steps
-from pysmpc.runtime.session import plain_session
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.fixedpoint import Precision, encode, fraction_in_steps, number_in_steps, tensor_in_steps
+from pysmpc.session.session import plain_session
+from pysmpc.tensor.secret import SecretTensor
 
 ORDER = [operator.lt, operator.le, operator.gt, operator.ge]
 COMPARE = [*ORDER, operator.eq, operator.ne]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from pysmpc.prg import KeySet, fresh_key
-from pysmpc.protocols.discrete_gaussian import HALF, TOP, Sampler, Table
+from pysmpc.mpc.derived.discrete_gaussian import HALF, TOP, Sampler, Table
+from pysmpc.ring.prg import KeySet, fresh_key
 
 
 def probabilities(sigma, reach):

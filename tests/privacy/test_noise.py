@@ -6,11 +6,11 @@ from torch import nn
 from torch.nn import functional as F
 
 import pysmpc as sy
+from pysmpc.mpc.derived import secret_noise
 from pysmpc.ops.noise import gaussian_noise, with_bits
 from pysmpc.privacy import noise_share
-from pysmpc.protocols import noise
-from pysmpc.runtime import threads
-from pysmpc.runtime.session import virtual_session
+from pysmpc.session.session import virtual_session
+from pysmpc.transport import threads
 
 N = 20_000
 
@@ -34,15 +34,15 @@ def test_each_holder_adds_the_full_variance(holders, protocol):
 def test_without_one_holders_noise_the_rest_has_full_variance():
     """What a holder knows of the sum is her own part: what is left has the variance of the others."""
     session = virtual_session(["alice", "bob"])
-    drawn, draw = [], noise.Sampler.draw
+    drawn, draw = [], secret_noise.Sampler.draw
 
     def kept(self, key, n):
         drawn.append(draw(self, key, n))
         return drawn[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(noise.Sampler, "draw", kept)
-        share = noise.holders_noise(session.suite, session.party, (N,), 1000.0)
+        patch.setattr(secret_noise.Sampler, "draw", kept)
+        share = secret_noise.holders_noise(session.suite, session.party, (N,), 1000.0)
     [total] = session.suite.reveal(session.party, share)
     assert torch.equal(total, drawn[0] + drawn[1])
     for known in drawn:
@@ -54,9 +54,9 @@ def test_without_one_holders_noise_the_rest_has_full_variance():
 def test_parties_apart_and_costs():
     def program(session):
         before = session.stats.copy()
-        mine = noise.holders_noise(session.suite, session.party, (40,), 4096.0)
+        mine = secret_noise.holders_noise(session.suite, session.party, (40,), 4096.0)
         free = (session.stats - before).cost
-        dealt = noise.dealt_noise(session.suite, session.party, (40,), 4096.0)
+        dealt = secret_noise.dealt_noise(session.suite, session.party, (40,), 4096.0)
         cost = (session.stats - before).cost
         return session.suite.reveal(session.party, mine, dealt), free, cost
 
@@ -65,8 +65,8 @@ def test_parties_apart_and_costs():
     for one, other in zip(values, others, strict=True):
         assert torch.equal(one, other)
         assert 0 < int(one.abs().max()) < 4096 * 12
-    assert free == noise.holders_noise_cost(2, 40)
-    assert cost == noise.dealt_noise_cost(2, 40)
+    assert free == secret_noise.holders_noise_cost(2, 40)
+    assert cost == secret_noise.dealt_noise_cost(2, 40)
 
 
 def test_authenticated_shares_take_noise_of_the_provider():

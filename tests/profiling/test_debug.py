@@ -8,10 +8,10 @@ from torch.nn import functional as F
 import pysmpc as sy
 from pysmpc.demo.models import MODELS, squared_error
 from pysmpc.errors import DeviationError, PartyError
-from pysmpc.fixedpoint import BINARY16
-from pysmpc.protocols.suite import default
-from pysmpc.runtime import threads
-from pysmpc.tensor import WATCHERS
+from pysmpc.mpc.suite import default
+from pysmpc.ring.fixedpoint import BINARY16
+from pysmpc.tensor.secret import WATCHERS
+from pysmpc.transport import threads
 
 
 def parties():

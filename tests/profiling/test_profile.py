@@ -15,10 +15,10 @@ from torch.nn.modules import module as hooks
 from torch.optim import optimizer as optim
 
 import pysmpc as sy
-from pysmpc.profiling import CPU
-from pysmpc.protocols.comparison import relu_cost, select_cost
-from pysmpc.runtime.stats import Stats
-from pysmpc.tensor import WATCHERS
+from pysmpc.api.profiling import CPU
+from pysmpc.mpc.additive.comparison import relu_cost, select_cost
+from pysmpc.session.stats import Stats
+from pysmpc.tensor.secret import WATCHERS
 
 
 class Net(nn.Module):

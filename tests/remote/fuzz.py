@@ -51,7 +51,14 @@ def work(name, arguments):
     """In a process of its own: libFuzzer never returns."""
     import atheris
 
-    packages = ["pysmpc.runtime", "pysmpc.remote", "pysmpc.tensor", "pysmpc.shares", "pysmpc.ops", "parsers"]
+    packages = [
+        "pysmpc.session",
+        "pysmpc.remote",
+        "pysmpc.tensor.secret",
+        "pysmpc.ring.shares",
+        "pysmpc.ops",
+        "parsers",
+    ]
     with atheris.instrument_imports(include=packages):
         import parsers
     import torch

@@ -17,11 +17,11 @@ from torch import nn
 
 import pysmpc as sy
 from pysmpc.errors import ConfigurationError, OpenNotPermittedError
-from pysmpc.remote import approvals
-from pysmpc.remote.approvals import APPROVED, DENIED, FOLDERS, LOG, WAITING
-from pysmpc.remote.history import History
 from pysmpc.remote.messages import Call, Drop, Input, Load, Plain, Record, Recorded, Ref, Repeat
-from pysmpc.remote.worker import Worker
+from pysmpc.remote.worker import approvals
+from pysmpc.remote.worker.approvals import APPROVED, DENIED, FOLDERS, LOG, WAITING
+from pysmpc.remote.worker.history import History
+from pysmpc.remote.worker.worker import Worker
 
 ROWS = np.random.default_rng().random((100, 2), dtype=np.float32)
 HOUR = 3600

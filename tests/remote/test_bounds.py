@@ -12,8 +12,8 @@ from pysmpc.errors import ChannelError, RangeError
 from pysmpc.remote.arguments import window
 from pysmpc.remote.config import Bounds
 from pysmpc.remote.messages import Ref
-from pysmpc.runtime.session import virtual_session
-from pysmpc.tensor import Estimate, SecretTensor
+from pysmpc.session.session import virtual_session
+from pysmpc.tensor.secret import Estimate, SecretTensor
 
 E = 2.0**-16
 

@@ -24,9 +24,9 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 import pysmpc as sy
-from pysmpc.remote.local import LocalWorkers, toml
-from pysmpc.runtime.tls import address
-from pysmpc.runtime.wire import Stream, pack
+from pysmpc.remote.local_workers import LocalWorkers, toml
+from pysmpc.transport.tls import address
+from pysmpc.transport.wire import Stream, pack
 
 pytestmark = pytest.mark.slow
 WATCHED = Path(__file__).parents[1] / "support" / "watched.py"
@@ -209,7 +209,7 @@ def test_what_is_written_before_it_is_encrypted(tmp_path, monkeypatch):
         return pack(message)
 
     monkeypatch.setattr(Stream, "write", write)
-    monkeypatch.setattr("pysmpc.remote.driver.pack", noting)  # before it is compressed
+    monkeypatch.setattr("pysmpc.remote.driver.driver.pack", noting)  # before it is compressed
     monkeypatch.setenv("PYSMPC_TEST_TAP", "1")
     within = {name: [sys.executable, str(WATCHED), str(tmp_path)] for name in NAMES}
     with LocalWorkers(data=own(tmp_path), within=within) as workers, workers.connect() as parties:

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 import pysmpc as sy
 from pysmpc.errors import CheckpointError, OpenNotPermittedError, RangeError, RemoteError
-from pysmpc.protocols.interfaces import opening
-from pysmpc.remote import approvals
-from pysmpc.remote.parties import RemoteParties
+from pysmpc.mpc.interfaces import opening
+from pysmpc.remote.driver.connect import RemoteParties
+from pysmpc.remote.worker import approvals
 
 ITEMS = np.random.default_rng().uniform(-1, 1, (40, 3)).astype(np.float32)
 
@@ -226,7 +226,7 @@ def test_codes_are_refused_by_name(workers):
 
 def test_parties_that_are_told_differently_do_nothing_together(workers, monkeypatch):
     """alice is told that ranges are tested, and the others are not."""
-    from pysmpc.remote import driver
+    from pysmpc.remote.driver import driver
 
     original = driver.Setup
     said = iter([True, False, False])

@@ -14,10 +14,11 @@ from remotes import Workers
 
 import pysmpc as sy
 from pysmpc.errors import ChannelError
-from pysmpc.remote import intake, messages, policy
+from pysmpc.remote import messages
 from pysmpc.remote.messages import Batch, Call, Seq
-from pysmpc.runtime import control, tls
-from pysmpc.runtime.wire import MESSAGE, framed, pack
+from pysmpc.remote.worker import intake, policy
+from pysmpc.transport import control, tls
+from pysmpc.transport.wire import MESSAGE, framed, pack
 
 CORPUS = Path(__file__).parent / "corpus"
 SPARE = 1 << 30  # bytes of addresses beyond those in use

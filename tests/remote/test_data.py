@@ -10,11 +10,11 @@ from remotes import Workers
 from safetensors.torch import save_file
 
 import pysmpc as sy
+from pysmpc.compat.pysyft.pysyft_errors import GetNotPermittedError, ObjectNotFoundError
 from pysmpc.errors import ConfigurationError, PartyError, RemoteError
-from pysmpc.federated.errors import GetNotPermittedError, ObjectNotFoundError
 from pysmpc.remote.config import WorkerConfig, parse
-from pysmpc.remote.data import STEPS, Store, read
-from pysmpc.runtime.wire import Stream
+from pysmpc.remote.worker.data import STEPS, Store, read
+from pysmpc.transport.wire import Stream
 
 IMAGES = np.random.default_rng().integers(0, 256, (20, 4, 4), dtype=np.uint8)
 LABELS = np.random.default_rng().integers(0, 10, 20, dtype=np.uint8)

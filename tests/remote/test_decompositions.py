@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import pysmpc as sy
 from pysmpc.remote.messages import Call
-from pysmpc.tensor import HANDLERS
+from pysmpc.tensor.secret import HANDLERS
 
 NAMES = {str(func) for func in HANDLERS}
 

@@ -18,12 +18,13 @@ from remotes import Workers
 
 import pysmpc as sy
 from pysmpc.errors import ChannelError, CheckpointError, PysmpcError, RemoteError, WorkerLost
-from pysmpc.remote import driver, intake
-from pysmpc.remote.local import LocalWorkers
+from pysmpc.remote.driver import driver
+from pysmpc.remote.local_workers import LocalWorkers
 from pysmpc.remote.messages import Batch, Call, Drop, Dtype, Plain, Ref, Seq, Setup
-from pysmpc.runtime import establish, tls
-from pysmpc.runtime.tls import DRIVER
-from pysmpc.runtime.wire import HEADER, PACKED, VERSION, Cancelled, pack
+from pysmpc.remote.worker import intake
+from pysmpc.transport import establish, tls
+from pysmpc.transport.tls import DRIVER
+from pysmpc.transport.wire import HEADER, PACKED, VERSION, Cancelled, pack
 
 X = torch.linspace(-1, 1, 64)
 
@@ -179,7 +180,7 @@ def test_waiting_on_a_connection_that_this_side_closed():
 
 def test_connections_of_a_session_that_is_over_are_closed():
     """Those that came before its end, and those that come later; others stay."""
-    meeting = establish.Meeting()
+    meeting = establish.Rendezvous()
     streams = [plain_pair() for _ in range(3)]
     meeting.park("bob", "peer", "one", streams[0][0])
     meeting.park("bob", "peer", "two", streams[1][0])
@@ -191,7 +192,7 @@ def test_connections_of_a_session_that_is_over_are_closed():
 
 
 def test_connections_that_their_peer_has_left_are_closed():
-    meeting = establish.Meeting()
+    meeting = establish.Rendezvous()
     streams = [plain_pair() for _ in range(2)]
     for number, (near, far) in enumerate(streams):
         far.send(establish.DealerKey(bytes(16)))

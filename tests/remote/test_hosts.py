@@ -14,7 +14,7 @@ from remotes import Workers, bench
 import pysmpc as sy
 from pysmpc.demo import remote
 from pysmpc.demo.settings import Settings
-from pysmpc.remote.local import LocalWorkers
+from pysmpc.remote.local_workers import LocalWorkers
 
 hosts = bench("hosts")
 NAMES = ["alice", "bob", "crypto_provider"]

@@ -11,9 +11,9 @@ from twins import mlp, task
 
 import pysmpc as sy
 from pysmpc.errors import IntegrityError, OpenNotPermittedError
-from pysmpc.protocols.interfaces import Cost, End
-from pysmpc.protocols.mac import opening
-from pysmpc.protocols.mac.sharing import disclose_cost, reveal_cost
+from pysmpc.mpc.interfaces import Cost, End
+from pysmpc.mpc.mac import opening
+from pysmpc.mpc.mac.sharing_mac import disclose_cost, reveal_cost
 from pysmpc.remote.arguments import reference
 from pysmpc.remote.messages import Call
 

@@ -16,10 +16,10 @@ from remotes import Office, Workers
 
 import pysmpc as sy
 from pysmpc.errors import ChannelError, OpenNotPermittedError, RefusedError, RemoteError
-from pysmpc.remote.driver import ask
-from pysmpc.remote.policy import LOG
-from pysmpc.runtime import certificates, tls
-from pysmpc.runtime.tls import DRIVER, PEER
+from pysmpc.remote.driver.driver import ask
+from pysmpc.remote.worker.policy import LOG
+from pysmpc.transport import certificates, tls
+from pysmpc.transport.tls import DRIVER, PEER
 
 
 @pytest.fixture

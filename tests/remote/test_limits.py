@@ -12,16 +12,17 @@ from torch import nn
 
 import pysmpc as sy
 from pysmpc.errors import CheckpointError, ConfigurationError, OpenNotPermittedError, RefusedError, RemoteError
-from pysmpc.remote import budget, steps
-from pysmpc.remote.approvals import LOG
+from pysmpc.remote import remote_steps
 from pysmpc.remote.arguments import reference
-from pysmpc.remote.budget import Budget
 from pysmpc.remote.config import WorkerConfig, parse
-from pysmpc.remote.driver import ask
-from pysmpc.remote.held import Held
-from pysmpc.remote.limits import RECORDINGS, Limits, Sessions
+from pysmpc.remote.driver.driver import ask
 from pysmpc.remote.messages import Call, Dtype, Option, Plain, Record, Recorded, Ref, Refresh, Seq
 from pysmpc.remote.units import Duration, Size
+from pysmpc.remote.worker import budget
+from pysmpc.remote.worker.approvals import LOG
+from pysmpc.remote.worker.budget import Budget
+from pysmpc.remote.worker.held import Held
+from pysmpc.remote.worker.limits import RECORDINGS, Limits, Sessions
 
 ROWS = np.random.default_rng().random((100, 2), dtype=np.float32)
 
@@ -110,33 +111,33 @@ def test_what_is_small_is_not_refused():
     held.before(Call("aten.nonsense.default", wide, {}, [1]))  # refused elsewhere, by its name
 
 
-class Body:
+class ShareStorage:
     rows = 1
 
     def __init__(self, n):
         self.n = n
 
 
-class Cell:
+class TensorStorage:
     def __init__(self, n):
-        self._body = Body(n)
+        self._body = ShareStorage(n)
 
 
 def test_a_recorded_step_is_charged_for_what_it_keeps():
     held = Held("alice", Limits(memory=Size(800)))
     held.before(Record(1, [], [], [], -1))
     for turn in range(2):
-        held.add(1, Cell(40))
+        held.add(1, TensorStorage(40))
         held.drop(1)  # which the recording keeps all the same
         assert held.bytes == 0
         assert turn < 2
     with pytest.raises(RemoteError, match=r"limits\.memory"):
-        held.add(2, Cell(40))
+        held.add(2, TensorStorage(40))
     held.drop(2)
     held.before(Recorded(None, -1, True))
-    held.add(3, Cell(60))  # beside the 40 of the recorded step
+    held.add(3, TensorStorage(60))  # beside the 40 of the recorded step
     with pytest.raises(RemoteError):
-        held.add(4, Cell(1))
+        held.add(4, TensorStorage(1))
 
 
 def test_slots(office, tmp_path):
@@ -168,7 +169,7 @@ def test_recorded_steps(office, tmp_path):
 
 
 def test_the_limit_that_drivers_know():
-    assert steps.LIMIT == RECORDINGS == Limits().steps
+    assert remote_steps.LIMIT == RECORDINGS == Limits().steps
 
 
 def test_disk(office, tmp_path):

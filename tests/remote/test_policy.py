@@ -11,10 +11,10 @@ from remotes import Workers
 
 import pysmpc as sy
 from pysmpc.errors import OpenNotPermittedError, RemoteError
-from pysmpc.remote import policy
 from pysmpc.remote.arguments import reference
 from pysmpc.remote.config import read
 from pysmpc.remote.messages import Call, Drop
+from pysmpc.remote.worker import policy
 
 ITEMS = np.arange(200, dtype=np.float32).reshape(100, 2) / 100
 

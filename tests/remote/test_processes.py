@@ -8,7 +8,7 @@ import pysmpc as sy
 from pysmpc import sandbox
 from pysmpc.demo import remote
 from pysmpc.demo.settings import Settings
-from pysmpc.remote.local import LocalWorkers
+from pysmpc.remote.local_workers import LocalWorkers
 
 pytestmark = pytest.mark.slow
 

@@ -16,10 +16,10 @@ from twins import task
 
 import pysmpc as sy
 from pysmpc.errors import ChannelError, PysmpcError
-from pysmpc.remote import driver
-from pysmpc.runtime import tls
-from pysmpc.runtime.links import Networked
-from pysmpc.runtime.stats import Stats
+from pysmpc.remote.driver import driver
+from pysmpc.session.stats import Stats
+from pysmpc.transport import tls
+from pysmpc.transport.links import Networked
 
 SIZES = (1, 5000, 0, 12, 700)  # words of the rounds: records of every length, and one round of several
 LIMIT = 10.0  # seconds for any case

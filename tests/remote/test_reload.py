@@ -16,12 +16,12 @@ from networks import copied, expired, kept
 from remotes import Workers
 
 import pysmpc as sy
+from pysmpc.compat.pysyft.pysyft_errors import GetNotPermittedError, ObjectNotFoundError
 from pysmpc.errors import ChannelError, OpenNotPermittedError, PysmpcError, RefusedError, RemoteError
-from pysmpc.federated.errors import GetNotPermittedError, ObjectNotFoundError
-from pysmpc.remote import worker as worker_module
-from pysmpc.remote.local import LocalWorkers
-from pysmpc.runtime import certificates, tls
-from pysmpc.runtime.tls import DRIVER, STATUS
+from pysmpc.remote.local_workers import LocalWorkers
+from pysmpc.remote.worker import worker as worker_module
+from pysmpc.transport import certificates, tls
+from pysmpc.transport.tls import DRIVER, STATUS
 
 
 @pytest.fixture(autouse=True)
@@ -277,7 +277,7 @@ def test_revoked_while_it_connects(office, caplog, monkeypatch):
 
 
 def test_a_peer_revoked_while_the_session_is_made(office, caplog, monkeypatch):
-    from pysmpc.runtime import establish
+    from pysmpc.transport import establish
 
     with Workers(office.folder) as workers:
         meet = establish.establish

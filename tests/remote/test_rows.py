@@ -13,16 +13,16 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from pysmpc.fixedpoint import Precision
-from pysmpc.remote import rows, rules
 from pysmpc.remote.arguments import encode, results
 from pysmpc.remote.messages import Call, Ref, Seq
-from pysmpc.remote.origins import Origin, origin_of
-from pysmpc.remote.replay import Replay
-from pysmpc.remote.rows import PUBLIC, TABLE, Labels, Rows, loaded, made
-from pysmpc.runtime.session import virtual_session
-from pysmpc.shares import dense_strides
-from pysmpc.tensor import HANDLERS, SecretTensor
+from pysmpc.remote.worker import row_rules, rows
+from pysmpc.remote.worker.origins import Origin, origin_of
+from pysmpc.remote.worker.replay import Replay
+from pysmpc.remote.worker.rows import PUBLIC, TABLE, Labels, Rows, loaded, made
+from pysmpc.ring.fixedpoint import Precision
+from pysmpc.ring.shares import dense_strides
+from pysmpc.session.session import virtual_session
+from pysmpc.tensor.secret import HANDLERS, SecretTensor
 
 ALICE = frozenset(["alice"])
 
@@ -398,7 +398,7 @@ def test_labels_that_would_take_much_memory(program):
 
 def test_every_rule_is_of_an_operation_that_there_is():
     names = {func._opname for func in HANDLERS}
-    assert {name for name in rules.RULES if name not in names and f"{name}_" not in names} == set()
+    assert {name for name in row_rules.RULES if name not in names and f"{name}_" not in names} == set()
 
 
 # --- random programs beside the model -----------------------------------------------

@@ -18,8 +18,8 @@ import pysmpc as sy
 from pysmpc.errors import CheckpointError, OpenNotPermittedError, RemoteError
 from pysmpc.remote.arguments import reference
 from pysmpc.remote.messages import Keep, Recall, Restore, Slot
-from pysmpc.remote.shelf import Shelf
-from pysmpc.runtime import checkpoint
+from pysmpc.remote.worker.checkpoint_store import CheckpointStore
+from pysmpc.session import checkpoint_files
 
 DRIVERS = {"drivers": {"scientist": ["compute", "open"], "stranger": ["compute", "open"]}}
 DRIVERS["open"] = ["scientist", "stranger"]
@@ -121,7 +121,7 @@ def test_files(office, tmp_path, plain):
         assert [f.name.split("-")[:2] for f in files] == [["checkpoint", "00000002"], ["shares", "00000002"]]
         assert all(stat.S_IMODE(f.stat().st_mode) == 0o600 for f in files)
         assert stat.S_IMODE(files[0].parent.stat().st_mode) == 0o700
-        _, tensors = checkpoint.read(files[0].parent, files[0].stem.removeprefix("checkpoint-"), name)
+        _, tensors = checkpoint_files.read(files[0].parent, files[0].stem.removeprefix("checkpoint-"), name)
         assert torch.equal(tensors["model.0.weight"], words[name][0][0])
     assert sorted(p.name for p in (tmp_path / "run1").iterdir()) == ["scientist"]
     public = b"".join(p.read_bytes() for p in (tmp_path / "run1").rglob("*") if p.is_file())
@@ -142,8 +142,10 @@ def test_a_checkpoint_that_counted_otherwise(tmp_path, monkeypatch):
         "origins": origins,
     }
     words = {name: torch.zeros(1, dtype=torch.int64) for name in values}
-    monkeypatch.setattr(checkpoint, "read", lambda *args: (facts, words))
-    part = Shelf("alice", str(tmp_path)).read("scientist", "run", "00000001-" + "0" * 16, "", ["alice", "bob"])
+    monkeypatch.setattr(checkpoint_files, "read", lambda *args: (facts, words))
+    part = CheckpointStore("alice", str(tmp_path)).read(
+        "scientist", "run", "00000001-" + "0" * 16, "", ["alice", "bob"]
+    )
     slot = Slot(0, [1], 1, 2, 16, "float32")
     assert [part.take(name, slot)[1].rows.least for name in values] == [1, 8, math.inf]
 
@@ -187,9 +189,9 @@ def test_another_driver_finds_nothing(office, tmp_path, plain):
             run = Run(parties, plain).steps(1)
             run.save(tmp_path / "run1")
         shutil.copytree(tmp_path / "run1" / "scientist", tmp_path / "run1" / "stranger")
-        [name] = checkpoint.known(tmp_path / "run1" / "scientist")
-        facts, tensors = checkpoint.read(tmp_path / "run1" / "scientist", name, "scientist")
-        checkpoint.write(tmp_path / "run1" / "stranger", name, "stranger", facts, tensors)
+        [name] = checkpoint_files.known(tmp_path / "run1" / "scientist")
+        facts, tensors = checkpoint_files.read(tmp_path / "run1" / "scientist", name, "scientist")
+        checkpoint_files.write(tmp_path / "run1" / "stranger", name, "stranger", facts, tensors)
         with workers.connect("stranger") as parties:
             again = Run(parties, plain)
             with pytest.raises(CheckpointError, match=f"alice, bob has not run1's checkpoint {name}"):
@@ -242,7 +244,7 @@ def test_a_full_disk_leaves_what_was_there(office, tmp_path, plain, who, at, mon
         run.steps(1)
         files = sorted(p for p in tmp_path.rglob("*-*") if p.is_file())
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoint, "_sync", full)
+            patch.setattr(checkpoint_files, "_sync", full)
             name = who.replace("run1", "scientist")
             with pytest.raises(
                 CheckpointError, match=rf"{name}.*could not be written.*No space left.*untouched"
@@ -282,8 +284,8 @@ def _spoil(kind, folder, plain, workers):
             Run(parties, plain).save(folder / "other" / "run1")
         [other] = [p for p in place.glob("checkpoint-*") if p != facts]
         name, new = facts.stem.removeprefix("checkpoint-"), other.stem.removeprefix("checkpoint-")
-        body, tensors = checkpoint.read(place, new, "bob")
-        checkpoint.write(place, name, "bob", body, tensors)
+        body, tensors = checkpoint_files.read(place, new, "bob")
+        checkpoint_files.write(place, name, "bob", body, tensors)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +319,7 @@ def test_unfit_files(office, tmp_path, plain, kind, message):
 @pytest.mark.parametrize("moment", ["before the driver's part", "before the older ones are removed"])
 def test_a_driver_that_dies_while_saving(office, tmp_path, plain, moment, monkeypatch):
     """The save counts once the driver's part is there; what a save left behind goes with the next one."""
-    real = checkpoint.write, checkpoint.keep_only
+    real = checkpoint_files.write, checkpoint_files.keep_only
 
     def write(folder, name, party, *rest):
         if party == "scientist" and moment == "before the driver's part":
@@ -334,13 +336,13 @@ def test_a_driver_that_dies_while_saving(office, tmp_path, plain, moment, monkey
             old = run.parameters()
             run.steps(1)
             with monkeypatch.context() as patch:
-                patch.setattr(checkpoint, "write", write)
+                patch.setattr(checkpoint_files, "write", write)
                 if moment != "before the driver's part":
                     patch.setattr(parties.link, "ask", keep_only)
                 with pytest.raises(KeyboardInterrupt):
                     run.save(tmp_path / "run1", epoch=2)
             new = run.parameters()
-        assert len(checkpoint.known(tmp_path / "bob" / "scientist" / "run1")) == 2
+        assert len(checkpoint_files.known(tmp_path / "bob" / "scientist" / "run1")) == 2
         with workers.connect() as parties:
             again = Run(parties, plain, rounding="nearest")
             if moment == "before the driver's part":
@@ -351,7 +353,7 @@ def test_a_driver_that_dies_while_saving(office, tmp_path, plain, moment, monkey
                 assert equal(again.parameters(), new)
             again.save(tmp_path / "run1", epoch=3)
         for name in ("alice", "bob"):
-            assert len(checkpoint.known(tmp_path / name / "scientist" / "run1")) == 1
+            assert len(checkpoint_files.known(tmp_path / name / "scientist" / "run1")) == 1
 
 
 def test_runs_of_one_name_do_not_remove_each_other(office, tmp_path, plain):
@@ -361,7 +363,7 @@ def test_runs_of_one_name_do_not_remove_each_other(office, tmp_path, plain):
         for epoch in (1, 2):
             first.save(tmp_path / "one" / "run1", epoch=epoch)
             second.save(tmp_path / "two" / "run1", epoch=-epoch)
-        assert len(checkpoint.known(tmp_path / "alice" / "scientist" / "run1")) == 2
+        assert len(checkpoint_files.known(tmp_path / "alice" / "scientist" / "run1")) == 2
         mine, theirs = first.parameters(), second.parameters()
         assert second.load(tmp_path / "one" / "run1") == {"epoch": 2}
         assert first.load(tmp_path / "two" / "run1") == {"epoch": -2}

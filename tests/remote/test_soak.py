@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 import pysmpc as sy
-from pysmpc.remote.local import LocalWorkers
+from pysmpc.remote.local_workers import LocalWorkers
 
 WATCHED = Path(__file__).parents[1] / "support" / "watched.py"
 NAMES = ("alice", "bob", "crypto_provider")

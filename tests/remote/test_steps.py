@@ -9,18 +9,20 @@ from remotes import without_consent
 from torch import nn
 
 import pysmpc as sy
-from pysmpc import recording, steps
 from pysmpc.errors import RemoteError
-from pysmpc.fixedpoint import Precision
+from pysmpc.program import train_step
 from pysmpc.program.trace import Trace
-from pysmpc.remote import messages, recorder
-from pysmpc.remote import steps as steps_there
+from pysmpc.remote import messages
+from pysmpc.remote import remote_steps as steps_there
 from pysmpc.remote.arguments import reference
-from pysmpc.remote.origins import Origin, origin_of
-from pysmpc.remote.replay import Replay
-from pysmpc.remote.rows import Rows, loaded
-from pysmpc.runtime.session import virtual_session
-from pysmpc.tensor import SecretTensor
+from pysmpc.remote.driver import recorder
+from pysmpc.remote.worker.origins import Origin, origin_of
+from pysmpc.remote.worker.replay import Replay
+from pysmpc.remote.worker.rows import Rows, loaded
+from pysmpc.ring import recording
+from pysmpc.ring.fixedpoint import Precision
+from pysmpc.session.session import virtual_session
+from pysmpc.tensor.secret import SecretTensor
 
 ULP = 2.0**-16
 
@@ -186,7 +188,7 @@ def test_recordings_go_with_what_was_recorded(workers, parties):
 
 
 def test_more_kinds_of_batches_than_are_kept(workers, parties, monkeypatch):
-    monkeypatch.setattr(steps, "KINDS", 2)
+    monkeypatch.setattr(train_step, "KINDS", 2)
     monkeypatch.setattr(recorder, "LIMIT", 3)
     first, second = Training(parties), Training(parties)
     for training in (first, second):

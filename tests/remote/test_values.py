@@ -14,14 +14,14 @@ from remotes import Workers
 
 import pysmpc as sy
 from pysmpc.errors import PysmpcError, RemoteError
-from pysmpc.fixedpoint import BINARY16, INTEGER, LIMIT, Precision, encode, saturating
-from pysmpc.remote import attendance
 from pysmpc.remote.arguments import NAMES
 from pysmpc.remote.config import Bounds
-from pysmpc.remote.data import TINY, Items, apply, checked
-from pysmpc.remote.driver import Link
+from pysmpc.remote.driver.driver import Link
+from pysmpc.remote.driver.remote_pointers import _shape_after
 from pysmpc.remote.messages import Ack, Beat, Ready
-from pysmpc.remote.pointers import _shape_after
+from pysmpc.remote.worker import driver_connection
+from pysmpc.remote.worker.data import TINY, Items, apply, checked
+from pysmpc.ring.fixedpoint import BINARY16, INTEGER, LIMIT, Precision, encode, saturating
 
 DTYPES = ["float16", "float32", "float64", "uint8", "int32", "int64", "bool"]
 SHAPE = (5, 2, 3)
@@ -333,7 +333,7 @@ def test_division_is_that_of_torch(rng):
 def test_a_heartbeat_does_not_tell_how_long_something_was_computed(monkeypatch, rng):
     attending = Attending()
     clock = 0
-    monkeypatch.setattr(attendance, "_computed", lambda _: clock)
+    monkeypatch.setattr(driver_connection, "_computed", lambda _: clock)
     try:
         before = attending._beat().moved
         for _ in range(20):

@@ -17,7 +17,8 @@ from twins import task
 
 import pysmpc as sy
 from pysmpc.errors import CheckpointError, PartyError
-from pysmpc.runtime import checkpoint, threads
+from pysmpc.session import checkpoint_files
+from pysmpc.transport import threads
 
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.05),
@@ -220,8 +221,8 @@ def test_files(saved):
         [facts, words] = sorted((folder / party).iterdir())
         assert {stat.S_IMODE(p.stat().st_mode) for p in (facts, words)} == {0o600}
         assert json.loads(facts.read_text())["checkpoint"]["party"] == party
-        [name] = checkpoint.known(folder / party)
-        _, tensors = checkpoint.read(folder / party, name, party)
+        [name] = checkpoint_files.known(folder / party)
+        _, tensors = checkpoint_files.read(folder / party, name, party)
         for key, p in run.model.named_parameters():
             mine = tensors[f"model.{key}"]
             assert torch.equal(mine.flatten(), p.window().words()[row])
@@ -295,7 +296,7 @@ def test_a_full_disk_leaves_what_was_there(saved, plain, at, monkeypatch):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_sync", full)
+        patch.setattr(checkpoint_files, "_sync", full)
         with pytest.raises(CheckpointError, match=r"could not be written.*No space left.*untouched"):
             run.save(folder, epoch=4)
     assert sorted(folder.rglob("*")) == before
@@ -463,14 +464,14 @@ def test_each_party_keeps_its_own(holders, tmp_path):
 
 def test_a_party_that_cannot_write_stops_the_others(tmp_path, monkeypatch):
     model = task(8, 5, 6, 3)[0]
-    real = checkpoint.write
+    real = checkpoint_files.write
 
     def write(folder, name, party, facts, tensors):
         if party == "bob":
             raise CheckpointError("bob's disk is full")
         real(folder, name, party, facts, tensors)
 
-    monkeypatch.setattr(checkpoint, "write", write)
+    monkeypatch.setattr(checkpoint_files, "write", write)
     told = {}
 
     def program(parties):
@@ -504,8 +505,8 @@ def test_shares_alone_say_nothing(plain, tmp_path):
     words = []
     for name in ("one", "two"):
         Run(*plain).save(tmp_path / name)
-        [found] = checkpoint.known(tmp_path / name / "alice")
-        _, tensors = checkpoint.read(tmp_path / name / "alice", found, "alice")
+        [found] = checkpoint_files.known(tmp_path / name / "alice")
+        _, tensors = checkpoint_files.read(tmp_path / name / "alice", found, "alice")
         words.append(torch.cat([tensors[key].flatten() for key in sorted(tensors)]))
     assert not bool((words[0] == words[1]).any())
 
@@ -517,13 +518,13 @@ def test_ranks_of_which_one_was_killed_while_saving(tmp_path):
     assert bob == "died"
     assert alice == "ChannelError: rank 1 (bob) is gone: its connection was closed"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["alice", "bob", "crypto_provider"]
-    assert len(checkpoint.known(tmp_path / "bob")) == 1
+    assert len(checkpoint_files.known(tmp_path / "bob")) == 1
     alice, bob, provider = run_ranks(3, programs.resumed, str(tmp_path), seed, 4, False)
     assert alice == bob
     assert provider == (2, None)
     whole = programs.resumed(str(tmp_path / "other"), seed, 4, False, sy.virtual("alice", "bob"))
     assert alice == (2, whole[1])
-    assert len(checkpoint.known(tmp_path / "alice")) == 1
+    assert len(checkpoint_files.known(tmp_path / "alice")) == 1
 
 
 def test_public_bounds_are_kept(tmp_path):

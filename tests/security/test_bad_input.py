@@ -12,13 +12,13 @@ from settings import Setting
 from torch import nn
 
 import pysmpc as sy
-import pysmpc.protocols
-import pysmpc.ring
-import pysmpc.runtime
-import pysmpc.shares
+import pysmpc.mpc
+import pysmpc.ring.shares
+import pysmpc.ring.z2k
+import pysmpc.session
 from pysmpc.errors import ChannelError, EncodingError, PartyError, PysmpcError, RevealError, SessionMismatchError
-from pysmpc.runtime import threads
-from pysmpc.runtime.session import virtual_session
+from pysmpc.session.session import virtual_session
+from pysmpc.transport import threads
 
 
 def state(parties, *secrets):
@@ -162,7 +162,7 @@ def test_sparse_tensors(layout, parties, x):
     with refused(EncodingError, rf"sparse, torch\.{layout}.*to_dense", parties, x):
         sy.encrypt(SPARSE[layout](torch.eye(2)), parties)
     with refused(EncodingError, rf"sparse, torch\.{layout}.*to_dense", parties, x):
-        sy.api.fix_precision(SPARSE[layout](torch.eye(2)))
+        sy.api.calls.fix_precision(SPARSE[layout](torch.eye(2)))
     module = nn.Linear(2, 2)
     module.register_buffer("adjacency", SPARSE[layout](torch.eye(2)))
     with pytest.raises((EncodingError, NotImplementedError), match=r"(?i)sparse"):
@@ -351,7 +351,7 @@ def _parts(package):
 
 def test_parts_of_a_protocol_show_no_words():
     """A dataclass shows its fields, and so would shares and masks in a traceback or a log."""
-    modules = [pysmpc.shares, pysmpc.ring, *_parts(pysmpc.protocols), *_parts(pysmpc.runtime)]
+    modules = [pysmpc.ring.shares, pysmpc.ring.z2k, *_parts(pysmpc.mpc), *_parts(pysmpc.session)]
     kinds = {
         kind for module in modules for kind in vars(module).values() if isinstance(kind, type) and is_dataclass(kind)
     }

@@ -12,11 +12,11 @@ from pysmpc.demo import main as demo
 from pysmpc.demo.settings import Settings
 from pysmpc.demo.training import SecretSide
 from pysmpc.errors import ChannelError, IntegrityError
-from pysmpc.protocols.mac import opening
-from pysmpc.protocols.suite import authenticated_default, default
-from pysmpc.runtime import threads
-from pysmpc.runtime.session import virtual_session
-from pysmpc.shares import Share
+from pysmpc.mpc.mac import opening
+from pysmpc.mpc.suite import authenticated_default, default
+from pysmpc.ring.shares import Share
+from pysmpc.session.session import virtual_session
+from pysmpc.transport import threads
 
 SCALE = 1 << 16
 RETURNED = []
@@ -353,7 +353,7 @@ def test_no_operation_on_tensors_after_a_failed_check():
     x = sy.encrypt(torch.randn(5), parties)
     other = sy.virtual("alice", "bob")
     plain = parties.session.under(default)
-    y = sy.encrypt(torch.randn(5), sy.api.Parties(plain))
+    y = sy.encrypt(torch.randn(5), sy.api.calls.Parties(plain))
     altering(parties.session, 2, 1, 40)
     with pytest.raises(IntegrityError):
         sy.decrypt(x * x)
@@ -366,8 +366,8 @@ def test_no_operation_on_tensors_after_a_failed_check():
         lambda: sy.decrypt(x),
         lambda: sy.decrypt(y),
         lambda: sy.encrypt(torch.randn(5), parties),
-        lambda: sy.encrypt(torch.randn(5), sy.api.Parties(plain)),
-        lambda: sy.api.refresh(y),
+        lambda: sy.encrypt(torch.randn(5), sy.api.calls.Parties(plain)),
+        lambda: sy.api.calls.refresh(y),
     ):
         with pytest.raises(IntegrityError, match="ended"):
             work()

@@ -12,12 +12,12 @@ from twins import Owner, mlp
 
 import pysmpc as sy
 from pysmpc.errors import ChannelError
-from pysmpc.protocols import division
-from pysmpc.protocols.interfaces import CAUSES, QUESTIONS, opens
-from pysmpc.protocols.suite import default, suites
-from pysmpc.runtime.session import virtual_session
+from pysmpc.mpc.derived import division
+from pysmpc.mpc.interfaces import OPENING_REASONS, QUESTIONS, declares_openings
+from pysmpc.mpc.suite import default, suites
+from pysmpc.session.session import virtual_session
 
-MASKED = set(CAUSES) - {"reveal"}
+MASKED = set(OPENING_REASONS) - {"reveal"}
 
 
 def openings_of(protocol, setting, rng, named="default"):
@@ -76,10 +76,10 @@ def test_every_protocol_of_the_suite_has_a_case():
 def test_protocols_of_every_suite_declare_known_causes(name):
     for field, protocol in protocols(suites[name]).items():
         declared = getattr(protocol, "opens", ())
-        assert set(declared) <= set(CAUSES)
+        assert set(declared) <= set(OPENING_REASONS)
         assert set(getattr(protocol, "asks", ())) <= set(QUESTIONS)
         assert ("reveal" in declared) == (field == "reveal"), f"{name}.{field}"
-    assert set(division.reciprocal.opens) == CASES["reciprocal"].declared(default)
+    assert set(division.reciprocal.declares_openings) == CASES["reciprocal"].declared(default)
 
 
 def test_an_undeclared_opening_is_caught(monkeypatch, rng):
@@ -108,9 +108,9 @@ def test_a_cause_that_nobody_declared_is_refused(setting):
 
 def test_declaring_an_unknown_cause_is_refused():
     with pytest.raises(ValueError, match="curiosity"):
-        opens("mask", "curiosity")
+        declares_openings("mask", "curiosity")
     with pytest.raises(ValueError, match="gossip"):
-        opens("mask", asks=("gossip",))
+        declares_openings("mask", asks=("gossip",))
 
 
 def train(session, owner, model, x, y, steps=2):

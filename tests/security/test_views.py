@@ -21,12 +21,12 @@ from settings import Setting
 from twins import Owner, mlp
 from views import ALPHA, RUNS, Recorder, all_uniform, byte_counts, distinguished, record, tail
 
-from pysmpc import prg
-from pysmpc.prg import KeySet
-from pysmpc.protocols import fss
-from pysmpc.protocols.suite import default, suites
-from pysmpc.runtime import session as sessions
-from pysmpc.runtime.session import virtual_session
+from pysmpc.mpc.fss import fss_comparison
+from pysmpc.mpc.suite import default, suites
+from pysmpc.ring import prg
+from pysmpc.ring.prg import KeySet
+from pysmpc.session import session as sessions
+from pysmpc.session.session import virtual_session
 
 # What a holder computes from its shares and public numbers adds nothing to its view.
 COMPUTED = {"public", "mul_public", "matmul_public"}
@@ -97,7 +97,7 @@ def test_views_are_alike_over_a_million_words(protocol, holders):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("name", "protocol"), OTHERS)
 def test_views_under_other_protocols_are_alike_over_a_million_words(name, protocol, monkeypatch):
-    monkeypatch.setattr(fss, "PART", 1 << 20)  # one key of 2^27 words,
+    monkeypatch.setattr(fss_comparison, "PART", 1 << 20)  # one key of 2^27 words,
     monkeypatch.setattr(Recorder, "most", 1 << 22)  # of which these are tested
     n = 1 << (14 if protocol in LARGE | MANY_KEYS else 20)
     for found in told_apart(protocol, suites[name].holders or 2, n, suites[name], protocol not in LARGE, name != "snn"):

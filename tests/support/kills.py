@@ -17,14 +17,16 @@ from twins import mlp
 
 import pysmpc as sy
 from pysmpc import cli
-from pysmpc.remote.local import LocalWorkers
-from pysmpc.remote.parties import RemoteParties
-from pysmpc.runtime import checkpoint
+from pysmpc.remote.driver.connect import RemoteParties
+from pysmpc.remote.local_workers import LocalWorkers
+from pysmpc.session import checkpoint_files
 
 STEPS, EVERY = 8, 4  # of a TrainStep the third and the fourth are recorded, and the last four are repetitions
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["pysmpc.cli", "pysmpc.remote.worker", "pysmpc.remote.parties", "torch.nn.functional"])
+context.set_forkserver_preload(
+    ["pysmpc.cli", "pysmpc.remote.worker.worker", "pysmpc.remote.driver.connect", "torch.nn.functional"]
+)
 
 
 class Forked:
@@ -98,7 +100,7 @@ def train(parties, folder, driver="scientist", repeated=False):
     net = sy.encrypt(model, parties, rounding="nearest")
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
     done = 0
-    if checkpoint.known(Path(folder) / driver):
+    if checkpoint_files.known(Path(folder) / driver):
         done = sy.load(net, optimizer, folder)["step"]
     a, b = (sy.encrypt(each, parties, rounding="nearest") for each in (x, y))
     step = sy.TrainStep(net, optimizer, F.mse_loss) if repeated else functools.partial(as_written, net, optimizer)

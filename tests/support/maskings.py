@@ -10,8 +10,8 @@ import collections
 import numpy as np
 import torch
 
-from pysmpc import ring
-from pysmpc.prg import KeySet
+from pysmpc.ring import z2k
+from pysmpc.ring.prg import KeySet
 
 Masking = collections.namedtuple("Masking", "keys stream words purpose")
 
@@ -58,23 +58,23 @@ class Log:
         after(KeySet, "mask", lambda out, keys, stream, shares: self._mask(keys, stream, shares))
         after(KeySet, "take", lambda out, keys, stream, values: note(keys, stream, values.numel(), "correction"))
         after(
-            ring,
+            z2k,
             "truncate_mask",
             # of upper halves, two of which are a word, each has a word of the stream to itself
             lambda out, keys, base, *rest: note(keys, base, out.shape[1], "message"),
         )
         after(
-            ring,
+            z2k,
             "compare_chunks",
             lambda out, keys, base, *rest: note(keys, base + NODE_MASKS, out[1].shape[1], "message"),
         )
         after(
-            ring,
+            z2k,
             "compare_nodes",
             lambda out, keys, base, *rest: note(keys, base + ROOT_MASKS, out[1].shape[1], "message"),
         )
         after(
-            ring,
+            z2k,
             "compare_root",
             lambda out, keys, base, *rest: note(keys, base + RHO, out.shape[1], "message"),
         )
@@ -86,22 +86,22 @@ class Log:
 
             return noted
 
-        after(ring, "truncate_deal", corrections("correction", lambda *rest: (1, 2)))
+        after(z2k, "truncate_deal", corrections("correction", lambda *rest: (1, 2)))
         after(
-            ring,
+            z2k,
             "compare_deal",
             corrections(
                 "correction", lambda n, out, nodes=4, known=False, masks=None: (12, 13) if known else (9, 12, 13)
             ),
         )
-        after(ring, "bit_deal", lambda out, keys, rho, stream, *rest: note(keys, stream, -1, "correction"))
+        after(z2k, "bit_deal", lambda out, keys, rho, stream, *rest: note(keys, stream, -1, "correction"))
         after(
-            ring,
+            z2k,
             "select_deal",
             corrections("correction", lambda rho, by, *rest: (1,) if by is None else (1, 2, 3, 4)),
         )
         after(
-            ring.Product,
+            z2k.Product,
             "deal",
             lambda out, product, keys, stream, *rest: note(keys, stream, product.size, "correction"),
         )

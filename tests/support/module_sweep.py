@@ -13,7 +13,7 @@ from torch import nn
 from twins import double_twin
 
 import pysmpc as sy
-from pysmpc.fixedpoint import BINARY16
+from pysmpc.ring.fixedpoint import BINARY16
 
 #: Not layers: containers, bases, and what makes one of the others at its first call.
 NOT_LAYERS = {

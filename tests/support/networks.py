@@ -6,8 +6,8 @@ import shutil
 import socket
 import threading
 
-from pysmpc.runtime import certificates, tls
-from pysmpc.runtime.wire import Stream
+from pysmpc.transport import certificates, tls
+from pysmpc.transport.wire import Stream
 
 NAMES = ("alice", "bob", "carol", "dave", "erin", "crypto_provider", "scientist", "stranger")
 

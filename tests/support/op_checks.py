@@ -12,7 +12,7 @@ import torch
 from twins import opened
 
 import pysmpc as sy
-from pysmpc.fixedpoint import BINARY16, Precision, decode, encode
+from pysmpc.ring.fixedpoint import BINARY16, Precision, decode, encode
 
 DECIMAL3 = Precision(10, 3)
 ENCODINGS = {"binary": BINARY16, "decimal": DECIMAL3}

@@ -24,9 +24,9 @@ from torch.utils._pytree import tree_leaves, tree_map  # noqa: E402
 
 import pysmpc as sy  # noqa: E402
 from pysmpc.errors import EncodingError, PysmpcError  # noqa: E402
-from pysmpc.fixedpoint import BINARY16  # noqa: E402
-from pysmpc.runtime.empty import empty_session  # noqa: E402
-from pysmpc.shares import Share  # noqa: E402
+from pysmpc.ring.fixedpoint import BINARY16  # noqa: E402
+from pysmpc.ring.shares import Share  # noqa: E402
+from pysmpc.session.empty import empty_session  # noqa: E402
 
 gc.freeze()  # a hundred thousand objects of the catalogue, which are here to stay
 

@@ -12,20 +12,20 @@ import zlib
 
 import torch
 
-from pysmpc import recording
 from pysmpc.errors import ChannelError, ConfigurationError, PysmpcError
-from pysmpc.fixedpoint import Precision
 from pysmpc.remote import arguments, messages
-from pysmpc.remote.attendance import Attendance
 from pysmpc.remote.config import WorkerConfig
-from pysmpc.remote.driver import Link, _Worker
+from pysmpc.remote.driver.driver import Link, _Worker
 from pysmpc.remote.messages import Batch, Call, Down, Drop, Dtype, Input, Load, Open, Plain, Ref, Seq, Setup, Up
-from pysmpc.remote.replay import NOBODY, Replay
-from pysmpc.runtime import establish, links, tls, wire
-from pysmpc.runtime.session import virtual_session
-from pysmpc.runtime.transcript import untold
-from pysmpc.runtime.wire import HEADER, MESSAGE, PACKED, VERSION, WORDS, pack
-from pysmpc.tensor import SecretTensor
+from pysmpc.remote.worker.driver_connection import DriverConnection
+from pysmpc.remote.worker.replay import NOBODY, Replay
+from pysmpc.ring import recording
+from pysmpc.ring.fixedpoint import Precision
+from pysmpc.session.session import virtual_session
+from pysmpc.session.transcript import untold
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.transport import establish, links, tls, wire
+from pysmpc.transport.wire import HEADER, MESSAGE, PACKED, VERSION, WORDS, pack
 
 SPOKEN = (tls.Hello, tls.Welcome | tls.Refused, establish.PairKeys, establish.DealerKey, Down, Up, Batch)
 
@@ -85,12 +85,12 @@ def rounds(data):
         while not exchange.done:
             exchange.step()
         assert bytes(exchange._head) == header
-    feed = links.ReceivingFeed.__new__(links.ReceivingFeed)
+    feed = links.ReceivedCorrections.__new__(links.ReceivedCorrections)
     feed._stream, feed._told = stream(data[1:]), queue.SimpleQueue()
     with contextlib.suppress(ChannelError):
         while True:
             feed._next()
-    links.ProviderDesk([stream(data[1:]), stream(data[1:])]).questions("compare", words)
+    links.ProviderQueries([stream(data[1:]), stream(data[1:])]).questions("compare", words)
 
 
 # --- a worker, to which a driver speaks ---------------------------------------------
@@ -114,7 +114,7 @@ class Office:
         return {}
 
 
-class Attending(Attendance):
+class Attending(DriverConnection):
     """One that runs nothing: `operations` are those that would run, with their buffers."""
 
     def __init__(self):

@@ -12,22 +12,22 @@ from fractions import Fraction
 import torch
 from settings import bounded_words
 
-from pysmpc.protocols import division
-from pysmpc.protocols.functions import fits, piecewise_fits
-from pysmpc.protocols.functions.angle import angle
-from pysmpc.protocols.functions.attention import means as means_by_powers
-from pysmpc.protocols.functions.attention import powers
-from pysmpc.protocols.functions.characters import turns
-from pysmpc.protocols.functions.exponent import power
-from pysmpc.protocols.functions.moments import MEAN, SQUARE, Average, averages, over_root
-from pysmpc.protocols.functions.normaliser import logarithm, reciprocal_fast
-from pysmpc.protocols.functions.piecewise import piecewise
-from pysmpc.protocols.functions.power_sums import power_sum
-from pysmpc.protocols.functions.smooth import smooth
-from pysmpc.protocols.functions.softmax import log_softmax, quotients, softmax
-from pysmpc.protocols.interfaces import opens_as
-from pysmpc.protocols.outside import outside
-from pysmpc.shares import Share
+from pysmpc.mpc.derived import division
+from pysmpc.mpc.derived.out_of_range import outside
+from pysmpc.mpc.functions import fits, piecewise_fits
+from pysmpc.mpc.functions.angle import angle
+from pysmpc.mpc.functions.attention_scores import means as means_by_powers
+from pysmpc.mpc.functions.attention_scores import powers
+from pysmpc.mpc.functions.characters import turns
+from pysmpc.mpc.functions.exponent import power
+from pysmpc.mpc.functions.moments import MEAN, SQUARE, Average, averages, over_root
+from pysmpc.mpc.functions.normaliser import logarithm, reciprocal_fast
+from pysmpc.mpc.functions.piecewise_polynomials import piecewise
+from pysmpc.mpc.functions.power_sums import power_sum
+from pysmpc.mpc.functions.smooth import smooth
+from pysmpc.mpc.functions.softmax import log_softmax, quotients, softmax
+from pysmpc.mpc.interfaces import opens_as
+from pysmpc.ring.shares import Share
 
 SCALE = 1 << 16
 N = 70

@@ -15,9 +15,9 @@ from twins import task
 
 import pysmpc as sy
 from pysmpc.errors import RangeError
-from pysmpc.runtime import checkpoint
-from pysmpc.runtime.distributed import FIRST
-from pysmpc.shares import Share
+from pysmpc.ring.shares import Share
+from pysmpc.session import checkpoint_files
+from pysmpc.transport.torch_distributed import FIRST
 
 STEPS = 4
 
@@ -151,12 +151,12 @@ def resumed(folder, seed, steps, killed, parties=None):
     a, b, hidden = sy.encrypt(x, parties, **exact), sy.encrypt(y, parties, **exact), sy.encrypt(model, parties, **exact)
     optimizer = torch.optim.SGD(hidden.parameters(), lr=0.05, momentum=0.9)
     mine = parties.me or "alice"
-    begun = sy.load(hidden, optimizer, folder)["done"] if checkpoint.known(Path(folder) / mine) else 0
+    begun = sy.load(hidden, optimizer, folder)["done"] if checkpoint_files.known(Path(folder) / mine) else 0
     for done in range(begun, steps + killed):
         if done == steps:
             sy.save(hidden, optimizer, folder, done=done)
             if parties.me == "bob":
-                checkpoint._place = dies_after_one(checkpoint._place)
+                checkpoint_files._place = dies_after_one(checkpoint_files._place)
         optimizer.zero_grad()
         F.mse_loss(hidden(a), b).backward()
         optimizer.step()

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from networks import NAMES, Office
 
-from pysmpc.protocols.interfaces import opening
+from pysmpc.mpc.interfaces import opening
 from pysmpc.remote.config import DriverConfig, WorkerConfig, parse
-from pysmpc.remote.parties import RemoteParties
-from pysmpc.remote.worker import Worker
+from pysmpc.remote.driver.connect import RemoteParties
+from pysmpc.remote.worker.worker import Worker
 
 
 def without_consent(there, here, holders=2):

@@ -20,18 +20,18 @@ import torch
 
 import pysmpc as sy
 from pysmpc.errors import PysmpcError
-from pysmpc.federated import FedAvg, checkpoints
+from pysmpc.federated import FedAvg, round_files
 from pysmpc.federated.strategies import Strategy
 from pysmpc.federated.updates import Terms
-from pysmpc.remote import driver
-from pysmpc.remote.attendance import Attendance
-from pysmpc.remote.parties import RemoteParties
-from pysmpc.remote.recorder import Recorder
-from pysmpc.remote.replay import Replay
-from pysmpc.remote.rounds import RemoteClients
-from pysmpc.remote.tasks import Contributions, Turn
-from pysmpc.runtime import establish
-from pysmpc.runtime.wire import Stream
+from pysmpc.remote.driver import driver
+from pysmpc.remote.driver.connect import RemoteParties
+from pysmpc.remote.driver.federated_rounds import RemoteClients
+from pysmpc.remote.driver.recorder import Recorder
+from pysmpc.remote.worker.driver_connection import DriverConnection
+from pysmpc.remote.worker.replay import Replay
+from pysmpc.remote.worker.tasks import Contributions, Turn
+from pysmpc.transport import establish
+from pysmpc.transport.wire import Stream
 
 OWNERS = ("alice", "bob", "carol")
 PROVIDER = "crypto_provider"
@@ -129,13 +129,13 @@ def work(folder, name, config, log):
     note_words(folder / f"{name}.words")
     turns = itertools.cycle(SAID)
     death.before(establish, "establish", "session")
-    death.before(Attendance, "_collect", "model")
+    death.before(DriverConnection, "_collect", "model")
     death.before(Turn, "_work", "task")
     death.before(Replay, "said", lambda: next(turns))
     death.before(Replay, "collect", "share")
-    death.before(Attendance, "_open", "open")
+    death.before(DriverConnection, "_open", "open")
     death.after(Contributions, "add", "consented")
-    death.after(Attendance, "_open", "opened")
+    death.after(DriverConnection, "_open", "opened")
     kills.work(config, log)
 
 
@@ -189,8 +189,8 @@ def drive(config, folder, run, pauses, pipe):
     death.after(RemoteClients, "ask", "answered")
     death.after(Recorder, "collect", "told")
     death.before(Strategy, "step", "step")
-    death.before(checkpoints, "save", "save")
-    death.after(checkpoints, "save", "saved")
+    death.before(round_files, "save", "save")
+    death.after(round_files, "save", "saved")
     death.before(Path, "replace", "part")
     model = hospital.network()
     model.load_state_dict(torch.load(folder / "start.pt"))

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from settings import Setting
 
-from pysmpc.protocols.suite import snn
-from pysmpc.runtime import threads
-from pysmpc.runtime.session import virtual_session
+from pysmpc.mpc.suite import snn
+from pysmpc.session.session import virtual_session
+from pysmpc.transport import threads
 
 
 @dataclass(frozen=True)

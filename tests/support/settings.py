@@ -14,14 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pysmpc import ring
-from pysmpc.protocols import comparison, fss
-from pysmpc.protocols.interfaces import Cost
-from pysmpc.protocols.products import begin
-from pysmpc.protocols.suite import suite_named
-from pysmpc.runtime import threads
-from pysmpc.runtime.session import plain_session, virtual_session
-from pysmpc.shares import Share
+from pysmpc.mpc.additive import comparison
+from pysmpc.mpc.additive.products import begin
+from pysmpc.mpc.fss import fss_comparison
+from pysmpc.mpc.interfaces import Cost
+from pysmpc.mpc.suite import suite_named
+from pysmpc.ring import z2k
+from pysmpc.ring.shares import Share
+from pysmpc.session.session import plain_session, virtual_session
+from pysmpc.transport import threads
 
 EDGES = [0, 1, -1, 2, -2, (1 << 62) - 1, 1 - (1 << 62), 1 << 62, -(1 << 62), (1 << 63) - 1, -(1 << 63), 1 << 32]
 
@@ -151,7 +152,7 @@ def _received(receive, dealt):
     return noting
 
 
-COMPARING = {"default": comparison, "fss": fss}
+COMPARING = {"default": comparison, "fss": fss_comparison}
 PLAINTEXT = Setting("plaintext", 1)
 SECRET = [Setting(name, n) for name in ("virtual", "threads") for n in (2, 3, 5)]
 SETTINGS = [PLAINTEXT, *SECRET]
@@ -160,4 +161,4 @@ FSS = [Setting(name, 2, "fss") for name in ("virtual", "threads")]
 
 def wrapped(value):
     """A Python integer mod 2**64 as torch's."""
-    return ring.wrap(value)
+    return z2k.wrap(value)

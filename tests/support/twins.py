@@ -6,9 +6,9 @@ import itertools
 import torch
 from torch import nn
 
-from pysmpc import api
-from pysmpc.fixedpoint import BINARY16, decode, encode
-from pysmpc.tensor import SecretTensor
+from pysmpc.api import calls
+from pysmpc.ring.fixedpoint import BINARY16, decode, encode
+from pysmpc.tensor.secret import SecretTensor
 
 
 class Owner:
@@ -27,7 +27,7 @@ class Owner:
         return out.requires_grad_(requires_grad)
 
     def module(self, module):
-        return api._replace(module, lambda p: self.share(p))
+        return calls._replace(module, lambda p: self.share(p))
 
 
 def opened(secret):

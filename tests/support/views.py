@@ -8,10 +8,10 @@ included.  With two holders that is what one holder sees.
 import numpy as np
 import torch
 
-from pysmpc.protocols.fss import Hidden
-from pysmpc.protocols.suite import default
-from pysmpc.runtime.session import virtual_session
-from pysmpc.shares import Bit, Share
+from pysmpc.mpc.fss.fss_comparison import Hidden
+from pysmpc.mpc.suite import default
+from pysmpc.ring.shares import MaskedBit, Share
+from pysmpc.session.session import virtual_session
 
 #: A false alarm in any of RUNS comparisons is rarer than ALPHA in all (Bonferroni).
 ALPHA, RUNS = 1e-6, 1000
@@ -64,7 +64,7 @@ class Recorder:
             self.shared[name] = item.body.words
         elif isinstance(item, Hidden):
             self.shared[f"{name} by exclusive or"] = item.own
-        elif isinstance(item, Bit):
+        elif isinstance(item, MaskedBit):
             self.shared[f"{name} rho"] = item.rho
             self.public[f"{name} beta"] = item.beta[0]
         elif isinstance(item, list | tuple):

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from pysmpc import cli
-from pysmpc.remote.attendance import Attendance
-from pysmpc.runtime.wire import Stream
+from pysmpc.remote.worker.driver_connection import DriverConnection
+from pysmpc.transport.wire import Stream
 
 
 def census():
@@ -27,7 +27,7 @@ def shares():
     """{slot: the words in it} of every session."""
     found = {}
     for each in gc.get_objects():
-        if isinstance(each, Attendance) and each._replay is not None:
+        if isinstance(each, DriverConnection) and each._replay is not None:
             found |= {slot: cell.body.words.flatten().tolist() for slot, cell in each._replay._cells.items()}
     return found
 

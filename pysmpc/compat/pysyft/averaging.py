@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from pysmpc.federated.pointers import RemoteTensor
+from pysmpc.compat.pysyft.pointers import RemoteTensor
 
 
 def fed_avg(models: Mapping[str, nn.Module] | Sequence[nn.Module], weights: Sequence[float] | None = None) -> nn.Module:

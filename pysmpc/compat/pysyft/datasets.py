@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pysmpc.federated import verbs
-from pysmpc.federated.errors import WorkerNotFoundException, unsupported
-from pysmpc.federated.pointers import PointerTensor
-from pysmpc.federated.workers import VirtualWorker
+from pysmpc.compat.pysyft import verbs
+from pysmpc.compat.pysyft.pointers import PointerTensor
+from pysmpc.compat.pysyft.pysyft_errors import WorkerNotFoundException, unsupported
+from pysmpc.compat.pysyft.workers import VirtualWorker
 
 Batch = tuple[Any, Any]
 

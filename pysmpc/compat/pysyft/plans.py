@@ -15,10 +15,10 @@ from torch import fx, nn
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from pysmpc.federated import modules, verbs
-from pysmpc.federated.errors import unsupported
-from pysmpc.federated.pointers import RemoteTensor
-from pysmpc.tensor import SecretTensor
+from pysmpc.compat.pysyft import modules, verbs
+from pysmpc.compat.pysyft.pointers import RemoteTensor
+from pysmpc.compat.pysyft.pysyft_errors import unsupported
+from pysmpc.tensor.secret import SecretTensor
 
 Key = tuple[tuple[tuple[int, ...], torch.dtype], ...]
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from pysmpc.errors import EncodingError
+from pysmpc.mpc.functions import fits
+from pysmpc.mpc.functions.characters import Fit
 from pysmpc.ops.arithmetic import neg, number
 from pysmpc.ops.core import aten, implements, in_place
 from pysmpc.ops.functions.argument import applied, argument, chained, made
-from pysmpc.protocols.functions import fits
-from pysmpc.protocols.functions.characters import Fit
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 GELU = {
     "none": (fits.GELU, fits.GELU_DERIVATIVE),

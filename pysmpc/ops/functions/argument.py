@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
+from pysmpc.mpc.functions.characters import BITS, Fit
+from pysmpc.mpc.functions.smooth import finest, note_source, smooth
 from pysmpc.ops.arithmetic import mul, with_unit
 from pysmpc.ops.core import result, within
-from pysmpc.protocols.functions.characters import BITS, Fit
-from pysmpc.protocols.functions.smooth import finest, note_source, smooth
-from pysmpc.shares import Share
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.shares import Share
+from pysmpc.tensor.secret import SecretTensor
 
 FINEST = 40  # bits of scale up to which an argument is not settled
 SLOPE = 28  # bits that the slope of a function has to have, at the scale of its argument

@@ -1,7 +1,7 @@
 """Powers and logarithms, and powers with real exponents.
 
 Source: powers of e from the digits of one opening, logarithms of a secret brought to [1, 4)
-(`pysmpc.protocols.functions.exponent` and `normaliser`).  Bounds are for results with 16 fractional bits.
+(`pysmpc.mpc.functions.exponent` and `normaliser`).  Bounds are for results with 16 fractional bits.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ from typing import Any
 import torch
 
 from pysmpc.errors import EncodingError
+from pysmpc.mpc.functions.characters import BITS
+from pysmpc.mpc.functions.exponent import has_room, is_near, power
+from pysmpc.mpc.functions.normaliser import inverse_root, logarithm, reciprocal_fast, reciprocal_has_room, root
+from pysmpc.mpc.functions.normaliser import natural_logarithm as exact_log
+from pysmpc.mpc.functions.smooth import finest, note_source, note_sum, source_of
 from pysmpc.ops.arithmetic import add_number, mul, number, pow_scalar
 from pysmpc.ops.bounds import of_kind
 from pysmpc.ops.core import FACTOR, aten, implements, like, rescale, times
@@ -21,13 +26,8 @@ from pysmpc.ops.functions.argument import argument, made
 from pysmpc.ops.functions.inverse import inverse_root_of_square
 from pysmpc.ops.functions.sigmoidal import bell
 from pysmpc.ops.norm_parts import norm_of, note_part, part_of, unchecked
-from pysmpc.protocols.functions.characters import BITS
-from pysmpc.protocols.functions.exponent import has_room, is_near, power
-from pysmpc.protocols.functions.normaliser import inverse_root, logarithm, reciprocal_fast, reciprocal_has_room, root
-from pysmpc.protocols.functions.normaliser import natural_logarithm as exact_log
-from pysmpc.protocols.functions.smooth import finest, note_source, note_sum, source_of
-from pysmpc.shares import Share
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.shares import Share
+from pysmpc.tensor.secret import SecretTensor
 
 FINE = 30  # bits of a logarithm that is multiplied by a number before it is used
 FACTOR_BITS = 20  # the same, by a tensor

@@ -1,7 +1,7 @@
 """atan, asin, acos, atan2, asinh, acosh, atanh, and their derivatives.
 
-Source: a Fourier extension on each of several intervals of one opening (`pysmpc.protocols.functions.piecewise`).  Bytes
-are those for 16 fractional bits: a finer argument has more intervals.
+Source: a Fourier extension on each of several intervals of one opening (`pysmpc.mpc.functions.piecewise_polynomials`).
+Bytes are those for 16 fractional bits: a finer argument has more intervals.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any
 
 import torch
 
+from pysmpc.mpc.functions import piecewise_fits as fits
+from pysmpc.mpc.functions.angle import PI, angle
+from pysmpc.mpc.functions.normaliser import natural_logarithm
+from pysmpc.mpc.functions.piecewise_polynomials import Table, piecewise
+from pysmpc.mpc.functions.smooth import is_argument_of, note_argument, source_of
 from pysmpc.ops.arithmetic import add_number, mul, neg
 from pysmpc.ops.core import Public, aligned, aligned_public, aten, finer, float_unit, implements, result
 from pysmpc.ops.functions.argument import argument, made
 from pysmpc.ops.operands import pair
-from pysmpc.protocols.functions import piecewise_fits as fits
-from pysmpc.protocols.functions.angle import PI, angle
-from pysmpc.protocols.functions.normaliser import natural_logarithm
-from pysmpc.protocols.functions.piecewise import Table, piecewise
-from pysmpc.protocols.functions.smooth import is_argument_of, note_argument, source_of
-from pysmpc.shares import broadcast
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.shares import broadcast
+from pysmpc.tensor.secret import SecretTensor
 
 
 def _applied(x: SecretTensor, name: str, table: Table, beyond: Fraction | None = None) -> SecretTensor:
@@ -106,7 +106,7 @@ def atanh(x: SecretTensor) -> SecretTensor:
 def atan2(y: Any, x: Any) -> SecretTensor:
     """The angle of the point (x, y), in (-pi, pi], to 1.5 steps; 0 for (0, 0).
 
-    Fifteen rounds; 353 bytes an element and peer, 1164 dealt (`pysmpc.protocols.functions.angle`).  |x| + |y| is
+    Fifteen rounds; 353 bytes an element and peer, 1164 dealt (`pysmpc.mpc.functions.angle`).  |x| + |y| is
     below 2^62 steps.  `pysmpc.ops.composites.atan2` has the gradient.
     """
     session, dtype, secret, other, first = pair(y, x)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+from pysmpc.mpc.functions.characters import BITS, Fit, evaluate
+from pysmpc.mpc.functions.normaliser import reciprocal_fast, reciprocal_has_room
+from pysmpc.mpc.functions.smooth import distinct, opened, smooth
 from pysmpc.ops.core import aten, implements, in_place
 from pysmpc.ops.functions.argument import argument, made
-from pysmpc.protocols.functions.characters import BITS, Fit, evaluate
-from pysmpc.protocols.functions.normaliser import reciprocal_fast, reciprocal_has_room
-from pysmpc.protocols.functions.smooth import distinct, opened, smooth
-from pysmpc.shares import Share
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.shares import Share
+from pysmpc.tensor.secret import SecretTensor
 
 COSINE_BITS = 25
 SINE = 8  # by how much a sine is finer than the tangent

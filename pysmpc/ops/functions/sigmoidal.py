@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
+from pysmpc.mpc.functions import fits
+from pysmpc.mpc.functions.characters import Fit
+from pysmpc.mpc.functions.smooth import finest, minus_x, source_of
 from pysmpc.ops.arithmetic import add_number, mul, neg, square, sub
 from pysmpc.ops.core import aten, implements, in_place
 from pysmpc.ops.functions.argument import applied, argument, chained, function, made
-from pysmpc.protocols.functions import fits
-from pysmpc.protocols.functions.characters import Fit
-from pysmpc.protocols.functions.smooth import finest, minus_x, source_of
-from pysmpc.tensor import SecretTensor
+from pysmpc.tensor.secret import SecretTensor
 
 
 def _slope(grad: Any, out: SecretTensor, name: str, fit: Fit) -> SecretTensor | None:

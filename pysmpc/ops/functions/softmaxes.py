@@ -1,4 +1,4 @@
-"""Softmax, its logarithm, log-sum-exp, and their derivatives (`pysmpc.protocols.functions.softmax`)."""
+"""Softmax, its logarithm, log-sum-exp, and their derivatives (`pysmpc.mpc.functions.softmax`)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import torch
 
 from pysmpc.errors import EncodingError
+from pysmpc.mpc.functions import softmax as protocols
+from pysmpc.mpc.functions.exponent import FALLING, has_room
+from pysmpc.mpc.functions.smooth import note_source, source_of
 from pysmpc.ops.arithmetic import add, mul, sub
 from pysmpc.ops.core import aten, dims, implements, result
 from pysmpc.ops.functions.argument import argument
 from pysmpc.ops.functions.exponentials import exp
 from pysmpc.ops.infinite import is_infinite, parted
-from pysmpc.protocols.functions import softmax as protocols
-from pysmpc.protocols.functions.exponent import FALLING, has_room
-from pysmpc.protocols.functions.smooth import note_source, source_of
-from pysmpc.shares import Share
-from pysmpc.tensor import SecretTensor
+from pysmpc.ring.shares import Share
+from pysmpc.tensor.secret import SecretTensor
 
 
 class _Rows:

@@ -1,5 +1,5 @@
 # "Encrypted training on MNIST", 2.2: how the gradient of a product is described.
-from pysmpc.federated.gradients import GradFunc
+from pysmpc.compat.pysyft.gradients import GradFunc
 
 
 class MulBackward(GradFunc):

@@ -1,7 +1,7 @@
 """A driver that speaks the wire itself, and tells each worker whatever it likes.
 
 It is built from the message structs, from TLS and from frames, and from nothing that an honest
-driver uses (`pysmpc.remote.driver`, `recorder`, `parties`).  `tell` queues operations for all
+driver uses (`pysmpc.remote.driver.driver`, `recorder`, `parties`).  `tell` queues operations for all
 workers, or for some; each worker has a list and a numbering of its own.  Nothing is checked on the
 way out: that is what the workers have to do.
 
@@ -20,8 +20,7 @@ from collections import defaultdict
 import torch
 
 from pysmpc.errors import ChannelError
-from pysmpc.prg import KeySet, fresh_key
-from pysmpc.protocols.suite import default
+from pysmpc.mpc.suite import default
 from pysmpc.remote.messages import (
     Batch,
     Bye,
@@ -44,8 +43,9 @@ from pysmpc.remote.messages import (
     Shelved,
     Up,
 )  # fmt: skip
-from pysmpc.runtime.tls import DRIVER, dial
-from pysmpc.runtime.wire import MESSAGE, PACKED, WORDS, Gather, framed, pack, poll, raw, tensor_frames, unpack
+from pysmpc.ring.prg import KeySet, fresh_key
+from pysmpc.transport.tls import DRIVER, dial
+from pysmpc.transport.wire import MESSAGE, PACKED, WORDS, Gather, framed, pack, poll, raw, tensor_frames, unpack
 
 UNIT = 1 << 16
 SUITE = default.name

@@ -14,8 +14,8 @@ from test_programs import AHEAD, MATERIAL, ORDER, SHAPE, SLOTS, UNIT, shifted, s
 from test_slots import HERS, ID, MINE, X, restored, saved, where
 from verdicts import kept, unread
 
-from pysmpc.prg import EPOCH_BITS
-from pysmpc.runtime.links import HEADER
+from pysmpc.ring.prg import EPOCH_BITS
+from pysmpc.transport.links import HEADER
 
 COUNT = 256
 PATIENCE = 9.0

@@ -15,7 +15,7 @@ from verdicts import kept, unread
 
 from pysmpc.remote.arguments import digest_of
 from pysmpc.remote.messages import Plain
-from pysmpc.runtime.wire import tensor_frames
+from pysmpc.transport.wire import tensor_frames
 
 SHAPE = [64, 4]
 ORDER = ("bob", "alice")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from pysmpc.compat.pysyft.pysyft_errors import RoundError
 from pysmpc.federated.aggregation import Collector, round_id, shares_of
-from pysmpc.federated.errors import RoundError
 
 NAMES = ("alice", "bob", "carol", "dave")
 SIZE = 5

@@ -1,0 +1,86 @@
+"""`sy.distributed`: one party a rank of torch.distributed."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from datetime import timedelta
+from typing import Any
+
+import torch
+
+from pysmpc.api.calls import Parties, _variant
+from pysmpc.ops.range_tests import TestedTensor
+from pysmpc.tensor.secret import WATCHERS, SecretTensor
+from pysmpc.torch_modes import undisturbed
+from pysmpc.transport.torch_distributed import DistributedSession, Program, join
+
+
+@undisturbed
+def distributed(
+    *names: str,
+    provider: str = "crypto_provider",
+    rounding: str | None = None,
+    protocol: str | None = None,
+    integrity: str | None = None,
+    compare_bits: int | None = None,
+    timeout: float = 300.0,
+    checked: bool = False,
+) -> Parties:
+    """Make each rank of torch.distributed a party, for scripts under torchrun, SLURM or Kubernetes.
+
+    Every rank runs the whole script, and makes the same calls with the same public values.
+    Ranks 0 .. n-1 are the holders (`names`, by default rank0, rank1, ...); the last rank is the
+    crypto provider, which sees no share and no opened value.  `parties.me` is this rank's name.
+    rounding, protocol, integrity, compare_bits: as for `virtual`.  timeout: seconds that a rank
+    waits for another before it raises ChannelError.  checked: test by messages whether values
+    leave their range; if one did, every rank raises RangeError instead of opening a value
+    (docs/ranges.md).  Messages are not encrypted: use it inside one trusted network.
+
+    Raises PartyError outside of a job, or where the job's ranks do not fit the names.
+    """
+    session = join(names, provider, timedelta(seconds=timeout), checked)
+    if checked:
+        session.tensor = TestedTensor
+    if _agree not in WATCHERS:
+        WATCHERS.append(_agree)
+    atexit.register(_leave, session)
+    return Parties(_variant(session, rounding, protocol, integrity, compare_bits))
+
+
+def _leave(session: DistributedSession) -> None:
+    if getattr(sys, "last_value", None) is None:  # a rank that fails does not wait for the others
+        session.close()
+
+
+def _agree(func: Any, args: Any, kwargs: Any) -> None:
+    """Add an operation to its session's program."""
+    program = _program((*args, *kwargs.values()))
+    if program is not None:
+        program.note(str(func), _facts(program, args), sorted(kwargs), _facts(program, kwargs.values()))
+
+
+def _program(values: Any) -> Program | None:
+    for value in values:
+        if isinstance(value, SecretTensor) and isinstance(value.session, DistributedSession):
+            return value.session.program
+        if isinstance(value, list | tuple) and (found := _program(value)) is not None:
+            return found
+    return None
+
+
+def _facts(program: Program, values: Any) -> list[Any]:
+    """What ranks can compare of operands: values where they are public, shapes where they are secret."""
+    facts: list[Any] = []
+    for value in values:
+        if isinstance(value, list | tuple):
+            facts.append(_facts(program, value))
+        elif isinstance(value, torch.Tensor):
+            facts.append((tuple(value.shape), value.dtype))
+            if not isinstance(value, SecretTensor):
+                program.note_values(value)
+            elif value.session.plain:
+                program.note_values(value.window().words())
+        elif value is None or isinstance(value, bool | int | float | str | torch.dtype):
+            facts.append(value)
+    return facts

@@ -1,0 +1,1 @@
+"""Comparison by function secret sharing (protocol="fss")."""

@@ -1,0 +1,1 @@
+"""Comparison and division as SecureNN has them (protocol="snn")."""

@@ -1,0 +1,458 @@
+"""The driver's connections to its workers: operations out, acknowledgements, results and errors in.
+
+One thread at a time.  Operations go out in batches; the driver runs ahead of the
+workers by a window of operations and bytes, and waits only for that and for what it opens.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+import threading
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+import torch
+
+from pysmpc import errors
+from pysmpc.compat.pysyft import pysyft_errors as federated_errors
+from pysmpc.errors import ChannelError, PeerLost, PysmpcError, RemoteError, WorkerLost
+from pysmpc.mpc.interfaces import End
+from pysmpc.remote.arguments import dtype_of
+from pysmpc.remote.messages import (
+    WITHHELD,
+    Ack,
+    Ask,
+    Batch,
+    Beat,
+    Bye,
+    Collect,
+    Denied,
+    Failed,
+    Fetch,
+    Found,
+    Hand,
+    Keep,
+    Kept,
+    Open,
+    Opened,
+    Operation,
+    Ready,
+    Recall,
+    Repeat,
+    Report,
+    Search,
+    Setup,
+    Shelve,
+    Shelved,
+    Up,
+)  # fmt: skip
+from pysmpc.session.forks import Process
+from pysmpc.transport.tls import DRIVER, STATUS, dial
+from pysmpc.transport.wire import MESSAGE, PACKED, WORDS, Gather, Stream, framed, pack, poll, tensor_frames, unpack
+
+BATCH = 16  # operations in one message
+WINDOW = 256  # operations that the slowest worker may be behind
+WINDOW_BYTES = 1 << 26  # of buffers
+SILENCE = 3.0  # seconds without a heartbeat
+GRACE = 0.15  # seconds to tell the cause of a failure from its echoes
+STALL = 6.0  # seconds in which nothing is computed and no byte moves, anywhere
+BEAT_BYTES = 128  # more than a few heartbeats have
+READY = 9.0  # seconds for a session to stand
+LARGE = 1 << 18  # bytes of operations that are sent without waiting for a whole batch
+
+_DENIALS: dict[str, type[PysmpcError]] = {
+    "OpenNotPermittedError": errors.OpenNotPermittedError,
+    WITHHELD: errors.OpenNotPermittedError,
+    "RangeError": errors.RangeError,
+    "GetNotPermittedError": federated_errors.GetNotPermittedError,
+    "RoundError": federated_errors.RoundError,
+    "ObjectNotFoundError": federated_errors.ObjectNotFoundError,
+}
+_ANSWERS: dict[type[Any], type[Any]] = {Ask: Report, Search: Found, Shelve: Shelved}
+_ECHOES = frozenset(["ChannelError", "PeerLost", "Cancelled"])
+
+
+class _Worker:
+    """One worker, as the driver sees it."""
+
+    def __init__(self, name: str, stream: Stream) -> None:
+        self.name = name
+        self.stream = stream
+        self.acked = -1
+        self.heard = self.moved_at = time.monotonic()
+        self.moved = 0
+        self.ready = False
+        self.failed: Failed | None = None
+        self.lost: str | None = None
+        self.gather: Gather | None = None
+        self.gathering = -1
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _locked(method: Method) -> Method:
+    """A method that one thread at a time is in, of those marked so."""
+
+    @functools.wraps(method)
+    def call(self: Link, *args: Any, **kwargs: Any) -> Any:
+        self._process.check()  # first: in a child, a thread that was not copied may have the lock for ever
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return cast(Method, call)
+
+
+class Link:
+    """All connections of one session.  Any failure ends it; `broken` says why.
+
+    end: that of the session: nothing is sent any more once a check has failed.
+    """
+
+    def __init__(self, tls: Any, holders: Sequence[str], provider: str, addresses: dict[str, str]) -> None:
+        self.holders = list(holders)
+        self.provider = provider
+        self.broken: PysmpcError | None = None
+        self.end = End()
+        self._lock = threading.RLock()
+        self._process = Process("this session")
+        self._workers: list[_Worker] = []
+        self._deflate = zlib.compressobj(1)
+        self._batch: list[Operation] = []
+        self._parts: list[tuple[str | None, Any]] = []  # buffers of the batch, and who gets them (None: all)
+        self._large = 0
+        self._first = 0
+        self._next = 0
+        self._bytes: deque[tuple[int, int]] = deque()  # operation and size of buffers not acknowledged
+        self._unacked = 0
+        self._queries = 0
+        self._opened: dict[tuple[int, str], Any] = {}  # a tensor, Denied or Kept
+        self._due: dict[tuple[int, str], tuple[torch.dtype, int]] = {}  # what was asked for: elements, bytes
+        self._asked: dict[tuple[int, str], type[Any]] = {}
+        self._answers: dict[tuple[int, str], Any] = {}
+        self._places: deque[tuple[int, str]] = deque(maxlen=1024)
+        try:
+            for name in [*self.holders, provider]:
+                self._workers.append(_Worker(name, dial(tls, name, addresses[name], DRIVER)))
+        except BaseException:
+            self._drop()
+            raise
+
+    @_locked
+    def setup(self, session: str, keys: dict[str, bytes], checked: bool = False) -> None:
+        """Let the workers meet; returns when all are ready."""
+        for worker in self._workers:
+            key = keys.get(worker.name, b"")
+            worker.stream.queue(*framed(MESSAGE, pack(Setup(session, self.holders, self.provider, key, checked))))
+        self._until(lambda: all(w.ready for w in self._workers), READY, "the workers to meet")
+
+    # --- operations ---
+
+    @_locked
+    def send(
+        self, operation: Operation, buffers: Sequence[torch.Tensor], words: torch.Tensor | None, everyone: bool = False
+    ) -> int:
+        """Queue an operation; returns its number.  words: for the receiver of inputs alone, or for every holder."""
+        self._check()
+        number = self._next
+        self._next += 1
+        self._batch.append(operation)
+        self._places.append((number, _place()))
+        self._expect(number, operation)
+        size = 0
+        for tensor in buffers:
+            self._parts.append((None, tensor))
+            size += tensor.numel() * tensor.element_size()
+        if words is not None:
+            self._parts.extend((name, words) for name in (self.holders if everyone else self.holders[-1:]))
+            size += 8 * words.numel()
+        if size:
+            self._bytes.append((number, size))
+            self._unacked += size
+        self._large += size
+        full = len(self._batch) >= BATCH and not isinstance(operation, Repeat)  # what it comes to may be opened next
+        if full or self._large >= LARGE or isinstance(operation, Open):
+            self.flush()
+        return number
+
+    def _expect(self, number: int, operation: Operation) -> None:
+        """Note what will be sent back for an operation, and by whom: nothing else is taken."""
+        if isinstance(operation, Open):
+            due = torch.int64, 8 * math.prod(operation.ref.size)
+        elif isinstance(operation, Fetch):
+            dtype = dtype_of(operation.dtype)
+            due = dtype, dtype.itemsize * math.prod(operation.shape)
+        elif isinstance(operation, Collect):
+            due = torch.int64, 8 * len(operation.owners)
+        elif isinstance(operation, Keep | Recall | Hand):
+            due = torch.int64, 0
+        else:
+            return
+        for name in [operation.owner] if isinstance(operation, Fetch) else self.holders:
+            self._due[number, name] = due
+
+    @_locked
+    def flush(self) -> None:
+        """Send what is queued, and wait while the workers are too far behind."""
+        self._check()
+        if self._batch:
+            body = self._deflate.compress(pack(Batch(self._first, self._batch)))
+            frame = framed(PACKED, body + self._deflate.flush(zlib.Z_SYNC_FLUSH))
+            self._first, self._batch = self._next, []
+            for worker in self._workers:
+                worker.stream.queue(*frame)
+                for name, tensor in self._parts:
+                    if name in (None, worker.name):
+                        worker.stream.queue(*tensor_frames(tensor))
+            self._parts, self._large = [], 0
+        self._pump(0, read=False)
+        if self._behind():
+            self._until(lambda: not self._behind(), None, "the workers")
+
+    def _behind(self) -> bool:
+        acked = min(worker.acked for worker in self._workers)
+        while self._bytes and self._bytes[0][0] <= acked:
+            self._unacked -= self._bytes.popleft()[1]
+        return self._next - 1 - acked > WINDOW or self._unacked > WINDOW_BYTES
+
+    @_locked
+    def opened(self, number: int, words: int) -> torch.Tensor:
+        """What each holder sent of what an operation opened, [holders, words]."""
+        self.flush()
+        self._until(lambda: all((number, name) in self._opened for name in self.holders), None, "an opening")
+        found = [(name, self._opened.pop((number, name))) for name in self.holders]
+        for name, each in sorted(found, key=lambda answer: getattr(answer[1], "kind", "") == WITHHELD):
+            if isinstance(each, Denied):
+                raise _DENIALS.get(each.kind, RemoteError)(each.text)
+            if each.numel() != words:
+                raise self._break(ChannelError(f"{name} sent {each.numel()} words of an opening of {words}"))
+        return torch.stack([each for _, each in found])
+
+    @_locked
+    def fetched(self, number: int, owner: str) -> torch.Tensor:
+        """What an owner sent in the clear, flat."""
+        self.flush()
+        self._until(lambda: (number, owner) in self._opened, None, owner)
+        found: torch.Tensor | Denied = self._opened.pop((number, owner))
+        if isinstance(found, Denied):
+            raise _DENIALS.get(found.kind, RemoteError)(found.text)
+        return found
+
+    @_locked
+    def told(self, number: int) -> dict[str, str]:
+        """What the holders have against an operation, by name, once all have said."""
+        self.flush()
+        self._until(lambda: all((number, name) in self._opened for name in self.holders), None, "the holders")
+        found = {name: self._opened.pop((number, name)) for name in self.holders}
+        return {name: each.text for name, each in found.items() if isinstance(each, Denied)}
+
+    @_locked
+    def wait(self) -> None:
+        """Until every worker has done all operations."""
+        number = self._next - 1
+        self.flush()
+        if number >= 0:
+            self._until(lambda: all(w.acked >= number for w in self._workers), None, "the workers")
+
+    # --- questions ---
+
+    def search(self, name: str, tags: Sequence[str]) -> Found:
+        """A worker's data that carry tags."""
+        found: Found = self.ask([name], lambda n: Search(n, list(tags)))[name]
+        return found
+
+    def status(self) -> list[dict[str, Any]]:
+        """How the workers are."""
+        return [answer.figures for answer in self.ask([w.name for w in self._workers], Ask).values()]
+
+    @_locked
+    def ask(self, names: Sequence[str], make: Callable[[int], Any]) -> dict[str, Any]:
+        """Put a question to some workers; the answer of each."""
+        numbers = [(self._question(name, make), name) for name in names]
+        self._until(lambda: all(key in self._answers for key in numbers), None, ", ".join(names))
+        return {name: self._answers.pop((number, name)) for number, name in numbers}
+
+    def _question(self, name: str, make: Callable[[int], Any]) -> int:
+        self._check()
+        self._queries += 1
+        worker = next(w for w in self._workers if w.name == name)
+        question = make(self._queries)
+        worker.stream.queue(*framed(MESSAGE, pack(question)))
+        self._asked[self._queries, name] = _ANSWERS[type(question)]
+        return self._queries
+
+    # --- moving bytes ---
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes to and from all workers, before encryption."""
+        return sum(w.stream.sent for w in self._workers), sum(w.stream.received for w in self._workers)
+
+    def close(self) -> None:
+        """Leave: the workers drop the session.  Ends what another thread waits for."""
+        if self._process.left:  # a forked process closes its copies of the connections, and says nothing
+            self._drop()
+            return
+        leaving = self.broken is None
+        if leaving:
+            self.broken = ChannelError("this connection was closed; connect again")
+        with self._lock:
+            for worker in self._workers if leaving else ():
+                try:
+                    worker.stream.queue(*framed(MESSAGE, pack(Bye())))
+                    worker.stream.flush(1.0)
+                except ChannelError:
+                    continue
+            self._drop()
+
+    def _drop(self) -> None:
+        for worker in self._workers:
+            worker.stream.close()
+
+    def _check(self) -> None:
+        if self.broken is None and self.end.reason:
+            self._break(errors.IntegrityError(f"this session ended when {self.end.reason}; connect again"))
+        if self.broken is not None:
+            raise self.broken
+
+    def _break(self, error: PysmpcError) -> PysmpcError:
+        """End the session for this reason; returns it."""
+        self.broken = error
+        self._drop()
+        return error
+
+    def _until(self, done: Callable[[], bool], patience: float | None, what: str) -> None:
+        """Move bytes until something is there.  Raises what a worker failed with, or WorkerLost."""
+        self._check()
+        start = time.monotonic()
+        while not done():
+            self._check()  # another thread may have closed it
+            now = time.monotonic()  # before reading: what this process slept through is not held against anybody
+            self._pump(0.25)
+            for worker in self._workers:
+                if now - max(worker.heard, start) > SILENCE:
+                    worker.lost = f"no sign of life for {SILENCE:.0f} s"
+            self._troubles()
+            if patience is not None and now - start > patience:
+                raise self._break(ChannelError(f"{what}: not within {patience:.0f} s"))
+            if now - max(start, *(worker.moved_at for worker in self._workers)) > STALL:
+                places = ", ".join(f"{w.name} at operation {w.acked + 1}" for w in self._workers)
+                raise self._break(
+                    ChannelError(
+                        f"nothing moved for {STALL:.0f} s ({places}, the driver at {self._next}): a message was lost "
+                        "between them; connect again"
+                    )
+                )
+
+    def _troubles(self) -> None:
+        """Raise if a worker is lost or has failed, for the cause and not for its echoes."""
+        if not any(w.failed or w.lost for w in self._workers):
+            return
+        until = time.monotonic() + GRACE
+        while time.monotonic() < until:
+            self._pump(0.02)
+        causes = [w for w in self._workers if w.failed and w.failed.kind not in _ECHOES]
+        lost = [w for w in self._workers if w.lost]
+        if causes:
+            raise self._break(self._cause(causes[0]))
+        if lost:
+            names = ", ".join(w.name for w in lost)
+            raise self._break(
+                WorkerLost(f"{names}: {lost[0].lost}; the session and its values are lost, the others are ready: "
+                           "connect again once all workers run")
+            )  # fmt: skip
+        raise self._break(self._cause(next(w for w in self._workers if w.failed)))
+
+    def _cause(self, worker: _Worker) -> PysmpcError:
+        failed = worker.failed
+        assert failed is not None
+        if failed.kind == "IntegrityError":
+            return errors.IntegrityError(failed.text)
+        place = next((where for number, where in self._places if number == failed.number), "")
+        return RemoteError(f"{worker.name}: {failed.text} ({failed.kind}{', at ' + place if place else ''})")
+
+    def _pump(self, patience: float, read: bool = True) -> None:
+        """Write what can be, and read; wait for something up to `patience` seconds."""
+        there = [w for w in self._workers if not w.lost]
+        ready: set[int] = set()
+        if patience and there:
+            try:
+                ready = poll([w.stream for w in there], time.monotonic() + patience)
+            except OSError as error:
+                raise self._break(ChannelError(str(error))) from None
+        for worker in there:
+            received, sent = worker.stream.received, worker.stream.sent
+            try:
+                worker.stream.push()
+                reading = worker.stream.fileno() in ready if patience else read  # nothing decrypted is left unread
+                while reading and (frame := worker.stream.pull()) is not None:
+                    self._on_frame(worker, *frame)
+                if worker.stream.received != received:
+                    worker.heard = time.monotonic()
+                if worker.stream.sent != sent or worker.stream.received - received > BEAT_BYTES:
+                    worker.moved_at = time.monotonic()
+            except PeerLost as error:
+                worker.lost = str(error)
+            except ChannelError as error:
+                raise self._break(error) from None
+
+    def _on_frame(self, worker: _Worker, kind: int, body: memoryview) -> None:
+        if worker.gather is not None:
+            if kind != WORDS:
+                raise ChannelError(f"{worker.name} left a tensor unfinished")
+            worker.gather.add(body)
+        elif kind == MESSAGE:
+            self._on_message(worker, unpack(body, Up, worker.name))
+        else:
+            raise ChannelError(f"{worker.name} sent a frame of kind {kind} that nothing asked for")
+        if worker.gather is not None and not worker.gather.left:
+            key = worker.gathering, worker.name
+            self._opened[key] = worker.gather.tensor(self._due.pop(key)[0])
+            worker.gather = None
+
+    def _on_message(self, worker: _Worker, message: Any) -> None:
+        if isinstance(message, Ack | Beat):
+            worker.acked = max(worker.acked, message.number)
+            if isinstance(message, Beat) and message.moved != worker.moved:
+                worker.moved, worker.moved_at = message.moved, time.monotonic()
+        elif isinstance(message, Opened):
+            if message.size != self._due.get((message.number, worker.name), (None, -1))[1]:
+                raise ChannelError(f"{worker.name} sent {message.size} bytes that nobody asked for")
+            worker.gather, worker.gathering = Gather(message.size, worker.name), message.number
+        elif isinstance(message, Denied | Kept):
+            if self._due.pop((message.number, worker.name), None) is None:
+                raise ChannelError(f"{worker.name} answered what nobody asked")
+            self._opened[message.number, worker.name] = message
+        elif isinstance(message, Failed):
+            worker.failed = message
+        elif isinstance(message, Ready):
+            worker.ready = True
+        elif self._asked.pop((message.number, worker.name), None) is type(message):
+            self._answers[message.number, worker.name] = message
+        else:
+            raise ChannelError(f"{worker.name} answered what nobody asked")
+
+
+def ask(tls: Any, name: str, where: str) -> dict[str, Any]:
+    """A worker's report, over a connection of its own."""
+    stream = dial(tls, name, where, STATUS)
+    try:
+        stream.send(Ask(0))
+        while not isinstance(message := stream.receive(Up, 10.0), Report):
+            pass
+        return message.figures
+    finally:
+        stream.close()
+
+
+def _place() -> str:
+    """Where the program that uses this library is: file and line."""
+    frame = sys._getframe(1)
+    while frame is not None and ("/pysmpc/" in frame.f_code.co_filename or "/torch/" in frame.f_code.co_filename):
+        frame = frame.f_back  # type: ignore[assignment]
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""

@@ -1,0 +1,454 @@
+"""The driver's side of a program: every operation on a remote secret is also sent to the workers.
+
+torch calls an operation; its handler runs here on empty shares, which gives shapes and
+scales, and the operation goes to the workers, who run the same handler on theirs.
+Views need no message: what travels is always a window on a cell.  Operations that a
+handler calls are the handler's business; only the outermost is sent.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from pysmpc.compat.pysyft.pysyft_errors import RoundError
+from pysmpc.errors import PartyError, PysmpcError, RangeError
+from pysmpc.federated.updates import Terms
+from pysmpc.mpc.derived.tested import Flags
+from pysmpc.ops import views
+from pysmpc.ops.range_tests import state_bounds
+from pysmpc.program.segment import Segment
+from pysmpc.remote.arguments import NAMES, encode, leaves, reference, results
+from pysmpc.remote.messages import (
+    Call,
+    Collect,
+    Drop,
+    Flush,
+    Forget,
+    Hand,
+    Input,
+    Keep,
+    Load,
+    Open,
+    Operation,
+    Recall,
+    Record,
+    Recorded,
+    Refresh,
+    Repeat,
+    Restore,
+    Slot,
+)
+from pysmpc.remote.remote_steps import LIMIT, Region
+from pysmpc.ring.fixedpoint import Integers, Precision
+from pysmpc.ring.prg import KeySet
+from pysmpc.ring.shares import Share
+from pysmpc.session.dealer import LocalCorrections, SeedDealer
+from pysmpc.session.session import Session
+from pysmpc.tensor.secret import HANDLERS, WATCHERS, SecretTensor, TensorStorage, flush, run_watched
+from pysmpc.torch_modes import FOLLOWERS, following, in_backward, without_modes
+
+#: send(operation, buffers for all workers, words for the receiver of inputs, or for every holder); returns its number.
+Send = Callable[..., int]
+
+#: receive(number of an operation, words): wait for what the holders send of what it opened, [holders, words].
+Receive = Callable[[int, int], torch.Tensor]
+
+_SILENT = frozenset(func for func, handler in HANDLERS.items() if handler.__module__ == views.__name__)
+
+
+class RecordedTensor(SecretTensor):
+    """A secret at workers of other machines."""
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        if FOLLOWERS and (follower := following()) is not None:
+            return follower.operation(cls, func, args, kwargs or {})
+        recorder = None if func in _SILENT else _recorder_of([*args, *kwargs.values()] if kwargs else args)
+        if recorder is None or recorder.busy or func not in HANDLERS:
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        with without_modes():
+            return cls._recorded(recorder, func, args, kwargs)
+
+    @staticmethod
+    def _recorded(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
+        if WATCHERS:
+            return run_watched(func, lambda *args, **kwargs: recorder.call(func, args, kwargs), args, kwargs or {})
+        return recorder.call(func, args, kwargs or {})
+
+
+def _note(dropped: deque[int], slot: int, cell: object) -> None:
+    dropped.append(slot)
+
+
+def _recorder_of(args: Any) -> Recorder | None:
+    for x in leaves(args):
+        if isinstance(x, RecordedTensor) and x.cell.session.recorder is not None:  # else public: a mask
+            found: Recorder = x.cell.session.recorder
+            return found
+    return None
+
+
+class Recorder:
+    """Of one session."""
+
+    def __init__(self, session: Session, send: Send, receive: Receive, words: LocalCorrections, name: str = "") -> None:
+        """words: where the session's owner leaves what it would send to the receiver.  name: the driver's."""
+        self.session = session
+        self._name = name
+        self._queue = send
+        self._receive = receive
+        self._words = words
+        self._depth = 0
+        self._lock = session.lock
+        self._free: list[int] = []
+        self._next = 0
+        self._dropped: deque[int] = deque()
+        self._watch: dict[int, weakref.ref[TensorStorage]] = {}
+        # of owners who are workers: the driver has no part in what they share
+        self._elsewhere = SeedDealer(KeySet([]), None, False, LocalCorrections(), lambda count: None)
+        self._region: Region | None = None
+        self._regions: weakref.WeakKeyDictionary[Segment, tuple[int, Region]] = weakref.WeakKeyDictionary()
+        self._steps = 0
+        self._over: deque[int] = deque()
+        self.broken: PysmpcError | None = None
+        self.checkpoints: Any = None  # pysmpc.remote.driver.remote_checkpoints
+        session.recorder = self
+        session.tensor = RecordedTensor
+
+    @property
+    def busy(self) -> bool:
+        """Whether an operation that was recorded is being run (by this thread: others wait)."""
+        return self._depth > 0 and self._lock.held
+
+    def _send(
+        self, operation: Operation, buffers: Sequence[torch.Tensor], words: torch.Tensor | None, *more: bool
+    ) -> int:
+        if self._region is not None:
+            self._region.note(operation, buffers)
+        return self._queue(operation, buffers, words, *more)
+
+    # --- slots ---
+
+    def _slot(self, cell: TensorStorage) -> int:
+        """The slot of a cell; a new one for a cell that the workers do not know yet."""
+        if self._free:
+            slot = heapq.heappop(self._free)
+        else:
+            slot, self._next = self._next, self._next + 1
+        cell.slot = slot
+        # the callback may come at any moment, even within another operation: it only takes a note
+        self._watch[slot] = weakref.ref(cell, functools.partial(_note, self._dropped, slot))
+        return slot
+
+    def _forget(self) -> None:
+        """Tell the workers which cells nobody refers to any more."""
+        if self._dropped:
+            slots = [self._dropped.popleft() for _ in range(len(self._dropped))]
+            self._send(Drop(slots), (), None)
+            for slot in slots:
+                del self._watch[slot]
+                heapq.heappush(self._free, slot)
+        if self._over:
+            self._queue(Forget([self._over.popleft() for _ in range(len(self._over))]), (), None)
+
+    def _slot_of_result(self, value: Any) -> int:
+        if not isinstance(value, RecordedTensor) or hasattr(value.cell, "slot"):
+            return -1
+        return self._slot(value.cell)
+
+    # --- operations ---
+
+    def _check(self, session: Session | None = None) -> None:
+        if self.broken is not None:
+            raise self.broken
+        if session is not None and not session.suite.additive and session.suite.disclose is None:
+            raise NotImplementedError(
+                f"protocol '{session.suite.name}' opens values in a way of its own, which workers of other machines do "
+                "not know yet; use another protocol, or sy.virtual"
+            )
+
+    def call(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Run an operation's handler here, and send it."""
+        with self._lock:
+            self._check()
+            self._forget()
+            given = leaves([*args, *kwargs.values()])
+            if any(isinstance(x, RecordedTensor) and x.cell.session.recorder not in (self, None) for x in given):
+                return HANDLERS[func](*args, **kwargs)  # raises: nothing joins two sessions
+            buffers: list[torch.Tensor] = []
+            sent_args = [encode(x, buffers) for x in args]
+            sent_kwargs = {name: encode(x, buffers) for name, x in kwargs.items()}
+            if self._region is not None:
+                self._region.seen.look(func, args, kwargs)
+            if self.session.flags is not None:
+                state_bounds(given)
+            self._depth += 1
+            try:
+                out = SecretTensor.__torch_dispatch__(func, (), args, kwargs)
+            except Exception:
+                # it may have come far enough to use streams: everybody goes as far
+                self._send(Call(str(func), sent_args, sent_kwargs, [], True, in_backward()), buffers, None)
+                raise
+            except BaseException as error:
+                self.broken = PysmpcError(f"{func} was interrupted ({type(error).__name__}); connect again")
+                raise
+            finally:
+                self._depth -= 1
+            outs = [self._slot_of_result(x) for x in results(out)]
+            self._send(Call(str(func), sent_args, sent_kwargs, outs, False, in_backward()), buffers, None)
+            return out
+
+    def share(
+        self,
+        session: Session,
+        owner: str | None,
+        words: Integers,
+        shape: Sequence[int],
+        unit: Precision,
+        scale: int,
+        dtype: torch.dtype,
+    ) -> SecretTensor:
+        """Share integers of the driver's."""
+        if owner is not None:
+            raise PartyError(
+                f"what {owner} owns is at {owner}: parties[{owner!r}].search(...) finds it, and its pointers are shared"
+            )
+        with self._lock:
+            self._check(session)
+            self._forget()
+            share = session.suite.share(session.party, words, tuple(shape), scale)
+            out = SecretTensor.of(share, session, unit, dtype)
+            slot = self._slot(out.cell)
+            everyone = session.suite.inputs_to_all
+            facts = scale, unit.base, unit.digits, NAMES[dtype], everyone
+            self._send(Input(session.suite.name, slot, list(share.shape), *facts), (), self._words.receive(0), everyone)
+            return out
+
+    def load(
+        self,
+        session: Session,
+        owner: str,
+        data: str,
+        steps: Sequence[Sequence[Any]],
+        shape: Sequence[int],
+        unit: Precision,
+        dtype: torch.dtype,
+    ) -> SecretTensor:
+        """Let an owner share data of her own.  The driver passes names and positions, no item."""
+        with self._lock:
+            self._check(session)
+            self._forget()
+            party = replace(session.party, owner=self._elsewhere, notary=self._elsewhere.keys)
+            share = session.suite.share(party, None, tuple(shape), unit.scale)
+            out = SecretTensor.of(share, session, unit, dtype)
+            slot = self._slot(out.cell)
+            buffers: list[torch.Tensor] = []
+            done = [[encode(x, buffers) for x in step] for step in steps]
+            name = session.suite.name
+            message = Load(name, slot, list(shape), unit.scale, unit.base, unit.digits, NAMES[dtype], owner, data, done)
+            self._send(message, buffers, None)
+            return out
+
+    def collect(
+        self,
+        session: Session,
+        terms: Terms,
+        make: Callable[[int], Collect],
+        values: torch.Tensor,
+        outside: bool = False,
+    ) -> Any:
+        """A sum over owners of what tasks of theirs leave, and who took part, in the order of the owners.
+
+        make: the operation, for a slot.  values: the model, which follows if it is long.  outside: the owners are
+        clients, and no holders.  Raises what the owners or holders have against it.
+        """
+        with self._lock:
+            self._check(session)
+            self._forget()
+            unit = terms.precision
+            if outside:
+                share = Share.of(torch.empty((0, terms.size), dtype=torch.int64), (terms.size,), unit.scale)
+            else:
+                party = replace(session.party, owner=self._elsewhere, notary=self._elsewhere.keys)
+                share = session.suite.share(party, None, (terms.size,), unit.scale)
+            out = SecretTensor.of(share, session, unit, torch.float64)
+            operation = make(self._slot(out.cell))
+            # who takes part, and who consents; of clients: who invites them, who came, who consents
+            for count in (1, len(operation.owners), 1) if outside else (1, 1):
+                session.party.channel.count([torch.empty((0, count))], "consent", [(count,)])  # type: ignore[attr-defined]
+            number = self._send(operation, () if operation.values.data is not None else (values,), None)
+            [flags, *others] = self._receive(number, len(operation.owners)).tolist()
+            if any(each != flags for each in others):
+                raise RoundError("the holders do not agree on who took part")
+            out.cell.bound = terms.bound
+            return out, [name for name, flag in zip(operation.owners, flags, strict=True) if flag]
+
+    def flush(self, session: Session) -> bool:
+        """Apply the updates that wait, here and there.  False within an operation, which flushes by itself."""
+        if self.busy:
+            return False
+        with self._lock:
+            self._check()
+            self._depth += 1
+            try:
+                self._send(Flush(session.suite.name), (), None)
+                flush(session)
+            finally:
+                self._depth -= 1
+        return True
+
+    @contextmanager
+    def refreshing(self, value: SecretTensor) -> Iterator[None]:
+        """While the value gets fresh shares."""
+        with self._lock:
+            self._check()
+            self._forget()
+            self._send(Refresh(reference(value)), (), None)
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+
+    def open(self, value: SecretTensor) -> torch.Tensor:
+        """The integers of a value."""
+        with self._lock:
+            self._check()
+            flags = value.session.flags
+            if flags is not None:
+                flags.check()
+            window = value.window()
+            count = window.numel
+            # nothing before it: what is opened right after the step that it comes of is opened within the step
+            number = self._send(Open(reference(value), self.state(), self._name), (), None)
+            window.words()  # what is still to be made of it is made by all parties
+            if value.session.suite.disclose is not None:
+                _, received = value.session.suite.disclose(value.session.party, window, True)
+                disclosed: torch.Tensor = received(self._receive(number, count))
+                return disclosed.reshape(window.shape)
+            if flags is not None:
+                flags.settle()
+            channel: Any = self.session.party.channel
+            channel.count([torch.empty((0, 1))], "consent", [(1,)])
+            if flags is not None:
+                channel.count([torch.empty((0, 1))], "range", [(1,)])
+            channel.count([torch.empty((0, count))], "reveal", [window.shape])
+            return self._received(number, count, flags).sum(0).reshape(window.shape)
+
+    def _received(self, number: int, count: int, flags: Flags | None) -> torch.Tensor:
+        """What the holders send of a value.  RangeError where they found that one was too large."""
+        if flags is None:
+            return self._receive(number, count)
+        try:
+            found = self._receive(number, count)
+        except RangeError:
+            flags.end(True)
+            flags.check()
+            raise
+        flags.end(False)
+        return found
+
+    def hand(self, value: SecretTensor, receiver: str, name: str) -> None:
+        """Let a holder have a value, under a name; raises what the others have against it."""
+        with self._lock:
+            session = value.session
+            self._check(session)
+            if session.suite.disclose is not None:
+                raise NotImplementedError(f"values under '{session.suite.name}' are not opened to a holder alone")
+            share = value.window()
+            number = self._send(Hand(reference(value), self.state(), receiver, name), (), None)
+            share.words()  # what is still to be made of it is made by all parties
+            party = replace(session.party, owner=self._elsewhere, notary=self._elsewhere.keys)
+            session.suite.add(session.party, share, session.suite.share(party, None, share.shape, share.scale))
+            channel: Any = session.party.channel
+            channel.count([torch.empty((0, 1))], "consent", [(1,)])
+            channel.count([torch.empty((0, share.numel))], "reveal", [share.shape])
+            self._receive(number, 0)
+
+    # --- steps that are repeated ---
+
+    @property
+    def room(self) -> bool:
+        """Whether the workers take one more."""
+        return len(self._regions) < LIMIT
+
+    @contextmanager
+    def region(self, new: Segment, arguments: Sequence[SecretTensor], before: Segment | None) -> Iterator[None]:
+        """While a step is recorded, here and there; `recorded` ends it.  before: a recording of the same step."""
+        with self._lock:
+            self._check()
+            self._forget()
+            number = self._steps = self._steps + 1
+            slots = [self._slot(mine.value.cell) for mine in new.inputs]
+            states = [state.cell.slot for state in new.states]
+            check = -1 if before is None else self._regions[before][0]
+            inputs = [reference(x) for x in arguments]
+            self._region = Region(new.seen, slots)
+            self._regions[new] = number, self._region
+            self._queue(Record(number, inputs, slots, states, check), (), None)
+            try:
+                yield
+            finally:
+                if self._region is not None:
+                    self._region = None
+                    self._queue(Recorded(None, -1, False), (), None)
+
+    def recorded(self, new: Segment, result: SecretTensor, out: SecretTensor, before: Segment | None) -> bool:
+        """The end of a step.  out: a copy of the result.  Whether the operations were those of the one before."""
+        with self._lock:
+            number, region = self._regions[new]
+            same = before is None or self._regions[before][1].same(region)
+            new.refused = new.refused or region.refused
+            keep = same and new.refused is None
+            self._region = None
+            self._queue(Recorded(reference(result), self._slot(out.cell), keep), (), None)
+            if keep and before is None:
+                weakref.finalize(new, self._over.append, number)
+            return same
+
+    def repeat(self, known: Segment, arguments: Sequence[SecretTensor], out: SecretTensor) -> None:
+        """A recorded step was done here: let the workers do it, too."""
+        with self._lock:
+            self._check()
+            self._forget()
+            inputs = [reference(x) for x in arguments]
+            self._queue(Repeat(self._regions[known][0], inputs, self._slot(out.cell)), (), None)
+
+    def tell(self, operation: Keep | Recall) -> int:
+        """Send an operation that changes no value; its number."""
+        with self._lock:
+            self._check()
+            self._forget()
+            return self._send(operation, (), None)
+
+    def restore(self, session: Session, made: Mapping[str, SecretTensor]) -> None:
+        """Let the workers put what they recalled into new values."""
+        with self._lock:
+            self._check(session)
+            self._forget()
+            values = {}
+            for key, value in made.items():
+                share, unit = value.window(), value.unit
+                values[key] = Slot(
+                    self._slot(value.cell), list(share.shape), share.scale, unit.base, unit.digits, NAMES[value.dtype]
+                )
+            self._send(Restore(session.suite.name, values), (), None)
+
+    def state(self) -> list[int]:
+        """Where the program stands: equal in every process."""
+        return state_of(self.session)
+
+
+def state_of(session: Session) -> list[int]:
+    """Rounds, bytes and stream numbers so far."""
+    stats, party = session.stats, session.party
+    return [stats.rounds, stats.sent, stats.dealt, party.dealer.next_stream]  # type: ignore[attr-defined]

@@ -1,0 +1,282 @@
+"""Steps that are repeated at workers: which operations they are, for the driver, and their recordings at a worker.
+
+A driver marks where a step begins and ends (Record, Recorded).  Each worker notes what
+its part of the operations in between comes down to, and does it again with other
+arguments when it is told so by one message (Repeat).  Of two recordings of a step the
+driver compares the operations, and each worker, without a message, what the first
+would have sent and come to in place of the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import torch
+
+from pysmpc.errors import ChannelError, RemoteError
+from pysmpc.program.segment import Seen, Segment
+from pysmpc.program.state import kind
+from pysmpc.remote.arguments import window
+from pysmpc.remote.messages import Call, Drop, Flush, Forget, Operation, Record, Recorded, Ref, Repeat, Seq
+from pysmpc.remote.worker.flow import Flow
+from pysmpc.remote.worker.limits import RECORDINGS
+from pysmpc.tensor.secret import SecretTensor, TensorStorage
+
+if TYPE_CHECKING:
+    from pysmpc.remote.worker.replay import Replay
+    from pysmpc.remote.worker.row_rules import Step
+
+LIMIT = RECORDINGS  # at a worker, of a session
+LONGEST = 1 << 14  # operations of a step: a recording keeps all that they use until it ends
+
+
+class Region:
+    """The operations of a step, as a driver sends them.
+
+    seen: told of their arguments.  inputs: slots of what the step is given.  Slots that the
+    step fills are called by the order in which it does so: two recordings of a step are
+    the same if their operations are.
+    """
+
+    def __init__(self, seen: Seen, inputs: Sequence[int]) -> None:
+        self.seen = seen
+        self.refused: str | None = None
+        self.operations: list[Any] = []
+        self._buffers: list[torch.Tensor] = []
+        self._names = {slot: -1 - place for place, slot in enumerate(inputs)}
+        self._born = len(inputs)
+
+    def note(self, operation: Operation, buffers: Sequence[torch.Tensor]) -> None:
+        """One operation more."""
+        if isinstance(operation, Drop):
+            for slot in operation.slots:
+                self._names.pop(slot, None)
+        elif isinstance(operation, Call) and not operation.failed:
+            args, kwargs = self.named(operation.args), self.named(operation.kwargs)
+            self._buffers.extend(buffers)
+            for slot in operation.outs:
+                if slot >= 0:
+                    self._born += 1
+                    self._names[slot] = -self._born
+            outs = [self._names.get(slot) for slot in operation.outs]
+            self.operations.append((operation.name, args, kwargs, outs))
+        elif isinstance(operation, Flush):
+            self.operations.append(operation)
+        else:
+            self.refused = "a step that is repeated shares, opens and refreshes nothing"
+
+    def named(self, value: Any) -> Any:
+        """An argument, its slots called by the order in which the step fills them."""
+        if isinstance(value, Ref):
+            return msgspec.structs.replace(value, slot=self._names.get(value.slot, value.slot))
+        if isinstance(value, Seq):
+            return self.named(value.items)
+        if isinstance(value, list):
+            return [self.named(item) for item in value]
+        if isinstance(value, dict):
+            return {name: self.named(item) for name, item in value.items()}
+        return value
+
+    def same(self, other: Region) -> bool:
+        """Whether both have the same operations, with the same public values."""
+        if self.operations != other.operations or len(self._buffers) != len(other._buffers):
+            return False
+        return all(map(torch.equal, self._buffers, other._buffers))
+
+
+class Steps:
+    """The recordings of one session at one worker."""
+
+    def __init__(self, replay: Replay) -> None:
+        self._replay = replay
+        self._known: dict[int, _Known] = {}
+        self._open: _Open | None = None
+
+    @property
+    def recording(self) -> bool:
+        """Whether a step is being recorded."""
+        return self._open is not None
+
+    def run(self, operation: Record | Recorded | Repeat | Forget) -> None:
+        """One operation."""
+        if isinstance(operation, Record):
+            self._record(operation)
+        elif isinstance(operation, Recorded):
+            self._recorded(operation)
+        elif isinstance(operation, Repeat):
+            self._repeat(operation)
+        else:
+            for step in operation.steps:
+                self._known.pop(step, None)
+
+    def about(self, operation: Operation, buffers: Sequence[torch.Tensor] = ()) -> None:
+        """An operation comes next, with the public tensors that follow it."""
+        if (opened := self._open) is None:
+            return
+        opened.length += 1
+        if opened.length > LONGEST:
+            raise RemoteError(
+                f"a step of more than {LONGEST} operations is not recorded; run it as it is written, "
+                "without sy.TrainStep"
+            )
+        if not isinstance(operation, Forget | Recorded):
+            opened.region.note(operation, buffers)
+        if isinstance(operation, Drop):
+            opened.drop(operation.slots)
+        elif not isinstance(operation, Call | Flush | Forget | Recorded) or (
+            isinstance(operation, Call) and operation.failed
+        ):
+            opened.new.refused = "a step that is repeated shares, opens and refreshes nothing"
+
+    def look(self, func: Any, args: Any, kwargs: Any) -> None:
+        """An operation is about to run on these arguments."""
+        if self._open is not None:
+            self._open.new.seen.look(func, args, kwargs)
+
+    def came(self, step: Step, cells: Sequence[TensorStorage], results: Sequence[tuple[int, TensorStorage]]) -> None:
+        """It has run on values in these cells; these of its results, by their places, are kept."""
+        if self._open is not None:
+            self._open.flow.note(step, cells, results)
+            for cell in cells:
+                self._open.reads(cell)
+
+    def close(self) -> None:
+        """Take no more notes of a step that came to nothing: nothing more is done for it."""
+        opened, self._open = self._open, None
+        if opened is not None:
+            error = ChannelError("a step that came to nothing")
+            opened.stack.__exit__(ChannelError, error, None)
+
+    def _record(self, operation: Record) -> None:
+        if self._open is not None or operation.step in self._known or len(self._known) >= LIMIT:
+            raise ChannelError(f"a step within another, a second with the number {operation.step}, or too many")
+        if not operation.inputs or len(operation.inputs) != len(operation.slots):
+            raise ChannelError("a step without arguments, or without a slot for each")
+        before = None if operation.check < 0 else self._step(operation.check)
+        arguments = [window(ref, self._replay.cell(ref.slot)) for ref in operation.inputs]
+        cells = [self._replay.cell(slot) for slot in operation.states]
+        if len(set(operation.states)) < len(cells):
+            raise ChannelError("a step that changes a value twice")
+        sessions = [x.session for x in arguments] + [cell.session for cell in cells]
+        if sessions[0].flags is not None:
+            raise ChannelError("a session that tests ranges records no steps")
+        if any(session is not sessions[0] or not session.suite.repeatable for session in sessions):
+            raise ChannelError("a step with values of several protocols, or with codes, is not recorded")
+        new = Segment(arguments[0].session, arguments, cells, log=before is not None)
+        for slot, mine, ref in zip(operation.slots, new.inputs, operation.inputs, strict=True):
+            self._replay.keep(slot, mine.value.cell, self._replay.origin(ref))
+        self._open = _Open(operation, new, arguments, before, self._replay.cell)
+
+    def _recorded(self, operation: Recorded) -> None:
+        opened = self._open
+        if opened is None:
+            raise ChannelError("the end of a step that did not begin")
+        if operation.result is None:
+            self.close()
+            return
+        result = window(operation.result, self._replay.cell(operation.result.slot))
+        if result.session is not opened.new.session:
+            raise ChannelError("a step whose result is a value of other protocols")
+        opened.new.end(result)
+        self._open = None
+        opened.stack.close()
+        known = _Known(opened, result, operation.result)
+        before, new = opened.before, opened.new
+        if operation.keep and new.refused is not None:
+            raise RemoteError(f"a step cannot be repeated: {new.refused}")
+        if before is not None and operation.keep and not before.same(known):
+            raise RemoteError(f"step {opened.operation.check} is held against one of other operations or values")
+        if before is not None and operation.keep and not before.recording.confirms(new):
+            raise RemoteError(
+                f"step {opened.operation.check} does not come to the same when it is repeated: a fault of this "
+                "package, please report it; run the step as it is written, without sy.TrainStep"
+            )
+        out = new.first(opened.arguments)
+        self._replay.keep(operation.out, out.cell, self._replay.origin(operation.result))
+        if operation.keep and before is None:
+            new.compile()
+            self._known[opened.operation.step] = known
+
+    def _step(self, number: int) -> _Known:
+        try:
+            return self._known[number]
+        except KeyError:
+            raise ChannelError(f"there is no step {number}") from None
+
+    def _repeat(self, operation: Repeat) -> None:
+        if self._open is not None:
+            raise ChannelError("a repetition within a step")
+        known, replay = self._step(operation.step), self._replay
+        arguments = [window(ref, replay.cell(ref.slot)) for ref in operation.inputs]
+        if [kind(x) for x in arguments] != known.recording.kinds or not known.recording.fits():
+            raise ChannelError(f"step {operation.step} was recorded with other arguments, or other values beside them")
+        if any(replay.cell(slot) is not cell for slot, cell in known.cells.items()):
+            raise ChannelError(f"values that step {operation.step} was recorded with are no longer there")
+        result, *states = known.flow.again([replay.origin(ref) for ref in operation.inputs])
+
+        def came(out: SecretTensor) -> None:
+            replay.keep(operation.out, out.cell, result)
+            replay.came(operation.out)
+
+        known.recording.run(arguments, came)
+        for cell, origin in zip(known.states, states, strict=True):
+            replay.wrote(cell, origin)
+
+
+class _Open:
+    """A step that is being recorded."""
+
+    def __init__(
+        self,
+        operation: Record,
+        new: Segment,
+        arguments: list[SecretTensor],
+        before: _Known | None,
+        cell: Callable[[int], TensorStorage],
+    ) -> None:
+        self.operation, self.new, self.arguments, self.before = operation, new, arguments, before
+        self.length = 0
+        self.flow = Flow([mine.value.cell for mine in new.inputs])
+        self.region = Region(new.seen, operation.slots)
+        # what was in a slot that something flows from, or is changed: another value there may be anybody's
+        self.cells: dict[int, TensorStorage] = {slot: cell(slot) for slot in operation.states}
+        self.stack = ExitStack()
+        self.stack.enter_context(new.traced())
+
+    def drop(self, slots: Sequence[int]) -> None:
+        """These slots are free again."""
+        for slot in slots:
+            if slot in self.cells:
+                raise ChannelError("a step drops what it reads or changes")
+
+    def reads(self, cell: TensorStorage) -> None:
+        """An operation reads a value, which may be one of before the step."""
+        if self.flow.captured(cell):
+            self.cells[cell.slot] = cell
+
+
+class _Known:
+    """A step that was recorded, and what goes into each value it changes."""
+
+    def __init__(self, opened: _Open, result: SecretTensor, ref: Ref) -> None:
+        self.recording = opened.new
+        self.states = [state.cell for state in opened.new.states]
+        self.flow = opened.flow
+        opened.reads(result.cell)
+        self.flow.end(result, self.states)
+        self.cells = opened.cells
+        self._region = opened.region
+        self._ends = opened.region.named(ref), opened.operation.states
+
+    def same(self, other: _Known) -> bool:
+        """Whether both have the same operations, with the same public values, on the same values beside arguments."""
+        return (
+            self._region.same(other._region)
+            and self._ends == other._ends
+            and self.recording.kinds == other.recording.kinds
+            and self.cells == other.cells
+            and self.recording.fits()
+        )

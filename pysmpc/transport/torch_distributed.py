@@ -1,0 +1,397 @@
+"""Every party a rank of `torch.distributed`: for clusters whose launcher places processes.
+
+Ranks 0 .. n-1 hold shares, one each; rank n, the last, is the crypto provider and deals
+ahead.  All ranks run the same program; what each sends carries a running digest of its
+program, so that ranks which differ are told at the next message.  Messages travel over a
+gloo group of their own.  Gloo neither encrypts nor authenticates: see docs/threat-model.md.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from pysmpc.errors import ChannelError, PartyError
+from pysmpc.mpc.interfaces import Party
+from pysmpc.ring import z2k
+from pysmpc.ring.prg import KEY_BYTES, KeySet, fresh_key
+from pysmpc.session.channel import Linked
+from pysmpc.session.dealer import SeedDealer
+from pysmpc.session.forks import Process
+from pysmpc.session.locks import SessionLock
+from pysmpc.session.session import Session, check_names
+from pysmpc.session.stats import Stats
+
+FIRST = 1 << 15  # words of a message's first part, which a receiver is ready for unasked
+AHEAD = 1 << 25  # bytes that a sender may be ahead of a receiver
+HELLO = 256  # bytes of what ranks tell each other first
+OPENING, DEALING, SHARING, ASKING, VOUCHING = range(1, 6)  # what a message belongs to
+
+_header = struct.Struct("<qq16s")  # words that follow, digest, cause
+HEAD = _header.size // 8
+
+
+class Program:
+    """A running digest of what a process did, equal in all that run one program."""
+
+    def __init__(self) -> None:
+        self.digest = 0
+
+    def note(self, *facts: object) -> None:
+        """Add public facts: names, shapes, numbers."""
+        self.digest = zlib.crc32(repr(facts).encode(), self.digest)
+
+    def note_values(self, values: torch.Tensor) -> None:
+        """Add a public tensor."""
+        raw: Any = values.detach().contiguous().view(-1).view(torch.uint8).numpy()
+        self.digest = zlib.crc32(raw, self.digest)
+
+
+class Wire:
+    """Messages to and from one rank, in order.
+
+    A message is a header and its words; gloo ends a process that receives more than it
+    made room for, so words beyond FIRST follow once the header has told how many.
+    """
+
+    def __init__(self, group: Any, rank: int, name: str, kind: int, program: Program, timeout: timedelta) -> None:
+        self._group, self._rank, self._tags = group, rank, (2 * kind, 2 * kind + 1)
+        self._who = f"rank {rank} ({name})"
+        self._program = program
+        self._timeout = timeout
+        self._process = Process("this connection")
+        self._leaving: deque[tuple[Any, torch.Tensor]] = deque()  # sends under way keep their words
+
+    def send(self, cause: str, words: torch.Tensor) -> None:
+        """Send one message; waits only when the receiver is AHEAD bytes behind."""
+        head = bytearray(_header.pack(words.numel(), self._program.digest, cause.encode()))
+        room = FIRST - HEAD
+        self._leave(torch.cat([torch.frombuffer(head, dtype=torch.int64), words[:room]]), self._tags[0])
+        if words.numel() > room:
+            self._leave(words[room:], self._tags[1])
+        while len(self._leaving) > 4 and sum(8 * w.numel() for _, w in self._leaving) > AHEAD:
+            self._finish(*self._leaving.popleft())
+
+    def receive(self) -> tuple[str, torch.Tensor]:
+        """The rank's next message.  Raises ChannelError in place of one that does not fit this program."""
+        first = torch.empty(FIRST, dtype=torch.int64)
+        self._arrive(first, self._tags[0])
+        words, digest, text = _header.unpack(first[:HEAD].numpy().tobytes())
+        cause = text.rstrip(b"\0").decode()
+        if digest != self._program.digest:
+            raise ChannelError(
+                f"{self._who} runs a different program: before its message of {words} words for '{cause}' it did "
+                "something else than this rank. All ranks must make the same calls with the same public values: call "
+                "sy.decrypt on every rank, and torch.manual_seed with one seed before random batches or dropout"
+            )
+        if words <= FIRST - HEAD:
+            return cause, first[HEAD : HEAD + words]
+        whole = torch.empty(words, dtype=torch.int64)
+        whole[: FIRST - HEAD] = first[HEAD:]
+        self._arrive(whole[FIRST - HEAD :], self._tags[1])
+        return cause, whole
+
+    def take(self, cause: str, words: int) -> torch.Tensor:
+        """The rank's next message, which must be of this cause and size."""
+        theirs, found = self.receive()
+        if theirs != cause or found.numel() != words:
+            raise ChannelError(
+                f"this rank is at '{cause}' with {words} words, {self._who} at '{theirs}' with {found.numel()}: "
+                "the parties run different programs"
+            )
+        return found
+
+    def drain(self) -> None:
+        """Wait until the rank has taken everything; in a forked process there is nothing to wait for."""
+        while self._leaving and not self._process.left:
+            self._finish(*self._leaving.popleft())
+
+    def _leave(self, words: torch.Tensor, tag: int) -> None:
+        self._process.check()
+        try:
+            self._leaving.append((dist.isend(words, self._rank, self._group, tag), words))
+        except RuntimeError as error:
+            raise self._lost(error) from None
+
+    def _finish(self, work: Any, words: torch.Tensor) -> None:
+        try:
+            work.wait(self._timeout)
+        except RuntimeError as error:
+            raise self._lost(error) from None
+
+    def _arrive(self, words: torch.Tensor, tag: int) -> None:
+        self._process.check()
+        try:
+            work: Any = dist.irecv(words, self._rank, self._group, tag)
+            work.wait(self._timeout)
+        except RuntimeError as error:
+            raise self._lost(error) from None
+
+    def _lost(self, error: RuntimeError) -> ChannelError:
+        seconds = self._timeout.total_seconds()
+        if "imed out" in str(error):
+            return ChannelError(f"nothing from {self._who} for {seconds:g} s: it hangs or is at another point")
+        return ChannelError(f"{self._who} is gone: its connection was closed")
+
+
+class WireCorrections:
+    """Corrections from one rank, the source, to the last holder or to all.
+
+    wires: to the holders in order, None for one that is the source itself; elsewhere
+    the wire from the source alone.
+    """
+
+    def __init__(self, wires: Sequence[Wire | None], cause: str) -> None:
+        self._wires, self._cause = wires, cause
+        self._own: deque[torch.Tensor] = deque()  # to the source itself
+
+    def send(self, words: torch.Tensor, everyone: bool = False) -> None:
+        """Source's end."""
+        for wire in self._wires if everyone else self._wires[-1:]:
+            if wire is None:
+                self._own.append(words)
+            else:
+                wire.send(self._cause, words)
+
+    def receive(self, words: int) -> torch.Tensor:
+        """Holder's end; the corrections must be as many as it expects."""
+        if self._own:
+            return self._own.popleft()
+        assert self._wires[0] is not None
+        return self._wires[0].take(self._cause, words)
+
+
+class WireQueries:
+    """Questions to the provider's rank.
+
+    wires: to the provider, at a holder; to every holder in order, at the provider.
+    """
+
+    def __init__(self, wires: Sequence[Wire]) -> None:
+        self._wires = wires
+
+    def ask(self, cause: str, words: torch.Tensor) -> None:
+        """Holder's end."""
+        self._wires[0].send(cause, words)
+
+    def questions(self, cause: str, words: int) -> torch.Tensor:
+        """Provider's end."""
+        return torch.stack([wire.take(cause, words) for wire in self._wires])
+
+
+class DistributedSession(Session):
+    """One rank's part.
+
+    owners: by holder, the mechanism with which that holder shares its inputs.  notaries: the key
+    of each holder and the provider, where this rank is one of the two.
+    """
+
+    def __init__(
+        self,
+        holders: Sequence[str],
+        provider: str,
+        party: Party,
+        stats: Stats,
+        *,
+        rank: int,
+        owners: dict[str, SeedDealer],
+        notaries: dict[str, KeySet],
+        program: Program,
+        wires: Sequence[Wire],
+        peers: dict[int, Wire],
+        checked: bool,
+    ) -> None:
+        super().__init__(holders, provider, party, stats, tested=checked)
+        self.lock = SessionLock(party.end, one_thread=True)
+        for dealer in owners.values():
+            dealer.end = party.end
+        self.me = (*self.holders, provider)[rank]
+        self.rank = rank
+        self.program = program
+        self._owners = owners
+        self._notaries = notaries
+        self._wires = wires
+        self._peers = peers
+
+    def sharing(self, owner: str | None, *facts: object) -> tuple[Party, bool]:
+        """Other ranks' owners share by keys of their own; the first holder owns what nobody else does."""
+        owner = self.holders[0] if owner is None else owner
+        self.check_owner(owner)
+        self.program.note("share", owner, self.suite.name, *facts)
+        return replace(self.party, owner=self._owners[owner], notary=self._notaries[owner]), owner == self.me
+
+    def gather(self, words: torch.Tensor) -> list[torch.Tensor]:
+        """Public words of every rank."""
+        self.party.end.check()
+        for wire in self._peers.values():
+            wire.send("gather", words)
+        said = {self.rank: words, **{rank: wire.take("gather", len(words)) for rank, wire in self._peers.items()}}
+        return [said[rank] for rank in sorted(said)]
+
+    def told(self, owner: str | None, fits: bool) -> bool:
+        """A message of the owner to every other rank, which waits for it: no rank goes on alone."""
+        owner = self.holders[0] if owner is None else owner
+        if owner != self.me:
+            return bool(self._peers[self.holders.index(owner)].take("fits", 1).item())
+        for wire in self._peers.values():
+            wire.send("fits", torch.tensor([int(fits)]))
+        return fits
+
+    def note(self, *facts: object) -> None:
+        """Part of the program that all ranks must have in common."""
+        self.program.note(*facts)
+
+    def close(self) -> None:
+        """Wait until every rank has taken what this one sent."""
+        for wire in self._wires:
+            wire.drain()
+
+
+def join(holders: Sequence[str], provider: str, timeout: timedelta, checked: bool = False) -> DistributedSession:
+    """This rank's session; every rank of the job calls it at the same point.  checked: ranges are tested by protocol.
+
+    Names default to rank0, rank1, ...  Raises PartyError where the job does not fit.
+    """
+    if not dist.is_available() or not dist.is_gloo_available():
+        raise PartyError("this torch was built without torch.distributed's gloo backend")
+    if not dist.is_initialized():
+        try:
+            dist.init_process_group("gloo", timeout=timeout)
+        except ValueError as error:
+            raise PartyError(
+                f"this process is not a rank of a job ({error}); start the script with torchrun --nproc-per-node 3 "
+                "train.py, or call torch.distributed.init_process_group first"
+            ) from None
+    rank, n = dist.get_rank(), dist.get_world_size() - 1
+    if n < 2:
+        raise PartyError(
+            f"the job has {n + 1} rank(s); two holders and the crypto provider need at least 3 (one more a holder)"
+        )
+    holders = list(holders) or [f"rank{i}" for i in range(n)]
+    if len(holders) != n:
+        raise PartyError(
+            f"{len(holders)} holders were named, but the job has {n + 1} ranks: one a holder, the last the provider's"
+        )
+    check_names(holders, provider)
+    z2k.keep_memory()
+    group = dist.new_group(backend="gloo", timeout=timeout)
+    setup = f"{', '.join(holders)}; crypto provider {provider}{'; checked' if checked else ''}"
+    _greet(group, n + 1, setup)
+    program, names = Program(), [*holders, provider]
+    wires: list[Wire] = []
+
+    def wire(peer: int, kind: int) -> Wire:
+        wires.append(Wire(group, peer, names[peer], kind, program, timeout))
+        return wires[-1]
+
+    return _session(rank, n, names, program, wire, wires, checked)
+
+
+def _session(
+    rank: int,
+    n: int,
+    names: list[str],
+    program: Program,
+    wire: Callable[[int, int], Wire],
+    wires: list[Wire],
+    checked: bool,
+) -> DistributedSession:
+    stats = Stats()
+    holds, last = rank < n, n - 1
+
+    def dealt(count: int) -> None:
+        stats.dealt += count
+
+    def shared(count: int) -> None:
+        stats.shared += count
+
+    def dealer(
+        source: int, kind: int, cause: str, count: Callable[[int], None], desk: WireQueries | None = None
+    ) -> SeedDealer:
+        """Keys made by `source`, one for each holder, and the way of its corrections."""
+        keys = _deliver(source, rank, n, wire, kind)
+        mine = KeySet([keys[rank]] if holds else [], 0 if rank == 0 else -1, 0 if rank == last else -1)
+        feed = WireCorrections(
+            [None if i == rank else wire(i, kind) for i in (range(n) if rank == source else [source])], cause
+        )
+        everyone = KeySet([keys[i] for i in range(n)]) if rank == source else None
+        return SeedDealer(mine, everyone, rank == last, feed, count, desk, stats.count_ask, n)
+
+    asked = {peer: wire(peer, ASKING) for peer in ([n] if holds else range(n))}
+    desk = WireQueries(list(asked.values()))
+    correlated = dealer(n, DEALING, "deal", dealt, desk)
+    owners = {names[i]: dealer(i, SHARING, "share", shared) for i in range(n)}
+    notaries = {name: KeySet([]) for name in names[:n]}
+    if holds:
+        key = fresh_key()
+        notaries[names[rank]] = KeySet([key])
+        _send_key(wire(n, VOUCHING), key)
+    else:
+        notaries = {names[i]: KeySet([_receive_key(wire(i, VOUCHING))]) for i in range(n)}
+    own, after = [], []
+    if holds:  # a ring of keys: the holder after this one sends its own
+        own = [fresh_key()]
+        _send_key(wire((rank - 1) % n, OPENING), own[0])
+        after = [_receive_key(wire((rank + 1) % n, OPENING))]
+    links = {peer: wire(peer, OPENING) for peer in range(n) if holds and peer != rank}
+    party = Party(
+        holders=n,
+        ranks=(rank,) if holds else (),
+        channel=Linked(n, stats, list(links.values())),
+        dealer=correlated,
+        owner=owners[names[0]],
+        own=KeySet(own),
+        next=KeySet(after),
+    )
+    return DistributedSession(
+        names[:n],
+        names[n],
+        party,
+        stats,
+        rank=rank,
+        owners=owners,
+        notaries=notaries,
+        program=program,
+        wires=wires,
+        peers={**links, **asked},
+        checked=checked,
+    )
+
+
+def _deliver(source: int, rank: int, n: int, wire: Callable[[int, int], Wire], kind: int) -> dict[int, bytes]:
+    """The keys that `source` makes: all at the source, at another holder its own, elsewhere none."""
+    if rank != source:
+        return {rank: _receive_key(wire(source, kind))} if rank < n else {}
+    keys = {i: fresh_key() for i in range(n)}
+    for i, key in keys.items():
+        if i != rank:
+            _send_key(wire(i, kind), key)
+    return keys
+
+
+def _send_key(wire: Wire, key: bytes) -> None:
+    wire.send("key", torch.frombuffer(bytearray(key), dtype=torch.int64))
+
+
+def _receive_key(wire: Wire) -> bytes:
+    return wire.take("key", KEY_BYTES // 8).numpy().tobytes()
+
+
+def _greet(group: Any, ranks: int, setup: str) -> None:
+    """Refuse ranks that were set up otherwise."""
+    text = f"protocol 1; {setup}".encode()[:HELLO].ljust(HELLO)
+    mine = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    found = [torch.empty_like(mine) for _ in range(ranks)]
+    dist.all_gather(found, mine, group)
+    for rank, theirs in enumerate(found):
+        if not torch.equal(theirs, mine):
+            other = theirs.numpy().tobytes().decode(errors="replace").strip()
+            raise PartyError(f"rank {rank} was set up as '{other}', this one as '{text.decode().strip()}'")
