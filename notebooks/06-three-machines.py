@@ -30,7 +30,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from pysmpc.remote.local import LocalWorkers
+from pysmpc.remote.local_workers import LocalWorkers
 from torch import nn
 from torch.nn import functional as F
 

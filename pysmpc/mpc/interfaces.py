@@ -75,7 +75,7 @@ def declares_openings(*causes: str, asks: tuple[str, ...] = ()) -> Callable[[F],
     """Declare for what a protocol opens something, or asks the provider; tests hold the ledger against it."""
     unknown = (set(causes) - set(OPENING_REASONS)) | (set(asks) - set(QUESTIONS))
     if unknown:
-        raise ValueError(f"no such cause in CAUSES or QUESTIONS: {', '.join(sorted(unknown))}")
+        raise ValueError(f"no such reason in OPENING_REASONS, or question in QUESTIONS: {', '.join(sorted(unknown))}")
 
     def declare(protocol: F) -> F:
         protocol.__dict__.update(opens=causes, asks=asks)

@@ -102,7 +102,10 @@ def test_notebooks_are_pages():
 def page(tmp_path_factory):
     if browser.found() is None:
         pytest.skip(f"no browser is installed ({', '.join(browser.NAMES)})")
-    opened = browser.Browser(tmp_path_factory.mktemp("profile"))
+    try:
+        opened = browser.Browser(tmp_path_factory.mktemp("profile"))
+    except (EOFError, BrokenPipeError):  # as where a process may have little address space
+        pytest.skip("the browser of this machine does not start")
     yield opened
     opened.close()
 

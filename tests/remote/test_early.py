@@ -47,7 +47,7 @@ def openings(monkeypatch):
     """Of each opening at a worker, whether a step was being done there: [(worker, that)]."""
     found, running, open_, run = [], set(), DriverConnection._open, Segment._run
 
-    def declares_openings(self, number, operation):
+    def opens(self, number, operation):
         found.append((self.worker.config.name, id(self._replay.session) in running))
         open_(self, number, operation)
 
@@ -58,7 +58,7 @@ def openings(monkeypatch):
         finally:
             running.discard(id(self.session))
 
-    monkeypatch.setattr(DriverConnection, "_open", declares_openings)
+    monkeypatch.setattr(DriverConnection, "_open", opens)
     monkeypatch.setattr(Segment, "_run", runs)
     return found
 

@@ -79,7 +79,7 @@ def test_protocols_of_every_suite_declare_known_causes(name):
         assert set(declared) <= set(OPENING_REASONS)
         assert set(getattr(protocol, "asks", ())) <= set(QUESTIONS)
         assert ("reveal" in declared) == (field == "reveal"), f"{name}.{field}"
-    assert set(division.reciprocal.declares_openings) == CASES["reciprocal"].declared(default)
+    assert set(division.reciprocal.opens) == CASES["reciprocal"].declared(default)
 
 
 def test_an_undeclared_opening_is_caught(monkeypatch, rng):

@@ -58,6 +58,16 @@ class Browser:
         os.close(read)
         os.close(write)
         self._rest, self._number, self._events, self._session = b"", 0, [], None
+        try:
+            self._begin()
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            os.close(self._in)
+            os.close(self._out)
+            raise
+
+    def _begin(self):
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
