@@ -30,11 +30,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from pysmpc.remote.local_workers import LocalWorkers
 from torch import nn
 from torch.nn import functional as F
 
 import pysmpc as sy
+from pysmpc.remote.local_workers import LocalWorkers
 
 # %% [markdown]
 # ## What each owner has
