@@ -1,7 +1,7 @@
 """A trace made ready to be run: its memory laid out by lifetime, its kernels in lists that C walks.
 
 A kernel's streams that were drawn while it was traced move with the first stream of a run; those of arguments that were
-opened before (`ring.Stream`) are given to each run; older ones stay.
+opened before (`z2k.Stream`) are given to each run; older ones stay.
 """
 
 from __future__ import annotations
