@@ -28,7 +28,7 @@ from pysmpc.ops import overloads as forms
 from pysmpc.ring.fixedpoint import BINARY16, INTEGER, LIMIT, Precision, check_memory, encode, rational
 from pysmpc.ring.shares import Share, ShareStorage, broadcast
 from pysmpc.session.session import Session
-from pysmpc.tensor.secret import HANDLERS, Handler, SecretTensor, TensorStorage
+from pysmpc.tensor.secret import HANDLERS, Handler, SecretTensor, TensorStorage, whole_multiple
 
 aten = torch.ops.aten
 
@@ -356,6 +356,10 @@ def times(x: SecretTensor, factor: Fraction, bits: int = ALIGN) -> SecretTensor:
         cell.settle()
     if p == 0:
         return _shrunk(x, factor)
+    scale, unit = int(cell.scale * q), cell.unit.scale
+    up = whole_multiple(scale, unit)  # of truth values, which become finer than others
+    if up > 1 and scale * up % unit == 0:
+        p, q = p * up, q * up
     out = same_value(x, int(cell.scale * q))
     if p != 1:
         share = out.window()

@@ -126,12 +126,13 @@ class TensorStorage:
         """Truncate to the nominal scale, unless the scale is at most `headroom` times it."""
         unit = self.unit.scale
         if self.scale > unit * headroom:
-            up, scale = (1, unit) if self.finer == 1 else self.kept(min(self.finer, headroom))
+            plain = self.finer == 1 and self.scale % unit == 0
+            up, scale = (1, unit) if plain else self.kept(min(self.finer, headroom))
             arithmetic, party = self.session.arithmetic, self.session.party
             whole = Share(self.body, (self.body.n,), self.scale)
             if up > 1:
                 whole = arithmetic.scale_by(party, whole, up).at(whole.scale * up)
-            out = arithmetic.truncate(party, whole, whole.scale // scale)
+            out = arithmetic.truncate(party, whole, (2 * whole.scale + scale) // (2 * scale))
             if whole.body.functions is not None:
                 out.body.functions = whole.body.functions.truncated(whole)
             bound = self.bound
@@ -147,7 +148,15 @@ class TensorStorage:
             if self.scale * up <= 2 * unit**2:  # as large as products may be
                 return up, unit * finer
             finer //= 2
-        return 1, unit
+        return whole_multiple(self.scale, unit), unit
+
+
+def whole_multiple(scale: int, unit: int) -> int:
+    """The factor that makes a scale above a nominal one a multiple of it, or one to 2^-22 where integers lack room."""
+    if scale <= unit:
+        return 1
+    up = unit // math.gcd(scale, unit)
+    return up if scale * up < 1 << 52 else max(1, (unit << 22) // scale)
 
 
 #: Attributes that a copy of a secret does not take from it.

@@ -131,3 +131,24 @@ def test_what_was_divided_off_is_forgotten_with_the_value(parties):
     part.div_(1000)
     part.copy_(sy.encrypt(torch.full((3,), 1000.0), parties))
     assert part.cell.finer == 1
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=str)
+def test_factors_of_truth_values(encoding):
+    """Their scale is 1; a factor with a denominator such as 2^15 * 3 gives one that is no multiple of the nominal."""
+    parties = sy.virtual("alice", "bob")
+    values = torch.tensor([-1.0, 2.0, 3.0])
+    truths = (values > 0).double()
+    for _ in range(40):
+        x = sy.encrypt(values, parties, **encoding) > 0
+        weight, count, far = torch.rand(()), int(torch.randint(2, 40, ())), 10 ** float(3 * torch.rand(()) - 1)
+        right = truths * float(weight) / count * far
+        found = x.float() * weight / count * far
+        settled = found.clone()
+        settled.cell.settle()
+        scale, unit = settled.cell.scale, settled.cell.unit.scale
+        assert scale < unit or scale % unit == 0
+        for each in (found, settled, torch.relu(found), torch.where(x, found, 0.0), found * sy.encrypt(1.0, parties)):
+            step = 1 / found.cell.unit.scale
+            error = (sy.decrypt(each).double() - right).abs()
+            assert bool((error <= 3 * step * max(1, far) + right * 2.0**-12).all()), (weight, count, far, encoding)
