@@ -256,7 +256,7 @@ def inverse_root(suite: Suite, party: Party, x: Share, scale: int, low: int = 0,
 
 
 def inverse_root_short(suite: Suite, party: Party, x: Share, scale: int, low: int) -> Share:
-    """`inverse_root` to a relative error of 2^-16, in two rounds less: seven.
+    """`inverse_root` to a relative error of 2^-15, in two rounds less: seven.
 
     1. Normalise, with dealt products: four rounds.
     2. v^(-1/2) of the mantissa, as short as the product with 2^(top - j) leaves room: one round.
