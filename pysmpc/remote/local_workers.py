@@ -23,7 +23,7 @@ from pysmpc.remote.driver.driver import ask
 from pysmpc.transport import certificates
 from pysmpc.transport.tls import Tls
 
-START = 60.0  # seconds
+START = 240.0  # seconds; one that ends is found at once, and a busy machine takes long to import torch
 
 
 class LocalWorkers:
