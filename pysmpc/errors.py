@@ -75,3 +75,15 @@ class PrivacyError(PysmpcError, RuntimeError):
 
 class BudgetSpentError(PrivacyError):
     """Another step would exceed the budget of differential privacy."""
+
+
+class ObjectNotFoundError(PysmpcError, LookupError):
+    """A worker does not hold the object (any more)."""
+
+
+class GetNotPermittedError(PysmpcError, PermissionError):
+    """The owner does not let this tensor be fetched."""
+
+
+class RoundError(PysmpcError, RuntimeError):
+    """A round of federated training that cannot be finished: too few took part, or what they left does not fit."""

@@ -1,5 +1,6 @@
 """Names of other libraries, on top of what this package has.
 
-One folder a library.  Only the command line and the demos may import from here, beside modules of the same layer;
-nothing below knows these names.  Start with `pysyft`.
+One folder a library.  Modules of the same layer and above may import from here: `pysmpc.federated` simulates with
+PySyft's virtual workers, and `sy.decrypt` fetches what its pointers stand for.  Parties on other machines know nothing
+of it.  Start with `pysyft`.
 """

@@ -1,8 +1,7 @@
-"""Workers, pointers, federated training, and the verbs that PySyft 0.2's tutorials add to torch's classes.
+"""Federated training: a model goes to the workers that hold the data, and a sum of their updates comes back.
 
-`workers`, `pointers` and `verbs` are virtual workers and what is sent to them.  `federation` trains where the data are:
-`clients` asks workers, `updates` says what leaves one, `aggregation` adds up shares, `strategies` makes the next model.
-Modules of the same layer and above may import from here; start with `federation`.
+`federation` is what users call: `clients` asks workers, `updates` says what leaves one, `aggregation` adds up shares,
+`strategies` makes the next model.  Modules of the same layer and above may import from here.  Start with `federation`.
 """
 
 from pysmpc.compat.pysyft.pointers import MultiPointerTensor, PointerTensor

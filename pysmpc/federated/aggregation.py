@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 import torch
 
-from pysmpc.compat.pysyft.pysyft_errors import RoundError
+from pysmpc.errors import RoundError
 from pysmpc.ring.prg import KEY_BYTES, KeySet, fresh_key
 
 Part = bytes | torch.Tensor

@@ -13,9 +13,8 @@ import torch
 from torch import nn
 
 from pysmpc.api import calls
-from pysmpc.compat.pysyft.pysyft_errors import ObjectNotFoundError, RoundError
 from pysmpc.compat.pysyft.workers import VirtualWorker
-from pysmpc.errors import PartyError
+from pysmpc.errors import ObjectNotFoundError, PartyError, RoundError
 from pysmpc.federated.aggregation import Collector, round_id, shares_of
 from pysmpc.federated.local_training import score, trained
 from pysmpc.federated.updates import Left, Terms, changes

@@ -22,9 +22,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from pysmpc.api.calls import Parties
-from pysmpc.compat.pysyft.pysyft_errors import RoundError
 from pysmpc.compat.pysyft.workers import VirtualWorker
-from pysmpc.errors import CheckpointError, PartyError, PrivacyError
+from pysmpc.errors import CheckpointError, PartyError, PrivacyError, RoundError
 from pysmpc.federated import round_files
 from pysmpc.federated.clients import Answer, Ask, Clients, VirtualClients
 from pysmpc.federated.local_training import train

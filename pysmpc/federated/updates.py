@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pysmpc.compat.pysyft.pysyft_errors import RoundError
-from pysmpc.errors import EncodingError
+from pysmpc.errors import EncodingError, RoundError
 from pysmpc.privacy.noise_shares import noise_share, part_of
 from pysmpc.ring.fixedpoint import LIMIT, Precision, decode
 

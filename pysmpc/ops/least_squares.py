@@ -55,9 +55,11 @@ class _Solution(torch.autograd.Function):
 
 
 def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = None) -> Any:
-    """Torch's (solution, residuals, rank, singular values) for matrices of full rank, which none is asked for.
+    """Torch's (solution, residuals, rank, singular values) of matrices that have full rank.
 
-    So the rank is that of full rank.  Singular values are computed where torch's driver has them ("gelsd", "gelss").
+    Whether a secret matrix has it is not tested: the rank that is returned is the full one, and the solution of a
+    matrix without it is wrong (`torch.linalg.matrix_rank` counts in secret).  Singular values are computed where
+    torch's driver has them ("gelsd", "gelss").
     """
     if driver not in DRIVERS:
         raise RuntimeError(f"torch.linalg.lstsq: driver must be one of {DRIVERS[1:]}, and is {driver!r}")

@@ -19,8 +19,7 @@ from typing import Any
 
 import torch
 
-from pysmpc.compat.pysyft.pysyft_errors import RoundError
-from pysmpc.errors import ChannelError, RemoteError
+from pysmpc.errors import ChannelError, RemoteError, RoundError
 from pysmpc.federated.aggregation import shares_of
 from pysmpc.remote.arguments import decode_plain, digest_of, dtype_of, size_of
 from pysmpc.remote.config import ClientConfig

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from pysmpc.compat.pysyft.pysyft_errors import RoundError
-from pysmpc.errors import EncodingError
+from pysmpc.errors import EncodingError, RoundError
 from pysmpc.federated.aggregation import Collector, round_id, shares_of
 from pysmpc.federated.updates import Left, Terms
 

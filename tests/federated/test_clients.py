@@ -11,8 +11,7 @@ import torch
 from remotes import Office, Workers
 
 import pysmpc as sy
-from pysmpc.compat.pysyft.pysyft_errors import RoundError
-from pysmpc.errors import ChannelError, ConfigurationError, OpenNotPermittedError, PartyError, RefusedError
+from pysmpc.errors import ChannelError, ConfigurationError, OpenNotPermittedError, PartyError, RefusedError, RoundError
 from pysmpc.federated.clients import Ask
 from pysmpc.federated.updates import Terms
 from pysmpc.remote.client import Client

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 import pysmpc as sy
-from pysmpc.compat.pysyft.pysyft_errors import ObjectNotFoundError, RoundError
-from pysmpc.errors import CheckpointError, PartyError
+from pysmpc.errors import CheckpointError, ObjectNotFoundError, PartyError, RoundError
 from pysmpc.federated import FedAvg, FedBN, FedProx, FedYogi, scatter
 
 ROWS = 90

@@ -18,8 +18,7 @@ import round_kills
 import torch
 from round_kills import OWNERS, PROVIDER, Driver, MortalWorkers, forms, saved, shows
 
-from pysmpc.compat.pysyft.pysyft_errors import RoundError
-from pysmpc.errors import ChannelError, RemoteError
+from pysmpc.errors import ChannelError, RemoteError, RoundError
 
 KILLS = 50
 TRIES = 6  # until a run ends; one error, where the machine has time for everybody

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 import pysmpc as sy
-from pysmpc.compat.pysyft.pysyft_errors import RoundError
-from pysmpc.errors import BudgetSpentError, CheckpointError, EncodingError, PrivacyError
+from pysmpc.errors import BudgetSpentError, CheckpointError, EncodingError, PrivacyError, RoundError
 from pysmpc.federated import FedAvg, scatter
 from pysmpc.federated.private import private_terms, sensitivity
 from pysmpc.federated.updates import BITS, Terms

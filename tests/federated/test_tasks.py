@@ -11,8 +11,7 @@ import torch
 from remotes import NAMES, Office, Workers
 
 import pysmpc as sy
-from pysmpc.compat.pysyft.pysyft_errors import RoundError
-from pysmpc.errors import ConfigurationError, OpenNotPermittedError, PartyError
+from pysmpc.errors import ConfigurationError, OpenNotPermittedError, PartyError, RoundError
 from pysmpc.federated.clients import Ask
 from pysmpc.federated.updates import Terms
 from pysmpc.remote.worker.tasks import Contributions

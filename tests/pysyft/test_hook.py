@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import pysmpc as sy
+from pysmpc import errors
 from pysmpc.compat.pysyft import pysyft_errors
 from pysmpc.compat.pysyft.hook import ADDED, Attribute
-from pysmpc.errors import PysmpcError
 
 HOOKED = (torch.Tensor, nn.Module, torch.optim.Optimizer)
 UNTOUCHED = (nn.Parameter, torch._C.TensorBase, nn.Linear, torch.optim.SGD)
@@ -129,8 +129,9 @@ def test_what_is_not_available_says_so(hook, name):
 
 
 def test_errors_have_one_base():
-    found = [e for e in vars(pysyft_errors).values() if isinstance(e, type) and issubclass(e, Exception)]
-    assert all(issubclass(e, PysmpcError) for e in found)
+    known = {**vars(errors), **vars(pysyft_errors)}
+    found = [e for e in known.values() if isinstance(e, type) and issubclass(e, Exception)]
+    assert all(issubclass(e, errors.PysmpcError) for e in found)
     assert {
         "InvalidTensorForRemoteGet",
         "WorkerNotFoundException",

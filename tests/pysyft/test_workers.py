@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import pysmpc as sy
-from pysmpc.compat.pysyft.pysyft_errors import ObjectNotFoundError, WorkerNotFoundException
+from pysmpc.compat.pysyft.pysyft_errors import WorkerNotFoundException
+from pysmpc.errors import ObjectNotFoundError
 
 
 def test_representation(bob):

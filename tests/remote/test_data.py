@@ -10,8 +10,7 @@ from remotes import Workers
 from safetensors.torch import save_file
 
 import pysmpc as sy
-from pysmpc.compat.pysyft.pysyft_errors import GetNotPermittedError, ObjectNotFoundError
-from pysmpc.errors import ConfigurationError, PartyError, RemoteError
+from pysmpc.errors import ConfigurationError, GetNotPermittedError, ObjectNotFoundError, PartyError, RemoteError
 from pysmpc.remote.config import WorkerConfig, parse
 from pysmpc.remote.worker.data import STEPS, Store, read
 from pysmpc.transport.wire import Stream

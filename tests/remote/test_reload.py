@@ -16,8 +16,15 @@ from networks import copied, expired, kept
 from remotes import Workers
 
 import pysmpc as sy
-from pysmpc.compat.pysyft.pysyft_errors import GetNotPermittedError, ObjectNotFoundError
-from pysmpc.errors import ChannelError, OpenNotPermittedError, PysmpcError, RefusedError, RemoteError
+from pysmpc.errors import (
+    ChannelError,
+    GetNotPermittedError,
+    ObjectNotFoundError,
+    OpenNotPermittedError,
+    PysmpcError,
+    RefusedError,
+    RemoteError,
+)
 from pysmpc.remote.local_workers import LocalWorkers
 from pysmpc.remote.worker import worker as worker_module
 from pysmpc.transport import certificates, tls

@@ -1,7 +1,8 @@
-"""Federated datasets, loaders and plans under the names that PySyft 0.2's tutorials use.
+"""PySyft 0.2's vocabulary: workers, pointers, verbs, datasets and plans under the names that its tutorials use.
 
-`datasets` has BaseDataset and what becomes of it at workers, `plans` captured programs, `averaging` the mean of models.
-Workers, pointers and verbs are in `pysmpc.federated`.  Start with `datasets`.
+`workers` are virtual workers, `pointers` what is sent to them, `verbs` and `modules` the methods that `hook` adds to
+torch's classes; `datasets` has BaseDataset and its loaders, `plans` captured programs, `averaging` the mean of models.
+Start with `workers`, then `verbs`.
 """
 
 from pysmpc.compat.pysyft.averaging import fed_avg

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pysmpc.errors import PysmpcError
+from pysmpc.errors import ObjectNotFoundError, PysmpcError
 
 
 class WorkerNotFoundException(PysmpcError, LookupError):
     """No worker of that name is known."""
-
-
-class ObjectNotFoundError(PysmpcError, LookupError):
-    """A worker does not hold the object (any more)."""
 
 
 class ConsumedError(ObjectNotFoundError, AttributeError):
@@ -31,14 +27,6 @@ class InvalidTensorForRemoteGet(PysmpcError, TypeError):
 
 class SendNotPermittedError(PysmpcError, PermissionError):
     """The owner does not let this tensor be sent."""
-
-
-class GetNotPermittedError(PysmpcError, PermissionError):
-    """The owner does not let this tensor be fetched."""
-
-
-class RoundError(PysmpcError, RuntimeError):
-    """A round of federated training that cannot be finished: too few took part, or what they left does not fit."""
 
 
 class HookError(PysmpcError, RuntimeError):

@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 import torch
 
 from pysmpc.api import calls
-from pysmpc.compat.pysyft.pysyft_errors import ObjectNotFoundError, WorkerNotFoundException, unsupported
-from pysmpc.errors import PartyError
+from pysmpc.compat.pysyft.pysyft_errors import WorkerNotFoundException, unsupported
+from pysmpc.errors import ObjectNotFoundError, PartyError
 from pysmpc.ring.shares import ShareStorage, next_serial
 
 LOCAL = "me"

@@ -1,5 +1,5 @@
 """The driver's side of parties on other machines: what a user's program says to workers.
 
-`connect` makes the parties of `sy.connect`, `driver` keeps the connections, `recorder` sends operations.  Nothing of
-`pysmpc.remote.worker` is imported here.  Start reading at `connect.py`.
+`connect` makes the parties of `sy.connect`, `driver` keeps the connections, `recorder` sends operations.  Modules
+of the same layer and above may import from here.  Start reading at `connect.py`.
 """

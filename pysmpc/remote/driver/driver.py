@@ -19,7 +19,6 @@ from typing import Any, TypeVar, cast
 import torch
 
 from pysmpc import errors
-from pysmpc.compat.pysyft import pysyft_errors as federated_errors
 from pysmpc.errors import ChannelError, PeerLost, PysmpcError, RemoteError, WorkerLost
 from pysmpc.mpc.interfaces import End
 from pysmpc.remote.arguments import dtype_of
@@ -69,9 +68,9 @@ _DENIALS: dict[str, type[PysmpcError]] = {
     "OpenNotPermittedError": errors.OpenNotPermittedError,
     WITHHELD: errors.OpenNotPermittedError,
     "RangeError": errors.RangeError,
-    "GetNotPermittedError": federated_errors.GetNotPermittedError,
-    "RoundError": federated_errors.RoundError,
-    "ObjectNotFoundError": federated_errors.ObjectNotFoundError,
+    "GetNotPermittedError": errors.GetNotPermittedError,
+    "RoundError": errors.RoundError,
+    "ObjectNotFoundError": errors.ObjectNotFoundError,
 }
 _ANSWERS: dict[type[Any], type[Any]] = {Ask: Report, Search: Found, Shelve: Shelved}
 _ECHOES = frozenset(["ChannelError", "PeerLost", "Cancelled"])

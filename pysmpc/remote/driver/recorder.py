@@ -19,8 +19,7 @@ from typing import Any
 
 import torch
 
-from pysmpc.compat.pysyft.pysyft_errors import RoundError
-from pysmpc.errors import PartyError, PysmpcError, RangeError
+from pysmpc.errors import PartyError, PysmpcError, RangeError, RoundError
 from pysmpc.federated.updates import Terms
 from pysmpc.mpc.derived.tested import Flags
 from pysmpc.ops import views

@@ -1,6 +1,6 @@
 """A worker: the process of one owner, which holds shares, runs what drivers send, and keeps to its owner's consent.
 
 `worker` takes connections and `driver_connection` one driver's session; `replay` runs operations; `policy`, `rows`,
-`origins` and `approvals` decide about openings.  Nothing of `pysmpc.remote.driver` is imported here.  Start reading at
-`worker.py`.
+`origins` and `approvals` decide about openings.  The commands and modules of the same layer may import from here.
+Start reading at `worker.py`.
 """

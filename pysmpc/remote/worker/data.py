@@ -21,9 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from pysmpc.compat.pysyft.pysyft_errors import ObjectNotFoundError
 from pysmpc.datasets import idx
-from pysmpc.errors import ConfigurationError, RemoteError
+from pysmpc.errors import ConfigurationError, ObjectNotFoundError, RemoteError
 from pysmpc.privacy.draws import Drawn, draw
 from pysmpc.remote.arguments import DTYPES, leaves
 from pysmpc.remote.config import Bounds, Data

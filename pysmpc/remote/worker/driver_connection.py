@@ -18,8 +18,17 @@ from typing import Any, Protocol
 
 import torch
 
-from pysmpc.compat.pysyft.pysyft_errors import GetNotPermittedError, ObjectNotFoundError, RoundError
-from pysmpc.errors import ChannelError, CheckpointError, OpenNotPermittedError, PysmpcError, RefusedError, RemoteError
+from pysmpc.errors import (
+    ChannelError,
+    CheckpointError,
+    GetNotPermittedError,
+    ObjectNotFoundError,
+    OpenNotPermittedError,
+    PysmpcError,
+    RefusedError,
+    RemoteError,
+    RoundError,
+)
 from pysmpc.remote.arguments import decode, dtype_of
 from pysmpc.remote.config import WorkerConfig
 from pysmpc.remote.messages import (

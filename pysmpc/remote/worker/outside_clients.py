@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from pysmpc.compat.pysyft.pysyft_errors import RoundError
-from pysmpc.errors import ChannelError, RefusedError
+from pysmpc.errors import ChannelError, RefusedError, RoundError
 from pysmpc.federated.aggregation import Collector, Part, round_id
 from pysmpc.federated.updates import Terms
 from pysmpc.remote.messages import (

@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pysmpc.compat.pysyft.pysyft_errors import GetNotPermittedError
-from pysmpc.errors import OpenNotPermittedError
+from pysmpc.errors import GetNotPermittedError, OpenNotPermittedError
 from pysmpc.remote.config import WorkerConfig
 from pysmpc.remote.worker.approvals import LOG, Approvals, Request, Requests
 from pysmpc.remote.worker.budget import Budget, numbers_in

@@ -24,8 +24,7 @@ from typing import Any
 
 import torch
 
-from pysmpc.compat.pysyft.pysyft_errors import ObjectNotFoundError, RoundError
-from pysmpc.errors import ConfigurationError, RemoteError
+from pysmpc.errors import ConfigurationError, ObjectNotFoundError, RemoteError, RoundError
 from pysmpc.federated.updates import Left, Terms, changes
 from pysmpc.remote.arguments import dtype_of
 from pysmpc.remote.config import Task

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pysmpc.compat.pysyft.pysyft_errors import RoundError
+from pysmpc.errors import RoundError
 from pysmpc.federated.aggregation import Collector, round_id, shares_of
 
 NAMES = ("alice", "bob", "carol", "dave")
