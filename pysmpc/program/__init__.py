@@ -1,9 +1,9 @@
-"""Programs that were run once and are run again without the Python in between.
+"""Programs that are recorded once and then run again, while nothing in them changes.
 
-`trace` notes what an operation comes down to: kernels, torch's operations on words, and messages; `buffers` lays
-out the memory that they use; `compile` makes them ready, and `run` is what is left of them.  `segment` holds a
-piece of a program with the values that it reads, changes and returns.  `follow` compares a program that runs with one
-that was recorded, and computes nothing while it is the same.
+`segment` records a piece of a program with the values that it reads, changes and returns: `trace` notes what its
+operations come down to (kernels, torch's operations on words, messages), `buffers` lays out the memory that they use,
+`compile` makes them ready, `check` holds one recording against another.  `noting` writes down what the piece asked of
+secrets, as a `path`; `follow` compares the program with it as it runs again.  `train_step` is `sy.TrainStep`.
 
-`steps` (sy.TrainStep) and `remote` may import this folder.  Start reading at `segment`.
+Modules of the same layer and above may import from here.  Start reading at `train_step`.
 """

@@ -22,7 +22,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from pysmpc.program.follow import Following, Noting, Path
+from pysmpc.program.follow import Following
+from pysmpc.program.noting import Noting
+from pysmpc.program.path import Path
 from pysmpc.program.segment import Segment, unread
 from pysmpc.program.state import kind
 from pysmpc.ring.shares import dense_strides

@@ -824,14 +824,14 @@ MUTANTS = [
         ("memory is used again too early", "program/buffers", "                    last[start] = number\n", "                    last[start] = min(number, first[start] + 1)\n"),
     ),
     *[
-        Mutant(what, "pysmpc/program/follow.py", old, new, FOLLOWING)
-        for what, old, new in (
-            ("numbers are not compared", "if type(x) is not kind or want != x:", "if type(x) is not kind:"),
-            ("public tensors are not compared", "return torch.equal(_bits(x), self._bits)", "return True"),
-            ("what somebody keeps is never computed", "alive == [number]", "number in alive"),
-            ("what an update holds is not given back", "in self._held.items():", "in ():"),
-            ("counters are read before it is computed", "            return Stats\n        keep_promises()\n", "            return Stats\n"),
-            ("gradients are asked for as if forward", "asked(self.backward)", "asked(False)"),
+        Mutant(what, f"pysmpc/program/{name}.py", old, new, FOLLOWING)
+        for what, name, old, new in (
+            ("numbers are not compared", "follow", "if type(x) is not kind or want != x:", "if type(x) is not kind:"),
+            ("public tensors are not compared", "path", "return torch.equal(bits_of(x), self._bits)", "return True"),
+            ("what somebody keeps is never computed", "follow", "alive == [number]", "number in alive"),
+            ("what an update holds is not given back", "follow", "in self._held.items():", "in ():"),
+            ("counters are read before it is computed", "follow", "            return Stats\n        keep_promises()\n", "            return Stats\n"),
+            ("gradients are asked for as if forward", "path", "asked(self.backward)", "asked(False)"),
         )
     ],
     *module(

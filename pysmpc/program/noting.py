@@ -1,0 +1,167 @@
+"""Noting: a program runs, and what it asks of secrets is written down as a path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import torch
+
+from pysmpc.ops import views
+from pysmpc.program.path import (
+    Context,
+    Kind,
+    Layout,
+    Listener,
+    Made,
+    Node,
+    Operand,
+    Path,
+    Public,
+    Same,
+    Several,
+    is_plain,
+    layout,
+    leaves,
+    secrets_in,
+)
+from pysmpc.program.segment import Segment, changed, written
+from pysmpc.ring.fixedpoint import Precision
+from pysmpc.ring.shares import dense_strides
+from pysmpc.tensor.secret import HANDLERS, SecretTensor, TensorStorage
+
+LONGEST = 1 << 14  # operations of a path
+
+_CONSTANTS = (
+    type(None), bool, int, float, complex, str, Fraction, Precision, torch.dtype, torch.device, torch.layout,
+    torch.memory_format,
+)  # fmt: skip
+
+
+class Noting(Listener):
+    """Writes down what a segment is recorded from.  path: that."""
+
+    def __init__(self, segment: Segment, arguments: Sequence[SecretTensor]) -> None:
+        self.path = Path(len(arguments))
+        self._segment, self._session = segment, segment.session
+        self._cells: dict[int, int] = {}
+        self._values: dict[tuple[int, Layout], int] = {}
+        self._alive: list[TensorStorage] = []  # so that no other cell gets the number of one
+        for x in arguments:
+            self._cell(x.cell, None)
+            self._value(x)
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self._segment.outside = True
+
+    def __exit__(self, *error: object) -> None:
+        self._segment.outside = False
+        super().__exit__(*error)
+
+    def keep(self) -> None:
+        """Nothing was promised."""
+
+    def end(self, result: SecretTensor) -> None:
+        """All of it has run, and this came of it."""
+        self.path.result = self._value(result)
+        numbers = self.path.numbers = [number for number, _ in self.path.values]
+        made = (number for number, cell in enumerate(self.path.cells) if type(cell) is Kind)
+        self.path.single = frozenset(number for number in made if numbers.count(number) == 1)
+        if result.stride() != dense_strides(tuple(result.shape)) or result.storage_offset():
+            self.path.refused = "its result is a view"
+        self._alive, self._cells, self._values = [], {}, {}
+
+    def operation(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Carry one out, and write it down."""
+        path = self.path
+        node = Node(func, self._noted_all(args), tuple((k, self._noted(v)) for k, v in kwargs.items()), Context.now())
+        if func._schema.is_mutable and not all(isinstance(x, SecretTensor) for x in written(func, args, kwargs)):
+            path.refused = f"{func} writes to a plain tensor"
+        else:
+            # what is compared is a copy, and so is what the recording reads: the user may write to the other meanwhile
+            args, kwargs = _with_copies(node.args, args), {k: _with_copy(v, kwargs[k]) for k, v in node.kwargs}
+        self.busy, self._segment.outside = True, False
+        try:
+            out = cls.__torch_dispatch__(func, (), args, kwargs)
+        except BaseException:
+            path.refused = "an operation of it fails"
+            raise
+        finally:
+            self.busy, self._segment.outside = False, True
+        secrets = list(secrets_in((*args, *kwargs.values())))
+        if func._schema.is_mutable:
+            node.changed = tuple({self._cell(x.cell, None) for x in changed(func, args, kwargs)})
+        node.view = HANDLERS[func].__module__ == views.__name__ if func in HANDLERS else False
+        if node.view and func._schema.is_mutable:
+            path.refused = f"{func} changes the shape of a secret in place"
+        node.outs = self._result(out, secrets, node)
+        if len(path.nodes) >= LONGEST:
+            path.refused = f"it has more than {LONGEST} operations"
+        else:
+            path.nodes.append(node)
+        return out
+
+    def _noted_all(self, values: Any) -> tuple[Any, ...]:
+        return tuple(self._noted(x) for x in values)
+
+    def _noted(self, x: Any) -> Any:
+        if isinstance(x, SecretTensor):
+            if x.cell.session is not self._session and id(x.cell) not in self._cells:
+                self.path.refused = "it takes public fixed-precision values, or those of other parties, from outside"
+            return Operand(self._value(x), x.requires_grad)
+        if isinstance(x, list | tuple):
+            return Several(type(x), self._noted_all(x))
+        if is_plain(x):
+            return Public(x)
+        if not isinstance(x, _CONSTANTS):
+            self.path.refused = f"an operation takes a {type(x).__name__}"
+        return x
+
+    def _cell(self, cell: TensorStorage, kind: Any) -> int:
+        """The number of a cell; kind: what the path is told of a new one."""
+        number = self._cells.get(id(cell))
+        if number is None:
+            number = self._cells[id(cell)] = len(self.path.cells)
+            self._alive.append(cell)
+            self.path.cells.append(kind)
+        return number
+
+    def _value(self, x: SecretTensor, kind: Any = None) -> int:
+        key = self._cell(x.cell, kind or x.cell), layout(x)  # a cell that is not known was there before
+        value = self._values.get(key)
+        if value is None:
+            value = self._values[key] = len(self.path.values)
+            self.path.values.append(key)
+        return value
+
+    def _result(self, out: Any, secrets: list[SecretTensor], node: Node) -> Any:
+        if isinstance(out, list | tuple):
+            return Several(type(out), tuple(self._result(x, secrets, node) for x in out))
+        if not isinstance(out, SecretTensor):
+            if not isinstance(out, torch.Tensor):
+                return out
+            given = leaves(Several(tuple, (*node.args, *dict(node.kwargs).values())))
+            if any(out is x.copy for x in given if type(x) is Public):
+                self.path.refused = f"{node.func} hands out a plain argument"
+            return Public(out)  # isnan and the like: it depends on no secret value
+        for place, x in enumerate(secrets):
+            if x is out:
+                return Same(place)
+        number = self._cells.get(id(out.cell))
+        if number is not None and number < self.path.arguments:
+            node.given = True
+            if not node.view:
+                self.path.refused = f"{node.func} hands out an argument"
+        return Made(self._value(out, Kind(type(out.cell), out.cell.unit, out.cell.session)), out.chained)
+
+
+def _with_copies(noted: Sequence[Any], values: Any) -> tuple[Any, ...]:
+    return tuple(_with_copy(a, x) for a, x in zip(noted, values, strict=True))
+
+
+def _with_copy(noted: Any, x: Any) -> Any:
+    if type(noted) is Public:
+        return noted.copy
+    return noted.kind(_with_copies(noted.items, x)) if type(noted) is Several else x
