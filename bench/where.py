@@ -18,7 +18,7 @@ from time import perf_counter
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from models import lenet, mlp, step
+from models import lenet, mlp, squares, step, vgg_block
 
 import pysmpc as sy
 from pysmpc.ring import odd_ring, prg, z2k, z2k_128
@@ -79,7 +79,7 @@ class Watcher:
         start, before = perf_counter(), self.kernels.total
         self.inner.append(0.0)
 
-        def done():
+        def done(_):
             here = perf_counter() - start - (self.kernels.total - before)
             self.clock.add(str(func), here - self.inner.pop())
             if self.inner:
@@ -98,33 +98,41 @@ def table(title, rows, most):
         print(f"{f'{len(rest)} others':<34}{sum(r[1] for r in rest):>8.0f}{1e6 * sum(r[2] for r in rest):>10.0f}")
 
 
-def main():
+def example(name, batch):
+    """A network, its input and target, its loss and a rate of learning."""
+    if name == "vgg":
+        gradient = torch.randn(batch, 128, 16, 16) / 128
+        return vgg_block(), torch.randn(batch, 3, 64, 64), torch.zeros(1), lambda out, _: (out * gradient).sum(), 0.001
+    plain, shape = (mlp(128, 64), (784,)) if name == "mlp" else (lenet(), (1, 28, 28))
+    y = torch.nn.functional.one_hot(torch.randint(10, (batch,)), 10).float()
+    return plain, torch.randn(batch, *shape), y, squares, 0.02
+
+
+def main(arguments=None):
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", choices=["mlp", "lenet"], default="mlp")
+    parser.add_argument("--model", choices=["mlp", "lenet", "vgg"], default="mlp")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--most", type=int, default=16, help="rows of each table")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     parties = sy.virtual("alice", "bob")
-    plain = mlp(128, 64) if options.model == "mlp" else lenet()
-    x = torch.randn(options.batch, *((784,) if options.model == "mlp" else (1, 28, 28)))
-    y = torch.nn.functional.one_hot(torch.randint(10, (options.batch,)), 10).float()
+    plain, x, y, loss, rate = example(options.model, options.batch)
     secret, secret_x, secret_y = (sy.encrypt(each, parties) for each in (plain, x, y))
-    slow = torch.optim.SGD(secret.parameters(), lr=0.02)
-    fast = torch.optim.SGD(plain.parameters(), lr=0.02)
-    step(secret, slow, secret_x, secret_y)
-    step(secret, slow, secret_x, secret_y)
+    slow = torch.optim.SGD(secret.parameters(), lr=rate)
+    fast = torch.optim.SGD(plain.parameters(), lr=rate)
+    step(secret, slow, secret_x, secret_y, loss)
+    step(secret, slow, secret_x, secret_y, loss)
 
     def run(count, after):
         times = []
         for _ in range(count):
             start = perf_counter()
-            step(plain, fast, x, y)
+            step(plain, fast, x, y, loss)
             middle = perf_counter()
-            step(secret, slow, secret_x, secret_y)
+            step(secret, slow, secret_x, secret_y, loss)
             times.append((perf_counter() - middle, middle - start))
             after()
         return [statistics.median(column) for column in zip(*times, strict=True)]

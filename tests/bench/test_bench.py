@@ -98,3 +98,17 @@ def test_counting(tmp_path, capsys, monkeypatch):
         for kernel, count in kernels.items():
             assert count > 0.5
             assert found[1][target][kernel] == pytest.approx(count, abs=0.01)
+
+
+def test_where_the_time_of_a_step_goes(capsys, monkeypatch):
+    where = load("where")
+    for module in (where.z2k, where.prg, where.odd_ring, where.z2k_128):
+        monkeypatch.setattr(module, "launch", module.launch)  # what it puts in their place goes with the test
+    watchers = where.tensors.WATCHERS
+    try:
+        where.main(["--steps", "2", "--batch", "4"])
+    finally:
+        watchers[:] = [each for each in watchers if not isinstance(each, where.Watcher)]
+    out = capsys.readouterr().out
+    assert "product_combine" in out and "aten.addmm.default" in out
+    assert "mlp, batch 4, 1 threads" in out
