@@ -41,6 +41,7 @@ class BuildExt(build_ext):
     def build_extension(self, extension: Extension) -> None:
         core = [source for source in extension.sources if source in CORE]
         extension.sources = [source for source in extension.sources if source not in CORE]
+        extension.depends = [*extension.depends, *core]  # linked anew when one of them has changed
 
         def compile_one(source: str) -> str:
             [made] = self.compiler.compile(
@@ -49,7 +50,7 @@ class BuildExt(build_ext):
                 include_dirs=extension.include_dirs,
                 debug=self.debug,
                 extra_postargs=[*extension.extra_compile_args, *CORE_CFLAGS],
-                depends=extension.depends,
+                depends=HEADERS,
             )
             return made
 

@@ -120,12 +120,19 @@ static unsigned cpu_features(void) {
     return found;
 }
 
+/* rows up to which products of windows are made where they lie (direct.h): tiles are worth gathering beyond */
+enum { DIRECT_BESIDE_TILES = 8 };
+
+static size_t least(size_t a, size_t b) { return a < b ? a : b; }
+
 /* completes the table with tiles, from one that is eligible */
 static void try_tiles(const psm_kernels *base, const char *forced) {
     tiled = *base;
     tiled.name = "amx";
     tiled.matmul = psm_amx_matmul;
     tiled.matmul_work = psm_amx_matmul_work;
+    tiled.lanes_rows = least(tiled.lanes_rows, DIRECT_BESIDE_TILES);
+    tiled.dots_rows = least(tiled.dots_rows, DIRECT_BESIDE_TILES);
     if (NEEDS_AMX & ~choice.cpu)
         choice.tiles = "absent";
     else if (forced && strcmp(forced, "amx") != 0)
