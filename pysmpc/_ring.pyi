@@ -65,7 +65,8 @@ rows_extremes: Kernel
 weighted: Kernel
 gaussian: Kernel
 turns: Kernel
-powers_of_e: Kernel
+powers_dealt: Kernel
+powers_public: Kernel
 truncate_local: Kernel
 pack_bits: Kernel
 unpack_bits: Kernel

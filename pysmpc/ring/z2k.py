@@ -211,19 +211,41 @@ def add_gaussian(words: torch.Tensor, thresholds: torch.Tensor, factor: int, z: 
     return tied
 
 
-EXPONENT_BITS = 32  # scale of what `powers_of_e` takes
-POWER_BITS = 40  # and of what it returns
+POWER_BITS = 40  # scale of powers of e before they are rounded
+TABLE_BITS = 29  # and of public ones
 
 
-def powers_of_e(x: torch.Tensor) -> torch.Tensor:
-    """[n] -> [n]: e^(x / 2^EXPONENT_BITS) at scale 2^POWER_BITS, for |x| <= 2^EXPONENT_BITS.
+def powers_dealt(r: torch.Tensor, step: int, segments: int, bits: int) -> torch.Tensor:
+    """[n] -> [2^segments, n]: of y = r step mod 2^64 a power of e at 2^bits in the row of its segment, else 0.
 
-    Integers off by less than 2^-40.8 (src/c/powers.inc.h), the same bits on every target; of any other x the
-    result is some word.  Nothing branches on x or indexes by it, so that x may be secret.
+    The upper `segments` bits of y are the segment; the next 33 less 2^32 are what is left of it, v 2^32 with |v| <= 1,
+    and the power is that of -v, off by less than 2^-40.8 before it is rounded (src/c/powers.inc.h).  The same bits on
+    every target; nothing branches on r or indexes by it.
     """
     use_torch_threads()
-    out = torch.empty_like(x)
-    launch(_ring.powers_of_e, x, out, x.numel())
+    n, shift = r.numel(), POWER_BITS - bits
+    if not (0 < segments < 32 and 0 < shift <= POWER_BITS):
+        raise ValueError(f"powers of {segments} bits of segments at 2^{bits}: at least 1 and 0, below 32 and {POWER_BITS}")
+    out = empty(1 << segments, n)
+    launch(_ring.powers_dealt, r, wrap(step), segments, shift, out, n)
+    return out
+
+
+def powers_public(
+    c: torch.Tensor, start: int, step: int, segments: int, mantissas: torch.Tensor, shifts: torch.Tensor
+) -> torch.Tensor:
+    """[n] -> [2^segments, n]: what `powers_dealt` of r = c - x is multiplied by, for public c.
+
+    With y = (c - start) step, its segment and v as there: in row p the power of e of the segment p before that of y,
+    which is mantissas[i] 2^-shifts[i], times e^v at 2^29, rounded.  mantissas: below 2^29.  shifts: 1 to 62.
+    """
+    use_torch_threads()
+    n, planes = c.numel(), 1 << segments
+    if not 0 < segments < 32:
+        raise ValueError(f"powers of {segments} bits of segments: from 1 to 31")
+    out = empty(planes, n)
+    mantissas, shifts = _sized(mantissas, planes), _sized(shifts, planes)
+    launch(_ring.powers_public, c, wrap(start), wrap(step), segments, mantissas, shifts, out, n)
     return out
 
 

@@ -84,6 +84,7 @@
         .wide_leaves = psm_wide_leaves, \
         .wide_join = psm_wide_join, \
         .turns = psm_turns, \
-        .powers_of_e = psm_powers_of_e, \
+        .powers_dealt = psm_powers_dealt, \
+        .powers_public = psm_powers_public, \
         .gaussian = psm_gaussian, \
     }

@@ -69,7 +69,10 @@ static psm_wide_view wide_view(const u64 *data, const u64 *steps) {
     K(weighted, "in factors, in words, rows, count, out z, n",                                                       \
       STEP.weighted(W(0), W(1), N(2), N(3), W(4), N(5)))                                                             \
     K(turns, "in phase, count, out z, n", STEP.turns(W(0), N(1), W(2), N(3)))                                        \
-    K(powers_of_e, "in x, out z, n", STEP.powers_of_e(W(0), W(1), N(2)))                                             \
+    K(powers_dealt, "in r, step, segments, shift, out z, n",                                                         \
+      STEP.powers_dealt(W(0), N(1), (unsigned)N(2), (unsigned)N(3), W(4), N(5)))                                     \
+    K(powers_public, "in c, start, step, segments, in mantissas, in shifts, out z, n",                               \
+      STEP.powers_public(W(0), N(1), N(2), (unsigned)N(3), W(4), W(5), W(6), N(7)))                                  \
     K(gaussian, "in words, in thresholds, count, factor, inout z, out tied, n",                                      \
       STEP.gaussian(W(0), W(1), N(2), N(3), W(4), W(5), N(6)))                                                       \
     K(truncate_local, "in z, bits, lead, out x, n", KERNEL->truncate_local(W(0), N(1), (int)N(2), W(3), N(4)))       \

@@ -1,4 +1,7 @@
-/* Powers of e, in integers: public factors of secret words, as in turns.inc.h.
+/* Powers of e, in integers: secret words that are dealt, and public factors of them, as in turns.inc.h.
+ *
+ * x times a step, a word y, goes once round a window of 2^s segments of length 2: the upper s bits of y are the
+ * segment, the next 33 less 2^32 what is left of it, from -1 to 1 in steps of 2^-32.
  *
  * v = x / 2^32 with |v| <= 1; the result is e^v at 2^40.  A polynomial of degree 12 (the expansion
  * in Chebyshev polynomials as far as that, within 2^-44.4 of e^v) by Horner's rule: v at 2^62, sums
@@ -6,18 +9,68 @@
  * than 2^-40.8.  Of another x the result is some word.
  */
 
-/* out[i] = 2^40 e^(x[i] / 2^32) */
-static void psm_powers_of_e(const u64 *x, u64 *out, size_t begin, size_t end) {
+enum { POWERS_CHUNK = 64 };
+
+/* out[i] = 2^40 e^(x[i] / 2^32), for up to POWERS_CHUNK words */
+static inline void powers_of_e(const u64 *x, u64 *out, size_t n) {
     static const u64 coefficients[] = {
         2453628832, 29490666509, 317649852313, 3176380721829, 28594327327549, 228754724641562,
         1601279852103090, 9607679071388084, 48038396027854552, 192153584117860467, 576460752303262841,
         1152921504606249585, 1152921504606848616,
     };
-    for (size_t i = begin; i < end; i++) {
+    for (size_t i = 0; i < n; i++) {
         int64_t v = (int64_t)(x[i] << 30);
         u64 sum = coefficients[0];
         for (size_t k = 1; k < sizeof coefficients / sizeof *coefficients; k++)
             sum = coefficients[k] + (u64)((u128)((__int128)(int64_t)sum * v) >> 62);
         out[i] = (sum + ((u64)1 << 19)) >> 20;
+    }
+}
+
+/* the segment of y, and what is left of it */
+static inline u64 power_segment(u64 y, unsigned segments) { return y >> (64 - segments); }
+
+static inline u64 power_rest(u64 y, unsigned segments) {
+    return (y >> (31 - segments) & 0x1FFFFFFFF) - ((u64)1 << 32);
+}
+
+/* out[2^segments][n]: e^-rest of r step at 2^(40 - shift), rounded, in the plane of its segment, and 0 in the others */
+static void psm_powers_dealt(const u64 *r, u64 step, unsigned segments, unsigned shift, u64 *out, size_t n,
+                             size_t begin, size_t end) {
+    u64 segment[POWERS_CHUNK], rest[POWERS_CHUNK], power[POWERS_CHUNK];
+    for (size_t at = begin; at < end; at += POWERS_CHUNK) {
+        size_t m = end - at < POWERS_CHUNK ? end - at : POWERS_CHUNK;
+        for (size_t i = 0; i < m; i++) {
+            u64 y = r[at + i] * step;
+            segment[i] = power_segment(y, segments), rest[i] = 0 - power_rest(y, segments);
+        }
+        powers_of_e(rest, power, m);
+        for (size_t i = 0; i < m; i++) power[i] = (power[i] + ((u64)1 << (shift - 1))) >> shift;
+        for (size_t plane = 0; plane < (size_t)1 << segments; plane++)
+            for (size_t i = 0; i < m; i++) {
+                u64 other = segment[i] ^ plane; /* 0 in its plane, and else below 2^32 */
+                out[plane * n + at + i] = power[i] & (u64)((int64_t)(other - 1) >> 63);
+            }
+    }
+}
+
+/* out[2^segments][n], of public c: with y = (c - start) step, of plane p the power of e of the segment p before that
+ * of y, which is mantissa 2^-shift of the table, times e^rest at 2^29, rounded */
+static void psm_powers_public(const u64 *c, u64 start, u64 step, unsigned segments, const u64 *mantissas,
+                              const u64 *shifts, u64 *out, size_t n, size_t begin, size_t end) {
+    u64 segment[POWERS_CHUNK], rest[POWERS_CHUNK], power[POWERS_CHUNK], below = ((u64)1 << segments) - 1;
+    for (size_t at = begin; at < end; at += POWERS_CHUNK) {
+        size_t m = end - at < POWERS_CHUNK ? end - at : POWERS_CHUNK;
+        for (size_t i = 0; i < m; i++) {
+            u64 y = (c[at + i] - start) * step;
+            segment[i] = power_segment(y, segments), rest[i] = power_rest(y, segments);
+        }
+        powers_of_e(rest, power, m);
+        for (size_t i = 0; i < m; i++) power[i] >>= 11;
+        for (size_t plane = 0; plane <= below; plane++)
+            for (size_t i = 0; i < m; i++) {
+                u64 from = (segment[i] - plane) & below, shift = shifts[from];
+                out[plane * n + at + i] = (mantissas[from] * power[i] + ((u64)1 << (shift - 1))) >> shift;
+            }
     }
 }

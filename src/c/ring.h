@@ -197,7 +197,10 @@ typedef struct psm_kernels {
 
     /* --- turns.inc.h, powers.inc.h, gaussian.inc.h; [begin, end) elements of n - */
     void (*turns)(const u64 *phase, size_t count, u64 *out, size_t n, size_t begin, size_t end);
-    void (*powers_of_e)(const u64 *x, u64 *out, size_t begin, size_t end);
+    void (*powers_dealt)(const u64 *r, u64 step, unsigned segments, unsigned shift, u64 *out, size_t n, size_t begin,
+                         size_t end);
+    void (*powers_public)(const u64 *c, u64 start, u64 step, unsigned segments, const u64 *mantissas, const u64 *shifts,
+                          u64 *out, size_t n, size_t begin, size_t end);
     void (*gaussian)(const u64 *words, const u64 *thresholds, size_t count, u64 factor, u64 *z, u64 *tied, size_t begin,
                      size_t end);
 } psm_kernels;

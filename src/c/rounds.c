@@ -257,14 +257,26 @@ static void psm_flat_turns(const u64 *phase, size_t count, u64 *out, size_t n) {
     STEP(turns_task, 1, .grain = FINE, .in = phase, .base = count, .out = out);
 }
 
-TASK(powers_of_e_task) {
+TASK(powers_dealt_task) {
     PART;
-    s->k->powers_of_e(s->in, s->out, p.first, p.last);
+    s->k->powers_dealt(s->in, s->factor, (unsigned)s->base, (unsigned)s->other, s->out, s->n, p.first, p.last);
 }
 
-static void psm_flat_powers_of_e(const u64 *x, u64 *out, size_t n) {
+static void psm_flat_powers_dealt(const u64 *r, u64 factor, unsigned segments, unsigned shift, u64 *out, size_t n) {
     const psm_holders *h = &nobody;
-    STEP(powers_of_e_task, 1, .grain = FINE, .in = x, .out = out);
+    STEP(powers_dealt_task, 1, .grain = FINE, .in = r, .factor = factor, .base = segments, .other = shift, .out = out);
+}
+
+TASK(powers_public_task) {
+    PART;
+    s->k->powers_public(s->in, s->offset, s->factor, (unsigned)s->base, s->in2, s->in3, s->out, s->n, p.first, p.last);
+}
+
+static void psm_flat_powers_public(const u64 *c, u64 start, u64 factor, unsigned segments, const u64 *mantissas,
+                                   const u64 *shifts, u64 *out, size_t n) {
+    const psm_holders *h = &nobody;
+    STEP(powers_public_task, 1, .grain = FINE, .in = c, .offset = start, .factor = factor, .base = segments,
+         .in2 = mantissas, .in3 = shifts, .out = out);
 }
 
 TASK(gaussian_task) {
@@ -420,7 +432,8 @@ const psm_steps psm_steps_table = {
     .rows_sum = psm_flat_rows_sum,
     .weighted = psm_flat_weighted,
     .turns = psm_flat_turns,
-    .powers_of_e = psm_flat_powers_of_e,
+    .powers_dealt = psm_flat_powers_dealt,
+    .powers_public = psm_flat_powers_public,
     .gaussian = psm_flat_gaussian,
     .compare_message = psm_compare_message,
     .compare_corrections = psm_compare_corrections,

@@ -51,8 +51,10 @@ typedef struct {
     void (*weighted)(const u64 *factors, const u64 *words, size_t rows, size_t count, u64 *out, size_t n);
     /* as in turns.inc.h; out [2 count, n] */
     void (*turns)(const u64 *phase, size_t count, u64 *out, size_t n);
-    /* as in powers.inc.h */
-    void (*powers_of_e)(const u64 *x, u64 *out, size_t n);
+    /* as in powers.inc.h; out [2^segments, n] */
+    void (*powers_dealt)(const u64 *r, u64 step, unsigned segments, unsigned shift, u64 *out, size_t n);
+    void (*powers_public)(const u64 *c, u64 start, u64 step, unsigned segments, const u64 *mantissas,
+                          const u64 *shifts, u64 *out, size_t n);
 
     /* words of one holder's message in each round of a comparison, and of the
      * corrections it needs, for n elements.  With `known` the chunk monomials are those of another

@@ -60,7 +60,11 @@ SAMPLES = {
     "weighted": {"factors": 3 * N, "words": 2 * 3 * N, "rows": 2, "count": 3, "z": 2 * N, "n": N},
     "gaussian": {"words": N, "thresholds": below(80, TOP), "count": 80, "factor": number(), "z": N, "tied": N, "n": N},
     "turns": {"phase": N, "count": 3, "z": 6 * N, "n": N},
-    "powers_of_e": {"x": N, "z": N, "n": N},
+    "powers_dealt": {"r": N, "step": number(), "segments": 2, "shift": 22, "z": 4 * N, "n": N},
+    "powers_public": {
+        "c": N, "start": number(), "step": number(), "segments": 2, "mantissas": below(4, 1 << 29),
+        "shifts": lambda: torch.randint(1, 60, (4,)), "z": 4 * N, "n": N,
+    },
     "truncate_local": {"z": N, "bits": 16, "lead": True, "x": N, "n": N},
     "pack_bits": {"x": N, "packed": PACKED, "n": N},
     "unpack_bits": {"packed": PACKED, "x": N, "n": N},

@@ -46,13 +46,54 @@ def exact(x):
     return sum(value**k / factorial(k) for k in range(SERIES))
 
 
-def run(x):
-    given, out = Guarded(x, 1), Guarded([5] * len(x), 3)
-    launch(_ring.powers_of_e, given.view, out.view, len(x))
-    assert given.values() == [v & WORD for v in x]
-    launch(_ring.powers_of_e, given.view, given.view, len(x))
-    assert given.values() == out.values(), "out may be x"
-    return out.values()
+def parts(y, segments):
+    """(segment, what is left of it) of a word that goes once round the window."""
+    return y >> 64 - segments, (y >> 31 - segments & (1 << 33) - 1) - ONE
+
+
+def dealt(r, step, segments, bits):
+    """src/c/powers.inc.h for one word of a mask."""
+    segment, rest = parts(r * step & WORD, segments)
+    power = definition(-rest) + (1 << 39 - bits) >> 40 - bits
+    return [power if plane == segment else 0 for plane in range(1 << segments)]
+
+
+def public(c, start, step, segments, mantissas, shifts):
+    """The same for one opened word."""
+    segment, rest = parts((c - start) * step & WORD, segments)
+    power = definition(rest) >> 11
+    at = [segment - plane & (1 << segments) - 1 for plane in range(1 << segments)]
+    return [mantissas[i] * power + (1 << shifts[i] - 1) >> shifts[i] for i in at]
+
+
+def planes(rows, count):
+    """Of lists by element, the words by plane."""
+    return [row[plane] for plane in range(count) for row in rows]
+
+
+@pytest.mark.parametrize("n", LENGTHS + TILES[:3])
+@pytest.mark.parametrize("segments", [1, 4, 5])
+def test_every_target_computes_the_definition(n, segments, rng):
+    count, step, start, bits = 1 << segments, odd(rng), odd(rng), int(rng.integers(10, 40))
+    mantissas = [int(v) for v in rng.integers(0, 1 << 29, count)]
+    shifts = [int(v) for v in rng.integers(1, 63, count)]
+    tables = Guarded(mantissas, 1), Guarded(shifts, 2)
+    for _, x in samples(rng, n):
+        x = [v & WORD for v in x]
+        given, out = Guarded(x, 1), Guarded([5] * (count * n), 3)
+        launch(_ring.powers_dealt, given.view, signed(step), segments, 40 - bits, out.view, n)
+        assert out.values() == planes([dealt(v, step, segments, bits) for v in x], count)
+        launch(
+            _ring.powers_public, given.view, signed(start), signed(step), segments, *(t.view for t in tables),
+            out.view, n,
+        )  # fmt: skip
+        assert out.values() == planes([public(v, start, step, segments, mantissas, shifts) for v in x], count)
+        assert given.values() == x
+
+
+def odd(rng):
+    """A number of any size below 2^64."""
+    return int(rng.integers(0, 1 << 63)) * 2 + 1 >> int(rng.integers(0, 64))
 
 
 def exponents(rng, n):
@@ -62,24 +103,25 @@ def exponents(rng, n):
     yield ([0, ONE, -ONE, 1, -1, ONE - 1, 1 - ONE] * (n // 7 + 1))[:n]
 
 
-@pytest.mark.parametrize("n", LENGTHS + TILES[:3])
-def test_every_target_computes_the_definition(n, rng):
-    for x in exponents(rng, n):
-        assert run(x) == [definition(v) for v in x]
-    for _, x in samples(rng, n):  # out of its domain: some word, the same everywhere
-        assert run(x) == [definition(v) for v in x]
-
-
-def test_how_far_off_it_is(rng):
+def test_how_far_off_the_definition_is(rng):
     for x in exponents(rng, 300):
-        assert all(abs(Fraction(p, 1 << 40) - exact(v)) < OFF for p, v in zip(run(x), x, strict=True))
+        assert all(abs(Fraction(definition(v), 1 << 40) - exact(v)) < OFF for v in x)
+    assert definition(0) == 1 << 40
 
 
 def test_tensors(threads, rng):
-    x = torch.from_numpy(rng.integers(-ONE, ONE, 3 * 4096 + 77, endpoint=True))
-    expected = (x.double() / ONE).exp() * (1 << z2k.POWER_BITS)
-    for count in (1, 2, 3):
-        threads(count)
-        assert float((z2k.powers_of_e(x) - expected).abs().max()) < 0.7
-    assert z2k.powers_of_e(torch.zeros(3, dtype=torch.int64)).tolist() == [1 << z2k.POWER_BITS] * 3
-    assert z2k.powers_of_e(x[:0]).shape == (0,)
+    """A product of the two is a power of the difference, in the row where both are."""
+    n, segments = 3 * 4096 + 77, 4
+    step = 1 << 64 - 16 - 5  # numbers at 2^16, once round 32
+    tables = torch.full((16,), 1 << 28), torch.full((16,), 28)  # each segment counts as the same
+    c = torch.from_numpy(rng.integers(-(1 << 62), 1 << 62, n))
+    r = c - torch.from_numpy(rng.integers(-ONE, ONE, n) >> 17)
+    product = (z2k.powers_dealt(r, step, segments, 24) * z2k.powers_public(c, 0, step, segments, *tables)).sum(0)
+    rest = [((v * step >> 64 - 37) & (1 << 33) - 1).double() / ONE - 1 for v in (c, r)]
+    assert float((product.double() / 2**53 - (rest[0] - rest[1]).exp()).abs().max()) < 2**-20
+    assert z2k.powers_dealt(r[:0], step, 4, 24).shape == (16, 0)
+    for wrong in ((0, 24), (32, 24), (4, 40), (4, -1)):
+        with pytest.raises(ValueError, match="powers of"):
+            z2k.powers_dealt(r, step, *wrong)
+    with pytest.raises(ValueError, match="ring elements of shape"):
+        z2k.powers_public(c, 0, step, 5, *tables)

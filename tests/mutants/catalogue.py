@@ -487,6 +487,8 @@ MUTANTS = [
         "powers.inc.h",
         ("rounded down", "out[i] = (sum + ((u64)1 << 19)) >> 20;", "out[i] = sum >> 20;", f"{KERNELS}/test_powers.py"),
         ("an unsigned exponent", "(int64_t)(x[i] << 30)", "(int64_t)(x[i] << 31 >> 1)", f"{KERNELS}/test_powers.py"),
+        ("a power in every plane", "power[i] & (u64)((int64_t)(other - 1) >> 63)", "power[i] | (other & 0)", f"{KERNELS}/test_powers.py"),
+        ("the segment after", "from = (segment[i] - plane) & below", "from = (segment[i] + plane) & below", f"{KERNELS}/test_powers.py"),
     ),
     *core(
         "gaussian.inc.h",

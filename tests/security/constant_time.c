@@ -113,7 +113,7 @@ static void arithmetic(const psm_kernels *k, size_t n) {
     CHECK(unpack_bits, a, out, n);
     CHECK(decompose, a, out, n);
     CHECK(turns, a, 9, out, n, 0, n);
-    CHECK(powers_of_e, a, out, 0, n);
+    CHECK(powers_dealt, a, 12345, 2, 22, out, n, 0, n);
     CHECK(gaussian, a, b, 9, 12345, c, out, 0, n);
 }
 

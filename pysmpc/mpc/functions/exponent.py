@@ -32,8 +32,6 @@ from pysmpc.ring.fixedpoint import LIMIT
 from pysmpc.ring.shares import Share
 
 SEGMENT = 2  # so that powers of what is left of one are those of numbers from -1 to 1
-POWER_BITS = 40  # of ring.powers_of_e
-TABLE_BITS = 29  # of a public power of e^2, and of one of what is left
 
 
 @dataclass(frozen=True)
@@ -87,9 +85,9 @@ def _table(window: Window, more: Fraction) -> tuple[torch.Tensor, torch.Tensor]:
     for i in range(1 << window.segments):
         power = _power_of_e(window.lo + SEGMENT * i) * little
         size = _magnitude(power)
-        shift = 2 * TABLE_BITS - size - window.factor
+        shift = 2 * z2k.TABLE_BITS - size - window.factor
         small = shift > 62  # such a factor is less than half a step of the factors
-        mantissas.append(0 if small else round(power * Fraction(2) ** (TABLE_BITS - size)))
+        mantissas.append(0 if small else round(power * Fraction(2) ** (z2k.TABLE_BITS - size)))
         shifts.append(max(1, min(shift, 62)))  # of what is beyond the window any number will do
     return torch.tensor(mantissas), torch.tensor(shifts)
 
@@ -115,13 +113,6 @@ def _magnitude(x: Fraction) -> int:
     """The least k with x < 2^k."""
     k = x.numerator.bit_length() - x.denominator.bit_length()
     return k + 1 if x >= Fraction(2) ** k else k
-
-
-def _split(y: torch.Tensor, segments: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(number of the segment, what is left of it less one in steps of 2^-32) of words that go once round the window."""
-    hi = (y >> (64 - segments)) & ((1 << segments) - 1)
-    lo = (y >> (64 - segments - 33)) & ((1 << 33) - 1)
-    return hi, lo - (1 << 32)
 
 
 def step_of(window: Window, scale: int, stretch: Fraction = Fraction(1)) -> int:
@@ -169,23 +160,14 @@ def exponential(
         factor = "" if stretch == 1 else f"the factor {float(stretch):.3g} of an exponent is too small, or "
         raise EncodingError(f"{factor}a scale of {scale} is too fine for powers: use fewer fractional bits")
     step, planes = step_of(window, scale, stretch), 1 << window.segments
-    numbers = torch.arange(planes).unsqueeze(1)
     start = start_of(window, scale, stretch)
+    table = _table(window, start * stretch / scale - window.lo)
 
     def words(r: torch.Tensor) -> torch.Tensor:
-        hi, left = _split(r * z2k.wrap(step), window.segments)
-        shift = POWER_BITS - window.dealt
-        power = (z2k.powers_of_e(-left) + (1 << (shift - 1))) >> shift
-        return (numbers == hi) * power
-
-    mantissas, shifts = _table(window, start * stretch / scale - window.lo)
+        return z2k.powers_dealt(r, step, window.segments, window.dealt)
 
     def factors(c: torch.Tensor) -> torch.Tensor:
-        hi, left = _split((c - start) * z2k.wrap(step), window.segments)
-        power = z2k.powers_of_e(left) >> (POWER_BITS - TABLE_BITS)
-        at = (hi - numbers) & (planes - 1)
-        shift = shifts[at]
-        return (mantissas[at] * power + (1 << (shift - 1))) >> shift
+        return z2k.powers_public(c, start, step, window.segments, *table)
 
     key = ("powers of e", step, window)
     if key not in masked.known:
