@@ -79,7 +79,7 @@ class Watcher:
         start, before = perf_counter(), self.kernels.total
         self.inner.append(0.0)
 
-        def done():
+        def done(_result):
             here = perf_counter() - start - (self.kernels.total - before)
             self.clock.add(str(func), here - self.inner.pop())
             if self.inner:
@@ -105,10 +105,11 @@ def main():
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--integrity", choices=["mac"], help="of the secret steps")
     parser.add_argument("--most", type=int, default=16, help="rows of each table")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    parties = sy.virtual("alice", "bob")
+    parties = sy.virtual("alice", "bob", integrity=options.integrity)
     plain = mlp(128, 64) if options.model == "mlp" else lenet()
     x = torch.randn(options.batch, *((784,) if options.model == "mlp" else (1, 28, 28)))
     y = torch.nn.functional.one_hot(torch.randint(10, (options.batch,)), 10).float()

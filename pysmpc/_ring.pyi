@@ -112,5 +112,9 @@ wide_affine: Kernel
 wide_deal: Kernel
 wide_matmul: Kernel
 wide_sums: Kernel
+wide_leaves_deal: Kernel
 wide_leaves: Kernel
+wide_join_deal: Kernel
 wide_join: Kernel
+wide_factors: Kernel
+wide_count: Kernel

@@ -81,8 +81,12 @@
         .wide_combine = psm_wide_combine, \
         .wide_affine = psm_wide_affine, \
         .wide_deal = psm_wide_deal, \
+        .wide_leaves_deal = psm_wide_leaves_deal, \
         .wide_leaves = psm_wide_leaves, \
+        .wide_join_deal = psm_wide_join_deal, \
         .wide_join = psm_wide_join, \
+        .wide_factors = psm_wide_factors, \
+        .wide_count = psm_wide_count, \
         .turns = psm_turns, \
         .powers_of_e = psm_powers_of_e, \
         .gaussian = psm_gaussian, \

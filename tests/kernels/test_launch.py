@@ -128,8 +128,15 @@ SAMPLES = {
         "z": 4 * M * 3,
     },
     "wide_sums": {"parts": 2, "coins": N, "halves": [N, N, N, None], "z": 4 * 48, "n": N},
-    "wide_leaves": {"sets": 2, "c": N, "dealt": 2 * 97 * N, "factors": 2, "z": 2 * 64 * N, "n": N},
-    "wide_join": {"sets": 2, "x": 8 * N, "masks": 6 * N, "opened": 3 * N, "dealt": 4 * N, "z": 4 * N, "n": N},
+    "wide_leaves_deal": {"alpha": number(), "z": 2 * 97 * N, "n": N},
+    "wide_leaves": {"corrections": 97 * N, "c": N, "factors": 2, "z": 2 * 64 * N, "top": 2 * N, "n": N},
+    "wide_join_deal": {"alpha": number(), "z": 7 * N, "n": N},
+    "wide_join": {"mask_corrections": 3 * N, "corrections": 2 * N, "x": 8 * N, "opened": 3 * N, "z": 4 * N, "n": N},
+    "wide_factors": {
+        "corrections": 3 * N, "x": 8 * N, "y": 8 * N, "packed": 2 * -(-3 * N // 64), "rest": 6 * N, "code": 6 * N,
+        "n": N,
+    },
+    "wide_count": {"packed": 2 * PACKED, "rows": 2, "z": N, "n": N},
 }  # fmt: skip
 BUFFERS = ("in", "out", "inout", "view")
 

@@ -14,6 +14,7 @@ from pysmpc.demo.training import SecretSide
 from pysmpc.errors import ChannelError, IntegrityError
 from pysmpc.mpc.mac import opening
 from pysmpc.mpc.suite import authenticated_default, default
+from pysmpc.ring import z2k
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import virtual_session
 from pysmpc.transport import threads
@@ -118,6 +119,17 @@ def test_an_opening_of_every_kind():
 def test_a_thousand_places():
     words = count()
     assert found(random.randrange(words) for _ in range(1000)) == {"mask", "truncate", "compare", "reveal"}
+
+
+@pytest.mark.parametrize("holders", [1, 2, 3, 4, 5])
+def test_what_is_compared_of_bits(holders):
+    """The digits of their sums: the same in every order of the holders, and another where a sum is another."""
+    rows = torch.randint(-(1 << 62), 1 << 62, (holders, 3))
+    digits = opening._counts(rows)
+    unpacked = [z2k.unpack_bits(row, 192) for row in digits]
+    sums = torch.stack([z2k.unpack_bits(row, 192) for row in rows]).sum(0)
+    assert torch.equal(sum(bit << i for i, bit in enumerate(unpacked)), sums)
+    assert torch.equal(opening._counts(rows.flip(0)), digits)
 
 
 def test_two_altered_words_do_not_hide_each_other():
