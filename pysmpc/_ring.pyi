@@ -64,6 +64,7 @@ rows_xor: Kernel
 rows_extremes: Kernel
 weighted: Kernel
 gaussian: Kernel
+encode: Kernel
 turns: Kernel
 powers_of_e: Kernel
 truncate_local: Kernel

@@ -22,6 +22,7 @@
 #include "turns.inc.h"
 #include "powers.inc.h"
 #include "gaussian.inc.h"
+#include "encode.inc.h"
 
 #define PSM_KERNELS(NAME) \
     { \
@@ -90,4 +91,5 @@
         .turns = psm_turns, \
         .powers_of_e = psm_powers_of_e, \
         .gaussian = psm_gaussian, \
+        .encode = psm_encode, \
     }

@@ -72,6 +72,8 @@ static psm_wide_view wide_view(const u64 *data, const u64 *steps) {
     K(powers_of_e, "in x, out z, n", STEP.powers_of_e(W(0), W(1), N(2)))                                             \
     K(gaussian, "in words, in thresholds, count, factor, inout z, out tied, n",                                      \
       STEP.gaussian(W(0), W(1), N(2), N(3), W(4), W(5), N(6)))                                                       \
+    K(encode, "keys h, stream a, in values, size, bits, out z, n",                                                   \
+      STEP.encode(H(0), N(1), W(2), (unsigned)N(3), (unsigned)N(4), W(5), N(6)))                                     \
     K(truncate_local, "in z, bits, lead, out x, n", KERNEL->truncate_local(W(0), N(1), (int)N(2), W(3), N(4)))       \
     /* bits (bits.inc.h) */                                                                                          \
     K(pack_bits, "in x, out packed, n", KERNEL->pack_bits(W(0), W(1), N(2)))                                         \

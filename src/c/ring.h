@@ -205,11 +205,12 @@ typedef struct psm_kernels {
                          u64 *packed, u64 *rest, u64 *code, size_t n, size_t begin, size_t end);
     void (*wide_count)(const u64 *packed, size_t rows, u64 *out, size_t n, size_t begin, size_t end);
 
-    /* --- turns.inc.h, powers.inc.h, gaussian.inc.h; [begin, end) elements of n - */
+    /* --- turns.inc.h, powers.inc.h, gaussian.inc.h, encode.inc.h; [begin, end) elements of n - */
     void (*turns)(const u64 *phase, size_t count, u64 *out, size_t n, size_t begin, size_t end);
     void (*powers_of_e)(const u64 *x, u64 *out, size_t begin, size_t end);
     void (*gaussian)(const u64 *words, const u64 *thresholds, size_t count, u64 factor, u64 *z, u64 *tied, size_t begin,
                      size_t end);
+    void (*encode)(const u64 *values, unsigned size, double scale, u64 *out, size_t begin, size_t end);
 } psm_kernels;
 
 #endif

@@ -29,6 +29,11 @@ def below(n, limit):
     return lambda: torch.randint(limit, (n,))
 
 
+def reals():
+    """Doubles, as words."""
+    return torch.randn(N, dtype=torch.float64).view(torch.int64)
+
+
 TOP = (1 << 63) - 1
 
 
@@ -58,6 +63,7 @@ SAMPLES = {
     **{name: {"x": 3 * N, "rows": 3, "z": N, "n": N} for name in ("rows_sum", "rows_xor")},
     "rows_extremes": {"x": 3 * N, "rows": 3, "n": N, "z": 2},
     "weighted": {"factors": 3 * N, "words": 2 * 3 * N, "rows": 2, "count": 3, "z": 2 * N, "n": N},
+    "encode": {"values": reals, "size": 8, "bits": 16, "z": N, "n": N},
     "gaussian": {"words": N, "thresholds": below(80, TOP), "count": 80, "factor": number(), "z": N, "tied": N, "n": N},
     "turns": {"phase": N, "count": 3, "z": 6 * N, "n": N},
     "powers_of_e": {"x": N, "z": N, "n": N},

@@ -449,6 +449,11 @@ MUTANTS = [
         target="avx2",
     ),
     *core(
+        "encode.inc.h",
+        ("halves away from zero", "near = (x + step) - step;", "near = (double)(int64_t)(x + __builtin_copysign(0.5, x));", "tests/ops/test_large_inputs.py"),
+        ("large numbers lose their last bits", "(one & fraction) | (other & ~fraction)", "one | (other & ~fraction & 0)", "tests/ops/test_large_inputs.py"),
+    ),
+    *core(
         "wide_product_ifma.inc.h",
         ("carries between limbs are lost", "high -= (avx512_v)(low < part);", "", WIDE),
         ("upper bits of another row", "upper + i * ld + first, ld, limbs, sums + i * 2 * COLUMNS);\n        for (; i < m", "upper + first, ld, limbs, sums + i * 2 * COLUMNS);\n        for (; i < m", WIDE),

@@ -116,6 +116,8 @@ static void arithmetic(const psm_kernels *k, size_t n) {
     CHECK(turns, a, 9, out, n, 0, n);
     CHECK(powers_of_e, a, out, 0, n);
     CHECK(gaussian, a, b, 9, 12345, c, out, 0, n);
+    CHECK(encode, a, 4, 65536.0, out, 0, n);
+    CHECK(encode, a, 8, 65536.0, out, 0, n);
 }
 
 static void products(const psm_kernels *k, size_t m, size_t n, size_t depth) {
