@@ -71,15 +71,6 @@ class KeySet:
         return out
 
     def encode(self, stream: int, values: torch.Tensor, bits: int, out: torch.Tensor) -> None:
-        """out [n] = integers of values [n] at scale 2^bits, less what all but the last holder draw: an owner's.
-
-        values: float32 or float64, contiguous, of an even number of words of 4 bytes at a multiple of 8 bytes; all of
-        magnitudes below 2^(62 - bits).
-        """
-        size = values.element_size()
-        launch(_ring.encode, self.native, stream, values.view(torch.int64), size, bits, out, values.numel())
-
-    def encode(self, stream: int, values: torch.Tensor, bits: int, out: torch.Tensor) -> None:
         """out [n] = integers of values [n] at scale 2^bits, less what all but the last holder draw: for an owner.
 
         values: float32 or float64, at least two in a row, at a multiple of 8 bytes of their storage; of magnitudes

@@ -283,8 +283,8 @@ TASK(encode_task) {
     PART;
     u64 *out = s->out + p.first;
     s->k->encode(s->in, (unsigned)s->other, (double)((u64)1 << s->factor), s->out, p.first, p.last);
-    for (size_t i = 0; i + 1 < s->h->count; i++)
-        s->k->prg_sub(&s->h->keys[i], s->base, p.first, out, out, p.last - p.first);
+    for (size_t other = 0; other + 1 < s->h->count; other++)
+        s->k->prg_sub(&s->h->keys[other], s->base, p.first, out, out, p.last - p.first);
 }
 
 static void psm_step_encode(const psm_holders *h, u64 stream, const u64 *values, unsigned size, unsigned bits, u64 *out,
