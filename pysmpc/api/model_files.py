@@ -1,4 +1,4 @@
-"""`sy.encrypt_file` and `sy.encrypted_tensors`: a safetensors file is shared tensor by tensor and need not fit in memory.
+"""`sy.encrypt_file` and `sy.encrypted_tensors`: a safetensors file is shared tensor by tensor, and may exceed memory.
 
 The file is opened anew for each tensor: what was mapped into memory of one is given back before the next is read.
 """
