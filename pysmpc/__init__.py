@@ -65,6 +65,8 @@ __all__ = [
     "decrypt",
     "distributed",
     "encrypt",
+    "encrypt_file",
+    "encrypted_tensors",
     "fed_avg",
     "fss",
     "func2plan",

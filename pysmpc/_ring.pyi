@@ -64,6 +64,7 @@ rows_xor: Kernel
 rows_extremes: Kernel
 weighted: Kernel
 gaussian: Kernel
+encode: Kernel
 turns: Kernel
 powers_dealt: Kernel
 powers_public: Kernel
@@ -113,5 +114,9 @@ wide_affine: Kernel
 wide_deal: Kernel
 wide_matmul: Kernel
 wide_sums: Kernel
+wide_leaves_deal: Kernel
 wide_leaves: Kernel
+wide_join_deal: Kernel
 wide_join: Kernel
+wide_factors: Kernel
+wide_count: Kernel

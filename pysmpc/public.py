@@ -8,6 +8,7 @@ from pysmpc.api.checking import check
 from pysmpc.api.cluster import distributed
 from pysmpc.api.dealing import record
 from pysmpc.api.debugging import debug
+from pysmpc.api.model_files import encrypt_file, encrypted_tensors
 from pysmpc.api.profiling import Network, profile
 from pysmpc.api.receiving import decrypt
 from pysmpc.api.saving import load, save
@@ -90,6 +91,8 @@ __all__ = [
     "decrypt",
     "distributed",
     "encrypt",
+    "encrypt_file",
+    "encrypted_tensors",
     "fed_avg",
     "func2plan",
     "ledger",

@@ -106,10 +106,19 @@ class Encoding:
 
     def write(self, out: torch.Tensor, keys: KeySet | None = None, stream: int = 0) -> None:
         """out [n] = the integers, less what all but the last of some holders draw from a stream."""
+        if self._at_once():
+            (keys or _NOBODY).encode(stream, self._values, self._precision.digits, out)
+            return
         for part, place in zip(torch.split(self._values, PIECE), torch.split(out, PIECE), strict=True):
             place.copy_(encode(part, self._precision))
         if keys is not None:
             keys.take(stream, out)
+
+    def _at_once(self) -> bool:
+        """Whether the values are such that a kernel encodes and masks them in one pass: in steps of a power of two."""
+        x = self._values
+        kind = x.dtype in (torch.float32, torch.float64) and x.is_contiguous() and x.numel() > 1 and not x.is_neg()
+        return kind and self._precision.base == 2 and x.storage_offset() * x.element_size() % 8 == x.data_ptr() % 8 == 0
 
     def words(self) -> torch.Tensor:
         """The integers [n]."""
@@ -117,6 +126,8 @@ class Encoding:
         self.write(out)
         return out
 
+
+_NOBODY = KeySet([])
 
 Integers = torch.Tensor | Encoding
 

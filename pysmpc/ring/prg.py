@@ -70,6 +70,16 @@ class KeySet:
         launch(_ring.deal_sum, self.native, stream, out, n)
         return out
 
+    def encode(self, stream: int, values: torch.Tensor, bits: int, out: torch.Tensor) -> None:
+        """out [n] = integers of values [n] at scale 2^bits, less what all but the last holder draw: for an owner.
+
+        values: float32 or float64, at least two in a row, at a multiple of 8 bytes of their storage; of magnitudes
+        below 2^(62 - bits), none of them NaN.
+        """
+        n, size = values.numel(), values.element_size()
+        whole = values[: n - n % 2].view(torch.int64)  # of an odd number the last stands behind it
+        launch(_ring.encode, self.native, stream, whole, size, bits, out, n)
+
     def take(self, stream: int, values: torch.Tensor) -> torch.Tensor:
         """values less what all but the last holder draw, in place: the corrections, the last holder's shares."""
         launch(_ring.deal_take, self.native, stream, values, values.numel())

@@ -225,7 +225,7 @@ def powers_dealt(r: torch.Tensor, step: int, segments: int, bits: int) -> torch.
     use_torch_threads()
     n, shift = r.numel(), POWER_BITS - bits
     if not (0 < segments < 32 and 0 < shift <= POWER_BITS):
-        raise ValueError(f"powers of {segments} bits of segments at 2^{bits}: at least 1 and 0, below 32 and {POWER_BITS}")
+        raise ValueError(f"powers of {segments} bits of segments (1 to 31) at 2^{bits} (from 0, below {POWER_BITS})")
     out = empty(1 << segments, n)
     launch(_ring.powers_dealt, r, wrap(step), segments, shift, out, n)
     return out

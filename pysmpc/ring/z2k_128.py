@@ -14,12 +14,14 @@ import torch
 
 from pysmpc import _ring
 from pysmpc.ring.prg import KeySet
-from pysmpc.ring.z2k import _optional, _sized, empty, launch, use_torch_threads
+from pysmpc.ring.z2k import _optional, _sized, empty, launch, packed_words, use_torch_threads
 
 LANES = 4
 WORDS = 2
 SUMS = 48  # of random sets of numbers
 LEAVES = 32  # pairs of the bits of a word
+DEALT_BITS = 3 * LEAVES + 1  # of a word, for a comparison
+JOIN_WORDS = 7  # dealt for a join of one element
 
 _LOW = (1 << 32) - 1
 
@@ -156,36 +158,85 @@ def sums(coins: torch.Tensor, parts: Sequence[tuple[torch.Tensor, torch.Tensor |
 # --- bits, each the lowest of a number mod 2^64 -----------------------------------------
 
 
-def leaves(factors: torch.Tensor, c: torch.Tensor, dealt: torch.Tensor) -> torch.Tensor:
+def leaves_deal(keys: KeySet, mask: int, stream: int, n: int, alpha: int, out: torch.Tensor) -> None:
+    """Dealer: for `leaves` of n elements, of r, the total of the stream `mask`: shares and codes, out [2 * 97 n]."""
+    use_torch_threads()
+    launch(_ring.wide_leaves_deal, keys.native, mask, stream, alpha, _sized(out, 2 * DEALT_BITS * n), n)
+
+
+def leaves(
+    keys: KeySet, stream: int, corrections: torch.Tensor | None, factors: torch.Tensor, c: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """[rows, 2 * 32 n]: for pairs of bits of 2 c and 2 r, whether the first is less, and whether it is equal.
 
-    c [n] public; dealt [rows, 97 n]: of r, every pair's higher bit, lower bit and product; factors [rows]:
-    a public 1.  Neighbours stand half of all pairs apart.
+    With bit 63 of r, [rows, n].  c [n] public; corrections [97 n]; factors [rows]: a public 1.  Neighbours stand half
+    of all pairs apart.  Codes come from the stream behind that of shares.
     """
     use_torch_threads()
-    rows, n = len(factors), len(c)
-    out = empty(rows, 2 * LEAVES * n)
-    launch(_ring.wide_leaves, rows, c, _sized(dealt, rows, (3 * LEAVES + 1) * n), factors, out, n)
-    return out
+    rows, n = keys.rows, len(c)
+    out, top = empty(rows, 2 * LEAVES * n), empty(rows, n)
+    dealt = _optional(corrections, DEALT_BITS * n)
+    launch(_ring.wide_leaves, keys.native, stream, dealt, c, _sized(factors, rows), out, top, n)
+    return out, top
 
 
-def join(x: torch.Tensor, masks: torch.Tensor, opened: torch.Tensor, dealt: torch.Tensor) -> torch.Tensor:
+def join_deal(keys: KeySet, masks: int, stream: int, n: int, alpha: int, out: torch.Tensor) -> None:
+    """Dealer: for a join, out [7 n]: codes [3 n] of the total of `masks`, shares and codes of its products [2, 2 n]."""
+    use_torch_threads()
+    launch(_ring.wide_join_deal, keys.native, masks, stream, alpha, _sized(out, JOIN_WORDS * n), n)
+
+
+def factors(
+    keys: KeySet, masks: int, corrections: torch.Tensor | None, x: torch.Tensor, y: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """equal_1, less_0 and equal_0 of shares x and codes y, [rows, 4 n], less masks of a stream.
+
+    The lowest bits of shares, packed, the other 63 [rows, 3 n], and the codes [rows, 3 n]; corrections [3 n] of those.
+    """
+    use_torch_threads()
+    rows, n = keys.rows, x.shape[1] // 4
+    packed, rest, code = empty(rows, packed_words(3 * n)), empty(rows, 3 * n), empty(rows, 3 * n)
+    dealt = _optional(corrections, 3 * n)
+    both = (_sized(each, rows, 4 * n) for each in (x, y))
+    launch(_ring.wide_factors, keys.native, masks, dealt, *both, packed, rest, code, n)
+    return packed, rest, code
+
+
+def join(
+    keys: KeySet,
+    masks: tuple[int, torch.Tensor | None],
+    dealt: tuple[int, torch.Tensor | None],
+    x: torch.Tensor,
+    opened: torch.Tensor,
+) -> torch.Tensor:
     """[rows, 2 n] of x [rows, 4 n], neighbours joined: less_1 + equal_1 less_0 and equal_1 equal_0.
 
-    masks [rows, 3 n] of equal_1, less_0, equal_0, under which `opened` [3 n] in 0 and 1 was opened;
-    dealt [rows, 2 n]: the products of the first with the others.
+    masks: stream and corrections [3 n] of those of equal_1, less_0, equal_0, under which `opened` [3 n], of which the
+    lowest bits are meant, was opened; dealt: the same [2 n] of the products of the first with the others.
     """
     use_torch_threads()
-    rows, n = len(x), x.shape[1] // 4
+    rows, n = keys.rows, x.shape[1] // 4
     out = empty(rows, 2 * n)
     launch(
         _ring.wide_join,
-        rows,
-        x,
-        _sized(masks, rows, 3 * n),
+        keys.native,
+        masks[0],
+        _optional(masks[1], 3 * n),
+        dealt[0],
+        _optional(dealt[1], 2 * n),
+        _sized(x, rows, 4 * n),
         _sized(opened, 3 * n),
-        _sized(dealt, rows, 2 * n),
         out,
         n,
     )
+    return out
+
+
+def count_bits(packed: torch.Tensor, n: int) -> torch.Tensor:
+    """[n] sums over the rows of the bits of [rows, ceil(n / 64)]; [0] of no rows."""
+    use_torch_threads()
+    rows = len(packed)
+    out = empty(n if rows else 0)
+    if rows:
+        launch(_ring.wide_count, _sized(packed, rows, packed_words(n)), rows, out, n)
     return out

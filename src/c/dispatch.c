@@ -32,6 +32,7 @@ enum {
     VAES = 1 << 7,
     AMX_TILE = 1 << 8,
     AMX_INT8 = 1 << 9,
+    AVX512IFMA = 1 << 10,
 };
 
 static const struct {
@@ -41,7 +42,7 @@ static const struct {
     {AVX2, "avx2"}, {BMI2, "bmi2"}, {AES, "aes"},
     {AVX512F, "avx512f"}, {AVX512DQ, "avx512dq"}, {AVX512BW, "avx512bw"},
     {AVX512VL, "avx512vl"}, {VAES, "vaes"},
-    {AMX_TILE, "amx_tile"}, {AMX_INT8, "amx_int8"},
+    {AVX512IFMA, "avx512ifma"}, {AMX_TILE, "amx_tile"}, {AMX_INT8, "amx_int8"},
 };
 
 enum { FEATURES = sizeof features / sizeof features[0] };
@@ -109,6 +110,7 @@ static unsigned cpu_features(void) {
     found |= b & bit_AVX512DQ ? AVX512DQ : 0;
     found |= b & bit_AVX512BW ? AVX512BW : 0;
     found |= b & bit_AVX512VL ? AVX512VL : 0;
+    found |= b & bit_AVX512IFMA ? AVX512IFMA : 0;
 #ifdef PSM_EMULATE_TILES
     found |= AMX_TILE | AMX_INT8;
 #else
@@ -235,6 +237,16 @@ const char *psm_dispatch_error(void) {
 const char *psm_dispatch_reason(void) {
     pthread_once(&chosen, choose);
     return choice.reason;
+}
+
+psm_vectors psm_dispatch_vectors(void) {
+    const psm_kernels *table = psm_kernels_get();
+    unsigned has = 0;
+
+    for (size_t i = 0; i < TARGETS; i++)
+        if (targets[i].table == table) has = targets[i].needs;
+    if (!(has & AVX512F)) return has & AVX2 ? PSM_AVX2 : PSM_SCALARS;
+    return choice.cpu & AVX512IFMA && strcmp(table->name, "avx512") != 0 ? PSM_IFMA : PSM_AVX512;
 }
 
 const char *psm_dispatch_products(void) {

@@ -24,6 +24,11 @@ const char *psm_dispatch_error(void);
 /* e.g. "avx512: avx512f avx512dq ... present; vaes absent" */
 const char *psm_dispatch_reason(void);
 
+/* The widest vectors of that table, for kernels that are not in it (wide_product.c, wide_sums.c).  Products of 52 bits
+ * (AVX-512 IFMA) where the CPU has them, with the tables that have VAES too: every such CPU but no other target. */
+typedef enum { PSM_SCALARS, PSM_AVX2, PSM_AVX512, PSM_IFMA } psm_vectors;
+psm_vectors psm_dispatch_vectors(void);
+
 /* how products of matrices are computed, and why not on tiles where they are not */
 const char *psm_dispatch_products(void);
 

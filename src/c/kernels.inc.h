@@ -22,6 +22,7 @@
 #include "turns.inc.h"
 #include "powers.inc.h"
 #include "gaussian.inc.h"
+#include "encode.inc.h"
 
 #define PSM_KERNELS(NAME) \
     { \
@@ -81,10 +82,15 @@
         .wide_combine = psm_wide_combine, \
         .wide_affine = psm_wide_affine, \
         .wide_deal = psm_wide_deal, \
+        .wide_leaves_deal = psm_wide_leaves_deal, \
         .wide_leaves = psm_wide_leaves, \
+        .wide_join_deal = psm_wide_join_deal, \
         .wide_join = psm_wide_join, \
+        .wide_factors = psm_wide_factors, \
+        .wide_count = psm_wide_count, \
         .turns = psm_turns, \
         .powers_dealt = psm_powers_dealt, \
         .powers_public = psm_powers_public, \
         .gaussian = psm_gaussian, \
+        .encode = psm_encode, \
     }

@@ -75,6 +75,8 @@ static psm_wide_view wide_view(const u64 *data, const u64 *steps) {
       STEP.powers_public(W(0), N(1), N(2), (unsigned)N(3), W(4), W(5), W(6), N(7)))                                  \
     K(gaussian, "in words, in thresholds, count, factor, inout z, out tied, n",                                      \
       STEP.gaussian(W(0), W(1), N(2), N(3), W(4), W(5), N(6)))                                                       \
+    K(encode, "keys h, stream a, in values, size, bits, out z, n",                                                   \
+      STEP.encode(H(0), N(1), W(2), (unsigned)N(3), (unsigned)N(4), W(5), N(6)))                                     \
     K(truncate_local, "in z, bits, lead, out x, n", KERNEL->truncate_local(W(0), N(1), (int)N(2), W(3), N(4)))       \
     /* bits (bits.inc.h) */                                                                                          \
     K(pack_bits, "in x, out packed, n", KERNEL->pack_bits(W(0), W(1), N(2)))                                         \
@@ -162,10 +164,17 @@ static psm_wide_view wide_view(const u64 *data, const u64 *steps) {
                       (ptrdiff_t)N(10), (ptrdiff_t)N(11), (int)N(15), W(16)))                                        \
     K(wide_sums, "parts, in coins, list halves, out z, n",                                                           \
       psm_wide_sums_all(N(0), W(1), (const u64 *const *)s[2], W(3), N(4)))                                           \
-    K(wide_leaves, "sets, in c, in dealt, in factors, out z, n",                                                     \
-      psm_wide_leaves_all(N(0), W(1), W(2), W(3), W(4), N(5)))                                                       \
-    K(wide_join, "sets, in x, in masks, in opened, in dealt, out z, n",                                              \
-      psm_wide_join_all(N(0), W(1), W(2), W(3), W(4), W(5), N(6)))
+    K(wide_leaves_deal, "keys h, stream mask, stream a, alpha, out z, n",                                            \
+      psm_wide_leaves_deal_all(H(0), N(1), N(2), N(3), W(4), N(5)))                                                  \
+    K(wide_leaves, "keys h, stream a, in? corrections, in c, in factors, out z, out top, n",                         \
+      psm_wide_leaves_all(H(0), N(1), W(2), W(3), W(4), W(5), W(6), N(7)))                                           \
+    K(wide_join_deal, "keys h, stream masks, stream a, alpha, out z, n",                                             \
+      psm_wide_join_deal_all(H(0), N(1), N(2), N(3), W(4), N(5)))                                                    \
+    K(wide_join, "keys h, stream masks, in? mask_corrections, stream a, in? corrections, in x, in opened, out z, n", \
+      psm_wide_join_all(H(0), N(1), W(2), N(3), W(4), W(5), W(6), W(7), N(8)))                                       \
+    K(wide_factors, "keys h, stream masks, in? corrections, in x, in y, out packed, out rest, out code, n",          \
+      psm_wide_factors_all(H(0), N(1), W(2), W(3), W(4), W(5), W(6), W(7), N(8)))                                    \
+    K(wide_count, "in packed, rows, out z, n", psm_wide_count_all(W(0), N(1), W(2), N(3)))
 
 static int enter_product_deal_(const u64 *s) {
     psm_product p = masks(s);

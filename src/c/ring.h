@@ -191,11 +191,21 @@ typedef struct psm_kernels {
                         size_t end);
     void (*wide_deal)(const psm_aes_key *keys, size_t holders, u64 stream, u64 first, const u64 *v, int upper, u64 low,
                       u64 high, int subtract, u64 *out, size_t n, size_t begin, size_t end);
-    void (*wide_leaves)(const u64 *c, const u64 *dealt, u64 factor, u64 *out, size_t n, size_t begin, size_t end);
-    void (*wide_join)(const u64 *x, const u64 *masks, const u64 *opened, const u64 *dealt, u64 *out, size_t n,
-                      size_t begin, size_t end);
+    void (*wide_leaves_deal)(const psm_aes_key *keys, size_t holders, u64 mask, u64 stream, u64 alpha, u64 *out,
+                             size_t n, size_t begin, size_t end);
+    void (*wide_leaves)(const psm_aes_key *key, u64 stream, const u64 *corrections, const u64 *c, u64 factor, u64 *out,
+                        u64 *top, size_t n, size_t begin, size_t end);
+    void (*wide_join_deal)(const psm_aes_key *keys, size_t holders, u64 masks, u64 stream, u64 alpha, u64 *out,
+                           size_t n, size_t begin, size_t end);
+    void (*wide_join)(const psm_aes_key *key, u64 masks, const u64 *mask_corrections, u64 stream,
+                      const u64 *corrections, const u64 *x, const u64 *opened, u64 *out, size_t n, size_t begin,
+                      size_t end);
+    /* elements of 3 n and of n; begin: of a tile */
+    void (*wide_factors)(const psm_aes_key *key, u64 masks, const u64 *corrections, const u64 *x, const u64 *y,
+                         u64 *packed, u64 *rest, u64 *code, size_t n, size_t begin, size_t end);
+    void (*wide_count)(const u64 *packed, size_t rows, u64 *out, size_t n, size_t begin, size_t end);
 
-    /* --- turns.inc.h, powers.inc.h, gaussian.inc.h; [begin, end) elements of n - */
+    /* --- turns.inc.h, powers.inc.h, gaussian.inc.h, encode.inc.h; [begin, end) elements of n - */
     void (*turns)(const u64 *phase, size_t count, u64 *out, size_t n, size_t begin, size_t end);
     void (*powers_dealt)(const u64 *r, u64 step, unsigned segments, unsigned shift, u64 *out, size_t n, size_t begin,
                          size_t end);
@@ -203,6 +213,7 @@ typedef struct psm_kernels {
                           u64 *out, size_t n, size_t begin, size_t end);
     void (*gaussian)(const u64 *words, const u64 *thresholds, size_t count, u64 factor, u64 *z, u64 *tied, size_t begin,
                      size_t end);
+    void (*encode)(const u64 *values, unsigned size, double scale, u64 *out, size_t begin, size_t end);
 } psm_kernels;
 
 #endif

@@ -291,6 +291,19 @@ static void psm_flat_gaussian(const u64 *words, const u64 *thresholds, size_t co
          .out2 = tied);
 }
 
+TASK(encode_task) {
+    PART;
+    u64 *out = s->out + p.first;
+    s->k->encode(s->in, (unsigned)s->other, (double)((u64)1 << s->factor), s->out, p.first, p.last);
+    for (size_t other = 0; other + 1 < s->h->count; other++)
+        s->k->prg_sub(&s->h->keys[other], s->base, p.first, out, out, p.last - p.first);
+}
+
+static void psm_step_encode(const psm_holders *h, u64 stream, const u64 *values, unsigned size, unsigned bits, u64 *out,
+                            size_t n) {
+    STEP(encode_task, 1, .base = stream, .in = values, .other = size, .factor = bits, .out = out);
+}
+
 /* Sizes of compare.inc.h for `nodes` nodes, in rows of packed words.  Corrections are those of
  * chunks (not where another comparison's are `known`), nodes and root, one after the other. */
 static size_t deal_rows(int part_index, size_t nodes) {
@@ -435,6 +448,7 @@ const psm_steps psm_steps_table = {
     .powers_dealt = psm_flat_powers_dealt,
     .powers_public = psm_flat_powers_public,
     .gaussian = psm_flat_gaussian,
+    .encode = psm_step_encode,
     .compare_message = psm_compare_message,
     .compare_corrections = psm_compare_corrections,
     .compare_state = psm_compare_state,

@@ -83,6 +83,8 @@ typedef struct {
 
     /* as in gaussian.inc.h */
     void (*gaussian)(const u64 *words, const u64 *thresholds, size_t count, u64 factor, u64 *z, u64 *tied, size_t n);
+    /* owner: out = values of `size` bytes at scale 2^bits, less the words of the stream of all but the last holder */
+    void (*encode)(const psm_holders *h, u64 stream, const u64 *values, unsigned size, unsigned bits, u64 *out, size_t n);
 } psm_steps;
 
 /* The steps on the kernels chosen for this machine; a table, so that a second

@@ -10,8 +10,8 @@ typedef struct {
     const psm_kernels *k;
     const psm_holders *h;
     const u64 *in, *in2, *in3, *in4, *in5;
-    u64 *out;
-    u64 stream, first, low, high;
+    u64 *out, *out2, *out3;
+    u64 stream, other, first, low, high;
     int flag;
     size_t n, ranges, grain;
 } step;
@@ -83,21 +83,71 @@ void psm_wide_deal_all(const psm_holders *h, u64 stream, u64 first, const u64 *v
          .high = high, .out = out);
 }
 
-TASK(leaves_task) {
+/* --- the bits of a comparison: sets are holders --- */
+
+#define KEY (s->h->keys + p.set)
+#define SENT(array) ((ptrdiff_t)p.set == s->h->target ? s->array : NULL) /* to the last holder */
+
+TASK(leaves_deal_task) {
     PART;
-    s->k->wide_leaves(s->in, OF(in2, 97), s->in3[p.set], OF(out, 64), s->n, p.begin, p.end);
+    s->k->wide_leaves_deal(s->h->keys, s->h->count, s->other, s->stream, s->low, s->out, s->n, p.begin, p.end);
 }
 
-void psm_wide_leaves_all(size_t sets, const u64 *c, const u64 *dealt, const u64 *factors, u64 *out, size_t n) {
-    STEP(leaves_task, sets, GRAIN / 8, .in = c, .in2 = dealt, .in3 = factors, .out = out);
+void psm_wide_leaves_deal_all(const psm_holders *h, u64 mask, u64 stream, u64 alpha, u64 *out, size_t n) {
+    STEP(leaves_deal_task, 1, GRAIN / 8, .h = h, .other = mask, .stream = stream, .low = alpha, .out = out);
+}
+
+TASK(leaves_task) {
+    PART;
+    s->k->wide_leaves(KEY, s->stream, SENT(in), s->in2, s->in3[p.set], OF(out, 64), OF(out2, 1), s->n, p.begin, p.end);
+}
+
+void psm_wide_leaves_all(const psm_holders *h, u64 stream, const u64 *corrections, const u64 *c, const u64 *factors,
+                         u64 *out, u64 *top, size_t n) {
+    STEP(leaves_task, h->count, GRAIN / 8, .h = h, .stream = stream, .in = corrections, .in2 = c, .in3 = factors,
+         .out = out, .out2 = top);
+}
+
+TASK(join_deal_task) {
+    PART;
+    s->k->wide_join_deal(s->h->keys, s->h->count, s->other, s->stream, s->low, s->out, s->n, p.begin, p.end);
+}
+
+void psm_wide_join_deal_all(const psm_holders *h, u64 masks, u64 stream, u64 alpha, u64 *out, size_t n) {
+    STEP(join_deal_task, 1, GRAIN, .h = h, .other = masks, .stream = stream, .low = alpha, .out = out);
 }
 
 TASK(join_task) {
     PART;
-    s->k->wide_join(OF(in, 4), OF(in2, 3), s->in3, OF(in4, 2), OF(out, 2), s->n, p.begin, p.end);
+    s->k->wide_join(KEY, s->other, SENT(in), s->stream, SENT(in2), OF(in3, 4), s->in4, OF(out, 2), s->n, p.begin, p.end);
 }
 
-void psm_wide_join_all(size_t sets, const u64 *x, const u64 *masks, const u64 *opened, const u64 *dealt, u64 *out,
-                       size_t n) {
-    STEP(join_task, sets, GRAIN, .in = x, .in2 = masks, .in3 = opened, .in4 = dealt, .out = out);
+void psm_wide_join_all(const psm_holders *h, u64 masks, const u64 *mask_corrections, u64 stream,
+                       const u64 *corrections, const u64 *x, const u64 *opened, u64 *out, size_t n) {
+    STEP(join_task, h->count, GRAIN, .h = h, .other = masks, .in = mask_corrections, .stream = stream,
+         .in2 = corrections, .in3 = x, .in4 = opened, .out = out);
+}
+
+/* n here is of three times as many elements */
+TASK(factors_task) {
+    PART;
+    size_t third = s->n / 3, words = (s->n + 63) / 64, at = p.set * 4 * third;
+    s->k->wide_factors(KEY, s->other, SENT(in), s->in2 + at, s->in3 + at, s->out + p.set * words, OF(out2, 1),
+                       OF(out3, 1), third, p.begin, p.end);
+}
+
+void psm_wide_factors_all(const psm_holders *h, u64 masks, const u64 *corrections, const u64 *x, const u64 *y,
+                          u64 *packed, u64 *rest, u64 *code, size_t third) {
+    size_t n = 3 * third;
+    STEP(factors_task, h->count, GRAIN, .h = h, .other = masks, .in = corrections, .in2 = x, .in3 = y, .out = packed,
+         .out2 = rest, .out3 = code);
+}
+
+TASK(count_task) {
+    PART;
+    s->k->wide_count(s->in, s->first, s->out, s->n, p.begin, p.end);
+}
+
+void psm_wide_count_all(const u64 *packed, size_t rows, u64 *out, size_t n) {
+    STEP(count_task, 1, GRAIN, .in = packed, .first = rows, .out = out);
 }

@@ -15,13 +15,14 @@
 #include "dispatch.h"
 #include "matmul.h"
 #include "pool.h"
+#include "unroll.h"
 #include "work.h"
 
 enum { COLUMNS = 8, TOGETHER = 4 };           /* columns a block, blocks a task */
 enum { WORDS = 1, SUMS = 2, LEFT = 3 };       /* slots of work.h */
 enum { LIMBS = 3, DEPTH = 128 };              /* of a word; terms whose limbs, of eight columns, are 24 kB */
 
-/* d [m][k], rows `ld` words apart, times words y [k][8]: sums [m][2][8], lower halves first */
+/* d [m][k], rows `ld` words apart, as packed() leaves it, times words y [k][8]: sums [m][2][8], lower halves first */
 typedef void kernel(size_t m, size_t k, const u64 *d, size_t ld, const u64 *y, u64 *sums);
 
 static void portable_product(size_t m, size_t k, const u64 *d, size_t ld, const u64 *y, u64 *sums) {
@@ -66,14 +67,22 @@ typedef u64 avx512_v __attribute__((vector_size(64)));
 #include "wide_product.inc.h"
 #ifdef __clang__
 #pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512ifma"))), apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512ifma")
+#endif
+#include "wide_product_ifma.inc.h"
+#ifdef __clang__
+#pragma clang attribute pop
 #else
 #pragma GCC pop_options
 #endif
 
-/* every target but these two has AVX-512 */
 static kernel *chosen(void) {
-    const char *name = psm_kernels_get()->name;
-    return !strcmp(name, "portable") ? portable_product : !strcmp(name, "avx2") ? avx2_product : avx512_product;
+    static kernel *const kernels[] = {portable_product, avx2_product, avx512_product, ifma_product};
+    return kernels[psm_dispatch_vectors()];
 }
 
 #else
@@ -125,13 +134,14 @@ static void columns_task(void *context, size_t index) {
     }
 }
 
-/* the matrix d [m][k], turned or not, in a row, and a word behind it */
+/* the matrix d [m][k], turned or not, in a row, a word behind it, and then the upper 12 bits of each of its words */
 static u64 *packed(const u64 *d, size_t m, size_t k, ptrdiff_t row, ptrdiff_t col) {
-    u64 *out = psm_work(LEFT, m * k + 1);
+    u64 *out = psm_work(LEFT, 2 * m * k + 1);
     if (!out) return NULL;
     for (size_t i = 0; i < m; i++)
         for (size_t t = 0; t < k; t++) out[i * k + t] = d[(ptrdiff_t)i * row + (ptrdiff_t)t * col];
     out[m * k] = 0;
+    for (size_t i = 0; i < m * k; i++) out[m * k + 1 + i] = out[i] >> 52;
     return out;
 }
 

@@ -76,10 +76,9 @@ __attribute__((target("avx512f,prefer-vector-width=512"))) static void avx512_li
     add_lines(coins, lanes, count, n, sums);
 }
 
-/* every target but these two has AVX-512 */
 static kernel *chosen(void) {
-    const char *name = psm_kernels_get()->name;
-    return !strcmp(name, "portable") ? portable_lines : !strcmp(name, "avx2") ? avx2_lines : avx512_lines;
+    psm_vectors vectors = psm_dispatch_vectors();
+    return vectors >= PSM_AVX512 ? avx512_lines : vectors == PSM_AVX2 ? avx2_lines : portable_lines;
 }
 
 #else

@@ -29,6 +29,11 @@ def below(n, limit):
     return lambda: torch.randint(limit, (n,))
 
 
+def reals():
+    """Doubles, as words."""
+    return torch.randn(N, dtype=torch.float64).view(torch.int64)
+
+
 TOP = (1 << 63) - 1
 
 
@@ -58,6 +63,7 @@ SAMPLES = {
     **{name: {"x": 3 * N, "rows": 3, "z": N, "n": N} for name in ("rows_sum", "rows_xor")},
     "rows_extremes": {"x": 3 * N, "rows": 3, "n": N, "z": 2},
     "weighted": {"factors": 3 * N, "words": 2 * 3 * N, "rows": 2, "count": 3, "z": 2 * N, "n": N},
+    "encode": {"values": reals, "size": 8, "bits": 16, "z": N, "n": N},
     "gaussian": {"words": N, "thresholds": below(80, TOP), "count": 80, "factor": number(), "z": N, "tied": N, "n": N},
     "turns": {"phase": N, "count": 3, "z": 6 * N, "n": N},
     "powers_dealt": {"r": N, "step": number(), "segments": 2, "shift": 22, "z": 4 * N, "n": N},
@@ -132,8 +138,15 @@ SAMPLES = {
         "z": 4 * M * 3,
     },
     "wide_sums": {"parts": 2, "coins": N, "halves": [N, N, N, None], "z": 4 * 48, "n": N},
-    "wide_leaves": {"sets": 2, "c": N, "dealt": 2 * 97 * N, "factors": 2, "z": 2 * 64 * N, "n": N},
-    "wide_join": {"sets": 2, "x": 8 * N, "masks": 6 * N, "opened": 3 * N, "dealt": 4 * N, "z": 4 * N, "n": N},
+    "wide_leaves_deal": {"alpha": number(), "z": 2 * 97 * N, "n": N},
+    "wide_leaves": {"corrections": 97 * N, "c": N, "factors": 2, "z": 2 * 64 * N, "top": 2 * N, "n": N},
+    "wide_join_deal": {"alpha": number(), "z": 7 * N, "n": N},
+    "wide_join": {"mask_corrections": 3 * N, "corrections": 2 * N, "x": 8 * N, "opened": 3 * N, "z": 4 * N, "n": N},
+    "wide_factors": {
+        "corrections": 3 * N, "x": 8 * N, "y": 8 * N, "packed": 2 * -(-3 * N // 64), "rest": 6 * N, "code": 6 * N,
+        "n": N,
+    },
+    "wide_count": {"packed": 2 * PACKED, "rows": 2, "z": N, "n": N},
 }  # fmt: skip
 BUFFERS = ("in", "out", "inout", "view")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pysmpc.ring import z2k_128
+from pysmpc.ring import z2k, z2k_128
 from pysmpc.ring.prg import KeySet, fresh_key
 
 MODULUS, WORD = 1 << 128, 1 << 64
@@ -166,31 +166,92 @@ def test_sums_of_sets(n, rng):
     assert z2k_128.sums(coins, []).shape == (0, 4, z2k_128.SUMS)
 
 
-@pytest.mark.parametrize("n", [1, 9, 600])
-def test_trees_of_bits(n, rng):
-    """2 c < 2 r of shared bits, mod 2, as Python compares."""
-    c, r = sparse(rng, n), sparse(rng, n)
-    c[: n // 3] = r[: n // 3] ^ (torch.from_numpy(rng.integers(0, 4, n // 3)) << 30)
+def key_set(holders):
+    return KeySet([fresh_key() for _ in range(holders)], 0, holders - 1)
+
+
+def drawn(keys, stream, corrections):
+    """Shares [holders, n] and their sums [n] of what was dealt."""
+    found = keys.draw(stream, len(corrections), corrections)
+    return found, found.sum(0)
+
+
+@pytest.mark.parametrize("holders", [2, 3])
+@pytest.mark.parametrize("n", [1, 9, 511, 600, 4099])
+def test_bits_of_a_mask(holders, n, rng):
+    """What is dealt of r, the total of a stream: pairs of bits of 2 r and their products, with codes."""
+    keys, alpha = key_set(holders), int(words(rng, 1))
+    out = torch.empty(2 * 97 * n, dtype=torch.int64)
+    z2k_128.leaves_deal(keys, 5, 7, n, alpha, out)
+    doubled = [2 * v for v in unsigned(keys.total(5, n))]
     order = [int(f"{p:05b}"[::-1], 2) for p in range(32)]
-    doubled = [2 * v % WORD for v in unsigned(r)]
-    pairs = [[(v >> (2 * p + 1) & 1, v >> (2 * p) & 1) for v in doubled] for p in order]
-    bits = [[h for h, _ in row] for row in pairs], [[w for _, w in row] for row in pairs]
-    plain = torch.tensor([*bits[0], *bits[1], *[[h & w for h, w in row] for row in pairs], [0] * n]).reshape(-1)
+    high, low = ([[v >> (2 * p + i) & 1 for v in doubled] for p in order] for i in (1, 0))
+    both = [[h & w for h, w in zip(*row, strict=True)] for row in zip(high, low, strict=True)]
+    expected = torch.tensor([*high, *low, *both, [v >> 64 for v in doubled]]).reshape(-1)
+    for i, half in enumerate(out.split(97 * n)):
+        assert torch.equal(drawn(keys, 7 + i, half)[1], expected * (alpha if i else 1))
 
-    def shared(values):
-        one = words(rng, len(values))
-        return torch.stack([one, values - one])
 
-    tree = z2k_128.leaves(torch.tensor([1, 0]), c, shared(plain))
-    size = 32 * n
+@pytest.mark.parametrize("n", [1, 9, 511, 600])
+def test_leaves_of_codes(n, rng):
+    """The same combination of codes as of shares, with a holder's word of the key for a public 1."""
+    keys, c, own = key_set(3), words(rng, n), words(rng, 3)
+    corrections = [words(rng, 97 * n) for _ in range(2)]
+    for stream, sent in zip((4, 9), corrections, strict=True):
+        dealt = keys.draw(stream, 97 * n, sent).view(3, 97, n)
+        high, low, both, [top] = dealt[:, :32], dealt[:, 32:64], dealt[:, 64:96], dealt[:, 96:].unbind(1)
+        order = torch.tensor([int(f"{p:05b}"[::-1], 2) for p in range(32)]).unsqueeze(1)
+        first, second = (1 - (c >> (2 * order) & 1)), (1 - (c << 1 >> (2 * order) & 1))
+        less = first * high + first * second * low + second * both
+        equal = first * second * own[:, None, None] + first * low + second * high + both
+        found, last = z2k_128.leaves(keys, stream, sent, own, c)
+        assert torch.equal(found, torch.cat([less, equal], 1).reshape(3, -1))
+        assert torch.equal(last, top)
+
+
+@pytest.mark.parametrize("holders", [2, 3])
+@pytest.mark.parametrize("n", [1, 9, 170, 171, 511, 600, 1366, 4099])
+def test_trees_of_bits(holders, n, rng):
+    """2 c < 2 r of shared bits, mod 2, as Python compares; codes are alpha times the shares, mod 2^64."""
+    keys, own = key_set(holders), words(rng, holders)
+    alpha, ones = int(own.sum()), torch.tensor([1, *[0] * (holders - 1)])
+    c, r = sparse(rng, n), keys.total(1, n)
+    c[: n // 3] = r[: n // 3] ^ (torch.from_numpy(rng.integers(0, 4, n // 3)) << 30)
+    out = torch.empty(2 * 97 * n, dtype=torch.int64)
+    z2k_128.leaves_deal(keys, 1, 2, n, alpha, out)
+    sent = out.split(97 * n)
+    tree = [z2k_128.leaves(keys, 2 + i, sent[i], (ones, own)[i], c)[0] for i in range(2)]
+    size, stream = 32 * n, 10
     while size > n:
-        size //= 2
-        masks = words(rng, 2, 3 * size)
-        a, x, y = masks.sum(0).split(size)
-        less0, _, equal0, equal1 = tree.split(size, 1)
-        opened = (torch.cat([equal1, less0, equal0], 1) - masks).sum(0) & 1
-        tree = z2k_128.join(tree, masks, opened, shared(torch.cat([a & x, a & y]) & 1))
-    less, equal = (tree.sum(0) & 1).split(n)
-    both = [2 * v % WORD for v in unsigned(c)]
+        size, stream = size // 2, stream + 10
+        assert torch.equal(tree[0].sum(0) * alpha, tree[1].sum(0))
+        dealt = torch.empty(7 * size, dtype=torch.int64)
+        z2k_128.join_deal(keys, stream, stream + 5, size, alpha, dealt)
+        codes, *products = dealt.split([3 * size, 2 * size, 2 * size])
+        masks = keys.draw(stream, 3 * size), keys.draw(stream + 1, 3 * size, codes)
+        a, x, y = masks[0].sum(0).split(size)
+        assert torch.equal(masks[1].sum(0), masks[0].sum(0) * alpha)
+        for i in range(2):
+            assert torch.equal(drawn(keys, stream + 5 + i, products[i])[1], (torch.cat([a & x, a & y]) & 1) * alpha**i)
+        packed, rest, code = z2k_128.factors(keys, stream, codes, *tree)
+        less0, _, equal0, equal1 = tree[0].split(size, 1)
+        plain = torch.cat([equal1, less0, equal0], 1) - masks[0]
+        assert torch.equal(rest, plain >> 1)
+        assert torch.equal(packed, torch.stack([z2k.pack_bits(row) for row in plain]))
+        less0, _, equal0, equal1 = tree[1].split(size, 1)
+        assert torch.equal(code, torch.cat([equal1, less0, equal0], 1) - masks[1])
+        opened = z2k_128.count_bits(packed, 3 * size)
+        assert torch.equal(opened, (plain & 1).sum(0))
+        under = ((stream, None), (stream + 1, codes))
+        tree = [z2k_128.join(keys, under[i], (stream + 5 + i, products[i]), tree[i], opened) for i in range(2)]
+    less, equal = (tree[0].sum(0) & 1).split(n)
+    doubled, both = ([2 * v % WORD for v in unsigned(each)] for each in (r, c))
     assert less.tolist() == [int(v < w) for v, w in zip(both, doubled, strict=True)]
     assert equal.tolist() == [int(v == w) for v, w in zip(both, doubled, strict=True)]
+
+
+def test_bits_where_no_holder_is(rng):
+    nobody, none = KeySet([]), torch.empty((0, 4 * 9), dtype=torch.int64)
+    assert [x.shape[0] for x in z2k_128.factors(nobody, 1, None, none, none)] == [0, 0, 0]
+    assert [x.shape for x in z2k_128.leaves(nobody, 1, None, words(rng, 0), words(rng, 9))] == [(0, 64 * 9), (0, 9)]
+    assert z2k_128.count_bits(none[:, :1], 9).shape == (0,)

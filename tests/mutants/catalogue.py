@@ -413,6 +413,7 @@ MUTANTS = [
         ("seeds that were not committed to", "torch.equal(row[DIGEST:], _digest(transcript, seed)) for", "True for", INTEGRITY),
         ("z after the others' were seen", "good = good and torch.equal(_digest(row[:-DIGEST], row[-DIGEST:]), commitment)", "good = good and True", INTEGRITY),
         ("bits are not checked", "True: shown[:, z2k_128.WORDS * SUMS : CODES].sum(0) != 0}", "True: total & False}", INTEGRITY),
+        ("holders saw different bits", "        digits.append(carry)\n", "        digits.append(carry & 0)\n", INTEGRITY),
         ("bits behind the last", "any(bool(_padding(row, n).any()) for row in rows)", "False", INTEGRITY),
         ("a check passes in a session that ended", "    party.end.check()\n    own = state(party)\n    if not", "    own = state(party)\n    if not", INTEGRITY),
     ),
@@ -448,9 +449,23 @@ MUTANTS = [
         target="avx2",
     ),
     *core(
+        "encode.inc.h",
+        ("halves away from zero", "near = (x + step) - step;", "near = (double)(int64_t)(x + __builtin_copysign(0.5, x));", "tests/ops/test_large_inputs.py"),
+        ("large numbers lose their last bits", "(one & fraction) | (other & ~fraction)", "one | (other & ~fraction & 0)", "tests/ops/test_large_inputs.py"),
+    ),
+    *core(
+        "wide_product_ifma.inc.h",
+        ("carries between limbs are lost", "high -= (avx512_v)(low < part);", "", WIDE),
+        ("upper bits of another row", "upper + i * ld + first, ld, limbs, sums + i * 2 * COLUMNS);\n        for (; i < m", "upper + first, ld, limbs, sums + i * 2 * COLUMNS);\n        for (; i < m", WIDE),
+        target="avx512vaes",
+    ),
+    *core(
         "wide.inc.h",
         ("no carry", "out[i] = (u64)value, out[n + i] = (u64)(value >> 64);", "out[i] = (u64)value, out[n + i] = x[2 * n + i] + (x[3 * n + i] << 32);", WIDE),
         ("the other bit of a pair", "(first & low[i]) + (second & high[i]) + both[i]", "(second & low[i]) + (first & high[i]) + both[i]", WIDE),
+        ("codes of bits are shared as the bits are", "psm_streams_take(keys, holders, stream + 1, at, code, m);", "psm_streams_take(keys, holders, stream, at, code, m);", WIDE),
+        ("a factor of the neighbour", "factors[3] = {3, 0, 2};", "factors[3] = {3, 1, 2};", WIDE),
+        ("codes of factors are masked as shares are", "psm_dealt(key, masks + 1, at, m, corrections, space), n", "space, n", WIDE),
         ("the last holder is taken away too", "value = subtract ? value - sum[i] : value + sum[i];\n            out[at", "value = value + sum[i];\n            out[at", WIDE),
     ),
     *core(

@@ -50,7 +50,7 @@ def affected(mutant: Mutant) -> Path:
         return Path(mutant.file)
     if mutant.file.endswith("_amx.inc.h"):
         return Path("src/c/amx.c")
-    if mutant.file.endswith("wide_product.inc.h"):
+    if mutant.file.startswith("src/c/wide_product"):
         return Path("src/c/wide_product.c")
     return Path(f"src/c/target_{mutant.target}.c")
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,25 @@ def test_integers_of_pieces(precision, dtype, n):
     keys, masked = KeySet([fresh_key() for _ in range(3)]), torch.empty(n, dtype=torch.int64)
     encoding.write(masked, keys, 5)
     assert torch.equal(masked, keys.take(5, expected.clone()))
+
+
+@pytest.mark.parametrize("n", [2, 3, 7, 8, 9, 15, 16, 17, 63, 64, 65, 1003, 4096, 4097])
+@pytest.mark.parametrize("first", [0, 1, 2, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("bits", [0, 1, 16, 30])
+def test_integers_at_once(bits, dtype, first, n):
+    """Every magnitude, halves among them, at every place in memory, against Python's numbers."""
+    magnitudes = torch.exp2(torch.randint(-60, 61 - bits, (n + first,)).double())
+    values = (torch.randn(n + first, dtype=torch.float64).clamp(-1.9, 1.9) * magnitudes).to(dtype)
+    values[::3] = torch.randint(-9, 9, values[::3].shape).to(dtype) / 2 ** (bits + 1)
+    values[first] = -0.0
+    values = values[first:]
+    expected = [round(Fraction(x) * 2**bits) for x in values.tolist()]
+    encoding = Encoding(values, Precision(2, bits))
+    assert encoding.words().tolist() == expected
+    keys, masked = KeySet([fresh_key() for _ in range(3)]), torch.empty(n, dtype=torch.int64)
+    encoding.write(masked, keys, 5)
+    assert torch.equal(masked, keys.take(5, torch.tensor(expected)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])

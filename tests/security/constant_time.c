@@ -36,6 +36,7 @@ static int failed;
 
 /* for rounds.c and product.c; the targets for AVX-512, which Valgrind cannot run, are not linked */
 const psm_kernels *psm_kernels_get(void) { return chosen; }
+psm_vectors psm_dispatch_vectors(void) { return strcmp(chosen->name, "avx2") ? PSM_SCALARS : PSM_AVX2; }
 
 #define SECRET(x) VALGRIND_MAKE_MEM_UNDEFINED(x, sizeof(x))
 
@@ -115,6 +116,8 @@ static void arithmetic(const psm_kernels *k, size_t n) {
     CHECK(turns, a, 9, out, n, 0, n);
     CHECK(powers_dealt, a, 12345, 2, 22, out, n, 0, n);
     CHECK(gaussian, a, b, 9, 12345, c, out, 0, n);
+    CHECK(encode, a, 4, 65536.0, out, 0, n);
+    CHECK(encode, a, 8, 65536.0, out, 0, n);
 }
 
 static void products(const psm_kernels *k, size_t m, size_t n, size_t depth) {
@@ -209,8 +212,15 @@ static void authenticated(const psm_kernels *k, size_t n) {
     CHECK(wide_affine, a, 3, NULL, NULL, out, n, 0, n);
     CHECK(wide_deal, keys, HOLDERS, 7, 2 * n, a, 1, 3, 1, 1, out, n, 0, n);
     CHECK(wide_deal, keys, HOLDERS, 7, 0, NULL, 0, 0, 0, 0, out, n, 0, n);
-    CHECK(wide_leaves, a, b, 3, out, n % 300, 0, n % 300);
-    CHECK(wide_join, a, b, c, d, out, n, 0, n);
+    size_t few = n % 150;
+    CHECK(wide_leaves_deal, keys, HOLDERS, 7, 8, 3, out, few, 0, few);
+    CHECK(wide_leaves, keys, 8, NULL, a, 3, out, b, few, 0, few);
+    CHECK(wide_leaves, keys, 8, c, a, 3, out, b, few, 0, few);
+    CHECK(wide_join_deal, keys, HOLDERS, 7, 8, 3, out, few, 0, few);
+    CHECK(wide_join, keys, 7, NULL, 8, NULL, a, b, out, few, 0, few);
+    CHECK(wide_join, keys, 7, c, 8, d, a, b, out, few, 0, few);
+    CHECK(wide_factors, keys, 7, c, a, b, out, d, e, few, 0, 3 * few);
+    CHECK(wide_count, a, 2, out, n, 0, n);
     psm_wide_view rows = {a, 0, SIDE, 1}, columns = {b, 0, 1, SIDE};
     for (int left = 0; left < 2; left++)
         CHECK_INTO(out, wide_matmul,

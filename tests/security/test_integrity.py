@@ -5,6 +5,7 @@ from contextlib import suppress
 
 import pytest
 import torch
+from torch import nn
 from twins import opened
 
 import pysmpc as sy
@@ -14,6 +15,7 @@ from pysmpc.demo.training import SecretSide
 from pysmpc.errors import ChannelError, IntegrityError
 from pysmpc.mpc.mac import opening
 from pysmpc.mpc.suite import authenticated_default, default
+from pysmpc.ring import z2k
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import virtual_session
 from pysmpc.transport import threads
@@ -118,6 +120,68 @@ def test_an_opening_of_every_kind():
 def test_a_thousand_places():
     words = count()
     assert found(random.randrange(words) for _ in range(1000)) == {"mask", "truncate", "compare", "reveal"}
+
+
+class AlteredMessage:
+    """Flips a bit of a random word, at a random holder, of one message among all that are sent."""
+
+    def __init__(self, parties, which=None):
+        channel = parties.session.party.channel
+        self.honest, self.which, self.causes = channel.gather, which, []
+        channel.gather = self
+
+    def __call__(self, message, cause, shapes=None):
+        if len(self.causes) == self.which:
+            message = message.clone()
+            bit = random.randrange(64)
+            row, word = random.randrange(len(message)), random.randrange(message.shape[1])
+            message[row, word] ^= -(1 << 63) if bit == 63 else 1 << bit
+        self.causes.append(cause)
+        return self.honest(message, cause, shapes)
+
+
+def training_step(parties, which=None):
+    """Forward, backward, update and the opening of loss and weights: the causes of all messages."""
+    altered = AlteredMessage(parties, which)
+    model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
+    model, x, y = (sy.encrypt(each, parties) for each in (model, torch.randn(3, 5), torch.randn(3, 2)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss = (model(x) - y).square().mean()
+    loss.backward()
+    optimizer.step()
+    RETURNED.append(sy.decrypt(loss))
+    RETURNED.append(sy.decrypt(model))
+    return altered.causes
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_every_message_of_a_step():
+    """Of openings and of checks; whatever was found right before is all that was returned."""
+    causes = training_step(sy.virtual("honest", "too", integrity="mac"))
+    assert {"mask", "truncate", "compare", "reveal", "check"} <= set(causes)
+    last = len(causes) - 1 - causes[::-1].index("check")
+    assert last == len(causes) - 1  # nothing is sent that no check follows
+    for which, cause in enumerate(causes):
+        RETURNED.clear()
+        # checked: ranges would be found out by all shares, which are here
+        parties = sy.virtual(f"alice{which}", f"bob{which}", integrity="mac", checked=False)
+        with pytest.raises(IntegrityError):
+            training_step(parties, which)
+        assert len(RETURNED) < 2, cause
+        assert not RETURNED or which > causes.index("reveal")
+    RETURNED.clear()
+
+
+@pytest.mark.parametrize("holders", [1, 2, 3, 4, 5])
+def test_what_is_compared_of_bits(holders):
+    """The digits of their sums: the same in every order of the holders, and another where a sum is another."""
+    rows = torch.randint(-(1 << 62), 1 << 62, (holders, 3))
+    digits = opening._counts(rows)
+    unpacked = [z2k.unpack_bits(row, 192) for row in digits]
+    sums = torch.stack([z2k.unpack_bits(row, 192) for row in rows]).sum(0)
+    assert torch.equal(sum(bit << i for i, bit in enumerate(unpacked)), sums)
+    assert torch.equal(opening._counts(rows.flip(0)), digits)
 
 
 def test_two_altered_words_do_not_hide_each_other():

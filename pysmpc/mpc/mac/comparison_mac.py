@@ -14,13 +14,13 @@ from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening
 from pysmpc.mpc.mac.dealt import (
     BIT_COST,
     BIT_MASK_COST,
+    JOIN_COST,
     MASK_COST,
     VALUE_COST,
     Bits,
     constant,
     deal,
     deal_bit_masks,
-    deal_bits,
     deal_mask,
     loose,
     share_of,
@@ -33,7 +33,7 @@ from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import MaskedBit, Share, ShareStorage
 
 PAIRS = z2k_128.LEAVES
-DEALT = 3 * PAIRS + 1  # bits an element
+DEALT = z2k_128.DEALT_BITS  # an element
 
 
 _NOTHING = torch.empty((0, 0), dtype=torch.int64)
@@ -74,15 +74,21 @@ def _signs(party: Party, x: Share) -> Signs:
     3. Five times: two neighbours join, less = less_1 + equal_1 less_0, equal = equal_1 equal_0.
     4. x < 0 is c_63 + r_63 + [2 c < 2 r] mod 2; open it under a dealt bit rho.
     """
-    n, own = x.numel, state(party)
+    n, own, keys = x.numel, state(party), party.dealer.keys
     # 1. open
     stream, mask = deal_mask(party, n)
-    dealt = deal_bits(party, DEALT * n, lambda keys: _bits(keys.total(stream, n)))
+    base = party.dealer.streams(2)
+    dealt = party.dealer.corrections(
+        2 * DEALT * n, lambda keys, out: z2k_128.leaves_deal(keys, stream, base, n, own.alpha(keys), out)
+    )
     [c] = open_words(party, [z2k_128.pack(loose(party, x.words()), mask)], "compare", [x.shape])
     c = c.reshape(-1) if party.rows else torch.zeros(n, dtype=torch.int64)
     # 2. pairs
     ones = (own.ones, own.key)
-    tree = Bits(*(z2k_128.leaves(one, c, part) for one, part in zip(ones, dealt.parts, strict=True)))
+    sent = (None, None) if dealt is None else dealt.view(2, DEALT * n)
+    found = [z2k_128.leaves(keys, base + i, sent[i], ones[i], c) for i in range(2)]
+    tree = Bits(found[0][0], found[1][0])
+    del dealt, sent
     # 3. join
     size = PAIRS * n
     while size > n:
@@ -90,13 +96,16 @@ def _signs(party: Party, x: Share) -> Signs:
         tree = _join(party, tree, size)
     # 4. the sign, under rho
     top = (c >> 63) & 1
-    signs = [
-        less[:, :n] + part[:, -n:] + top * one.unsqueeze(1)
-        for less, part, one in zip(tree.parts, dealt.parts, ones, strict=True)
-    ]
     under, rho = deal_bit_masks(party, n)
+    share, code = (
+        less[:, :n] + r + top * one.unsqueeze(1) - m
+        for less, (_, r), m, one in zip(tree.parts, found, rho.parts, ones, strict=True)
+    )
     number = deal(party, n, lambda keys: keys.total(under, n) & 1)
-    beta = open_bits(party, Bits(signs[0] - rho.share, signs[1] - rho.code), "compare", (n,))
+    packed = z2k.empty(party.rows, z2k.packed_words(n))
+    for row, words in zip(packed, share, strict=True):
+        row.copy_(z2k.pack_bits(words))
+    beta = open_bits(party, packed, share >> 1, code, "compare", (n,)) & 1
     return Signs(beta if party.rows else torch.zeros(n, dtype=torch.int64), number, under)
 
 
@@ -108,33 +117,32 @@ def negative(party: Party, x: Share) -> Truth:
     return Truth(share_of(z2k_128.scaled(signs.rho, w) + constant(party, u), (x.numel,)))
 
 
-def _bits(r: torch.Tensor) -> torch.Tensor:
-    """Dealer: the bits [97 n] of step 1, pairs in the order of their reversed numbers."""
-    at = torch.tensor([int(f"{p:05b}"[::-1], 2) for p in range(PAIRS)]).unsqueeze(1)
-    high, low = (r >> (2 * at)) & 1, ((r << 1) >> (2 * at)) & 1
-    return torch.cat([high, low, high & low, ((r >> 63) & 1).unsqueeze(0)]).reshape(-1)
-
-
 def _join(party: Party, tree: Bits, n: int) -> Bits:
-    """less and equal [rows, 2 n] of neighbours in a tree [rows, 4 n]: less_0, less_1, equal_0, equal_1."""
-    stream, masks = deal_bit_masks(party, 3 * n)
+    """less and equal [rows, 2 n] of neighbours in a tree [rows, 4 n]: less_0, less_1, equal_0, equal_1.  One round.
 
-    def products(keys: KeySet) -> torch.Tensor:
-        a, b, c = keys.total(stream, 3 * n).split(n)
-        return torch.cat([a & b, a & c]) & 1
-
-    dealt = deal_bits(party, 2 * n, products)
-    opened = open_bits(party, Bits(*map(_factors, tree.parts, masks.parts)), "compare", (3 * n,))
+    1. The dealer gives masks a, b, c and the bits of a b and a c, with codes.
+    2. Open equal_1, less_0 and equal_0 under those.
+    3. less_1 + equal_1 less_0 and equal_1 equal_0 are linear in what was dealt.
+    """
+    own, keys = state(party), party.dealer.keys
+    # 1. masks and products
+    masks, products = party.dealer.streams(2), party.dealer.streams(2)
+    dealt = party.dealer.corrections(
+        z2k_128.JOIN_WORDS * n, lambda keys, out: z2k_128.join_deal(keys, masks, products, n, own.alpha(keys), out)
+    )
+    codes, *sent = (None, None, None) if dealt is None else dealt.split([3 * n, 2 * n, 2 * n])
+    # 2. open
+    opened = open_bits(party, *z2k_128.factors(keys, masks, codes, *tree.parts), "compare", (3 * n,))
     if not party.rows:
         return Bits(*(part[:, : 2 * n] for part in tree.parts))
-    parts = zip(tree.parts, masks.parts, dealt.parts, strict=True)
-    return Bits(*(z2k_128.join(x, m, opened, z) for x, m, z in parts))
-
-
-def _factors(x: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """equal_1, less_0 and equal_0, less their masks."""
-    less0, _, equal0, equal1 = x.tensor_split(4, 1)
-    return z2k.sub(torch.cat([equal1, less0, equal0], 1), masks)
+    # 3. combine
+    under = ((masks, None), (masks + 1, codes))
+    return Bits(
+        *(
+            z2k_128.join(keys, mask, (products + i, sent[i]), part, opened)
+            for i, (mask, part) in enumerate(zip(under, tree.parts, strict=True))
+        )
+    )
 
 
 def negative_cost(holders: int, n: int) -> Cost:
@@ -144,7 +152,7 @@ def negative_cost(holders: int, n: int) -> Cost:
     while size > n:
         size //= 2
         cost += opening(holders, z2k.packed_words(3 * size))
-        cost += Cost(dealt=(3 * BIT_MASK_COST + 2 * BIT_COST) * size)
+        cost += Cost(dealt=JOIN_COST * size)
     return cost + opening(holders, z2k.packed_words(n)) + Cost(dealt=(BIT_MASK_COST + VALUE_COST) * n)
 
 

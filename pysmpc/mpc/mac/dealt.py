@@ -27,6 +27,7 @@ MASK_COST = 8 * z2k_128.WORDS
 VALUE_COST = 8 * TIGHT
 BIT_MASK_COST = 8
 BIT_COST = 16
+JOIN_COST = 8 * z2k_128.JOIN_WORDS  # three masks of bits and two bits
 
 
 @dataclass(repr=False)
@@ -118,21 +119,6 @@ def deal_bit_masks(party: Party, n: int) -> tuple[int, Bits]:
     dealt = party.dealer.corrections(n, deal)
     keys = party.dealer.keys
     return stream, Bits(keys.draw(stream, n), keys.draw(stream + 1, n, dealt))
-
-
-def deal_bits(party: Party, n: int, values: Callable[[KeySet], torch.Tensor]) -> Bits:
-    """Of the bits values(keys) [n] that the dealer computes."""
-    own, stream = state(party), party.dealer.streams(2)
-
-    def deal(keys: KeySet, out: torch.Tensor) -> None:
-        found = values(keys)
-        out[n:] = keys.take(stream + 1, z2k.scale(found, own.alpha(keys)))
-        out[:n] = keys.take(stream, found)
-
-    dealt = party.dealer.corrections(2 * n, deal)
-    keys = party.dealer.keys
-    halves = (None, None) if dealt is None else (dealt[:n], dealt[n:])
-    return Bits(*(keys.draw(stream + i, n, half) for i, half in enumerate(halves)))
 
 
 # --- words of a body --------------------------------------------------------------------

@@ -43,7 +43,7 @@ import torch
 
 from pysmpc.errors import IntegrityError
 from pysmpc.mpc.interfaces import Cost, Party
-from pysmpc.mpc.mac.dealt import SETS, Bits, State, state
+from pysmpc.mpc.mac.dealt import SETS, State, state
 from pysmpc.ring import z2k, z2k_128
 from pysmpc.ring.prg import KEY_BYTES, KeySet
 
@@ -61,6 +61,7 @@ class Opening:
 
     lower: the sum over the holders of what they sent, tight [2, n], or [n] of bits; nothing
     where no holder is hosted.  parts: of every row the rest u [n], and the code.
+    seen: the same as lower, in few words where it is of bits.
     """
 
     cause: str
@@ -70,6 +71,7 @@ class Opening:
     bits: bool
     lower: torch.Tensor
     parts: list[tuple[torch.Tensor, torch.Tensor]]
+    seen: torch.Tensor
     malformed: bool = False
 
 
@@ -93,8 +95,9 @@ def open_words(
     for m, n, shape, part in zip(arrays, sizes, shapes, rows.split(sizes, 1), strict=True):
         own.opened += 1
         rest = [(row[0, 1], row[1]) for row in m]
-        own.waiting.append(Opening(cause, tuple(shape), own.opened, n, False, _sum(part), rest))
-        out.append(own.waiting[-1].lower[:1])
+        lower = _sum(part)
+        own.waiting.append(Opening(cause, tuple(shape), own.opened, n, False, lower, rest, lower))
+        out.append(lower[:1])
     return out
 
 
@@ -112,19 +115,34 @@ def _sum(rows: torch.Tensor) -> torch.Tensor:
 _SIGN = -(1 << 63)
 
 
-def open_bits(party: Party, x: Bits, cause: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """The bits [n] of x, or [0]: one round, of a bit each.  They wait for a check."""
+def open_bits(
+    party: Party, packed: torch.Tensor, rest: torch.Tensor, code: torch.Tensor, cause: str, shape: tuple[int, ...]
+) -> torch.Tensor:
+    """Of n bits, how many holders sent a 1, [n] or [0], of which the lowest bits are meant: one round, of a bit each.
+
+    packed [rows, ceil(n / 64)]: the lowest bits of what is opened; rest and code [rows, n]: its other bits, and its
+    codes.  They wait for a check.
+    """
     own = _begin(party)
-    n = x.share.shape[1]
-    packed = [z2k.pack_bits(row) for row in x.share]
-    rows = party.channel.gather(_stacked(packed, z2k.packed_words(n)), cause, [shape])
+    n = rest.shape[1]
+    rows = party.channel.gather(packed, cause, [shape]).contiguous()
     own.opened += 1
-    sent = [z2k.unpack_bits(row, n) for row in rows.contiguous()]
     malformed = n > 0 and any(bool(_padding(row, n).any()) for row in rows)
-    total = torch.stack(sent).sum(0) if sent else z2k.empty(0)
-    parts = list(zip(x.share >> 1, x.code, strict=True))
-    own.waiting.append(Opening(cause, shape, own.opened, n, True, total, parts, malformed))
-    return total & 1
+    total = z2k_128.count_bits(rows, n)
+    parts = list(zip(rest, code, strict=True))
+    own.waiting.append(Opening(cause, shape, own.opened, n, True, total, parts, _counts(rows), malformed))
+    return total
+
+
+def _counts(rows: torch.Tensor) -> torch.Tensor:
+    """Packed bits [holders, words] as the digits of their sums, packed, the lowest first: of their order alike."""
+    digits: list[torch.Tensor] = []
+    for row in rows:
+        carry = row
+        for i, digit in enumerate(digits):
+            digits[i], carry = digit ^ carry, digit & carry
+        digits.append(carry)
+    return _stacked(digits, rows.shape[1])
 
 
 def _padding(packed: torch.Tensor, n: int) -> torch.Tensor:
@@ -163,7 +181,7 @@ def _fault(party: Party, own: State, waiting: list[Opening]) -> str:
     """The check of the module's description: what is wrong, or nothing."""
     rows = party.rows
     # 1. digests and commitments
-    transcript = _digest(*(o.lower for o in waiting)) if rows else z2k.empty(DIGEST)
+    transcript = _digest(*(o.seen for o in waiting)) if rows else z2k.empty(DIGEST)
     seeds = [_random(SEED) for _ in range(rows)]
     first = [torch.cat([transcript, _digest(transcript, seed)]) for seed in seeds]
     seen = party.channel.gather(_stacked(first, 2 * DIGEST), "check")

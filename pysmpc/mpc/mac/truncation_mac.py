@@ -37,9 +37,7 @@ def truncate_all(party: Party, dividends: Sequence[tuple[Share, int]]) -> list[S
         stream, mask = deal_mask(party, n)
 
         def quotients(keys: KeySet, stream: int = stream, n: int = n, by: int = by) -> torch.Tensor:
-            r = keys.total(stream, n)
-            quotient = _unsigned(r, by)
-            return torch.cat([quotient, quotient - torch.div(r, by, rounding_mode="floor")])
+            return torch.cat(_quotients(keys.total(stream, n), by))
 
         pieces.append((deal(party, 2 * n, quotients), offset))
         words = loose(party, z.words()) + constant(party, torch.tensor([offset]))
@@ -57,7 +55,17 @@ def truncate_all(party: Party, dividends: Sequence[tuple[Share, int]]) -> list[S
 
 def _unsigned(words: torch.Tensor, by: int) -> torch.Tensor:
     """floor(word / by) of words taken as unsigned."""
+    power = by.bit_length() - 1
+    if by == 1 << power:
+        return (words >> power) & ((1 << (64 - power)) - 1) if power else words
     return torch.from_numpy((words.numpy().view(np.uint64) // np.uint64(by)).view(np.int64))
+
+
+def _quotients(r: torch.Tensor, by: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Dealer: floor(r / by) of unsigned r, and that less the same of signed r."""
+    quotient, power = _unsigned(r, by), by.bit_length() - 1
+    signed = r >> power if by == 1 << power else torch.div(r, by, rounding_mode="floor")
+    return quotient, quotient - signed
 
 
 def truncate_cost(holders: int, n: int) -> Cost:
