@@ -88,8 +88,8 @@ def lu_factors(x: SecretTensor, pivot: bool) -> tuple[Any, Any, Any]:
     done, order = (
         at(part.contiguous(), x.cell.unit.scale) for part in (whole[:, :, :n], whole[:, :, n:] if pivot else eye)
     )
-    where: Any = torch.cat(pivots, 1) if len(pivots) > 1 else pivots[0]
-    return done.reshape(*rest, m, n), order.reshape(*rest, m, m), where.reshape(*rest, k)
+    found: Any = torch.cat(pivots, 1) if len(pivots) > 1 else pivots[0]
+    return done.reshape(*rest, m, n), order.reshape(*rest, m, m), found.reshape(*rest, k)
 
 
 def _parts(packed: Any) -> tuple[Any, Any]:
@@ -99,29 +99,34 @@ def _parts(packed: Any) -> tuple[Any, Any]:
     return packed[..., :k].tril(-1) + torch.eye(m, k, dtype=packed.dtype), packed[..., :k, :].triu()
 
 
-def _check(x: Any, what: str) -> None:
-    if x.dim() < 2 or not x.numel():
-        raise RuntimeError(f"{what}: takes matrices [..., m, n] with elements, and x is of shape {tuple(x.shape)}")
+def _factors(x: Any, pivot: bool, what: str) -> tuple[Any, Any, Any]:
+    """`lu_factors`, also of matrices without elements."""
+    if x.dim() < 2:
+        raise RuntimeError(f"{what}: takes matrices [..., m, n], and x is of shape {tuple(x.shape)}")
+    if x.numel():
+        packed, order, pivots = torch.ops.pysmpc.lu_factors.default(x, pivot)
+        return packed, order, pivots.to(torch.int32)
+    rest, (m, n) = x.shape[:-2], x.shape[-2:]
+    own = torch.arange(1, min(m, n) + 1, dtype=torch.int32)
+    return x.clone(), torch.eye(m, dtype=x.dtype).expand(*rest, m, m), own.expand(*rest, -1)
 
 
 @composes(aten.linalg_lu_factor_ex.default)
 def lu_factor_ex(x: Any, *, pivot: bool = True, check_errors: bool = False) -> tuple[Any, Any, torch.Tensor]:
     """(L and U in one, secret pivots, zeros): whether a pivot was 0 is not told, nor asked."""
-    _check(x, "linalg.lu_factor")
-    packed, _, pivots = torch.ops.pysmpc.lu_factors.default(x, pivot)
-    return packed, pivots.to(torch.int32), torch.zeros(x.shape[:-2], dtype=torch.int32)
+    packed, _, pivots = _factors(x, pivot, "linalg.lu_factor")
+    return packed, pivots, torch.zeros(x.shape[:-2], dtype=torch.int32)
 
 
 @composes(aten.linalg_lu.default)
 def lu(x: Any, *, pivot: bool = True) -> tuple[Any, Any, Any]:
     """(P, L, U) with P L U = A; P of secret zeros and ones."""
-    _check(x, "linalg.lu")
-    packed, order, _ = torch.ops.pysmpc.lu_factors.default(x, pivot)
+    packed, order, _ = _factors(x, pivot, "linalg.lu")
     return (order.transpose(-2, -1).contiguous() if pivot else torch.empty(0, dtype=x.dtype)), *_parts(packed)
 
 
 def _order(pivots: Any, m: int, dtype: torch.dtype) -> Any:
-    """P [..., m, m] of pivots [..., k], public or secret: the rows of the identity, exchanged one pair after another."""
+    """P [..., m, m] of pivots [..., k], public or secret: rows of the identity, exchanged pair by pair."""
     if not isinstance(pivots, SecretTensor):
         return torch.lu_unpack(torch.zeros(*pivots.shape[:-1], m, pivots.shape[-1]), pivots, unpack_data=False)[0].to(
             dtype

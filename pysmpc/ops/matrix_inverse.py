@@ -159,7 +159,7 @@ def solve_ex(x: Any, b: Any, *, left: bool = True, check_errors: bool = False) -
 
 
 def apply_kept(kept: Any, pivots: torch.Tensor, b: Any, left: bool) -> Any:
-    """The gradients of `solve_ex` and of log-determinants, as torch asks for them: what was kept, transposed, applied."""
+    """The gradients of `solve_ex` and of log-determinants, as torch asks for them: what was kept, applied."""
     if bool((pivots == OF_DETERMINANT).any()):
         raise NotImplementedError(
             "the gradient of a determinant is not implemented where its function was taken from torch before "

@@ -56,7 +56,7 @@ WHY = {
     aten.normal.float_Tensor: NOISE,
     aten._to_sparse.default: DENSE,
     aten._sparse_coo_tensor_with_dims_and_tensors.default: DENSE,
-    aten.segment_reduce.default: "use torch.scatter_reduce, or index_add for sums, with the number of each row's segment",
+    aten.segment_reduce.default: "use torch.scatter_reduce, or index_add for sums, with each row's segment",
     aten._native_batch_norm_legit.default: LAYER,
     aten._batch_norm_with_update.default: LAYER,
     aten.resize_as_.default: "nn.CrossMapLRN2d makes room so; nn.LocalResponseNorm is for secrets, too",
