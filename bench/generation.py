@@ -76,9 +76,8 @@ def main():
         f"{totals[1]} of {totals[0]} tokens equal, of {made} made; logits off by at most {max(r[2] for r in rows):.4f}"
     )
     print(f"{totals[3]:.1f} s ({1000 * totals[3] / made:.0f} ms a token), plain torch {totals[4]:.1f} s")
-    print(
-        f"{spent.rounds / made:.0f} rounds, {spent.sent / made / 1e6:.2f} MB sent, {spent.dealt / made / 1e6:.2f} dealt a token"
-    )
+    sent, dealt = spent.sent / made / 1e6, spent.dealt / made / 1e6
+    print(f"{spent.rounds / made:.0f} rounds, {sent:.2f} MB sent, {dealt:.2f} MB dealt a token")
 
 
 if __name__ == "__main__":
