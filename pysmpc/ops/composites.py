@@ -23,7 +23,7 @@ from pysmpc.ops.gates import prepare
 from pysmpc.ops.least_squares import lstsq, matrix_rank
 from pysmpc.ops.linear import REDUCTIONS
 from pysmpc.ops.normalisation import HAS_RMS_NORM
-from pysmpc.ops.orthogonal import householder_product
+from pysmpc.ops.orthogonal import householder_product, ormqr
 from pysmpc.ops.powers import running_product
 from pysmpc.tensor.secret import SecretTensor
 
@@ -181,10 +181,10 @@ def logcumsumexp(input: Any, dim: int, *, out: Any = None) -> Any:
     return torch.where(upto, lines.unsqueeze(-2), lines.unsqueeze(-1) - FAR).logsumexp(-1).movedim(-1, dim)
 
 
-COMPOSITES |= {"det": det, "logdet": logdet}
+COMPOSITES |= {"det": det, "logdet": logdet, "ormqr": ormqr}
 
 # those that are methods, too
-METHODS = ("dist", "sinc", "atan2", "arctan2", "cumprod", "logcumsumexp", "det", "logdet")
+METHODS = ("dist", "sinc", "atan2", "arctan2", "cumprod", "logcumsumexp", "det", "logdet", "ormqr")
 
 
 LINALG: dict[str, Callable[..., Any]] = {  # by their names in torch.linalg

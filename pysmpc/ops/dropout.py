@@ -110,7 +110,7 @@ def bernoulli(x: SecretTensor, p: float = 0.5, *, generator: torch.Generator | N
 def bernoulli_of_secrets(x: Any, p: Any = None, *, generator: torch.Generator | None = None) -> Any:
     """Refused for secret probabilities; those of a tensor may be public."""
     if p is None or isinstance(p, SecretTensor):
-        raise not_implemented(aten.bernoulli.default, "its probabilities are secret")
+        raise not_implemented(aten.bernoulli.default, "its probabilities p are secret; use torch.rand(p.shape) < p")
     values = torch.empty(x.shape, dtype=x.dtype).bernoulli_(p, generator=generator)
     return aten.copy_.default(x, values)
 

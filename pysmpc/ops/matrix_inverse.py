@@ -40,7 +40,7 @@ from pysmpc.ops.fine_matrices import (
     shortened,
 )
 from pysmpc.ops.linear import sum_dim
-from pysmpc.tensor.secret import SecretTensor, not_implemented
+from pysmpc.tensor.secret import SecretTensor
 
 LEAST = 64  # steps of the finer scale: of the eigenvalues of A A^T over the square of the Frobenius norm
 DIGITS = 1 << 60  # of the public numbers of a step
@@ -144,7 +144,7 @@ def solve_ex(x: Any, b: Any, *, left: bool = True, check_errors: bool = False) -
     """(A^-1 B or B A^-1, inverses, zeros, zeros), which is a product with the inverse.
 
     Where torch keeps an LU factorisation for the gradient, the inverse is kept, and pivots of 0, which torch never
-    has, say so (`lu_solve`).
+    has, say so (`lu_factors.lu_solve`).
     """
     check_square(x, "linalg.solve")
     if isinstance(x, SecretTensor):
@@ -158,22 +158,14 @@ def solve_ex(x: Any, b: Any, *, left: bool = True, check_errors: bool = False) -
     return found.squeeze(-1) if vector else found, inverse, torch.zeros(x.shape[:-1], dtype=torch.int32), _info(x)
 
 
-@composes(aten.linalg_lu_solve.default)
-def lu_solve(lu: Any, pivots: Any, b: Any, *, left: bool = True, adjoint: bool = False) -> Any:
-    """The gradients of `solve_ex` and of log-determinants, as torch asks for them: what was kept, transposed, applied.
-
-    adjoint: how torch's own factors would have been kept, which does not matter here.
-    """
+def apply_kept(kept: Any, pivots: torch.Tensor, b: Any, left: bool) -> Any:
+    """The gradients of `solve_ex` and of log-determinants, as torch asks for them: what was kept, applied."""
     if bool((pivots == OF_DETERMINANT).any()):
         raise NotImplementedError(
             "the gradient of a determinant is not implemented where its function was taken from torch before "
             "there were parties; call torch.linalg.det(x) by that name"
         )
-    if bool((pivots != 0).any()):
-        raise not_implemented(
-            aten.linalg_lu_solve.default, "secrets have no LU factors; use torch.linalg.solve, which needs none"
-        )
-    return _settled(_applied(lu.transpose(-2, -1), b, left))
+    return _settled(_applied(kept.transpose(-2, -1), b, left))
 
 
 # --- pseudo-inverses ---------------------------------------------------

@@ -122,3 +122,21 @@ def householder_product(A: Any, tau: Any, *, out: Any = None) -> Any:
         scaled = v * tau[..., i : i + 1]
         q = q - torch.matmul(scaled.unsqueeze(-1), torch.matmul(v.unsqueeze(-2), q))
     return q if k and A.numel() else q + A * 0
+
+
+def ormqr(input: Any, tau: Any, other: Any, left: bool = True, transpose: bool = False, *, out: Any = None) -> Any:
+    """Q C, C Q, Q^T C or C Q^T with Q = H_1 H_2 ... H_k of `householder_product`: two products for each reflection."""
+    if out is not None:
+        raise TypeError("ormqr of secrets takes no out=; it gives a new secret")
+    c = other if left else other.transpose(-2, -1)
+    m, k = input.shape[-2], tau.shape[-1]
+    if c.shape[-2] != m or k > input.shape[-1]:
+        raise RuntimeError(f"ormqr: reflections of {m} elements, {k} of them, do not fit {tuple(other.shape)}")
+    rows = torch.arange(m)
+    forward = transpose if left else not transpose  # H_1 first
+    for i in range(k) if forward else reversed(range(k)):
+        v = input[..., i] * (rows > i).to(input.dtype) + (rows == i).to(input.dtype)
+        scaled = v * tau[..., i : i + 1]
+        c = c - torch.matmul(scaled.unsqueeze(-1), torch.matmul(v.unsqueeze(-2), c))
+    c = c if k and input.numel() else c + input.sum() * 0
+    return c if left else c.transpose(-2, -1)

@@ -124,17 +124,24 @@ def isin_number(elements: Any, test: Any, *, assume_unique: bool = False, invert
     return elements != test if invert else elements == test
 
 
+MOST_COUNTS = 1 << 16  # of a bound that comes of arithmetic and was not stated
+
+
 @composes(aten.bincount.default)
 def bincount(x: Any, weights: Any = None, minlength: int = 0) -> Any:
-    """How often each number is there, where a public bound of x says that `minlength` counts are enough."""
+    """How often each number is there: as many counts as a public bound of x says, and at least `minlength`.
+
+    Truth values as integers are bounded by 1, others by `sy.bounded(x, n - 1)`.  Torch's result ends with the largest
+    number that is there, which its size would show; here what is not there counts 0.
+    """
     bound = x.cell.bound if isinstance(x, SecretTensor) else None
-    if not isinstance(x, SecretTensor) or bound is None or bound >= minlength:
+    if not isinstance(x, SecretTensor) or bound is None or bound >= MOST_COUNTS:
         raise not_implemented(
             aten.bincount.default,
-            "the size of its result would show the largest value; say how large values are, with minlength=n and "
-            "sy.bounded(x, n - 1), or count (x.unsqueeze(1) == torch.arange(n)).sum(0)",
+            "the size of its result would show the largest value; say how large values are: "
+            "torch.bincount(sy.bounded(x, n - 1), minlength=n), or count (x.unsqueeze(1) == torch.arange(n)).sum(0)",
         )
-    found = x.unsqueeze(1) == torch.arange(minlength)
+    found = x.unsqueeze(1) == torch.arange(max(minlength, int(bound) + 1))
     return found.sum(0) if weights is None else (found.to(weights.dtype) * weights.unsqueeze(1)).sum(0)
 
 

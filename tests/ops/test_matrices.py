@@ -5,6 +5,7 @@ import torch
 from op_checks import check_op, encrypted, plain, represented
 from torch.nn import functional as F
 
+import pysmpc as sy
 from pysmpc.ops.matrix_inverse import schedule
 from pysmpc.ring.fixedpoint import BINARY16
 
@@ -73,6 +74,36 @@ def test_a_table_whose_rows_are_bounded():
     assert float((plain(secret) - twin).abs().max()) < 2.0**-13
 
 
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("transpose", [False, True])
+def test_products_with_reflections(left, transpose):
+    q, tau = torch.geqrf(torch.randn(4, 3))
+    c = torch.randn(4, 2)
+    c = c if left else c.mT.contiguous()
+    found = torch.ormqr(encrypted(q), encrypted(tau), encrypted(c), left, transpose)
+    assert float((plain(found) - torch.ormqr(q, tau, c, left, transpose)).abs().max()) < 2.0**-12
+
+
+def test_pivots_are_torchs_and_secret():
+    a = torch.tensor([[1.0, 2.0, 0.5], [-4.0, 1.0, 1.0], [2.0, 3.0, -3.0]])
+    packed, pivots = torch.linalg.lu_factor(encrypted(a))
+    assert torch.equal(sy.decrypt(pivots), torch.linalg.lu_factor(a).pivots)
+    parts = torch.lu_unpack(packed, pivots)
+    for mine, theirs in zip(parts, torch.linalg.lu(a), strict=True):
+        assert float((plain(mine) - theirs).abs().max()) < 2.0**-13
+    b = torch.randn(2, 3)
+    for adjoint in (False, True):
+        found = torch.linalg.lu_solve(packed, pivots, encrypted(b), left=False, adjoint=adjoint)
+        assert float((plain(found) - torch.linalg.lu_solve(*torch.linalg.lu_factor(a), b, left=False, adjoint=adjoint))
+                     .abs().max()) < 2.0**-12  # fmt: skip
+
+
+def test_factors_without_pivots():
+    a = torch.tensor([[4.0, 1.0], [2.0, 3.0]])
+    _, lower, upper = torch.linalg.lu(encrypted(a), pivot=False)
+    assert float((plain(lower) @ plain(upper) - a).abs().max()) < 2.0**-13
+
+
 REFUSED = {
     "not square": (lambda x: torch.linalg.inv(x[:2]), RuntimeError, "square"),
     "a cut-off for least squares": (lambda x: torch.linalg.lstsq(x, x, 0.5), NotImplementedError, "pinv"),
@@ -84,7 +115,11 @@ REFUSED = {
     "eigenvalues of no square": (lambda x: torch.linalg.eigh(x[:2]), RuntimeError, "square"),
     "large determinants": (lambda x: torch.linalg.det(x.repeat(5, 5)), NotImplementedError, "up to 12 rows"),
     "complex results": (lambda x: torch.fft.rfft(x), NotImplementedError, "_fft_r2c"),
-    "factors": (lambda x: torch.linalg.lu_factor(x), NotImplementedError, "lu_factor"),
+    "factors of no matrix": (lambda x: torch.linalg.lu_factor(x[0]), RuntimeError, r"matrices|dimensions"),
+    "reflections that do not fit": (lambda x: torch.ormqr(x, x[0], x[:2]), RuntimeError, "fit"),
+    "complex eigenvalues": (lambda x: torch.linalg.eigvals(x), NotImplementedError, "linalg.eigh"),
+    "samples": (lambda x: torch.normal(x, x), NotImplementedError, "torch.randn"),
+    "quantiles": (lambda x: torch.erfinv(x), NotImplementedError, "ndtr"),
 }
 
 

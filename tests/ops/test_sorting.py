@@ -208,7 +208,6 @@ REFUSED = {
     "many that are put": (lambda x, i: x[0].scatter(0, i.repeat(40), x[0, :1].repeat(80)), NotImplementedError, "64"),
     "real positions": (lambda x, i: x[x[0]], IndexError, "must be long or bool"),
     "counts of unbounded numbers": (lambda x, i: torch.bincount(i), NotImplementedError, "largest value"),
-    "too few counts": (lambda x, i: torch.bincount(sy.bounded(i, 5), minlength=5), NotImplementedError, "largest"),
     "modes of many": (lambda x, i: x.reshape(-1).mode(), NotImplementedError, "up to 16 elements"),
     "different values": (lambda x, i: torch.unique(i), NotImplementedError, "how many different values"),
 }  # fmt: skip
@@ -235,6 +234,16 @@ def test_counts_of_bounded_numbers():
     weights = torch.tensor([0.5, 1.0, 2.0, 4.0, 8.0])
     found = sy.decrypt(torch.bincount(x, encrypted(weights), 8))
     assert torch.equal(found.double(), torch.bincount(a, weights, 8).double())
+
+
+@pytest.mark.parametrize("values", [[0.5, -0.5, 2.0], [-0.5, -1.0], [0.5]])
+def test_counts_of_truth_values_are_two(values):
+    """As many counts as the public bound says, whatever the values are: torch's would stop at the largest."""
+    given = torch.tensor(values)
+    found = sy.decrypt(torch.bincount((encrypted(given) > 0).long()))
+    assert torch.equal(found, torch.bincount((given > 0).long(), minlength=2))
+    found = sy.decrypt(torch.bincount(sy.bounded(sy.encrypt(torch.tensor([0, 2]), parties()), 5), minlength=3))
+    assert found.tolist() == [1, 0, 1, 0, 0, 0]
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (3, 0), (0, 3100)])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from op_checks import encrypted, parties, plain
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
@@ -41,6 +42,11 @@ TRANSFORMS = {
     "jvp": lambda w, x: torch.func.jvp(lambda v: torch.tanh(x @ v), (w,), (w,))[1],
     "jacrev": lambda w, x: torch.func.jacrev(lambda v: v * v)(w),
     "jacfwd": lambda w, x: torch.func.jacfwd(lambda v: v * v)(w),
+    "hessian": lambda w, x: torch.func.hessian(loss)(w, x),
+    "hessian of a fit": lambda w, x: torch.func.hessian(lambda v: F.softplus(x @ v).sum())(w),
+    "hessian times a vector": lambda w, x: torch.func.jvp(torch.func.grad(loss), (w, x), (w, x))[1],
+    "hessian, the older function": lambda w, x: torch.autograd.functional.hessian(lambda v: loss(v, x), w),
+    "jvp of a view": lambda w, x: torch.func.jvp(lambda v: (v.t()[0] * 2).cumsum(0), (w,), (w,))[1],
     "vmap": lambda w, x: torch.vmap(lambda row: (row @ w).sum())(x),
     "gradients of each row": lambda w, x: torch.vmap(torch.func.grad(loss), (None, 0))(w, x),
 }
@@ -49,7 +55,8 @@ TRANSFORMS = {
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transforms(name):
     w, x = torch.randn(3, 2), torch.randn(4, 3)
-    assert apart(TRANSFORMS[name](encrypted(w), encrypted(x)), TRANSFORMS[name](w, x)) < NEAR
+    near = 16 * NEAR if "hessian" in name else NEAR  # a derivative of a rounded derivative: 4.2 in 25 draws
+    assert apart(TRANSFORMS[name](encrypted(w), encrypted(x)), TRANSFORMS[name](w, x)) < near
 
 
 def test_functional_call():
