@@ -671,7 +671,7 @@ MUTANTS = [
         ("a restart gives a second budget", "used_on(self._day, log, me) if log is not None else Counter()", "Counter()", LIMITED),
     ),
     *module(
-        "remote/worker/limits",
+        "remote/limits",
         ("as many sessions as come", "elif limits.sessions and mine >= limits.sessions:", "elif False:", LIMITED),
     ),
     *module(
@@ -702,9 +702,6 @@ MUTANTS = [
     *module(
         "remote/worker/data",
         ("data with NaN", "        _refuse(what, ~torch.isfinite(tensor), \"NaN or infinite; clean the data first\")\n", "        pass\n", f"{REMOTE}/test_data.py"),
-        ("labels fail where a driver names too few classes", "found.having((labels.unsqueeze(-1) == torch.arange(classes)).float(), outside)", "found.having(torch.nn.functional.one_hot(labels, classes).float(), outside)", VALUES),
-        ("a secret in a step", "if any(isinstance(x, SecretTensor) for x in leaves(arguments)):", "if False:", VALUES),
-        ("subnormal numbers", "    kept = torch.where(kept.abs() < TINY, torch.zeros_like(kept), kept)\n", "", VALUES),
     ),
     *module(
         "remote/worker/worker",
@@ -835,19 +832,6 @@ MUTANTS = [
         )
     ],
     *module(
-        "remote/remote_steps",
-        ("a worker does not check a recording", "not before.recording.confirms(new)", "False", REPEATED),
-        ("different operations are held against each other", "not before.same(known)", "False", REPEATED),
-        ("a worker repeats with whatever it is given", "if [kind(x) for x in arguments] != known.recording.kinds or not known.recording.fits():", "if False:", REPEATED),
-        ("whatever is in the slots of a step", "if any(replay.cell(slot) is not cell for slot, cell in known.cells.items()):", "if False:", REPEATED),
-        ("a step drops what it reads", "            if slot in self.cells:\n", "            if False:\n", REPEATED),
-        ("a step takes data in", "            opened.new.refused = \"a step", "            _ = \"a step", REPEATED),
-        ("a step without an end", "if opened.length > LONGEST:", "if False:", REPEATED),
-        ("public values are not compared", "        return all(map(torch.equal, self._buffers, other._buffers))\n", "        return True\n", REPEATED),
-        ("operations are not compared", "if self.operations != other.operations or len(self._buffers) != len(other._buffers):", "if False:", REPEATED),
-        ("a repeated step forgets whose data it has seen", "            replay.wrote(cell, origin)\n", "            pass\n", REPEATED),
-    ),
-    *module(
         "remote/worker/flow",
         ("whose data the recording had seen", "if known is not None:\n            return known(labels)", "for known in self._known.values():\n            return known(labels)", REPEATED),
     ),
@@ -968,7 +952,7 @@ MUTANTS = [
     ),
     *module("remote/worker/driver_connection", ("a value is sent that was too large", "        if failed:\n", "        if False:\n", CHECKED_THERE)),
     *module("remote/worker/budget", ("an outcome is no number", "count += FLAG in facts and", "count += False and", CHECKED_THERE)),
-    *module("remote/remote_steps", ("steps hide what is tested", "        if sessions[0].flags is not None:\n", "        if False:\n", FLAGS)),
+    *module("remote/worker/recordings", ("steps hide what is tested", "        if sessions[0].flags is not None:\n", "        if False:\n", FLAGS)),
     *module(
         "remote/driver/recorder",
         ("recordings are never forgotten", "                weakref.finalize(new, self._over.append, number)\n", "                pass\n", REPEATED),
@@ -1003,5 +987,27 @@ MUTANTS = [
     *module(
         "remote/worker/policy",
         ("a holder receives numbers of few rows", "            elif items < rule.min_items:", "            elif False:", "tests/federated/test_one_receiver_remote.py"),
+    ),
+    *module(
+        "remote/worker/recordings",
+        ("a worker does not check a recording", "not before.recording.confirms(new)", "False", REPEATED),
+        ("different operations are held against each other", "not before.same(known)", "False", REPEATED),
+        ("a worker repeats with whatever it is given", "if [kind(x) for x in arguments] != known.recording.kinds or not known.recording.fits():", "if False:", REPEATED),
+        ("whatever is in the slots of a step", "if any(replay.cell(slot) is not cell for slot, cell in known.cells.items()):", "if False:", REPEATED),
+        ("a step drops what it reads", "            if slot in self.cells:\n", "            if False:\n", REPEATED),
+        ("a step takes data in", "            opened.new.refused = \"a step", "            _ = \"a step", REPEATED),
+        ("a step without an end", "if opened.length > LONGEST:", "if False:", REPEATED),
+        ("a repeated step forgets whose data it has seen", "            replay.wrote(cell, origin)\n", "            pass\n", REPEATED),
+    ),
+    *module(
+        "remote/region",
+        ("public values are not compared", "        return all(map(torch.equal, self._buffers, other._buffers))\n", "        return True\n", REPEATED),
+        ("operations are not compared", "if self.operations != other.operations or len(self._buffers) != len(other._buffers):", "if False:", REPEATED),
+    ),
+    *module(
+        "remote/data_steps",
+        ("labels fail where a driver names too few classes", "found.having((labels.unsqueeze(-1) == torch.arange(classes)).float(), outside)", "found.having(torch.nn.functional.one_hot(labels, classes).float(), outside)", VALUES),
+        ("a secret in a step", "if any(isinstance(x, SecretTensor) for x in leaves(arguments)):", "if False:", VALUES),
+        ("subnormal numbers", "    kept = torch.where(kept.abs() < TINY, torch.zeros_like(kept), kept)\n", "", VALUES),
     ),
 ]  # fmt: skip

@@ -13,9 +13,10 @@ from pysmpc.errors import RemoteError
 from pysmpc.program import train_step
 from pysmpc.program.trace import Trace
 from pysmpc.remote import messages
-from pysmpc.remote import remote_steps as steps_there
 from pysmpc.remote.arguments import reference
 from pysmpc.remote.driver import recorder
+from pysmpc.remote.limits import RECORDINGS
+from pysmpc.remote.worker import recordings as recordings_there
 from pysmpc.remote.worker.origins import Origin, origin_of
 from pysmpc.remote.worker.replay import Replay
 from pysmpc.remote.worker.rows import Rows, loaded
@@ -189,7 +190,7 @@ def test_recordings_go_with_what_was_recorded(workers, parties):
 
 def test_more_kinds_of_batches_than_are_kept(workers, parties, monkeypatch):
     monkeypatch.setattr(train_step, "KINDS", 2)
-    monkeypatch.setattr(recorder, "LIMIT", 3)
+    monkeypatch.setattr(recorder, "RECORDINGS", 3)
     first, second = Training(parties), Training(parties)
     for training in (first, second):
         training.batches = [
@@ -651,18 +652,18 @@ def test_recordings_over_several_batches(eve, first, check):
 
 
 def test_a_number_twice_and_too_many(eve):
-    for step in range(1, steps_there.LIMIT + 1):
+    for step in range(1, RECORDINGS + 1):
         eve.record(SUM, step=step)
         eve.send(messages.Drop([10, 11, 12]))
     eve.parties.wait()
-    assert {len(replay._steps._known) for replay in eve.replays} == {steps_there.LIMIT}
-    eve.record(SUM, step=steps_there.LIMIT + 1)
+    assert {len(replay._steps._known) for replay in eve.replays} == {RECORDINGS}
+    eve.record(SUM, step=RECORDINGS + 1)
     eve.ends("too many")
 
 
 def test_a_step_without_an_end(eve, monkeypatch):
     """It cannot keep what every operation used for ever."""
-    monkeypatch.setattr(steps_there, "LONGEST", 40)
+    monkeypatch.setattr(recordings_there, "LONGEST", 40)
     eve.record([("add.Tensor", [10, 1], 11), lambda: eve.send(messages.Drop([11]))] * 50, ends=False)
     eve.ends("more than 40 operations")
 

@@ -31,6 +31,7 @@ from pysmpc.errors import (
 )
 from pysmpc.remote.arguments import decode, dtype_of
 from pysmpc.remote.config import WorkerConfig
+from pysmpc.remote.data_steps import Items
 from pysmpc.remote.messages import (
     WITHHELD,
     Ack,
@@ -63,7 +64,7 @@ from pysmpc.remote.messages import (
 from pysmpc.remote.worker.approvals import Requests
 from pysmpc.remote.worker.budget import FLAG
 from pysmpc.remote.worker.checkpoint_store import CheckpointStore, Shelving
-from pysmpc.remote.worker.data import Draws, Items, Store
+from pysmpc.remote.worker.data import Draws, Store
 from pysmpc.remote.worker.held import Held, too_much
 from pysmpc.remote.worker.history import History, Lineage
 from pysmpc.remote.worker.intake import Due, Intake

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from pysmpc.errors import RemoteError
+from pysmpc.remote.limits import Limits
 from pysmpc.remote.messages import (
     Call,
     Collect,
@@ -27,7 +28,6 @@ from pysmpc.remote.messages import (
 )
 from pysmpc.remote.sizes import Sizes, extent
 from pysmpc.remote.units import Size
-from pysmpc.remote.worker.limits import Limits
 from pysmpc.tensor.secret import TensorStorage
 
 

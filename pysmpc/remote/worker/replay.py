@@ -24,7 +24,6 @@ from pysmpc.ops.decompositions import rehearsed
 from pysmpc.ops.range_tests import state_bounds
 from pysmpc.program.segment import changed
 from pysmpc.remote.arguments import decode, dtype_of, leaves, results, window
-from pysmpc.remote.driver.recorder import state_of
 from pysmpc.remote.messages import (
     Call,
     Collect,
@@ -45,9 +44,10 @@ from pysmpc.remote.messages import (
     Restore,
     Slot,
 )
-from pysmpc.remote.remote_steps import Steps
+from pysmpc.remote.standing import state_of
 from pysmpc.remote.worker.held import Held
 from pysmpc.remote.worker.origins import NOBODY, Origin, Provenance, combined, origin_of
+from pysmpc.remote.worker.recordings import Steps
 from pysmpc.remote.worker.row_rules import Operations, followed
 from pysmpc.ring import z2k
 from pysmpc.ring.fixedpoint import LIMIT, Precision, kept
