@@ -689,11 +689,6 @@ MUTANTS = [
         ("a row that occurs twice counts twice", "if not own.distinct:", "if False:", POLICY),
     ),
     *module(
-        "remote/worker/row_rules",
-        ("a part is written as if it were all", "return Origin(owners, Rows(min(rows.least, before)))", "return Origin(owners, rows)", ROWS),
-        ("memory around a result is not counted", "return Result(shape, None, number)", "return Result(shape, (shape, stride), None)", ROWS),
-    ),
-    *module(
         "remote/worker/rows",
         ("the largest of rows is of all of them", "if over and not unite:", "if False:", ROWS),
         ("the most rows of any operand", "return made(min([math.inf, *(each.cap for each in rows)]), [term", "return made(max([0, *(each.cap for each in rows)]), [term", ROWS),
@@ -1009,5 +1004,10 @@ MUTANTS = [
         ("labels fail where a driver names too few classes", "found.having((labels.unsqueeze(-1) == torch.arange(classes)).float(), outside)", "found.having(torch.nn.functional.one_hot(labels, classes).float(), outside)", VALUES),
         ("a secret in a step", "if any(isinstance(x, SecretTensor) for x in leaves(arguments)):", "if False:", VALUES),
         ("subnormal numbers", "    kept = torch.where(kept.abs() < TINY, torch.zeros_like(kept), kept)\n", "", VALUES),
+    ),
+    *module(
+        "remote/worker/row_steps",
+        ("a part is written as if it were all", "return Origin(owners, Rows(min(rows.least, before)))", "return Origin(owners, rows)", ROWS),
+        ("memory around a result is not counted", "return Result(shape, None, number)", "return Result(shape, (shape, stride), None)", ROWS),
     ),
 ]  # fmt: skip

@@ -27,7 +27,7 @@ from pysmpc.tensor.secret import SecretTensor, TensorStorage
 
 if TYPE_CHECKING:
     from pysmpc.remote.worker.replay import Replay
-    from pysmpc.remote.worker.row_rules import Step
+    from pysmpc.remote.worker.row_steps import Step
 
 
 LONGEST = 1 << 14  # operations of a step: a recording keeps all that they use until it ends

@@ -48,7 +48,8 @@ from pysmpc.remote.standing import state_of
 from pysmpc.remote.worker.held import Held
 from pysmpc.remote.worker.origins import NOBODY, Origin, Provenance, combined, origin_of
 from pysmpc.remote.worker.recordings import Steps
-from pysmpc.remote.worker.row_rules import Operations, followed
+from pysmpc.remote.worker.row_rules import followed
+from pysmpc.remote.worker.row_steps import Operations
 from pysmpc.ring import z2k
 from pysmpc.ring.fixedpoint import LIMIT, Precision, kept
 from pysmpc.ring.prg import KeySet
