@@ -16,7 +16,7 @@ from pysmpc.api import calls
 from pysmpc.errors import PartyError
 from pysmpc.federated.clients import Answer, Ask
 from pysmpc.remote.arguments import NAMES, encode
-from pysmpc.remote.messages import Collect, Invite, Plain
+from pysmpc.remote.operations import Collect, Invite, Plain
 
 
 class RemoteClients:

@@ -38,29 +38,20 @@ from pysmpc.remote.messages import (
     Ask,
     Beat,
     Bye,
-    Collect,
     Denied,
     Down,
     Failed,
-    Fetch,
     Found,
-    Hand,
-    Input,
-    Invite,
-    Keep,
     Kept,
-    Load,
-    Open,
     Opened,
     Ready,
-    Recall,
     Report,
-    Restore,
     Search,
     Setup,
     Shelve,
     Shelved,
-)  # fmt: skip
+)
+from pysmpc.remote.operations import Collect, Fetch, Hand, Input, Invite, Keep, Load, Open, Recall, Restore  # fmt: skip
 from pysmpc.remote.worker.approvals import Requests
 from pysmpc.remote.worker.budget import FLAG
 from pysmpc.remote.worker.checkpoint_store import CheckpointStore, Shelving

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from pysmpc.errors import RemoteError
 from pysmpc.remote.limits import Limits
-from pysmpc.remote.messages import (
+from pysmpc.remote.operations import (
     Call,
     Collect,
     Forget,

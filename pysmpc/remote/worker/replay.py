@@ -24,7 +24,7 @@ from pysmpc.ops.decompositions import rehearsed
 from pysmpc.ops.range_tests import state_bounds
 from pysmpc.program.segment import changed
 from pysmpc.remote.arguments import decode, dtype_of, leaves, results, window
-from pysmpc.remote.messages import (
+from pysmpc.remote.operations import (
     Call,
     Collect,
     Drop,
