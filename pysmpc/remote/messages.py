@@ -1,9 +1,4 @@
-"""What driver and workers say to each other: messages of known types. `operations` has those that are a program's.
-
-An operation names values by slots: numbers that the driver gives to cells and takes
-back when they are dropped.  Slots are used again, so that one step of a training reads
-like the one before, and compresses to almost nothing.
-"""
+"""What driver and workers say to each other: messages of known types. `operations` has those that are a program's."""
 
 from __future__ import annotations
 

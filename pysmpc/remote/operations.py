@@ -1,6 +1,8 @@
 """Operations that a driver sends to the workers of a session, and what they are written with.
 
-Only plain data: a message of another shape is refused when it is decoded.
+An operation names values by slots: numbers that the driver gives to cells and takes
+back when they are dropped.  Slots are used again, so that one step of a training reads
+like the one before, and compresses to almost nothing.
 """
 
 from __future__ import annotations
