@@ -1,10 +1,13 @@
-"""What driver and workers say to each other: messages of known types. `operations` has those that are a program's."""
+"""What driver and workers say to each other: messages of known types.
+
+Those that are a program's are in `program_messages`.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pysmpc.remote.operations import Invite, Message
+from pysmpc.remote.program_messages import Invite, Message
 
 # --- control ------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import msgspec
 import torch
 
 from pysmpc.program.segment import Seen
-from pysmpc.remote.operations import Call, Drop, Flush, Operation, Ref, Seq
+from pysmpc.remote.program_messages import Call, Drop, Flush, Operation, Ref, Seq
 
 if TYPE_CHECKING:
     pass

@@ -17,7 +17,7 @@ from pysmpc.federated.updates import Terms
 from pysmpc.remote.client import Client
 from pysmpc.remote.config import ClientConfig, WorkerConfig, parse
 from pysmpc.remote.messages import Leave, Look, Nothing, NotTaken, Offer, Taken
-from pysmpc.remote.operations import Invite, Plain
+from pysmpc.remote.program_messages import Invite, Plain
 from pysmpc.remote.worker.outside_clients import Gathering
 from pysmpc.transport import certificates
 from pysmpc.transport.tls import CLIENT, dial

@@ -16,7 +16,7 @@ from pysmpc.remote.arguments import reference
 from pysmpc.remote.config import WorkerConfig, parse
 from pysmpc.remote.driver.driver import ask
 from pysmpc.remote.limits import RECORDINGS, Limits, Sessions
-from pysmpc.remote.operations import Call, Dtype, Option, Plain, Record, Recorded, Ref, Refresh, Seq
+from pysmpc.remote.program_messages import Call, Dtype, Option, Plain, Record, Recorded, Ref, Refresh, Seq
 from pysmpc.remote.units import Duration, Size
 from pysmpc.remote.worker import budget
 from pysmpc.remote.worker.approvals import LOG

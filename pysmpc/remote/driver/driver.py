@@ -41,7 +41,17 @@ from pysmpc.remote.messages import (
     Shelved,
     Up,
 )
-from pysmpc.remote.operations import Batch, Collect, Fetch, Hand, Keep, Open, Operation, Recall, Repeat  # fmt: skip
+from pysmpc.remote.program_messages import (  # fmt: skip
+    Batch,
+    Collect,
+    Fetch,
+    Hand,
+    Keep,
+    Open,
+    Operation,
+    Recall,
+    Repeat,
+)
 from pysmpc.session.forks import Process
 from pysmpc.transport.tls import DRIVER, STATUS, dial
 from pysmpc.transport.wire import MESSAGE, PACKED, WORDS, Gather, Stream, framed, pack, poll, tensor_frames, unpack

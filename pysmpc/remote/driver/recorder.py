@@ -27,7 +27,7 @@ from pysmpc.ops.range_tests import state_bounds
 from pysmpc.program.segment import Segment
 from pysmpc.remote.arguments import NAMES, encode, leaves, reference, results
 from pysmpc.remote.limits import RECORDINGS
-from pysmpc.remote.operations import (
+from pysmpc.remote.program_messages import (
     Call,
     Collect,
     Drop,

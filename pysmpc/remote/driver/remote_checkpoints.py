@@ -18,7 +18,7 @@ from pysmpc.remote.arguments import reference
 from pysmpc.remote.driver.driver import Link
 from pysmpc.remote.driver.recorder import Recorder
 from pysmpc.remote.messages import Shelve
-from pysmpc.remote.operations import Keep, Recall
+from pysmpc.remote.program_messages import Keep, Recall
 from pysmpc.remote.run_names import check_run
 from pysmpc.session import checkpoint_files
 from pysmpc.session.session import Session

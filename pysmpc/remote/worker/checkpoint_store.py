@@ -19,7 +19,7 @@ import torch
 
 from pysmpc.errors import ChannelError, CheckpointError, ConfigurationError
 from pysmpc.remote.arguments import NAMES, window
-from pysmpc.remote.operations import Keep, Recall, Restore, Slot
+from pysmpc.remote.program_messages import Keep, Recall, Restore, Slot
 from pysmpc.remote.run_names import check_run
 from pysmpc.remote.worker.checkpoint_space import Disk
 from pysmpc.remote.worker.origins import Origin

@@ -51,7 +51,18 @@ from pysmpc.remote.messages import (
     Shelve,
     Shelved,
 )
-from pysmpc.remote.operations import Collect, Fetch, Hand, Input, Invite, Keep, Load, Open, Recall, Restore  # fmt: skip
+from pysmpc.remote.program_messages import (  # fmt: skip
+    Collect,
+    Fetch,
+    Hand,
+    Input,
+    Invite,
+    Keep,
+    Load,
+    Open,
+    Recall,
+    Restore,
+)
 from pysmpc.remote.worker.approvals import Requests
 from pysmpc.remote.worker.budget import FLAG
 from pysmpc.remote.worker.checkpoint_store import CheckpointStore, Shelving

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from pysmpc.errors import RemoteError
 from pysmpc.remote.limits import Limits
-from pysmpc.remote.operations import (
+from pysmpc.remote.program_messages import (
     Call,
     Collect,
     Forget,

@@ -20,7 +20,7 @@ from pysmpc.program.segment import Segment
 from pysmpc.program.state import kind
 from pysmpc.remote.arguments import window
 from pysmpc.remote.limits import RECORDINGS
-from pysmpc.remote.operations import Call, Drop, Flush, Forget, Operation, Record, Recorded, Ref, Repeat
+from pysmpc.remote.program_messages import Call, Drop, Flush, Forget, Operation, Record, Recorded, Ref, Repeat
 from pysmpc.remote.region import Region
 from pysmpc.remote.worker.flow import Flow
 from pysmpc.tensor.secret import SecretTensor, TensorStorage

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import pysmpc.ops  # noqa: F401  (fills the table of operations)
-from pysmpc.api import calls
+from pysmpc.api import steps
 from pysmpc.errors import ChannelError, IntegrityError, RemoteError
 from pysmpc.federated.updates import Terms
 from pysmpc.mpc.derived.tested import Flags
@@ -24,7 +24,7 @@ from pysmpc.ops.decompositions import rehearsed
 from pysmpc.ops.range_tests import state_bounds
 from pysmpc.program.segment import changed
 from pysmpc.remote.arguments import decode, dtype_of, leaves, results, window
-from pysmpc.remote.operations import (
+from pysmpc.remote.program_messages import (
     Call,
     Collect,
     Drop,
@@ -201,7 +201,7 @@ class Replay:
         elif isinstance(operation, Record | Recorded | Repeat | Forget):
             self._steps.run(operation)
         elif isinstance(operation, Refresh):
-            calls.refresh(window(operation.ref, self.cell(operation.ref.slot)))
+            steps.refresh(window(operation.ref, self.cell(operation.ref.slot)))
         else:
             raise ChannelError(f"{type(operation).__name__} is no operation on values")
 

@@ -10,7 +10,7 @@ import msgspec
 import torch
 
 from pysmpc.remote.arguments import buffers_of
-from pysmpc.remote.operations import Call, Ref, Seq
+from pysmpc.remote.program_messages import Call, Ref, Seq
 from pysmpc.remote.worker.origins import Origin, owners_of, pattern, renewed
 from pysmpc.remote.worker.row_rules import CONSTANT, READS, RULES, Unknown, copy_rule, fill_rule
 from pysmpc.remote.worker.rows import (

@@ -22,7 +22,18 @@ import torch
 from pysmpc.errors import ChannelError
 from pysmpc.mpc.suite import default
 from pysmpc.remote.messages import Bye, Denied, Failed, Found, Kept, Opened, Ready, Setup, Shelved, Up
-from pysmpc.remote.operations import Batch, Call, Fetch, Input, Load, Message, Open, Plain, Ref, Refresh  # fmt: skip
+from pysmpc.remote.program_messages import (  # fmt: skip
+    Batch,
+    Call,
+    Fetch,
+    Input,
+    Load,
+    Message,
+    Open,
+    Plain,
+    Ref,
+    Refresh,
+)
 from pysmpc.ring.prg import KeySet, fresh_key
 from pysmpc.transport.tls import DRIVER, dial
 from pysmpc.transport.wire import MESSAGE, PACKED, WORDS, Gather, framed, pack, poll, raw, tensor_frames, unpack
