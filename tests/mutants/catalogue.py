@@ -306,7 +306,7 @@ MUTANTS = [
         ("zeros count as a step", "if p > 0:\n        z = ", "if False:\n        z = ", PIECEWISE),
         ("powers above one", "rounded=True", "rounded=False", PIECEWISE),
     ),
-    Mutant("the square of another argument", "pysmpc/ops/arithmetic.py", 'if x is not None and is_argument_of(x, "atan"):', "if x is not None:", "tests/ops/test_inverse_functions.py"),
+    Mutant("the square of another argument", "pysmpc/ops/divisions.py", 'if x is not None and is_argument_of(x, "atan"):', "if x is not None:", "tests/ops/test_inverse_functions.py"),
     Mutant("a power of a norm is that of another", "pysmpc/ops/arithmetic.py", "product.of is quotient.of", "product.of is not None", "tests/ops/test_norms.py"),
     Mutant("a gradient of large norms by their powers", "pysmpc/ops/arithmetic.py", "if not (has_part(x) or has_part(y)):", "if True:", "tests/ops/test_norms.py"),
     *module(
@@ -778,13 +778,6 @@ MUTANTS = [
         "transport/links",
         ("a round may be replayed", "waiting = message.begin(self._round, self._transcript.digest)", "waiting = message.begin(0, self._transcript.digest)", f"{RUNTIME}/test_links.py"),
         ("a round without the digest", "waiting = message.begin(self._round, self._transcript.digest)", "waiting = message.begin(self._round, bytes(32))", TRANSCRIPT),
-        ("corrections of another program", "            if digest != self._transcript.digest:\n                found = told_otherwise", "            if False:\n                found = told_otherwise", TRANSCRIPT),
-        ("questions of another program", "            if digest != self._transcript.digest:\n                raise told_otherwise(stream.peer)", "            if False:\n                raise told_otherwise(stream.peer)", TRANSCRIPT),
-        ("inputs of another program", "        if digest != self._transcript.digest:\n            raise told_otherwise(self._stream.peer)", "        if False:\n            raise told_otherwise(self._stream.peer)", TRANSCRIPT),
-        ("whatever the provider says is what this party was told", "            if found == self._transcript.digest:\n", "            if isinstance(found, bytes):\n", TRANSCRIPT),
-        ("one confirmation is for all that comes", "        if self._agreed == self._transcript.digest:\n", "        if self._agreed:\n", TRANSCRIPT),
-        ("corrections in another's place", "wanted[0] == self._arrived and ", "", f"{RUNTIME}/test_links.py"),
-        ("a feed goes on after what was not due", "self._error = found\n", "pass\n", f"{RUNTIME}/test_links.py"),
     ),
     *[
         Mutant(what, "pysmpc/program/compile.py", old, new, f"tests/program/test_program.py {REPEATED}::test_recordings_over_several_batches")
@@ -1009,5 +1002,15 @@ MUTANTS = [
         "remote/worker/row_steps",
         ("a part is written as if it were all", "return Origin(owners, Rows(min(rows.least, before)))", "return Origin(owners, rows)", ROWS),
         ("memory around a result is not counted", "return Result(shape, None, number)", "return Result(shape, (shape, stride), None)", ROWS),
+    ),
+    *module(
+        "transport/corrections",
+        ("corrections of another program", "            if digest != self._transcript.digest:\n                found = told_otherwise", "            if False:\n                found = told_otherwise", TRANSCRIPT),
+        ("questions of another program", "            if digest != self._transcript.digest:\n                raise told_otherwise(stream.peer)", "            if False:\n                raise told_otherwise(stream.peer)", TRANSCRIPT),
+        ("inputs of another program", "        if digest != self._transcript.digest:\n            raise told_otherwise(self._stream.peer)", "        if False:\n            raise told_otherwise(self._stream.peer)", TRANSCRIPT),
+        ("whatever the provider says is what this party was told", "            if found == self._transcript.digest:\n", "            if isinstance(found, bytes):\n", TRANSCRIPT),
+        ("one confirmation is for all that comes", "        if self._agreed == self._transcript.digest:\n", "        if self._agreed:\n", TRANSCRIPT),
+        ("corrections in another's place", "wanted[0] == self._arrived and ", "", f"{RUNTIME}/test_links.py"),
+        ("a feed goes on after what was not due", "self._error = found\n", "pass\n", f"{RUNTIME}/test_links.py"),
     ),
 ]  # fmt: skip

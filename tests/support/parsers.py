@@ -25,7 +25,7 @@ from pysmpc.ring.fixedpoint import Precision
 from pysmpc.session.session import virtual_session
 from pysmpc.session.transcript import untold
 from pysmpc.tensor.secret import SecretTensor
-from pysmpc.transport import establish, links, tls, wire
+from pysmpc.transport import corrections, establish, links, tls, wire
 from pysmpc.transport.wire import HEADER, MESSAGE, PACKED, VERSION, WORDS, pack
 
 SPOKEN = (tls.Hello, tls.Welcome | tls.Refused, establish.PairKeys, establish.DealerKey, Down, Up, Batch)
@@ -86,12 +86,12 @@ def rounds(data):
         while not exchange.done:
             exchange.step()
         assert bytes(exchange._head) == header
-    feed = links.ReceivedCorrections.__new__(links.ReceivedCorrections)
+    feed = corrections.ReceivedCorrections.__new__(corrections.ReceivedCorrections)
     feed._stream, feed._told = stream(data[1:]), queue.SimpleQueue()
     with contextlib.suppress(ChannelError):
         while True:
             feed._next()
-    links.ProviderQueries([stream(data[1:]), stream(data[1:])]).questions("compare", words)
+    corrections.ProviderQueries([stream(data[1:]), stream(data[1:])]).questions("compare", words)
 
 
 # --- a worker, to which a driver speaks ---------------------------------------------
@@ -377,8 +377,12 @@ def seeds(name):
     if name == "rounds":
         return [
             bytes([2]) + links.HEADER.pack(VERSION, 1, 0, 7, 2, untold.digest) + bytes(16),
-            bytes([2]) + links.COUNT.pack(2, untold.digest) + bytes(16) + links.COUNT.pack(1, untold.digest) + bytes(8),
-            bytes([2]) + links.QUESTION.pack(1, 2, untold.digest) + bytes(16),
+            bytes([2])
+            + corrections.COUNT.pack(2, untold.digest)
+            + bytes(16)
+            + corrections.COUNT.pack(1, untold.digest)
+            + bytes(8),
+            bytes([2]) + corrections.QUESTION.pack(1, 2, untold.digest) + bytes(16),
         ]
     if name == "attended":
         return [
