@@ -16,13 +16,13 @@ from pysmpc.mpc.interfaces import QUESTIONS
 from pysmpc.ring.recording import active, perform
 from pysmpc.session.dealer import NoQueries
 from pysmpc.session.transcript import Transcript, untold
-from pysmpc.transport.links import LONG
 from pysmpc.transport.wire import TENSOR, Cancelled, Stream, raw
 
 COUNT = struct.Struct("<Q32s")  # words, digest of the transcript
 QUESTION = struct.Struct("<QQ32s")  # cause, words, digest
 CONFIRMED = (1 << 64) - 1  # in place of a number of words: none follow, the digest is the message
 _QUESTIONS = tuple(QUESTIONS)
+LONG = 600.0  # seconds for which a peer may compute without a byte; heartbeats tell earlier of one that is gone
 AHEAD = 1 << 25  # bytes of corrections that a holder keeps in advance
 
 

@@ -25,11 +25,10 @@ from pysmpc.ring.recording import perform
 from pysmpc.session.channel import Linked
 from pysmpc.session.stats import Stats
 from pysmpc.session.transcript import Transcript, untold
-from pysmpc.transport.corrections import told_otherwise
+from pysmpc.transport.corrections import LONG, told_otherwise
 from pysmpc.transport.wire import RECORD, TENSOR, VERSION, Buffer, Stream, poll, raw
 
 HEADER = struct.Struct("<BBHIQ32s")  # version, cause, nothing, round mod 2**32, words, digest
-LONG = 600.0  # seconds for which a peer may compute without a byte; heartbeats tell earlier of one that is gone
 _CAUSES = tuple(OPENING_REASONS)
 
 
