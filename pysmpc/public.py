@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pysmpc import optimizers as _optimizers  # noqa: F401  (refuses those whose steps would be wrong)
-from pysmpc.api.calls import Parties, bounded, encrypt, virtual
+from pysmpc.api.calls import bounded, encrypt
 from pysmpc.api.checking import check
 from pysmpc.api.cluster import distributed
 from pysmpc.api.dealing import record
 from pysmpc.api.debugging import debug
 from pysmpc.api.model_files import encrypt_file, encrypted_tensors
+from pysmpc.api.parties import Parties, virtual
 from pysmpc.api.profiling import Network, profile
 from pysmpc.api.receiving import decrypt
 from pysmpc.api.saving import load, save

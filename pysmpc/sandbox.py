@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from pysmpc.api.calls import use_session
+from pysmpc.api.parties import use_session
 from pysmpc.compat.pysyft import verbs
 from pysmpc.compat.pysyft.hook import TorchHook, active_hook
 from pysmpc.compat.pysyft.workers import VirtualWorker

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 
-from pysmpc.api.calls import Parties
+from pysmpc.api.parties import Parties
 from pysmpc.errors import EncodingError, PartyError, SessionMismatchError
 from pysmpc.mpc.additive import comparison, products
 from pysmpc.mpc.securenn import securenn_comparison as steps

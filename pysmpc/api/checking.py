@@ -22,8 +22,9 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from pysmpc.api.calls import Parties, encrypt
+from pysmpc.api.calls import encrypt
 from pysmpc.api.dealing import record
+from pysmpc.api.parties import Parties
 from pysmpc.api.profiling import LAN, WAN, Network, Profile, Row
 from pysmpc.errors import EncodingError, RangeError, RevealError
 from pysmpc.ring.fixedpoint import BINARY16, INTEGER

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pysmpc.api.calls import Parties, _variant
+from pysmpc.api.parties import Parties, variant_of
 from pysmpc.ops.range_tests import TestedTensor
 from pysmpc.tensor.secret import WATCHERS, SecretTensor
 from pysmpc.torch_modes import undisturbed
@@ -45,7 +45,7 @@ def distributed(
     if _agree not in WATCHERS:
         WATCHERS.append(_agree)
     atexit.register(_leave, session)
-    return Parties(_variant(session, rounding, protocol, integrity, compare_bits))
+    return Parties(variant_of(session, rounding, protocol, integrity, compare_bits))
 
 
 def _leave(session: DistributedSession) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pysmpc.api.calls import Parties, _variant
+from pysmpc.api.parties import Parties, variant_of
 from pysmpc.errors import MaterialError
 from pysmpc.session.offline import deal, dry_session
 
@@ -47,7 +47,7 @@ def record(
     >>> plan.deal("material", runs=10)
     """
     session = dry_session(names or ("alice", "bob"), provider)
-    yield Plan(Parties(_variant(session, rounding, protocol, compare_bits=compare_bits)))
+    yield Plan(Parties(variant_of(session, rounding, protocol, compare_bits=compare_bits)))
 
 
 def deal_program(

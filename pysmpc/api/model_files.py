@@ -15,7 +15,9 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from typing_extensions import Unpack
 
-from pysmpc.api.calls import Model, Parties, _check_public, _Options, _replace, encrypt
+from pysmpc.api.calls import Model, Options, check_public, encrypt
+from pysmpc.api.decrypting import replace_tensors
+from pysmpc.api.parties import Parties
 from pysmpc.errors import CheckpointError
 from pysmpc.tensor.secret import SecretTensor
 from pysmpc.torch_modes import undisturbed
@@ -24,7 +26,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 @undisturbed
-def encrypt_file(path: str | Path, parties: Parties, model: Model, **options: Unpack[_Options]) -> Model:
+def encrypt_file(path: str | Path, parties: Parties, model: Model, **options: Unpack[Options]) -> Model:
     """A copy of a model with the parameters and buffers of a safetensors file, secret.
 
     The model's own values are not used; it may be made without any, on the device "meta":
@@ -44,7 +46,7 @@ def encrypt_file(path: str | Path, parties: Parties, model: Model, **options: Un
     Raises CheckpointError, before anything is shared, for what is no such file and where names or shapes are not those
     of the model, and as `encrypt`.
     """
-    _check_public(model)
+    check_public(model)
     made = copy.deepcopy(model)
     shapes = _shapes(path)
     names = _names(made, shapes, path)
@@ -59,12 +61,12 @@ def encrypt_file(path: str | Path, parties: Parties, model: Model, **options: Un
             if buffer is not None and not buffer.is_floating_point():
                 name = names[id(buffer)]
                 part._buffers[key] = buffer if name is None else _read(path, name).to(buffer.dtype).clone()
-    return _replace(made, change, wanted)  # type: ignore[return-value]
+    return replace_tensors(made, change, wanted)  # type: ignore[return-value]
 
 
 @undisturbed
 def encrypted_tensors(
-    path: str | Path, parties: Parties, **options: Unpack[_Options]
+    path: str | Path, parties: Parties, **options: Unpack[Options]
 ) -> Iterator[tuple[str, SecretTensor]]:
     """The tensors of a safetensors file by name, each shared when it is asked for.
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar, overload
 import torch
 from torch import nn
 
-from pysmpc.api import calls
+from pysmpc.api import decrypting
 from pysmpc.compat.pysyft.pointers import pointer_to
 from pysmpc.compat.pysyft.workers import worker_of
 from pysmpc.errors import PartyError
@@ -55,7 +55,7 @@ def decrypt(value: Any, *, to: Any = None) -> Any:
     >>> sy.decrypt(loss)
     """
     if to is None:
-        return calls.decrypt(value)
+        return decrypting.decrypt(value)
     return _to(value, str(getattr(to, "id", to)))
 
 
@@ -65,7 +65,7 @@ def _to(value: Any, name: str) -> Any:
     if isinstance(value, nn.Module):
         if any(isinstance(p, SecretTensor) and _apart(p.session) for p in value.parameters()):
             return {key: _to(each, name) for key, each in value.state_dict(keep_vars=True).items()}
-        return calls._replace(copy.deepcopy(value), lambda each: _to(each, name))
+        return decrypting.replace_tensors(copy.deepcopy(value), lambda each: _to(each, name))
     if isinstance(value, dict):
         return {key: _to(item, name) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -97,7 +97,7 @@ def _received(secret: SecretTensor, name: str) -> Any:
         flush(session)
         session.recorder.hand(secret, name, kept.name)
         return kept
-    found = calls.opened_to(secret, name)
+    found = decrypting.opened_to(secret, name)
     if session.me is not None:
         return found
     worker = worker_of(name)

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from pysmpc.api import calls
+from pysmpc.api import decrypting
+from pysmpc.api import parties as api_parties
 from pysmpc.compat.pysyft.workers import VirtualWorker
 from pysmpc.errors import ObjectNotFoundError, PartyError, RoundError
 from pysmpc.federated.aggregation import Collector, round_id, shares_of
@@ -94,7 +95,7 @@ class VirtualClients:
         self.names = list(self.workers)
         self._tags, self._task, self._loss, self._secure = list(tags), task, loss, secure
         self._holders = list(holders)
-        self._session = calls.virtual(*self._holders).session if secure else None
+        self._session = api_parties.virtual(*self._holders).session if secure else None
         self._kept: dict[str, dict[str, torch.Tensor]] = {}  # by worker: what stays at it
 
     def data(self, name: str) -> list[torch.Tensor]:
@@ -191,6 +192,6 @@ class _Shares:
         secret = SecretTensor.of(share, session, unit, torch.float64)
         secret.cell.bound = self._terms.bound
         before = session.stats.sent
-        opened = calls._opened(secret, "reveal")
+        opened = decrypting.opened_words(secret, "reveal")
         self.sent += len(self._collectors) * (session.stats.sent - before)
         return opened

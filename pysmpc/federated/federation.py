@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pysmpc.api.calls import Parties
+from pysmpc.api.parties import Parties
 from pysmpc.compat.pysyft.workers import VirtualWorker
 from pysmpc.errors import CheckpointError, PartyError, PrivacyError, RoundError
 from pysmpc.federated import round_files

@@ -15,9 +15,9 @@ from torch._decomp import decomposition_table
 
 from pysmpc.mpc.functions.normaliser import reciprocal_fast
 from pysmpc.mpc.functions.smooth import known_of
-from pysmpc.ops.arithmetic import div
 from pysmpc.ops.core import FACTOR, aten, implements, result, session_of, times, window
 from pysmpc.ops.decompositions import composes
+from pysmpc.ops.divisions import div
 from pysmpc.ops.dropout import LIBRARY
 from pysmpc.tensor.secret import SecretTensor
 

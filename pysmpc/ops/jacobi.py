@@ -24,8 +24,9 @@ from pysmpc.mpc.additive.exact import constant
 from pysmpc.mpc.functions import fits
 from pysmpc.mpc.functions.characters import BITS, evaluate
 from pysmpc.mpc.functions.normaliser import TOP, inverse_root
-from pysmpc.ops.arithmetic import add, mul, square, sub
+from pysmpc.ops.arithmetic import add, mul, sub
 from pysmpc.ops.core import like
+from pysmpc.ops.divisions import square
 from pysmpc.ops.fine_matrices import elementwise, multiple_of_unit, product, shortened
 from pysmpc.ops.linear import matrix_product
 from pysmpc.ring.shares import Share

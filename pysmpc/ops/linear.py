@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from pysmpc.ops.arithmetic import add, mul, square, sub
+from pysmpc.ops.arithmetic import add, mul, sub
 from pysmpc.ops.core import (
     aten,
     axis,
@@ -23,6 +23,7 @@ from pysmpc.ops.core import (
     times,
     window,
 )
+from pysmpc.ops.divisions import square
 from pysmpc.ops.operands import number, sides, with_unit
 from pysmpc.ring.shares import Share
 from pysmpc.tensor.secret import SecretTensor

@@ -26,9 +26,10 @@ import torch
 
 from pysmpc.mpc.functions.normaliser import inverse_root
 from pysmpc.mpc.functions.smooth import known_of
-from pysmpc.ops.arithmetic import square, sub
+from pysmpc.ops.arithmetic import sub
 from pysmpc.ops.core import aten, implements, like, same_value
 from pysmpc.ops.decompositions import composes
+from pysmpc.ops.divisions import square
 from pysmpc.ops.dropout import LIBRARY
 from pysmpc.ops.fine_matrices import (
     batched,

@@ -24,7 +24,7 @@ import torch
 from pysmpc.mpc.additive.exact import constant
 from pysmpc.mpc.functions.normaliser import inverse_root_short
 from pysmpc.mpc.functions.smooth import known_of, note_source, source_of
-from pysmpc.ops.arithmetic import add, mul, number, square, sub
+from pysmpc.ops.arithmetic import add, mul, number, sub
 from pysmpc.ops.core import (
     FACTOR,
     UPDATE,
@@ -38,6 +38,7 @@ from pysmpc.ops.core import (
     times,
     within,
 )
+from pysmpc.ops.divisions import square
 from pysmpc.ops.linear import sum_dim
 from pysmpc.ring.shares import Share
 from pysmpc.tensor.secret import SecretTensor

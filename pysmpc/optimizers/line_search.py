@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from pysmpc.api.calls import decrypt
+from pysmpc.api.decrypting import decrypt
 from pysmpc.tensor.secret import SecretTensor
 
 #: Methods of tensors by which LBFGS computes what it decides by.

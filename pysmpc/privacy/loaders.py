@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
 
 from pysmpc.api import calls
+from pysmpc.api import parties as api_parties
 from pysmpc.errors import PrivacyError
 from pysmpc.privacy.draws import FAILURE, draw, slots_for, takes_part
 
@@ -41,7 +42,7 @@ def _check_partition(loader: Any) -> None:
 
 
 #: Numbers of draws, which rise within a session.
-_numbers: weakref.WeakKeyDictionary[calls.Parties, Iterator[int]] = weakref.WeakKeyDictionary()
+_numbers: weakref.WeakKeyDictionary[api_parties.Parties, Iterator[int]] = weakref.WeakKeyDictionary()
 
 
 class OwnersLoader:
@@ -58,7 +59,7 @@ class OwnersLoader:
     """
 
     def __init__(
-        self, sources: Sequence[Sequence[Any]], batch_size: int, parties: calls.Parties, **options: Any
+        self, sources: Sequence[Sequence[Any]], batch_size: int, parties: api_parties.Parties, **options: Any
     ) -> None:
         self._sources = [tuple(source) for source in sources]
         if not self._sources or not all(self._sources) or len({len(source) for source in self._sources}) != 1:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from pysmpc.errors import ChannelError
-from pysmpc.remote.messages import INLINE, Dtype, Fixed, Option, Plain, Ref, Seq, Value
+from pysmpc.remote.program_messages import INLINE, Dtype, Fixed, Option, Plain, Ref, Seq, Value
 from pysmpc.ring.fixedpoint import Precision
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import plain_session

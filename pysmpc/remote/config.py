@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from pysmpc.errors import ConfigurationError
-from pysmpc.remote.worker.limits import Limits, decode
+from pysmpc.remote.limits import Limits, decode
 from pysmpc.transport.certificates import check_name
 from pysmpc.transport.tls import SERIAL, Identity, address, revocation
 

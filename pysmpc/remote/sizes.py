@@ -15,7 +15,7 @@ import torch
 
 import pysmpc.ops  # noqa: F401  (fills the table of operations)
 from pysmpc.remote.arguments import dtype_of
-from pysmpc.remote.messages import Call, Dtype, Fixed, Option, Plain, Ref, Seq, Value
+from pysmpc.remote.program_messages import Call, Dtype, Fixed, Option, Plain, Ref, Seq, Value
 from pysmpc.tensor.secret import HANDLERS
 
 _KEPT = 4096  # calls whose results are remembered

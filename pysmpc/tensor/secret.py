@@ -459,7 +459,7 @@ class SecretTensor(torch.Tensor):
 
     def reveal(self) -> torch.Tensor:
         """Open the value to the caller, as a plain tensor of this dtype.  One round."""
-        raise NotImplementedError  # set by pysmpc.api.calls, which knows how to decode
+        raise NotImplementedError  # set by pysmpc.api.decrypting, which knows how to decode
 
 
 #: Operations that torch sends for a layer or a function, and which no program calls by the names that they have there.

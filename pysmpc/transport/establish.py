@@ -25,15 +25,15 @@ from pysmpc.session.dealer import LocalCorrections, SeedDealer
 from pysmpc.session.session import Session, check_names
 from pysmpc.session.stats import Stats
 from pysmpc.session.transcript import Transcript
-from pysmpc.transport.links import (
+from pysmpc.transport.corrections import (
     HolderQueries,
-    Networked,
     OwnCorrections,
     PeerCorrections,
     ProviderQueries,
     ReceivedCorrections,
     SentCorrections,
 )
+from pysmpc.transport.links import Networked
 from pysmpc.transport.tls import Tls, dial
 from pysmpc.transport.wire import Cancelled, Stream
 

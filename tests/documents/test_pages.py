@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pysmpc.remote.config import Bounds, Data, DriverConfig, Rule, WorkerConfig
-from pysmpc.remote.worker.limits import Limits
+from pysmpc.remote.limits import Limits
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -16,7 +16,8 @@ from pysmpc.federated.clients import Ask
 from pysmpc.federated.updates import Terms
 from pysmpc.remote.client import Client
 from pysmpc.remote.config import ClientConfig, WorkerConfig, parse
-from pysmpc.remote.messages import Invite, Leave, Look, Nothing, NotTaken, Offer, Plain, Taken
+from pysmpc.remote.messages import Leave, Look, Nothing, NotTaken, Offer, Taken
+from pysmpc.remote.program_messages import Invite, Plain
 from pysmpc.remote.worker.outside_clients import Gathering
 from pysmpc.transport import certificates
 from pysmpc.transport.tls import CLIENT, dial

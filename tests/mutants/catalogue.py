@@ -306,7 +306,7 @@ MUTANTS = [
         ("zeros count as a step", "if p > 0:\n        z = ", "if False:\n        z = ", PIECEWISE),
         ("powers above one", "rounded=True", "rounded=False", PIECEWISE),
     ),
-    Mutant("the square of another argument", "pysmpc/ops/arithmetic.py", 'if x is not None and is_argument_of(x, "atan"):', "if x is not None:", "tests/ops/test_inverse_functions.py"),
+    Mutant("the square of another argument", "pysmpc/ops/divisions.py", 'if x is not None and is_argument_of(x, "atan"):', "if x is not None:", "tests/ops/test_inverse_functions.py"),
     Mutant("a power of a norm is that of another", "pysmpc/ops/arithmetic.py", "product.of is quotient.of", "product.of is not None", "tests/ops/test_norms.py"),
     Mutant("a gradient of large norms by their powers", "pysmpc/ops/arithmetic.py", "if not (has_part(x) or has_part(y)):", "if True:", "tests/ops/test_norms.py"),
     *module(
@@ -688,7 +688,7 @@ MUTANTS = [
         ("a restart gives a second budget", "used_on(self._day, log, me) if log is not None else Counter()", "Counter()", LIMITED),
     ),
     *module(
-        "remote/worker/limits",
+        "remote/limits",
         ("as many sessions as come", "elif limits.sessions and mine >= limits.sessions:", "elif False:", LIMITED),
     ),
     *module(
@@ -706,11 +706,6 @@ MUTANTS = [
         ("a row that occurs twice counts twice", "if not own.distinct:", "if False:", POLICY),
     ),
     *module(
-        "remote/worker/row_rules",
-        ("a part is written as if it were all", "return Origin(owners, Rows(min(rows.least, before)))", "return Origin(owners, rows)", ROWS),
-        ("memory around a result is not counted", "return Result(shape, None, number)", "return Result(shape, (shape, stride), None)", ROWS),
-    ),
-    *module(
         "remote/worker/rows",
         ("the largest of rows is of all of them", "if over and not unite:", "if False:", ROWS),
         ("the most rows of any operand", "return made(min([math.inf, *(each.cap for each in rows)]), [term", "return made(max([0, *(each.cap for each in rows)]), [term", ROWS),
@@ -719,9 +714,6 @@ MUTANTS = [
     *module(
         "remote/worker/data",
         ("data with NaN", "        _refuse(what, ~torch.isfinite(tensor), \"NaN or infinite; clean the data first\")\n", "        pass\n", f"{REMOTE}/test_data.py"),
-        ("labels fail where a driver names too few classes", "found.having((labels.unsqueeze(-1) == torch.arange(classes)).float(), outside)", "found.having(torch.nn.functional.one_hot(labels, classes).float(), outside)", VALUES),
-        ("a secret in a step", "if any(isinstance(x, SecretTensor) for x in leaves(arguments)):", "if False:", VALUES),
-        ("subnormal numbers", "    kept = torch.where(kept.abs() < TINY, torch.zeros_like(kept), kept)\n", "", VALUES),
     ),
     *module(
         "remote/worker/worker",
@@ -803,13 +795,6 @@ MUTANTS = [
         "transport/links",
         ("a round may be replayed", "waiting = message.begin(self._round, self._transcript.digest)", "waiting = message.begin(0, self._transcript.digest)", f"{RUNTIME}/test_links.py"),
         ("a round without the digest", "waiting = message.begin(self._round, self._transcript.digest)", "waiting = message.begin(self._round, bytes(32))", TRANSCRIPT),
-        ("corrections of another program", "            if digest != self._transcript.digest:\n                found = told_otherwise", "            if False:\n                found = told_otherwise", TRANSCRIPT),
-        ("questions of another program", "            if digest != self._transcript.digest:\n                raise told_otherwise(stream.peer)", "            if False:\n                raise told_otherwise(stream.peer)", TRANSCRIPT),
-        ("inputs of another program", "        if digest != self._transcript.digest:\n            raise told_otherwise(self._stream.peer)", "        if False:\n            raise told_otherwise(self._stream.peer)", TRANSCRIPT),
-        ("whatever the provider says is what this party was told", "            if found == self._transcript.digest:\n", "            if isinstance(found, bytes):\n", TRANSCRIPT),
-        ("one confirmation is for all that comes", "        if self._agreed == self._transcript.digest:\n", "        if self._agreed:\n", TRANSCRIPT),
-        ("corrections in another's place", "wanted[0] == self._arrived and ", "", f"{RUNTIME}/test_links.py"),
-        ("a feed goes on after what was not due", "self._error = found\n", "pass\n", f"{RUNTIME}/test_links.py"),
     ),
     *[
         Mutant(what, "pysmpc/program/compile.py", old, new, f"tests/program/test_program.py {REPEATED}::test_recordings_over_several_batches")
@@ -851,19 +836,6 @@ MUTANTS = [
             ("gradients are asked for as if forward", "path", "asked(self.backward)", "asked(False)"),
         )
     ],
-    *module(
-        "remote/remote_steps",
-        ("a worker does not check a recording", "not before.recording.confirms(new)", "False", REPEATED),
-        ("different operations are held against each other", "not before.same(known)", "False", REPEATED),
-        ("a worker repeats with whatever it is given", "if [kind(x) for x in arguments] != known.recording.kinds or not known.recording.fits():", "if False:", REPEATED),
-        ("whatever is in the slots of a step", "if any(replay.cell(slot) is not cell for slot, cell in known.cells.items()):", "if False:", REPEATED),
-        ("a step drops what it reads", "            if slot in self.cells:\n", "            if False:\n", REPEATED),
-        ("a step takes data in", "            opened.new.refused = \"a step", "            _ = \"a step", REPEATED),
-        ("a step without an end", "if opened.length > LONGEST:", "if False:", REPEATED),
-        ("public values are not compared", "        return all(map(torch.equal, self._buffers, other._buffers))\n", "        return True\n", REPEATED),
-        ("operations are not compared", "if self.operations != other.operations or len(self._buffers) != len(other._buffers):", "if False:", REPEATED),
-        ("a repeated step forgets whose data it has seen", "            replay.wrote(cell, origin)\n", "            pass\n", REPEATED),
-    ),
     *module(
         "remote/worker/flow",
         ("whose data the recording had seen", "if known is not None:\n            return known(labels)", "for known in self._known.values():\n            return known(labels)", REPEATED),
@@ -985,7 +957,7 @@ MUTANTS = [
     ),
     *module("remote/worker/driver_connection", ("a value is sent that was too large", "        if failed:\n", "        if False:\n", CHECKED_THERE)),
     *module("remote/worker/budget", ("an outcome is no number", "count += FLAG in facts and", "count += False and", CHECKED_THERE)),
-    *module("remote/remote_steps", ("steps hide what is tested", "        if sessions[0].flags is not None:\n", "        if False:\n", FLAGS)),
+    *module("remote/worker/recordings", ("steps hide what is tested", "        if sessions[0].flags is not None:\n", "        if False:\n", FLAGS)),
     *module(
         "remote/driver/recorder",
         ("recordings are never forgotten", "                weakref.finalize(new, self._over.append, number)\n", "                pass\n", REPEATED),
@@ -1020,5 +992,42 @@ MUTANTS = [
     *module(
         "remote/worker/policy",
         ("a holder receives numbers of few rows", "            elif items < rule.min_items:", "            elif False:", "tests/federated/test_one_receiver_remote.py"),
+    ),
+    *module(
+        "remote/worker/recordings",
+        ("a worker does not check a recording", "not before.recording.confirms(new)", "False", REPEATED),
+        ("different operations are held against each other", "not before.same(known)", "False", REPEATED),
+        ("a worker repeats with whatever it is given", "if [kind(x) for x in arguments] != known.recording.kinds or not known.recording.fits():", "if False:", REPEATED),
+        ("whatever is in the slots of a step", "if any(replay.cell(slot) is not cell for slot, cell in known.cells.items()):", "if False:", REPEATED),
+        ("a step drops what it reads", "            if slot in self.cells:\n", "            if False:\n", REPEATED),
+        ("a step takes data in", "            opened.new.refused = \"a step", "            _ = \"a step", REPEATED),
+        ("a step without an end", "if opened.length > LONGEST:", "if False:", REPEATED),
+        ("a repeated step forgets whose data it has seen", "            replay.wrote(cell, origin)\n", "            pass\n", REPEATED),
+    ),
+    *module(
+        "remote/region",
+        ("public values are not compared", "        return all(map(torch.equal, self._buffers, other._buffers))\n", "        return True\n", REPEATED),
+        ("operations are not compared", "if self.operations != other.operations or len(self._buffers) != len(other._buffers):", "if False:", REPEATED),
+    ),
+    *module(
+        "remote/data_steps",
+        ("labels fail where a driver names too few classes", "found.having((labels.unsqueeze(-1) == torch.arange(classes)).float(), outside)", "found.having(torch.nn.functional.one_hot(labels, classes).float(), outside)", VALUES),
+        ("a secret in a step", "if any(isinstance(x, SecretTensor) for x in leaves(arguments)):", "if False:", VALUES),
+        ("subnormal numbers", "    kept = torch.where(kept.abs() < TINY, torch.zeros_like(kept), kept)\n", "", VALUES),
+    ),
+    *module(
+        "remote/worker/row_steps",
+        ("a part is written as if it were all", "return Origin(owners, Rows(min(rows.least, before)))", "return Origin(owners, rows)", ROWS),
+        ("memory around a result is not counted", "return Result(shape, None, number)", "return Result(shape, (shape, stride), None)", ROWS),
+    ),
+    *module(
+        "transport/corrections",
+        ("corrections of another program", "            if digest != self._transcript.digest:\n                found = told_otherwise", "            if False:\n                found = told_otherwise", TRANSCRIPT),
+        ("questions of another program", "            if digest != self._transcript.digest:\n                raise told_otherwise(stream.peer)", "            if False:\n                raise told_otherwise(stream.peer)", TRANSCRIPT),
+        ("inputs of another program", "        if digest != self._transcript.digest:\n            raise told_otherwise(self._stream.peer)", "        if False:\n            raise told_otherwise(self._stream.peer)", TRANSCRIPT),
+        ("whatever the provider says is what this party was told", "            if found == self._transcript.digest:\n", "            if isinstance(found, bytes):\n", TRANSCRIPT),
+        ("one confirmation is for all that comes", "        if self._agreed == self._transcript.digest:\n", "        if self._agreed:\n", TRANSCRIPT),
+        ("corrections in another's place", "wanted[0] == self._arrived and ", "", f"{RUNTIME}/test_links.py"),
+        ("a feed goes on after what was not due", "self._error = found\n", "pass\n", f"{RUNTIME}/test_links.py"),
     ),
 ]  # fmt: skip

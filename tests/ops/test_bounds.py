@@ -88,7 +88,7 @@ def test_a_module():
 
 def test_public_fixed_point():
     plain = sy.encrypt  # the verb for tensors of fixed precision, too
-    fixed = sy.api.calls.fix_precision(torch.tensor([1.5, -2.0]))
+    fixed = sy.api.steps.fix_precision(torch.tensor([1.5, -2.0]))
     assert bound(plain(fixed, parties(), bounded=2)) == 2
     with pytest.raises(RangeError):
         plain(fixed, parties(), bounded=1.9)
@@ -303,7 +303,7 @@ def test_an_update_that_waits():
 
 def test_operations_that_change_no_value():
     x = secret(uniform(4), bounded=4.0)
-    sy.api.calls.refresh(x)
+    sy.api.steps.refresh(x)
     assert bound(x) == 4
     y = x * x
     y.cell.settle()

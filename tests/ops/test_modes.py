@@ -56,7 +56,7 @@ class Program:
         return sum(each[:0].sum() for each in self.parties["alice"].shares()), torch.tensor(0, device="cpu")
 
     def fixed_precision(self):
-        return sy.api.calls.float_precision(sy.api.calls.fix_precision(self.x, 4)), self.x
+        return sy.api.steps.float_precision(sy.api.steps.fix_precision(self.x, 4)), self.x
 
     def training(self):
         def train(model, x, target, repeated):

@@ -17,7 +17,7 @@ from torch import nn
 
 import pysmpc as sy
 from pysmpc.errors import ConfigurationError, OpenNotPermittedError
-from pysmpc.remote.messages import Call, Drop, Input, Load, Plain, Record, Recorded, Ref, Repeat
+from pysmpc.remote.program_messages import Call, Drop, Input, Load, Plain, Record, Recorded, Ref, Repeat
 from pysmpc.remote.worker import approvals
 from pysmpc.remote.worker.approvals import APPROVED, DENIED, FOLDERS, LOG, WAITING
 from pysmpc.remote.worker.history import History

@@ -11,7 +11,7 @@ import pysmpc as sy
 from pysmpc.errors import ChannelError, RangeError
 from pysmpc.remote.arguments import window
 from pysmpc.remote.config import Bounds
-from pysmpc.remote.messages import Ref
+from pysmpc.remote.program_messages import Ref
 from pysmpc.session.session import virtual_session
 from pysmpc.tensor.secret import Estimate, SecretTensor
 

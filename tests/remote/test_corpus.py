@@ -14,8 +14,8 @@ from remotes import Workers
 
 import pysmpc as sy
 from pysmpc.errors import ChannelError
-from pysmpc.remote import messages
-from pysmpc.remote.messages import Batch, Call, Seq
+from pysmpc.remote import messages, program_messages
+from pysmpc.remote.program_messages import Batch, Call, Seq
 from pysmpc.remote.worker import intake, policy
 from pysmpc.transport import control, tls
 from pysmpc.transport.wire import MESSAGE, framed, pack
@@ -120,16 +120,16 @@ def test_the_model_of_owners(liars):
     model.run(liars.call("copy_.default", liars.window(0), liars.window(2)))
     assert model.owners(3) == own | {"alice"}
     for operation in (
-        messages.Record(step=1, inputs=[liars.window(1)], slots=[4], states=[], check=-1),
+        program_messages.Record(step=1, inputs=[liars.window(1)], slots=[4], states=[], check=-1),
         liars.call("mul.Tensor", liars.window(4), 2.0, out=5),
-        messages.Recorded(result=liars.window(5), out=6, keep=True),
-        messages.Repeat(step=1, inputs=[liars.window(2)], out=7),
+        program_messages.Recorded(result=liars.window(5), out=6, keep=True),
+        program_messages.Repeat(step=1, inputs=[liars.window(2)], out=7),
     ):
         model.run(operation)
     assert model.owners(6) == own
     assert model.owners(7) == {"alice"}
     names = ["alice", "bob", "crypto_provider"]
-    program = [liars.Own(0), messages.Open(ref=liars.window(0), state=[], receiver="scientist")]
+    program = [liars.Own(0), program_messages.Open(ref=liars.window(0), state=[], receiver="scientist")]
     told = dict.fromkeys(names, program)
     assert not liars.forbidden(told, "bob", 1, {"alice": False, "bob": True})
     told["alice"] = [liars.Own(1), program[1]]
@@ -140,7 +140,9 @@ def test_the_model_of_owners(liars):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("item", [None, Seq([]), messages.Plain("", [], [], b"")], ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize(
+    "item", [None, Seq([]), program_messages.Plain("", [], [], b"")], ids=lambda x: type(x).__name__
+)
 def test_a_batch_of_nothing_takes_little_memory(item, bounded):
     """As many arguments as the limit of a batch lets through."""
     size = len(pack([item])) - 1

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 import pysmpc as sy
 from pysmpc.errors import ConfigurationError, GetNotPermittedError, ObjectNotFoundError, PartyError, RemoteError
 from pysmpc.remote.config import WorkerConfig, parse
-from pysmpc.remote.worker.data import STEPS, Store, read
+from pysmpc.remote.data_steps import STEPS
+from pysmpc.remote.worker.data import Store, read
 from pysmpc.transport.wire import Stream
 
 IMAGES = np.random.default_rng().integers(0, 256, (20, 4, 4), dtype=np.uint8)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import pysmpc as sy
-from pysmpc.remote.messages import Call
+from pysmpc.remote.program_messages import Call
 from pysmpc.tensor.secret import HANDLERS
 
 NAMES = {str(func) for func in HANDLERS}

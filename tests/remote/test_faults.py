@@ -20,7 +20,8 @@ import pysmpc as sy
 from pysmpc.errors import ChannelError, CheckpointError, PysmpcError, RemoteError, WorkerLost
 from pysmpc.remote.driver import driver
 from pysmpc.remote.local_workers import LocalWorkers
-from pysmpc.remote.messages import Batch, Call, Drop, Dtype, Plain, Ref, Seq, Setup
+from pysmpc.remote.messages import Setup
+from pysmpc.remote.program_messages import Batch, Call, Drop, Dtype, Plain, Ref, Seq
 from pysmpc.remote.worker import intake
 from pysmpc.transport import establish, tls
 from pysmpc.transport.tls import DRIVER

@@ -15,7 +15,7 @@ from pysmpc.mpc.interfaces import Cost, End
 from pysmpc.mpc.mac import opening
 from pysmpc.mpc.mac.sharing_mac import disclose_cost, reveal_cost
 from pysmpc.remote.arguments import reference
-from pysmpc.remote.messages import Call
+from pysmpc.remote.program_messages import Call
 
 ULP = 2.0**-16
 MAC = {"integrity": "mac"}

@@ -12,17 +12,16 @@ from torch import nn
 
 import pysmpc as sy
 from pysmpc.errors import CheckpointError, ConfigurationError, OpenNotPermittedError, RefusedError, RemoteError
-from pysmpc.remote import remote_steps
 from pysmpc.remote.arguments import reference
 from pysmpc.remote.config import WorkerConfig, parse
 from pysmpc.remote.driver.driver import ask
-from pysmpc.remote.messages import Call, Dtype, Option, Plain, Record, Recorded, Ref, Refresh, Seq
+from pysmpc.remote.limits import RECORDINGS, Limits, Sessions
+from pysmpc.remote.program_messages import Call, Dtype, Option, Plain, Record, Recorded, Ref, Refresh, Seq
 from pysmpc.remote.units import Duration, Size
 from pysmpc.remote.worker import budget
 from pysmpc.remote.worker.approvals import LOG
 from pysmpc.remote.worker.budget import Budget
 from pysmpc.remote.worker.held import Held
-from pysmpc.remote.worker.limits import RECORDINGS, Limits, Sessions
 
 ROWS = np.random.default_rng().random((100, 2), dtype=np.float32)
 
@@ -169,7 +168,7 @@ def test_recorded_steps(office, tmp_path):
 
 
 def test_the_limit_that_drivers_know():
-    assert remote_steps.LIMIT == RECORDINGS == Limits().steps
+    assert Limits().steps == RECORDINGS
 
 
 def test_disk(office, tmp_path):

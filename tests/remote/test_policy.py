@@ -13,7 +13,7 @@ import pysmpc as sy
 from pysmpc.errors import OpenNotPermittedError, RemoteError
 from pysmpc.remote.arguments import reference
 from pysmpc.remote.config import read
-from pysmpc.remote.messages import Call, Drop
+from pysmpc.remote.program_messages import Call, Drop
 from pysmpc.remote.worker import policy
 
 ITEMS = np.arange(200, dtype=np.float32).reshape(100, 2) / 100

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import pysmpc as sy
 from pysmpc.errors import OpenNotPermittedError, PrivacyError, RemoteError
 from pysmpc.privacy.draws import slots_for
-from pysmpc.remote.worker.data import Draws, Items, apply
+from pysmpc.remote.data_steps import Items, apply
+from pysmpc.remote.worker.data import Draws
 
 BUDGET = {"target_epsilon": 1e6, "target_delta": 1e-3, "accountant": "rdp"}
 

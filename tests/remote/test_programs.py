@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from twins import mlp, task
 
 import pysmpc as sy
-from pysmpc.api import calls
+from pysmpc.api import steps
 from pysmpc.errors import EncodingError, PartyError, SessionMismatchError
 
 ULP = 2.0**-16
@@ -264,10 +264,10 @@ def test_thresholds_that_are_out_of_range(workers, parties):
 
 
 def test_public_fixed_precision(parties):
-    fixed = calls.fix_precision(torch.tensor([1.25, -0.5]), 2)
+    fixed = steps.fix_precision(torch.tensor([1.25, -0.5]), 2)
     x = sy.encrypt(fixed, parties)
     assert torch.allclose(sy.decrypt(x + fixed), torch.tensor([2.5, -1.0]))
-    assert torch.allclose(sy.decrypt(x * calls.fix_precision(torch.tensor([2.0, 2.0]), 2)), torch.tensor([2.5, -1.0]))
+    assert torch.allclose(sy.decrypt(x * steps.fix_precision(torch.tensor([2.0, 2.0]), 2)), torch.tensor([2.5, -1.0]))
 
 
 def test_other_protocols_of_a_session(parties):
@@ -311,7 +311,7 @@ def test_fresh_shares(workers, parties):
     x = sy.encrypt(torch.arange(6.0), parties)
     parties.wait()
     before = kept(workers, "alice", x)
-    calls.refresh(x)
+    steps.refresh(x)
     parties.wait()
     assert not torch.equal(kept(workers, "alice", x), before)
     assert torch.equal(sy.decrypt(x), torch.arange(6.0))

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pysmpc.remote.arguments import encode, results
-from pysmpc.remote.messages import Call, Ref, Seq
+from pysmpc.remote.program_messages import Call, Ref, Seq
 from pysmpc.remote.worker import row_rules, rows
 from pysmpc.remote.worker.origins import Origin, origin_of
 from pysmpc.remote.worker.replay import Replay

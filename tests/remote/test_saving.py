@@ -17,7 +17,7 @@ from twins import task
 import pysmpc as sy
 from pysmpc.errors import CheckpointError, OpenNotPermittedError, RemoteError
 from pysmpc.remote.arguments import reference
-from pysmpc.remote.messages import Keep, Recall, Restore, Slot
+from pysmpc.remote.program_messages import Keep, Recall, Restore, Slot
 from pysmpc.remote.worker.checkpoint_store import CheckpointStore
 from pysmpc.session import checkpoint_files
 

@@ -12,10 +12,11 @@ import pysmpc as sy
 from pysmpc.errors import RemoteError
 from pysmpc.program import train_step
 from pysmpc.program.trace import Trace
-from pysmpc.remote import messages
-from pysmpc.remote import remote_steps as steps_there
+from pysmpc.remote import program_messages
 from pysmpc.remote.arguments import reference
 from pysmpc.remote.driver import recorder
+from pysmpc.remote.limits import RECORDINGS
+from pysmpc.remote.worker import recordings as recordings_there
 from pysmpc.remote.worker.origins import Origin, origin_of
 from pysmpc.remote.worker.replay import Replay
 from pysmpc.remote.worker.rows import Rows, loaded
@@ -27,7 +28,7 @@ from pysmpc.tensor.secret import SecretTensor
 ULP = 2.0**-16
 
 
-ONE = messages.Ref(0, [2], [1], 0, "float32")  # what a test shares first
+ONE = program_messages.Ref(0, [2], [1], 0, "float32")  # what a test shares first
 
 
 def squares(out, target):
@@ -189,7 +190,7 @@ def test_recordings_go_with_what_was_recorded(workers, parties):
 
 def test_more_kinds_of_batches_than_are_kept(workers, parties, monkeypatch):
     monkeypatch.setattr(train_step, "KINDS", 2)
-    monkeypatch.setattr(recorder, "LIMIT", 3)
+    monkeypatch.setattr(recorder, "RECORDINGS", 3)
     first, second = Training(parties), Training(parties)
     for training in (first, second):
         training.batches = [
@@ -345,7 +346,7 @@ def test_a_driver_that_repeats_with_something_else(workers, parties):
     del step
     with sender._lock:
         inputs = [reference(small), reference(y)]
-        sender._queue(messages.Repeat(sender._regions[known.segment][0], inputs, 10**6), (), None)
+        sender._queue(program_messages.Repeat(sender._regions[known.segment][0], inputs, 10**6), (), None)
     with pytest.raises(RemoteError, match="other arguments"):
         parties.wait()
     assert x.shape == (4, 6)
@@ -369,18 +370,18 @@ def test_public_values_that_change_are_seen_however_large(workers, parties):
 @pytest.mark.parametrize(
     "message",
     [
-        messages.Recorded(None, -1, False),
-        messages.Record(1, [], [], [], -1),
-        messages.Record(1, [], [], [], 7),
-        messages.Record(1, [ONE], [10], [], 2**60),
-        messages.Record(1, [ONE], [10, 11], [], -1),
-        messages.Record(1, [ONE], [0], [], -1),
-        messages.Record(1, [ONE, ONE], [10, 10], [], -1),
-        messages.Record(1, [ONE], [10], [0, 0], -1),
-        messages.Record(1, [ONE], [10], [10], -1),
-        messages.Record(1, [messages.Ref(0, [3], [1], 0, "float32")], [10], [], -1),
-        messages.Repeat(7, [], 0),
-        messages.Repeat(2**60, [ONE], 10),
+        program_messages.Recorded(None, -1, False),
+        program_messages.Record(1, [], [], [], -1),
+        program_messages.Record(1, [], [], [], 7),
+        program_messages.Record(1, [ONE], [10], [], 2**60),
+        program_messages.Record(1, [ONE], [10, 11], [], -1),
+        program_messages.Record(1, [ONE], [0], [], -1),
+        program_messages.Record(1, [ONE, ONE], [10, 10], [], -1),
+        program_messages.Record(1, [ONE], [10], [0, 0], -1),
+        program_messages.Record(1, [ONE], [10], [10], -1),
+        program_messages.Record(1, [program_messages.Ref(0, [3], [1], 0, "float32")], [10], [], -1),
+        program_messages.Repeat(7, [], 0),
+        program_messages.Repeat(2**60, [ONE], 10),
     ],
     ids=[
         "end",
@@ -430,29 +431,31 @@ class Driver:
         return {origin_of(replay.cell(slot)).owners for replay in self.replays}
 
     def ref(self, slot):
-        return messages.Ref(slot, [2], [1], 0, "float32")
+        return program_messages.Ref(slot, [2], [1], 0, "float32")
 
     def call(self, name, slots, out=None):
         outs = [-1 if out is None else out]
         self.send(
-            messages.Call(f"aten.{name}", [self.ref(slot) for slot in slots], {}, outs if out is not None else [-1])
+            program_messages.Call(
+                f"aten.{name}", [self.ref(slot) for slot in slots], {}, outs if out is not None else [-1]
+            )
         )
 
     def share(self, slot):
         """A value of the driver's own."""
-        message = messages.Input("default", slot, [2], 65536, 2, 16, "float32")
+        message = program_messages.Input("default", slot, [2], 65536, 2, 16, "float32")
         self.parties.recorder._queue(message, (), torch.zeros(2, dtype=torch.int64))
 
     def record(self, calls=(), states=(), result=11, check=-1, step=1, keep=True, argument=0, ends=True):
         """A step whose argument is in slot 10; what comes of it goes to 12."""
-        self.send(messages.Record(step, [self.ref(argument)], [10], list(states), check))
+        self.send(program_messages.Record(step, [self.ref(argument)], [10], list(states), check))
         for each in calls:
             self.call(*each) if isinstance(each, tuple) else each()
         if ends:
-            self.send(messages.Recorded(self.ref(result), 12, keep))
+            self.send(program_messages.Recorded(self.ref(result), 12, keep))
 
     def repeat(self, argument=0, out=13, step=1):
-        self.send(messages.Repeat(step, [self.ref(argument)], out))
+        self.send(program_messages.Repeat(step, [self.ref(argument)], out))
 
     def ends(self, match):
         with pytest.raises(RemoteError, match=match):
@@ -477,7 +480,7 @@ def test_whose_data_a_step_beside_its_arguments_has_seen(eve):
 def test_another_value_in_the_slot_of_one_that_a_step_reads(eve):
     """It would be taken for the driver's own, and be opened."""
     eve.record(SUM)
-    eve.send(messages.Drop([1]))
+    eve.send(program_messages.Drop([1]))
     eve.share(1)
     eve.repeat()
     eve.ends("no longer there")
@@ -487,7 +490,7 @@ def test_another_value_in_the_slot_of_one_that_a_step_changes(eve):
     """Alice's data would be called the driver's."""
     eve.share(2)
     eve.record([("add_.Tensor", [2, 10]), ("add.Tensor", [2, 10], 11)], states=[2])
-    eve.send(messages.Drop([2]))
+    eve.send(program_messages.Drop([2]))
     eve.share(2)
     eve.mark(2)
     eve.repeat()
@@ -497,14 +500,14 @@ def test_another_value_in_the_slot_of_one_that_a_step_changes(eve):
 @pytest.mark.parametrize("slot", [1, 2])
 def test_a_step_that_drops_what_it_reads_or_changes(eve, slot):
     eve.share(2)
-    eve.record([("add.Tensor", [10, 1], 11), lambda: eve.send(messages.Drop([slot]))], states=[2])
+    eve.record([("add.Tensor", [10, 1], 11), lambda: eve.send(program_messages.Drop([slot]))], states=[2])
     eve.ends("drops what it reads or changes")
 
 
 def test_a_step_that_takes_data_in(eve):
     """Which would be called what was in its slot before."""
     eve.record([
-        ("add.Tensor", [10, 10], 14), lambda: eve.send(messages.Drop([14])), lambda: eve.share(14),
+        ("add.Tensor", [10, 10], 14), lambda: eve.send(program_messages.Drop([14])), lambda: eve.share(14),
         ("add.Tensor", [14, 10], 11),
     ])  # fmt: skip
     eve.ends("shares, opens and refreshes nothing")
@@ -514,9 +517,10 @@ def test_a_step_that_takes_data_in(eve):
 def test_a_step_that_does_something_else(eve, name):
     ref = eve.ref(0)
     message = {
-        "Refresh": messages.Refresh(ref), "Open": messages.Open(ref, eve.parties.recorder.state(), "scientist"),
-        "Restore": messages.Restore("default", {}),
-        "failed": messages.Call("aten.mm.default", [ref, ref], {}, [-1], True),
+        "Refresh": program_messages.Refresh(ref),
+        "Open": program_messages.Open(ref, eve.parties.recorder.state(), "scientist"),
+        "Restore": program_messages.Restore("default", {}),
+        "failed": program_messages.Call("aten.mm.default", [ref, ref], {}, [-1], True),
     }[name]  # fmt: skip
     eve.record([*SUM, lambda: eve.send(message)])
     with pytest.raises(sy.errors.PysmpcError, match=r"cannot be repeated|nobody asked"):
@@ -550,7 +554,7 @@ def test_what_a_step_was_recorded_with_is_not_what_it_is_repeated_with(eve):
 def test_a_result_that_is_an_argument_or_a_state(eve):
     eve.share(2)
     eve.record([("copy_.default", [2, 10])], states=[2], result=2)
-    eve.send(messages.Drop([10, 12]))
+    eve.send(program_messages.Drop([10, 12]))
     eve.record([], step=2, result=10)
     eve.call("add.Tensor", [1, 1], 3)
     for turn, argument in enumerate([0, 3, 0, 0, 3, 3]):
@@ -572,8 +576,8 @@ def test_a_step_that_changes_its_argument(eve):
 def test_a_step_within_a_step(eve, what):
     eve.record(SUM)
     eve.parties.wait()
-    eve.send(messages.Record(2, [eve.ref(0)], [20], [], -1))
-    eve.repeat() if what == "repeat" else eve.send(messages.Record(3, [eve.ref(0)], [21], [], -1))
+    eve.send(program_messages.Record(2, [eve.ref(0)], [20], [], -1))
+    eve.repeat() if what == "repeat" else eve.send(program_messages.Record(3, [eve.ref(0)], [21], [], -1))
     eve.ends("within")
 
 
@@ -586,7 +590,7 @@ def test_results_that_go_where_something_is(eve):
 
 def test_a_check_of_another_step(eve):
     eve.record(SUM)
-    eve.send(messages.Drop([10, 11, 12]))
+    eve.send(program_messages.Drop([10, 11, 12]))
     eve.record([("mul.Tensor", [10, 1], 11)], check=1, step=2)
     eve.ends("held against one of other operations")
 
@@ -594,7 +598,7 @@ def test_a_check_of_another_step(eve):
 def test_a_check_of_operations_that_come_to_the_same(eve):
     """Whether they do would be something about the values."""
     eve.record(SUM)
-    eve.send(messages.Drop([10, 11, 12]))
+    eve.send(program_messages.Drop([10, 11, 12]))
     eve.record([("add.Tensor", [1, 10], 11)], check=1, step=2)
     eve.ends("held against one of other operations")
 
@@ -602,14 +606,14 @@ def test_a_check_of_operations_that_come_to_the_same(eve):
 def test_a_check_of_another_result(eve):
     twice = [("add.Tensor", [10, 1], 11), ("add.Tensor", [1, 10], 14)]
     eve.record(twice)
-    eve.send(messages.Drop([10, 11, 12, 14]))
+    eve.send(program_messages.Drop([10, 11, 12, 14]))
     eve.record(twice, check=1, step=2, result=14)
     eve.ends("held against one of other operations")
 
 
 def test_a_check_with_another_value_beside_the_arguments(eve):
     eve.record(SUM)
-    eve.send(messages.Drop([1, 10, 11, 12]))
+    eve.send(program_messages.Drop([1, 10, 11, 12]))
     eve.share(1)
     eve.record(SUM, check=1, step=2)
     eve.ends("held against one of other operations or values")
@@ -643,34 +647,34 @@ def test_recordings_over_several_batches(eve, first, check):
     for number, places in enumerate((first, check)):
         eve.record(program(places), argument=arguments[number], step=1 + number, check=1 if number else -1)
         assert torch.allclose(there(12), expected, atol=2.0**-10)
-        eve.send(messages.Drop([10, 11, 12, 14, 15]))
+        eve.send(program_messages.Drop([10, 11, 12, 14, 15]))
     for each in arguments[2:]:
         eve.repeat(argument=each)
         assert torch.allclose(there(13), expected, atol=2.0**-10)
-        eve.send(messages.Drop([13]))
+        eve.send(program_messages.Drop([13]))
 
 
 def test_a_number_twice_and_too_many(eve):
-    for step in range(1, steps_there.LIMIT + 1):
+    for step in range(1, RECORDINGS + 1):
         eve.record(SUM, step=step)
-        eve.send(messages.Drop([10, 11, 12]))
+        eve.send(program_messages.Drop([10, 11, 12]))
     eve.parties.wait()
-    assert {len(replay._steps._known) for replay in eve.replays} == {steps_there.LIMIT}
-    eve.record(SUM, step=steps_there.LIMIT + 1)
+    assert {len(replay._steps._known) for replay in eve.replays} == {RECORDINGS}
+    eve.record(SUM, step=RECORDINGS + 1)
     eve.ends("too many")
 
 
 def test_a_step_without_an_end(eve, monkeypatch):
     """It cannot keep what every operation used for ever."""
-    monkeypatch.setattr(steps_there, "LONGEST", 40)
-    eve.record([("add.Tensor", [10, 1], 11), lambda: eve.send(messages.Drop([11]))] * 50, ends=False)
+    monkeypatch.setattr(recordings_there, "LONGEST", 40)
+    eve.record([("add.Tensor", [10, 1], 11), lambda: eve.send(program_messages.Drop([11]))] * 50, ends=False)
     eve.ends("more than 40 operations")
 
 
 def test_steps_with_codes_are_not_recorded(workers):
     with workers.connect() as parties:
         x = sy.encrypt(torch.ones(2), parties, integrity="mac")
-        parties.recorder._queue(messages.Record(1, [reference(x)], [10], [], -1), (), None)
+        parties.recorder._queue(program_messages.Record(1, [reference(x)], [10], [], -1), (), None)
         with pytest.raises(RemoteError, match="with codes"):
             parties.wait()
 
@@ -719,10 +723,10 @@ def run_as_written(replay, calls, argument):
     """Its operations, with another argument in place of the recorded one."""
     for name, slots, out in calls:
         refs = [
-            messages.Ref(argument if slot == ARGUMENT else slot, [size], [1], offset, "float32")
+            program_messages.Ref(argument if slot == ARGUMENT else slot, [size], [1], offset, "float32")
             for slot, size, offset in slots
         ]
-        replay.run(messages.Call(name, refs, {}, [-1 if out is None else out]), iter(()))
+        replay.run(program_messages.Call(name, refs, {}, [-1 if out is None else out]), iter(()))
 
 
 def origins(replay, slots):
@@ -739,14 +743,14 @@ def values(replay, slot):
 
 
 def settled(replay):
-    replay.run(messages.Flush("default"), iter(()))
+    replay.run(program_messages.Flush("default"), iter(()))
 
 
 @pytest.mark.parametrize("turn", range(12))
 def test_random_steps_repeated_are_those_as_written(turn, rng):
     """Copies among arguments, states, constants and results: no value is ever another's."""
     calls, result = a_program(rng)
-    whole, seed = messages.Ref, int(rng.integers(2**31))
+    whole, seed = program_messages.Ref, int(rng.integers(2**31))
     written, repeated = small_session(seed), small_session(seed)
     kept = []
     with torch._C._AutoDispatchBelowAutograd():
@@ -755,15 +759,15 @@ def test_random_steps_repeated_are_those_as_written(turn, rng):
             settled(written)
             expected = values(written, argument if result == ARGUMENT else result)
             marks = origins(written, [argument if result == ARGUMENT else result, *STATES])
-            written.run(messages.Drop([out for *_, out in calls if out is not None]), iter(()))
+            written.run(program_messages.Drop([out for *_, out in calls if out is not None]), iter(()))
             arguments, out = [whole(argument, [4], [1], 0, "float32")], 40 + number
             if number == 0:
-                repeated.run(messages.Record(1, arguments, [ARGUMENT], list(STATES), -1), iter(()))
+                repeated.run(program_messages.Record(1, arguments, [ARGUMENT], list(STATES), -1), iter(()))
                 run_as_written(repeated, calls, ARGUMENT)
                 settled(repeated)
-                repeated.run(messages.Recorded(whole(result, [4], [1], 0, "float32"), out, True), iter(()))
+                repeated.run(program_messages.Recorded(whole(result, [4], [1], 0, "float32"), out, True), iter(()))
             else:
-                repeated.run(messages.Repeat(1, arguments, out), iter(()))
+                repeated.run(program_messages.Repeat(1, arguments, out), iter(()))
             kept.append((out, expected))
             assert origins(repeated, [out, *STATES]) == marks, (calls, result)
             for slot in (0, 1, *STATES, OTHER):
@@ -785,8 +789,8 @@ def small_session(seed):
         replay.keep(slot, SecretTensor.of(share, found, Precision(2, 16), torch.float32).cell, origin)
     with torch._C._AutoDispatchBelowAutograd():
         for slot in (0, 1, OTHER):
-            ref = messages.Ref(slot, [4], [1], 0, "float32")
-            replay.run(messages.Call("aten.mul.Tensor", [ref, ref], {}, [-1]), iter(()))
+            ref = program_messages.Ref(slot, [4], [1], 0, "float32")
+            replay.run(program_messages.Call("aten.mul.Tensor", [ref, ref], {}, [-1]), iter(()))
     return replay
 
 
@@ -795,9 +799,9 @@ def test_a_session_that_ends_within_a_recording(workers):
     parties = workers.connect()
     eve = Driver(workers, parties)
     eve.share(2)
-    eve.send(messages.Record(1, [eve.ref(0)], [10], [2], -1))
+    eve.send(program_messages.Record(1, [eve.ref(0)], [10], [2], -1))
     eve.call("mul.Tensor", [10, 1], 11)
-    eve.send(messages.Call("aten.add_.Tensor", [eve.ref(2), eve.ref(11)], {"alpha": 0.5}, [-1]))
+    eve.send(program_messages.Call("aten.add_.Tensor", [eve.ref(2), eve.ref(11)], {"alpha": 0.5}, [-1]))
     parties.wait()
     assert any(cell.pending for replay in eve.replays for cell in replay._cells.values())
     engagements = [a._engagement for w in workers.workers.values() for a in w.attendances.values() if a._engagement]

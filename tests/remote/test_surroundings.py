@@ -63,8 +63,8 @@ def test_data_is_not_taken_from_another_kind_of_parties(parties):
 def test_a_worker_of_another_process_is_shown(parties, request):
     hook = sy.TorchHook(torch) if sy.TorchHook.active is None else sy.TorchHook.active
     request.addfinalizer(hook.unhook)
-    sy.api.calls.use_session(parties.session)
-    request.addfinalizer(sy.api.calls._sessions.clear)
+    sy.api.parties.use_session(parties.session)
+    request.addfinalizer(sy.api.parties._sessions.clear)
     alice = sy.VirtualWorker(hook, id="alice")
     assert repr([alice]) == "[<VirtualWorker id:alice #objects:0 (and its shares, in a process of its own)>]"
     assert "alice" in repr(parties["alice"])

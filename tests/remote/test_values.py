@@ -16,11 +16,12 @@ import pysmpc as sy
 from pysmpc.errors import PysmpcError, RemoteError
 from pysmpc.remote.arguments import NAMES
 from pysmpc.remote.config import Bounds
+from pysmpc.remote.data_steps import TINY, Items, apply
 from pysmpc.remote.driver.driver import Link
 from pysmpc.remote.driver.remote_pointers import _shape_after
 from pysmpc.remote.messages import Ack, Beat, Ready
 from pysmpc.remote.worker import driver_connection
-from pysmpc.remote.worker.data import TINY, Items, apply, checked
+from pysmpc.remote.worker.data import checked
 from pysmpc.ring.fixedpoint import BINARY16, INTEGER, LIMIT, Precision, encode, saturating
 
 DTYPES = ["float16", "float32", "float64", "uint8", "int32", "int64", "bool"]

@@ -162,7 +162,7 @@ def test_sparse_tensors(layout, parties, x):
     with refused(EncodingError, rf"sparse, torch\.{layout}.*to_dense", parties, x):
         sy.encrypt(SPARSE[layout](torch.eye(2)), parties)
     with refused(EncodingError, rf"sparse, torch\.{layout}.*to_dense", parties, x):
-        sy.api.calls.fix_precision(SPARSE[layout](torch.eye(2)))
+        sy.api.steps.fix_precision(SPARSE[layout](torch.eye(2)))
     module = nn.Linear(2, 2)
     module.register_buffer("adjacency", SPARSE[layout](torch.eye(2)))
     with pytest.raises((EncodingError, NotImplementedError), match=r"(?i)sparse"):

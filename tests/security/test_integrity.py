@@ -417,7 +417,7 @@ def test_no_operation_on_tensors_after_a_failed_check():
     x = sy.encrypt(torch.randn(5), parties)
     other = sy.virtual("alice", "bob")
     plain = parties.session.under(default)
-    y = sy.encrypt(torch.randn(5), sy.api.calls.Parties(plain))
+    y = sy.encrypt(torch.randn(5), sy.api.parties.Parties(plain))
     altering(parties.session, 2, 1, 40)
     with pytest.raises(IntegrityError):
         sy.decrypt(x * x)
@@ -430,8 +430,8 @@ def test_no_operation_on_tensors_after_a_failed_check():
         lambda: sy.decrypt(x),
         lambda: sy.decrypt(y),
         lambda: sy.encrypt(torch.randn(5), parties),
-        lambda: sy.encrypt(torch.randn(5), sy.api.calls.Parties(plain)),
-        lambda: sy.api.calls.refresh(y),
+        lambda: sy.encrypt(torch.randn(5), sy.api.parties.Parties(plain)),
+        lambda: sy.api.steps.refresh(y),
     ):
         with pytest.raises(IntegrityError, match="ended"):
             work()

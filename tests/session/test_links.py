@@ -12,7 +12,8 @@ from settings import random_words
 
 from pysmpc.errors import ChannelError, PeerLost
 from pysmpc.session.stats import Stats
-from pysmpc.transport.links import AHEAD, HEADER, Networked, ReceivedCorrections, SentCorrections
+from pysmpc.transport.corrections import AHEAD, ReceivedCorrections, SentCorrections
+from pysmpc.transport.links import HEADER, Networked
 from pysmpc.transport.wire import Cancelled, Stream
 
 

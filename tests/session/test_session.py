@@ -10,7 +10,7 @@ from children import in_child
 from settings import random_words
 
 import pysmpc as sy
-from pysmpc.api import calls
+from pysmpc.api import steps
 from pysmpc.errors import IntegrityError, PartyError
 from pysmpc.mpc.interfaces import Cost, End
 from pysmpc.ring.shares import ShareStorage
@@ -164,7 +164,7 @@ def test_a_forked_process_has_sessions_of_its_own():
     x = torch.randn(5)
 
     def by_name():
-        return calls.get(calls.share(torch.arange(5), ["alice", "bob"], "carol")).tolist()
+        return steps.get(steps.share(torch.arange(5), ["alice", "bob"], "carol")).tolist()
 
     def anew():
         y = sy.encrypt(x, sy.virtual("alice", "bob"))
@@ -183,8 +183,8 @@ class Squares(torch.utils.data.Dataset):
         return 12
 
     def __getitem__(self, index):
-        half = calls.fix_precision(torch.tensor([0.5]))
-        return torch.full((3,), float(index)) ** 2, calls.float_precision(half * half)
+        half = steps.fix_precision(torch.tensor([0.5]))
+        return torch.full((3,), float(index)) ** 2, steps.float_precision(half * half)
 
 
 @forking

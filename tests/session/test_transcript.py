@@ -16,18 +16,17 @@ from pysmpc.session import transcript as module
 from pysmpc.session.dealer import LocalCorrections, SeedDealer
 from pysmpc.session.stats import Stats
 from pysmpc.session.transcript import Transcript, untold
-from pysmpc.transport.links import (
+from pysmpc.transport.corrections import (
     COUNT,
-    HEADER,
     QUESTION,
     HolderQueries,
-    Networked,
     OwnCorrections,
     PeerCorrections,
     ProviderQueries,
     ReceivedCorrections,
     SentCorrections,
 )
+from pysmpc.transport.links import HEADER, Networked
 from pysmpc.transport.wire import VERSION, raw
 
 OTHERWISE = "were told to run different programs"

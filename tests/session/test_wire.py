@@ -127,7 +127,8 @@ def test_a_forked_process_uses_no_connection_of_its_parent(office):
 
 THREADS = """
 import sys, threading
-from pysmpc.remote.messages import Batch, Call, Down, Ref, Up
+from pysmpc.remote.messages import Down, Up
+from pysmpc.remote.program_messages import Batch, Call, Ref
 from pysmpc.transport.wire import pack, unpack
 sys.setswitchinterval(1e-6)
 body = pack(Batch(0, [Call("aten.add.Tensor", [Ref(0, [4], [1], 0, "float32"), 1.0], {}, [1])] * 20))

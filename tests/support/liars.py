@@ -21,7 +21,7 @@ import torch
 from client import PROVIDER, Again, Client, call, load, ref
 from remotes import Office, Workers
 
-from pysmpc.remote.messages import Drop, Open, Record, Recorded, Refresh, Repeat, Seq
+from pysmpc.remote.program_messages import Drop, Open, Record, Recorded, Refresh, Repeat, Seq
 
 HOLDERS = ("alice", "bob", "carol")
 DRIVER = "scientist"

@@ -13,10 +13,11 @@ import zlib
 import torch
 
 from pysmpc.errors import ChannelError, ConfigurationError, PysmpcError
-from pysmpc.remote import arguments, messages
+from pysmpc.remote import arguments, messages, program_messages
 from pysmpc.remote.config import WorkerConfig
 from pysmpc.remote.driver.driver import Link, _Worker
-from pysmpc.remote.messages import Batch, Call, Down, Drop, Dtype, Input, Load, Open, Plain, Ref, Seq, Setup, Up
+from pysmpc.remote.messages import Down, Setup, Up
+from pysmpc.remote.program_messages import Batch, Call, Drop, Dtype, Input, Load, Open, Plain, Ref, Seq
 from pysmpc.remote.worker.driver_connection import DriverConnection
 from pysmpc.remote.worker.replay import NOBODY, Replay
 from pysmpc.ring import recording
@@ -24,7 +25,7 @@ from pysmpc.ring.fixedpoint import Precision
 from pysmpc.session.session import virtual_session
 from pysmpc.session.transcript import untold
 from pysmpc.tensor.secret import SecretTensor
-from pysmpc.transport import establish, links, tls, wire
+from pysmpc.transport import corrections, establish, links, tls, wire
 from pysmpc.transport.wire import HEADER, MESSAGE, PACKED, VERSION, WORDS, pack
 
 SPOKEN = (tls.Hello, tls.Welcome | tls.Refused, establish.PairKeys, establish.DealerKey, Down, Up, Batch)
@@ -85,12 +86,12 @@ def rounds(data):
         while not exchange.done:
             exchange.step()
         assert bytes(exchange._head) == header
-    feed = links.ReceivedCorrections.__new__(links.ReceivedCorrections)
+    feed = corrections.ReceivedCorrections.__new__(corrections.ReceivedCorrections)
     feed._stream, feed._told = stream(data[1:]), queue.SimpleQueue()
     with contextlib.suppress(ChannelError):
         while True:
             feed._next()
-    links.ProviderQueries([stream(data[1:]), stream(data[1:])]).questions("compare", words)
+    corrections.ProviderQueries([stream(data[1:]), stream(data[1:])]).questions("compare", words)
 
 
 # --- a worker, to which a driver speaks ---------------------------------------------
@@ -225,11 +226,11 @@ def _plains(operation):
     stack = []
     if isinstance(operation, Call):
         stack = [operation.args, list(operation.kwargs.values())]
-    elif isinstance(operation, messages.Record | messages.Repeat):
+    elif isinstance(operation, program_messages.Record | program_messages.Repeat):
         stack = [operation.inputs]
-    elif isinstance(operation, messages.Recorded):
+    elif isinstance(operation, program_messages.Recorded):
         stack = [operation.result]
-    elif isinstance(operation, messages.Refresh | Open):
+    elif isinstance(operation, program_messages.Refresh | Open):
         stack = [operation.ref]
     while stack:
         each = stack.pop()
@@ -237,7 +238,7 @@ def _plains(operation):
             stack.extend(each)
         elif isinstance(each, Seq):
             stack.extend(each.items)
-        elif isinstance(each, messages.Fixed):
+        elif isinstance(each, program_messages.Fixed):
             yield each.words
         elif isinstance(each, Plain | Ref):
             yield each
@@ -284,22 +285,27 @@ OPERATIONS = [
     Call("aten.cat.default", [Seq([REF, REF]), 0], {}, [6]),
     Call("aten._to_copy.default", [REF], {"dtype": Dtype("float64")}, [7]),
     Call("aten.relu.default", [REF], {}, [8]),
-    Call("aten.add.Tensor", [REF, messages.Fixed(Plain("int64", [4], [4], bytes(32)), 16, 2, 16, "float32")], {}, [9]),
+    Call(
+        "aten.add.Tensor",
+        [REF, program_messages.Fixed(Plain("int64", [4], [4], bytes(32)), 16, 2, 16, "float32")],
+        {},
+        [9],
+    ),
     Call("aten.add.Tensor", [REF, Plain("float32", [4], [4], None, arguments.digest_of(torch.zeros(4)))], {}, [10]),
     Load("default", 11, [4], 16, 2, 16, "float32", "bob", "x", [["rows", Plain("int64", [1], [1], bytes(8))]]),
     Input("default", 12, [4], 16, 2, 16, "float32"),
-    messages.Fetch("bob", "x", [["cut", 0, None, None]], [4], "float32"),
-    messages.Flush("default"),
-    messages.Refresh(REF),
-    messages.Keep("run", "1", "d", {"w": REF}),
-    messages.Recall("run", "1", "d"),
-    messages.Restore("default", {"w": messages.Slot(20, [4], 16, 2, 16, "float32")}),
+    program_messages.Fetch("bob", "x", [["cut", 0, None, None]], [4], "float32"),
+    program_messages.Flush("default"),
+    program_messages.Refresh(REF),
+    program_messages.Keep("run", "1", "d", {"w": REF}),
+    program_messages.Recall("run", "1", "d"),
+    program_messages.Restore("default", {"w": program_messages.Slot(20, [4], 16, 2, 16, "float32")}),
     Open(REF, [0, 0, 0, 0], "scientist"),
     Drop([1, 2]),
-    messages.Record(1, [REF], [30], [1], -1),
-    messages.Recorded(REF, 31, True),
-    messages.Repeat(1, [REF], 32),
-    messages.Forget([1]),
+    program_messages.Record(1, [REF], [30], [1], -1),
+    program_messages.Recorded(REF, 31, True),
+    program_messages.Repeat(1, [REF], 32),
+    program_messages.Forget([1]),
 ]
 
 
@@ -308,29 +314,29 @@ def _step(step, first, check=-1, keep=True, states=(1,), result=1):
     there = [Ref(first + n, [4], [1], 0, "float32") for n in range(3)]
     matrix = Ref(1, [2, 3], [3, 1], 0, "float32")
     return [
-        messages.Record(step, [REF], [first], list(states), check),
+        program_messages.Record(step, [REF], [first], list(states), check),
         Call("aten.mul.Tensor", [there[0], there[0]], {}, [first + 1]),
         Call("aten.add_.Tensor", [matrix, matrix], {}, [-1]),
-        messages.Recorded(there[result], first + 3, keep),
+        program_messages.Recorded(there[result], first + 3, keep),
     ]
 
 
 _OPEN = Call("aten.mul.Tensor", [REF, REF], {}, [20])  # what was opened is another argument than what was not
-_ALL = [messages.Repeat(1, [REF], 50), messages.Repeat(1, [REF], 51), messages.Forget([1])]
+_ALL = [program_messages.Repeat(1, [REF], 50), program_messages.Repeat(1, [REF], 51), program_messages.Forget([1])]
 STEPS = [
     [_OPEN, *_step(1, 30), *_ALL],
     [_OPEN, *_step(1, 30), *_step(2, 40, check=1), *_ALL],
     [_OPEN, *_step(1, 30, result=0), *_ALL],
     [*_step(1, 30, states=[0, 1]), *_ALL],
-    [*_step(1, 30)[:2], messages.Recorded(None, -1, False), *_step(1, 40)],
+    [*_step(1, 30)[:2], program_messages.Recorded(None, -1, False), *_step(1, 40)],
     [
-        messages.Record(3, [REF], [30], [0, 2], -1),
+        program_messages.Record(3, [REF], [30], [0, 2], -1),
         Call("aten.copy_.default", [REF, Ref(30, [4], [1], 0, "float32")], {}, [-1]),
-        messages.Recorded(REF, 33, True),
-        *(messages.Repeat(3, [REF], slot) for slot in (50, 51)),
+        program_messages.Recorded(REF, 33, True),
+        *(program_messages.Repeat(3, [REF], slot) for slot in (50, 51)),
         Drop([30]),
         Call("aten.add_.Tensor", [REF, REF], {}, [-1]),
-        messages.Repeat(3, [REF], 52),
+        program_messages.Repeat(3, [REF], 52),
     ],
 ]
 DOWN = [
@@ -371,8 +377,12 @@ def seeds(name):
     if name == "rounds":
         return [
             bytes([2]) + links.HEADER.pack(VERSION, 1, 0, 7, 2, untold.digest) + bytes(16),
-            bytes([2]) + links.COUNT.pack(2, untold.digest) + bytes(16) + links.COUNT.pack(1, untold.digest) + bytes(8),
-            bytes([2]) + links.QUESTION.pack(1, 2, untold.digest) + bytes(16),
+            bytes([2])
+            + corrections.COUNT.pack(2, untold.digest)
+            + bytes(16)
+            + corrections.COUNT.pack(1, untold.digest)
+            + bytes(8),
+            bytes([2]) + corrections.QUESTION.pack(1, 2, untold.digest) + bytes(16),
         ]
     if name == "attended":
         return [

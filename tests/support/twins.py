@@ -6,7 +6,7 @@ import itertools
 import torch
 from torch import nn
 
-from pysmpc.api import calls
+from pysmpc.api import decrypting
 from pysmpc.ring.fixedpoint import BINARY16, decode, encode
 from pysmpc.tensor.secret import SecretTensor
 
@@ -27,7 +27,7 @@ class Owner:
         return out.requires_grad_(requires_grad)
 
     def module(self, module):
-        return calls._replace(module, lambda p: self.share(p))
+        return decrypting.replace_tensors(module, lambda p: self.share(p))
 
 
 def opened(secret):

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 import torch
 
-from pysmpc.api import calls
+from pysmpc.api import steps
 from pysmpc.compat.pysyft.pointers import MultiPointerTensor, PointerTensor, RemoteTensor, run, sent
 from pysmpc.compat.pysyft.pysyft_errors import ConsumedError, InvalidTensorForRemoteGet, NothingToGetError, unsupported
 from pysmpc.compat.pysyft.workers import LOCAL, VirtualWorker, known_worker
@@ -106,7 +106,7 @@ def share(
     )
     _whole_graph(self, "share")
     holders, provider = holders_and_provider(owners, crypto_provider)
-    return calls.share(self, holders, provider, requires_grad, rounding, protocol, integrity, compare_bits)
+    return steps.share(self, holders, provider, requires_grad, rounding, protocol, integrity, compare_bits)
 
 
 @at_worker
@@ -120,14 +120,14 @@ def refresh(self: torch.Tensor) -> Any:
     """Fresh shares of the same secret, in place; returns the tensor.  No message."""
     if not isinstance(self, SecretTensor):
         raise TypeError("refresh() takes a shared tensor; this one is plain")
-    return self if self.session.plain else calls.refresh(self)
+    return self if self.session.plain else steps.refresh(self)
 
 
 @at_worker
 def copy(self: torch.Tensor) -> Any:
     """The same value under an id of its own; a secret gets fresh shares."""
     out = self.clone()
-    return calls.refresh(out) if isinstance(out, SecretTensor) else out
+    return steps.refresh(out) if isinstance(out, SecretTensor) else out
 
 
 # --- precision ----------------------------------------------------------------------
@@ -159,7 +159,7 @@ def fix_precision(
         no_wrap=no_wrap,
     )
     _whole_graph(self, "fix_precision")
-    return calls.fix_precision(self, precision_fractional, base)
+    return steps.fix_precision(self, precision_fractional, base)
 
 
 @at_worker
@@ -172,7 +172,7 @@ def fix_precision_(self: torch.Tensor, *args: Any, **options: Any) -> Any:
 def float_precision(self: torch.Tensor) -> Any:
     """The real values of a fixed-precision tensor.  One that is still shared raises: .get() it first."""
     if isinstance(self, SecretTensor):
-        return calls.float_precision(self)
+        return steps.float_precision(self)
     return self if self.is_floating_point() else self.to(torch.get_default_dtype())
 
 
@@ -258,7 +258,7 @@ def get(
         if isinstance(self, PointerTensor):
             out = self.fetch()
         elif isinstance(self, SecretTensor) and not self.session.plain:
-            out = calls.get(self)
+            out = steps.get(self)
             if not inplace:
                 self.cell = Gone()  # type: ignore[assignment]
         elif isinstance(self, SecretTensor):

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from pysmpc.api import calls
+from pysmpc.api import parties as api_parties
 from pysmpc.compat.pysyft.pysyft_errors import WorkerNotFoundException, unsupported
 from pysmpc.errors import ObjectNotFoundError, PartyError
 from pysmpc.ring.shares import ShareStorage, next_serial
@@ -98,7 +98,7 @@ class VirtualWorker:
             self.load_data(data)
 
     def __repr__(self) -> str:
-        sessions = [session for session in calls.session_of_name(self.id) if self.id not in session.hosted]
+        sessions = [session for session in api_parties.session_of_name(self.id) if self.id not in session.hosted]
         objects = len(self.store.entries) if sessions else self.objects_count()
         where = " (and its shares, in a process of its own)" if sessions else ""
         return f"<VirtualWorker id:{self.id} #objects:{objects}{where}>"
@@ -120,7 +120,7 @@ class VirtualWorker:
     # --- what it keeps ---
 
     def _bodies(self) -> Iterator[tuple[int, ShareStorage, torch.Tensor]]:
-        for session in calls.session_of_name(self.id):
+        for session in api_parties.session_of_name(self.id):
             yield from session.live(self.id)
 
     @property
@@ -192,7 +192,7 @@ class VirtualWorker:
             if obj_id in (None, serial):
                 body.words = Cleared(self.id)  # type: ignore[assignment]
                 body.opened = body.bit = body.functions = body.affine = body.gate = body.multiple = None
-                for session in calls.session_of_name(self.id):
+                for session in api_parties.session_of_name(self.id):
                     session.forget(body)
 
     def clear_objects(self, return_self: bool = True) -> VirtualWorker | None:

@@ -18,10 +18,11 @@ from pysmpc.mpc.functions.exponent import has_room, is_near, power
 from pysmpc.mpc.functions.normaliser import inverse_root, logarithm, reciprocal_fast, reciprocal_has_room, root
 from pysmpc.mpc.functions.normaliser import natural_logarithm as exact_log
 from pysmpc.mpc.functions.smooth import finest, note_source, note_sum, source_of
-from pysmpc.ops.arithmetic import add_number, mul, number, pow_scalar
+from pysmpc.ops.arithmetic import add_number, mul, number
 from pysmpc.ops.bounds import of_kind
 from pysmpc.ops.core import FACTOR, aten, implements, like, rescale, times
 from pysmpc.ops.decompositions import composes
+from pysmpc.ops.divisions import pow_scalar
 from pysmpc.ops.functions.argument import argument, made
 from pysmpc.ops.functions.inverse import inverse_root_of_square
 from pysmpc.ops.functions.sigmoidal import bell

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from pysmpc.api.calls import Parties
+from pysmpc.api.parties import Parties
 from pysmpc.remote.config import DriverConfig, load
 from pysmpc.remote.driver.driver import Link
 from pysmpc.remote.driver.federated_rounds import RemoteClients

@@ -26,30 +26,32 @@ from pysmpc.remote.messages import (
     WITHHELD,
     Ack,
     Ask,
-    Batch,
     Beat,
     Bye,
-    Collect,
     Denied,
     Failed,
-    Fetch,
     Found,
-    Hand,
-    Keep,
     Kept,
-    Open,
     Opened,
-    Operation,
     Ready,
-    Recall,
-    Repeat,
     Report,
     Search,
     Setup,
     Shelve,
     Shelved,
     Up,
-)  # fmt: skip
+)
+from pysmpc.remote.program_messages import (  # fmt: skip
+    Batch,
+    Collect,
+    Fetch,
+    Hand,
+    Keep,
+    Open,
+    Operation,
+    Recall,
+    Repeat,
+)
 from pysmpc.session.forks import Process
 from pysmpc.transport.tls import DRIVER, STATUS, dial
 from pysmpc.transport.wire import MESSAGE, PACKED, WORDS, Gather, Stream, framed, pack, poll, tensor_frames, unpack

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from pysmpc.api import calls
+from pysmpc.api import decrypting
 from pysmpc.errors import PartyError
 from pysmpc.federated.clients import Answer, Ask
 from pysmpc.remote.arguments import NAMES, encode
-from pysmpc.remote.messages import Collect, Invite, Plain
+from pysmpc.remote.program_messages import Collect, Invite, Plain
 
 
 class RemoteClients:
@@ -91,5 +91,5 @@ class RemoteClients:
             parties.session, terms, operation, buffers[0] if buffers else values, self._outside
         )
         ask.enough(took_part)
-        mean, rows = terms.mean(calls._opened(secret, "reveal"))
+        mean, rows = terms.mean(decrypting.opened_words(secret, "reveal"))
         return Answer(mean, rows, took_part, sum(parties.traffic) - before)

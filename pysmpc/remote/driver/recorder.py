@@ -26,7 +26,8 @@ from pysmpc.ops import views
 from pysmpc.ops.range_tests import state_bounds
 from pysmpc.program.segment import Segment
 from pysmpc.remote.arguments import NAMES, encode, leaves, reference, results
-from pysmpc.remote.messages import (
+from pysmpc.remote.limits import RECORDINGS
+from pysmpc.remote.program_messages import (
     Call,
     Collect,
     Drop,
@@ -46,7 +47,8 @@ from pysmpc.remote.messages import (
     Restore,
     Slot,
 )
-from pysmpc.remote.remote_steps import LIMIT, Region
+from pysmpc.remote.region import Region
+from pysmpc.remote.standing import state_of
 from pysmpc.ring.fixedpoint import Integers, Precision
 from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import Share
@@ -378,7 +380,7 @@ class Recorder:
     @property
     def room(self) -> bool:
         """Whether the workers take one more."""
-        return len(self._regions) < LIMIT
+        return len(self._regions) < RECORDINGS
 
     @contextmanager
     def region(self, new: Segment, arguments: Sequence[SecretTensor], before: Segment | None) -> Iterator[None]:
@@ -445,9 +447,3 @@ class Recorder:
     def state(self) -> list[int]:
         """Where the program stands: equal in every process."""
         return state_of(self.session)
-
-
-def state_of(session: Session) -> list[int]:
-    """Rounds, bytes and stream numbers so far."""
-    stats, party = session.stats, session.party
-    return [stats.rounds, stats.sent, stats.dealt, party.dealer.next_stream]  # type: ignore[attr-defined]

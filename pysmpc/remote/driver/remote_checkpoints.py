@@ -17,8 +17,9 @@ from pysmpc.errors import CheckpointError
 from pysmpc.remote.arguments import reference
 from pysmpc.remote.driver.driver import Link
 from pysmpc.remote.driver.recorder import Recorder
-from pysmpc.remote.messages import Keep, Recall, Shelve
-from pysmpc.remote.worker.checkpoint_store import check_run
+from pysmpc.remote.messages import Shelve
+from pysmpc.remote.program_messages import Keep, Recall
+from pysmpc.remote.run_names import check_run
 from pysmpc.session import checkpoint_files
 from pysmpc.session.session import Session
 from pysmpc.tensor.secret import SecretTensor

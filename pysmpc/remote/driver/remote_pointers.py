@@ -10,8 +10,9 @@ import torch
 
 from pysmpc.errors import EncodingError, PartyError, PrivacyError
 from pysmpc.remote.arguments import NAMES, dtype_of, encode
-from pysmpc.remote.messages import DataInfo, Fetch
-from pysmpc.remote.worker.data import Items, apply
+from pysmpc.remote.data_steps import Items, apply
+from pysmpc.remote.messages import DataInfo
+from pysmpc.remote.program_messages import Fetch
 from pysmpc.ring.fixedpoint import INTEGER, Precision
 from pysmpc.session.session import Session
 from pysmpc.tensor.secret import SecretTensor

@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from pysmpc.errors import ConfigurationError
-from pysmpc.remote.messages import Ref
+from pysmpc.remote.program_messages import Ref
 from pysmpc.remote.worker.history import Lineage
 
 LOG = "openings.jsonl"

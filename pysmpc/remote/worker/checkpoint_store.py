@@ -19,7 +19,8 @@ import torch
 
 from pysmpc.errors import ChannelError, CheckpointError, ConfigurationError
 from pysmpc.remote.arguments import NAMES, window
-from pysmpc.remote.messages import Keep, Recall, Restore, Slot
+from pysmpc.remote.program_messages import Keep, Recall, Restore, Slot
+from pysmpc.remote.run_names import check_run
 from pysmpc.remote.worker.checkpoint_space import Disk
 from pysmpc.remote.worker.origins import Origin
 from pysmpc.remote.worker.replay import Replay
@@ -32,17 +33,8 @@ from pysmpc.transport.certificates import check_name
 log = logging.getLogger("pysmpc.worker")
 
 OFFERED = 16  # newest checkpoints of a run that a driver is told of
-_RUN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
 _ID = re.compile(r"\d{8}-[0-9a-f]{16}")
-
-
-def check_run(run: str) -> str:
-    """The name of a run, if it can be a folder's at the holders."""
-    if not _RUN.fullmatch(run):
-        raise CheckpointError(
-            f"holders keep no run named {run[:100]!r}: letters, digits, '_', '-' and '.', at most 100, no '.' in front"
-        )
-    return run
 
 
 class Part:

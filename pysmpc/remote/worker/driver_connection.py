@@ -31,39 +31,42 @@ from pysmpc.errors import (
 )
 from pysmpc.remote.arguments import decode, dtype_of
 from pysmpc.remote.config import WorkerConfig
+from pysmpc.remote.data_steps import Items
 from pysmpc.remote.messages import (
     WITHHELD,
     Ack,
     Ask,
     Beat,
     Bye,
-    Collect,
     Denied,
     Down,
     Failed,
-    Fetch,
     Found,
-    Hand,
-    Input,
-    Invite,
-    Keep,
     Kept,
-    Load,
-    Open,
     Opened,
     Ready,
-    Recall,
     Report,
-    Restore,
     Search,
     Setup,
     Shelve,
     Shelved,
-)  # fmt: skip
+)
+from pysmpc.remote.program_messages import (  # fmt: skip
+    Collect,
+    Fetch,
+    Hand,
+    Input,
+    Invite,
+    Keep,
+    Load,
+    Open,
+    Recall,
+    Restore,
+)
 from pysmpc.remote.worker.approvals import Requests
 from pysmpc.remote.worker.budget import FLAG
 from pysmpc.remote.worker.checkpoint_store import CheckpointStore, Shelving
-from pysmpc.remote.worker.data import Draws, Items, Store
+from pysmpc.remote.worker.data import Draws, Store
 from pysmpc.remote.worker.held import Held, too_much
 from pysmpc.remote.worker.history import History, Lineage
 from pysmpc.remote.worker.intake import Due, Intake

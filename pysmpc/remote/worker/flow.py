@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pysmpc.remote.worker.origins import Origin, origin_of, pattern, renewed
-from pysmpc.remote.worker.row_rules import Step
+from pysmpc.remote.worker.row_steps import Step
 from pysmpc.remote.worker.rows import Labels
 from pysmpc.tensor.secret import SecretTensor, TensorStorage
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 
 from pysmpc.errors import RemoteError
-from pysmpc.remote.messages import (
+from pysmpc.remote.limits import Limits
+from pysmpc.remote.program_messages import (
     Call,
     Collect,
     Forget,
@@ -27,7 +28,6 @@ from pysmpc.remote.messages import (
 )
 from pysmpc.remote.sizes import Sizes, extent
 from pysmpc.remote.units import Size
-from pysmpc.remote.worker.limits import Limits
 from pysmpc.tensor.secret import TensorStorage
 
 

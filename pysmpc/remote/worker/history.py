@@ -29,7 +29,7 @@ from typing import Any
 import msgspec
 import torch
 
-from pysmpc.remote.messages import (
+from pysmpc.remote.program_messages import (
     Call,
     Collect,
     Drop,

@@ -13,7 +13,7 @@ import torch
 
 from pysmpc.errors import ChannelError
 from pysmpc.remote.arguments import buffers_of, digest_of, dtype_of, size_of
-from pysmpc.remote.messages import Batch, Call, Collect, Fetch, Hand, Input, Load, Open, Operation
+from pysmpc.remote.program_messages import Batch, Call, Collect, Fetch, Hand, Input, Load, Open, Operation
 from pysmpc.transport.wire import Gather, unpack
 
 UNPACKED = 1 << 22  # bytes of one batch of operations; as objects, some 35 times as many

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from pysmpc.remote.messages import Ref
+from pysmpc.remote.program_messages import Ref
 from pysmpc.remote.worker import rows
 from pysmpc.remote.worker.rows import PUBLIC, Labels, Rows, Shape
 from pysmpc.ring.shares import dense_strides

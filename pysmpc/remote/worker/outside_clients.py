@@ -18,19 +18,8 @@ import torch
 from pysmpc.errors import ChannelError, RefusedError, RoundError
 from pysmpc.federated.aggregation import Collector, Part, round_id
 from pysmpc.federated.updates import Terms
-from pysmpc.remote.messages import (
-    Bring,
-    ClientSays,
-    Decline,
-    Invite,
-    Leave,
-    Look,
-    Model,
-    Nothing,
-    NotTaken,
-    Offer,
-    Taken,
-)
+from pysmpc.remote.messages import Bring, ClientSays, Decline, Leave, Look, Model, Nothing, NotTaken, Offer, Taken
+from pysmpc.remote.program_messages import Invite
 from pysmpc.transport.wire import WORDS, Gather, Stream, pack, tensor_frames
 
 log = logging.getLogger("pysmpc.worker")

@@ -11,7 +11,7 @@ import torch
 
 from pysmpc.errors import RemoteError
 from pysmpc.remote.arguments import dtype_of
-from pysmpc.remote.messages import Ref
+from pysmpc.remote.program_messages import Ref
 from pysmpc.ring.fixedpoint import decode
 
 FOLDER = "received"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import pysmpc.ops  # noqa: F401  (fills the table of operations)
-from pysmpc.api import calls
+from pysmpc.api import steps
 from pysmpc.errors import ChannelError, IntegrityError, RemoteError
 from pysmpc.federated.updates import Terms
 from pysmpc.mpc.derived.tested import Flags
@@ -24,8 +24,7 @@ from pysmpc.ops.decompositions import rehearsed
 from pysmpc.ops.range_tests import state_bounds
 from pysmpc.program.segment import changed
 from pysmpc.remote.arguments import decode, dtype_of, leaves, results, window
-from pysmpc.remote.driver.recorder import state_of
-from pysmpc.remote.messages import (
+from pysmpc.remote.program_messages import (
     Call,
     Collect,
     Drop,
@@ -45,10 +44,12 @@ from pysmpc.remote.messages import (
     Restore,
     Slot,
 )
-from pysmpc.remote.remote_steps import Steps
+from pysmpc.remote.standing import state_of
 from pysmpc.remote.worker.held import Held
 from pysmpc.remote.worker.origins import NOBODY, Origin, Provenance, combined, origin_of
-from pysmpc.remote.worker.row_rules import Operations, followed
+from pysmpc.remote.worker.recordings import Steps
+from pysmpc.remote.worker.row_rules import followed
+from pysmpc.remote.worker.row_steps import Operations
 from pysmpc.ring import z2k
 from pysmpc.ring.fixedpoint import LIMIT, Precision, kept
 from pysmpc.ring.prg import KeySet
@@ -200,7 +201,7 @@ class Replay:
         elif isinstance(operation, Record | Recorded | Repeat | Forget):
             self._steps.run(operation)
         elif isinstance(operation, Refresh):
-            calls.refresh(window(operation.ref, self.cell(operation.ref.slot)))
+            steps.refresh(window(operation.ref, self.cell(operation.ref.slot)))
         else:
             raise ChannelError(f"{type(operation).__name__} is no operation on values")
 

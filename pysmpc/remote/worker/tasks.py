@@ -28,7 +28,7 @@ from pysmpc.errors import ConfigurationError, ObjectNotFoundError, RemoteError, 
 from pysmpc.federated.updates import Left, Terms, changes
 from pysmpc.remote.arguments import dtype_of
 from pysmpc.remote.config import Task
-from pysmpc.remote.messages import Collect
+from pysmpc.remote.program_messages import Collect
 from pysmpc.remote.worker.data import Store
 
 log = logging.getLogger("pysmpc.worker")

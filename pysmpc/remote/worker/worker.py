@@ -25,10 +25,10 @@ import torch
 
 from pysmpc.errors import ConfigurationError, PysmpcError, RefusedError
 from pysmpc.remote.config import WorkerConfig
+from pysmpc.remote.limits import Sessions
 from pysmpc.remote.worker.checkpoint_store import CheckpointStore
 from pysmpc.remote.worker.data import Store
 from pysmpc.remote.worker.driver_connection import DriverConnection
-from pysmpc.remote.worker.limits import Sessions
 from pysmpc.remote.worker.outside_clients import Rounds
 from pysmpc.remote.worker.policy import Openings
 from pysmpc.remote.worker.received import Received

@@ -21,28 +21,19 @@ import torch
 
 from pysmpc.errors import ChannelError
 from pysmpc.mpc.suite import default
-from pysmpc.remote.messages import (
+from pysmpc.remote.messages import Bye, Denied, Failed, Found, Kept, Opened, Ready, Setup, Shelved, Up
+from pysmpc.remote.program_messages import (  # fmt: skip
     Batch,
-    Bye,
     Call,
-    Denied,
-    Failed,
     Fetch,
-    Found,
     Input,
-    Kept,
     Load,
     Message,
     Open,
-    Opened,
     Plain,
-    Ready,
     Ref,
     Refresh,
-    Setup,
-    Shelved,
-    Up,
-)  # fmt: skip
+)
 from pysmpc.ring.prg import KeySet, fresh_key
 from pysmpc.transport.tls import DRIVER, dial
 from pysmpc.transport.wire import MESSAGE, PACKED, WORDS, Gather, framed, pack, poll, raw, tensor_frames, unpack

@@ -5,7 +5,7 @@ import torch
 from client import PROVIDER, Client, call, combined, fetch, load, ref, run
 from verdicts import closed, kept, unread
 
-from pysmpc.remote.messages import Drop, Open
+from pysmpc.remote.program_messages import Drop, Open
 from pysmpc.remote.worker import approvals
 
 SHAPE = [64, 4]

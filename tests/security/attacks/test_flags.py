@@ -5,7 +5,8 @@ import torch
 from client import PROVIDER, call, load, plain, ref, run
 from verdicts import closed
 
-from pysmpc.remote.messages import Denied, Record, Recorded
+from pysmpc.remote.messages import Denied
+from pysmpc.remote.program_messages import Record, Recorded
 
 SHAPE = [64, 4]
 ALICE_BOB = ("alice", "bob")

@@ -5,7 +5,7 @@ import torch
 from client import call, load, plain, ref, run
 from verdicts import closed
 
-from pysmpc.remote.messages import Call, Seq
+from pysmpc.remote.program_messages import Call, Seq
 
 SHAPE = [64, 4]
 X, HERS = load(0, "x", SHAPE), ref(0, SHAPE)

@@ -14,7 +14,7 @@ from client import PROVIDER, UNIT, call, combined, load, ref, refresh, run
 from verdicts import kept, unread
 
 from pysmpc.remote.arguments import digest_of
-from pysmpc.remote.messages import Plain
+from pysmpc.remote.program_messages import Plain
 from pysmpc.transport.wire import tensor_frames
 
 SHAPE = [64, 4]

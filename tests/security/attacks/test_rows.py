@@ -5,7 +5,7 @@ import torch
 from client import call, combined, load, plain, ref, run
 from verdicts import closed, unread
 
-from pysmpc.remote.messages import Keep, Recall, Record, Recorded, Repeat, Restore, Seq, Slot
+from pysmpc.remote.program_messages import Keep, Recall, Record, Recorded, Repeat, Restore, Seq, Slot
 
 SHAPE = [64, 4]
 X, HERS = load(0, "x", SHAPE), ref(0, SHAPE)

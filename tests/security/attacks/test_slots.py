@@ -5,7 +5,8 @@ import torch
 from client import PROVIDER, call, combined, load, plain, ref, run
 from verdicts import closed, unread
 
-from pysmpc.remote.messages import Drop, Keep, Recall, Record, Recorded, Ref, Repeat, Restore, Seq, Shelve, Slot
+from pysmpc.remote.messages import Shelve
+from pysmpc.remote.program_messages import Drop, Keep, Recall, Record, Recorded, Ref, Repeat, Restore, Seq, Slot
 
 SHAPE = [64, 4]
 X = load(0, "x", SHAPE)

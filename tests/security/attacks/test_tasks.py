@@ -7,7 +7,8 @@ import torch
 from client import combined, plain, ref, released, run
 from remotes import Workers
 
-from pysmpc.remote.messages import Collect, Denied, Failed, Keep
+from pysmpc.remote.messages import Denied, Failed
+from pysmpc.remote.program_messages import Collect, Keep
 
 ALL = ("alice", "bob", "carol")
 SIZE = 5  # of a sum: four means and the number of rows

@@ -1,10 +1,10 @@
-"""Steps that are repeated at workers: which operations they are, for the driver, and their recordings at a worker.
+"""Steps that are repeated, at a worker.
 
 A driver marks where a step begins and ends (Record, Recorded).  Each worker notes what
 its part of the operations in between comes down to, and does it again with other
-arguments when it is told so by one message (Repeat).  Of two recordings of a step the
-driver compares the operations, and each worker, without a message, what the first
-would have sent and come to in place of the second.
+arguments when it is told so by one message (Repeat).  Of two recordings of a step
+each worker compares, without a message, what the first would have sent and come to
+in place of the second.
 """
 
 from __future__ import annotations
@@ -13,78 +13,24 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import torch
 
 from pysmpc.errors import ChannelError, RemoteError
-from pysmpc.program.segment import Seen, Segment
+from pysmpc.program.segment import Segment
 from pysmpc.program.state import kind
 from pysmpc.remote.arguments import window
-from pysmpc.remote.messages import Call, Drop, Flush, Forget, Operation, Record, Recorded, Ref, Repeat, Seq
+from pysmpc.remote.limits import RECORDINGS
+from pysmpc.remote.program_messages import Call, Drop, Flush, Forget, Operation, Record, Recorded, Ref, Repeat
+from pysmpc.remote.region import Region
 from pysmpc.remote.worker.flow import Flow
-from pysmpc.remote.worker.limits import RECORDINGS
 from pysmpc.tensor.secret import SecretTensor, TensorStorage
 
 if TYPE_CHECKING:
     from pysmpc.remote.worker.replay import Replay
-    from pysmpc.remote.worker.row_rules import Step
+    from pysmpc.remote.worker.row_steps import Step
 
-LIMIT = RECORDINGS  # at a worker, of a session
+
 LONGEST = 1 << 14  # operations of a step: a recording keeps all that they use until it ends
-
-
-class Region:
-    """The operations of a step, as a driver sends them.
-
-    seen: told of their arguments.  inputs: slots of what the step is given.  Slots that the
-    step fills are called by the order in which it does so: two recordings of a step are
-    the same if their operations are.
-    """
-
-    def __init__(self, seen: Seen, inputs: Sequence[int]) -> None:
-        self.seen = seen
-        self.refused: str | None = None
-        self.operations: list[Any] = []
-        self._buffers: list[torch.Tensor] = []
-        self._names = {slot: -1 - place for place, slot in enumerate(inputs)}
-        self._born = len(inputs)
-
-    def note(self, operation: Operation, buffers: Sequence[torch.Tensor]) -> None:
-        """One operation more."""
-        if isinstance(operation, Drop):
-            for slot in operation.slots:
-                self._names.pop(slot, None)
-        elif isinstance(operation, Call) and not operation.failed:
-            args, kwargs = self.named(operation.args), self.named(operation.kwargs)
-            self._buffers.extend(buffers)
-            for slot in operation.outs:
-                if slot >= 0:
-                    self._born += 1
-                    self._names[slot] = -self._born
-            outs = [self._names.get(slot) for slot in operation.outs]
-            self.operations.append((operation.name, args, kwargs, outs))
-        elif isinstance(operation, Flush):
-            self.operations.append(operation)
-        else:
-            self.refused = "a step that is repeated shares, opens and refreshes nothing"
-
-    def named(self, value: Any) -> Any:
-        """An argument, its slots called by the order in which the step fills them."""
-        if isinstance(value, Ref):
-            return msgspec.structs.replace(value, slot=self._names.get(value.slot, value.slot))
-        if isinstance(value, Seq):
-            return self.named(value.items)
-        if isinstance(value, list):
-            return [self.named(item) for item in value]
-        if isinstance(value, dict):
-            return {name: self.named(item) for name, item in value.items()}
-        return value
-
-    def same(self, other: Region) -> bool:
-        """Whether both have the same operations, with the same public values."""
-        if self.operations != other.operations or len(self._buffers) != len(other._buffers):
-            return False
-        return all(map(torch.equal, self._buffers, other._buffers))
 
 
 class Steps:
@@ -151,7 +97,7 @@ class Steps:
             opened.stack.__exit__(ChannelError, error, None)
 
     def _record(self, operation: Record) -> None:
-        if self._open is not None or operation.step in self._known or len(self._known) >= LIMIT:
+        if self._open is not None or operation.step in self._known or len(self._known) >= RECORDINGS:
             raise ChannelError(f"a step within another, a second with the number {operation.step}, or too many")
         if not operation.inputs or len(operation.inputs) != len(operation.slots):
             raise ChannelError("a step without arguments, or without a slot for each")
