@@ -14,12 +14,20 @@ TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 0, 0  # of 
 
 
 class Nodes(Grid):
-    """apps: the ClientApp of each node, in the order of their `partition-id`.  gone: nodes that do not answer."""
+    """apps: the ClientApp of each node, in the order of their `partition-id`.  gone: nodes that do not answer.
+    keep: whether what nodes send is kept, in `seen`; `sent` counts its bytes.
+    """
 
     def __init__(self, apps):
         self.apps = dict(enumerate(apps, start=1))
         self.contexts = {n: Context(1, n, {"partition-id": n - 1}, RecordDict(), {}) for n in self.apps}
         self.gone, self.seen, self.asked = set(), [], []
+        self.keep, self.sent = True, 0
+
+    @staticmethod
+    def context():
+        """Of a server."""
+        return Context(1, 0, {}, RecordDict(), {})
 
     def set_run(self, run):
         pass
@@ -61,5 +69,7 @@ class Nodes(Grid):
     def _travelled(self, content, node=None):
         encoded = recorddict_to_proto(content).SerializeToString()
         if node is not None:
-            self.seen.append((node, encoded))
+            self.sent += len(encoded)
+            if self.keep:
+                self.seen.append((node, encoded))
         return recorddict_from_proto(type(recorddict_to_proto(content)).FromString(encoded))
