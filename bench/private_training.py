@@ -1,7 +1,7 @@
 """Private training on secrets beside Opacus with the same total noise: accuracy, cost of a step, clipping, noise.
 
     python bench/private_training.py train --data FOLDER [--epochs 3] [--steps N] [--noise provider|holders]
-    python bench/private_training.py curve --data FOLDER [--epsilons 1 3 8]
+    python bench/private_training.py curve --data FOLDER [--epsilons 1 3 8] [--figure FILE]
     python bench/private_training.py cost
     python bench/private_training.py exact
 
@@ -164,7 +164,9 @@ def curve(options):
             side.step(x[rows], data.train_labels[rows])
         return right(side.model, test, data.test_labels)
 
-    print(f"without privacy: {trained(0.0, 1e9):.1f} %", flush=True)
+    without = trained(0.0, 1e9)
+    print(f"without privacy: {without:.1f} %", flush=True)
+    rows = []
     for epsilon in options.epsilons:
         multiplier = noise_multiplier_for(epsilon, DELTA, steps, rate)
         each = multiplier * sensitivity(sizes) * options.norm
@@ -174,6 +176,32 @@ def curve(options):
             f"{found[1]:.1f} % with that of two holders",
             flush=True,
         )
+        rows.append((epsilon, *found))
+    if options.figure:
+        draw(options.figure, without, rows)
+
+
+def draw(file, without, rows):
+    """Accuracy against epsilon, as a picture."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    matplotlib.rcParams["svg.hashsalt"] = "pysmpc"  # the same picture of the same numbers
+    figure, axes = pyplot.subplots(figsize=(6, 3.5))
+    epsilons, *lines = zip(*rows, strict=True)
+    for line, name in zip(lines, ("provider's noise", "noise of two holders"), strict=True):
+        axes.plot(epsilons, line, marker="o", label=name)
+    axes.axhline(without, color="grey", linestyle="--", label="without privacy")
+    axes.set_xscale("log")
+    axes.set_xticks(epsilons, [f"{each:g}" for each in epsilons])
+    axes.minorticks_off()
+    axes.set_xlabel(f"epsilon, at delta {DELTA:g}")
+    axes.set_ylabel("right of held-out items, %")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
 
 
 def cost(options):
@@ -289,6 +317,7 @@ def main():
     parser.add_argument("--noise", choices=["provider", "holders"], default="provider")
     parser.add_argument("--repeat", type=int, default=12, help="steps that `cost` measures")
     parser.add_argument("--log")
+    parser.add_argument("--figure", help="`curve`: write an SVG picture, too (matplotlib)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     {"train": train, "curve": curve, "cost": cost, "exact": exact}[options.what](options)

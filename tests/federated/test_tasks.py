@@ -13,8 +13,8 @@ from remotes import NAMES, Office, Workers
 import pysmpc as sy
 from pysmpc.errors import ConfigurationError, OpenNotPermittedError, PartyError, RoundError
 from pysmpc.federated.clients import Ask
+from pysmpc.federated.opened_sums import Contributions
 from pysmpc.federated.updates import Terms
-from pysmpc.remote.worker.tasks import Contributions
 
 ALL = ("alice", "bob", "carol")
 RIGHTS = ["compute", "open", *(f"task:{name}" for name in ("fit", "score", "total"))]

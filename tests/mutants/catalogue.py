@@ -977,9 +977,12 @@ MUTANTS = [
         ("an update is out of range", "if max(-least, greatest) > self.max_value:", "if False:", "tests/federated/test_aggregation.py"),
     ),
     *module(
+        "federated/opened_sums",
+        ("two sums of one model", "if known is not None and known != owners:", "if False:", TASKS),
+    ),
+    *module(
         "remote/worker/tasks",
         ("a sum of one owner", "if len(present) < least:", "if False:", "tests/federated/test_tasks.py"),
-        ("two sums of one model", "if known is not None and known != owners:", "if False:", TASKS),
         ("a task without the right", "if name not in self._tasks or RIGHT + name not in rights:", "if name not in self._tasks:", TASKS),
     ),
     *module(

@@ -21,6 +21,7 @@ import torch
 import pysmpc as sy
 from pysmpc.errors import PysmpcError
 from pysmpc.federated import FedAvg, round_files
+from pysmpc.federated.opened_sums import Contributions
 from pysmpc.federated.strategies import Strategy
 from pysmpc.federated.updates import Terms
 from pysmpc.remote.driver import driver
@@ -29,7 +30,7 @@ from pysmpc.remote.driver.federated_rounds import RemoteClients
 from pysmpc.remote.driver.recorder import Recorder
 from pysmpc.remote.worker.driver_connection import DriverConnection
 from pysmpc.remote.worker.replay import Replay
-from pysmpc.remote.worker.tasks import Contributions, Turn
+from pysmpc.remote.worker.tasks import Turn
 from pysmpc.transport import establish
 from pysmpc.transport.wire import Stream
 

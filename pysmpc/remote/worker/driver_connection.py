@@ -29,6 +29,7 @@ from pysmpc.errors import (
     RemoteError,
     RoundError,
 )
+from pysmpc.federated.opened_sums import Contributions, Key
 from pysmpc.remote.arguments import decode, dtype_of
 from pysmpc.remote.config import WorkerConfig
 from pysmpc.remote.data_steps import Items
@@ -76,7 +77,7 @@ from pysmpc.remote.worker.policy import Openings, Part
 from pysmpc.remote.worker.received import Received
 from pysmpc.remote.worker.replay import Replay
 from pysmpc.remote.worker.rows import PUBLIC, Rows, loaded
-from pysmpc.remote.worker.tasks import Contributions, Key, Tasks, Turn, terms_of
+from pysmpc.remote.worker.tasks import Tasks, Turn, terms_of
 from pysmpc.ring.fixedpoint import INTEGER, Precision, saturating
 from pysmpc.ring.prg import KeySet, fresh_key
 from pysmpc.ring.shares import dense_strides

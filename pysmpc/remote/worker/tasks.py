@@ -11,20 +11,18 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
-import json
 import logging
 import math
-import os
 import threading
 import time
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from pysmpc.errors import ConfigurationError, ObjectNotFoundError, RemoteError, RoundError
+from pysmpc.federated.opened_sums import Key
 from pysmpc.federated.updates import Left, Terms, changes
 from pysmpc.remote.arguments import dtype_of
 from pysmpc.remote.config import Task
@@ -34,8 +32,6 @@ from pysmpc.remote.worker.data import Store
 log = logging.getLogger("pysmpc.worker")
 
 KINDS = (bool, int, float, str)
-Key = tuple[str, str, str]  # driver, task, digest of the model
-LOG = "sums.jsonl"
 RIGHT = "task:"
 RUNNING = 3  # tasks of one driver at once
 LOOK = 0.1  # seconds after which one who waits for a task looks whether its session has ended
@@ -88,57 +84,6 @@ class Installed:
             takes = ", ".join(f"{name}: {kind.__name__}" for name, kind in self.kinds.items() if kind) or "nothing"
             raise RemoteError(f"task {self.name} takes {takes}; not as given: {', '.join(sorted(set(wrong)))[:200]}")
         return {name: float(value) if self.kinds[name] is float else value for name, value in given.items()}
-
-
-class Contributions:
-    """Of which owners the opened sums were that this owner is in, by driver, task and model.
-
-    A second sum of the same model with other owners would tell the difference: it is refused.  Kept in a file of the
-    `state` folder, where there is one.
-    """
-
-    def __init__(self, state: Path | None) -> None:
-        self._file = None if state is None else state / LOG
-        self._known: dict[Key, frozenset[str]] = {}
-        self.lock = threading.Lock()
-        if self._file is not None and self._file.exists():
-            for line in _whole_lines(self._file):
-                driver, task, digest, owners = json.loads(line)
-                self._known[driver, task, digest] = frozenset(owners)
-
-    def refusal(self, me: str, sums: Mapping[Key, frozenset[str]]) -> str:
-        """Why these may not be opened, too; or nothing."""
-        for key, owners in sums.items():
-            known = self._known.get(key)
-            if known is not None and known != owners:
-                return (
-                    f"{me}: a sum of task {key[1]} for this model was opened before, of other owners; the two would "
-                    "tell their difference"
-                )
-        return ""
-
-    def add(self, sums: Mapping[Key, frozenset[str]]) -> None:
-        """These are opened."""
-        if self.refusal("", sums):
-            raise AssertionError("sums of other owners are added")
-        fresh = {key: owners for key, owners in sums.items() if key not in self._known}
-        self._known.update(fresh)
-        if self._file is not None and fresh:
-            with open(
-                os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8"
-            ) as file:
-                file.writelines(json.dumps([*key, sorted(owners)]) + "\n" for key, owners in fresh.items())
-                file.flush()
-                os.fsync(file.fileno())
-
-
-def _whole_lines(file: Path) -> list[str]:
-    """Lines of a file.  A last one that was cut off is removed: its writer was killed before it opened anything."""
-    content = file.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        os.truncate(file, len(whole))
-    return whole.decode().splitlines()
 
 
 class Tasks:

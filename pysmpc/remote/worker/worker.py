@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from pysmpc.errors import ConfigurationError, PysmpcError, RefusedError
+from pysmpc.federated.opened_sums import Contributions
 from pysmpc.remote.config import WorkerConfig
 from pysmpc.remote.limits import Sessions
 from pysmpc.remote.worker.checkpoint_store import CheckpointStore
@@ -32,7 +33,7 @@ from pysmpc.remote.worker.driver_connection import DriverConnection
 from pysmpc.remote.worker.outside_clients import Rounds
 from pysmpc.remote.worker.policy import Openings
 from pysmpc.remote.worker.received import Received
-from pysmpc.remote.worker.tasks import Contributions, Tasks
+from pysmpc.remote.worker.tasks import Tasks
 from pysmpc.ring import z2k
 from pysmpc.transport import certificates, establish
 from pysmpc.transport.control import Cancel
