@@ -43,7 +43,9 @@ _CONSTANTS = (
 class Noting(Listener):
     """Writes down what a segment is recorded from, or will be: then there is none yet.  path: that."""
 
-    def __init__(self, session: Session, segment: Segment | None = None, arguments: Sequence[SecretTensor] = ()) -> None:
+    def __init__(
+        self, session: Session, segment: Segment | None = None, arguments: Sequence[SecretTensor] = ()
+    ) -> None:
         self.path = Path(len(arguments))
         self._segment, self._session = segment, session
         self._cells: dict[int, int] = {}
@@ -76,7 +78,7 @@ class Noting(Listener):
         self._end()
 
     def end_open(self) -> None:
-        """All of it has run; what came of it is whatever is alive.  What it only read may be something else next time."""
+        """All of it has run; what came of it is whatever is alive.  What it only read may be another next time."""
         path = self.path
         written = {number for node in path.nodes for number in node.changed}
         for number, cell in enumerate(path.cells):

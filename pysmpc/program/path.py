@@ -150,7 +150,8 @@ class Path:
     arguments: how many there are, the first cells.  cells: a `Kind`, or the cell itself where it was there before; None
     for an argument.  values: the cell and the layout of each.  result: a value.  refused: why it cannot be followed.
     late: cells that were there before, and that it only reads: another may come in the place of each (noted with the
-    precision).  numbers: the cell of each value.  single: cells that the path makes and of which it knows one value: a secret on one
+    precision).  numbers: the cell of each value.  single: cells that the path makes and of which it knows one
+    value: a secret on one
     can have no other layout, as that would come of an operation.
     """
 
