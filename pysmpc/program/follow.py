@@ -68,6 +68,7 @@ class Following(Listener):
         self._arguments = [x.cell for x in arguments]
         self._layouts = [each for _, each in path.values]
         self._layouts[: len(arguments)] = map(layout, arguments)
+        self._late = path.late
         self._given = dict(enumerate(self._layouts[: len(arguments)]))  # layouts of arguments and views of them
         known = [*self._arguments, *path.cells[len(arguments) :]]
         self._known: list[Any] = [None if type(each) is Kind else each for each in known]  # not those that are promises
@@ -95,22 +96,26 @@ class Following(Listener):
         """The promise of its result, or, where the path has another, the result."""
         if self._at < self._length:
             node = self._nodes[self._at]
-            if (
-                node.func is func
-                and len(node.args) == len(args)
-                and not WATCHERS
-                and not torch._C._len_torch_dispatch_stack()
-                and node.context.lasts()
-                and self._same_all(node.args, args)
-                and len(node.kwargs) == len(kwargs)
-                and (not kwargs or all(k in kwargs and self._same(x, kwargs[k]) for k, x in node.kwargs))
-            ):
+            if self._fits(node, func, args, kwargs):
                 self._at += 1
                 if type(node.outs) is Made and not node.given and not node.changed:
                     return self._secret(node.outs)
                 return self._promised(cls, node, args, kwargs)
         self.keep()
         return cls.__torch_dispatch__(func, (), args, kwargs)
+
+    def _fits(self, node: Node, func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
+        """Whether this is what the node asks for."""
+        return (
+            node.func is func
+            and len(node.args) == len(args)
+            and not WATCHERS
+            and not torch._C._len_torch_dispatch_stack()
+            and node.context.lasts()
+            and self._same_all(node.args, args)
+            and len(node.kwargs) == len(kwargs)
+            and (not kwargs or all(k in kwargs and self._same(x, kwargs[k]) for k, x in node.kwargs))
+        )
 
     def _same_all(self, wanted: tuple[Any, ...], values: Any) -> bool:
         for want, x in zip(wanted, values, strict=True):
@@ -120,14 +125,26 @@ class Following(Listener):
                 found = self._cells[number]
                 if (
                     not isinstance(x, SecretTensor)
-                    or found is None
-                    or found() is not x.cell
+                    or (not self._bind(number, x.cell) if found is None else found() is not x.cell)
                     or x.requires_grad is not requires_grad
                     or not (number in self._single or self._layouts[value] == layout(x))
                 ):
                     return False
             elif not self._same(want, x):
                 return False
+        return True
+
+    def _bind(self, number: int, cell: TensorStorage) -> bool:
+        """Whether this may be what the path reads there, which is not known before: from now on it is."""
+        if (
+            self._late.get(number) != cell.unit
+            or type(cell) is not TensorStorage
+            or cell.session is not self._session
+            or any(cell is each for each in self._known)
+            or any(ref is not None and ref() is cell for ref in self._cells)
+        ):
+            return False
+        self._known[number], self._cells[number] = cell, weakref.ref(cell)
         return True
 
     def _same(self, want: Any, x: Any) -> bool:
@@ -232,14 +249,18 @@ class Following(Listener):
         number, wanted = path.values[path.result]
         if not self.over and self._at == len(path.nodes) and isinstance(result, SecretTensor):
             found = self._cells[number]
-            made = [i for i, cell in enumerate(self._known) if cell is None]
-            alive = [i for i in made if (ref := self._cells[i]) is not None and ref() is not None]
+            alive = self._alive()
             if found is not None and found() is result.cell and layout(result) == wanted and alive == [number]:
                 self.over = True
                 self._restore()
                 return True
         self.keep()
         return False
+
+    def _alive(self) -> list[int]:
+        """The cells of the path that somebody holds, and that are still promises."""
+        made = [i for i, cell in enumerate(self._known) if cell is None]
+        return [i for i in made if (ref := self._cells[i]) is not None and ref() is not None]
 
     def fail(self, error: BaseException) -> None:
         """The segment did not come to its end: nobody gets what was promised of it."""
@@ -260,19 +281,26 @@ class Following(Listener):
             self._leave()
             self._restore()
             try:
-                for node in self._path.nodes[: self._at]:
-                    if not node.view:
-                        self._compute(node)
+                self.compute()
             except BaseException as error:
                 self._failed = error
                 raise
 
-    def _compute(self, node: Node) -> None:
+    def compute(self, look: Callable[[Any, Any, Any], None] | None = None) -> None:
+        """Call the handlers of what was followed.  look: told of each operation before."""
+        for node in self._path.nodes[: self._at]:
+            if not node.view:
+                self._compute(node, look)
+
+    def _compute(self, node: Node, look: Callable[[Any, Any, Any], None] | None) -> None:
         cls: Any = self._session.tensor or SecretTensor
         made: dict[int, SecretTensor] = {}
         with node.context.again():
             args = [self._operand(x, made) for x in node.args]
-            out = cls.__torch_dispatch__(node.func, (), args, {k: self._operand(x, made) for k, x in node.kwargs})
+            kwargs = {k: self._operand(x, made) for k, x in node.kwargs}
+            if look is not None:
+                look(node.func, args, kwargs)
+            out = cls.__torch_dispatch__(node.func, (), args, kwargs)
         for want, x in zip(leaves(node.outs), leaves_of(out), strict=True):
             if type(want) is Made:
                 if layout(x) != self._layouts[want.value]:

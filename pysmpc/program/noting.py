@@ -29,6 +29,7 @@ from pysmpc.program.path import (
 from pysmpc.program.segment import Segment, changed, written
 from pysmpc.ring.fixedpoint import Precision
 from pysmpc.ring.shares import dense_strides
+from pysmpc.session.session import Session
 from pysmpc.tensor.secret import HANDLERS, SecretTensor, TensorStorage
 
 LONGEST = 1 << 14  # operations of a path
@@ -40,11 +41,13 @@ _CONSTANTS = (
 
 
 class Noting(Listener):
-    """Writes down what a segment is recorded from.  path: that."""
+    """Writes down what a segment is recorded from, or will be: then there is none yet.  path: that."""
 
-    def __init__(self, segment: Segment, arguments: Sequence[SecretTensor]) -> None:
+    def __init__(
+        self, session: Session, segment: Segment | None = None, arguments: Sequence[SecretTensor] = ()
+    ) -> None:
         self.path = Path(len(arguments))
-        self._segment, self._session = segment, segment.session
+        self._segment, self._session = segment, session
         self._cells: dict[int, int] = {}
         self._values: dict[tuple[int, Layout], int] = {}
         self._alive: list[TensorStorage] = []  # so that no other cell gets the number of one
@@ -54,11 +57,15 @@ class Noting(Listener):
 
     def __enter__(self) -> None:
         super().__enter__()
-        self._segment.outside = True
+        self._outside(True)
 
     def __exit__(self, *error: object) -> None:
-        self._segment.outside = False
+        self._outside(False)
         super().__exit__(*error)
+
+    def _outside(self, outside: bool) -> None:
+        if self._segment is not None:
+            self._segment.outside = outside
 
     def keep(self) -> None:
         """Nothing was promised."""
@@ -66,11 +73,25 @@ class Noting(Listener):
     def end(self, result: SecretTensor) -> None:
         """All of it has run, and this came of it."""
         self.path.result = self._value(result)
+        if result.stride() != dense_strides(tuple(result.shape)) or result.storage_offset():
+            self.path.refused = "its result is a view"
+        self._end()
+
+    def end_open(self) -> None:
+        """All of it has run; what came of it is whatever is alive.  What it only read may be another next time."""
+        path = self.path
+        written = {number for node in path.nodes for number in node.changed}
+        for number, cell in enumerate(path.cells):
+            if type(cell) is not Kind and type(cell) is not TensorStorage:
+                path.refused = f"it takes a {type(cell).__name__}"
+            elif type(cell) is TensorStorage and number not in written:
+                path.late[number], path.cells[number] = cell.unit, None
+        self._end()
+
+    def _end(self) -> None:
         numbers = self.path.numbers = [number for number, _ in self.path.values]
         made = (number for number, cell in enumerate(self.path.cells) if type(cell) is Kind)
         self.path.single = frozenset(number for number in made if numbers.count(number) == 1)
-        if result.stride() != dense_strides(tuple(result.shape)) or result.storage_offset():
-            self.path.refused = "its result is a view"
         self._alive, self._cells, self._values = [], {}, {}
 
     def operation(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -82,14 +103,16 @@ class Noting(Listener):
         else:
             # what is compared is a copy, and so is what the recording reads: the user may write to the other meanwhile
             args, kwargs = _with_copies(node.args, args), {k: _with_copy(v, kwargs[k]) for k, v in node.kwargs}
-        self.busy, self._segment.outside = True, False
+        self.busy = True
+        self._outside(False)
         try:
             out = cls.__torch_dispatch__(func, (), args, kwargs)
         except BaseException:
             path.refused = "an operation of it fails"
             raise
         finally:
-            self.busy, self._segment.outside = False, True
+            self.busy = False
+            self._outside(True)
         secrets = list(secrets_in((*args, *kwargs.values())))
         if func._schema.is_mutable:
             node.changed = tuple({self._cell(x.cell, None) for x in changed(func, args, kwargs)})

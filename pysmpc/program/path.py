@@ -149,7 +149,9 @@ class Path:
 
     arguments: how many there are, the first cells.  cells: a `Kind`, or the cell itself where it was there before; None
     for an argument.  values: the cell and the layout of each.  result: a value.  refused: why it cannot be followed.
-    numbers: the cell of each value.  single: cells that the path makes and of which it knows one value: a secret on one
+    late: cells that were there before, and that it only reads: another may come in the place of each (noted with the
+    precision).  numbers: the cell of each value.  single: cells that the path makes and of which it knows one
+    value: a secret on one
     can have no other layout, as that would come of an operation.
     """
 
@@ -159,6 +161,7 @@ class Path:
     values: list[tuple[int, Layout]] = field(default_factory=list)
     result: int = -1
     refused: str | None = None
+    late: dict[int, Precision] = field(default_factory=dict)
     numbers: list[int] = field(default_factory=list)
     single: frozenset[int] = frozenset()
 

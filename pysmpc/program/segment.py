@@ -61,7 +61,7 @@ class Segment:
         self._before = self._dealer.next_stream
         self._trace = Trace(self._dealer.next_number, log)
         self._noted = noted
-        self._result: Result
+        self._results: list[Result] = []
         self._compiled: Compiled
         self._others: list[tuple[TensorStorage, ShareStorage]] = []
 
@@ -94,10 +94,15 @@ class Segment:
         return getattr(owner, "next_stream", None)
 
     @undisturbed
-    def end(self, result: SecretTensor) -> None:
-        """All of it has run, and this came of it."""
-        self._result = Result(result)
-        self._trace.note_early(self._result.source, self._result.there)
+    def end(self, *results: SecretTensor, openings: bool = False) -> None:
+        """All of it has run, and this came of it.  openings: that of a result, if it was opened, stays with it."""
+        self._results = [Result(each) for each in results]
+        for each in self._results:
+            self._trace.note_early(each.source, each.there)
+        for each in self._results if openings else ():
+            each.keep_opening(self._trace.calls)
+        if any(unread(each.cell) for each in results):
+            self.refused = self.refused or "what came of it is still to be made"
         made = set(self._trace.made)
         for state in self.states:
             state.ended(made, self._trace.ranges)
@@ -105,7 +110,14 @@ class Segment:
     @undisturbed
     def first(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
         """What came of the trace itself, given to its arguments; the result.  Once, after `traced`."""
-        self._result.there(self._result.source)
+        [out] = self.first_all(arguments)
+        return out
+
+    @undisturbed
+    def first_all(self, arguments: Sequence[SecretTensor]) -> list[SecretTensor]:
+        """The same for any number of results."""
+        for each in self._results:
+            each.again()
         self._copy_out(arguments, lambda stream: stream)
         return self._finish()
 
@@ -144,12 +156,25 @@ class Segment:
 
         on_result: told of the result, as soon as it is there: what is left may still be done.
         """
+        [result] = self._results
+        result.on_result = on_result
+        [out] = self.run_all(arguments)
+        result.on_result = None
+        return out
+
+    @undisturbed
+    def run_all(self, arguments: Sequence[SecretTensor]) -> list[SecretTensor]:
+        """The same for any number of results."""
         first = self._dealer.streams(self.streams)
         self.session.stats.add(self.cost)  # before anybody is told: it is a result of the whole segment
-        self._result.on_result = on_result
         self._run(arguments, first)
-        self._result.on_result = None
-        self._copy_out(arguments, lambda stream: moved_stream(stream, self._compiled.first, first))
+
+        def moved(stream: int) -> int:
+            return moved_stream(stream, self._compiled.first, first)
+
+        self._copy_out(arguments, moved)
+        for each in self._results:
+            each.moved(moved)
         return self._finish()
 
     def _run(self, arguments: Sequence[SecretTensor], first: int) -> None:
@@ -173,19 +198,20 @@ class Segment:
         bodies = [each.body for each in other.inputs]
         given = [mine.copy_in(Share(body, (body.n,))) for mine, body in zip(self.inputs, bodies, strict=True)]
         self._turn = 0
-        for mine, theirs in zip(self.states, other.states, strict=True):
-            mine.free()
-            mine.words.copy_(theirs.words)
+        for state, before in zip(self.states, other.states, strict=True):
+            state.free()
+            state.words.copy_(before.words)
         same = self.streams == other.streams and sends_the_same(self._compiled, other._trace, given)
-        same = same and torch.equal(self._result.copy_out().window().words(), other._result.source)
+        for mine, theirs in zip(self._results, other._results, strict=True):
+            same = same and torch.equal(mine.copy_out().window().words(), theirs.source)
         return same and all(torch.equal(a.end, b.end) for a, b in zip(self.states, other.states, strict=True))
 
-    def _finish(self) -> SecretTensor:
+    def _finish(self) -> list[SecretTensor]:
         """Hand out what came of it."""
         self._turn = 1 - self._turn
         for state in self.states:
             state.copy_out(self._turn)
-        return self._result.copy_out()
+        return [each.copy_out() for each in self._results]
 
     def _copy_out(self, arguments: Sequence[SecretTensor], moved: Callable[[int], int]) -> None:
         for mine, x in zip(self.inputs, arguments, strict=True):

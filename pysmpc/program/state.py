@@ -27,7 +27,7 @@ def source(x: SecretTensor) -> Share:
 def kind(x: SecretTensor) -> Any:
     """What a segment supposes of an argument."""
     share = source(x)
-    facts = id(x.session), tuple(x.shape), x.dtype, x.cell.scale, x.unit, x.cell.bound
+    facts = id(x.session), tuple(x.shape), x.dtype, x.cell.scale, x.unit, x.cell.bound, x.cell.finer
     return *facts, share.dense and share.body.opened is not None
 
 
@@ -55,7 +55,7 @@ class Input:
             opened = body.opened = share.body.opened.clone()
             body.mask = cast(int, z2k.Stream(share.body.mask, place))  # protocols only hand it on to kernels
         cell = TensorStorage(body, x.cell.scale, x.cell.unit, x.session)
-        cell.bound = x.cell.bound
+        cell.bound, cell.finer = x.cell.bound, x.cell.finer
         copy = SecretTensor(cell, x.shape, Share(body, x.shape).strides, 0, x.dtype)
         return cls(copy, body, body.words, opened)
 
@@ -216,15 +216,42 @@ class Result:
     def __init__(self, traced: SecretTensor) -> None:
         share = traced.window()
         self.source, self._scale, self._bound = share.words(), share.scale, traced.cell.bound
+        self._finer = traced.cell.finer
         self.on_result: Callable[[SecretTensor], None] | None = None
         self._like = traced
         self._copy: SecretTensor | None = None
+        self._opened: torch.Tensor | None = None
+
+    def keep_opening(self, calls: list[Any]) -> None:
+        """If it was opened, note that the opening is kept, too, at the end."""
+        self._opened = self._like.cell.body.opened
+        if self._opened is not None:
+            calls.append((self.opened, (self._opened,)))
+
+    def opened(self, words: torch.Tensor) -> None:
+        """It was opened under its mask: this is it."""
+        assert self._copy is not None
+        self._copy.cell.body.opened = words.clone()
+
+    def moved(self, moved: Callable[[int], int]) -> None:
+        """Where the stream of its mask is in this run."""
+        if self._opened is not None:
+            assert self._copy is not None
+            assert self._like.cell.body.mask is not None
+            self._copy.cell.body.mask = moved(self._like.cell.body.mask)
+
+    def again(self) -> None:
+        """It is there as it was traced."""
+        self.there(self.source)
+        if self._opened is not None:
+            self.opened(self._opened)
+            self.moved(lambda stream: stream)
 
     def there(self, words: torch.Tensor) -> None:
         """It is there, in these words, which may change later."""
         x = self._like
         self._copy = SecretTensor.of(Share.of(words.clone(), x.shape, self._scale), x.session, x.unit, x.dtype)
-        self._copy.cell.bound = self._bound
+        self._copy.cell.bound, self._copy.cell.finer = self._bound, self._finer
         if self.on_result is not None:
             self.on_result(self._copy)
 

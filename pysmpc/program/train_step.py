@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import torch
 
 from pysmpc.program.follow import Following
+from pysmpc.program.loop import LOOPS
 from pysmpc.program.noting import Noting
 from pysmpc.program.path import Path
 from pysmpc.program.segment import Segment, unread
@@ -82,11 +83,14 @@ class TrainStep:
         if getattr(_running, "within", False):
             self.repeats, self.reason = False, "it is a part of another step"
             return self._plainly(x, y)
+        LOOPS.stop()
         _running.within = True
+        LOOPS.suspended += 1
         try:
             with lock_of((x, y)):  # of all of it: another thread's numbers are none of the step's
                 return self._step(x, y)
         finally:
+            LOOPS.suspended -= 1
             _running.within = False
 
     def _step(self, x: Any, y: Any) -> torch.Tensor:
@@ -201,7 +205,7 @@ class TrainStep:
         checked = None if before is None else before.segment
         self.optimizer.zero_grad()
         new = Segment(x.session, (x, y), self._cells(), noted=recorder is None, log=before is not None)
-        noting = Noting(new, [mine.value for mine in new.inputs])
+        noting = Noting(x.session, new, [mine.value for mine in new.inputs])
         with recorder.region(new, (x, y), checked) if recorder else nullcontext():
             with new.traced():
                 with noting:

@@ -66,6 +66,7 @@ class Session:
         self.tensor: Any = None  # the type of its tensors, if not SecretTensor
         self.chains = self.plain  # its secrets are shown as PySyft 0.2 shows them
         self.waiting: list[Any] = []  # updates that pysmpc.tensor.secret.flush will apply
+        self.loops: list[Any] = []  # what is known of training loops (pysmpc.program.loop)
         self._bodies: list[weakref.ref[ShareStorage]] = []
         self._sweep_at = 1024
         self._variants: dict[Suite, Session] = {suite: self}

@@ -12,6 +12,7 @@ from torch import nn
 import pysmpc as sy
 from pysmpc.errors import PysmpcError, RangeError
 from pysmpc.program.follow import Following
+from pysmpc.program.loop import following
 from pysmpc.session import session as sessions
 from pysmpc.tensor.secret import flush
 from pysmpc.torch_modes import FOLLOWERS
@@ -424,3 +425,55 @@ def test_a_step_within_a_step_is_part_of_it():
         torch.equal(*(p.window().words() for p in both))
         for both in zip(ours.aside.parameters(), theirs.aside.parameters(), strict=True)
     )
+
+
+# --- plain loops ---
+
+
+def turn(side, mind, x, y):
+    """Whether it came to its end."""
+    side.optimizer.zero_grad()
+    try:
+        out = side.model(x)
+        loss = mind(side, out, y)
+        loss.backward()
+    except Stop:
+        return False
+    side.optimizer.step()
+    side.optimizer.zero_grad()
+    side.kept.append(loss.detach())
+    return True
+
+
+def program(turns, mind_of, batches=2):
+    """One program by both ways; how many regions ran as segments."""
+    ours, theirs = pair(net(), data([4, 4, 2]))
+    story = [(mind_of(i), random.randrange(batches) if i > 6 else i % 2) for i in range(turns)]
+    repeated = 0
+    with following() as loops:
+        for mind, batch in story:
+            loops.repeats = False
+            turn(ours, mind, *ours.batches[batch])
+            repeated += loops.repeats
+    for mind, batch in story:
+        turn(theirs, mind, *theirs.batches[batch])
+        flush(theirs.parties.session)
+    names = [(mind.__name__, batch) for mind, batch in story]
+    for mine, other in zip(ours.kept, theirs.kept, strict=True):
+        if isinstance(mine, sy.SecretTensor):
+            mine, other = sy.decrypt(mine.detach()), sy.decrypt(other.detach())
+        assert torch.allclose(mine, other, atol=2.0**-9), names
+    return ours, theirs, repeated, names
+
+
+def test_a_loop_runs_as_a_segment():
+    ours, theirs, repeated, names = program(12, lambda i: again)
+    assert repeated > 3
+    assert_same(ours, theirs, names)
+
+
+@pytest.mark.parametrize("mind", MINDS, ids=lambda m: m.__name__)
+def test_a_loop_that_changes_its_mind(mind):
+    ours, theirs, _, names = program(14, lambda i: mind if i in (8, 11) else again)
+    for mine, other in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
+        assert torch.allclose(sy.decrypt(mine.detach()), sy.decrypt(other.detach()), atol=2.0**-9), names

@@ -1,0 +1,376 @@
+"""Training loops as they are written, without `sy.TrainStep`: found by where optimizers step, then followed.
+
+A region goes from the first operation on secrets after one `optimizer.step()` to the first one after the next, or to
+whoever looks at what came of it.  The first time a region is computed and noted (`Noting`); from then on it is
+followed (`Following`).  At its end, if all of it was asked for again, it is recorded as a `Segment` from the notes: the
+handlers of what was followed are called, and traced.  The next time, the same is held against that recording, and
+later the segment runs.  What the region only reads (a batch) is its argument, whatever it writes to (weights, momenta)
+its state, and what is alive at its end its result.  Whatever differs is computed operation by operation.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from pysmpc.ops import views
+from pysmpc.program.follow import Following
+from pysmpc.program.noting import Noting
+from pysmpc.program.path import Path
+from pysmpc.program.segment import Segment, unread
+from pysmpc.program.state import kind
+from pysmpc.session import ledger
+from pysmpc.session.session import Session
+from pysmpc.tensor.secret import HANDLERS, WATCHERS, SecretTensor, TensorStorage, flush
+from pysmpc.torch_modes import FOLLOWERS
+
+PATHS = 6  # that a session keeps, and kinds of arguments of each
+PATIENCE = 64  # regions that run as written, at most, before one is noted again
+
+#: What makes later operations cheaper, beside an opening, and what a segment's copy of an argument would not have.
+_LEARNED = ("bit", "sign", "binary", "divisor", "functions", "affine", "gate", "origin", "ties", "most", "multiple")
+
+
+class _Known:
+    """A path of a session's loops, and the segments for kinds of arguments and results."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.segments: dict[Any, tuple[Segment, bool]] = {}  # and whether it was checked
+        self.never: set[Any] = set()
+
+
+class Loops:
+    """The loops of the main thread.  repeats: whether the last region ran as a segment; reason: why not."""
+
+    busy = False
+
+    def __init__(self) -> None:
+        self.enabled = False
+        self.suspended = 0
+        self.repeats = False
+        self.reason: str | None = None
+        self._region: _LoopNoting | _LoopFollowing | None = None
+        self._updating = self._updated = False
+        self._failures = self._pause = 0
+        self._installed = False
+
+    # --- where steps begin and end ---
+
+    def install(self) -> None:
+        """Have torch tell when an optimizer of secrets steps.  Once."""
+        if not self._installed:
+            self._installed = True
+            register_optimizer_step_pre_hook(self._before)
+            register_optimizer_step_post_hook(self._after)
+
+    def _concerned(self, optimizer: torch.optim.Optimizer) -> bool:
+        if not self.enabled or self.suspended or threading.current_thread() is not threading.main_thread():
+            return False
+        return any(isinstance(p, SecretTensor) for group in optimizer.param_groups for p in group["params"])
+
+    def _before(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if self._concerned(optimizer):
+            self._updating = True
+
+    def _after(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if self._concerned(optimizer):
+            self._updating, self._updated = False, True
+            if self._region is None:
+                FOLLOWERS[threading.get_ident()] = self
+
+    @property
+    def ended(self) -> bool:
+        """Whether the next operation is of another region."""
+        return self._updated and not self._updating
+
+    def stop(self) -> None:
+        """End what there is; nothing is followed until an optimizer steps again."""
+        region = self._region
+        if region is not None:
+            region.keep()
+        self.left()
+
+    def left(self) -> None:
+        """The region has left its path, or can have none."""
+        self._region = None
+        if FOLLOWERS.get(threading.main_thread().ident or 0) is self:
+            del FOLLOWERS[threading.main_thread().ident or 0]
+
+    def idle(self) -> None:
+        """The region has ended: the next operation begins another."""
+        self._region = None
+        FOLLOWERS[threading.main_thread().ident or 0] = self
+
+    # --- as a listener: between regions ---
+
+    def keep(self) -> None:
+        """Nothing was promised."""
+
+    def operation(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """The first operation of a region; another layout of what is there is none."""
+        handler = HANDLERS.get(func)
+        if handler is not None and handler.__module__ == views.__name__ and not func._schema.is_mutable:
+            self.busy = True
+            try:
+                return cls.__torch_dispatch__(func, (), args, kwargs)
+            finally:
+                self.busy = False
+        self._updated = False
+        self.left()
+        session = _session_of((args, kwargs))
+        if session is not None and not ledger.kept() and not WATCHERS and unfit(session) is None:
+            flush(session)
+            for known in session.loops:
+                region = _LoopFollowing(self, known, session)
+                if region.begins(func, args, kwargs):
+                    self._region = region
+                    region.__enter__()
+                    return region.operation(cls, func, args, kwargs)
+            if self._pause:
+                self._pause -= 1
+            else:
+                self._region = noting = _LoopNoting(self, session)
+                noting.__enter__()
+                return noting.operation(cls, func, args, kwargs)
+        return cls.__torch_dispatch__(func, (), args, kwargs)
+
+    def diverged(self, known: _Known | None = None) -> None:
+        """What was noted does not serve."""
+        self.repeats, self.reason = False, "operations or public numbers have changed"
+        self._failures = min(self._failures + 1, 6)
+        self._pause = (1 << self._failures) - 2
+
+    def served(self) -> None:
+        """It did."""
+        self._failures = 0
+
+
+class _LoopNoting(Noting):
+    """The first time of a region."""
+
+    def __init__(self, loops: Loops, session: Session) -> None:
+        super().__init__(session)
+        self._loops = loops
+
+    def operation(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Carry one out and note it, if it is of this region."""
+        if self._loops.ended:
+            self._finish()
+        elif self.path.refused is None:
+            return super().operation(cls, func, args, kwargs)
+        else:
+            self.keep()
+        return cls.__torch_dispatch__(func, (), args, kwargs)
+
+    def keep(self) -> None:
+        """Somebody looks, at a region that has ended, or in its midst."""
+        if self._loops.ended:
+            self._finish()
+            return
+        self.__exit__()
+        self._loops.left()
+
+    def _finish(self) -> None:
+        self.__exit__()
+        self.end_open()
+        if self.path.refused is None and self.path.nodes:
+            self._session.loops.insert(0, _Known(self.path))
+            del self._session.loops[PATHS:]
+        self._loops.idle()
+
+
+class _LoopFollowing(Following):
+    """A region that was noted before."""
+
+    def __init__(self, loops: Loops, known: _Known, session: Session) -> None:
+        super().__init__(known.path, session, ())
+        self._loops, self._kept = loops, known
+
+    def begins(self, func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
+        """Whether this is the first operation of the path."""
+        return self._fits(self._nodes[0], func, args, kwargs)
+
+    def operation(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """The promise of its result, or the result."""
+        with self._session.lock:
+            if not self.over and self._loops.ended:
+                self.keep()
+            if not self.over:
+                return super().operation(cls, func, args, kwargs)
+        return cls.__torch_dispatch__(func, (), args, kwargs)
+
+    def keep(self) -> None:
+        """Run the segment, if the region has ended and is as it was; else compute it operation by operation."""
+        with self._session.lock:
+            if self.over or not self._loops.ended:
+                if not self.over:
+                    self._loops.left()
+                    self._loops.diverged(self._kept)
+                super().keep()
+                return
+            done = self._at == self._length and unfit(self._session) is None and self._finish()
+            if not done:
+                if not self.over:
+                    super().keep()
+                self._loops.repeats = False
+            self._loops.idle()
+
+    def _finish(self) -> bool:
+        """Whether all was done by a segment, or is recorded."""
+        alive = tuple(self._alive())
+        late = [self._known[number] for number in self._path.late]
+        changed = {number for node in self._path.nodes for number in node.changed}
+        states = [self._known[n] for n in sorted(changed) if type(self._path.cells[n]) is TensorStorage]
+        self._restore()
+        if any(map(_odd, late)) or any(map(_taught, states)):
+            self._loops.reason = "what it reads was opened or is still to be made"
+            return False
+        inputs = [_whole(cell, self._dtype(number)) for cell, number in zip(late, self._path.late, strict=True)]
+        key = (*map(kind, inputs), alive)
+        if key in self._kept.never:
+            return False
+        segment, checked = self._kept.segments.get(key, (None, False))
+        if segment is not None and not segment.fits():
+            segment, checked = None, False
+        self._leave()
+        self.over = True
+        if segment is not None and checked:
+            self._run(segment, inputs, alive)
+        else:
+            self._record(key, segment, inputs, states, alive)
+        return True
+
+    def _run(self, segment: Segment, inputs: list[SecretTensor], alive: tuple[int, ...]) -> None:
+        try:
+            outs = segment.run_all(inputs)
+        except BaseException as error:
+            self.fail(error)
+            self._loops.idle()
+            raise
+        for number, out in zip(alive, outs, strict=True):
+            found = self._cells[number]
+            promise = None if found is None else found()
+            if promise is not None:
+                shape = promise_shape(self._layout_of(number))
+                self._take(promise, out.cell)
+                promise._body.shape = shape
+        self._loops.repeats, self._loops.reason = True, None
+        self._loops.served()
+
+    def _record(
+        self,
+        key: Any,
+        before: Segment | None,
+        inputs: list[SecretTensor],
+        states: list[TensorStorage],
+        alive: tuple[int, ...],
+    ) -> None:
+        self._loops.repeats, self._loops.reason = False, "the loop is being recorded"
+        new = Segment(self._session, inputs, states, log=before is not None)
+        for number, mine in zip(self._path.late, new.inputs, strict=True):
+            self._known[number] = mine.value.cell
+        try:
+            with new.traced():
+                self.compute(lambda func, args, kwargs: new.seen.look(func, args, kwargs))
+                flush(self._session)
+                new.end(*(_whole(self._known[n], self._dtype(n)) for n in alive), openings=True)
+        except BaseException as error:
+            self.fail(error)
+            raise
+        same = before is None or new.refused is not None or before.confirms(new)
+        new.first_all(inputs)
+        if new.refused is not None or not same:
+            self._loops.reason = new.refused or "the loop is not the same each time"
+            self._kept.never.add(key)
+            self._kept.segments.pop(key, None)
+        elif before is not None:
+            self._kept.segments[key] = before, True
+        else:
+            new.compile()
+            if len(self._kept.segments) >= PATHS:
+                del self._kept.segments[next(iter(self._kept.segments))]
+            self._kept.segments[key] = new, False
+
+    def _layout_of(self, number: int) -> Any:
+        return self._layouts[self._numbers.index(number)]
+
+    def _dtype(self, number: int) -> torch.dtype:
+        dtype: torch.dtype = self._layout_of(number)[-1]
+        return dtype
+
+
+def promise_shape(layout: Any) -> tuple[int, ...]:
+    """In which holders show a value."""
+    return tuple(layout[0])
+
+
+def _odd(cell: TensorStorage) -> bool:
+    """Whether a segment's copy would lack what is known of an argument."""
+    body = cell.body
+    return unread(cell) or body.zeros or _knows(body)
+
+
+def _knows(body: Any) -> bool:
+    return any(getattr(body, name) is not None for name in _LEARNED)
+
+
+def _taught(cell: TensorStorage) -> bool:
+    """Whether something is known of a state that saves an opening, or is still to be made of it."""
+    body = cell.body
+    return body.opened is not None or unread(cell) or cell.scale > cell.unit.scale or _knows(body)
+
+
+def _whole(cell: TensorStorage, dtype: torch.dtype) -> SecretTensor:
+    """All of a cell."""
+    return SecretTensor(cell, (cell.body.n,), (1,), 0, dtype)
+
+
+def _session_of(values: Any) -> Session | None:
+    for x in torch.utils._pytree.tree_leaves(values):
+        if isinstance(x, SecretTensor):
+            return x.cell.session
+    return None
+
+
+def unfit(session: Session) -> str | None:
+    """Why nothing of a session is followed."""
+    channel, dealer = session.party.channel, session.party.dealer
+    if session.plain or session.recorder is not None or session.party.rows < session.party.holders:
+        return "loops are followed where all parties are in this process"
+    if dealer.dealt_ahead or not session.suite.repeatable or session.flags is not None:
+        return "a step of this session is not repeated"
+    if getattr(channel, "observer", None) is not None or getattr(dealer, "observer", None) is not None:
+        return "somebody observes the messages"
+    return None
+
+
+LOOPS = Loops()
+
+
+@contextmanager
+def following(enabled: bool = True) -> Iterator[Loops]:
+    """While within, loops of the main thread are followed, or not.
+
+    >>> with following():
+    ...     for x, y in batches:
+    ...         optimizer.zero_grad()
+    ...         loss(model(x), y).backward()
+    ...         optimizer.step()
+    """
+    before = LOOPS.enabled
+    LOOPS.stop()
+    LOOPS.install()
+    LOOPS.enabled = enabled
+    try:
+        yield LOOPS
+    finally:
+        try:
+            LOOPS.stop()
+        finally:
+            LOOPS.enabled = before
