@@ -36,7 +36,6 @@ LONG = {  # modules still to be split, and how long they may be until then
     "mpc/functions/smooth.py": 416,
     "ops/bound_rules.py": 437,
     "ops/comparing.py": 436,
-    "ops/core.py": 638,
     "ops/movement.py": 506,
     "ops/normalisation.py": 438,
     "ops/optimizer_steps.py": 418,

@@ -22,33 +22,16 @@ from pysmpc.mpc.functions.smooth import (
     sum_of,
 )
 from pysmpc.ops import known as publicly
-from pysmpc.ops.core import (
-    COARSE,
-    UPDATE,
-    Public,
-    aligned,
-    aligned_public,
-    assign,
-    aten,
-    deferred,
-    factor,
-    finer,
-    implements,
-    like,
-    plain_target,
-    promoted,
-    result,
-    same_value,
-    same_window,
-    settles,
-    times,
-    window,
-)
+from pysmpc.ops.core import aten, finer, like, promoted, result, same_value, same_window, window
 from pysmpc.ops.infinite import is_infinite, total
 from pysmpc.ops.norm_parts import KEY, PowerNorm, has_part, note_part, part_of, unchecked
 from pysmpc.ops.operands import Number, pair, sides
 from pysmpc.ops.operands import number as number
 from pysmpc.ops.operands import with_unit as with_unit
+from pysmpc.ops.public_operands import COARSE, Public, factor
+from pysmpc.ops.registering import implements, plain_target
+from pysmpc.ops.scales import UPDATE, aligned, aligned_public, settles, times
+from pysmpc.ops.writing import assign, deferred
 from pysmpc.ring.fixedpoint import LIMIT
 from pysmpc.ring.shares import MaskedBit, Share, broadcast
 from pysmpc.session.session import Session

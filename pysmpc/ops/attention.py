@@ -20,10 +20,11 @@ import torch
 from pysmpc.mpc.functions.attention_scores import Means, means, powers, takes
 from pysmpc.mpc.functions.smooth import note_source, source_of
 from pysmpc.ops.arithmetic import number
-from pysmpc.ops.core import FACTOR, aten, implements, rescale, result
+from pysmpc.ops.core import FACTOR, aten, rescale, result
 from pysmpc.ops.dropout import LIBRARY
 from pysmpc.ops.functions.softmaxes import fine_softmax
 from pysmpc.ops.infinite import LOWEST
+from pysmpc.ops.registering import implements
 from pysmpc.ops.tournament import tournament
 from pysmpc.ring.fixedpoint import encode
 from pysmpc.ring.shares import Share

@@ -9,8 +9,9 @@ import torch
 
 from pysmpc.errors import RevealError
 from pysmpc.mpc.functions.smooth import known_of
-from pysmpc.ops.core import aten, implements
+from pysmpc.ops.core import aten
 from pysmpc.ops.decompositions import composes
+from pysmpc.ops.registering import implements
 from pysmpc.tensor.secret import SecretTensor, not_implemented
 
 SUM, MEAN, MAX = range(3)  # torch's numbers of what becomes of a bag

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from pysmpc.ops.bounds import known, number_reach, of_kind, product_reach, rule, size, sum_scale, wider, within
-from pysmpc.ops.core import UPDATE, aten, dims, is_number
+from pysmpc.ops.core import aten, dims, is_number
 from pysmpc.ops.operands import number
+from pysmpc.ops.scales import UPDATE
 from pysmpc.ring.fixedpoint import LIMIT, Precision
 from pysmpc.tensor.secret import Estimate, SecretTensor
 

@@ -26,8 +26,10 @@ import torch
 
 from pysmpc.errors import RangeError
 from pysmpc.ops import overloads as forms
-from pysmpc.ops.core import ALIGN, FACTOR, SIGNIFICANT, _plan, factor, is_number
+from pysmpc.ops.core import FACTOR, is_number
 from pysmpc.ops.operands import number
+from pysmpc.ops.public_operands import SIGNIFICANT, factor
+from pysmpc.ops.scales import ALIGN, plan
 from pysmpc.ring.fixedpoint import BINARY16, LIMIT, Precision
 from pysmpc.tensor.secret import HANDLERS, Estimate, Handler, SecretTensor, TensorStorage
 
@@ -283,7 +285,7 @@ def number_reach(x: SecretTensor, value: Fraction, largest: float, bits: int = A
     if not value or (value.denominator == 1 and not x.dtype.is_floating_point):
         return largest * scale * abs(float(value))
     unit = BINARY16 if cell.unit.scale == 1 else cell.unit
-    settled, p, _ = _plan(scale, unit, value, bits)
+    settled, p, _ = plan(scale, unit, value, bits)
     return largest * (min(scale, unit.scale) if settled else scale) * max(abs(p), 1)
 
 

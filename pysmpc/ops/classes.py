@@ -15,10 +15,12 @@ from torch._decomp import decomposition_table
 
 from pysmpc.mpc.functions.normaliser import reciprocal_fast
 from pysmpc.mpc.functions.smooth import known_of
-from pysmpc.ops.core import FACTOR, aten, implements, result, session_of, times, window
+from pysmpc.ops.core import FACTOR, aten, result, session_of, window
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.divisions import div
 from pysmpc.ops.dropout import LIBRARY
+from pysmpc.ops.registering import implements
+from pysmpc.ops.scales import times
 from pysmpc.tensor.secret import SecretTensor
 
 #: A number of examples up to this is divided by with a table.

@@ -12,20 +12,12 @@ import torch
 from pysmpc.errors import EncodingError
 from pysmpc.mpc.functions.smooth import is_root, note_source
 from pysmpc.ops.arithmetic import add, choose, mul, neg, sub
-from pysmpc.ops.core import (
-    aten,
-    implements,
-    is_number,
-    kept,
-    like,
-    promoted,
-    result,
-    same_window,
-    times,
-)
+from pysmpc.ops.core import aten, is_number, kept, like, promoted, result, same_window
 from pysmpc.ops.infinite import is_infinite, masked, parted
 from pysmpc.ops.movement import cat, one_scale
 from pysmpc.ops.operands import number, sides, with_unit
+from pysmpc.ops.registering import implements
+from pysmpc.ops.scales import times
 from pysmpc.ring.fixedpoint import check_memory, fraction_in_steps, number_in_steps, tensor_in_steps
 from pysmpc.ring.shares import MaskedBit, Share, broadcast, strides_in
 from pysmpc.session.session import Session

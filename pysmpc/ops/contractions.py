@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from pysmpc.ops.arithmetic import add, mul, number, sub
-from pysmpc.ops.core import aten, implements, times
+from pysmpc.ops.core import aten
 from pysmpc.ops.linear import matrix_product, mean_dim, sum_dim, var
+from pysmpc.ops.registering import implements
+from pysmpc.ops.scales import times
 from pysmpc.tensor.secret import SecretTensor
 
 

@@ -11,21 +11,12 @@ import torch
 from pysmpc.mpc.additive import convolution_products as geometry
 from pysmpc.mpc.additive.convolution_products import Geometry
 from pysmpc.ops.arithmetic import add
-from pysmpc.ops.core import (
-    Public,
-    aten,
-    finer,
-    implements,
-    magnified,
-    promoted,
-    public,
-    result,
-    session_of,
-    times,
-    window,
-)
+from pysmpc.ops.core import aten, finer, promoted, result, session_of, window
 from pysmpc.ops.linear import check_same_dtype, sum_dim
 from pysmpc.ops.operands import sides, with_unit
+from pysmpc.ops.public_operands import Public, magnified, public
+from pysmpc.ops.registering import implements
+from pysmpc.ops.scales import times
 from pysmpc.ring import z2k
 from pysmpc.ring.shares import Share, ShareStorage, dense_strides
 from pysmpc.tensor.secret import SecretTensor

@@ -15,12 +15,13 @@ from typing import Any
 import torch
 
 from pysmpc.ops.arithmetic import add, mul, neg
-from pysmpc.ops.core import aten, implements, like
+from pysmpc.ops.core import aten, like
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.dropout import LIBRARY
 from pysmpc.ops.fine_matrices import at, batched, check_square, fine_scale, multiple_of_unit
 from pysmpc.ops.linear import matrix_product
 from pysmpc.ops.matrix_inverse import OF_DETERMINANT
+from pysmpc.ops.registering import implements
 from pysmpc.tensor.secret import SecretTensor
 
 LARGEST = 12  # rows

@@ -22,27 +22,15 @@ from pysmpc.mpc.functions.smooth import (
     source_of,
 )
 from pysmpc.ops.arithmetic import SQUARED, add, add_number, mul, multiple, neg
-from pysmpc.ops.core import (
-    FACTOR,
-    Public,
-    assign,
-    aten,
-    finer,
-    float_unit,
-    implements,
-    plain_target,
-    public,
-    rescale,
-    result,
-    same_value,
-    times,
-    window,
-    within,
-)
+from pysmpc.ops.core import FACTOR, aten, finer, float_unit, rescale, result, same_value, window, within
 from pysmpc.ops.norm_parts import note_part, part_of, unchecked
 from pysmpc.ops.operands import Number, operand, sides
 from pysmpc.ops.operands import number as number
 from pysmpc.ops.operands import with_unit as with_unit
+from pysmpc.ops.public_operands import Public, public
+from pysmpc.ops.registering import implements, plain_target
+from pysmpc.ops.scales import times
+from pysmpc.ops.writing import assign
 from pysmpc.ring.shares import Share, broadcast
 from pysmpc.tensor.secret import SecretTensor
 

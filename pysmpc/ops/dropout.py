@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from pysmpc.mpc.derived.coins import random_bits
-from pysmpc.ops.core import aten, implements, result, session_of
+from pysmpc.ops.core import aten, result, session_of
 from pysmpc.ops.decompositions import draws
+from pysmpc.ops.registering import implements
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import plain_session
 from pysmpc.tensor.secret import SecretTensor, not_implemented

@@ -18,11 +18,12 @@ import torch
 
 from pysmpc.mpc.functions.normaliser import inverse_root, root
 from pysmpc.ops.arithmetic import add, mul, sub
-from pysmpc.ops.core import aten, implements, like
+from pysmpc.ops.core import aten, like
 from pysmpc.ops.divisions import square
 from pysmpc.ops.fine_matrices import at, batched, check_square, elementwise, fine_scale, multiple_of_unit, shortened
 from pysmpc.ops.jacobi import orthogonalised
 from pysmpc.ops.linear import matrix_product, sum_dim
+from pysmpc.ops.registering import implements
 from pysmpc.ops.secret_positions import bits_of
 from pysmpc.ops.sorting import sorted_along
 from pysmpc.ring.shares import Share

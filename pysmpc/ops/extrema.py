@@ -21,9 +21,11 @@ from typing import Any
 import torch
 
 from pysmpc.ops.arithmetic import neg
-from pysmpc.ops.core import aten, axis, dims, implements, like, public, result
+from pysmpc.ops.core import aten, axis, dims, like, result
 from pysmpc.ops.placing import scatter_public
+from pysmpc.ops.public_operands import public
 from pysmpc.ops.ranks import Ranks
+from pysmpc.ops.registering import implements
 from pysmpc.ops.secret_positions import added_at, put_at
 from pysmpc.ops.tournament import Positions, tournament
 from pysmpc.ring.fixedpoint import BINARY16, INTEGER

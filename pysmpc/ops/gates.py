@@ -12,9 +12,10 @@ import torch
 
 from pysmpc.mpc.functions.smooth import finest, opened_beside
 from pysmpc.ops.arithmetic import mul
-from pysmpc.ops.core import finer, implements, promoted, result, window
+from pysmpc.ops.core import finer, promoted, result, window
 from pysmpc.ops.dropout import LIBRARY
 from pysmpc.ops.functions.argument import argument
+from pysmpc.ops.registering import implements
 from pysmpc.tensor.secret import SecretTensor
 
 LIBRARY.define("gated(Tensor x, Tensor y) -> Tensor")

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from pysmpc.errors import RevealError
-from pysmpc.ops.core import aten, implements
+from pysmpc.ops.core import aten
 from pysmpc.ops.linear import matrix_product
+from pysmpc.ops.registering import implements
 from pysmpc.tensor.secret import SecretTensor, not_implemented
 
 #: Elements of the matrices of a call, at most.

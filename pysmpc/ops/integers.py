@@ -19,9 +19,11 @@ from pysmpc.errors import EncodingError
 from pysmpc.mpc.additive import exact
 from pysmpc.mpc.derived.division import floor_divide as floor_divide_shares
 from pysmpc.ops.arithmetic import add, mul, neg, sub
-from pysmpc.ops.core import Public, aten, implements, is_number, like, promoted
+from pysmpc.ops.core import aten, is_number, like, promoted
 from pysmpc.ops.movement import clone, index_select, one_scale
 from pysmpc.ops.operands import Number, operand, with_unit
+from pysmpc.ops.public_operands import Public
+from pysmpc.ops.registering import implements
 from pysmpc.ring.fixedpoint import LIMIT
 from pysmpc.ring.shares import Share, broadcast
 from pysmpc.tensor.secret import SecretTensor

@@ -11,7 +11,9 @@ from fractions import Fraction
 import torch
 
 from pysmpc.errors import EncodingError
-from pysmpc.ops.core import ALIGN, FACTOR, SIGNIFICANT, Public, finer, magnified, public, result
+from pysmpc.ops.core import FACTOR, finer, result
+from pysmpc.ops.public_operands import SIGNIFICANT, Public, magnified, public
+from pysmpc.ops.scales import ALIGN
 from pysmpc.ring.fixedpoint import LIMIT
 from pysmpc.tensor.secret import SecretTensor
 

@@ -9,22 +9,12 @@ from typing import Any
 import torch
 
 from pysmpc.ops.arithmetic import add, mul, sub
-from pysmpc.ops.core import (
-    aten,
-    axis,
-    dims,
-    factor,
-    finer,
-    implements,
-    in_range,
-    kept,
-    like,
-    result,
-    times,
-    window,
-)
+from pysmpc.ops.core import aten, axis, dims, finer, in_range, kept, like, result, window
 from pysmpc.ops.divisions import square
 from pysmpc.ops.operands import number, sides, with_unit
+from pysmpc.ops.public_operands import factor
+from pysmpc.ops.registering import implements
+from pysmpc.ops.scales import times
 from pysmpc.ring.shares import Share
 from pysmpc.tensor.secret import SecretTensor
 

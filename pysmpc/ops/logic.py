@@ -12,9 +12,11 @@ import torch
 
 from pysmpc.ops.arithmetic import add, mul, neg, sub
 from pysmpc.ops.comparing import equal, logical, logical_not, not_less
-from pysmpc.ops.core import Public, aten, dims, implements, is_number, like, promoted, result, session_of
+from pysmpc.ops.core import aten, dims, is_number, like, promoted, result, session_of
 from pysmpc.ops.linear import sum_dim
 from pysmpc.ops.operands import operand, sides
+from pysmpc.ops.public_operands import Public
+from pysmpc.ops.registering import implements
 from pysmpc.ring.shares import broadcast
 from pysmpc.tensor.secret import SecretTensor
 

@@ -10,9 +10,11 @@ import torch
 from pysmpc.errors import RevealError
 from pysmpc.ops.arithmetic import mul
 from pysmpc.ops.classes import multi_margin_slope
-from pysmpc.ops.core import aten, implements, times
+from pysmpc.ops.core import aten
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.linear import REDUCTIONS
+from pysmpc.ops.registering import implements
+from pysmpc.ops.scales import times
 from pysmpc.tensor.secret import SecretTensor
 
 

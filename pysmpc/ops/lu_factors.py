@@ -18,12 +18,13 @@ import torch
 from pysmpc.mpc.functions.normaliser import reciprocal_fast
 from pysmpc.ops.arithmetic import add, mul, sub
 from pysmpc.ops.comparing import absolute
-from pysmpc.ops.core import aten, implements, like, result
+from pysmpc.ops.core import aten, like, result
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.dropout import LIBRARY
 from pysmpc.ops.extrema import max_dim
 from pysmpc.ops.fine_matrices import at, batched, elementwise, fine_scale, multiple_of_unit, product
 from pysmpc.ops.matrix_inverse import apply_kept
+from pysmpc.ops.registering import implements
 from pysmpc.ops.secret_positions import bits_of
 from pysmpc.ring.fixedpoint import INTEGER
 from pysmpc.tensor.secret import SecretTensor

@@ -12,8 +12,9 @@ from fractions import Fraction
 from typing import Any
 
 from pysmpc.ops.arithmetic import add
-from pysmpc.ops.core import aten, implements, like
+from pysmpc.ops.core import aten, like
 from pysmpc.ops.fine_matrices import at, batched, check_square, fine_scale, multiple_of_unit, product, shortened
+from pysmpc.ops.registering import implements
 from pysmpc.tensor.secret import SecretTensor
 
 SQUARINGS = 5

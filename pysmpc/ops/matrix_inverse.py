@@ -27,7 +27,7 @@ import torch
 from pysmpc.mpc.functions.normaliser import inverse_root
 from pysmpc.mpc.functions.smooth import known_of
 from pysmpc.ops.arithmetic import sub
-from pysmpc.ops.core import aten, implements, like, same_value
+from pysmpc.ops.core import aten, like, same_value
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.divisions import square
 from pysmpc.ops.dropout import LIBRARY
@@ -41,6 +41,7 @@ from pysmpc.ops.fine_matrices import (
     shortened,
 )
 from pysmpc.ops.linear import sum_dim
+from pysmpc.ops.registering import implements
 from pysmpc.tensor.secret import SecretTensor
 
 LEAST = 64  # steps of the finer scale: of the eigenvalues of A A^T over the square of the Frobenius norm

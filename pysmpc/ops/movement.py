@@ -11,27 +11,14 @@ import torch
 
 from pysmpc.errors import RevealError
 from pysmpc.mpc.functions.smooth import known_of, note_copy
-from pysmpc.ops.core import (
-    ALIGN,
-    aten,
-    axis,
-    finer,
-    float_unit,
-    implements,
-    in_place,
-    in_range,
-    like,
-    moved,
-    promoted,
-    public,
-    rescale,
-    result,
-    session_of,
-    write,
-)
+from pysmpc.ops.core import aten, axis, finer, float_unit, in_range, like, moved, promoted, rescale, result, session_of
 from pysmpc.ops.infinite import LOWEST, masked, parted
 from pysmpc.ops.norm_parts import note_part, part_of
+from pysmpc.ops.public_operands import public
+from pysmpc.ops.registering import implements, in_place
+from pysmpc.ops.scales import ALIGN
 from pysmpc.ops.secret_positions import added_at, added_rows, gathered, put_rows, rows_at, the_only
+from pysmpc.ops.writing import write
 from pysmpc.ring.fixedpoint import INTEGER
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import plain_session

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from pysmpc.mpc.derived.secret_noise import dealt_noise, holders_noise
-from pysmpc.ops.core import implements, rescale, result, session_of
+from pysmpc.ops.core import rescale, result, session_of
 from pysmpc.ops.dropout import LIBRARY
+from pysmpc.ops.registering import implements
 from pysmpc.ring.fixedpoint import Precision
 from pysmpc.tensor.secret import SecretTensor
 

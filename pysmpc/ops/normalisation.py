@@ -25,21 +25,12 @@ from pysmpc.mpc.additive.exact import constant
 from pysmpc.mpc.functions.normaliser import inverse_root_short
 from pysmpc.mpc.functions.smooth import known_of, note_source, source_of
 from pysmpc.ops.arithmetic import add, mul, number, sub
-from pysmpc.ops.core import (
-    FACTOR,
-    UPDATE,
-    assign,
-    aten,
-    deferred,
-    implements,
-    rescale,
-    result,
-    same_value,
-    times,
-    within,
-)
+from pysmpc.ops.core import FACTOR, aten, rescale, result, same_value, within
 from pysmpc.ops.divisions import square
 from pysmpc.ops.linear import sum_dim
+from pysmpc.ops.registering import implements
+from pysmpc.ops.scales import UPDATE, times
+from pysmpc.ops.writing import assign, deferred
 from pysmpc.ring.shares import Share
 from pysmpc.tensor.secret import SecretTensor
 

@@ -18,11 +18,13 @@ import torch
 from pysmpc.mpc.functions.characters import BITS
 from pysmpc.mpc.functions.power_sums import NOTHING, power_sum
 from pysmpc.ops.arithmetic import mul, number, sub
-from pysmpc.ops.core import aten, dims, implements, like, result, times
+from pysmpc.ops.core import aten, dims, like, result
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.divisions import known_inverse
 from pysmpc.ops.linear import MANY_IN_A_STEP, sum_of_squares
 from pysmpc.ops.norm_parts import PowerNorm, note_norm, note_part
+from pysmpc.ops.registering import implements
+from pysmpc.ops.scales import times
 from pysmpc.tensor.secret import SecretTensor, not_implemented
 
 

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import torch
 
 from pysmpc.errors import EncodingError
-from pysmpc.ops.core import Public, finer, float_unit, is_number, promoted, public, session_of
+from pysmpc.ops.core import finer, float_unit, is_number, promoted, session_of
+from pysmpc.ops.public_operands import Public, public
 from pysmpc.ring.fixedpoint import Precision
 from pysmpc.ring.shares import broadcast
 from pysmpc.session.session import Session

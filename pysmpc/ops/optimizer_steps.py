@@ -22,8 +22,9 @@ from pysmpc.mpc.functions import moments, normaliser
 from pysmpc.mpc.functions.blocks import apart, joined, products
 from pysmpc.mpc.functions.moments import GRADIENT, MEAN, SQUARE, WEIGHT_BITS, Average
 from pysmpc.ops.arithmetic import add
-from pysmpc.ops.core import assign, rescale, result
+from pysmpc.ops.core import rescale, result
 from pysmpc.ops.lists import check_arguments
+from pysmpc.ops.writing import assign
 from pysmpc.ring.fixedpoint import LIMIT, kept
 from pysmpc.ring.shares import Share, ShareStorage
 from pysmpc.session.session import Session

@@ -20,12 +20,13 @@ from pysmpc.mpc.functions import fits
 from pysmpc.mpc.functions.characters import BITS, evaluate
 from pysmpc.mpc.functions.normaliser import TOP, inverse_root
 from pysmpc.ops.arithmetic import add, mul, sub
-from pysmpc.ops.core import aten, implements, like
+from pysmpc.ops.core import aten, like
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.divisions import square
 from pysmpc.ops.dropout import LIBRARY
 from pysmpc.ops.fine_matrices import at, batched, elementwise, multiple_of_unit, product
 from pysmpc.ops.linear import sum_dim
+from pysmpc.ops.registering import implements
 from pysmpc.ring.shares import Share
 from pysmpc.tensor.secret import SecretTensor
 

@@ -3,7 +3,7 @@
 Of `add.Tensor`, `add.Scalar` takes a number for an operand, `add.out` writes the result
 to a tensor given as `out`, and `add_.Tensor` to the first operand.  They take the same
 arguments under the same names, which is how they are found here; what they do follows
-from what the functional form does (`pysmpc.ops.core.implements`).
+from what the functional form does (`pysmpc.ops.registering.implements`).
 """
 
 from __future__ import annotations

@@ -11,12 +11,14 @@ import torch
 from pysmpc.mpc.functions.smooth import known_of
 from pysmpc.ops.arithmetic import add, mul, sub, with_unit
 from pysmpc.ops.comparing import absolute, equal, less, maximum, minimum
-from pysmpc.ops.core import aten, implements, is_number, times
+from pysmpc.ops.core import aten, is_number
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.integers import floor
 from pysmpc.ops.linear import REDUCTIONS
 from pysmpc.ops.logic import logical_or
 from pysmpc.ops.movement import clone
+from pysmpc.ops.registering import implements
+from pysmpc.ops.scales import times
 from pysmpc.tensor.secret import SecretTensor
 
 

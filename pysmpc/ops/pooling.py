@@ -18,14 +18,11 @@ import torch
 from pysmpc.mpc.additive.convolution_products import Geometry
 from pysmpc.ops.comparing import comparing
 from pysmpc.ops.convolution import each
-from pysmpc.ops.core import aten, implements, in_range, like, public, result, times
-from pysmpc.ops.resampling import (
-    adaptive_windows,
-    average_windows,
-    averages,
-    averages_backward,
-    fixed_windows,
-)
+from pysmpc.ops.core import aten, in_range, like, result
+from pysmpc.ops.public_operands import public
+from pysmpc.ops.registering import implements
+from pysmpc.ops.resampling import adaptive_windows, average_windows, averages, averages_backward, fixed_windows
+from pysmpc.ops.scales import times
 from pysmpc.ops.tournament import Levels, Positions, by_pairs, halves, tournament
 from pysmpc.ring.fixedpoint import INTEGER, LIMIT
 from pysmpc.ring.shares import Share, ShareStorage, memory_order, strides_in

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from pysmpc.ops.arithmetic import mul, with_unit
-from pysmpc.ops.core import aten, implements
+from pysmpc.ops.core import aten
 from pysmpc.ops.movement import cat
+from pysmpc.ops.registering import implements
 from pysmpc.tensor.secret import SecretTensor
 
 

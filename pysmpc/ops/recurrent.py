@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as functional
 
 from pysmpc.ops.bounds import size
-from pysmpc.ops.core import aten, implements
+from pysmpc.ops.core import aten
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.dropout import LIBRARY
 from pysmpc.ops.gates import differentiable_product, prepare, product, settled_beside
+from pysmpc.ops.registering import implements
 from pysmpc.tensor.secret import SecretTensor, TensorStorage, not_implemented
 
 LSTM = 2  # torch's number of the mode

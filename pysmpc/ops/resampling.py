@@ -15,9 +15,11 @@ from typing import Any
 
 import torch
 
-from pysmpc.ops.core import aten, implements, moved, times
+from pysmpc.ops.core import aten, moved
 from pysmpc.ops.linear import matrix_product
 from pysmpc.ops.placing import EXACT, mean_of
+from pysmpc.ops.registering import implements
+from pysmpc.ops.scales import times
 from pysmpc.tensor.secret import SecretTensor
 
 # --- moves along a dimension: an index of each result, and back ------------------------

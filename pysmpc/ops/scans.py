@@ -12,8 +12,9 @@ import torch
 
 from pysmpc.ops.arithmetic import neg
 from pysmpc.ops.comparing import comparing
-from pysmpc.ops.core import aten, axis, implements, like, result
+from pysmpc.ops.core import aten, axis, like, result
 from pysmpc.ops.decompositions import composes
+from pysmpc.ops.registering import implements
 from pysmpc.ring.shares import Share
 from pysmpc.tensor.secret import SecretTensor, not_implemented
 

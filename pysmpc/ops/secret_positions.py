@@ -19,7 +19,8 @@ import torch
 
 from pysmpc.errors import RevealError
 from pysmpc.mpc.functions.smooth import known_of
-from pysmpc.ops.core import public, result, session_of
+from pysmpc.ops.core import result, session_of
+from pysmpc.ops.public_operands import public
 from pysmpc.ops.ranks import in_order, put_back
 from pysmpc.ring.fixedpoint import BINARY16, INTEGER
 from pysmpc.ring.shares import Share

@@ -21,9 +21,10 @@ from pysmpc.errors import RangeError
 from pysmpc.mpc.derived.arranging import plan
 from pysmpc.mpc.signatures import Arranged
 from pysmpc.ops.arithmetic import neg
-from pysmpc.ops.core import aten, axis, implements, like, result
+from pysmpc.ops.core import aten, axis, like, result
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.ranks import Ranks, some_of
+from pysmpc.ops.registering import implements
 from pysmpc.ring.fixedpoint import INTEGER, LIMIT
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import Session

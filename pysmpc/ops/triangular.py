@@ -16,10 +16,11 @@ import torch
 
 from pysmpc.mpc.functions.normaliser import inverse_root, reciprocal_fast
 from pysmpc.ops.arithmetic import add, sub
-from pysmpc.ops.core import aten, implements, like
+from pysmpc.ops.core import aten, like
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.dropout import LIBRARY
 from pysmpc.ops.fine_matrices import at, batched, check_square, elementwise, fine_scale, product
+from pysmpc.ops.registering import implements
 from pysmpc.tensor.secret import SecretTensor
 
 ROOM = 1 << 4  # how much finer than the encoding solutions are computed, which may be large

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from pysmpc.ops.core import aten, implements
+from pysmpc.ops.core import aten
 from pysmpc.ops.decompositions import composes
+from pysmpc.ops.registering import implements
 from pysmpc.tensor.secret import SecretTensor
 
 

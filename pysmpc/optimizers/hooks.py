@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pysmpc.ops.core import plain_target
+from pysmpc.ops.registering import plain_target
 from pysmpc.optimizers.update_rules import RULES
 from pysmpc.tensor.secret import SecretTensor
 

@@ -12,8 +12,9 @@ from pysmpc.errors import EncodingError
 from pysmpc.mpc.functions import fits
 from pysmpc.mpc.functions.characters import Fit
 from pysmpc.ops.arithmetic import neg, number
-from pysmpc.ops.core import aten, implements, in_place
+from pysmpc.ops.core import aten
 from pysmpc.ops.functions.argument import applied, argument, chained, made
+from pysmpc.ops.registering import implements, in_place
 from pysmpc.tensor.secret import SecretTensor
 
 GELU = {

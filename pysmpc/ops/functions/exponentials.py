@@ -20,13 +20,15 @@ from pysmpc.mpc.functions.normaliser import natural_logarithm as exact_log
 from pysmpc.mpc.functions.smooth import finest, note_source, note_sum, source_of
 from pysmpc.ops.arithmetic import add_number, mul, number
 from pysmpc.ops.bounds import of_kind
-from pysmpc.ops.core import FACTOR, aten, implements, like, rescale, times
+from pysmpc.ops.core import FACTOR, aten, like, rescale
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.divisions import pow_scalar
 from pysmpc.ops.functions.argument import argument, made
 from pysmpc.ops.functions.inverse import inverse_root_of_square
 from pysmpc.ops.functions.sigmoidal import bell
 from pysmpc.ops.norm_parts import norm_of, note_part, part_of, unchecked
+from pysmpc.ops.registering import implements
+from pysmpc.ops.scales import times
 from pysmpc.ring.shares import Share
 from pysmpc.tensor.secret import SecretTensor
 

@@ -17,9 +17,12 @@ from pysmpc.mpc.functions.normaliser import natural_logarithm
 from pysmpc.mpc.functions.piecewise_polynomials import Table, piecewise
 from pysmpc.mpc.functions.smooth import is_argument_of, note_argument, source_of
 from pysmpc.ops.arithmetic import add_number, mul, neg
-from pysmpc.ops.core import Public, aligned, aligned_public, aten, finer, float_unit, implements, result
+from pysmpc.ops.core import aten, finer, float_unit, result
 from pysmpc.ops.functions.argument import argument, made
 from pysmpc.ops.operands import pair
+from pysmpc.ops.public_operands import Public
+from pysmpc.ops.registering import implements
+from pysmpc.ops.scales import aligned, aligned_public
 from pysmpc.ring.shares import broadcast
 from pysmpc.tensor.secret import SecretTensor
 

@@ -16,9 +16,10 @@ from pysmpc.mpc.functions import fits
 from pysmpc.mpc.functions.characters import Fit
 from pysmpc.mpc.functions.smooth import finest, minus_x, source_of
 from pysmpc.ops.arithmetic import add_number, mul, neg, sub
-from pysmpc.ops.core import aten, implements, in_place
+from pysmpc.ops.core import aten
 from pysmpc.ops.divisions import square
 from pysmpc.ops.functions.argument import applied, argument, chained, function, made
+from pysmpc.ops.registering import implements, in_place
 from pysmpc.tensor.secret import SecretTensor
 
 

@@ -12,10 +12,11 @@ from pysmpc.mpc.functions import softmax as protocols
 from pysmpc.mpc.functions.exponent import FALLING, has_room
 from pysmpc.mpc.functions.smooth import note_source, source_of
 from pysmpc.ops.arithmetic import add, mul, sub
-from pysmpc.ops.core import aten, dims, implements, result
+from pysmpc.ops.core import aten, dims, result
 from pysmpc.ops.functions.argument import argument
 from pysmpc.ops.functions.exponentials import exp
 from pysmpc.ops.infinite import is_infinite, parted
+from pysmpc.ops.registering import implements
 from pysmpc.ring.shares import Share
 from pysmpc.tensor.secret import SecretTensor
 
