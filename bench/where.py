@@ -21,8 +21,19 @@ sys.path.insert(0, str(Path(__file__).parent))
 from models import lenet, mlp, squares, step, vgg_block
 
 import pysmpc as sy
-from pysmpc.ring import odd_ring, prg, z2k, z2k_128
+from pysmpc.ring import (
+    comparison_kernels,
+    fss_keys,
+    integer_functions,
+    odd_ring,
+    prg,
+    product_kernels,
+    z2k,
+    z2k_128,
+)  # fmt: skip
 from pysmpc.tensor import secret as tensors
+
+KERNELS = z2k, integer_functions, product_kernels, comparison_kernels, fss_keys, prg, odd_ring, z2k_128
 
 
 class Clock:
@@ -140,7 +151,7 @@ def main(arguments=None):
 
     here, there = run(options.steps, lambda: None)
     kernels = Clock()
-    for module in (z2k, prg, odd_ring, z2k_128):
+    for module in KERNELS:
         module.launch = timed(module.launch, kernels)
     run(options.steps, kernels.cut)
     watcher = Watcher(kernels)

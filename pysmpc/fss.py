@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from pysmpc.ring import z2k
+from pysmpc.ring import fss_keys, z2k
 from pysmpc.ring.prg import KeySet, fresh_key
 from pysmpc.torch_modes import undisturbed
 
@@ -79,8 +79,8 @@ class _Functions:
             raise ValueError(f"beta of shape {tuple(values.shape)} does not fit alpha: expected {shape}")
         flat = values.expand(shape).reshape(n, self.words).t().contiguous()
         seeds = fresh_key(), fresh_key()
-        corrections = z2k.empty(z2k.FSS_SALT + self._f.key_words * n)
-        z2k.fss_deal(KeySet(seeds), 0, self._f, points, flat, torch.zeros_like(flat), 0, n, corrections)
+        corrections = z2k.empty(fss_keys.FSS_SALT + self._f.key_words * n)
+        fss_keys.fss_deal(KeySet(seeds), 0, self._f, points, flat, torch.zeros_like(flat), 0, n, corrections)
         first, second = (Key(seed, corrections, tuple(alpha.shape)) for seed in seeds)
         return first, second
 
@@ -92,11 +92,11 @@ class _Functions:
         """
         if party not in (0, 1):
             raise ValueError(f"a key is for party 0 or 1, not {party!r}")
-        if tuple(x.shape) != key.shape or key.corrections.numel() != z2k.FSS_SALT + self._f.key_words * x.numel():
+        if tuple(x.shape) != key.shape or key.corrections.numel() != fss_keys.FSS_SALT + self._f.key_words * x.numel():
             raise ValueError(f"{self} at points of shape {tuple(x.shape)} needs another key than one for {key.shape}")
         out = z2k.empty(1, self.words, x.numel())
         mine = KeySet([key.seed], 0 if party == 0 else -1)
-        z2k.fss_eval(mine, 0, self._f, key.corrections, self._points(x, "x").reshape(1, -1), 0, 0, out)
+        fss_keys.fss_eval(mine, 0, self._f, key.corrections, self._points(x, "x").reshape(1, -1), 0, 0, out)
         return out[0, 0].reshape(x.shape) if self.words == 1 else out[0].t().reshape(*x.shape, self.words)
 
     def _points(self, x: torch.Tensor, name: str) -> torch.Tensor:

@@ -9,7 +9,12 @@ import pysmpc
 
 PACKAGE = Path(pysmpc.__file__).parent
 NATIVE = {"_ring", "_beaver"}
-CALLERS = {PACKAGE / "ring/z2k.py", PACKAGE / "ring/odd_ring.py", PACKAGE / "ring/z2k_128.py", PACKAGE / "ring/prg.py"}
+CALLERS = {
+    PACKAGE / "ring" / f"{name}.py"
+    for name in (
+        "z2k", "integer_functions", "product_kernels", "comparison_kernels", "fss_keys", "odd_ring", "z2k_128", "prg",
+    )
+}  # fmt: skip
 
 
 def native_imports(source):

@@ -17,7 +17,7 @@ from pysmpc.ops.operands import sides, with_unit
 from pysmpc.ops.public_operands import Public, magnified, public
 from pysmpc.ops.registering import implements
 from pysmpc.ops.scales import times
-from pysmpc.ring import z2k
+from pysmpc.ring import product_kernels, z2k
 from pysmpc.ring.shares import Share, ShareStorage, dense_strides
 from pysmpc.tensor.secret import SecretTensor
 
@@ -57,7 +57,7 @@ def _contract(x: Any, left: Any, y: Any, right: Any, g: Geometry) -> tuple[torch
         checks.contraction(one, other, first.width, scale)
     out = z2k.empty(rows, first.batch, first.height, second.width)
     for row in range(rows):
-        z2k.matmul(first.take(_words(a, row)), second.take(_words(b, row)), out[row])
+        product_kernels.matmul(first.take(_words(a, row)), second.take(_words(b, row)), out[row])
     return out.reshape(rows, first.batch * first.height * second.width), scale, unit, power
 
 

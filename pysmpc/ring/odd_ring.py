@@ -11,7 +11,7 @@ import torch
 
 from pysmpc import _ring
 from pysmpc.ring.prg import KeySet
-from pysmpc.ring.z2k import _optional, _sized, empty, launch, packed_words, use_torch_threads
+from pysmpc.ring.z2k import empty, launch, optional, packed_words, sized, use_torch_threads
 
 ODD = (1 << 64) - 1
 
@@ -35,7 +35,7 @@ def deal_bits(everyone: KeySet, stream: int, x: torch.Tensor, out: torch.Tensor)
     """P2: out [symbol_words(n)], the last holder's share of the bits of x [n]; the first's is the stream."""
     use_torch_threads()
     n = x.numel()
-    launch(_ring.securenn_bits, everyone.native, stream, x, _sized(out, symbol_words(n)), n)
+    launch(_ring.securenn_bits, everyone.native, stream, x, sized(out, symbol_words(n)), n)
 
 
 def compare(
@@ -49,7 +49,7 @@ def compare(
     n = r.shape[1]
     out = empty(keys.rows, symbol_words(n))
     launch(
-        _ring.securenn_compare, keys.native, bits, pair.native, base, _optional(share, symbol_words(n)), r, less, out, n
+        _ring.securenn_compare, keys.native, bits, pair.native, base, optional(share, symbol_words(n)), r, less, out, n
     )
     return out
 
@@ -58,7 +58,7 @@ def found(messages: torch.Tensor, n: int) -> torch.Tensor:
     """P2: packed bits of the elements that have a zero in the sum of both messages."""
     use_torch_threads()
     out = empty(packed_words(n))
-    launch(_ring.securenn_found, _sized(messages, 2, symbol_words(n)), out, n)
+    launch(_ring.securenn_found, sized(messages, 2, symbol_words(n)), out, n)
     return out
 
 
@@ -76,7 +76,7 @@ def carry_sum(everyone: KeySet, stream: int, a: torch.Tensor, carry: torch.Tenso
     use_torch_threads()
     n = a.shape[1]
     x = empty(n)
-    launch(_ring.securenn_sum, everyone.native, stream, _sized(a, 2, n), x, _sized(carry, n), n)
+    launch(_ring.securenn_sum, everyone.native, stream, sized(a, 2, n), x, sized(carry, n), n)
     return x
 
 
@@ -84,7 +84,7 @@ def answer_bits(everyone: KeySet, stream: int, packed: torch.Tensor, out: torch.
     """P2: the last holder's share [n] of packed bits."""
     use_torch_threads()
     n = out.numel()
-    launch(_ring.securenn_answer, everyone.native, stream, _sized(packed, packed_words(n)), out, n)
+    launch(_ring.securenn_answer, everyone.native, stream, sized(packed, packed_words(n)), out, n)
 
 
 def total(everyone: KeySet, stream: int, n: int) -> torch.Tensor:
@@ -119,8 +119,8 @@ def finish(
         before,
         after,
         a,
-        _optional(delta, n),
-        _optional(eta, n),
+        optional(delta, n),
+        optional(eta, n),
         out,
         n,
     )
@@ -140,5 +140,5 @@ def opened(total: torch.Tensor, messages: torch.Tensor) -> torch.Tensor:
     rows, n = messages.shape
     out = torch.empty_like(messages)
     if rows:
-        launch(_ring.securenn_opened, rows, _sized(total, 1, n), messages, out, n)
+        launch(_ring.securenn_opened, rows, sized(total, 1, n), messages, out, n)
     return out

@@ -14,7 +14,7 @@ import torch
 
 from pysmpc import _ring
 from pysmpc.ring.prg import KeySet
-from pysmpc.ring.z2k import _optional, _sized, empty, launch, packed_words, use_torch_threads
+from pysmpc.ring.z2k import empty, launch, optional, packed_words, sized, use_torch_threads
 
 LANES = 4
 WORDS = 2
@@ -36,7 +36,7 @@ def pack(x: torch.Tensor, m: torch.Tensor | None = None, subtract: bool = False)
     use_torch_threads()
     sets, _, n = x.shape
     out = empty(sets, WORDS, n)
-    launch(_ring.wide_pack, sets, _sized(x, sets, LANES, n), _optional(m, sets, WORDS, n), subtract, out, n)
+    launch(_ring.wide_pack, sets, sized(x, sets, LANES, n), optional(m, sets, WORDS, n), subtract, out, n)
     return out
 
 
@@ -45,7 +45,7 @@ def loosen(z: torch.Tensor) -> torch.Tensor:
     use_torch_threads()
     sets, _, n = z.shape
     out = empty(sets, LANES, n)
-    launch(_ring.wide_combine, sets, _sized(z, sets, WORDS, n), None, None, None, None, out, n)
+    launch(_ring.wide_combine, sets, sized(z, sets, WORDS, n), None, None, None, None, out, n)
     return out
 
 
@@ -63,11 +63,11 @@ def combine(
     launch(
         _ring.wide_combine,
         sets,
-        _optional(z, sets, WORDS, n),
-        _sized(x, sets, LANES, n),
-        _sized(d, n),
-        _optional(a, sets, WORDS, n),
-        _optional(e, n),
+        optional(z, sets, WORDS, n),
+        sized(x, sets, LANES, n),
+        sized(d, n),
+        optional(a, sets, WORDS, n),
+        optional(e, n),
         out,
         n,
     )
@@ -79,7 +79,7 @@ def scaled(a: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
     use_torch_threads()
     sets, _, n = a.shape
     out = empty(sets, LANES, n)
-    launch(_ring.wide_combine, sets, None, None, None, _sized(a, sets, WORDS, n), _sized(e, n), out, n)
+    launch(_ring.wide_combine, sets, None, None, None, sized(a, sets, WORDS, n), sized(e, n), out, n)
     return out
 
 
@@ -96,10 +96,10 @@ def affine(
     launch(
         _ring.wide_affine,
         sets,
-        _sized(v, n),
+        sized(v, n),
         factors,
-        _optional(dealt, sets, WORDS, 2 * n),
-        _optional(c, n),
+        optional(dealt, sets, WORDS, 2 * n),
+        optional(c, n),
         out,
         n,
     )
@@ -122,7 +122,7 @@ def deal(keys: KeySet, stream: int, first: int, values: torch.Tensor, factor: in
     use_torch_threads()
     n = values.shape[-1]
     low, high = factor & ((1 << 64) - 1), factor >> 64
-    launch(_ring.wide_deal, keys.native, stream, first, values, values.dim() == 2, low, high, _sized(out, WORDS * n), n)
+    launch(_ring.wide_deal, keys.native, stream, first, values, values.dim() == 2, low, high, sized(out, WORDS * n), n)
 
 
 def add_matmul(z: torch.Tensor, d: torch.Tensor, y: torch.Tensor, left: bool = False) -> None:
@@ -137,7 +137,7 @@ def add_matmul(z: torch.Tensor, d: torch.Tensor, y: torch.Tensor, left: bool = F
         raise ValueError(
             f"products of {tuple(d.shape)} and {tuple(y.shape)}, with y on the {'left' if left else 'right'}"
         )
-    _sized(z, sets, WORDS, batch * m * n)
+    sized(z, sets, WORDS, batch * m * n)
     launch(_ring.wide_matmul, sets, batch, m, n, k, d, *d.stride(), y, *y.stride(), left, z)
 
 
@@ -148,7 +148,7 @@ def sums(coins: torch.Tensor, parts: Sequence[tuple[torch.Tensor, torch.Tensor |
     """
     use_torch_threads()
     n = len(coins)
-    halves = [each for low, high in parts for each in (_sized(low, n), _optional(high, n))]
+    halves = [each for low, high in parts for each in (sized(low, n), optional(high, n))]
     out = empty(len(parts), WORDS, SUMS)
     if parts:
         launch(_ring.wide_sums, len(parts), coins, halves, out, n)
@@ -161,7 +161,7 @@ def sums(coins: torch.Tensor, parts: Sequence[tuple[torch.Tensor, torch.Tensor |
 def leaves_deal(keys: KeySet, mask: int, stream: int, n: int, alpha: int, out: torch.Tensor) -> None:
     """Dealer: for `leaves` of n elements, of r, the total of the stream `mask`: shares and codes, out [2 * 97 n]."""
     use_torch_threads()
-    launch(_ring.wide_leaves_deal, keys.native, mask, stream, alpha, _sized(out, 2 * DEALT_BITS * n), n)
+    launch(_ring.wide_leaves_deal, keys.native, mask, stream, alpha, sized(out, 2 * DEALT_BITS * n), n)
 
 
 def leaves(
@@ -175,15 +175,15 @@ def leaves(
     use_torch_threads()
     rows, n = keys.rows, len(c)
     out, top = empty(rows, 2 * LEAVES * n), empty(rows, n)
-    dealt = _optional(corrections, DEALT_BITS * n)
-    launch(_ring.wide_leaves, keys.native, stream, dealt, c, _sized(factors, rows), out, top, n)
+    dealt = optional(corrections, DEALT_BITS * n)
+    launch(_ring.wide_leaves, keys.native, stream, dealt, c, sized(factors, rows), out, top, n)
     return out, top
 
 
 def join_deal(keys: KeySet, masks: int, stream: int, n: int, alpha: int, out: torch.Tensor) -> None:
     """Dealer: for a join, out [7 n]: codes [3 n] of the total of `masks`, shares and codes of its products [2, 2 n]."""
     use_torch_threads()
-    launch(_ring.wide_join_deal, keys.native, masks, stream, alpha, _sized(out, JOIN_WORDS * n), n)
+    launch(_ring.wide_join_deal, keys.native, masks, stream, alpha, sized(out, JOIN_WORDS * n), n)
 
 
 def factors(
@@ -196,8 +196,8 @@ def factors(
     use_torch_threads()
     rows, n = keys.rows, x.shape[1] // 4
     packed, rest, code = empty(rows, packed_words(3 * n)), empty(rows, 3 * n), empty(rows, 3 * n)
-    dealt = _optional(corrections, 3 * n)
-    both = (_sized(each, rows, 4 * n) for each in (x, y))
+    dealt = optional(corrections, 3 * n)
+    both = (sized(each, rows, 4 * n) for each in (x, y))
     launch(_ring.wide_factors, keys.native, masks, dealt, *both, packed, rest, code, n)
     return packed, rest, code
 
@@ -221,11 +221,11 @@ def join(
         _ring.wide_join,
         keys.native,
         masks[0],
-        _optional(masks[1], 3 * n),
+        optional(masks[1], 3 * n),
         dealt[0],
-        _optional(dealt[1], 2 * n),
-        _sized(x, rows, 4 * n),
-        _sized(opened, 3 * n),
+        optional(dealt[1], 2 * n),
+        sized(x, rows, 4 * n),
+        sized(opened, 3 * n),
         out,
         n,
     )
@@ -238,5 +238,5 @@ def count_bits(packed: torch.Tensor, n: int) -> torch.Tensor:
     rows = len(packed)
     out = empty(n if rows else 0)
     if rows:
-        launch(_ring.wide_count, _sized(packed, rows, packed_words(n)), rows, out, n)
+        launch(_ring.wide_count, sized(packed, rows, packed_words(n)), rows, out, n)
     return out

@@ -102,7 +102,7 @@ def test_counting(tmp_path, capsys, monkeypatch):
 
 def test_where_the_time_of_a_step_goes(capsys, monkeypatch):
     where = load("where")
-    for module in (where.z2k, where.prg, where.odd_ring, where.z2k_128):
+    for module in where.KERNELS:
         monkeypatch.setattr(module, "launch", module.launch)  # what it puts in their place goes with the test
     watchers = where.tensors.WATCHERS
     try:

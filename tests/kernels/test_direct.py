@@ -4,7 +4,7 @@ end within a vector, maps with public zeros, runs along the contracted axis, one
 import pytest
 import torch
 
-from pysmpc.ring import z2k
+from pysmpc.ring import product_kernels
 from pysmpc.ring.matrix_layout import Layout
 from pysmpc.ring.prg import KeySet, fresh_key
 
@@ -29,7 +29,7 @@ def agrees(left, size_x, right, size_y, rng, threads):
     whole = left.take(keys.total(A, size_x)).numpy() @ right.take(keys.total(B, size_y)).numpy()
     for count in (1, 3):
         threads(count)
-        product = z2k.Product(z2k.Factor(x, d, A, left), z2k.Factor(y, e, B, right))
+        product = product_kernels.Product(product_kernels.Factor(x, d, A, left), product_kernels.Factor(y, e, B, right))
         corrections = torch.empty(product.size, dtype=torch.int64)
         product.deal(keys, C, corrections)
         assert torch.equal(product.combine(keys, C, corrections).sum(0), torch.from_numpy(exact).reshape(-1))

@@ -6,7 +6,7 @@ from kernel_oracles import LENGTHS, TILES, WORD, Guarded, samples
 
 from pysmpc import _ring
 from pysmpc._ring import launch
-from pysmpc.ring import z2k
+from pysmpc.ring import integer_functions
 
 TOP = (1 << 63) - 1
 
@@ -45,7 +45,7 @@ def test_threads_agree(threads, rng):
     for count in (1, 2, 3):
         threads(count)
         z = torch.zeros_like(words)
-        assert not z2k.add_gaussian(words, thresholds, 3, z).any()
+        assert not integer_functions.add_gaussian(words, thresholds, 3, z).any()
         results.append(z)
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])

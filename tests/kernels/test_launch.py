@@ -8,7 +8,7 @@ import torch
 
 from pysmpc import _beaver, _ring
 from pysmpc._ring import launch
-from pysmpc.ring import z2k
+from pysmpc.ring import fss_keys, z2k
 from pysmpc.ring.prg import KeySet, fresh_key
 
 N, M, K = 203, 5, 7
@@ -105,16 +105,16 @@ SAMPLES = {
     },
     "fss_deal": {
         "alpha": below(N, 1 << 32), "values": N, "others": N, "n": N, "first": 0, "last": N,
-        "key": z2k.FSS_SALT + FUNCTION.key_words * N,
+        "key": fss_keys.FSS_SALT + FUNCTION.key_words * N,
     },
     # a key for the elements from FIRST on: those before stay
     "fss_eval": {
-        "key": z2k.FSS_SALT + FUNCTION.key_words * (MANY - FIRST), "x": below(MANY, 1 << 32), "shift": 0, "n": MANY,
-        "first": FIRST, "last": MANY, "z": 2 * MANY,
+        "key": fss_keys.FSS_SALT + FUNCTION.key_words * (MANY - FIRST), "x": below(MANY, 1 << 32), "shift": 0,
+        "n": MANY, "first": FIRST, "last": MANY, "z": 2 * MANY,
     },
-    "fss_bits_deal": {"first": FIRST, "last": MANY, "key": z2k.fss_bits_words(FUNCTION, MANY - FIRST)},
+    "fss_bits_deal": {"first": FIRST, "last": MANY, "key": fss_keys.fss_bits_words(FUNCTION, MANY - FIRST)},
     "fss_bits_eval": {
-        "key": z2k.fss_bits_words(FUNCTION, MANY - FIRST), "x": below(MANY, 1 << 32), "shift": 0, "n": MANY,
+        "key": fss_keys.fss_bits_words(FUNCTION, MANY - FIRST), "x": below(MANY, 1 << 32), "shift": 0, "n": MANY,
         "first": FIRST, "last": MANY, "z": 2 * MANY // 64,
     },
     "securenn_bits": {"x": N, "z": SYMBOLS, "n": N},

@@ -7,7 +7,7 @@ import pytest
 import torch
 from kernel_oracles import WORD, tensor, unsigned
 
-from pysmpc.ring import z2k
+from pysmpc.ring import product_kernels, z2k
 
 SIDES = [1, 2, 3, 5, 7, 8, 9, 15, 17, 31, 33, 65]
 SHAPES = [
@@ -55,8 +55,8 @@ def test_shapes(shape, rng):
     m, n, k = shape
     a, b, c = words(rng, m, k), words(rng, k, n), words(rng, m, n)
     expected = product(a, b)
-    assert torch.equal(z2k.matmul(a, b, z2k.empty(m, n)), expected)
-    assert torch.equal(z2k.matmul(a, b, c.clone(), accumulate=True), c + expected)
+    assert torch.equal(product_kernels.matmul(a, b, z2k.empty(m, n)), expected)
+    assert torch.equal(product_kernels.matmul(a, b, c.clone(), accumulate=True), c + expected)
 
 
 @pytest.mark.parametrize("shape", [(7, 9, 11), (33, 8, 17), (1, 65, 16)], ids=str)
@@ -64,7 +64,7 @@ def test_layouts(shape, rng):
     m, n, k = shape
     for (_, a), (_, b) in itertools.product(layouts(rng, m, k), layouts(rng, k, n)):
         start = words(rng, m, n)
-        out = z2k.matmul(a, b, start.clone(), accumulate=True)
+        out = product_kernels.matmul(a, b, start.clone(), accumulate=True)
         assert torch.equal(out, start + product(a, b))
 
 
@@ -72,8 +72,8 @@ def test_layouts(shape, rng):
 def test_nothing_to_sum(shape, rng):
     m, n, k = shape
     a, b, c = words(rng, m, k), words(rng, k, n), words(rng, m, n)
-    assert torch.equal(z2k.matmul(a, b, words(rng, m, n)), torch.zeros((m, n), dtype=torch.int64))
-    assert torch.equal(z2k.matmul(a, b, c.clone(), accumulate=True), c)
+    assert torch.equal(product_kernels.matmul(a, b, words(rng, m, n)), torch.zeros((m, n), dtype=torch.int64))
+    assert torch.equal(product_kernels.matmul(a, b, c.clone(), accumulate=True), c)
 
 
 @pytest.mark.parametrize("k", [255, 256, 257, 1023, 1025, 4096, 20_000])
@@ -83,14 +83,14 @@ def test_long_sums_of_the_largest_digits(k):
         word = z2k.wrap(value)
         a = torch.full((5, k), word, dtype=torch.int64)
         b = torch.full((k, 9), word, dtype=torch.int64)
-        assert set(unsigned(z2k.matmul(a, b, z2k.empty(5, 9)))) == {k * word * word & WORD}
+        assert set(unsigned(product_kernels.matmul(a, b, z2k.empty(5, 9)))) == {k * word * word & WORD}
 
 
 @pytest.mark.parametrize("batch", [(1,), (3,), (2, 3), (0,)], ids=str)
 def test_batches(batch, rng):
     a, b = words(rng, *batch, 5, 7), words(rng, *batch, 9, 7).transpose(-1, -2)
     for left, right in ((a, b), (a[:1].expand(*a.shape) if batch[0] else a, b)):
-        out = z2k.matmul(left, right, z2k.empty(*batch, 5, 9))
+        out = product_kernels.matmul(left, right, z2k.empty(*batch, 5, 9))
         for index in itertools.product(*(range(size) for size in batch)):
             assert torch.equal(out[index], product(left[index], right[index]))
 
@@ -103,15 +103,15 @@ def test_threads_agree(shape, rng, threads):
     expected = torch.from_numpy(a.numpy() @ b.numpy())
     for count in (1, 2):
         threads(count)
-        assert torch.equal(z2k.matmul(a, b, z2k.empty(m, n)), expected)
-        assert torch.equal(z2k.matmul(a, b, c.clone(), accumulate=True), c + expected)
+        assert torch.equal(product_kernels.matmul(a, b, z2k.empty(m, n)), expected)
+        assert torch.equal(product_kernels.matmul(a, b, c.clone(), accumulate=True), c + expected)
 
 
 def test_shapes_are_checked(rng):
     a, b = words(rng, 3, 4), words(rng, 5, 6)
     with pytest.raises(ValueError, match="matmul of"):
-        z2k.matmul(a, b, z2k.empty(3, 6))
+        product_kernels.matmul(a, b, z2k.empty(3, 6))
     with pytest.raises(ValueError, match="matmul of"):
-        z2k.matmul(a, words(rng, 4, 6), z2k.empty(6, 3))
+        product_kernels.matmul(a, words(rng, 4, 6), z2k.empty(6, 3))
     with pytest.raises(TypeError, match="contiguous"):
-        z2k.matmul(a, words(rng, 4, 6), z2k.empty(6, 3).t())
+        product_kernels.matmul(a, words(rng, 4, 6), z2k.empty(6, 3).t())

@@ -9,7 +9,7 @@ from kernel_oracles import LENGTHS, TILES, WORD, Guarded, samples, signed
 
 from pysmpc import _ring
 from pysmpc._ring import launch
-from pysmpc.ring import z2k
+from pysmpc.ring import integer_functions
 
 ONE = 1 << 32
 OFF = Fraction(1, 1 << 40) * Fraction(2, 3)  # more than 2^-40.8, less than 2^-40.5
@@ -116,12 +116,15 @@ def test_tensors(threads, rng):
     tables = torch.full((16,), 1 << 28), torch.full((16,), 28)  # each segment counts as the same
     c = torch.from_numpy(rng.integers(-(1 << 62), 1 << 62, n))
     r = c - torch.from_numpy(rng.integers(-ONE, ONE, n) >> 17)
-    product = (z2k.powers_dealt(r, step, segments, 24) * z2k.powers_public(c, 0, step, segments, *tables)).sum(0)
+    product = (
+        integer_functions.powers_dealt(r, step, segments, 24)
+        * integer_functions.powers_public(c, 0, step, segments, *tables)
+    ).sum(0)
     rest = [((v * step >> 64 - 37) & (1 << 33) - 1).double() / ONE - 1 for v in (c, r)]
     assert float((product.double() / 2**53 - (rest[0] - rest[1]).exp()).abs().max()) < 2**-20
-    assert z2k.powers_dealt(r[:0], step, 4, 24).shape == (16, 0)
+    assert integer_functions.powers_dealt(r[:0], step, 4, 24).shape == (16, 0)
     for wrong in ((0, 24), (32, 24), (4, 40), (4, -1)):
         with pytest.raises(ValueError, match="powers of"):
-            z2k.powers_dealt(r, step, *wrong)
+            integer_functions.powers_dealt(r, step, *wrong)
     with pytest.raises(ValueError, match="ring elements of shape"):
-        z2k.powers_public(c, 0, step, 5, *tables)
+        integer_functions.powers_public(c, 0, step, 5, *tables)

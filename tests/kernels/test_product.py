@@ -8,7 +8,7 @@ import pytest
 import torch
 from kernel_oracles import WORD, dealt_share, drawn, stream_words, tensor, total, unsigned
 
-from pysmpc.ring import z2k
+from pysmpc.ring import product_kernels, z2k
 from pysmpc.ring.matrix_layout import Layout
 from pysmpc.ring.prg import KeySet, fresh_key
 
@@ -56,7 +56,9 @@ def check(rng, make_x, make_y, batch, m, n, k, holders):
     e = e - tensor(total(keys, B, size_y))
 
     def product(x_words, x_open, y_words, y_open):
-        return z2k.Product(z2k.Factor(x_words, x_open, A, left), z2k.Factor(y_words, y_open, B, right))
+        return product_kernels.Product(
+            product_kernels.Factor(x_words, x_open, A, left), product_kernels.Factor(y_words, y_open, B, right)
+        )
 
     provider = product(*(z2k.empty(0, size) for size in (size_x, size_x, size_y, size_y)))
     corrections = torch.empty(provider.size, dtype=torch.int64)
@@ -108,7 +110,7 @@ def test_threads_agree(make_x, rng, threads):
     found = []
     for count in (1, 2, 3):
         threads(count)
-        product = z2k.Product(z2k.Factor(x, d, A, left), z2k.Factor(y, e, B, right))
+        product = product_kernels.Product(product_kernels.Factor(x, d, A, left), product_kernels.Factor(y, e, B, right))
         corrections = torch.empty(product.size, dtype=torch.int64)
         product.deal(keys, C, corrections)
         found.append(torch.cat([corrections.reshape(1, -1), product.combine(keys, C, corrections)]))
@@ -127,7 +129,9 @@ def test_the_last_block_has_room(m, n, k, rng):
     keys, found = KeySet([fresh_key()], 0, 0), z2k.empty(1, m * n)
 
     def run():
-        product = z2k.Product(z2k.Factor(x, x, A, left), z2k.Factor(y, y, B, Layout([(k, n)], [(n, 1)])))
+        product = product_kernels.Product(
+            product_kernels.Factor(x, x, A, left), product_kernels.Factor(y, y, B, Layout([(k, n)], [(n, 1)]))
+        )
         found.copy_(product.part(keys))
 
     fresh = threading.Thread(target=run)
@@ -146,4 +150,4 @@ def test_sizes_are_checked():
     a, b = Layout([(2, 3)], [(3, 1)]), Layout([(4, 2)], [(2, 1)])
     words = torch.zeros((1, 8), dtype=torch.int64)
     with pytest.raises(ValueError, match="do not fit"):
-        z2k.Product(z2k.Factor(words, words, 0, a), z2k.Factor(words, words, 1, b))
+        product_kernels.Product(product_kernels.Factor(words, words, 0, a), product_kernels.Factor(words, words, 1, b))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pysmpc.ring import z2k
+from pysmpc.ring import comparison_kernels, product_kernels, z2k
 from pysmpc.ring.prg import KeySet, fresh_key
 
 N = 3 * 4096 + 77
@@ -28,23 +28,25 @@ def steps(keys, every, z):
     [c] = [z2k.rows_sum(note(z2k.truncate_mask(keys, 0, by.offset, z)))]
     note(dealt, z2k.truncate_finish(keys, 0, by, c, dealt))
 
-    circuit = torch.zeros(z2k.compare_sizes(N)[4], dtype=torch.int64)
-    z2k.compare_deal(every, 16, N, circuit)
+    circuit = torch.zeros(comparison_kernels.compare_sizes(N)[4], dtype=torch.int64)
+    comparison_kernels.compare_deal(every, 16, N, circuit)
     c = z2k.rows_sum(note(z2k.truncate_mask(keys, 16, by.offset, z)))
-    state, message = note(*z2k.compare_chunks(keys, 16, circuit, c, by.offset))
-    sign, message = note(*z2k.compare_nodes(keys, 16, circuit, z2k.rows_xor(message), state, N))
-    beta = z2k.rows_xor(note(z2k.compare_root(keys, 16, circuit, z2k.rows_xor(message), sign, N)))
-    rest = torch.zeros(z2k.compare_sizes(N, known=True)[4], dtype=torch.int64)
-    z2k.compare_deal(every, 48, N, rest, known=True)
-    note(rest, *z2k.compare_chunks(keys, 48, circuit, c, 5, known=16))
+    state, message = note(*comparison_kernels.compare_chunks(keys, 16, circuit, c, by.offset))
+    sign, message = note(*comparison_kernels.compare_nodes(keys, 16, circuit, z2k.rows_xor(message), state, N))
+    beta = z2k.rows_xor(note(comparison_kernels.compare_root(keys, 16, circuit, z2k.rows_xor(message), sign, N)))
+    rest = torch.zeros(comparison_kernels.compare_sizes(N, known=True)[4], dtype=torch.int64)
+    comparison_kernels.compare_deal(every, 48, N, rest, known=True)
+    note(rest, *comparison_kernels.compare_chunks(keys, 48, circuit, c, 5, known=16))
 
     bits, chosen = torch.zeros(N, dtype=torch.int64), torch.zeros(4 * N, dtype=torch.int64)
-    z2k.bit_deal(every, 16 + 14, 16 + 5, bits)
-    z2k.select_deal(every, 16, 16 + 14, by, chosen)
+    comparison_kernels.bit_deal(every, 16 + 14, 16 + 5, bits)
+    comparison_kernels.select_deal(every, 16, 16 + 14, by, chosen)
     rho = keys.draw(16 + 5, N, bits)
-    note(circuit, bits, chosen, z2k.select_finish(keys, 16, by, False, c, beta, rho, chosen))
+    note(circuit, bits, chosen, comparison_kernels.select_finish(keys, 16, by, False, c, beta, rho, chosen))
     a, e = note(keys.draw(40, N), every.total(41, N).reshape(1, -1))
-    note(z2k.beaver_mul(keys, c, z, a, e, z.clone()), z2k.beaver_square(keys, c, z, a, z.clone()))
+    note(
+        product_kernels.beaver_mul(keys, c, z, a, e, z.clone()), product_kernels.beaver_square(keys, c, z, a, z.clone())
+    )
     return torch.cat(seen)
 
 

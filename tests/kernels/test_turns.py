@@ -9,7 +9,7 @@ from kernel_oracles import LENGTHS, TILES, WORD, Guarded, samples, signed
 
 from pysmpc import _ring
 from pysmpc._ring import launch
-from pysmpc.ring import z2k
+from pysmpc.ring import integer_functions
 
 ABOVE = 1 << 32
 OFF = 1.4142  # 2^-29.5 in steps of 2^-30
@@ -97,9 +97,9 @@ def test_how_far_off_it_is(count, rng):
 def test_the_definition_holds_everywhere(rng):
     """Its error over many phases, by floats, which are exact enough; and no sum that is biased."""
     draws = rng.integers(0, WORD, 20000, endpoint=True, dtype="uint64")
-    out = z2k.turns(torch.from_numpy(draws.view("int64")), 1).double()
+    out = integer_functions.turns(torch.from_numpy(draws.view("int64")), 1).double()
     angle = torch.from_numpy(draws.view("int64")).double() * (3.141592653589793 / 2**63)
-    off = out - torch.stack([angle.cos(), angle.sin()]) * (1 << z2k.TURNS_BITS)
+    off = out - torch.stack([angle.cos(), angle.sin()]) * (1 << integer_functions.TURNS_BITS)
     assert float(off.abs().max()) < OFF
     assert float(off.mean(1).abs().max()) < 0.05
 
@@ -107,16 +107,16 @@ def test_the_definition_holds_everywhere(rng):
 def test_whole_turns():
     """Quarter turns are exact: 0 and 1 are themselves, and the sine of nearly nothing is nothing."""
     phase = torch.tensor([0, 1 << 62, -(1 << 63), -(1 << 62)])
-    cosines, sines = z2k.turns(phase, 1)
-    one = 1 << z2k.TURNS_BITS
+    cosines, sines = integer_functions.turns(phase, 1)
+    one = 1 << integer_functions.TURNS_BITS
     assert cosines.tolist() == [one, 0, -one, 0]
     assert sines.tolist() == [0, one, 0, -one]
-    assert z2k.turns(phase, 4)[6:].tolist() == [[one] * 4, [0] * 4]
+    assert integer_functions.turns(phase, 4)[6:].tolist() == [[one] * 4, [0] * 4]
 
 
 def test_nothing_to_do():
-    assert z2k.turns(torch.empty(0, dtype=torch.int64), 3).shape == (6, 0)
-    assert z2k.turns(torch.zeros(5, dtype=torch.int64), 0).shape == (0, 5)
+    assert integer_functions.turns(torch.empty(0, dtype=torch.int64), 3).shape == (6, 0)
+    assert integer_functions.turns(torch.zeros(5, dtype=torch.int64), 0).shape == (0, 5)
 
 
 def test_threads_agree(threads, rng):
@@ -124,6 +124,6 @@ def test_threads_agree(threads, rng):
     results = []
     for count in (1, 2, 3):
         threads(count)
-        results.append(z2k.turns(phase, 5))
+        results.append(integer_functions.turns(phase, 5))
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])

@@ -28,7 +28,7 @@ from pysmpc.mpc.functions.exponent import (
 from pysmpc.mpc.functions.masked import Masked, mask_open_cost
 from pysmpc.mpc.functions.normaliser import natural_logarithm
 from pysmpc.mpc.suite import suites
-from pysmpc.ring import z2k
+from pysmpc.ring import integer_functions
 from pysmpc.session.session import virtual_session
 
 SCALE = 1 << 16
@@ -66,9 +66,9 @@ def test_tables_are_rounded_powers(window, more):
         wanted = exact(window.lo + SEGMENT * i + more)
         if window.lo + SEGMENT * i + more > window.hi + SEGMENT:
             continue
-        assert 0 <= mantissa <= 1 << z2k.TABLE_BITS
-        found = Decimal(mantissa) * Decimal(2) ** (z2k.TABLE_BITS - shift - window.factor)
-        half = wanted / 2**z2k.TABLE_BITS if mantissa else Decimal(2) ** (-window.factor - 1)
+        assert 0 <= mantissa <= 1 << integer_functions.TABLE_BITS
+        found = Decimal(mantissa) * Decimal(2) ** (integer_functions.TABLE_BITS - shift - window.factor)
+        half = wanted / 2**integer_functions.TABLE_BITS if mantissa else Decimal(2) ** (-window.factor - 1)
         assert abs(found - wanted) <= half
         assert 1 <= shift <= 62
 
@@ -97,8 +97,8 @@ def test_windows_have_room(window):
     top = exact(Fraction(window.hi + SEGMENT))
     assert exact(Fraction(window.hi)) * 2**window.bits < 2**62
     assert top * 2**window.factor < 2**62
-    assert 4**z2k.TABLE_BITS * exact(Fraction(1)) < 2**63
-    assert window.dealt <= z2k.POWER_BITS
+    assert 4**integer_functions.TABLE_BITS * exact(Fraction(1)) < 2**63
+    assert window.dealt <= integer_functions.POWER_BITS
 
 
 # --- numbers in one opening --------------------------------------------------------------

@@ -8,7 +8,7 @@ import pysmpc as sy
 from pysmpc.fss import Dcf, Dpf
 from pysmpc.mpc.fss import fss_comparison
 from pysmpc.mpc.suite import suite_named
-from pysmpc.ring import z2k
+from pysmpc.ring import fss_keys, z2k
 from pysmpc.session.session import virtual_session
 
 
@@ -143,7 +143,7 @@ def test_no_stream_serves_twice(monkeypatch):
         monkeypatch.setattr(owner, name, wrapper)
 
     noting(z2k, "truncate_mask", lambda keys, base, *rest: [base])
-    noting(z2k, "fss_bits_deal", lambda keys, mask, base, *rest: [base, base + 1])
+    noting(fss_keys, "fss_bits_deal", lambda keys, mask, base, *rest: [base, base + 1])
     noting(fss_comparison.Hidden, "under", lambda bit, base, keys: [base + fss_comparison.RHO])
     a = sy.encrypt(torch.randn(50), sy.virtual("alice", "bob", protocol="fss"))
     for _ in range(2):

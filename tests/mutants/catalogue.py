@@ -389,7 +389,7 @@ MUTANTS = [
     Mutant("a bound of one operand", "pysmpc/ops/bound_rules.py", "bound = of_kind(a * b, a, b)", "bound = of_kind(a, a, b)", BOUNDS),
     Mutant("a sum of its largest element", "pysmpc/ops/bound_rules.py", "Estimate(own * n), [own]", "Estimate(own), [own]", BOUNDS),
     Mutant("bounds end at workers", "pysmpc/remote/arguments.py", "bound = value.cell.bound\n", "bound = None\n", f"{REMOTE}/test_bounds.py"),
-    Mutant("a repetition with any bound", "pysmpc/program/state.py", "x.cell.scale, x.unit, x.cell.bound\n", "x.cell.scale, x.unit\n", STEPS),
+    Mutant("a repetition with any bound", "pysmpc/program/state.py", "x.cell.scale, x.unit, x.cell.bound, x.cell.finer\n", "x.cell.scale, x.unit, x.cell.finer\n", STEPS),
     *core(
         "truncate.inc.h",
         ("off-by-one shift", "jump[i] = (r[i] >> 63) << (64 - d.power)", "jump[i] = (r[i] >> 63) << (63 - d.power)", f"{KERNELS}/test_truncation.py"),
@@ -855,8 +855,8 @@ MUTANTS = [
         Mutant(what, f"pysmpc/{name}.py", old, new, tests)
         for what, name, old, new, tests in (
             ("shares are made on the caller's device", "torch_modes", "return torch._C.DisableTorchFunction() if torch._C._len_torch_function_stack() else _NONE", "return _NONE", "tests/ops/test_modes.py"),
-            ("a tiny factor is rounded at the nominal scale", "ops/core", "        if (short := _by_scale(held, factor)) is not None:\n", "        if (short := None) is not None:\n", FACTORS),
-            ("small public factors keep few digits", "ops/core", "    if not 0 < largest * scale < COARSE:\n", "    if True:\n", FACTORS),
+            ("a tiny factor is rounded at the nominal scale", "ops/scales", "        if (short := _by_scale(held, factor)) is not None:\n", "        if (short := None) is not None:\n", FACTORS),
+            ("small public factors keep few digits", "ops/public_operands", "    if not 0 < largest * scale < COARSE:\n", "    if True:\n", FACTORS),
             ("a dimension is taken for another one", "ops/core", "    if not -span <= dim < span:\n", "    if False:\n", "tests/ops/test_movement.py"),
             ("a truth value is the number", "ops/movement", "    if wanted == torch.bool != x.dtype:\n", "    if wanted == torch.bool and x.dtype.is_floating_point:\n", "tests/ops/test_movement.py"),
             ("a deep copy has no gradient", "tensor/secret", "        if self.grad is not None:\n", "        if False:\n", "tests/pysyft/test_copies.py"),

@@ -10,7 +10,7 @@ import collections
 import numpy as np
 import torch
 
-from pysmpc.ring import z2k
+from pysmpc.ring import comparison_kernels, product_kernels, z2k
 from pysmpc.ring.prg import KeySet
 
 Masking = collections.namedtuple("Masking", "keys stream words purpose")
@@ -64,17 +64,17 @@ class Log:
             lambda out, keys, base, *rest: note(keys, base, out.shape[1], "message"),
         )
         after(
-            z2k,
+            comparison_kernels,
             "compare_chunks",
             lambda out, keys, base, *rest: note(keys, base + NODE_MASKS, out[1].shape[1], "message"),
         )
         after(
-            z2k,
+            comparison_kernels,
             "compare_nodes",
             lambda out, keys, base, *rest: note(keys, base + ROOT_MASKS, out[1].shape[1], "message"),
         )
         after(
-            z2k,
+            comparison_kernels,
             "compare_root",
             lambda out, keys, base, *rest: note(keys, base + RHO, out.shape[1], "message"),
         )
@@ -88,20 +88,22 @@ class Log:
 
         after(z2k, "truncate_deal", corrections("correction", lambda *rest: (1, 2)))
         after(
-            z2k,
+            comparison_kernels,
             "compare_deal",
             corrections(
                 "correction", lambda n, out, nodes=4, known=False, masks=None: (12, 13) if known else (9, 12, 13)
             ),
         )
-        after(z2k, "bit_deal", lambda out, keys, rho, stream, *rest: note(keys, stream, -1, "correction"))
         after(
-            z2k,
+            comparison_kernels, "bit_deal", lambda out, keys, rho, stream, *rest: note(keys, stream, -1, "correction")
+        )
+        after(
+            comparison_kernels,
             "select_deal",
             corrections("correction", lambda rho, by, *rest: (1,) if by is None else (1, 2, 3, 4)),
         )
         after(
-            z2k.Product,
+            product_kernels.Product,
             "deal",
             lambda out, product, keys, stream, *rest: note(keys, stream, product.size, "correction"),
         )

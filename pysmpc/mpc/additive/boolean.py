@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 
 from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening
-from pysmpc.ring import z2k
+from pysmpc.ring import comparison_kernels, z2k
 from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import MaskedBit, Share
 
@@ -71,11 +71,13 @@ def logical_xor(party: Party, x: Share, y: Share) -> Share:
     """
     n = x.numel
     stream = party.dealer.streams(2)
-    corrections = party.dealer.corrections(n, lambda keys, out: z2k.bit_deal(keys, stream, stream + 1, out))
+    corrections = party.dealer.corrections(
+        n, lambda keys, out: comparison_kernels.bit_deal(keys, stream, stream + 1, out)
+    )
     mask = party.dealer.keys.draw(stream, z2k.packed_words(n))
     [beta] = party.channel.open_xor([_packed(x) ^ _packed(y) ^ mask], "bits")
     bit = MaskedBit(beta, party.dealer.keys.draw(stream + 1, n, corrections), stream)
-    out = Share.of(z2k.bit_share(party.dealer.keys, beta, bit.rho), x.shape)
+    out = Share.of(comparison_kernels.bit_share(party.dealer.keys, beta, bit.rho), x.shape)
     out.body.bit = bit
     return out
 

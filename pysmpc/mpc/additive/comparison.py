@@ -19,14 +19,14 @@ from pysmpc.mpc.additive.affine import KEPT, Selected, Truncated
 from pysmpc.mpc.additive.truncation import MATERIAL, RHO, RHO_SHARES, divisor
 from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening, opens_as
 from pysmpc.mpc.signatures import NarrowNegative, NarrowZero, Negative
-from pysmpc.ring import z2k
+from pysmpc.ring import comparison_kernels, z2k
 from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import MaskedBit, Share
 
 
 def nodes_of(bits: int) -> int:
     """Nodes of the circuit for values of so many bits."""
-    return min(-(-bits // 16), z2k.NODES)
+    return min(-(-bits // 16), comparison_kernels.NODES)
 
 
 def deal(base: int, n: int, nodes: int, keys: KeySet, out: torch.Tensor, known: bool = False) -> None:
@@ -34,10 +34,10 @@ def deal(base: int, n: int, nodes: int, keys: KeySet, out: torch.Tensor, known: 
 
     known: without the monomials of r, which were dealt for another sign.
     """
-    circuit = z2k.compare_sizes(n, nodes, known)[4]
-    z2k.compare_deal(keys, base, n, out[:circuit], nodes, known)
+    circuit = comparison_kernels.compare_sizes(n, nodes, known)[4]
+    comparison_kernels.compare_deal(keys, base, n, out[:circuit], nodes, known)
     if out.numel() > circuit:
-        z2k.bit_deal(keys, base + RHO, base + RHO_SHARES, out[circuit:])
+        comparison_kernels.bit_deal(keys, base + RHO, base + RHO_SHARES, out[circuit:])
 
 
 #: base and corrections of a sign; of the sign whose monomials of r it uses (None: its own); c, offset, nodes
@@ -49,14 +49,16 @@ def _circuit(keys: KeySet, piece: Piece) -> Generator[torch.Tensor, torch.Tensor
     base, corrections, other, others, c, offset, nodes = piece
     n, known = c.shape[1], other is not None and other != base
     # 1. inputs of the nodes, under masks
-    state, message = z2k.compare_chunks(keys, base, others if known else corrections, c, offset, nodes, other)
+    state, message = comparison_kernels.compare_chunks(
+        keys, base, others if known else corrections, c, offset, nodes, other
+    )
     opened = yield message
     # 2. inputs of the root; of one node, the sign
-    sign, message = z2k.compare_nodes(keys, base, corrections, opened, state, n, nodes, known)
+    sign, message = comparison_kernels.compare_nodes(keys, base, corrections, opened, state, n, nodes, known)
     beta = yield message
     # 3. the sign, under rho
     if nodes > 1:
-        beta = yield z2k.compare_root(keys, base, corrections, beta, sign, n, nodes, known)
+        beta = yield comparison_kernels.compare_root(keys, base, corrections, beta, sign, n, nodes, known)
     return beta
 
 
@@ -64,7 +66,7 @@ def _bit(keys: KeySet, piece: Piece, beta: torch.Tensor) -> MaskedBit:
     """The sign whose circuit came to beta."""
     base, corrections, other, _, c, _, nodes = piece
     n, known = c.shape[1], other is not None and other != base
-    circuit = z2k.compare_sizes(n, nodes, known)[4]
+    circuit = comparison_kernels.compare_sizes(n, nodes, known)[4]
     words = None if corrections is None else corrections[circuit : circuit + n]
     return MaskedBit(beta, keys.draw(base + RHO_SHARES, n, words), base + RHO)
 
@@ -126,7 +128,7 @@ def opened_signs(party: Party, base: int, corrections: torch.Tensor | None, c: t
     """
     n, keys = c.shape[1], party.dealer.keys
     words, zero = z2k.packed_words(n), party.dealer.streams()
-    rounds = _circuit(keys, (base, corrections, None, None, c, 0, z2k.NODES))
+    rounds = _circuit(keys, (base, corrections, None, None, c, 0, comparison_kernels.NODES))
     message = next(rounds)
     for _ in range(2):
         [opened] = party.channel.open_xor([message], "compare")
@@ -151,7 +153,9 @@ def negative(party: Party, x: Share, bits: int = 64) -> MaskedBit:
     words, nodes = x.words(), nodes_of(bits)
     n = words.shape[1]
     base = party.dealer.streams(MATERIAL)
-    corrections = party.dealer.corrections(z2k.compare_sizes(n, nodes)[4] + n, partial(deal, base, n, nodes))
+    corrections = party.dealer.corrections(
+        comparison_kernels.compare_sizes(n, nodes)[4] + n, partial(deal, base, n, nodes)
+    )
     [c] = party.channel.open([z2k.truncate_mask(party.dealer.keys, base, 0, words)], "compare", [x.shape])
     return _sign_bit(party, base, corrections, c, 0, nodes)
 
@@ -202,7 +206,7 @@ zero = zero_by(negative)
 
 def bit_share(party: Party, bit: MaskedBit, shape: tuple[int, ...]) -> Share:
     """The bits as shares of 0 and 1.  No message."""
-    words = z2k.bit_share(party.dealer.keys, bit.beta, bit.rho)
+    words = comparison_kernels.bit_share(party.dealer.keys, bit.beta, bit.rho)
     out = Share.of(words, shape)
     if bit.flip:
         words.neg_()
@@ -227,14 +231,17 @@ def relu(party: Party, x: Share, by: int = 1, bits: int = 64) -> Share:
     words, nodes = x.words(), nodes_of(bits)
     n = words.shape[1]
     base = party.dealer.streams(MATERIAL)
-    corrections = party.dealer.corrections(z2k.compare_sizes(n, nodes)[4] + n, partial(deal, base, n, nodes))
+    corrections = party.dealer.corrections(
+        comparison_kernels.compare_sizes(n, nodes)[4] + n, partial(deal, base, n, nodes)
+    )
     [c] = party.channel.open([z2k.truncate_mask(party.dealer.keys, base, offset, words)], "relu", [x.shape])
     bit = _sign_bit(party, base, corrections, c, offset + 1, nodes).flipped()
     del corrections  # before as much again is dealt
     corrections = party.dealer.corrections(
-        z2k.select_rows(by_) * n, lambda keys, out: z2k.select_deal(keys, base, base + RHO, by_, out)
+        comparison_kernels.select_rows(by_) * n,
+        lambda keys, out: comparison_kernels.select_deal(keys, base, base + RHO, by_, out),
     )
-    out = z2k.select_finish(party.dealer.keys, base, by_, True, c, bit.beta, bit.rho, corrections)
+    out = comparison_kernels.select_finish(party.dealer.keys, base, by_, True, c, bit.beta, bit.rho, corrections)
     result = Share.of(out, x.shape, x.scale // by)
     result.body.sign = bit
     return result
@@ -249,11 +256,12 @@ def select(party: Party, bit: MaskedBit, x: Share, by: int = 1) -> Share:
     n = words.shape[1]
     base = party.dealer.streams(MATERIAL)
     corrections = party.dealer.corrections(
-        z2k.select_rows(by_) * n, lambda keys, out: z2k.select_deal(keys, base, stream, by_, out)
+        comparison_kernels.select_rows(by_) * n,
+        lambda keys, out: comparison_kernels.select_deal(keys, base, stream, by_, out),
     )
     message = z2k.truncate_mask(party.dealer.keys, base, by_.offset if by_ else 0, words)
     [c] = party.channel.open([message], "select", [x.shape])
-    words = z2k.select_finish(party.dealer.keys, base, by_, bit.flip, c, bit.beta, bit.rho, corrections)
+    words = comparison_kernels.select_finish(party.dealer.keys, base, by_, bit.flip, c, bit.beta, bit.rho, corrections)
     out = Share.of(words, x.shape, x.scale // by)
     if by_ is not None and n <= KEPT:
         out.body.gate = Selected(Truncated(base, by_, c), bit.beta, stream, bit.flip)
@@ -263,7 +271,7 @@ def select(party: Party, bit: MaskedBit, x: Share, by: int = 1) -> Share:
 def circuit_cost(holders: int, n: int, bits: int = 64) -> Cost:
     """Of the circuit for n elements, without their opening and shares of their bits."""
     nodes = nodes_of(bits)
-    _, first, second, third, dealt = z2k.compare_sizes(n, nodes)
+    _, first, second, third, dealt = comparison_kernels.compare_sizes(n, nodes)
     rounds = opening(holders, first) + opening(holders, second) + Cost(dealt=8 * dealt)
     return rounds + opening(holders, third) if nodes > 1 else rounds
 

@@ -23,7 +23,7 @@ from pysmpc.mpc.additive.comparison import circuit, circuit_cost, nodes_of
 from pysmpc.mpc.additive.products import masked, unopened
 from pysmpc.mpc.additive.truncation import MATERIAL, RHO
 from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening
-from pysmpc.ring import z2k
+from pysmpc.ring import comparison_kernels, z2k
 from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import Share
 
@@ -122,9 +122,9 @@ def _deal(keys: KeySet, base: int, stream: int, k: int, n: int, nodes: int, out:
     """Dealer: the circuits, and the tables of each block."""
     r = keys.total(base, k * n).view(1, k, n)
     compared = _compared(k, n)
-    at = z2k.compare_sizes(compared, nodes)[4]
+    at = comparison_kernels.compare_sizes(compared, nodes)[4]
     differences = torch.cat([block.differences(r) for block in blocks(k)], 1)[0]
-    z2k.compare_deal(keys, base, compared, out[:at], nodes, masks=differences)
+    comparison_kernels.compare_deal(keys, base, compared, out[:at], nodes, masks=differences)
     rho = z2k.unpack_bits(z2k.rows_xor(keys.draw(base + RHO, z2k.packed_words(compared)))[0], compared)
     for block, bits, table in _by_block(k, n, rho.view(1, compared), out[at:].unsqueeze(0)):
         one_hot, products = table[0]
@@ -154,7 +154,7 @@ def largest(party: Party, x: Share, beside: Sequence[Share] = (), bits: int = 64
     compared = _compared(k, n)
     words = x.words()
     base, stream = party.dealer.streams(MATERIAL), party.dealer.streams()
-    at = z2k.compare_sizes(compared, nodes)[4]
+    at = comparison_kernels.compare_sizes(compared, nodes)[4]
     corrections = party.dealer.corrections(
         at + _table_words(k, n), lambda keys, out: _deal(keys, base, stream, k, n, nodes, out)
     )

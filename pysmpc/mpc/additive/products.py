@@ -24,7 +24,7 @@ import torch
 
 from pysmpc.mpc.additive import affine
 from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening
-from pysmpc.ring import z2k
+from pysmpc.ring import product_kernels, z2k
 from pysmpc.ring.matrix_layout import Layout
 from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import Share, ShareStorage, broadcast
@@ -103,7 +103,7 @@ def mul(party: Party, x: Share, y: Share) -> Share:
     z = party.dealer.keys.draw(stream, n, corrections)
     # 3. combine
     a = x.gather(_masks(party.dealer.keys, x))
-    z2k.beaver_mul(party.dealer.keys, x.gather(_opened(x)), y.words(), a, y.gather(_opened(y)), z)
+    product_kernels.beaver_mul(party.dealer.keys, x.gather(_opened(x)), y.words(), a, y.gather(_opened(y)), z)
     return Share.of(z, shape, x.scale * y.scale)
 
 
@@ -142,7 +142,9 @@ def square(party: Party, x: Share) -> Share:
     stream = party.dealer.streams()
     corrections = party.dealer.corrections(n, deal)
     z = party.dealer.keys.draw(stream, n, corrections)
-    z2k.beaver_square(party.dealer.keys, x.gather(_opened(x)), x.words(), x.gather(_masks(party.dealer.keys, x)), z)
+    product_kernels.beaver_square(
+        party.dealer.keys, x.gather(_opened(x)), x.words(), x.gather(_masks(party.dealer.keys, x)), z
+    )
     return Share.of(z, x.shape, x.scale * x.scale)
 
 
@@ -177,11 +179,11 @@ class DeferredProduct(ShareStorage):
 
     __slots__ = ("_held", "_party", "product")
 
-    def __init__(self, party: Party, product: z2k.Product) -> None:
+    def __init__(self, party: Party, product: product_kernels.Product) -> None:
         self._party = party
         self._held: torch.Tensor
         super().__init__(product.part(party.dealer.keys))
-        self.product: z2k.Product | None = product
+        self.product: product_kernels.Product | None = product
 
     @property
     def unread(self) -> bool:
@@ -283,13 +285,13 @@ def contract(party: Party, x: Share, left: Layout, y: Share, right: Layout) -> t
     return _completed(party, _product(party, x, left, y, right))
 
 
-def _product(party: Party, x: Share, left: Layout, y: Share, right: Layout) -> z2k.Product:
+def _product(party: Party, x: Share, left: Layout, y: Share, right: Layout) -> product_kernels.Product:
     # 1. open what has not been opened
     open_masked(party, x, y)
-    return z2k.Product(_factor(x, left), _factor(y, right))
+    return product_kernels.Product(_factor(x, left), _factor(y, right))
 
 
-def _completed(party: Party, product: z2k.Product) -> torch.Tensor:
+def _completed(party: Party, product: product_kernels.Product) -> torch.Tensor:
     # 2. the dealer shares a @ b
     stream = party.dealer.streams()
     corrections = party.dealer.corrections(product.size, lambda keys, out: product.deal(keys, stream, out))
@@ -297,8 +299,8 @@ def _completed(party: Party, product: z2k.Product) -> torch.Tensor:
     return product.combine(party.dealer.keys, stream, corrections)
 
 
-def _factor(x: Share, layout: Layout) -> z2k.Factor:
-    return z2k.Factor(x.body.words, _opened(x), _mask_of(x.body), layout)
+def _factor(x: Share, layout: Layout) -> product_kernels.Factor:
+    return product_kernels.Factor(x.body.words, _opened(x), _mask_of(x.body), layout)
 
 
 def product_cost(holders: int, fresh: int, n: int) -> Cost:

@@ -13,7 +13,7 @@ import torch
 from pysmpc.mpc.additive.affine import Multiple
 from pysmpc.mpc.additive.products import begin
 from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening
-from pysmpc.ring import z2k
+from pysmpc.ring import product_kernels, z2k
 from pysmpc.ring.fixedpoint import Encoding, Integers
 from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import Share, broadcast
@@ -147,5 +147,5 @@ def matmul_public(party: Party, x: Share, values: torch.Tensor, scale: int = 1, 
     out = torch.empty((party.rows, *shape), dtype=torch.int64)
     for row in range(party.rows):
         first, second = (secret[row], plain) if left else (plain, secret[row])
-        z2k.matmul(first, second, out[row])
+        product_kernels.matmul(first, second, out[row])
     return Share.of(out.reshape(party.rows, math.prod(shape)), shape, x.scale * scale)

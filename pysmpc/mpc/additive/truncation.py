@@ -19,7 +19,7 @@ from pysmpc.mpc.additive.affine import Truncated
 from pysmpc.mpc.additive.products import DeferredProduct, begin
 from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening
 from pysmpc.mpc.signatures import Update
-from pysmpc.ring import z2k
+from pysmpc.ring import product_kernels, z2k
 from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import Share
 
@@ -140,7 +140,13 @@ def update_cost(holders: int, n: int, by: int) -> Cost:
 
 
 def _deal_update(
-    base: int, by: z2k.Divisor, n: int, late: z2k.Product | None, factor: int, keys: KeySet, out: torch.Tensor
+    base: int,
+    by: z2k.Divisor,
+    n: int,
+    late: product_kernels.Product | None,
+    factor: int,
+    keys: KeySet,
+    out: torch.Tensor,
 ) -> None:
     z2k.truncate_deal(keys, base, by, n, out, late.masks(keys) if late else None, factor)
 

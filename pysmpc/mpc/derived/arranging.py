@@ -34,7 +34,7 @@ from pysmpc.mpc.additive.comparison import circuit_cost, opened_signs
 from pysmpc.mpc.additive.truncation import MATERIAL
 from pysmpc.mpc.derived.shuffling import Shuffle, noted, shuffle_cost
 from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening
-from pysmpc.ring import z2k
+from pysmpc.ring import comparison_kernels, z2k
 from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import Share
 
@@ -189,9 +189,9 @@ def _all_pairs(party: Party, x: Share, shuffle: Shuffle | None) -> torch.Tensor 
         if shuffle is not None:
             origins = shuffle.origins(keys)
             masks += origins[:, first] < origins[:, second]
-        z2k.compare_deal(keys, base, size, out, masks=masks.reshape(-1))
+        comparison_kernels.compare_deal(keys, base, size, out, masks=masks.reshape(-1))
 
-    corrections = party.dealer.corrections(z2k.compare_sizes(size)[4], deal)
+    corrections = party.dealer.corrections(comparison_kernels.compare_sizes(size)[4], deal)
     [c] = party.channel.open([z2k.truncate_mask(keys, base, 0, x.words())], "compare", [x.shape])
     c = c.view(c.shape[0], rows, n)
     differences = (c[:, :, first] - c[:, :, second]).view(c.shape[0], size)
@@ -249,9 +249,9 @@ def _level(
 
     def deal(keys: KeySet, out: torch.Tensor) -> None:
         masks = differences(keys.total(base, count * (p + q)).unsqueeze(0))
-        z2k.compare_deal(keys, base, size, out, masks=masks[0])
+        comparison_kernels.compare_deal(keys, base, size, out, masks=masks[0])
 
-    corrections = party.dealer.corrections(z2k.compare_sizes(size)[4], deal)
+    corrections = party.dealer.corrections(comparison_kernels.compare_sizes(size)[4], deal)
     words = x.index_select(1, slots.view(-1))
     [c] = party.channel.open([z2k.truncate_mask(keys, base, 0, words)], "compare", [tuple(slots.shape)])
     less = opened_signs(party, base, corrections, differences(c))
@@ -329,7 +329,8 @@ def _pairs(party: Party, x: torch.Tensor, order: torch.Tensor, bucket: torch.Ten
         noted(_list_pairs, order, bucket, at, ids)
     base, keys = party.dealer.streams(MATERIAL), party.dealer.keys
     corrections = party.dealer.corrections(
-        z2k.compare_sizes(count)[4], lambda keys, out: z2k.compare_deal(keys, base, count, out)
+        comparison_kernels.compare_sizes(count)[4],
+        lambda keys, out: comparison_kernels.compare_deal(keys, base, count, out),
     )
     words = z2k.sub(x.index_select(1, ids[0]), x.index_select(1, ids[1]))
     [c] = party.channel.open([z2k.truncate_mask(keys, base, 0, words)], "compare", [(count,)])

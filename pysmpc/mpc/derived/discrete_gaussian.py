@@ -21,7 +21,7 @@ from functools import cached_property, lru_cache
 
 import torch
 
-from pysmpc.ring import z2k
+from pysmpc.ring import integer_functions
 from pysmpc.ring.prg import KeySet
 
 HALF = 63  # bits of a word that are compared; the other is the sign
@@ -135,7 +135,7 @@ class Sampler:
         keys, out = KeySet([key]), torch.zeros(n, dtype=torch.int64)
         for i, factor in enumerate(self.factors):
             words = keys.draw(2 * i, n)[0]
-            tied = z2k.add_gaussian(words, self._table.first, factor, out)
+            tied = integer_functions.add_gaussian(words, self._table.first, factor, out)
             if tied.any():
                 at = tied.nonzero().squeeze(1)
                 out[at] += factor * self._decided(words[at], keys.draw(2 * i + 1, n)[0, at])

@@ -17,12 +17,12 @@ import torch
 from pysmpc.mpc.additive import comparison
 from pysmpc.mpc.additive.truncation import MATERIAL, RHO
 from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening
-from pysmpc.ring import z2k
+from pysmpc.ring import comparison_kernels, z2k
 from pysmpc.ring.fixedpoint import LIMIT
 from pysmpc.ring.prg import KeySet
 
 MOST = LIMIT - 1  # what may be tested: 2 t + 1 must be in the upper half of the ring
-NODES = z2k.NODES
+NODES = comparison_kernels.NODES
 
 
 @declares_openings("compare")
@@ -38,7 +38,7 @@ def outside(party: Party, words: torch.Tensor, most: torch.Tensor) -> torch.Tens
     keys = party.dealer.keys
     base = party.dealer.streams(2 * MATERIAL + 3)
     again, weights = base + MATERIAL, base + 2 * MATERIAL
-    first, second = (z2k.compare_sizes(n, NODES, known)[4] for known in (False, True))
+    first, second = (comparison_kernels.compare_sizes(n, NODES, known)[4] for known in (False, True))
 
     def deal(keys: KeySet, out: torch.Tensor) -> None:
         comparison.deal(base, n, NODES, keys, out[:first])
@@ -86,7 +86,7 @@ def _chosen(words: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
 
 def outside_cost(holders: int, n: int) -> Cost:
     """Of n values, from one: 16.5 bytes an element and peer, 53 from the dealer."""
-    first, second = (z2k.compare_sizes(n, NODES, known) for known in (False, True))
+    first, second = (comparison_kernels.compare_sizes(n, NODES, known) for known in (False, True))
     cost = opening(holders, n)
     for a, b in zip(first[1:4], second[1:4], strict=True):
         cost += opening(holders, a + b)

@@ -30,7 +30,7 @@ from pysmpc.mpc.interfaces import Party
 from pysmpc.mpc.mac.dealt import lower_words
 from pysmpc.mpc.operations import Suite
 from pysmpc.mpc.signatures import Binary, Update
-from pysmpc.ring import z2k
+from pysmpc.ring import product_kernels, z2k
 from pysmpc.ring.fixedpoint import LIMIT
 from pysmpc.ring.matrix_layout import Layout
 from pysmpc.ring.recording import active
@@ -192,7 +192,7 @@ def _matrices(x: Operand, y: Operand) -> int:
     a, b = x.values(), y.values()
     batch = broadcast(a.shape[:-2], b.shape[:-2])
     a, b = a.expand(*batch, *a.shape[-2:]), b.expand(*batch, *b.shape[-2:])
-    found = z2k.matmul(a, b, z2k.empty(*batch, a.shape[-2], b.shape[-1]))
+    found = product_kernels.matmul(a, b, z2k.empty(*batch, a.shape[-2], b.shape[-1]))
     one, other, terms = a.double(), b.double(), a.shape[-1]
     if terms * terms * _largest(a) * _largest(b) >> 52 >= LIMIT >> 1:  # what floating point loses may be too much
         most = int((one.abs() @ other.abs()).max())

@@ -23,12 +23,12 @@ import torch
 from pysmpc.mpc.additive import comparison
 from pysmpc.mpc.additive.truncation import MATERIAL, RHO, RHO_SHARES, divisor
 from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening
-from pysmpc.ring import z2k
+from pysmpc.ring import comparison_kernels, fss_keys, z2k
 from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import MaskedBit, Share, ShareStorage
 
 SALT = 9  # streams of a key, from the base: its salt, then its seeds
-PART = 2 * z2k.FSS_BITS_GRAIN  # elements of one key: what is dealt is used while it is in cache
+PART = 2 * fss_keys.FSS_BITS_GRAIN  # elements of one key: what is dealt is used while it is in cache
 SIGN = z2k.Function(63, 1, True)
 ZERO = z2k.Function(64, 1, False)
 
@@ -116,14 +116,14 @@ def _evaluate(party: Party, base: int, f: z2k.Function, c: torch.Tensor, shift: 
     for first in range(0, n, PART):
         last = min(first + PART, n)
         deal = partial(_deal_key, base, f, first, last)
-        key = party.dealer.broadcast(z2k.fss_bits_words(f, last - first), deal)
+        key = party.dealer.broadcast(fss_keys.fss_bits_words(f, last - first), deal)
         if key is not None:
-            z2k.fss_bits_eval(party.dealer.keys, base + SALT, f, key, c, shift, first, last, out)
+            fss_keys.fss_bits_eval(party.dealer.keys, base + SALT, f, key, c, shift, first, last, out)
     return out
 
 
 def _deal_key(base: int, f: z2k.Function, first: int, last: int, keys: KeySet, key: torch.Tensor) -> None:
-    z2k.fss_bits_deal(keys, base, base + SALT, f, first, last, key)
+    fss_keys.fss_bits_deal(keys, base, base + SALT, f, first, last, key)
 
 
 def _sign(party: Party, base: int, c: torch.Tensor, shift: int) -> Hidden:
@@ -183,7 +183,7 @@ def _opened(party: Party, bit: Hidden) -> MaskedBit:
 
 
 def _deal_rho(base: int, keys: KeySet, out: torch.Tensor) -> None:
-    z2k.bit_deal(keys, base + RHO, base + RHO_SHARES, out)
+    comparison_kernels.bit_deal(keys, base + RHO, base + RHO_SHARES, out)
 
 
 Deal = Callable[[KeySet, torch.Tensor], None]
@@ -193,10 +193,10 @@ def _selection(base: int, n: int, by: z2k.Divisor | None) -> tuple[int, Deal]:
     """Words that the dealer sends for a selection by bits under a fresh rho, and how it finds them."""
 
     def deal(keys: KeySet, out: torch.Tensor) -> None:
-        z2k.bit_deal(keys, base + RHO, base + RHO_SHARES, out[:n])
-        z2k.select_deal(keys, base, base + RHO, by, out[n:])
+        comparison_kernels.bit_deal(keys, base + RHO, base + RHO_SHARES, out[:n])
+        comparison_kernels.select_deal(keys, base, base + RHO, by, out[n:])
 
-    return n * (1 + z2k.select_rows(by)), deal
+    return n * (1 + comparison_kernels.select_rows(by)), deal
 
 
 def _selected(
@@ -207,7 +207,7 @@ def _selected(
     keys, n = party.dealer.keys, bit.n
     own, rest = (None, None) if dealt is None else (dealt[:n], dealt[n:])
     found = bit.known(beta, keys.draw(base + RHO_SHARES, n, own), base)
-    return z2k.select_finish(keys, base, by, found.flip, c, beta, found.rho, rest)
+    return comparison_kernels.select_finish(keys, base, by, found.flip, c, beta, found.rho, rest)
 
 
 @declares_openings("relu", "compare")
@@ -263,7 +263,7 @@ def select(party: Party, bit: MaskedBit, x: Share, by: int = 1) -> Share:
 def _key_cost(f: z2k.Function, n: int) -> Cost:
     """The same keys to both holders."""
     sizes = (min(PART, n - first) for first in range(0, n, PART))
-    return Cost(dealt=2 * 8 * sum(z2k.fss_bits_words(f, size) for size in sizes))
+    return Cost(dealt=2 * 8 * sum(fss_keys.fss_bits_words(f, size) for size in sizes))
 
 
 def negative_cost(holders: int, n: int) -> Cost:

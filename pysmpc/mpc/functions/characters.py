@@ -21,7 +21,7 @@ import torch
 
 from pysmpc.mpc.functions.masked import Masked, deal_words_cost, mask_open_cost
 from pysmpc.mpc.interfaces import Cost, Party
-from pysmpc.ring import z2k
+from pysmpc.ring import integer_functions, z2k
 from pysmpc.ring.shares import Share
 
 DEALT_BITS = 30  # of the dealt cosines and sines
@@ -62,7 +62,7 @@ def angle_step(period: float, scale: int) -> int:
 
 def turns(x: torch.Tensor, step: int, terms: int) -> torch.Tensor:
     """cos and sin of the first multiples of the angles of words x, at 2^30: [2 terms, n], cosines first."""
-    found = z2k.turns(x * z2k.wrap(step), terms)
+    found = integer_functions.turns(x * z2k.wrap(step), terms)
     return found.view(terms, 2, -1).transpose(0, 1).reshape(2 * terms, -1)
 
 

@@ -27,7 +27,7 @@ from pysmpc.mpc.functions.regions import regions_cost
 from pysmpc.mpc.functions.smooth import distinct, opened
 from pysmpc.mpc.interfaces import Cost, Party
 from pysmpc.mpc.operations import Suite
-from pysmpc.ring import z2k
+from pysmpc.ring import integer_functions
 from pysmpc.ring.fixedpoint import LIMIT
 from pysmpc.ring.shares import Share
 
@@ -85,9 +85,9 @@ def _table(window: Window, more: Fraction) -> tuple[torch.Tensor, torch.Tensor]:
     for i in range(1 << window.segments):
         power = _power_of_e(window.lo + SEGMENT * i) * little
         size = _magnitude(power)
-        shift = 2 * z2k.TABLE_BITS - size - window.factor
+        shift = 2 * integer_functions.TABLE_BITS - size - window.factor
         small = shift > 62  # such a factor is less than half a step of the factors
-        mantissas.append(0 if small else round(power * Fraction(2) ** (z2k.TABLE_BITS - size)))
+        mantissas.append(0 if small else round(power * Fraction(2) ** (integer_functions.TABLE_BITS - size)))
         shifts.append(max(1, min(shift, 62)))  # of what is beyond the window any number will do
     return torch.tensor(mantissas), torch.tensor(shifts)
 
@@ -164,10 +164,10 @@ def exponential(
     table = _table(window, start * stretch / scale - window.lo)
 
     def words(r: torch.Tensor) -> torch.Tensor:
-        return z2k.powers_dealt(r, step, window.segments, window.dealt)
+        return integer_functions.powers_dealt(r, step, window.segments, window.dealt)
 
     def factors(c: torch.Tensor) -> torch.Tensor:
-        return z2k.powers_public(c, start, step, window.segments, *table)
+        return integer_functions.powers_public(c, start, step, window.segments, *table)
 
     key = ("powers of e", step, window)
     if key not in masked.known:

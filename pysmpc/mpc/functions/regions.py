@@ -19,7 +19,7 @@ from pysmpc.mpc.additive.truncation import MATERIAL
 from pysmpc.mpc.functions.masked import Masked, mask_open
 from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening, opens_as
 from pysmpc.mpc.signatures import Binary, BitShare, Negative, Public
-from pysmpc.ring import z2k
+from pysmpc.ring import comparison_kernels, z2k
 from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import MaskedBit, Share
 
@@ -35,7 +35,7 @@ def threshold_bits(
     x: Masked,
     thresholds: Sequence[int],
     groups: Sequence[Sequence[int]] | None = None,
-    nodes: int = z2k.NODES,
+    nodes: int = comparison_kernels.NODES,
 ) -> list[MaskedBit]:
     """The bits x < t for public integers t with |x - t| < 2^63; of each group, their exclusive or.  Three rounds.
 
@@ -54,7 +54,7 @@ def threshold_bits(
     for j, t in enumerate(thresholds):
         again = x.compared
         base = party.dealer.streams(MATERIAL) if again else x.base
-        words = z2k.compare_sizes(x.n, nodes, known=again)[4] + x.n * (j in heads)
+        words = comparison_kernels.compare_sizes(x.n, nodes, known=again)[4] + x.n * (j in heads)
         dealt = party.dealer.corrections(words, partial(comparison.deal, base, x.n, nodes, known=again))
         if not again:
             x.compared, x.chunks = True, dealt
@@ -63,7 +63,7 @@ def threshold_bits(
 
 
 def threshold_bits_cost(
-    holders: int, n: int, thresholds: int, results: int, again: bool = False, nodes: int = z2k.NODES
+    holders: int, n: int, thresholds: int, results: int, again: bool = False, nodes: int = comparison_kernels.NODES
 ) -> Cost:
     """Without the opening of x: 4.2 bytes an element, threshold and peer; 49 dealt for the first, 20 for each other.
 
@@ -74,7 +74,7 @@ def threshold_bits_cost(
         return cost
     rounds = [0, 0, 0]
     for j in range(thresholds):
-        _, *messages, dealt = z2k.compare_sizes(n, nodes, known=again or j > 0)
+        _, *messages, dealt = comparison_kernels.compare_sizes(n, nodes, known=again or j > 0)
         rounds = [a + b for a, b in zip(rounds, messages, strict=True)]
         cost += Cost(dealt=8 * dealt)
     rounds[2] = z2k.packed_words(n) * results
@@ -130,9 +130,9 @@ class OpenedRegions:
                 self.x.multiplied = True
                 keys, stream = party.dealer.keys, bit.stream
                 dealt = party.dealer.corrections(
-                    self.x.n, lambda keys, out: z2k.select_deal(keys, base, stream, None, out)
+                    self.x.n, lambda keys, out: comparison_kernels.select_deal(keys, base, stream, None, out)
                 )
-                words = z2k.select_finish(keys, base, None, bit.flip, self.x.c, bit.beta, bit.rho, dealt)
+                words = comparison_kernels.select_finish(keys, base, None, bit.flip, self.x.c, bit.beta, bit.rho, dealt)
                 self.times = Share.of(words, x.shape, x.scale)
         return Share(self.times.body, x.shape, x.scale)
 

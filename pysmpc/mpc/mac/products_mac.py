@@ -12,7 +12,7 @@ import torch
 from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening
 from pysmpc.mpc.mac.dealt import MASK_COST, SETS, VALUE_COST, deal, deal_mask, loose, share_of, tight
 from pysmpc.mpc.mac.opening import open_words
-from pysmpc.ring import z2k, z2k_128
+from pysmpc.ring import product_kernels, z2k, z2k_128
 from pysmpc.ring.matrix_layout import Layout
 from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import Share, ShareStorage, broadcast
@@ -107,7 +107,7 @@ def contract(party: Party, x: Share, left: Layout, y: Share, right: Layout) -> t
     def ab(keys: KeySet) -> torch.Tensor:
         out = z2k.empty(left.batch, left.height, right.width)
         one, two = left.view(_mask_words(keys, x.body)), right.view(_mask_words(keys, y.body))
-        return z2k.matmul(one, two, out).reshape(-1)
+        return product_kernels.matmul(one, two, out).reshape(-1)
 
     z = deal(party, size, ab)
     # 3. d @ y + a @ e + a @ b

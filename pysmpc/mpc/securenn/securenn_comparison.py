@@ -38,7 +38,7 @@ from pysmpc.mpc.additive.products import mul
 from pysmpc.mpc.additive.sharing import add, sub
 from pysmpc.mpc.additive.truncation import MATERIAL, RHO, RHO_SHARES, divisor
 from pysmpc.mpc.interfaces import Cost, Party, asking, declares_openings, opening
-from pysmpc.ring import odd_ring, z2k
+from pysmpc.ring import comparison_kernels, odd_ring, z2k
 from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import MaskedBit, Share
 
@@ -116,7 +116,7 @@ def private_compare(party: Party, x: BitShares, r: torch.Tensor) -> MaskedBit:
 
     def deal(keys: KeySet, out: torch.Tensor) -> None:
         known.append(rho_bits(keys, base, n))
-        z2k.bit_deal(keys, base + RHO, base + RHO_SHARES, out)
+        comparison_kernels.bit_deal(keys, base + RHO, base + RHO_SHARES, out)
 
     shares = party.dealer.corrections(n, deal)
     copies = r.reshape(1, -1).expand(party.rows, n).contiguous()
@@ -211,16 +211,16 @@ class Material:
 
 def _deal(party: Party, n: int, select: bool = False, by: z2k.Divisor | None = None) -> Material:
     base, own = party.dealer.streams(MATERIAL), party.dealer.streams(STREAMS)
-    symbols, more = odd_ring.symbol_words(n), z2k.select_rows(by) * n if select else 0
+    symbols, more = odd_ring.symbol_words(n), comparison_kernels.select_rows(by) * n if select else 0
     known: list[torch.Tensor] = []
 
     def deal(keys: KeySet, out: torch.Tensor) -> None:
         x = odd_ring.total(keys, own + OWN_X, n)
         odd_ring.deal_bits(keys, own + OWN_BITS, x, out[:symbols])
         known.append(z2k.pack_bits(x) ^ rho_bits(keys, base, n))
-        z2k.bit_deal(keys, base + RHO, base + RHO_SHARES, out[symbols : symbols + n])
+        comparison_kernels.bit_deal(keys, base + RHO, base + RHO_SHARES, out[symbols : symbols + n])
         if select:
-            z2k.select_deal(keys, base, base + RHO, by, out[symbols + n :])
+            comparison_kernels.select_deal(keys, base, base + RHO, by, out[symbols + n :])
 
     dealt = party.dealer.corrections(symbols + n + more, deal)
     bits, shares, rest = (None, None, None) if dealt is None else dealt.split([symbols, n, more])
@@ -285,7 +285,7 @@ def relu(party: Party, x: Share, by: int = 1) -> Share:
     y = share_convert(party, x, POSITIVE)
     message = z2k.truncate_mask(keys, material.base, by_.offset if by_ else 0, words)
     bit, c = _msb(party, y, material, [message], "relu")
-    out = z2k.select_finish(keys, material.base, by_, False, c, bit.beta, bit.rho, material.more)
+    out = comparison_kernels.select_finish(keys, material.base, by_, False, c, bit.beta, bit.rho, material.more)
     result = Share.of(out, x.shape, x.scale // by)
     result.body.sign = bit
     return result

@@ -24,7 +24,7 @@ from pysmpc.mpc.securenn.securenn_comparison import (
     pair_of,
     rho_bits,
 )
-from pysmpc.ring import odd_ring, z2k
+from pysmpc.ring import comparison_kernels, odd_ring, z2k
 from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import MaskedBit, Share
 
@@ -34,16 +34,16 @@ LOW = (1 << 63) - 1
 def _deal(party: Party, n: int, select: bool = False, by: z2k.Divisor | None = None) -> Material:
     """P2, ahead: the lower bits of the mask r, a dealt bit, and what a selection needs."""
     base, own = party.dealer.streams(MATERIAL), party.dealer.streams(STREAMS)
-    symbols, more = odd_ring.symbol_words(n), z2k.select_rows(by) * n if select else 0
+    symbols, more = odd_ring.symbol_words(n), comparison_kernels.select_rows(by) * n if select else 0
     known: list[torch.Tensor] = []
 
     def deal(keys: KeySet, out: torch.Tensor) -> None:
         r = keys.total(base, n)
         odd_ring.deal_bits(keys, own + OWN_BITS, r & LOW, out[:symbols])
         known.append(z2k.pack_bits(r >> 63) ^ rho_bits(keys, base, n))
-        z2k.bit_deal(keys, base + RHO, base + RHO_SHARES, out[symbols : symbols + n])
+        comparison_kernels.bit_deal(keys, base + RHO, base + RHO_SHARES, out[symbols : symbols + n])
         if select:
-            z2k.select_deal(keys, base, base + RHO, by, out[symbols + n :])
+            comparison_kernels.select_deal(keys, base, base + RHO, by, out[symbols + n :])
 
     dealt = party.dealer.corrections(symbols + n + more, deal)
     bits, shares, rest = (None, None, None) if dealt is None else dealt.split([symbols, n, more])
@@ -92,7 +92,7 @@ def relu(party: Party, x: Share, by: int = 1) -> Share:
     material = _deal(party, words.shape[1], True, by_)
     [c] = party.channel.open([z2k.truncate_mask(keys, material.base, offset, words)], "relu")
     bit = _sign(party, material, c, offset + 1).flipped()
-    out = z2k.select_finish(keys, material.base, by_, True, c, bit.beta, bit.rho, material.more)
+    out = comparison_kernels.select_finish(keys, material.base, by_, True, c, bit.beta, bit.rho, material.more)
     result = Share.of(out, x.shape, x.scale // by)
     result.body.sign = bit
     return result

@@ -1,0 +1,79 @@
+"""Functions in integers, the same words on every machine: turns, noise, and powers of e."""
+
+from __future__ import annotations
+
+import torch
+
+from pysmpc import _ring
+from pysmpc._ring import launch
+from pysmpc.ring.z2k import empty, sized, use_torch_threads, wrap
+
+# --- functions in integers, the same words on every machine ----------------------
+
+
+TURNS_BITS = 30  # scale of cosines and sines
+
+
+def turns(phase: torch.Tensor, count: int) -> torch.Tensor:
+    """[n] -> [2 * count, n]: rows 2 k - 2 and 2 k - 1 are cos and sin of k times an angle, 1 <= k <= count.
+
+    A phase is a fraction of a turn, as a word: the angle is 2 pi phase / 2^64.  Results are integers at scale
+    2^TURNS_BITS, off by less than 2^-29.5 for every multiple (src/c/turns.inc.h), and the same bits on every
+    target.  Nothing branches on a phase or indexes by one, so that the phase may be secret.
+    """
+    use_torch_threads()
+    n = phase.numel()
+    out = empty(2 * count, n)
+    launch(_ring.turns, sized(phase, n), count, out, n)
+    return out
+
+
+def add_gaussian(words: torch.Tensor, thresholds: torch.Tensor, factor: int, z: torch.Tensor) -> torch.Tensor:
+    """z [n] += factor times the number of thresholds below the lower 63 bits of words [n], the upper bit its sign.
+
+    Returns [n]: how many thresholds a word is equal to; there, more bits have to decide.  Every word is compared with
+    every threshold (src/c/gaussian.inc.h), so that words may be secret.
+    """
+    use_torch_threads()
+    n = words.numel()
+    tied = torch.empty_like(z)
+    launch(_ring.gaussian, sized(words, n), thresholds, thresholds.numel(), factor, sized(z, n), tied, n)
+    return tied
+
+
+POWER_BITS = 40  # scale of powers of e before they are rounded
+TABLE_BITS = 29  # and of public ones
+
+
+def powers_dealt(r: torch.Tensor, step: int, segments: int, bits: int) -> torch.Tensor:
+    """[n] -> [2^segments, n]: of y = r step mod 2^64 a power of e at 2^bits in the row of its segment, else 0.
+
+    The upper `segments` bits of y are the segment; the next 33 less 2^32 are what is left of it, v 2^32 with |v| <= 1,
+    and the power is that of -v, off by less than 2^-40.8 before it is rounded (src/c/powers.inc.h).  The same bits on
+    every target; nothing branches on r or indexes by it.
+    """
+    use_torch_threads()
+    n, shift = r.numel(), POWER_BITS - bits
+    if not (0 < segments < 32 and 0 < shift <= POWER_BITS):
+        raise ValueError(f"powers of {segments} bits of segments (1 to 31) at 2^{bits} (from 0, below {POWER_BITS})")
+    out = empty(1 << segments, n)
+    launch(_ring.powers_dealt, r, wrap(step), segments, shift, out, n)
+    return out
+
+
+def powers_public(
+    c: torch.Tensor, start: int, step: int, segments: int, mantissas: torch.Tensor, shifts: torch.Tensor
+) -> torch.Tensor:
+    """[n] -> [2^segments, n]: what `powers_dealt` of r = c - x is multiplied by, for public c.
+
+    With y = (c - start) step, its segment and v as there: in row p the power of e of the segment p before that of y,
+    which is mantissas[i] 2^-shifts[i], times e^v at 2^29, rounded.  mantissas: below 2^29.  shifts: 1 to 62.
+    """
+    use_torch_threads()
+    n, planes = c.numel(), 1 << segments
+    if not 0 < segments < 32:
+        raise ValueError(f"powers of {segments} bits of segments: from 1 to 31")
+    out = empty(planes, n)
+    mantissas, shifts = sized(mantissas, planes), sized(shifts, planes)
+    launch(_ring.powers_public, c, wrap(start), wrap(step), segments, mantissas, shifts, out, n)
+    return out
