@@ -49,6 +49,13 @@ def test_tests_that_a_page_names_exist(name):
         assert not test or test in functions, f"{file}::{test}"
 
 
+def test_decisions_are_numbered_once():
+    pages = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    for page in pages:
+        assert page.read_text().startswith(f"# {int(page.name[:4])}. ")
+
+
 def test_places_that_the_architecture_names_exist():
     text = (ROOT / "docs" / "architecture.md").read_text().split("## Where to look")[1].split("\n## ")[0]
     places = re.findall(r"`([\w/]+\.py): (\w+)`", text)

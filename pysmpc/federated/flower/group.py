@@ -1,6 +1,7 @@
 """Who takes part in the sums of a Flower app, and on what terms: the same file at every client and holder.
 
-They compare nothing with the server: what it could change without being noticed would not be worth agreeing on.
+Each reads it from a disk of its own.  Terms that came from the server would protect nobody from the server, which
+could send every client other ones.
 """
 
 from __future__ import annotations
