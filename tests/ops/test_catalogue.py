@@ -114,7 +114,7 @@ def test_every_decomposition_that_is_allowed_is_proved(monkeypatch):
         (torch.erfinv, "erfinv"),
         (torch.linalg.eig, "eig"),
         (torch.bernoulli, "bernoulli"),
-        (torch.linalg.lu, "lu"),
+        (torch.linalg.ldl_factor, "ldl_factor"),
         (lambda x: torch.nextafter(x, x), "nextafter"),
         (lambda x: torch.fft.fft(x), "fft"),
         (lambda x: x.random_(), "random_"),
