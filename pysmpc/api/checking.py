@@ -9,23 +9,22 @@ to the next one.
 
 from __future__ import annotations
 
-import copy
 import inspect
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
 from pysmpc.api.calls import encrypt
+from pysmpc.api.check_report import Approximation, Problem, Report
 from pysmpc.api.dealing import record
 from pysmpc.api.parties import Parties
-from pysmpc.api.profiling import LAN, WAN, Network, Profile, Row
+from pysmpc.api.profiling import LAN, WAN, Network, Profile
 from pysmpc.errors import EncodingError, RangeError, RevealError
 from pysmpc.ring.fixedpoint import BINARY16, INTEGER
 from pysmpc.ring.shares import Share
@@ -37,7 +36,7 @@ REFUSALS = (NotImplementedError, RevealError, EncodingError, RangeError, TypeErr
 
 #: Whose operations approximate, and say by how much in the first sentence of their docstrings.
 APPROXIMATE = (
-    "pysmpc.ops.functions", "pysmpc.ops.attention", "pysmpc.ops.normalisation", "pysmpc.ops.norms",
+    "pysmpc.ops.functions", "pysmpc.ops.attention", "pysmpc.ops.normalisation", "pysmpc.ops.batch_normalisation", "pysmpc.ops.norms",
     "pysmpc.ops.matrix_inverse", "pysmpc.ops.triangular", "pysmpc.ops.determinants", "pysmpc.ops.orthogonal",
     "pysmpc.ops.matrix_exponential", "pysmpc.ops.eigenvalues",
 )  # fmt: skip
@@ -63,105 +62,6 @@ INSTEAD = {
     "numpy": "sy.decrypt(x) where the numbers may be known",
     "LBFGS": "with sy.opened_line_search(), if the numbers it decides by may be known; torch.optim.Adam or SGD",
 }
-
-
-class Problem(NamedTuple):
-    """What a model needs and secrets lack.
-
-    layer: the module, by its name in the model.  line: where the program called it, "file:line", where that is known.
-    instead: the nearest thing that works.
-    """
-
-    operation: str
-    layer: str
-    line: str
-    message: str
-    instead: str
-
-
-class Approximation(NamedTuple):
-    """An operation that is not exact: where it is used, and what it computes within which error."""
-
-    operation: str
-    layers: tuple[str, ...]
-    what: str
-
-
-@dataclass(eq=False)
-class Report:
-    """What `sy.check` found: problems, approximations, and costs by layer.
-
-    problems: empty where the model will run.  profile: rounds and bytes by layer and operation.
-    bytes_held: what each holder keeps of values at the most, as far as they are alive between the passes.
-    """
-
-    model: nn.Module
-    problems: list[Problem]
-    approximations: list[Approximation]
-    profile: Profile
-    bytes_held: int
-    lan: Network
-    wan: Network
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is missing."""
-        return not self.problems
-
-    def fix(self) -> nn.Module:
-        """A copy of the model in which layers that secrets lack are replaced by the nearest that they have.
-
-        nn.CrossMapLRN2d becomes nn.LocalResponseNorm of the same numbers; embeddings lose their max_norm, so that
-        rows are no longer shortened as they are read.  What has no replacement stays; check the copy again.
-        """
-        fixed = copy.deepcopy(self.model)
-        for name, module in list(fixed.named_modules()):
-            found = _replacement(module)
-            if found is not module:
-                if not name:
-                    return found
-                parent, _, attribute = name.rpartition(".")
-                setattr(fixed.get_submodule(parent), attribute, found)
-        return fixed
-
-    def __str__(self) -> str:
-        lines = []
-        for each in self.problems:
-            at = f" at {each.line}" if each.line else ""
-            lines += [f"missing: {each.operation} in {each.layer or 'the program'}{at}", f"    {each.message}"]
-            lines += [f"    instead: {each.instead}"] if each.instead else []
-        if not self.problems:
-            lines.append("nothing is missing")
-        for one in self.approximations:
-            lines.append(f"approximated: {one.operation} in {', '.join(one.layers)}: {one.what}")
-        return "\n".join([*lines, self.table()])
-
-    def table(self) -> str:
-        """Rounds, bytes and the time that messages take, by layer, as text."""
-        head = ["layer", "rounds", "kB sent", "kB dealt", "LAN ms", "WAN ms"]
-        rows = [row for row in self.profile.by("layer") if row.spent.rounds or row.spent.sent or row.spent.dealt]
-        lines = [head] + [self._cells(row) for row in [*rows, self.profile.total()]]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-        text = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
-        held = f"a holder keeps up to {self.bytes_held / 1e6:.1f} MB of shares between the passes"
-        note = "LAN, WAN: what messages take there, one after another; computing comes on top"
-        return "\n".join([*text, f"{held}; {note}."])
-
-    def _cells(self, row: Row) -> list[str]:
-        spent = row.spent
-        seconds = (network.seconds(spent) for network in (self.lan, self.wan))
-        sent = spent.sent + spent.asked + spent.answered
-        times = [f"{1e3 * each:.1f}" for each in seconds]
-        return [row.layer or "elsewhere", str(spent.rounds), f"{sent / 1e3:.1f}", f"{spent.dealt / 1e3:.1f}", *times]
-
-
-def _replacement(module: nn.Module) -> nn.Module:
-    """The nearest layer that secrets have; the module itself where it is one, or where there is none."""
-    if isinstance(module, nn.CrossMapLRN2d):
-        return nn.LocalResponseNorm(module.size, module.alpha, module.beta, module.k)
-    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-        module.max_norm = None
-    return module
 
 
 class _State(threading.local):

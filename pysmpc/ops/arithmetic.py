@@ -10,7 +10,7 @@ import torch
 
 from pysmpc.errors import EncodingError
 from pysmpc.mpc.additive.affine import note_shifted
-from pysmpc.mpc.functions.smooth import (
+from pysmpc.mpc.functions.known_values import (
     distinct,
     elements,
     is_argument_of,

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from pysmpc.mpc.functions.attention_scores import Means, means, powers, takes
-from pysmpc.mpc.functions.smooth import note_source, source_of
+from pysmpc.mpc.functions.known_values import note_source, source_of
 from pysmpc.ops.arithmetic import number
 from pysmpc.ops.core import FACTOR, aten, rescale, result
 from pysmpc.ops.dropout import LIBRARY

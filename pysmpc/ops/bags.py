@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from pysmpc.errors import RevealError
-from pysmpc.mpc.functions.smooth import known_of
+from pysmpc.mpc.functions.known_values import known_of
 from pysmpc.ops.core import aten
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.registering import implements

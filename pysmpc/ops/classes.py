@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch._decomp import decomposition_table
 
+from pysmpc.mpc.functions.known_values import known_of
 from pysmpc.mpc.functions.normaliser import reciprocal_fast
-from pysmpc.mpc.functions.smooth import known_of
 from pysmpc.ops.core import FACTOR, aten, result, session_of, window
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.divisions import div

@@ -9,9 +9,7 @@ import torch
 
 from pysmpc.mpc.derived import counts, division
 from pysmpc.mpc.functions import piecewise_fits
-from pysmpc.mpc.functions.normaliser import invert
-from pysmpc.mpc.functions.piecewise_polynomials import piecewise
-from pysmpc.mpc.functions.smooth import (
+from pysmpc.mpc.functions.known_values import (
     copied_from,
     distinct,
     finest,
@@ -21,6 +19,8 @@ from pysmpc.mpc.functions.smooth import (
     note_source,
     source_of,
 )
+from pysmpc.mpc.functions.normaliser import invert
+from pysmpc.mpc.functions.piecewise_polynomials import piecewise
 from pysmpc.ops.arithmetic import SQUARED, add, add_number, mul, multiple, neg
 from pysmpc.ops.core import FACTOR, aten, finer, float_unit, rescale, result, same_value, window, within
 from pysmpc.ops.norm_parts import note_part, part_of, unchecked

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from pysmpc.mpc.functions.smooth import finest, opened_beside
+from pysmpc.mpc.functions.known_values import finest
+from pysmpc.mpc.functions.smooth import opened_beside
 from pysmpc.ops.arithmetic import mul
 from pysmpc.ops.core import finer, promoted, result, window
 from pysmpc.ops.dropout import LIBRARY

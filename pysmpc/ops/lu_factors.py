@@ -17,7 +17,7 @@ import torch
 
 from pysmpc.mpc.functions.normaliser import reciprocal_fast
 from pysmpc.ops.arithmetic import add, mul, sub
-from pysmpc.ops.comparing import absolute
+from pysmpc.ops.choosing import absolute
 from pysmpc.ops.core import aten, like, result
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.dropout import LIBRARY

@@ -24,8 +24,8 @@ from typing import Any
 
 import torch
 
+from pysmpc.mpc.functions.known_values import known_of
 from pysmpc.mpc.functions.normaliser import inverse_root
-from pysmpc.mpc.functions.smooth import known_of
 from pysmpc.ops.arithmetic import sub
 from pysmpc.ops.core import aten, like, same_value
 from pysmpc.ops.decompositions import composes

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from pysmpc.mpc.functions.smooth import known_of
+from pysmpc.mpc.functions.known_values import known_of
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import Session
 from pysmpc.tensor.secret import SecretTensor, flush

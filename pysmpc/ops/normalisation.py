@@ -22,15 +22,13 @@ from typing import Any
 import torch
 
 from pysmpc.mpc.additive.exact import constant
+from pysmpc.mpc.functions.known_values import note_source, source_of
 from pysmpc.mpc.functions.normaliser import inverse_root_short
-from pysmpc.mpc.functions.smooth import known_of, note_source, source_of
 from pysmpc.ops.arithmetic import add, mul, number, sub
 from pysmpc.ops.core import FACTOR, aten, rescale, result, same_value, within
 from pysmpc.ops.divisions import square
 from pysmpc.ops.linear import sum_dim
 from pysmpc.ops.registering import implements
-from pysmpc.ops.scales import UPDATE, times
-from pysmpc.ops.writing import assign, deferred
 from pysmpc.ring.shares import Share
 from pysmpc.tensor.secret import SecretTensor
 
@@ -53,7 +51,7 @@ class _Statistics:
     n: int
 
 
-def _settled(x: Any) -> Any:
+def settled_parts(x: Any) -> Any:
     if isinstance(x, SecretTensor):
         x.cell.settle()
     return x
@@ -92,7 +90,7 @@ def _means(x: Any, over: Sequence[int]) -> tuple[Any, Any]:
 def _less(x: Any, y: Any) -> Any:
     """x - y, as fine as the finer one of them."""
     if any(not isinstance(each, SecretTensor) or each.session.plain for each in (x, y)):
-        return _total(x, -y)
+        return total_of(x, -y)
     session, scale = x.session, max(x.cell.scale, y.cell.scale)
     if scale % x.cell.scale or scale % y.cell.scale:
         return sub(x, y)
@@ -117,7 +115,7 @@ def inverse_deviation(squares: SecretTensor, n: int, eps: float) -> SecretTensor
     return result(out, session, unit, squares.dtype)
 
 
-def _statistics(x: Any, over: Sequence[int], eps: float, centre: bool = True) -> _Statistics:
+def statistics_of(x: Any, over: Sequence[int], eps: float, centre: bool = True) -> _Statistics:
     n = math.prod(x.shape[d] for d in over)
     if not isinstance(x, SecretTensor):
         mean = x.double().mean(list(over), keepdim=True) if centre else None
@@ -125,37 +123,37 @@ def _statistics(x: Any, over: Sequence[int], eps: float, centre: bool = True) ->
         squares = centred.square().sum(list(over), keepdim=True)
         inverse = (squares / n + eps).rsqrt()
         return _Statistics(mean, centred * inverse, inverse, squares, n)
-    x = _settled(x)
+    x = settled_parts(x)
     coarse, mean = _means(x, over) if centre else (None, None)
-    squares = sum_dim(square(x if coarse is None else _settled(sub(x, coarse))), list(over), True)
+    squares = sum_dim(square(x if coarse is None else settled_parts(sub(x, coarse))), list(over), True)
     inverse = inverse_deviation(squares, n, eps)
-    normal = (_settled if centre else _fine)(mul(x if mean is None else _less(x, mean), inverse))
+    normal = (settled_parts if centre else _fine)(mul(x if mean is None else _less(x, mean), inverse))
     note_source(inverse.window(), "normalised", normal)
     return _Statistics(mean, normal, inverse, squares, n)
 
 
-def _affine(normal: Any, weight: Any, bias: Any, shape: Sequence[int]) -> Any:
+def affine_part(normal: Any, weight: Any, bias: Any, shape: Sequence[int]) -> Any:
     """weight * normal + bias, each of them as of this shape."""
-    out = normal if weight is None else _product(normal, weight.reshape(shape))
-    return out if bias is None else _total(out, bias.reshape(shape))
+    out = normal if weight is None else product_of(normal, weight.reshape(shape))
+    return out if bias is None else total_of(out, bias.reshape(shape))
 
 
-def _product(x: Any, y: Any) -> Any:
+def product_of(x: Any, y: Any) -> Any:
     return mul(x, y) if isinstance(x, SecretTensor) or isinstance(y, SecretTensor) else x * y
 
 
-def _total(x: Any, y: Any) -> Any:
+def total_of(x: Any, y: Any) -> Any:
     return add(x, y) if isinstance(x, SecretTensor) or isinstance(y, SecretTensor) else x + y
 
 
-def _normal(x: Any, mean: Any, inverse: Any, shape: Sequence[int]) -> Any:
+def normal_form(x: Any, mean: Any, inverse: Any, shape: Sequence[int]) -> Any:
     """What the forward pass normalised, or the same again.  inverse: as the forward pass returned it."""
     found: Any = source_of(_whole(inverse), "normalised") if isinstance(inverse, SecretTensor) else None
     if found is not None:
         return found.reshape(x.shape)
     if mean is None:
-        return _fine(_product(x, inverse.reshape(shape)))
-    return _settled(_product(_total(x, -mean.reshape(shape)), inverse.reshape(shape)))
+        return _fine(product_of(x, inverse.reshape(shape)))
+    return settled_parts(product_of(total_of(x, -mean.reshape(shape)), inverse.reshape(shape)))
 
 
 def _whole(x: SecretTensor) -> Share:
@@ -167,14 +165,14 @@ def _whole(x: SecretTensor) -> Share:
     return Share(x.window().body, shape, x.cell.scale, strides, offset)
 
 
-def _sum(x: Any, over: Sequence[int], shape: Sequence[int]) -> Any:
+def sum_over(x: Any, over: Sequence[int], shape: Sequence[int]) -> Any:
     if not over:
         return x.reshape(shape)
     found = sum_dim(x, list(over)) if isinstance(x, SecretTensor) else x.sum(list(over))
     return found.reshape(shape)
 
 
-def _slope(g: Any, normal: Any, inverse: Any, over: Sequence[int], centre: bool = True) -> Any:
+def slope_of(g: Any, normal: Any, inverse: Any, over: Sequence[int], centre: bool = True) -> Any:
     """The gradient of x from g, that of what was normalised.
 
     What is the same for all elements of a group must be far finer than a step: its rounding would add up over a
@@ -186,14 +184,14 @@ def _slope(g: Any, normal: Any, inverse: Any, over: Sequence[int], centre: bool 
     4. That times the inverse deviation.
     """
     n = math.prod(g.shape[d] for d in over)
-    along = _product(normal, _fine(_over(_sum_of(_product(_fine(g), normal), over), n)))
+    along = product_of(normal, _fine(_over(_sum_of(product_of(_fine(g), normal), over), n)))
     mean = _over(_sum_of(g, over), n) if centre else None
     if isinstance(g, SecretTensor):
         scale = along.cell.scale if isinstance(along, SecretTensor) else g.cell.scale
         g = _at(g, scale)
         mean = mean if mean is None else _at(mean, scale, n)
-    centred = g if mean is None else _total(g, -mean)
-    return _product(_fine(_total(centred, -along)), inverse)
+    centred = g if mean is None else total_of(g, -mean)
+    return product_of(_fine(total_of(centred, -along)), inverse)
 
 
 def _sum_of(x: Any, over: Sequence[int]) -> Any:
@@ -221,16 +219,16 @@ def _at(x: SecretTensor, scale: int, n: int = 1) -> SecretTensor:
     return result(rescale(session, share, scale), session, x.unit, x.dtype)
 
 
-def _gradients(
+def gradients_of(
     grad: Any, normal: Any, inverse: Any, weight: Any, over: Sequence[int], shape: Sequence[int], mask: Sequence[bool]
 ) -> tuple[Any, Any, Any]:
     """Of x, weight and bias, where over are the dimensions of the statistics and shape is how the weight meets x."""
     others = [d for d in range(grad.dim()) if shape[d] == 1 != grad.shape[d]]
     flat = None if weight is None else weight.shape
-    g = grad if weight is None else _product(grad, weight.reshape(shape))
-    of_x = _slope(g, normal, inverse, over) if mask[0] else None
-    of_weight = _sum(_product(grad, normal), others, flat) if mask[1] and flat is not None else None
-    return of_x, of_weight, _sum(grad, others, flat or [n for n in shape if n != 1]) if mask[2] else None
+    g = grad if weight is None else product_of(grad, weight.reshape(shape))
+    of_x = slope_of(g, normal, inverse, over) if mask[0] else None
+    of_weight = sum_over(product_of(grad, normal), others, flat) if mask[1] and flat is not None else None
+    return of_x, of_weight, sum_over(grad, others, flat or [n for n in shape if n != 1]) if mask[2] else None
 
 
 # --- over the last dimensions ------------------------------------------------------------
@@ -250,9 +248,9 @@ def layer_norm(x: Any, shape: Sequence[int], weight: Any, bias: Any, eps: float)
     over, place = _last(x, shape)
     if not x.numel():
         empty = x.sum(over, keepdim=True)
-        return _affine(x.clone(), weight, bias, place), empty, empty.clone()
-    s = _statistics(x, over, eps)
-    return _affine(s.normal, weight, bias, place), s.mean, s.inverse
+        return affine_part(x.clone(), weight, bias, place), empty, empty.clone()
+    s = statistics_of(x, over, eps)
+    return affine_part(s.normal, weight, bias, place), s.mean, s.inverse
 
 
 @implements(aten.native_layer_norm_backward.default)
@@ -261,8 +259,8 @@ def layer_norm_backward(
 ) -> tuple[Any, Any, Any]:
     """The gradients of input, weight and bias, from products alone."""
     over, place = _last(x, shape)
-    normal = _normal(x, mean, inverse, mean.shape)
-    found = _gradients(grad, normal, inverse, weight, over, place, mask)
+    normal = normal_form(x, mean, inverse, mean.shape)
+    found = gradients_of(grad, normal, inverse, weight, over, place, mask)
     return found[0], found[1], None if found[2] is None else found[2].reshape(list(shape))
 
 
@@ -278,9 +276,9 @@ def rms_norm(x: Any, shape: Sequence[int], weight: Any, eps: float | None) -> tu
     """
     over, place = _last(x, shape)
     if not x.numel():
-        return _affine(x.clone(), weight, None, place), x.sum(over, keepdim=True)
-    s = _statistics(x, over, torch.finfo(x.dtype).eps if eps is None else eps, centre=False)
-    return _affine(s.normal, weight, None, place), s.inverse
+        return affine_part(x.clone(), weight, None, place), x.sum(over, keepdim=True)
+    s = statistics_of(x, over, torch.finfo(x.dtype).eps if eps is None else eps, centre=False)
+    return affine_part(s.normal, weight, None, place), s.inverse
 
 
 def rms_norm_backward(
@@ -288,142 +286,13 @@ def rms_norm_backward(
 ) -> tuple[Any, Any]:
     """The gradients of input and weight, from products alone."""
     over, place = _last(x, shape)
-    normal = _normal(x, None, inverse, inverse.shape)
-    g = grad if weight is None else _product(grad, weight.reshape(place))
-    of_x = _slope(g, normal, inverse, over, centre=False) if mask[0] else None
+    normal = normal_form(x, None, inverse, inverse.shape)
+    g = grad if weight is None else product_of(grad, weight.reshape(place))
+    of_x = slope_of(g, normal, inverse, over, centre=False) if mask[0] else None
     others = list(range(x.dim() - len(shape)))
-    return of_x, _sum(_product(grad, normal), others, list(shape)) if mask[1] and weight is not None else None
+    return of_x, sum_over(product_of(grad, normal), others, list(shape)) if mask[1] and weight is not None else None
 
 
 if HAS_RMS_NORM:
     implements(aten._fused_rms_norm.default)(rms_norm)
     implements(aten._fused_rms_norm_backward.default)(rms_norm_backward)
-
-
-# --- over channels -------------------------------------------------------------------------
-
-
-def _channels(x: Any) -> tuple[list[int], list[int]]:
-    """All dimensions but the second, and the shape of something for each channel."""
-    return [d for d in range(x.dim()) if d != 1], [1, x.shape[1]] + [1] * (x.dim() - 2)
-
-
-def _given(mean: Any, variance: Any, eps: float, shape: Sequence[int]) -> tuple[Any, Any]:
-    """(mean, inverse deviation) of given statistics."""
-    if not isinstance(variance, SecretTensor):
-        return mean.reshape(shape), (variance.double() + eps).rsqrt().reshape(shape)
-    session = variance.session
-    share = variance.window()
-    if share.scale < 1 << VARIANCE_BITS:
-        share = rescale(session, share, variance.unit.scale * max(1, (1 << VARIANCE_BITS) // variance.unit.scale))
-    known = known_of(variance.window().body).kept
-    key = "inverse deviation", variance.window().layout, eps
-    if key not in known:
-        known[key] = inverse_deviation(result(share, session, variance.unit, variance.dtype), 1, eps)
-    return mean.reshape(shape), known[key].reshape(shape)
-
-
-def _check_running(x: Any, *running: Any) -> None:
-    for each in running:
-        if each is not None and isinstance(x, SecretTensor) and not isinstance(each, SecretTensor):
-            raise TypeError(
-                "a normalisation of a secret would write its running statistics, which are secret, into the plain "
-                "tensors of a public model; encrypt the model, or that layer of it (sy.encrypt(model, parties, "
-                "private_layers=...)), or call eval() on the layer, or make it with track_running_stats=False"
-            )
-
-
-def _follow(running: Any, value: Any, momentum: float) -> None:
-    """running + momentum (value - running), in place; done with other updates that wait, in one round for all."""
-    part = number(momentum)
-    if running is None or part == 0:
-        return
-    value = value.reshape(running.shape)
-    if not isinstance(running, SecretTensor):
-        running.mul_(float(1 - part)).add_(value.to(running.dtype) * momentum)
-        return
-    if not isinstance(value, SecretTensor):
-        gap = sub(value, running)
-    else:
-        if value.cell.scale.bit_length() > UPDATE or value.cell.scale % running.cell.scale:
-            value.cell.settle()
-        session, scale = running.session, max(value.cell.scale, running.cell.scale)
-        there, here = (rescale(session, each.window(), scale) for each in (value, running))
-        gap = result(session.arithmetic.sub(session.party, there, here), session, running.unit, running.dtype)
-    if not deferred(running, gap, part):
-        assign(running, add(running, times(gap, part)).to(running.dtype))
-
-
-@implements(aten.native_batch_norm.default)
-def batch_norm(
-    x: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, training: bool, momentum: float, eps: float
-) -> tuple[Any, Any, Any]:
-    """x normalised for each channel: in training by its own statistics, which the running ones follow; else by those.
-
-    The variance that is followed is n / (n - 1) times that of the batch, as torch's.
-    """
-    over, place = _channels(x)
-    if not training:
-        mean, inverse = _given(running_mean, running_var, eps, place)
-        normal = _product(_total(x, -mean), inverse)
-        return _affine(_settled(normal), weight, bias, place), torch.empty(0), torch.empty(0)
-    _check_running(x, running_mean, running_var)
-    s = _statistics(x, over, eps)
-    out = _affine(s.normal, weight, bias, place)
-    if running_var is not None:
-        _follow(running_var, s.squares / max(1, s.n - 1), momentum)
-    _follow(running_mean, s.mean, momentum)
-    return out, s.mean.reshape(-1), s.inverse.reshape(-1)
-
-
-@implements(aten.native_batch_norm_backward.default)
-def batch_norm_backward(
-    grad: Any, x: Any, weight: Any, running_mean: Any, running_var: Any, mean: Any, inverse: Any, train: bool,
-    eps: float, mask: Sequence[bool],
-) -> tuple[Any, Any, Any]:  # fmt: skip
-    """The gradients of input, weight and bias, from products alone."""
-    over, place = _channels(x)
-    if mean is None or mean.numel() != x.shape[1]:
-        mean, inverse = _given(running_mean, running_var, eps, place)
-    normal = _normal(x, mean, inverse, place)
-    inverse = inverse.reshape(place)
-    if train:
-        found = _gradients(grad, normal, inverse, weight, over, place, mask)
-    else:
-        found = _gradients(grad, normal, inverse, weight, over, place, (False, *mask[1:]))
-        factor = inverse if weight is None else _settled(_product(inverse, weight.reshape(place)))
-        found = (_product(grad, factor) if mask[0] else None, *found[1:])
-    return found[0], found[1], None if found[2] is None else found[2].reshape(-1)
-
-
-# --- over groups of channels ---------------------------------------------------------------
-
-
-@implements(aten.native_group_norm.default)
-def group_norm(
-    x: Any, weight: Any, bias: Any, n: int, channels: int, size: int, groups: int, eps: float
-) -> tuple[Any, Any, Any]:
-    """x normalised over groups of channels, times weight plus bias, which are of channels."""
-    place = [1, channels] + [1] * (x.dim() - 2)
-    if not x.numel():
-        empty = x.sum().expand(n, groups)
-        return x.clone(), empty, empty.clone()
-    s = _statistics(x.reshape(n, groups, -1), [2], eps)
-    out = _affine(s.normal.reshape(x.shape), weight, bias, place)
-    return out, s.mean.reshape(n, groups), s.inverse.reshape(n, groups)
-
-
-@implements(aten.native_group_norm_backward.default)
-def group_norm_backward(
-    grad: Any, x: Any, mean: Any, inverse: Any, weight: Any, n: int, channels: int, size: int, groups: int,
-    mask: Sequence[bool],
-) -> tuple[Any, Any, Any]:  # fmt: skip
-    """The gradients of input, weight and bias, from products alone."""
-    rows = [n, groups, channels // groups * size]
-    normal = _normal(x.reshape(rows), mean, inverse, (n, groups, 1))
-    others = [d for d in range(x.dim()) if d != 1]
-    flat = [channels]
-    g = grad if weight is None else _product(grad, weight.reshape([1, channels] + [1] * (x.dim() - 2)))
-    of_x = _slope(g.reshape(rows), normal, inverse.reshape(n, groups, 1), [2]).reshape(x.shape) if mask[0] else None
-    of_weight = _sum(_product(grad, normal.reshape(x.shape)), others, flat) if mask[1] else None
-    return of_x, of_weight, _sum(grad, others, flat) if mask[2] else None

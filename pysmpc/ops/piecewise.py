@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from pysmpc.mpc.functions.smooth import known_of
+from pysmpc.mpc.functions.known_values import known_of
 from pysmpc.ops.arithmetic import add, mul, sub, with_unit
-from pysmpc.ops.comparing import absolute, equal, less, maximum, minimum
+from pysmpc.ops.choosing import absolute, maximum, minimum
+from pysmpc.ops.comparing import equal, less
 from pysmpc.ops.core import aten, is_number
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.integers import floor

@@ -15,11 +15,12 @@ import torch
 
 from pysmpc.errors import RevealError
 from pysmpc.ops.arithmetic import mul
-from pysmpc.ops.comparing import maximum, minimum
+from pysmpc.ops.choosing import maximum, minimum
 from pysmpc.ops.core import aten, result
-from pysmpc.ops.movement import cat, one_scale, scatter_add
+from pysmpc.ops.movement import cat, one_scale
 from pysmpc.ops.registering import implements
 from pysmpc.ops.scales import times
+from pysmpc.ops.scattering import scatter_add
 from pysmpc.ops.secret_positions import added_rows, put_at, put_rows, rows_at
 from pysmpc.ring.shares import Share
 from pysmpc.tensor.secret import SecretTensor

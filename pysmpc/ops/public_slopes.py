@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_leaves
 from pysmpc.ops.arithmetic import mul
 from pysmpc.ops.core import aten
 from pysmpc.ops.decompositions import COMPOSED
-from pysmpc.ops.movement import constant, scatter_add
+from pysmpc.ops.filling import constant
+from pysmpc.ops.scattering import scatter_add
 from pysmpc.tensor.secret import HANDLERS, SecretTensor
 
 Way = Callable[..., Any]

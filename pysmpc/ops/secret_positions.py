@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from pysmpc.errors import RevealError
-from pysmpc.mpc.functions.smooth import known_of
+from pysmpc.mpc.functions.known_values import known_of
 from pysmpc.ops.core import result, session_of
 from pysmpc.ops.public_operands import public
 from pysmpc.ops.ranks import in_order, put_back

@@ -10,9 +10,10 @@ from views import Recorder
 import pysmpc as sy
 from pysmpc.mpc.functions import fits, masked
 from pysmpc.mpc.functions.characters import BITS, Fit, angle_step, ends, evaluate, evaluate_cost, turns
+from pysmpc.mpc.functions.known_values import known_of
 from pysmpc.mpc.functions.masked import deal_words_cost, mask_open_cost
 from pysmpc.mpc.functions.regions import regions_cost, threshold_bits, threshold_bits_cost
-from pysmpc.mpc.functions.smooth import derivative_cost, function_cost, known_of, smooth
+from pysmpc.mpc.functions.smooth import derivative_cost, function_cost, smooth
 from pysmpc.mpc.suite import suites
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import virtual_session

@@ -254,7 +254,7 @@ MUTANTS = [
     Mutant("a driver records public masks", "pysmpc/program/trace.py", "            self._trace.refused = f\"{func} draws random numbers\"", "            pass", MASKS_THERE),
     Mutant("a recording notes public masks", "pysmpc/program/trace.py", "            self.refused = f\"{func} draws random numbers\"", "            pass", STEPS),
     Mutant("batches are counted twice", "pysmpc/program/trace.py", "        if self.outside:\n            return\n", "", BATCHES),
-    Mutant("running statistics go the other way", "pysmpc/ops/normalisation.py", "if not deferred(running, gap, part):", "if not deferred(running, gap, -part):", BATCHES),
+    Mutant("running statistics go the other way", "pysmpc/ops/batch_normalisation.py", "if not deferred(running, gap, part):", "if not deferred(running, gap, -part):", BATCHES),
     Mutant("a class that is ignored counts", "pysmpc/ops/classes.py", "own = own & keep", "own = own & (keep | True)", LOSSES),
     Mutant("means of secret classes are over all", "pysmpc/ops/classes.py", "total = own.to(torch.int64).sum() if weight is None else", "total = (own | True).to(torch.int64).sum() // own.shape[dim] if weight is None else", LOSSES),
     Mutant("a parameter in common stays public", "pysmpc/api/calls.py", "if id(tensor) in kept:", "if False:", "tests/ops/test_private_layers.py"),
@@ -311,10 +311,13 @@ MUTANTS = [
     Mutant("a gradient of large norms by their powers", "pysmpc/ops/arithmetic.py", "if not (has_part(x) or has_part(y)):", "if True:", "tests/ops/test_norms.py"),
     *module(
         "mpc/functions/smooth",
-        ("the derivative of another result", "known.source[:2] != (name, (out.layout, out.scale))", "known.source[0] != name", SMOOTH),
         ("ends of another scale", "ends(fit, scale, stretch)\n    if until", "ends(fit, 1 << 16, stretch)\n    if until", SMOOTH),
         ("an early threshold is not seen", "if until is not None and until / stretch * scale < hi:", "if False:", SMOOTH),
         ("thresholds are left out up to twice the interval", "between[0] <= -limit and limit < between[1]", "between[0] <= -limit // 2 and limit // 2 < between[1]", BOUNDS),
+    ),
+    *module(
+        "mpc/functions/known_values",
+        ("the derivative of another result", "known.source[:2] != (name, (out.layout, out.scale))", "known.source[0] != name", SMOOTH),
         ("a recording keeps what it learned", "vars(part).update(values)", "pass", STEPS),
     ),
     *module(
@@ -386,8 +389,8 @@ MUTANTS = [
     Mutant("a part that is written has the bound of all", "pysmpc/ops/bounds.py", "elif whole:", "elif bound is not None:", BOUNDS),
     Mutant("estimates raise", "pysmpc/ops/bounds.py", "if unit.scale == 1 or any(type(each) is Estimate for each in of):", "if unit.scale == 1:", BOUNDS),
     Mutant("no room for rounding", "pysmpc/ops/bounds.py", "size = RELATIVE * bound + STEPS / scale", "size = bound", BOUNDS),
-    Mutant("a bound of one operand", "pysmpc/ops/bound_rules.py", "bound = of_kind(a * b, a, b)", "bound = of_kind(a, a, b)", BOUNDS),
-    Mutant("a sum of its largest element", "pysmpc/ops/bound_rules.py", "Estimate(own * n), [own]", "Estimate(own), [own]", BOUNDS),
+    Mutant("a bound of one operand", "pysmpc/ops/sum_bounds.py", "bound = of_kind(a * b, a, b)", "bound = of_kind(a, a, b)", BOUNDS),
+    Mutant("a sum of its largest element", "pysmpc/ops/sum_bounds.py", "Estimate(own * n), [own]", "Estimate(own), [own]", BOUNDS),
     Mutant("bounds end at workers", "pysmpc/remote/arguments.py", "bound = value.cell.bound\n", "bound = None\n", f"{REMOTE}/test_bounds.py"),
     Mutant("a repetition with any bound", "pysmpc/program/state.py", "x.cell.scale, x.unit, x.cell.bound, x.cell.finer\n", "x.cell.scale, x.unit, x.cell.finer\n", STEPS),
     *core(

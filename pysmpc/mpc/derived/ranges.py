@@ -25,7 +25,7 @@ import torch
 from pysmpc.errors import RangeError
 from pysmpc.mpc.additive.products import DeferredProduct, Unopened
 from pysmpc.mpc.additive.truncation import halved
-from pysmpc.mpc.functions.smooth import is_argument
+from pysmpc.mpc.functions.known_values import is_argument
 from pysmpc.mpc.interfaces import Party
 from pysmpc.mpc.mac.dealt import lower_words
 from pysmpc.mpc.operations import Suite

@@ -23,7 +23,7 @@ import torch
 from pysmpc.errors import RangeError
 from pysmpc.mpc.derived.out_of_range import MOST, outside
 from pysmpc.mpc.derived.ranges import RING, Check, Checked, Move, _matrices, _plus, _times
-from pysmpc.mpc.functions.smooth import is_argument
+from pysmpc.mpc.functions.known_values import is_argument
 from pysmpc.mpc.interfaces import Party, declares_openings
 from pysmpc.mpc.operations import Suite
 from pysmpc.ring import z2k

@@ -22,9 +22,10 @@ import torch
 
 from pysmpc.errors import EncodingError
 from pysmpc.mpc.additive.comparison import select_cost
+from pysmpc.mpc.functions.known_values import distinct
 from pysmpc.mpc.functions.masked import Masked, deal_words_cost, mask_open_cost
 from pysmpc.mpc.functions.regions import regions_cost
-from pysmpc.mpc.functions.smooth import distinct, opened
+from pysmpc.mpc.functions.smooth import opened
 from pysmpc.mpc.interfaces import Cost, Party
 from pysmpc.mpc.operations import Suite
 from pysmpc.ring import integer_functions

@@ -24,9 +24,9 @@ from pysmpc.mpc.additive.products import product_cost
 from pysmpc.mpc.additive.truncation import truncate_cost
 from pysmpc.mpc.functions import fits
 from pysmpc.mpc.functions.characters import BITS, Fit, evaluate, evaluate_cost, evaluate_short
+from pysmpc.mpc.functions.known_values import distinct, note_inverse
 from pysmpc.mpc.functions.masked import Masked
 from pysmpc.mpc.functions.regions import thresholds_cost
-from pysmpc.mpc.functions.smooth import distinct, note_inverse
 from pysmpc.mpc.interfaces import Cost, Party
 from pysmpc.mpc.operations import Suite
 from pysmpc.ring.shares import Share

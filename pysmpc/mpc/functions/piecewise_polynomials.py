@@ -21,9 +21,10 @@ from pysmpc.errors import EncodingError
 from pysmpc.mpc.additive.products import product_cost
 from pysmpc.mpc.additive.truncation import truncate_cost
 from pysmpc.mpc.functions.characters import BITS, Fit, evaluate
+from pysmpc.mpc.functions.known_values import Opened, distinct
 from pysmpc.mpc.functions.masked import deal_words_cost, mask_open_cost
 from pysmpc.mpc.functions.regions import threshold_bits_cost
-from pysmpc.mpc.functions.smooth import Opened, distinct, opened
+from pysmpc.mpc.functions.smooth import opened
 from pysmpc.mpc.interfaces import Cost, Party
 from pysmpc.mpc.operations import Suite
 from pysmpc.ring.fixedpoint import LIMIT

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from pysmpc.mpc.functions.characters import BITS, Fit
-from pysmpc.mpc.functions.smooth import finest, note_source, smooth
+from pysmpc.mpc.functions.known_values import finest, note_source
+from pysmpc.mpc.functions.smooth import smooth
 from pysmpc.ops.arithmetic import mul, with_unit
 from pysmpc.ops.core import result, within
 from pysmpc.ring.shares import Share

@@ -15,9 +15,9 @@ import torch
 from pysmpc.errors import EncodingError
 from pysmpc.mpc.functions.characters import BITS
 from pysmpc.mpc.functions.exponent import has_room, is_near, power
+from pysmpc.mpc.functions.known_values import finest, note_source, note_sum, source_of
 from pysmpc.mpc.functions.normaliser import inverse_root, logarithm, reciprocal_fast, reciprocal_has_room, root
 from pysmpc.mpc.functions.normaliser import natural_logarithm as exact_log
-from pysmpc.mpc.functions.smooth import finest, note_source, note_sum, source_of
 from pysmpc.ops.arithmetic import add_number, mul, number
 from pysmpc.ops.bounds import of_kind
 from pysmpc.ops.core import FACTOR, aten, like, rescale

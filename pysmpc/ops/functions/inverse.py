@@ -13,9 +13,9 @@ import torch
 
 from pysmpc.mpc.functions import piecewise_fits as fits
 from pysmpc.mpc.functions.angle import PI, angle
+from pysmpc.mpc.functions.known_values import is_argument_of, note_argument, source_of
 from pysmpc.mpc.functions.normaliser import natural_logarithm
 from pysmpc.mpc.functions.piecewise_polynomials import Table, piecewise
-from pysmpc.mpc.functions.smooth import is_argument_of, note_argument, source_of
 from pysmpc.ops.arithmetic import add_number, mul, neg
 from pysmpc.ops.core import aten, finer, float_unit, result
 from pysmpc.ops.functions.argument import argument, made

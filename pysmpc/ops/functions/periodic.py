@@ -6,8 +6,9 @@ import math
 from fractions import Fraction
 
 from pysmpc.mpc.functions.characters import BITS, Fit, evaluate
+from pysmpc.mpc.functions.known_values import distinct
 from pysmpc.mpc.functions.normaliser import reciprocal_fast, reciprocal_has_room
-from pysmpc.mpc.functions.smooth import distinct, opened, smooth
+from pysmpc.mpc.functions.smooth import opened, smooth
 from pysmpc.ops.core import aten
 from pysmpc.ops.functions.argument import argument, made
 from pysmpc.ops.registering import implements, in_place

@@ -14,7 +14,8 @@ import torch
 
 from pysmpc.mpc.functions import fits
 from pysmpc.mpc.functions.characters import Fit
-from pysmpc.mpc.functions.smooth import finest, minus_x, source_of
+from pysmpc.mpc.functions.known_values import finest, source_of
+from pysmpc.mpc.functions.smooth import minus_x
 from pysmpc.ops.arithmetic import add_number, mul, neg, sub
 from pysmpc.ops.core import aten
 from pysmpc.ops.divisions import square

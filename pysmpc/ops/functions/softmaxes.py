@@ -10,7 +10,7 @@ import torch
 from pysmpc.errors import EncodingError
 from pysmpc.mpc.functions import softmax as protocols
 from pysmpc.mpc.functions.exponent import FALLING, has_room
-from pysmpc.mpc.functions.smooth import note_source, source_of
+from pysmpc.mpc.functions.known_values import note_source, source_of
 from pysmpc.ops.arithmetic import add, mul, sub
 from pysmpc.ops.core import aten, dims, result
 from pysmpc.ops.functions.argument import argument
