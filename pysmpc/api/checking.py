@@ -36,7 +36,8 @@ REFUSALS = (NotImplementedError, RevealError, EncodingError, RangeError, TypeErr
 
 #: Whose operations approximate, and say by how much in the first sentence of their docstrings.
 APPROXIMATE = (
-    "pysmpc.ops.functions", "pysmpc.ops.attention", "pysmpc.ops.normalisation", "pysmpc.ops.batch_normalisation", "pysmpc.ops.norms",
+    "pysmpc.ops.functions", "pysmpc.ops.attention", "pysmpc.ops.normalisation", "pysmpc.ops.batch_normalisation",
+    "pysmpc.ops.norms",
     "pysmpc.ops.matrix_inverse", "pysmpc.ops.triangular", "pysmpc.ops.determinants", "pysmpc.ops.orthogonal",
     "pysmpc.ops.matrix_exponential", "pysmpc.ops.eigenvalues",
 )  # fmt: skip

@@ -13,7 +13,8 @@ from pysmpc.api.parties import Parties, variant_of
 from pysmpc.ops.range_tests import TestedTensor
 from pysmpc.tensor.secret import WATCHERS, SecretTensor
 from pysmpc.torch_modes import undisturbed
-from pysmpc.transport.torch_distributed import DistributedSession, Program, join
+from pysmpc.transport.rank_wires import Program
+from pysmpc.transport.torch_distributed import DistributedSession, join
 
 
 @undisturbed

@@ -9,10 +9,7 @@ State is an ordinary secret with a finer encoding of its own (`Precision.fine`).
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any
 
 import torch
 
@@ -23,103 +20,12 @@ from pysmpc.mpc.functions.blocks import apart, joined, products
 from pysmpc.mpc.functions.moments import GRADIENT, MEAN, SQUARE, WEIGHT_BITS, Average
 from pysmpc.ops.arithmetic import add
 from pysmpc.ops.core import rescale, result
-from pysmpc.ops.lists import check_arguments
+from pysmpc.ops.parameter_rows import Tensors, as_row, from_row, give_back, operation, session_of_all, sizes_of
 from pysmpc.ops.writing import assign
-from pysmpc.ring.fixedpoint import LIMIT, kept
-from pysmpc.ring.shares import Share, ShareStorage
+from pysmpc.ring.fixedpoint import LIMIT
+from pysmpc.ring.shares import Share
 from pysmpc.session.session import Session
-from pysmpc.tensor.secret import HANDLERS, SecretTensor
-
-_LIBRARY = torch.library.Library("pysmpc", "FRAGMENT")
-
-Tensors = Sequence[SecretTensor]
-
-
-def operation(schema: str) -> Callable[[Callable[..., Any]], Any]:
-    """Define an operation of the library "pysmpc" whose handler this is; returns the operation."""
-
-    def register(handler: Callable[..., Any]) -> Any:
-        name = schema.split("(")[0]
-        _LIBRARY.define(schema)
-        overload = getattr(torch.ops.pysmpc, name).default
-
-        @functools.wraps(handler)
-        def checked(*args: Any, **kwargs: Any) -> Any:
-            check_arguments(overload._schema, args, kwargs)
-            return handler(*args, **kwargs)
-
-        HANDLERS[overload] = checked
-        return overload
-
-    return register
-
-
-# --- tensors of all parameters as one row of integers ------------------------------
-
-
-def _session(tensors: Tensors) -> Session:
-    session: Session = tensors[0].cell.session
-    return session
-
-
-def _sizes(tensors: Tensors) -> list[int]:
-    return [x.numel() for x in tensors]
-
-
-def _flat(tensors: Tensors, bits: int) -> Share:
-    """All elements at 2^bits: finer ones are truncated, in one round for all."""
-    session, scale = _session(tensors), 1 << bits
-    suite, party = session.suite, session.party
-    parts: list[Share] = []
-    coarser: list[int] = []
-    dividends: list[tuple[Share, int]] = []
-    for x in tensors:
-        share = x.window()
-        share = Share.of(share.words(), (share.numel,), share.scale)
-        if scale % share.scale == 0:
-            share = suite.scale_by(party, share, scale // share.scale).at(1) if scale > share.scale else share.at(1)
-        elif share.scale % scale == 0:
-            coarser.append(len(parts))
-            dividends.append((share, share.scale // scale))
-        else:
-            share = rescale(session, share, scale).at(1)
-        parts.append(share)
-    by = {by for _, by in dividends}
-    if len(by) == 1:
-        whole = suite.probabilistic.truncate(party, joined(*(z for z, _ in dividends)), by.pop())
-        found = apart(whole, [z.numel for z, _ in dividends])
-    else:
-        found = suite.probabilistic.truncate_all(party, dividends) if dividends else []
-    for place, share in zip(coarser, found, strict=True):
-        parts[place] = share.at(1)
-    return joined(*parts)
-
-
-def _give(targets: Tensors, whole: Share, bits: int) -> None:
-    """Give tensors their elements of a row of integers at 2^bits, which is their encoding from now on."""
-    unit = kept(2, bits)
-    for x, part in zip(targets, apart(whole, _sizes(targets)), strict=True):
-        share, cell = Share(part.body, x.shape, unit.scale), x.cell
-        if x.whole:
-            body = share.body
-            body.shape = tuple(x.shape)
-        else:
-            words = torch.empty_like(cell.body.words)
-            here = Share(cell.body, x.size(), unit.scale, x.stride(), int(x.storage_offset()))
-            here.window(words).copy_(share.window(share.body.words))
-            body = ShareStorage(words)
-        cell.replace(body, unit.scale)
-        cell.unit = unit
-
-
-def _made(like: Tensors, whole: Share, bits: int) -> list[SecretTensor]:
-    """New tensors of the elements of a row of integers at 2^bits."""
-    unit, session = kept(2, bits), _session(like)
-    parts = apart(whole, _sizes(like))
-    return [
-        result(Share(p.body, x.shape, unit.scale), session, unit, x.dtype) for x, p in zip(like, parts, strict=True)
-    ]
-
+from pysmpc.tensor.secret import SecretTensor
 
 # --- gradients and their moments ----------------------------------------------------
 
@@ -130,20 +36,20 @@ def gradients(grads: Tensors, params: Tensors, decay: float, maximize: bool, bit
 
     At most one round; two with decay.
     """
-    session = _session(grads)
+    session = session_of_all(grads)
     suite, party = session.suite, session.party
     sign = -1 if maximize else 1
     if not decay:
-        whole = _flat(grads, bits)
-        return _made(grads, suite.scale_by(party, whole, sign) if maximize else whole, bits)
+        whole = as_row(grads, bits)
+        return from_row(grads, suite.scale_by(party, whole, sign) if maximize else whole, bits)
     # decay * p to 16 bits of the decay, where there is room
     extra = min(16, max(0, 48 - bits))
-    found = suite.scale_by(party, _flat(grads, bits), sign << extra)
+    found = suite.scale_by(party, as_row(grads, bits), sign << extra)
     unit = params[0].unit.scale
     factor = round(Fraction(decay) * (1 << (bits + extra)) / unit)
     own = joined(*(rescale(session, Share.of(p.window().words(), (p.numel(),), p.cell.scale), unit) for p in params))
     total = suite.add(party, found.at(1), suite.scale_by(party, own, factor).at(1))
-    return _made(grads, suite.probabilistic.truncate(party, total, 1 << extra) if extra else total, bits)
+    return from_row(grads, suite.probabilistic.truncate(party, total, 1 << extra) if extra else total, bits)
 
 
 @operation(
@@ -157,23 +63,23 @@ def moments_(
 
     values: at 2^bits.  Either list may be empty.  Two rounds; one without squares.
     """
-    session = _session(values)
+    session = session_of_all(values)
     suite, party = session.suite, session.party
-    given = _flat(values, bits)
+    given = as_row(values, bits)
     wanted = []
     if means:
         fine = suite.scale_by(party, given, 1 << (MEAN - bits)).at(1)
-        wanted.append(Average(_flat(means, MEAN), fine, _weight(mean), short=True))
+        wanted.append(Average(as_row(means, MEAN), fine, _weight(mean), short=True))
     if squares:
-        old = _flat(squares, 2 * bits).at(1 << 2 * bits)
+        old = as_row(squares, 2 * bits).at(1 << 2 * bits)
         wanted.append(Average(old, _square(session, given, bits), _weight(square), sum=sum))
     found = iter(moments.averages(suite, party, wanted))
     if means:
-        _give(means, next(found), MEAN)
+        give_back(means, next(found), MEAN)
     if squares:
         new = next(found)
         _check_room(session, new)
-        _give(squares, new, 2 * bits)
+        give_back(squares, new, 2 * bits)
 
 
 def _square(session: Session, row: Share, bits: int) -> Share:
@@ -202,67 +108,67 @@ def _weight(value: float) -> Fraction:
 @operation("largest_(Tensor(a!)[] states, Tensor[] values, int bits) -> ()")
 def largest_(states: Tensors, values: Tensors, bits: int) -> None:
     """states = max(states, values), at 2^bits.  Rounds of a ReLU."""
-    session = _session(states)
-    larger, _ = session.suite.probabilistic.larger(session.party, _flat(states, bits), _flat(values, bits))
-    _give(states, larger, bits)
+    session = session_of_all(states)
+    larger, _ = session.suite.probabilistic.larger(session.party, as_row(states, bits), as_row(values, bits))
+    give_back(states, larger, bits)
 
 
 @operation("norms_(Tensor(a!)[] states, Tensor[] values, float keep) -> ()")
 def norms_(states: Tensors, values: Tensors, keep: float) -> None:
     """states = max(keep states, |values|), at 26 bits.  Rounds of two ReLUs, and one."""
-    session = _session(states)
+    session = session_of_all(states)
     suite, party = session.suite.probabilistic, session.party
-    given, old = _flat(values, GRADIENT), _flat(states, GRADIENT)
+    given, old = as_row(values, GRADIENT), as_row(states, GRADIENT)
     weight = WEIGHT_BITS
     kept_part = suite.truncate(party, suite.scale_by(party, old, round(keep * (1 << weight))).at(1), 1 << weight).at(1)
     size = suite.sub(party, suite.scale_by(party, suite.relu(party, given).at(1), 2).at(1), given)
     larger, _ = suite.larger(party, kept_part, size)
-    _give(states, larger.at(1), GRADIENT)
+    give_back(states, larger.at(1), GRADIENT)
 
 
 @operation("squares(Tensor[] values) -> Tensor[]")
 def squares(values: Tensors) -> list[SecretTensor]:
     """Squares of values of 26 bits, at 52.  One round."""
-    session = _session(values)
-    return _made(values, _square(session, _flat(values, GRADIENT), GRADIENT), SQUARE)
+    session = session_of_all(values)
+    return from_row(values, _square(session, as_row(values, GRADIENT), GRADIENT), SQUARE)
 
 
 @operation("together(Tensor[] x, Tensor[] y, float a, float b) -> Tensor[]")
 def together(x: Tensors, y: Tensors, a: float, b: float) -> list[SecretTensor]:
     """a x + b y at 36 bits, for public a and b.  One round."""
-    session = _session(x)
+    session = session_of_all(x)
     suite, party = session.suite.probabilistic, session.party
     bits = 14
     parts = [
-        suite.scale_by(party, _flat(values, MEAN), round(factor * (1 << bits))).at(1)
+        suite.scale_by(party, as_row(values, MEAN), round(factor * (1 << bits))).at(1)
         for values, factor in ((x, a), (y, b))
     ]
-    return _made(x, suite.truncate(party, suite.add(party, *parts), 1 << bits), MEAN)
+    return from_row(x, suite.truncate(party, suite.add(party, *parts), 1 << bits), MEAN)
 
 
 @operation("carry_(Tensor(a!)[] states, Tensor[] values, float keep) -> ()")
 def carry_(states: Tensors, values: Tensors, keep: float) -> None:
     """states = keep states + values, at 36 bits.  One round."""
-    session = _session(states)
+    session = session_of_all(states)
     suite, party = session.suite.probabilistic, session.party
-    old = suite.scale_by(party, _flat(states, MEAN), round(keep * (1 << WEIGHT_BITS))).at(1)
+    old = suite.scale_by(party, as_row(states, MEAN), round(keep * (1 << WEIGHT_BITS))).at(1)
     part = suite.truncate(party, old, 1 << WEIGHT_BITS).at(1)
-    _give(states, suite.add(party, part, _flat(values, MEAN)), MEAN)
+    give_back(states, suite.add(party, part, as_row(values, MEAN)), MEAN)
 
 
 @operation("deltas(Tensor[] values, Tensor[] squares, Tensor[] before, float eps) -> Tensor[]")
 def deltas(values: Tensors, squares: Tensors, before: Tensors, eps: float) -> list[SecretTensor]:
     """values sqrt(before + eps) / sqrt(squares + eps), at 36 bits.  Rounds of a root and of a quotient, and two."""
-    session = _session(values)
+    session = session_of_all(values)
     suite, party = session.suite.probabilistic, session.party
     more = suite.public(party, torch.tensor([round(Fraction(eps) * (1 << SQUARE))]))
-    inner = _flat(before, SQUARE)
+    inner = as_row(before, SQUARE)
     inner = suite.add(party, inner.at(1), more.expand(inner.shape)).at(1 << SQUARE)
     length = normaliser.root(suite, party, inner, 1 << GRADIENT)
-    product = suite.mul(party, length.at(1), _flat(values, GRADIENT).at(1))
-    top = _made(values, suite.truncate(party, product, 1 << (SQUARE - MEAN)), MEAN)
+    product = suite.mul(party, length.at(1), as_row(values, GRADIENT).at(1))
+    top = from_row(values, suite.truncate(party, product, 1 << (SQUARE - MEAN)), MEAN)
     out, scale = _quotient(top, squares, [], 0.0, eps, moments.BOUND)
-    return _made(values, suite.truncate(party, out.at(1), round(scale / (1 << MEAN))), MEAN)
+    return from_row(values, suite.truncate(party, out.at(1), round(scale / (1 << MEAN))), MEAN)
 
 
 @operation(
@@ -287,9 +193,9 @@ def rprop_(
     4. Values and signs that changed count as 0: one round.
     5. params -= sign * size: one round, and the update's.
     """
-    session = _session(params)
+    session = session_of_all(params)
     suite, party = session.suite.probabilistic, session.party
-    given, old, size = _flat(values, GRADIENT), _flat(before, GRADIENT), _flat(sizes, MEAN)
+    given, old, size = as_row(values, GRADIENT), as_row(before, GRADIENT), as_row(sizes, MEAN)
     n = [given.numel] * 4
     # 1. signs
     four = joined(given, suite.neg(party, given), old, suite.neg(party, old))
@@ -317,8 +223,8 @@ def rprop_(
     value, sign = products(suite, party, (given, rest), (sign, rest))
     # 5. steps
     [step] = products(suite, party, (sign, size))
-    _give(before, suite.truncate(party, value, 2).at(1), GRADIENT)
-    _give(sizes, size, MEAN)
+    give_back(before, suite.truncate(party, value, 2).at(1), GRADIENT)
+    give_back(sizes, size, MEAN)
     _update(params, step, Fraction(1 << (MEAN + 1)), Fraction(-1), Fraction(0))
 
 
@@ -329,17 +235,17 @@ def _quotient(
     tops: Tensors, squares: Tensors, centers: Tensors, eps: float, inner: float, bound: int
 ) -> tuple[Share, Fraction]:
     """tops / (sqrt(squares - centers^2 + inner) + eps) as one row, and its scale."""
-    session = _session(tops)
+    session = session_of_all(tops)
     suite, party = session.suite, session.party
     bits, square = _bits(tops), _bits(squares)
-    v = _flat(squares, square)
+    v = as_row(squares, square)
     if centers:
-        mean = _square(session, _flat(centers, square // 2), square // 2)
+        mean = _square(session, as_row(centers, square // 2), square // 2)
         v = suite.probabilistic.relu(party, suite.sub(party, v.at(1), mean.at(1)))
     if inner:
         more = suite.public(party, torch.tensor([round(Fraction(inner) * (1 << square))]))
         v = suite.add(party, v.at(1), more.expand(v.shape))
-    return moments.over_root(suite, party, _flat(tops, bits), v, Fraction(eps), bits, square, bound)
+    return moments.over_root(suite, party, as_row(tops, bits), v, Fraction(eps), bits, square, bound)
 
 
 def _bits(tensors: Tensors) -> int:
@@ -356,9 +262,11 @@ def over_root(
     tops: Tensors, squares: Tensors, centers: Tensors, eps: float, inner: float, bound: int
 ) -> list[SecretTensor]:
     """tops / (sqrt(squares - centers^2 + inner) + eps), at 36 bits or what its bound leaves of them."""
-    session = _session(tops)
+    session = session_of_all(tops)
     out, scale = _quotient(tops, squares, centers, eps, inner, bound)
-    return _made(tops, session.suite.probabilistic.truncate(session.party, out.at(1), round(scale / (1 << MEAN))), MEAN)
+    return from_row(
+        tops, session.suite.probabilistic.truncate(session.party, out.at(1), round(scale / (1 << MEAN))), MEAN
+    )
 
 
 @operation(
@@ -388,14 +296,14 @@ def descend_(
 def step_(params: Tensors, directions: Tensors, factor: float, shrink: float) -> None:
     """params += factor directions - shrink params, in one round that all parameters share."""
     bits = _bits(directions)
-    _update(params, _flat(directions, bits), Fraction(1 << bits), Fraction(factor), Fraction(shrink))
+    _update(params, as_row(directions, bits), Fraction(1 << bits), Fraction(factor), Fraction(shrink))
 
 
 def _update(params: Tensors, row: Share, scale: Fraction, factor: Fraction, shrink: Fraction) -> None:
     """params += factor row / scale - shrink params, truncated once."""
-    session = _session(params)
+    session = session_of_all(params)
     suite, party = session.suite, session.party
-    for p, part in zip(params, apart(row, _sizes(params)), strict=True):
+    for p, part in zip(params, apart(row, sizes_of(params)), strict=True):
         cell = p.cell
         if not factor and not shrink:
             continue

@@ -280,16 +280,8 @@ def _as_holder(
 
     # 1. keys with each holder: of what either will share, and the ring's
     mine = {name: fresh_key() for name in holders}
-    ring, after = fresh_key(), b""
-    before = holders[rank - 1]
-    for name, stream in peers.items():
-        stream.send(PairKeys(mine[name], ring if name == before else b""))
-    theirs = {}
-    for name, stream in peers.items():
-        keys: PairKeys = stream.receive(PairKeys, PATIENCE)
-        theirs[name] = _key(keys.owner, name)
-        if name == holders[(rank + 1) % n]:
-            after = _key(keys.ring, name)
+    ring = fresh_key()
+    theirs, after = _exchanged(mine, ring, peers, holders[rank - 1], holders[(rank + 1) % n])
     # 2. the provider's
     dealer_key, notary = (_key(found[provider, FEED].receive(DealerKey, PATIENCE).key, provider) for _ in range(2))
 
@@ -325,6 +317,21 @@ def _as_holder(
     )
     session = Session(holders, provider, party, stats, tested=checked)
     return PeerSession(session, transcript, owners, notaries, inputs, list(found.values()), feed)
+
+
+def _exchanged(
+    mine: Mapping[str, bytes], ring: bytes, peers: Mapping[str, Stream], before: str, after: str
+) -> tuple[dict[str, bytes], bytes]:
+    """The keys of what each other holder will share, for one each of mine; the ring's of the holder after this one."""
+    for name, stream in peers.items():
+        stream.send(PairKeys(mine[name], ring if name == before else b""))
+    theirs, following = {}, b""
+    for name, stream in peers.items():
+        keys: PairKeys = stream.receive(PairKeys, PATIENCE)
+        theirs[name] = _key(keys.owner, name)
+        if name == after:
+            following = _key(keys.ring, name)
+    return theirs, following
 
 
 def _key(key: bytes, name: str) -> bytes:

@@ -8,9 +8,6 @@ gloo group of their own.  Gloo neither encrypts nor authenticates: see docs/thre
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -19,172 +16,28 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from pysmpc.errors import ChannelError, PartyError
+from pysmpc.errors import PartyError
 from pysmpc.mpc.interfaces import Party
 from pysmpc.ring import z2k
 from pysmpc.ring.prg import KEY_BYTES, KeySet, fresh_key
 from pysmpc.session.channel import Linked
 from pysmpc.session.dealer import SeedDealer
-from pysmpc.session.forks import Process
 from pysmpc.session.locks import SessionLock
 from pysmpc.session.session import Session, check_names
 from pysmpc.session.stats import Stats
+from pysmpc.transport.rank_wires import (
+    ASKING,
+    DEALING,
+    OPENING,
+    SHARING,
+    VOUCHING,
+    Program,
+    Wire,
+    WireCorrections,
+    WireQueries,
+)
 
-FIRST = 1 << 15  # words of a message's first part, which a receiver is ready for unasked
-AHEAD = 1 << 25  # bytes that a sender may be ahead of a receiver
 HELLO = 256  # bytes of what ranks tell each other first
-OPENING, DEALING, SHARING, ASKING, VOUCHING = range(1, 6)  # what a message belongs to
-
-_header = struct.Struct("<qq16s")  # words that follow, digest, cause
-HEAD = _header.size // 8
-
-
-class Program:
-    """A running digest of what a process did, equal in all that run one program."""
-
-    def __init__(self) -> None:
-        self.digest = 0
-
-    def note(self, *facts: object) -> None:
-        """Add public facts: names, shapes, numbers."""
-        self.digest = zlib.crc32(repr(facts).encode(), self.digest)
-
-    def note_values(self, values: torch.Tensor) -> None:
-        """Add a public tensor."""
-        raw: Any = values.detach().contiguous().view(-1).view(torch.uint8).numpy()
-        self.digest = zlib.crc32(raw, self.digest)
-
-
-class Wire:
-    """Messages to and from one rank, in order.
-
-    A message is a header and its words; gloo ends a process that receives more than it
-    made room for, so words beyond FIRST follow once the header has told how many.
-    """
-
-    def __init__(self, group: Any, rank: int, name: str, kind: int, program: Program, timeout: timedelta) -> None:
-        self._group, self._rank, self._tags = group, rank, (2 * kind, 2 * kind + 1)
-        self._who = f"rank {rank} ({name})"
-        self._program = program
-        self._timeout = timeout
-        self._process = Process("this connection")
-        self._leaving: deque[tuple[Any, torch.Tensor]] = deque()  # sends under way keep their words
-
-    def send(self, cause: str, words: torch.Tensor) -> None:
-        """Send one message; waits only when the receiver is AHEAD bytes behind."""
-        head = bytearray(_header.pack(words.numel(), self._program.digest, cause.encode()))
-        room = FIRST - HEAD
-        self._leave(torch.cat([torch.frombuffer(head, dtype=torch.int64), words[:room]]), self._tags[0])
-        if words.numel() > room:
-            self._leave(words[room:], self._tags[1])
-        while len(self._leaving) > 4 and sum(8 * w.numel() for _, w in self._leaving) > AHEAD:
-            self._finish(*self._leaving.popleft())
-
-    def receive(self) -> tuple[str, torch.Tensor]:
-        """The rank's next message.  Raises ChannelError in place of one that does not fit this program."""
-        first = torch.empty(FIRST, dtype=torch.int64)
-        self._arrive(first, self._tags[0])
-        words, digest, text = _header.unpack(first[:HEAD].numpy().tobytes())
-        cause = text.rstrip(b"\0").decode()
-        if digest != self._program.digest:
-            raise ChannelError(
-                f"{self._who} runs a different program: before its message of {words} words for '{cause}' it did "
-                "something else than this rank. All ranks must make the same calls with the same public values: call "
-                "sy.decrypt on every rank, and torch.manual_seed with one seed before random batches or dropout"
-            )
-        if words <= FIRST - HEAD:
-            return cause, first[HEAD : HEAD + words]
-        whole = torch.empty(words, dtype=torch.int64)
-        whole[: FIRST - HEAD] = first[HEAD:]
-        self._arrive(whole[FIRST - HEAD :], self._tags[1])
-        return cause, whole
-
-    def take(self, cause: str, words: int) -> torch.Tensor:
-        """The rank's next message, which must be of this cause and size."""
-        theirs, found = self.receive()
-        if theirs != cause or found.numel() != words:
-            raise ChannelError(
-                f"this rank is at '{cause}' with {words} words, {self._who} at '{theirs}' with {found.numel()}: "
-                "the parties run different programs"
-            )
-        return found
-
-    def drain(self) -> None:
-        """Wait until the rank has taken everything; in a forked process there is nothing to wait for."""
-        while self._leaving and not self._process.left:
-            self._finish(*self._leaving.popleft())
-
-    def _leave(self, words: torch.Tensor, tag: int) -> None:
-        self._process.check()
-        try:
-            self._leaving.append((dist.isend(words, self._rank, self._group, tag), words))
-        except RuntimeError as error:
-            raise self._lost(error) from None
-
-    def _finish(self, work: Any, words: torch.Tensor) -> None:
-        try:
-            work.wait(self._timeout)
-        except RuntimeError as error:
-            raise self._lost(error) from None
-
-    def _arrive(self, words: torch.Tensor, tag: int) -> None:
-        self._process.check()
-        try:
-            work: Any = dist.irecv(words, self._rank, self._group, tag)
-            work.wait(self._timeout)
-        except RuntimeError as error:
-            raise self._lost(error) from None
-
-    def _lost(self, error: RuntimeError) -> ChannelError:
-        seconds = self._timeout.total_seconds()
-        if "imed out" in str(error):
-            return ChannelError(f"nothing from {self._who} for {seconds:g} s: it hangs or is at another point")
-        return ChannelError(f"{self._who} is gone: its connection was closed")
-
-
-class WireCorrections:
-    """Corrections from one rank, the source, to the last holder or to all.
-
-    wires: to the holders in order, None for one that is the source itself; elsewhere
-    the wire from the source alone.
-    """
-
-    def __init__(self, wires: Sequence[Wire | None], cause: str) -> None:
-        self._wires, self._cause = wires, cause
-        self._own: deque[torch.Tensor] = deque()  # to the source itself
-
-    def send(self, words: torch.Tensor, everyone: bool = False) -> None:
-        """Source's end."""
-        for wire in self._wires if everyone else self._wires[-1:]:
-            if wire is None:
-                self._own.append(words)
-            else:
-                wire.send(self._cause, words)
-
-    def receive(self, words: int) -> torch.Tensor:
-        """Holder's end; the corrections must be as many as it expects."""
-        if self._own:
-            return self._own.popleft()
-        assert self._wires[0] is not None
-        return self._wires[0].take(self._cause, words)
-
-
-class WireQueries:
-    """Questions to the provider's rank.
-
-    wires: to the provider, at a holder; to every holder in order, at the provider.
-    """
-
-    def __init__(self, wires: Sequence[Wire]) -> None:
-        self._wires = wires
-
-    def ask(self, cause: str, words: torch.Tensor) -> None:
-        """Holder's end."""
-        self._wires[0].send(cause, words)
-
-    def questions(self, cause: str, words: int) -> torch.Tensor:
-        """Provider's end."""
-        return torch.stack([wire.take(cause, words) for wire in self._wires])
 
 
 class DistributedSession(Session):
@@ -329,18 +182,8 @@ def _session(
     desk = WireQueries(list(asked.values()))
     correlated = dealer(n, DEALING, "deal", dealt, desk)
     owners = {names[i]: dealer(i, SHARING, "share", shared) for i in range(n)}
-    notaries = {name: KeySet([]) for name in names[:n]}
-    if holds:
-        key = fresh_key()
-        notaries[names[rank]] = KeySet([key])
-        _send_key(wire(n, VOUCHING), key)
-    else:
-        notaries = {names[i]: KeySet([_receive_key(wire(i, VOUCHING))]) for i in range(n)}
-    own, after = [], []
-    if holds:  # a ring of keys: the holder after this one sends its own
-        own = [fresh_key()]
-        _send_key(wire((rank - 1) % n, OPENING), own[0])
-        after = [_receive_key(wire((rank + 1) % n, OPENING))]
+    notaries = _notaries(rank, names[:n], wire)
+    own, after = _ring(rank, n, wire) if holds else ([], [])
     links = {peer: wire(peer, OPENING) for peer in range(n) if holds and peer != rank}
     party = Party(
         holders=n,
@@ -364,6 +207,23 @@ def _session(
         peers={**links, **asked},
         checked=checked,
     )
+
+
+def _notaries(rank: int, holders: list[str], wire: Callable[[int, int], Wire]) -> dict[str, KeySet]:
+    """The key that each holder has in common with the provider alone: at the holder its own, at the provider all."""
+    n = len(holders)
+    if rank == n:
+        return {name: KeySet([_receive_key(wire(i, VOUCHING))]) for i, name in enumerate(holders)}
+    key = fresh_key()
+    _send_key(wire(n, VOUCHING), key)
+    return {name: KeySet([key] if i == rank else []) for i, name in enumerate(holders)}
+
+
+def _ring(rank: int, n: int, wire: Callable[[int, int], Wire]) -> tuple[list[bytes], list[bytes]]:
+    """A ring of keys: a holder's own, which the one before it is sent, and that of the one after it."""
+    own = fresh_key()
+    _send_key(wire((rank - 1) % n, OPENING), own)
+    return [own], [_receive_key(wire((rank + 1) % n, OPENING))]
 
 
 def _deliver(source: int, rank: int, n: int, wire: Callable[[int, int], Wire], kind: int) -> dict[int, bytes]:

@@ -17,7 +17,7 @@ import pysmpc as sy
 from pysmpc.errors import RangeError
 from pysmpc.ring.shares import Share
 from pysmpc.session import checkpoint_files
-from pysmpc.transport.torch_distributed import FIRST
+from pysmpc.transport.rank_wires import FIRST
 
 STEPS = 4
 

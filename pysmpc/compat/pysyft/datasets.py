@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pysmpc.compat.pysyft import verbs
+from pysmpc.compat.pysyft import labels, verbs
 from pysmpc.compat.pysyft.pointers import PointerTensor
 from pysmpc.compat.pysyft.pysyft_errors import WorkerNotFoundException, unsupported
 from pysmpc.compat.pysyft.workers import VirtualWorker
@@ -48,7 +48,7 @@ class BaseDataset(Dataset[Any]):
     @property
     def location(self) -> Any:
         """The worker that has it."""
-        return verbs.location(self.data)
+        return labels.location(self.data)
 
     def send(self, worker: Any) -> BaseDataset:
         """A copy at a worker."""

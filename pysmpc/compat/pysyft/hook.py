@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
-from pysmpc.compat.pysyft import datasets, fixed_optimizers, modules, verbs
+from pysmpc.compat.pysyft import datasets, fixed_optimizers, labels, modules, verbs
 from pysmpc.compat.pysyft.pointers import PointerTensor, pointer_to
 from pysmpc.compat.pysyft.pysyft_errors import HookError, unsupported
 from pysmpc.compat.pysyft.workers import LOCAL, VirtualWorker
@@ -70,14 +70,14 @@ TENSOR: dict[str, Any] = {
     "remote_get": verbs.remote_get,
     "mid_get": verbs.remote_get,
     "remote_send": verbs.remote_send,
-    "tag": verbs.tag,
-    "describe": verbs.describe,
-    "torch_type": verbs.torch_type,
-    "tags": Attribute(verbs.tags),
-    "description": Attribute(verbs.description),
-    "id": Attribute(verbs.tensor_id),
-    "owner": Attribute(verbs.owner),
-    "location": Attribute(verbs.location),
+    "tag": labels.tag,
+    "describe": labels.describe,
+    "torch_type": labels.torch_type,
+    "tags": Attribute(labels.tags),
+    "description": Attribute(labels.description),
+    "id": Attribute(labels.tensor_id),
+    "owner": Attribute(labels.owner),
+    "location": Attribute(labels.location),
     "private_tensor": _missing("private_tensor", "permissions come later; do not send what nobody may get"),
     "allow": _missing("allow", "permissions come later; do not send what nobody may get"),
     "numpy_tensor": _missing("numpy_tensor", "share torch tensors: torch.from_numpy(array)"),

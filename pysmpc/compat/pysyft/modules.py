@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pysmpc.compat.pysyft import verbs
+from pysmpc.compat.pysyft import labels, verbs
 from pysmpc.compat.pysyft.pointers import RemoteTensor
 from pysmpc.compat.pysyft.pysyft_errors import NothingToGetError, unsupported
 from pysmpc.compat.pysyft.workers import VirtualWorker
@@ -173,9 +173,9 @@ def decrypt(self: nn.Module, inplace: bool = True, *, private_key: Any = None) -
 
 def owner(self: nn.Module) -> VirtualWorker:
     """Who has the module: the local worker."""
-    return verbs.owner(next(self.parameters()))  # type: ignore[no-any-return]
+    return labels.owner(next(self.parameters()))  # type: ignore[no-any-return]
 
 
 def location(self: nn.Module) -> Any:
     """Where its parameters are."""
-    return verbs.location(next(self.parameters()))
+    return labels.location(next(self.parameters()))
