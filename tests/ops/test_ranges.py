@@ -563,6 +563,7 @@ UNCHECKED = {
     "sorting.py": {"sub", "add", "matmul", "matmul_public"},  # of ranks, and of bits with at most one set in a row
     "norms.py": {"truncate"},  # the logarithm of a number of elements at most
     "optimizer_steps.py": set(OVERFLOWS),  # at scales of their own
+    "parameter_rows.py": {"scale_by"},  # to the scale of a row, of what `optimizer_steps` checks
     "periodic.py": {"mul"},  # of a sine by what is in range for an inverse
     "tournament.py": {"mul", "mul_public", "add", "sub"},  # positions, and differences of values and gradients
 }
