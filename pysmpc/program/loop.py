@@ -69,6 +69,12 @@ class Loops:
             register_optimizer_step_pre_hook(self._before)
             register_optimizer_step_post_hook(self._after)
 
+    def begin_anew(self) -> None:
+        """Forget how steps before went; what is known of the loops of a session stays with it."""
+        self._failures = self._pause = 0
+        self._updating = self._updated = self.repeats = False
+        self.reason = None
+
     def _concerned(self, optimizer: torch.optim.Optimizer) -> bool:
         if not self.enabled or self.suspended or threading.current_thread() is not threading.main_thread():
             return False
@@ -366,6 +372,7 @@ def following(enabled: bool = True) -> Iterator[Loops]:
     before = LOOPS.enabled
     LOOPS.stop()
     LOOPS.install()
+    LOOPS.begin_anew()
     LOOPS.enabled = enabled
     try:
         yield LOOPS

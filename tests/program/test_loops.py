@@ -1,0 +1,128 @@
+"""Loops that are followed, of every kind that users write, have the weights and numbers of plain torch."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import pysmpc as sy
+from pysmpc.program.loop import following
+
+BITS, ITEMS, STEPS = 20, 4, 18
+
+
+def network():
+    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def opened(x):
+    return float(sy.decrypt(x.detach()) if isinstance(x, sy.SecretTensor) else x.detach())
+
+
+def descend(model, optimizer, x, y, fresh=True):
+    if fresh:
+        optimizer.zero_grad()
+    loss = ((model(x) - y) ** 2).mean()
+    loss.backward()
+    return loss
+
+
+def plain(a, b, left, right, x, y, i, seen):
+    descend(a, left, x, y)
+    left.step()
+
+
+def two_in_turn(a, b, left, right, x, y, i, seen):
+    plain(a, b, left, right, x, y, i, seen)
+    descend(b, right, x, y)
+    right.step()
+
+
+def one_or_the_other(a, b, left, right, x, y, i, seen):
+    plain(*((a, b, left, right) if i % 2 else (b, a, right, left)), x, y, i, seen)
+
+
+def accumulated(a, b, left, right, x, y, i, seen):
+    descend(a, left, x, y, fresh=i % 3 == 0)
+    if i % 3 == 2:
+        left.step()
+
+
+def evaluated_in_the_midst(a, b, left, right, x, y, i, seen):
+    plain(a, b, left, right, x, y, i, seen)
+    if i % 4 == 3:
+        with torch.no_grad():
+            seen.append(opened(a(x).sum()))
+
+
+def against_each_other(a, b, left, right, x, y, i, seen):
+    left.zero_grad()
+    (b(torch.cat([a(x), a(x)], 1)) ** 2).mean().backward()
+    left.step()
+    descend(b, right, x, y)
+    right.step()
+
+
+def every_loss_opened(a, b, left, right, x, y, i, seen):
+    seen.append(opened(descend(a, left, x, y)))
+    left.step()
+
+
+def interrupted(a, b, left, right, x, y, i, seen):
+    try:
+        left.zero_grad()
+        out = a(x)
+        if i % 5 == 4:
+            raise KeyboardInterrupt
+        ((out - y) ** 2).mean().backward()
+        left.step()
+    except KeyboardInterrupt:
+        pass
+
+
+def hooked(a, b, left, right, x, y, i, seen):
+    if i == STEPS // 2:
+        a[0].register_forward_hook(lambda module, given, out: out * 1.5)
+    plain(a, b, left, right, x, y, i, seen)
+
+
+def another_rate(a, b, left, right, x, y, i, seen):
+    left.param_groups[0]["lr"] = 0.05 / (1 + i // 6)
+    plain(a, b, left, right, x, y, i, seen)
+
+
+KINDS = [
+    plain, two_in_turn, one_or_the_other, accumulated, evaluated_in_the_midst, against_each_other, every_loss_opened,
+    interrupted, hooked, another_rate,
+]  # fmt: skip
+
+
+def run(kind, models, batches):
+    """Weights of both models at the end, the numbers that were opened, and how often a step was a segment."""
+    a, b = models
+    left = torch.optim.SGD(a.parameters(), 0.05, momentum=0.5)
+    right = torch.optim.SGD(b.parameters(), 0.05)
+    seen, repeats = [], 0
+    with following() as loops:
+        for i, (x, y) in enumerate(batches):
+            kind(a, b, left, right, x, y, i, seen)
+            repeats += loops.repeats
+    weights = [p.detach() for m in models for p in m.parameters()]
+    return [sy.decrypt(p) if isinstance(p, sy.SecretTensor) else p for p in weights], seen, repeats
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_weights_are_those_of_plain_torch(kind):
+    parties = sy.virtual("alice", "bob")
+    models = network(), network()
+    batches = [(torch.randn(ITEMS, 6), torch.randn(ITEMS, 3)) for _ in range(STEPS)]
+    secret = [sy.encrypt(copy.deepcopy(m), parties, frac_bits=BITS) for m in models]
+    shared = [tuple(sy.encrypt(t, parties, frac_bits=BITS) for t in pair) for pair in batches]
+    found, seen, repeats = run(kind, secret, shared)
+    expected, wanted, _ = run(kind, models, batches)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=2**-12)
+    assert seen == pytest.approx(wanted, abs=2**-10)
+    if kind in (plain, two_in_turn, evaluated_in_the_midst):
+        assert repeats
