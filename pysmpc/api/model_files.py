@@ -78,8 +78,8 @@ def encrypted_tensors(
     options: those of `encrypt`.  Memory: the shares of one tensor and its values, if the caller keeps none.
     Raises CheckpointError for what is no such file, and as `encrypt`.
     """
-    for name in _shapes(path):
-        yield name, encrypt(_read(path, name), parties, **options)
+    names = _shapes(path)
+    return ((name, encrypt(_read(path, name), parties, **options)) for name in names)
 
 
 def _opened(path: str | Path) -> Any:

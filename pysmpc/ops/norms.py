@@ -38,7 +38,7 @@ def vector_norm(
 ) -> Any:
     """The p-norm along dimensions: sums of |x| or of x^2, a count, or the extremum of |x|."""
     x = x.to(dtype) if dtype is not None else x
-    if not x.dim():
+    if not x.dim() and (ord in (0, 1, 2) or math.isinf(ord)):
         return vector_norm(x.reshape(1), ord)
     axes = _axes(dim) or list(range(x.dim()))
     if ord == 0:
@@ -97,11 +97,12 @@ def norm(x: Any, p: Any, dim: Any, keepdim: bool, *, dtype: torch.dtype) -> Any:
     rows: Any = x.permute(order).reshape(math.prod(lengths), math.prod(x.shape[i] for i in over))
     if not rows.numel():
         return x.abs().sum(over, keepdim)
-    out, parts = _power_norm(rows, p)
+    # of a single element the norm is its magnitude, and the derivative its sign
+    out, parts = (rows.abs(), None) if rows.shape[1] == 1 else _power_norm(rows, p)
 
     def sizes() -> Any:
-        found = _power_slopes(p, parts).reshape([x.shape[i] for i in order])
-        return found.permute([order.index(i) for i in range(x.dim())])
+        found = torch.ones_like(rows) if parts is None else _power_slopes(p, parts)
+        return found.reshape([x.shape[i] for i in order]).permute([order.index(i) for i in range(x.dim())])
 
     found: Any = out.reshape([1 if i in over else x.shape[i] for i in range(x.dim())] if keepdim else lengths)
     of = PowerNorm(p, like(x, x.window()), sizes, found)

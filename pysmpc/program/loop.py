@@ -22,7 +22,7 @@ from pysmpc.ops import views
 from pysmpc.program.follow import Following
 from pysmpc.program.noting import Noting
 from pysmpc.program.path import Path
-from pysmpc.program.segment import Segment, unread
+from pysmpc.program.segment import Segment, unfit, unread
 from pysmpc.program.state import kind
 from pysmpc.session import ledger
 from pysmpc.session.session import Session
@@ -130,7 +130,7 @@ class Loops:
         self._updated = False
         self.left()
         session = _session_of((args, kwargs))
-        if session is not None and not ledger.kept() and not WATCHERS and unfit(session) is None:
+        if session is not None and not ledger.kept() and not WATCHERS and _unfit(session) is None:
             flush(session)
             for known in session.loops:
                 region = _LoopFollowing(self, known, session)
@@ -220,7 +220,7 @@ class _LoopFollowing(Following):
                     self._loops.diverged(self._kept)
                 super().keep()
                 return
-            done = self._at == self._length and unfit(self._session) is None and self._finish()
+            done = self._at == self._length and _unfit(self._session) is None and self._finish()
             if not done:
                 if not self.over:
                     super().keep()
@@ -263,9 +263,8 @@ class _LoopFollowing(Following):
             found = self._cells[number]
             promise = None if found is None else found()
             if promise is not None:
-                shape = promise_shape(self._layout_of(number))
                 self._take(promise, out.cell)
-                promise._body.shape = shape
+                promise._body.shape = tuple(self._layout_of(number)[0])
         self._loops.repeats, self._loops.reason = True, None
         self._loops.served()
 
@@ -311,11 +310,6 @@ class _LoopFollowing(Following):
         return dtype
 
 
-def promise_shape(layout: Any) -> tuple[int, ...]:
-    """In which holders show a value."""
-    return tuple(layout[0])
-
-
 def _odd(cell: TensorStorage) -> bool:
     """Whether a segment's copy would lack what is known of an argument."""
     body = cell.body
@@ -344,16 +338,9 @@ def _session_of(values: Any) -> Session | None:
     return None
 
 
-def unfit(session: Session) -> str | None:
-    """Why nothing of a session is followed."""
-    channel, dealer = session.party.channel, session.party.dealer
-    if session.plain or session.recorder is not None or session.party.rows < session.party.holders:
-        return "loops are followed where all parties are in this process"
-    if dealer.dealt_ahead or not session.suite.repeatable or session.flags is not None:
-        return "a step of this session is not repeated"
-    if getattr(channel, "observer", None) is not None or getattr(dealer, "observer", None) is not None:
-        return "somebody observes the messages"
-    return None
+def _unfit(session: Session) -> str | None:
+    """Why no loop of a session is followed."""
+    return "loops of a driver of workers are not followed" if session.recorder is not None else unfit(session)
 
 
 LOOPS = Loops()

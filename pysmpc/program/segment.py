@@ -270,6 +270,21 @@ class Seen:
         return [(cell, body) for cell, body, _ in self._others.values()]
 
 
+def unfit(session: Session) -> str | None:
+    """Why no segment of a session can be repeated; None where one can."""
+    channel, dealer = session.party.channel, session.party.dealer
+    elsewhere = session.party.rows < session.party.holders
+    if session.plain or dealer.dealt_ahead or (elsewhere and session.recorder is None):
+        return "steps are repeated by a driver of workers, or where all parties are in this process"
+    if not session.suite.repeatable:
+        return "what integrity='mac' checks is kept from call to call"
+    if session.flags is not None:
+        return "tests of ranges wait for an opening, which is no part of a step"
+    if getattr(channel, "observer", None) is not None or getattr(dealer, "observer", None) is not None:
+        return "somebody observes the messages"
+    return None
+
+
 def unread(cell: TensorStorage) -> bool:
     """Whether some of the content is still to be made, which a loop does when it is first read."""
     return isinstance(cell.body, DeferredProduct) and cell.body.unread

@@ -26,11 +26,10 @@ from pysmpc.program.follow import Following
 from pysmpc.program.loop import LOOPS
 from pysmpc.program.noting import Noting
 from pysmpc.program.path import Path
-from pysmpc.program.segment import Segment, unread
+from pysmpc.program.segment import Segment, unfit, unread
 from pysmpc.program.state import kind
 from pysmpc.ring.shares import dense_strides
 from pysmpc.session import ledger
-from pysmpc.session.session import Session
 from pysmpc.tensor.secret import WATCHERS, SecretTensor, TensorStorage, flush, lock_of
 
 WARM = 2  # calls before a step is recorded: optimizers make their state in the first
@@ -182,7 +181,7 @@ class TrainStep:
             return "a gradient of an argument is wanted"
         if ledger.kept() or WATCHERS:
             return "a ledger or a profile is kept"
-        return _unfit(x.session)
+        return unfit(x.session)
 
     def _parameters(self) -> list[Any]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -248,17 +247,3 @@ _NEVER = "a step is not the same each time: it uses random or changing public va
 def _dense(x: SecretTensor) -> SecretTensor:
     """The argument, one element after the other: layouts of results follow from those of arguments."""
     return x if x.stride() == dense_strides(tuple(x.shape)) else x.contiguous()
-
-
-def _unfit(session: Session) -> str | None:
-    channel, dealer = session.party.channel, session.party.dealer
-    elsewhere = session.party.rows < session.party.holders
-    if session.plain or dealer.dealt_ahead or (elsewhere and session.recorder is None):
-        return "steps are repeated by a driver of workers, or where all parties are in this process"
-    if not session.suite.repeatable:
-        return "what integrity='mac' checks is kept from call to call"
-    if session.flags is not None:
-        return "tests of ranges wait for an opening, which is no part of a step"
-    if getattr(channel, "observer", None) is not None or getattr(dealer, "observer", None) is not None:
-        return "somebody observes the messages"
-    return None

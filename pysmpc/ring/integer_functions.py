@@ -66,8 +66,8 @@ def powers_public(
 ) -> torch.Tensor:
     """[n] -> [2^segments, n]: what `powers_dealt` of r = c - x is multiplied by, for public c.
 
-    With y = (c - start) step, its segment and v as there: in row p the power of e of the segment p before that of y,
-    which is mantissas[i] 2^-shifts[i], times e^v at 2^29, rounded.  mantissas: below 2^29.  shifts: 1 to 62.
+    With y = (c - start) step, its segment s and v as there: row p is mantissas[i] 2^-shifts[i] for i = s - p mod
+    2^segments, times e^v at 2^29, rounded.  mantissas: below 2^29.  shifts: 1 to 62.
     """
     use_torch_threads()
     n, planes = c.numel(), 1 << segments

@@ -54,8 +54,8 @@ static void psm_powers_dealt(const u64 *r, u64 step, unsigned segments, unsigned
     }
 }
 
-/* out[2^segments][n], of public c: with y = (c - start) step, of plane p the power of e of the segment p before that
- * of y, which is mantissa 2^-shift of the table, times e^rest at 2^29, rounded */
+/* out[2^segments][n], of public c: with y = (c - start) step of segment s, plane p is entry s - p mod 2^segments of the
+ * table, mantissa 2^-shift, times e^rest at 2^29, rounded */
 static void psm_powers_public(const u64 *c, u64 start, u64 step, unsigned segments, const u64 *mantissas,
                               const u64 *shifts, u64 *out, size_t n, size_t begin, size_t end) {
     u64 segment[POWERS_CHUNK], rest[POWERS_CHUNK], power[POWERS_CHUNK], below = ((u64)1 << segments) - 1;

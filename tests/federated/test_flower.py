@@ -249,7 +249,7 @@ def test_a_client_in_a_sum_twice_is_refused(server):
     ids=lambda each: next(iter(each)),
 )
 def test_keys_of_another_round_do_not_open(server, changes):
-    with pytest.raises(RoundError, match="not of her, or of another round"):
+    with pytest.raises(RoundError, match="sealed by somebody else, or for another round"):
         server.ask(NAMES, **changes)
 
 
@@ -264,7 +264,7 @@ def test_keys_that_the_server_made_up_do_not_open(server):
 
 def test_a_key_for_another_holder_does_not_open(server):
     sealed = [list(server.parts[name]["pysmpc"]["sealed"])[1] for name in NAMES]
-    with pytest.raises(RoundError, match="not of her, or of another round"):
+    with pytest.raises(RoundError, match="sealed by somebody else, or for another round"):
         server.ask(NAMES, sealed=sealed)
 
 

@@ -1,12 +1,11 @@
 """Large tensors become shares, and come back, a piece at a time: the same integers, and no copies of them."""
 
-import ctypes
 import re
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 import torch
+from memory_use import needs_memory_counters, used
 from torch import nn
 
 import pysmpc as sy
@@ -14,8 +13,6 @@ from pysmpc.errors import EncodingError, RangeError
 from pysmpc.ring.fixedpoint import PIECE, Encoding, Precision, decode, decode_as, encode
 from pysmpc.ring.prg import KeySet, fresh_key
 
-CLEAR = Path("/proc/self/clear_refs")  # a 5 written to it makes the highest use of memory the present one
-C = ctypes.CDLL(None)
 PRECISIONS = [Precision(), Precision(2, 30), Precision(10, 3)]
 
 
@@ -99,19 +96,9 @@ def test_there_and_back(holders, options):
     assert torch.equal(sy.decrypt(secret), encode(values, Precision()).div(65536).float().transpose(0, 1))
 
 
-@pytest.mark.skipif(not (CLEAR.exists() and hasattr(C, "malloc_trim")), reason="Linux and glibc tell what is used")
+@needs_memory_counters
 def test_memory_of_a_model():
     """Beside the shares of two holders there is no more than half of their size."""
-
-    def memory(what):
-        return int(re.search(rf"{what}:\s*(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
-
-    def used(call):
-        C.malloc_trim(0)  # freed memory that is kept would be taken again unseen
-        CLEAR.write_text("5")
-        before = memory("VmRSS")
-        result = call()
-        return result, memory("VmHWM") - before
 
     model = nn.Sequential(*(nn.Linear(1024, 1024, bias=False) for _ in range(6)))
     shares = 16 * sum(each.numel() for each in model.parameters())

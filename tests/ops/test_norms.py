@@ -36,6 +36,21 @@ def test_norms_of_vectors_of_every_size(p, size):
     off(lambda x: torch.linalg.vector_norm(x, p, -1), encrypted(values), 4 if p > 1 else 40, 2.0**-13, 8 + 4 * (p < 1))
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (5, 1)], ids=str)
+@pytest.mark.parametrize("p", [*POWERS, -2.1, 6])
+def test_a_single_element(p, shape):
+    """Its norm is its magnitude, exactly, and the derivative its sign, whatever the power."""
+    values = torch.tensor([0.02, -0.4, 8.7, -9.0, 200.0])
+    for value in values if shape != (5, 1) else [values.reshape(shape)]:
+        off(
+            lambda x: torch.linalg.vector_norm(x, p, -1 if shape else None),
+            encrypted(value.reshape(shape)),
+            0.0,
+            0.0,
+            0.0,
+        )
+
+
 @pytest.mark.parametrize("p", [3, 1.5])
 def test_elements_that_are_zero(p):
     values = torch.randn(6, 5)

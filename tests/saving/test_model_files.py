@@ -1,18 +1,12 @@
 """Models in safetensors files are shared tensor by tensor."""
 
-import ctypes
-import re
-from pathlib import Path
-
 import pytest
 import torch
+from memory_use import needs_memory_counters, used
 from safetensors.torch import save_file, save_model
 from torch import nn
 
 import pysmpc as sy
-
-CLEAR = Path("/proc/self/clear_refs")  # a 5 written to it makes the highest use of memory the present one
-C = ctypes.CDLL(None)
 
 
 class Net(nn.Module):
@@ -111,19 +105,9 @@ def test_tensor_by_tensor(tmp_path):
     assert sy.decrypt(rest["c"]).tolist() == [0, 1, 2]
 
 
-@pytest.mark.skipif(not (CLEAR.exists() and hasattr(C, "malloc_trim")), reason="Linux and glibc tell what is used")
+@needs_memory_counters
 def test_memory(tmp_path):
     """Beside the shares, no more than twice the largest tensor; layer by layer, those of one layer."""
-
-    def memory(what):
-        return int(re.search(rf"{what}:\s*(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
-
-    def used(call):
-        C.malloc_trim(0)  # freed memory that is kept would be taken again unseen
-        CLEAR.write_text("5")
-        before = memory("VmRSS")
-        result = call()
-        return result, memory("VmHWM") - before
 
     path, size, layers = tmp_path / "net.safetensors", 1 << 20, 12
     save_file({f"{i}.weight": torch.randn(1024, 1024) for i in range(layers)}, path)

@@ -73,7 +73,7 @@ class Identity:
             return self._cipher(public, salt, sender, self.name, round).decrypt(NONCE, rest, None)
         except InvalidTag:
             raise RoundError(
-                f"{self.name}: what is said to come from {sender} is not of her, or of another round"
+                f"{self.name}: a key said to come from {sender} was sealed by somebody else, or for another round"
             ) from None
 
     def _cipher(self, public: str, salt: bytes, sender: str, receiver: str, round: bytes) -> ChaCha20Poly1305:
