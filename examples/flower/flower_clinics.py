@@ -9,8 +9,6 @@ as between machines: Flower's simulation needs another large library.  Compared:
 
 import argparse
 import logging
-import sys
-from pathlib import Path
 
 import torch
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
@@ -93,8 +91,7 @@ def main(nodes, rounds=5):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
-    sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
-    from flower_nodes import Nodes
+    from flower_nodes import Nodes  # beside this file
 
     logging.getLogger("flwr").setLevel(logging.ERROR)
     main(Nodes, parser.parse_args().rounds)

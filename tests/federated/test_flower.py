@@ -6,6 +6,7 @@ What is expected comes from Flower itself: the same app, with the same strategy,
 import copy
 import importlib.util
 import logging
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import torch
 from torch import nn
 
 pytest.importorskip("flwr")
+EXAMPLE = Path(__file__).parents[2] / "examples" / "flower"
+sys.path.insert(0, str(EXAMPLE))
 
 from flower_nodes import Nodes
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -324,8 +327,7 @@ def test_files(tmp_path, world):
 
 
 def test_the_example():
-    path = Path(__file__).parents[2] / "examples" / "flower" / "flower_clinics.py"
-    spec = importlib.util.spec_from_file_location("flower_clinics", path)
+    spec = importlib.util.spec_from_file_location("flower_clinics", EXAMPLE / "flower_clinics.py")
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
     secure, plain = example.main(Nodes)
