@@ -6,7 +6,6 @@ What is expected comes from Flower itself: the same app, with the same strategy,
 import copy
 import importlib.util
 import logging
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,7 @@ import torch
 from torch import nn
 
 pytest.importorskip("flwr")
-EXAMPLE = Path(__file__).parents[2] / "examples" / "flower"
-sys.path.insert(0, str(EXAMPLE))
 
-from flower_nodes import Nodes
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, Krum
@@ -26,6 +22,17 @@ from pysmpc.errors import ConfigurationError, RoundError
 from pysmpc.federated import train
 from pysmpc.federated.flower import Group, Identity, Member, SecureSum
 
+
+def example(name):
+    """A module of examples/flower."""
+    path = Path(__file__).parents[2] / "examples" / "flower" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+Nodes = example("flower_nodes").Nodes
 NAMES = ["anna", "ben", "cleo", "dan", "eva"]
 HOLDERS = NAMES[:2]
 
@@ -327,9 +334,6 @@ def test_files(tmp_path, world):
 
 
 def test_the_example():
-    spec = importlib.util.spec_from_file_location("flower_clinics", EXAMPLE / "flower_clinics.py")
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
-    secure, plain = example.main(Nodes)
+    secure, plain = example("flower_clinics").main(Nodes)
     assert abs(secure - plain) <= 3  # same orders of rows, same starts: 0 in 25 runs
     assert min(secure, plain) > 200  # 422 at least
