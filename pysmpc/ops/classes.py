@@ -41,7 +41,14 @@ def divide_by_count(x: Any, count: SecretTensor, most: int) -> SecretTensor:
         return divide_by_sum(x, count)
     count = result(count.window(), count.session, count.unit, count.dtype)
     count.cell.body.most = most
-    return div(x, count)
+    return div(_with_room(x), count)
+
+
+def _with_room(x: Any) -> Any:
+    """x, rounded if it is so fine that a product with an inverse, as fine as both together, has no room."""
+    if isinstance(x, SecretTensor):
+        x.cell.settle(FACTOR)
+    return x
 
 
 @implements(_divide_by_sum)
@@ -55,7 +62,7 @@ def divide_by_sum(x: Any, total: SecretTensor) -> SecretTensor:
     if key not in kept:
         kept[key] = reciprocal_fast(session.suite, session.party, share, scale * FACTOR)
     inverse = result(kept[key].at(scale * FACTOR), session, unit if unit.scale > 1 else x.unit, x.dtype)
-    return x * inverse.reshape(total.shape)
+    return _with_room(x) * inverse.reshape(total.shape)
 
 
 @implements(_weigh)

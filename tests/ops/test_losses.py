@@ -147,6 +147,16 @@ def test_secret_classes_of_every_suite(name, suite):
     compare(loss, prediction(), target(), True, True, **SUITE_OPTIONS[suite])
 
 
+@pytest.mark.parametrize("factor", [0.9757851, 1.7001, 37.77, 0.00123])
+def test_a_mean_of_some_examples_times_a_number(factor):
+    """Its gradient is finer than the encoding when it comes, and is divided by a secret count."""
+
+    def loss(x, t):
+        return factor * F.cross_entropy(x, t, ignore_index=3, label_smoothing=0.2)
+
+    compare(loss, real(N, C), torch.tensor([2, 0, 3, 2, 3]), True, True, atol=2**-9 * max(factor, 1))
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_secret_weights(reduction):
     x, t = real(N, C), indices(N)

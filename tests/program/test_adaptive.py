@@ -53,7 +53,8 @@ def test_steps_are_those_of_a_loop(name):
             other = theirs.state[b][key]
             if isinstance(value, sy.SecretTensor):
                 assert value.cell.unit == other.cell.unit
-                assert torch.allclose(plain(value).double(), plain(other).double(), atol=64 * ULP, rtol=2.0**-8)
+                # a buffer holds gradients over roots, which make their rounding up to 1 / eps as large
+                assert torch.allclose(plain(value).double(), plain(other).double(), atol=400 * ULP, rtol=2.0**-8)
             else:
                 assert float(value) == pytest.approx(float(other))
         assert float(mine.state[a]["step"]) == STEPS

@@ -537,7 +537,7 @@ def test_steps_on_what_was_dealt_ahead_run_as_written(tmp_path):
 
 def test_parties_of_their_own():
     [party, *_] = threaded.sessions(["alice", "bob"])
-    assert sy.program.train_step._unfit(party) is not None
+    assert sy.program.segment.unfit(party) is not None
 
 
 def test_an_error_leaves_no_recorder_behind():
