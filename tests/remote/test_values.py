@@ -36,7 +36,7 @@ def hard(rng, dtype, shape=SHAPE):
     if dtype.startswith("float"):
         info = np.finfo(dtype)
         values = rng.standard_normal(shape) * 2.0 ** rng.integers(info.minexp, info.maxexp - 2, shape)
-        ends = [0.0, info.max, info.min, info.tiny, 1.0, -1.0]
+        ends = [0.0, info.max, info.min, info.tiny, info.tiny * 0.75, 1.0, -1.0]
     else:
         info = np.iinfo(dtype)
         values = rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True) >> rng.integers(0, 8, shape)
@@ -82,6 +82,7 @@ def pointer(parties, name):
 def test_no_binary_search_by_what_is_out_of_range(parties, folder):
     """Which scale an element is out of range at would say how large it is."""
     values = torch.from_numpy(np.load(folder / "aa.npz")["float32"])
+    values[values.abs() < TINY] = 0  # subnormal numbers of a file are zero for everybody: remote/worker/data.py
     whole = pointer(parties, "aa/float32")
     for power in range(-120, 121, 30):
         x = whole[1:2].scale(2.0**power).fix_precision(16, 2).share()

@@ -185,16 +185,14 @@ def optimizer_outcome(name):
     worst = 0.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for _ in range(20):
+        for _ in range(300):
             module, x, y = nn.Linear(4, 3), _values((5, 4)), _values((5, 3))
             twin = double_twin(module)
             try:
                 least = _steps(name, twin, x.double(), y.double())
             except Exception as error:
                 return Outcome(REFUSED, f"takes no dense parameters of this model: {type(error).__name__}")
-            if (
-                least >= 2.0**-8 or name == "LBFGS"
-            ):  # a gradient next to 0 may have either sign, which some optimizers follow
+            if least >= 2.0**-5 or name == "LBFGS":  # some optimizers divide by a gradient's size, or follow its sign
                 break
         mine = sy.encrypt(copy.deepcopy(module), parties())
         try:
