@@ -116,13 +116,16 @@ MUTANTS = [
     ),
     *module(
         "mpc/additive/affine",
+        ("every party adds the public product", "out[party.lead] -= (left * right)[0]", "out -= left * right", AFFINE),
+        ("a stream that serves again", "stream = party.dealer.streams(count)", "stream = party.dealer.streams(0)", AFFINE),
+    ),
+    *module(
+        "mpc/additive/affine_values",
         ("a square without that of the jump", "jump * (jump - 2 * quotient)]", "-2 * jump * quotient]", AFFINE),
         ("the other half of c", "return None, (self.c >> 63) + 1", "return None, -(self.c >> 63)", AFFINE),
         ("c taken as a signed number", "half = (self.c >> 1) & ((1 << 63) - 1)", "half = self.c >> 1", AFFINE),
-        ("every party adds the public product", "out[party.lead] -= (left * right)[0]", "out -= left * right", AFFINE),
         ("the square of a multiple by its factor", "z2k.wrap(self.factor**2)", "z2k.wrap(self.factor)", AFFINE),
         ("a bit the other way", "return one, top, 1 - 2 * self._beta()", "return one, top, 2 * self._beta() - 1", AFFINE),
-        ("a stream that serves again", "stream = party.dealer.streams(count)", "stream = party.dealer.streams(0)", AFFINE),
         ("a bit that was turned as it is", "return (1 - bits, -turn) if flip else (bits, turn)", "return bits, turn", AT_ONCE),
         ("a shift that is forgotten", "return self.of.public() + self.word", "return self.of.public()", AT_ONCE),
         ("a bit of weight one", "return *own, self.weight * _parts(", "return *own, _parts(", AT_ONCE),
