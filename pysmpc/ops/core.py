@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from pysmpc.errors import SessionMismatchError
-from pysmpc.mpc.derived.ranges import Check
+from pysmpc.mpc.derived.range_checks import Check
 from pysmpc.ring.fixedpoint import BINARY16, Precision
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import Session

@@ -870,11 +870,14 @@ MUTANTS = [
     ],
     *module(
         "mpc/derived/ranges",
-        ("a result that wrapped is taken as it is", "    if bool(((real - found.double()).abs() > LIMIT).any()):\n", "    if False:\n", RANGES),
         ("operands are as large as they were in the recording", "recorder.note(recorder.ranges[body].begin)", "pass", RANGES),
         ("a repetition checks nothing", "        recorder.note(check, *operands)\n", "", RANGES),
         ("bounds of a recording are those of values", "            if (recorder := active()) is None:\n                out.body.range", "            if True:\n                out.body.range", RANGES),
-        ("a truncation takes a divisor too many", "_itself, LIMIT - by + 1,", "_itself, LIMIT + by,", RANGES),
+        ("a truncation takes a divisor too many", "own_size, LIMIT - by + 1,", "own_size, LIMIT + by,", RANGES),
+    ),
+    *module(
+        "mpc/derived/range_checks",
+        ("a result that wrapped is taken as it is", "    if bool(((real - found.double()).abs() > LIMIT).any()):\n", "    if False:\n", RANGES),
         ("what is bounded too widely is refused", "            most = self.closely(*operands)\n", "            pass\n", RANGES),
     ),
     *[
