@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from pysmpc.errors import EncodingError, RevealError
-from pysmpc.tensor.secret import HOW, SecretTensor
+from pysmpc.tensor.refusals import HOW
+from pysmpc.tensor.secret import SecretTensor
 
 
 def is_array(value: Any) -> bool:

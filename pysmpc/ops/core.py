@@ -19,7 +19,8 @@ from pysmpc.mpc.derived.range_checks import Check
 from pysmpc.ring.fixedpoint import BINARY16, Precision
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import Session
-from pysmpc.tensor.secret import SecretTensor, TensorStorage
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import TensorStorage
 
 aten = torch.ops.aten
 

@@ -16,7 +16,8 @@ from pysmpc.ops.core import aten, axis, like, result
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.registering import implements
 from pysmpc.ring.shares import Share
-from pysmpc.tensor.secret import SecretTensor, not_implemented
+from pysmpc.tensor.refusals import not_implemented
+from pysmpc.tensor.secret import SecretTensor
 
 
 def _running(x: SecretTensor, dim: int, least: bool) -> tuple[SecretTensor, SecretTensor]:

@@ -54,7 +54,9 @@ from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import Share
 from pysmpc.session.dealer import LocalCorrections, SeedDealer
 from pysmpc.session.session import Session
-from pysmpc.tensor.secret import HANDLERS, WATCHERS, SecretTensor, TensorStorage, flush, run_watched
+from pysmpc.tensor.secret import HANDLERS, SecretTensor
+from pysmpc.tensor.storage import TensorStorage, flush
+from pysmpc.tensor.watching import WATCHERS, run_watched
 from pysmpc.torch_modes import FOLLOWERS, following, in_backward, without_modes
 
 #: send(operation, buffers for all workers, words for the receiver of inputs, or for every holder); returns its number.

@@ -56,7 +56,8 @@ from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import Session
 from pysmpc.session.transcript import Transcript, untold
-from pysmpc.tensor.secret import HANDLERS, SecretTensor, TensorStorage, flush
+from pysmpc.tensor.secret import HANDLERS, SecretTensor
+from pysmpc.tensor.storage import TensorStorage, flush
 from pysmpc.torch_modes import asked, in_backward
 
 OPERATIONS = {str(func): func for func in HANDLERS}
