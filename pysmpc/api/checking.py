@@ -29,8 +29,8 @@ from pysmpc.errors import EncodingError, RangeError, RevealError
 from pysmpc.ring.fixedpoint import BINARY16, INTEGER
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import Session
-from pysmpc.tensor.refusals import called
 from pysmpc.tensor.secret import HANDLERS, SecretTensor
+from pysmpc.tensor.secret_errors import called
 from pysmpc.tensor.storage import flush
 from pysmpc.tensor.watching import WATCHERS
 

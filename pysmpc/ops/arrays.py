@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from pysmpc.errors import EncodingError, RevealError
-from pysmpc.tensor.refusals import HOW
 from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.secret_errors import HOW
 
 
 def is_array(value: Any) -> bool:

@@ -1,8 +1,8 @@
 """`SecretTensor`: the tensor that users hold, whose operations torch hands to `pysmpc.ops`.
 
-`secret` is the subclass, `storage` what its views share, `refusals` the errors for what secrets cannot do, `display`
-how they print (`chains` for PySyft's vocabulary); `watching` and `locked_calls` are around every call.  Operations and
-what is above may import from here.  Start reading at `secret.py`.
+`secret` is the subclass, `storage` what its views share, `secret_errors` says what secrets cannot do, `display` how they
+print (`chains` for PySyft's vocabulary); `watching` and `locked_calls` are around every call.  Operations and what is
+above may import from here.  Start reading at `secret.py`.
 """
 
 from pysmpc.tensor.secret import HANDLERS, SecretTensor

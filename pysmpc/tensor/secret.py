@@ -2,7 +2,7 @@
 
 It sits below autograd: torch records the graph, runs the backward pass, views, modules and optimizers; what reaches
 here are aten operations, each with a handler in `pysmpc.ops` that works on shares.  An operation without a handler
-raises (`refusals.py`).
+raises (`secret_errors.py`).
 
 Sizes, strides and offset are the tensor's own (torch computes them), and describe a window on a `TensorStorage`, which
 torch views of one another share.
@@ -24,7 +24,7 @@ from pysmpc.ring.shares import Share
 from pysmpc.session.session import Session
 from pysmpc.tensor import display
 from pysmpc.tensor.chains import describe
-from pysmpc.tensor.refusals import HOW, loop_instead, not_implemented
+from pysmpc.tensor.secret_errors import HOW, loop_instead, not_implemented
 from pysmpc.tensor.storage import TensorStorage
 from pysmpc.tensor.watching import WATCHERS, run_watched
 from pysmpc.torch_modes import FOLLOWERS, active, following, without_modes
