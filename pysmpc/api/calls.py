@@ -30,7 +30,8 @@ from pysmpc.ring.fixedpoint import (
     encode,
 )
 from pysmpc.session.session import Session, plain_session
-from pysmpc.tensor.secret import SecretTensor, lock_of, watched
+from pysmpc.tensor.locked_calls import watched
+from pysmpc.tensor.secret import SecretTensor, lock_of
 from pysmpc.torch_modes import undisturbed
 
 

@@ -29,7 +29,10 @@ from pysmpc.errors import EncodingError, RangeError, RevealError
 from pysmpc.ring.fixedpoint import BINARY16, INTEGER
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import Session
-from pysmpc.tensor.secret import HANDLERS, WATCHERS, SecretTensor, called, flush
+from pysmpc.tensor.secret import HANDLERS, SecretTensor
+from pysmpc.tensor.secret_errors import called
+from pysmpc.tensor.storage import flush
+from pysmpc.tensor.watching import WATCHERS
 
 #: What says that an operation is not for secrets, or not for these.
 REFUSALS = (NotImplementedError, RevealError, EncodingError, RangeError, TypeError)

@@ -11,7 +11,8 @@ import torch
 
 from pysmpc.api.parties import Parties, variant_of
 from pysmpc.ops.range_tests import TestedTensor
-from pysmpc.tensor.secret import WATCHERS, SecretTensor
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.watching import WATCHERS
 from pysmpc.torch_modes import undisturbed
 from pysmpc.transport.rank_wires import Program
 from pysmpc.transport.torch_distributed import DistributedSession, join

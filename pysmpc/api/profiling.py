@@ -27,7 +27,8 @@ from torch.optim import optimizer as optim
 
 from pysmpc.session.session import Session
 from pysmpc.session.stats import Stats
-from pysmpc.tensor.secret import WATCHERS, SecretTensor
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.watching import WATCHERS
 from pysmpc.torch_modes import keep_promises
 
 CPU = 0.95e-9  # seconds of both ends' processors a byte over TLS

@@ -19,7 +19,8 @@ from pysmpc.ring.fixedpoint import (
     encode,
 )
 from pysmpc.session.session import plain_session
-from pysmpc.tensor.secret import SecretTensor, locked, watched
+from pysmpc.tensor.locked_calls import locked, watched
+from pysmpc.tensor.secret import SecretTensor
 from pysmpc.torch_modes import undisturbed
 
 

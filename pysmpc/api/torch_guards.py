@@ -29,7 +29,8 @@ from pysmpc.ops.composites import (
 from pysmpc.ops.fourier import TRANSFORMS
 from pysmpc.ops.packed import PACKED
 from pysmpc.ops.recurrent import RECURRENT
-from pysmpc.tensor.secret import HOW, SecretTensor
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.secret_errors import HOW
 
 _memory = torch._C.TensorBase.__dict__["data"]
 

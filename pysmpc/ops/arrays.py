@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from pysmpc.errors import EncodingError, RevealError
-from pysmpc.tensor.secret import HOW, SecretTensor
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.secret_errors import HOW
 
 
 def is_array(value: Any) -> bool:

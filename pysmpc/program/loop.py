@@ -26,7 +26,9 @@ from pysmpc.program.segment import Segment, unfit, unread
 from pysmpc.program.state import kind
 from pysmpc.session import ledger
 from pysmpc.session.session import Session
-from pysmpc.tensor.secret import HANDLERS, WATCHERS, SecretTensor, TensorStorage, flush
+from pysmpc.tensor.secret import HANDLERS, SecretTensor
+from pysmpc.tensor.storage import TensorStorage, flush
+from pysmpc.tensor.watching import WATCHERS
 from pysmpc.torch_modes import FOLLOWERS
 
 PATHS = 6  # that a session keeps, and kinds of arguments of each

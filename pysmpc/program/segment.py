@@ -23,7 +23,8 @@ from pysmpc.ring.shares import Share, ShareStorage
 from pysmpc.session.dealer import SeedDealer
 from pysmpc.session.session import Session
 from pysmpc.session.stats import Stats
-from pysmpc.tensor.secret import SecretTensor, TensorStorage
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import TensorStorage
 from pysmpc.torch_modes import undisturbed
 
 _SLOTS = [name for name in ShareStorage.__slots__ if name not in ("words", "n", "serial", "shape", "__weakref__")]

@@ -65,7 +65,7 @@ class Session:
         self.recorder: Any = None  # where the shares are at workers of other machines: pysmpc.remote.driver.recorder
         self.tensor: Any = None  # the type of its tensors, if not SecretTensor
         self.chains = self.plain  # its secrets are shown as PySyft 0.2 shows them
-        self.waiting: list[Any] = []  # updates that pysmpc.tensor.secret.flush will apply
+        self.waiting: list[Any] = []  # updates that pysmpc.tensor.storage.flush will apply
         self.loops: list[Any] = []  # what is known of training loops (pysmpc.program.loop)
         self._bodies: list[weakref.ref[ShareStorage]] = []
         self._sweep_at = 1024
