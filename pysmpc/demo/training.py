@@ -41,6 +41,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class Side(Protocol):
     def reveal(self, value: Tensor) -> Tensor:
         """The plain value."""
+        ...
 
     opens_gradients: bool  # between backward and the optimizer's step
 
@@ -49,6 +50,7 @@ class Side(Protocol):
 
     def stats(self) -> Stats:
         """What the messages cost so far."""
+        ...
 
 
 class PlainSide:

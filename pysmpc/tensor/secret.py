@@ -27,6 +27,7 @@ from pysmpc.ring.fixedpoint import Precision
 from pysmpc.ring.shares import Share, ShareStorage
 from pysmpc.session.session import Session
 from pysmpc.tensor import display
+from pysmpc.tensor.methods import TensorMethods
 from pysmpc.torch_modes import FOLLOWERS, active, following, keep_promises, undisturbed, without_modes
 
 Handler = Callable[..., Any]
@@ -250,19 +251,12 @@ def _update(session: Session) -> None:
             cell.replace(share.body, cell.unit.scale)
 
 
-class SecretTensor(torch.Tensor):
+class SecretTensor(TensorMethods):
     """A secret-shared tensor.  Make one with `sy.encrypt` or `.share`; open it with
     `sy.decrypt`, `.reveal()` or `.get()`."""
 
     cell: TensorStorage
     chained: bool  # made by share(requires_grad=True): shown as AutogradTensor
-
-    if TYPE_CHECKING:  # torch declares that these return Tensor; on a SecretTensor they return another
-
-        def _same(self, *args: Any, **kwargs: Any) -> SecretTensor: ...
-
-        reshape = view = expand = detach = clone = to = squeeze = unsqueeze = movedim = contiguous = _same
-        flatten = mean = sum = requires_grad_ = __getitem__ = __neg__ = __add__ = __sub__ = __rsub__ = __mul__ = _same
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 

@@ -50,12 +50,15 @@ class Factor(Protocol):
 
     def public(self) -> torch.Tensor:
         """[1, n], or [0, n] where no holder is hosted."""
+        ...
 
     def factors(self) -> Factors:
         """Of the dealt words."""
+        ...
 
     def words(self, keys: KeySet) -> list[torch.Tensor]:
         """Dealer: the dealt words, each [n]."""
+        ...
 
 
 class Affine(Factor, Protocol):
@@ -66,9 +69,11 @@ class Affine(Factor, Protocol):
 
     def square_factors(self) -> Factors:
         """Of the words of `squares`."""
+        ...
 
     def squares(self, keys: KeySet) -> list[torch.Tensor]:
         """Dealer: the square of what is left without `public` is the sum of `square_factors` times these."""
+        ...
 
 
 @dataclass(eq=False, repr=False)

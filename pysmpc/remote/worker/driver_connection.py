@@ -110,6 +110,7 @@ class Host(Protocol):
 
     def report(self) -> dict[str, Any]:
         """For the status."""
+        ...
 
 
 class DriverConnection:
