@@ -46,6 +46,7 @@ __all__ = [
     "PointerTensor",
     "PrivacyError",
     "PrivateDataLoader",
+    "Protocol",
     "PysmpcError",
     "RangeError",
     "RefusedError",

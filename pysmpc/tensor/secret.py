@@ -266,7 +266,7 @@ class SecretTensor(TensorMethods):
         cell: TensorStorage,
         size: Any,
         stride: Any,
-        offset: int = 0,
+        offset: int | torch.SymInt = 0,
         dtype: torch.dtype = torch.float32,
         requires_grad: bool = False,
     ) -> SecretTensor:

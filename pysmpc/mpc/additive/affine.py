@@ -308,7 +308,8 @@ class WithBit:
 def _parts(beta: torch.Tensor, flip: bool, n: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(public part, factor of rho) of a bit, each [1, n], or [0, n] where no holder is hosted."""
     if not beta.shape[0]:
-        return (torch.empty((0, n), dtype=torch.int64),) * 2
+        nothing = torch.empty((0, n), dtype=torch.int64)
+        return nothing, nothing
     bits = z2k.unpack_bits(beta[0].contiguous(), n).reshape(1, n)
     turn = 1 - 2 * bits
     return (1 - bits, -turn) if flip else (bits, turn)
