@@ -15,7 +15,6 @@ import torch.jit._builtins
 import torch.nn.functional as functional
 import torch.overrides
 import torch.utils.dlpack
-from torch._C import _nn
 
 from pysmpc.errors import RevealError
 from pysmpc.ops.composites import (
@@ -24,6 +23,7 @@ from pysmpc.ops.composites import (
     FUNCTIONALS,
     LINALG,
     METHODS,
+    NN,
     multi_head_attention_forward,
     ordinary,
 )
@@ -110,6 +110,6 @@ def install() -> None:
             setattr(SecretTensor, name, COMPOSITES[name])
         torch.special.sinc = torch.sinc
         _put_composites(functional, FUNCTIONALS)
-        _put_composites(_nn, BUILTINS)
+        _put_composites(NN, BUILTINS)
         torch.jit._builtins._register_builtin(_has_torch_function, "aten::has_torch_function")
         _put(functional, has_torch_function=_has_torch_function, handle_torch_function=_handle_torch_function)

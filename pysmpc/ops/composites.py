@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as functional
-from torch._C import _nn
 
 from pysmpc.ops.classes import weights_of_classes
 from pysmpc.ops.core import aten
@@ -266,7 +265,8 @@ def cross_entropy_loss(
     return _OverWeights.apply(loss, total)
 
 
-_cross_entropy_loss: Any = _nn.cross_entropy_loss
+NN: Any = vars(torch._C)["_nn"]
+_cross_entropy_loss: Any = NN.cross_entropy_loss
 BUILTINS = {"cross_entropy_loss": cross_entropy_loss}  # by their names in torch._C._nn
 
 
