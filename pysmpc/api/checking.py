@@ -26,6 +26,7 @@ from pysmpc.api.dealing import record
 from pysmpc.api.parties import Parties
 from pysmpc.api.profiling import LAN, WAN, Network, Profile
 from pysmpc.errors import EncodingError, RangeError, RevealError
+from pysmpc.mpc.options import Protocol
 from pysmpc.ring.fixedpoint import BINARY16, INTEGER
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import Session
@@ -248,7 +249,7 @@ def check(
     target: Any = None,
     optimizer: Any = None,
     holders: tuple[str, ...] = ("alice", "bob"),
-    protocol: str | None = None,
+    protocol: str | Protocol | None = None,
     rounding: str | None = None,
     compare_bits: int | None = None,
     private_layers: Any = None,

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.utils._pytree import tree_leaves
 
 from pysmpc.ops import views
 from pysmpc.program.follow import Following
@@ -334,7 +335,7 @@ def _whole(cell: TensorStorage, dtype: torch.dtype) -> SecretTensor:
 
 
 def _session_of(values: Any) -> Session | None:
-    for x in torch.utils._pytree.tree_leaves(values):
+    for x in tree_leaves(values):
         if isinstance(x, SecretTensor):
             return x.cell.session
     return None

@@ -14,7 +14,7 @@ import copy
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from html import escape
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 
@@ -24,6 +24,7 @@ from pysmpc.ring.shares import Share
 from pysmpc.session.session import Session
 from pysmpc.tensor import display
 from pysmpc.tensor.chains import describe
+from pysmpc.tensor.methods import TensorMethods
 from pysmpc.tensor.secret_errors import HOW, loop_instead, not_implemented
 from pysmpc.tensor.storage import TensorStorage
 from pysmpc.tensor.watching import WATCHERS, run_watched
@@ -61,19 +62,12 @@ def lock_of(operands: Iterable[Any]) -> AbstractContextManager[None]:
     return _NO_LOCK
 
 
-class SecretTensor(torch.Tensor):
+class SecretTensor(TensorMethods):
     """A secret-shared tensor.  Make one with `sy.encrypt` or `.share`; open it with
     `sy.decrypt`, `.reveal()` or `.get()`."""
 
     cell: TensorStorage
     chained: bool  # made by share(requires_grad=True): shown as AutogradTensor
-
-    if TYPE_CHECKING:  # torch declares that these return Tensor; on a SecretTensor they return another
-
-        def _same(self, *args: Any, **kwargs: Any) -> SecretTensor: ...
-
-        reshape = view = expand = detach = clone = to = squeeze = unsqueeze = movedim = contiguous = _same
-        flatten = mean = sum = requires_grad_ = __getitem__ = __neg__ = __add__ = __sub__ = __rsub__ = __mul__ = _same
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
@@ -83,7 +77,7 @@ class SecretTensor(torch.Tensor):
         cell: TensorStorage,
         size: Any,
         stride: Any,
-        offset: int = 0,
+        offset: int | torch.SymInt = 0,
         dtype: torch.dtype = torch.float32,
         requires_grad: bool = False,
     ) -> SecretTensor:

@@ -43,12 +43,15 @@ class Factor(Protocol):
 
     def public(self) -> torch.Tensor:
         """[1, n], or [0, n] where no holder is hosted."""
+        ...
 
     def factors(self) -> Factors:
         """Of the dealt words."""
+        ...
 
     def words(self, keys: KeySet) -> list[torch.Tensor]:
         """Dealer: the dealt words, each [n]."""
+        ...
 
 
 class Affine(Factor, Protocol):
@@ -59,9 +62,11 @@ class Affine(Factor, Protocol):
 
     def square_factors(self) -> Factors:
         """Of the words of `squares`."""
+        ...
 
     def squares(self, keys: KeySet) -> list[torch.Tensor]:
         """Dealer: the square of what is left without `public` is the sum of `square_factors` times these."""
+        ...
 
 
 @dataclass(eq=False, repr=False)
@@ -296,7 +301,8 @@ class WithBit:
 def _parts(beta: torch.Tensor, flip: bool, n: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(public part, factor of rho) of a bit, each [1, n], or [0, n] where no holder is hosted."""
     if not beta.shape[0]:
-        return (torch.empty((0, n), dtype=torch.int64),) * 2
+        nothing = torch.empty((0, n), dtype=torch.int64)
+        return nothing, nothing
     bits = z2k.unpack_bits(beta[0].contiguous(), n).reshape(1, n)
     turn = 1 - 2 * bits
     return (1 - bits, -turn) if flip else (bits, turn)

@@ -44,6 +44,7 @@ class Host(Protocol):
 
     def report(self) -> dict[str, Any]:
         """For the status."""
+        ...
 
 
 class DriverSession:
