@@ -132,7 +132,7 @@ def _message(operations: Sequence[str]) -> str:
 
 
 class Size:
-    """What all parties know of a body: no magnitude is above `most`, and in a window none above what `windows` says."""
+    """What all parties know of a body: no magnitude is above `most`, none in a window above what `windows` has."""
 
     __slots__ = ("most", "windows")
 

@@ -122,7 +122,7 @@ def known_of(body: ShareStorage) -> Known:
 
 
 def note_source(out: Share, name: str, x: Any) -> None:
-    """Note that `out`, a share with a body of its own, is the function `name` of x, or what serves its derivative."""
+    """Note that `out`, a share with a body of its own, is the function `name` of x, or serves its derivative."""
     known_of(out.body).source = name, (out.layout, out.scale), x
 
 

@@ -1,6 +1,7 @@
 """What the holders of a session tell each other in public while an operation runs: one round each.
 
-These rounds stand between what a driver asks for and what leaves: consent, and whose sums are made.
+Such a round stands between what a driver asks for and what leaves: whether the holders consent, and whose data are in a
+sum.
 """
 
 from __future__ import annotations

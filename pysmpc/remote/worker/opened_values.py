@@ -21,9 +21,9 @@ from pysmpc.remote.worker.replay import Replay
 
 
 def shares(replay: Replay, operation: Open, permits: Callable[[], bool]) -> tuple[torch.Tensor, list[str], bool]:
-    """What this party sends the driver of a value that is opened to it, [rows, n] words; who does not consent.
+    """Open a value to the driver.  Returns this party's words of it, who refused, and whether a value was too large.
 
-    Then, whether a value was found too large: nothing must leave for the driver then, either.
+    words: [rows, n].  They may be sent only if nobody refused, and no value was too large since the last opening.
 
     1. The provider said which program it runs, when it was told of this opening: a message without words.
     2. The holders tell each other whether they consent, and which program they run: one round.
@@ -78,7 +78,7 @@ def _failed(replay: Replay, flags: Flags, refused: bool) -> bool:
 def hand(
     replay: Replay, operation: Hand, mask: Callable[[int], torch.Tensor] | None, permits: Callable[[], bool]
 ) -> tuple[torch.Tensor | None, list[str]]:
-    """The words of a value under a mask of the receiver's, where all consent; who does not.
+    """Open a value to one holder.  Returns its words plus a mask of that holder's, None without consent; who refused.
 
     1. The receiver shares uniform words, `mask`, which nobody else knows: not a byte.
     2. The holders tell each other whether they consent, and which program they run: one round.

@@ -25,7 +25,7 @@ log = logging.getLogger("pysmpc.worker")
 
 
 class SessionOpenings:
-    """The openings of one session."""
+    """The openings of one session.  sums: the sums over owners that it has made, which count when one is opened."""
 
     def __init__(self, session: DriverSession, sums: SessionSums) -> None:
         self._session, self._worker, self._driver = session, session.worker, session.driver
@@ -104,7 +104,7 @@ class SessionOpenings:
         return ""
 
     def hand(self, number: int, operation: Hand) -> None:
-        """A value is opened to a holder, and to nobody else."""
+        """Open a value to one holder, and to nobody else, if all holders consent; tell the driver whether it was."""
         replay, me = self._session.running, self._worker.config.name
         masks: list[torch.Tensor] = []
         refusal = ""
