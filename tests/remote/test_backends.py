@@ -19,7 +19,7 @@ def test_workers_refuse_what_their_owners_did_not_register(parties):
     del suites["toy"]
     forget_variants()
     product = y * y
-    with pytest.raises(sy.RemoteError, match="no protocols named 'toy' here; those that are not pysmpc's own"):
+    with pytest.raises(sy.RemoteError, match="no protocols named 'toy' here; workers register those of others"):
         sy.decrypt(product)
 
 
