@@ -34,6 +34,7 @@ lint: $(READY)
 
 type: $(READY)
 	$(BIN)/mypy && $(BIN)/mypy tests/typing/names.py
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/stubtest --allowlist tools/stubtest-allow --ignore-unused-allowlist pysmpc._ring pysmpc._beaver
 
 docs: $(READY)

@@ -146,7 +146,8 @@ def called_wrongly(suite: Suite) -> list[str]:
     found = []
     for each in fields(suite):
         given, form = getattr(suite, each.name), vars(forms).get(str(each.type).partition(" ")[0])
-        if given is None or not getattr(form, "_is_protocol", False):
+        optional = "None" in str(each.type)
+        if (given is None and optional) or not getattr(form, "_is_protocol", False):
             continue
         wanted = vars(form)["__call__"]
         if not callable(given):

@@ -66,7 +66,8 @@ def _numbers(array: np.ndarray[Any, Any], refusal: str) -> np.ndarray[Any, Any]:
 def operand(value: Any) -> Any:
     """A value as torch takes it beside a secret: arrays as tensors, NumPy numbers as Python's."""
     if isinstance(value, np.generic) and value.dtype.kind in "biuf":
-        return value.item() if not isinstance(value, np.longdouble) else float(value)
+        found = value.item()
+        return float(found) if isinstance(found, np.generic) else found  # a long double stays one
     return plain(value) if is_array(value) else value
 
 

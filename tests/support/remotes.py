@@ -7,6 +7,7 @@ from pathlib import Path
 
 from networks import NAMES, Office
 
+from pysmpc.api.parties import DEFAULTS
 from pysmpc.mpc.interfaces import opening
 from pysmpc.remote.config import DriverConfig, WorkerConfig, parse
 from pysmpc.remote.driver.connect import RemoteParties
@@ -65,8 +66,8 @@ class Workers:
         values = {"name": driver, "holders": self.holders, "provider": self.provider, "workers": self.addresses}
         return parse({**values, **changes}, DriverConfig, self.folder)
 
-    def connect(self, driver="scientist", **changes):
-        return RemoteParties(self.config(driver, **changes))
+    def connect(self, driver="scientist", protocol=DEFAULTS, **changes):
+        return RemoteParties(self.config(driver, **changes), protocol=protocol)
 
     def stop(self):
         for worker in self.workers.values():

@@ -166,7 +166,7 @@ class Replay:
         """The session with the protocols of that name."""
         found = variant_named(suite)
         if found is None:
-            raise ChannelError(f"there are no protocols named {suite[:80]!r} here")
+            raise ChannelError(f"there are no protocols named {suite[:80]!r} here; workers register those of others")
         return self.session.under(found)
 
     def limit(self, suite: str) -> int:

@@ -7,7 +7,7 @@ of pysmpc's default, from which it takes everything else: sharing, sums, compari
 What it assumes: semi-honest holders, and a provider that deals the triples and sees no message. A truncated value z is
 wrong by 2^64 / divisor with probability |z| / 2^64.
 
-    import toy_protocol
+    protocols.register(toy_protocol.toy)
     parties = sy.virtual("alice", "bob", protocol="toy")
 """
 
@@ -27,7 +27,6 @@ from pysmpc.protocols import (
     derived,
     makers,
     opening,
-    register,
 )
 
 Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -134,5 +133,3 @@ toy: Suite = replace(
     update_all=derived(makers.update_all),
     together=derived(makers.together),
 )
-
-register(toy)
