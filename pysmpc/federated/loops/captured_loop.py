@@ -10,8 +10,9 @@
 
     loop = Loop("digits", local, model, torch.zeros(32, 784), torch.zeros(32, dtype=torch.int64))
 
-The function sees one batch, and zeros for values: what it does must not depend on any.  Its optimizer starts anew with
-each batch.  Functions of pointers, with `model.send(data.location)` and `model.get()`, are captured at a virtual worker.
+The function sees one batch, of zeros: what it does must not depend on values.  Its optimizer starts anew with each
+batch.  Functions of pointers, with `model.send(data.location)` and `model.get()`, are captured with examples that are
+pointers to a virtual worker.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class Loop:
     """A captured loop.
 
     name: of what owners' files allow such loops to see (`[loops.NAME]`).  function: as above, of the model and one
-    tensor for each that owners give, in the order of their files.  examples: a batch; shapes and dtypes count, values do
-    not.  shuffle: each owner draws the order of her rows anew for each pass; else it is that of her file.
+    tensor for each that owners give, in the order of their files.  examples: a batch, of which shapes and dtypes count.
+    shuffle: each owner draws the order of her rows anew for each pass; else it is that of her file.
     Raises RuntimeError for a function that branches on a value, and NotImplementedError for an operation that owners do
     not run (`loop_operations`).
     """

@@ -22,7 +22,10 @@ ELEMENTWISE = """
 #: Symmetric functions of the elements along some dimensions; the last three pick one of them.
 SUMS = "sum sum.dim_IntList mean mean.dim var.correction var_mean.correction"
 PICKS = "amax amin argmax"
-SHAPES = "view permute unsqueeze squeeze.dim squeeze.dims expand slice.Tensor select.int cat constant_pad_nd slice_scatter select_scatter"
+SHAPES = """
+    view permute unsqueeze squeeze.dim squeeze.dims expand slice.Tensor select.int cat constant_pad_nd slice_scatter
+    select_scatter
+"""
 PRODUCTS = "mm addmm bmm"
 CONSTANTS = "full scalar_tensor arange.start_step"
 INDEXED = "gather scatter.src scatter.value scatter_add embedding index_put"

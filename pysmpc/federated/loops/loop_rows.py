@@ -3,7 +3,7 @@
 Followed is, for each value, which dimension has a place for each row, and along which dimensions its elements are all
 equal.  A program passes if no operation tells rows apart by their places (no index, slice, mask or weight that differs
 from row to row), picks one of them (a maximum over rows), or leaves a dimension of rows in the model that it makes.
-It is a rule about the structure: rows may still be told apart by their values, as a ReLU does that is 0 for all but one.
+It is a rule about the structure: rows may still be told apart by their values, as by a ReLU that is 0 for all but one.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ def _follow(step: Step, facts: Sequence[Sequence[Fact]], shapes: Sequence[Shape]
     if all(each.rows is None for each in everything):
         return [Fact(shape, None, _kept(step, everything, shape)) for shape in shapes]
     rule = _RULES.get(step.name)
+    if rule is None or any(each is not None for each in named):
+        raise _Apart("rows are not followed through it")
     try:
-        assert rule is not None
-        assert not any(named)
         found = rule(step, given, inside, shapes)
-    except (AssertionError, AttributeError, IndexError, TypeError, ValueError):  # arguments in forms that nobody traces
+    except (AttributeError, IndexError, TypeError, ValueError):  # arguments in forms that nobody traces
         raise _Apart("rows are not followed through it") from None
     return [Fact(shape, rows) for shape, rows in zip(shapes, found, strict=True)]
 
@@ -239,7 +239,9 @@ _RULES = {
     **dict.fromkeys(_MOVES, _move),
     **dict.fromkeys((*_SUMS, *_PICKS), _sum),
     **dict.fromkeys(("aten.mm.default", "aten.addmm.default", "aten.bmm.default"), _product),
-    **dict.fromkeys(("aten.gather.default", "aten.scatter.src", "aten.scatter.value", "aten.scatter_add.default"), _indexed),
+    **dict.fromkeys(
+        ("aten.gather.default", "aten.scatter.src", "aten.scatter.value", "aten.scatter_add.default"), _indexed
+    ),
     "aten.embedding.default": _embedding,
     "aten.index_put.default": _index_put,
     "aten.cat.default": _cat,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pysmpc.api.parties import Parties
+from pysmpc.federated.loops import Loop
 from pysmpc.remote.config import DriverConfig, load
 from pysmpc.remote.driver.driver import Link
 from pysmpc.remote.driver.federated_rounds import RemoteClients
@@ -54,7 +55,7 @@ class RemoteParties(Parties):
     def clients(
         self,
         owners: Sequence[str] | None,
-        task: str,
+        task: str | Loop,
         score: str | None,
         scores: Sequence[str],
         outside: Sequence[str] | None = None,

@@ -15,6 +15,7 @@ from torch import nn
 from pysmpc.api import decrypting
 from pysmpc.errors import PartyError
 from pysmpc.federated.clients import Answer, Ask
+from pysmpc.federated.loops import Loop
 from pysmpc.remote.arguments import NAMES, encode
 from pysmpc.remote.program_messages import Collect, Invite, Plain
 
@@ -23,13 +24,14 @@ class RemoteClients:
     """Owners of remote parties, as a federation asks them.  outside: names of clients, who are no holders.
 
     task, score: names of tasks at every owner; the first returns the trained model, the second the means in `scores`.
+    task may be a captured loop, which every owner repeats.
     """
 
     def __init__(
         self,
         parties: Any,
         owners: Sequence[str] | None,
-        task: str,
+        task: str | Loop,
         score: str | None,
         scores: Sequence[str],
         outside: Sequence[str] | None = None,
@@ -55,7 +57,7 @@ class RemoteClients:
     def ask(self, model: nn.Module, ask: Ask) -> Answer:
         if ask.staying:
             raise NotImplementedError("what stays at an owner is her task's business: use another strategy than FedBN")
-        parties = self._parties
+        parties, task = self._parties, self._task
         state = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
         double = any(value.dtype == torch.float64 for value in state.values())
         values = torch.cat(
@@ -70,7 +72,7 @@ class RemoteClients:
             facts: dict[str, Any] = {
                 "slot": slot,
                 "owners": list(ask.chosen),
-                "task": str(self._task if ask.update else self._score),
+                "task": str(self._score) if not ask.update else task.name if isinstance(task, Loop) else task,
                 "arguments": dict(ask.arguments),
                 "names": list(state),
                 "shapes": [list(value.shape) for value in state.values()],
@@ -85,6 +87,9 @@ class RemoteClients:
                 "noise": terms.noise,
                 "sharers": terms.sharers,
             }
+            if isinstance(task, Loop) and ask.update:
+                facts["loop"] = task.program
+                facts["arguments"]["shuffle"] = task.shuffle
             return Invite(**facts, minimum=ask.minimum) if self._outside else Collect(**facts)
 
         secret, took_part = parties.recorder.collect(

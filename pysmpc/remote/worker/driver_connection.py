@@ -549,7 +549,7 @@ class DriverConnection:
         present = frozenset(name for name in operation.owners if here[name])
         sums = {turn.key: present} if turn is not None and words is not None else {}
         if turn is not None and sums:
-            refusal = turn.refusal(present) or self._told_apart(sums)
+            refusal = turn.refusal(present) or self._told_apart(sums) or turn.spend()
         elif not refusal and len(present) < 2:
             refusal = f"{me}: {len(present)} of {len(operation.owners)} owners took part"
         # 3. consent
@@ -658,7 +658,7 @@ class DriverConnection:
         config = self.worker.config
         clock, self._clock = self._clock, None  # a task takes its time, in a thread of its own
         try:
-            task = self.worker.tasks.of(config.name, config.drivers.get(self.driver, ()), operation.task)
+            task = self.worker.tasks.of(config.name, self.driver, config.drivers.get(self.driver, ()), operation)
             turn = Turn(config.name, self.driver, task, operation, values)
             deadline = min(operation.deadline or LONGEST, LONGEST)
             words = self.worker.tasks.run(self.driver, turn, deadline, self._cancel.is_set)
