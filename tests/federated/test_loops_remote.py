@@ -240,15 +240,15 @@ def test_a_budget_that_is_spent(office, tmp_path):
         engine.for_rounds(1, noise_multiplier=multiplier)
         return fit(parties, loop("noised"), strategy=FedAvg(min_workers=3), max_norm=1.0, privacy=engine)
 
-    # one round of noise z is epsilon 3 at delta 1e-5 for z = 1.4 or so: two of 2.5 fit, and no third
+    # one round of noise z is epsilon 3 at delta 1e-5 for z = 1.4 or so: two of 2.0 fit, and no third
     with clinics.start(office) as workers, workers.connect() as parties:
         with pytest.raises(RoundError, match="may tell epsilon = 3 at delta = 1e-05 in all rounds together"):
             one(parties, 1.2)
-        one(parties, 2.5)
+        one(parties, 2.0)
     with clinics.start(office) as workers, workers.connect() as parties:
-        one(parties, 2.5)
+        one(parties, 2.0)
         with pytest.raises(RoundError, match="would exceed"):
-            one(parties, 2.5)
+            one(parties, 2.0)
 
 
 # --- who leaves a round -------------------------------------------------------------
