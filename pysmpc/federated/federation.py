@@ -69,7 +69,8 @@ class Federation:
     task may be a captured loop (`pysmpc.federated.Loop`), which owners who allow it repeat on their rows.
     clients: names of owners who are no holders and run `pysmpc client`, in the place of the holders.
     holders: who adds up shares, workers or names; by default the workers themselves if there are at most four, else
-    the first three.  secure=False: updates are added in the clear; to measure against.
+    the first three.  secure=False: updates are added in the clear; to measure against.  Owners
+    on machines of their own have to allow it in their files.
     max_norm: a worker's update is clipped to this norm, over all parameters and buffers.  max_value, max_rows: a worker
     with an element or a number of rows above leaves the round.
     checkpoints: a folder for a file a round.
@@ -104,7 +105,7 @@ class Federation:
             own.setdefault("loss", loss)
         self.clients: Clients
         if isinstance(workers, Parties):
-            self.clients = _remote(workers, owners, task, score, scores, clients)
+            self.clients = _remote(workers, owners, task, score, scores, clients, secure)
         elif clients is not None:
             raise TypeError("clients leave shares with parties of sy.connect; virtual workers are named themselves")
         elif callable(task):
@@ -287,6 +288,7 @@ def _remote(
     score: str | None,
     scores: Sequence[str],
     outside: Sequence[str] | None,
+    secure: bool,
 ) -> Clients:
     make = getattr(parties, "clients", None)
     if make is None:
@@ -296,7 +298,7 @@ def _remote(
             'no code travels: name a task that each owner installed, Federation(parties, task="mlp"), or capture a '
             "loop as torch's operations, task=sy.federated.Loop(...)"
         )
-    found: Clients = make(owners, task, score, scores, outside)
+    found: Clients = make(owners, task, score, scores, outside, secure)
     return found
 
 

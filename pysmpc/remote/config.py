@@ -93,6 +93,7 @@ class Task(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     are none.  min_owners: how many must take part for this owner's part to be in a sum.  max_norm: updates are clipped
     to this norm or less.  max_value, max_rows: of what may be asked for.  min_noise: the standard deviation of a sum's
     noise, in units of the norm that updates are clipped to, without which this owner takes no part; 0 for none.
+    in_the_clear: a driver may have this owner's update by itself, unshared: to compare with, and not for data.
     """
 
     function: str
@@ -102,6 +103,7 @@ class Task(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     max_value: float = 1024.0
     max_rows: int = 1 << 20
     min_noise: float = 0.0
+    in_the_clear: bool = False
 
 
 class Loop(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

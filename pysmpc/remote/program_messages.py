@@ -189,7 +189,7 @@ class Collect(Message, tag=18):
     names, shapes, dtypes, values: the model, flat.  gives: names and shapes of what a task leaves, each less the model
     if `less_start`, clipped together to max_norm.  deadline: seconds, 0 for none.  noise, sharers: of a private sum, of
     which each owner adds a part (`pysmpc.federated.updates.Terms`).  loop: what they run is this, and `task` is what
-    their files call data and terms of such loops.
+    their files call data and terms of such loops.  clear: nothing is shared, and the driver is sent each one's.
     """
 
     slot: int
@@ -209,6 +209,7 @@ class Collect(Message, tag=18):
     noise: float = 0.0
     sharers: int = 1
     loop: LoopProgram | None = None
+    clear: bool = False
 
 
 class Invite(Collect, tag=47):

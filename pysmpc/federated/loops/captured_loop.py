@@ -27,7 +27,7 @@ from torch._decomp import core_aten_decompositions, decomposition_table
 from torch.func import functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from pysmpc.compat.pysyft import verbs
+from pysmpc.compat.pysyft import labels, verbs
 from pysmpc.compat.pysyft.pointers import RemoteTensor
 from pysmpc.federated.loops.loop_operations import OPERATIONS
 from pysmpc.federated.loops.loop_program import Checked
@@ -88,7 +88,7 @@ def _captured(
     function: Callable[..., Any], model: nn.Module, names: Sequence[str], examples: Sequence[torch.Tensor]
 ) -> fx.GraphModule:
     """The function on a batch, as operations of `loop_operations` that write nothing in place."""
-    worker = next((each.location for each in examples if isinstance(each, RemoteTensor)), None)
+    worker = next((labels.location(each) for each in examples if isinstance(each, RemoteTensor)), None)
     own = copy.deepcopy(model)
     if worker is not None:  # the model is at the worker from the beginning to the end of what is captured
         vars(own)["send"] = vars(own)["get"] = lambda *arguments, **options: own

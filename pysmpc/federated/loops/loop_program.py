@@ -110,7 +110,7 @@ class Checked:
         with torch.no_grad():
             for _ in range(epochs):
                 order = torch.randperm(len(data[0])) if shuffle else torch.arange(len(data[0]))
-                for rows in order.split(self.rows):
+                for rows in torch.split(order, self.rows):
                     if len(rows) == self.rows:
                         now = self.once(now, [each[rows] for each in data], over)
         return dict(zip(state, now, strict=True))

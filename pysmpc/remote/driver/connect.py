@@ -59,9 +59,10 @@ class RemoteParties(Parties):
         score: str | None,
         scores: Sequence[str],
         outside: Sequence[str] | None = None,
+        secure: bool = True,
     ) -> RemoteClients:
         """Owners as a federation asks them.  outside: those who are no holders, in their place."""
-        return RemoteClients(self, owners, task, score, scores, outside)
+        return RemoteClients(self, owners, task, score, scores, outside, secure)
 
     def __enter__(self) -> RemoteParties:
         return self

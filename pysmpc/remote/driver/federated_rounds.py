@@ -6,6 +6,7 @@ runs a task that she installed, and the sum of what they leave is opened to the 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,7 +36,17 @@ class RemoteClients:
         score: str | None,
         scores: Sequence[str],
         outside: Sequence[str] | None = None,
+        secure: bool = True,
     ) -> None:
+        if not secure:
+            if outside is not None:
+                raise TypeError("clients leave shares: secure=False is for owners who are holders")
+            warnings.warn(
+                "secure=False: this driver is sent each owner's update in the clear, where owners' files allow it, to "
+                "measure against on data that are no secret",
+                stacklevel=5,
+            )
+        self._clear = not secure
         self._parties, self._outside = parties, outside is not None
         self.names = list(parties.names if owners is None else owners) if outside is None else list(outside)
         if outside is not None:
@@ -87,14 +98,16 @@ class RemoteClients:
                 "noise": terms.noise,
                 "sharers": terms.sharers,
             }
+            facts["clear"] = self._clear and ask.update
             if isinstance(task, Loop) and ask.update:
                 facts["loop"] = task.program
                 facts["arguments"]["shuffle"] = task.shuffle
             return Invite(**facts, minimum=ask.minimum) if self._outside else Collect(**facts)
 
-        secret, took_part = parties.recorder.collect(
+        found, took_part = parties.recorder.collect(
             parties.session, terms, operation, buffers[0] if buffers else values, self._outside
         )
         ask.enough(took_part)
-        mean, rows = terms.mean(decrypting.opened_words(secret, "reveal"))
+        words = found if self._clear and ask.update else decrypting.opened_words(found, "reveal")
+        mean, rows = terms.mean(words)
         return Answer(mean, rows, took_part, sum(parties.traffic) - before)

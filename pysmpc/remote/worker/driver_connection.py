@@ -540,7 +540,10 @@ class DriverConnection:
         if self.worker.config.role != "holder":
             for _ in range(2):
                 self._replay.said(True)
-            self._replay.collect(operation, None, terms, Origin(frozenset(operation.owners)))
+            if operation.clear:
+                self._replay.gathered(operation, None, terms, Origin(frozenset()))
+            else:
+                self._replay.collect(operation, None, terms, Origin(frozenset(operation.owners)))
             return
         # 1. the task
         turn, words, refusal = self._turn(operation, values) if me in operation.owners else (None, None, "")
@@ -550,6 +553,8 @@ class DriverConnection:
         sums = {turn.key: present} if turn is not None and words is not None else {}
         if turn is not None and sums:
             refusal = turn.refusal(present) or self._told_apart(sums) or turn.spend()
+            if operation.clear and not refusal:
+                refusal = self.worker.openings.alone(self.driver, operation.task, (terms.size,))
         elif not refusal and len(present) < 2:
             refusal = f"{me}: {len(present)} of {len(operation.owners)} owners took part"
         # 3. consent
@@ -557,8 +562,12 @@ class DriverConnection:
         refused = [name for name, word in agreed.items() if not word]
         taken = words if not refused else None
         rows = Rows(turn.rows) if turn is not None and taken is not None else PUBLIC
-        self._replay.collect(operation, taken, terms, Origin(frozenset() if refused else present, rows))
-        self._tell_sum(number, operation, sums, present, refusal, refused)
+        if operation.clear:
+            self._replay.gathered(operation, None, terms, Origin(frozenset()))
+        else:
+            self._replay.collect(operation, taken, terms, Origin(frozenset() if refused else present, rows))
+        alone = (torch.zeros(terms.size, dtype=torch.int64) if taken is None else taken) if operation.clear else None
+        self._tell_sum(number, operation, sums, present, refusal, refused, alone)
 
     def _tell_sum(
         self,
@@ -568,8 +577,9 @@ class DriverConnection:
         present: frozenset[str],
         refusal: str,
         refused: Sequence[str],
+        alone: torch.Tensor | None = None,
     ) -> None:
-        """Tell the driver whose sum there is, or why there is none."""
+        """Tell the driver whose sum there is, or why there is none.  alone: this owner's term, which it is sent."""
         if refusal:
             log.warning("no sum", extra={"peer": self.driver, "task": operation.task[:80], "reason": refusal})
             self._control.post(Denied(number, RoundError.__name__, refusal))
@@ -579,7 +589,8 @@ class DriverConnection:
             self._sums.update(sums)
             log.info("task", extra={"peer": self.driver, "task": operation.task[:80], "owners": sorted(present)})
             flags = torch.tensor([name in present for name in operation.owners], dtype=torch.int64)
-            self._control.post(Opened(number, 8 * len(flags)), *tensor_frames(flags))
+            sent = flags if alone is None else torch.cat([flags, alone])
+            self._control.post(Opened(number, 8 * len(sent)), *tensor_frames(sent))
 
     def _invite(self, number: int, operation: Invite, buffers: Iterator[torch.Tensor]) -> None:
         """A sum over clients, who are no holders, of what their tasks leave.
@@ -638,6 +649,8 @@ class DriverConnection:
     def _not_offered(self, operation: Invite) -> str:
         """Why this holder does not invite clients to a round, or nothing."""
         config = self.worker.config
+        if operation.clear:
+            return f"{config.name}: what clients leave is not opened alone"
         if self.driver in operation.owners:
             return f"{config.name}: the driver of a session is no client of its sums"
         if operation.noise and operation.minimum < operation.sharers:

@@ -347,7 +347,7 @@ class Replay:
         flags = said[order.index(holders[-1])].tolist()
         return [name for name, flag in zip(names, flags, strict=True) if flag == 1]
 
-    def gathered(self, operation: Invite, words: torch.Tensor | None, terms: Terms, origin: Origin) -> None:
+    def gathered(self, operation: Collect, words: torch.Tensor | None, terms: Terms, origin: Origin) -> None:
         """This holder's share of a sum of clients' terms goes to the slot; zeros, where there is none."""
         session, unit = self.session, terms.precision
         shares = torch.zeros((session.party.rows, terms.size), dtype=torch.int64)

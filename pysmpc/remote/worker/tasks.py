@@ -101,7 +101,9 @@ class Tasks:
             name: Installed(name, Task(each) if isinstance(each, str) else each, data)
             for name, each in settings.items()
         }
-
+        for name, task in self._tasks.items():
+            if task.settings.in_the_clear:
+                log.warning("single updates may leave in the clear", extra={"task": name})
         self._threads: dict[str, list[threading.Thread]] = {}  # of drivers, what they called and still runs
 
     def __len__(self) -> int:
@@ -149,6 +151,8 @@ class Turn:
             )
         if own.max_norm is not None and not (operation.max_norm is not None and operation.max_norm <= own.max_norm):
             raise RemoteError(f"{me} clips updates of {self._what} to a norm of {own.max_norm:g} or less (max_norm)")
+        if operation.clear and not (isinstance(own, Task) and own.in_the_clear and not own.min_noise):
+            raise RemoteError(f"{me} gives no single update of {self._what} to anybody (in_the_clear)")
         if (
             isinstance(own, Task)
             and own.min_noise
