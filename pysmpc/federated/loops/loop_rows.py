@@ -16,7 +16,7 @@ from typing import Any
 from pysmpc.errors import RoundError
 from pysmpc.federated.loops.loop_operations import CONSTANTS, ELEMENTWISE, PICKS, SUMS, names
 from pysmpc.federated.loops.loop_program import Checked, Shape
-from pysmpc.remote.program_messages import Plain, Seq, Step, Use
+from pysmpc.remote.program_messages import Plain, Seq, Step, Use, Value
 
 _ELEMENTWISE, _SUMS, _PICKS = set(names(ELEMENTWISE)), set(names(SUMS)), set(names(PICKS))
 _CONSTANTS = {name: name != "aten.arange.start_step" for name in names(CONSTANTS)}  # whether all elements are equal
@@ -72,12 +72,12 @@ def _follow(step: Step, facts: Sequence[Sequence[Fact]], shapes: Sequence[Shape]
         return [Fact(shapes[0], None, frozenset(range(len(shapes[0]))) if _CONSTANTS[step.name] else frozenset())]
     if step.name in _ELEMENTWISE:
         return [_aligned(everything, shapes[0])]
-    if all(each.rows is None for each in everything):
-        return [Fact(shape, None, _kept(step, everything, shape)) for shape in shapes]
     rule = _RULES.get(step.name)
-    if rule is None or any(each is not None for each in named):
-        raise _Apart("rows are not followed through it")
     try:
+        if all(each.rows is None for each in everything):
+            return [Fact(shape, None, _kept(step, everything, shape)) for shape in shapes]
+        if rule is None or any(each is not None for each in named):
+            raise _Apart("rows are not followed through it")
         found = rule(step, given, inside, shapes)
     except (AttributeError, IndexError, TypeError, ValueError):  # arguments in forms that nobody traces
         raise _Apart("rows are not followed through it") from None
@@ -131,13 +131,13 @@ def _moved(step: Step, fact: Fact, dim: int, shape: Shape) -> int | None:
     """Where a dimension is after a change of shape; None where it is no dimension any more."""
     name, n = step.name, len(fact.shape)
     if name == "aten.permute.default":
-        return [each % n for each in step.args[1].items].index(dim)  # type: ignore[union-attr,operator]
+        return [each % n for each in _ints(step.args[1])].index(dim)
     if name == "aten.unsqueeze.default":
-        return dim + (step.args[1] % (n + 1) <= dim)  # type: ignore[operator]
+        return dim + (_ints(step.args[1])[0] % (n + 1) <= dim)
     if name == "aten.expand.default":
         return dim + len(shape) - n
     if name == "aten.select.int":
-        gone = step.args[1] % n  # type: ignore[operator]
+        gone = _ints(step.args[1])[0] % n
         return None if gone == dim else dim - (gone < dim)
     if name in ("aten.slice.Tensor", "aten.constant_pad_nd.default"):
         return dim if shape[dim] == fact.shape[dim] else None
@@ -145,6 +145,14 @@ def _moved(step: Step, fact: Fact, dim: int, shape: Shape) -> int | None:
     before, size = math.prod(fact.shape[:dim]), fact.shape[dim]
     found = [each for each in range(len(shape)) if shape[each] == size and math.prod(shape[:each]) == before]
     return found[-1] if found and size > 1 else None
+
+
+def _ints(value: Value) -> list[int]:
+    """A list of whole numbers, or one; TypeError for anything else."""
+    found = [each for each in (value.items if isinstance(value, Seq) else [value]) if type(each) is int]
+    if len(found) != (len(value.items) if isinstance(value, Seq) else 1):
+        raise TypeError("no whole numbers")
+    return found
 
 
 def _move(step: Step, given: Facts, inside: Facts, shapes: Sequence[Shape]) -> list[int | None]:
@@ -160,7 +168,7 @@ def _sum(step: Step, given: Facts, inside: Facts, shapes: Sequence[Shape]) -> li
     if listed is None or listed == Seq([]):
         dims = set(range(n))
     else:
-        dims = {each % n for each in (listed.items if isinstance(listed, Seq) else [listed])}  # type: ignore[operator]
+        dims = {each % n for each in _ints(listed)}
     if fact.rows in dims:
         if step.name in _PICKS:
             raise _Apart("it picks one of the rows")
@@ -191,7 +199,7 @@ def _product(step: Step, given: Facts, inside: Facts, shapes: Sequence[Shape]) -
 
 def _indexed(step: Step, given: Facts, inside: Facts, shapes: Sequence[Shape]) -> list[int | None]:
     """gather and scatter along a dimension that is not that of rows."""
-    dim = step.args[1] % max(1, len(given[0].shape))  # type: ignore[operator]
+    dim = _ints(step.args[1])[0] % max(1, len(given[0].shape))
     facts = [each for each in given if each is not None]
     found = _aligned(facts, shapes[0], frozenset([dim]))
     if any(len(each.shape) != len(shapes[0]) for each in facts) or len({each.shape[found.rows] for each in facts}) != 1:
@@ -214,7 +222,7 @@ def _index_put(step: Step, given: Facts, inside: Facts, shapes: Sequence[Shape])
 
 
 def _cat(step: Step, given: Facts, inside: Facts, shapes: Sequence[Shape]) -> list[int | None]:
-    dim = (step.args[1] if len(step.args) > 1 else 0) % len(shapes[0])  # type: ignore[operator]
+    dim = (_ints(step.args[1])[0] if len(step.args) > 1 else 0) % len(shapes[0])
     return [_aligned(inside, shapes[0], frozenset([dim])).rows]
 
 
