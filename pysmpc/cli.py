@@ -271,6 +271,11 @@ def _add_federated(demo: Parser, default: Settings) -> None:
         "--federated", action="store_true", help="owners train where their data are, and a sum of updates is opened"
     )
     federated.add_argument(
+        "--in-the-clear",
+        action="store_true",
+        help="with --remote: also without secure aggregation, which the files of the demo's owners allow",
+    )
+    federated.add_argument(
         "--rounds", type=integer(1), default=default.rounds, metavar="N", help="default: %(default)s"
     )
     federated.add_argument(
@@ -289,7 +294,7 @@ def demo_settings(arguments: argparse.Namespace, parser: Parser) -> Settings:
     values = {
         name: value
         for name, value in vars(arguments).items()
-        if name not in ("verb", "remote", "federated") and value is not None
+        if name not in ("verb", "remote", "federated", "in_the_clear") and value is not None
     }
     settings = Settings(**values)
     if settings.batch_size > settings.train_items:
@@ -362,7 +367,9 @@ def demo_main(settings: Settings, arguments: argparse.Namespace, parser: Parser)
 
             if settings.owners > settings.train_items:
                 parser.error(f"--owners {settings.owners} is more than the {settings.train_items} training items")
-            return owners.main(settings, remote=arguments.remote)
+            if arguments.in_the_clear and not arguments.remote:
+                parser.error("--in-the-clear goes with --remote; in one process both are always compared")
+            return owners.main(settings, remote=arguments.remote, in_the_clear=arguments.in_the_clear)
         if arguments.remote:
             if settings.plaintext_model or settings.json or settings.integrity:
                 parser.error("--remote goes with none of --plaintext-model, --json and --integrity")

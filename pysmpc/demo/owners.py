@@ -2,7 +2,8 @@
 
 Every owner has classes of her own (Dirichlet).  Three trainings from one start: updates as shares, updates in the
 clear, and federated averaging written out in plain torch.  With `--remote`, three owners are processes of their own,
-over mutual TLS, and the aggregator is this one.
+over mutual TLS, and the aggregator is this one; with `--in-the-clear`, also without secure aggregation, round by round
+in turn.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from pysmpc.remote.local_workers import LocalWorkers
 LR = 0.1
 REMOTE_OWNERS = ("alice", "bob", "carol")
 SHARED, CLEAR = "as shares", "in the clear"
+APART, TLS = "three processes", "in the clear, TLS"
 Rows = list[tuple[Tensor, Tensor]]
 
 
@@ -95,8 +97,10 @@ def plain(rows: Rows, model: nn.Module, items: mnist.Mnist, settings: Settings) 
     return correct(model, items)
 
 
-def there(model: nn.Module, items: mnist.Mnist, parts: list[Tensor], settings: Settings) -> Outcome:
-    """With three processes."""
+def there(
+    start: nn.Module, items: mnist.Mnist, parts: list[Tensor], settings: Settings, in_the_clear: bool
+) -> dict[str, Outcome]:
+    """With three processes.  in_the_clear: also without shares, by turns, which the owners' files allow then."""
     where = mnist.SAMPLE if settings.data is None else settings.data
     raw = idx.read_split(where, "train")
     options: dict[str, Any] = {}
@@ -104,20 +108,27 @@ def there(model: nn.Module, items: mnist.Mnist, parts: list[Tensor], settings: S
         for name, rows in zip(REMOTE_OWNERS, parts, strict=True):
             path = Path(folder) / f"{name}.npz"
             np.savez(path, images=raw.images[rows.numpy()], labels=raw.labels[rows.numpy()])
+            task = {"function": "pysmpc.demo.installed:fit", "min_owners": 3}
             options[name] = {
                 "data": {"train": {"path": str(path)}},
-                "tasks": {"fit": {"function": "pysmpc.demo.installed:fit", "min_owners": 3}},
-                "drivers": {"scientist": ["compute", "open", "task:fit"]},
+                "tasks": {"fit": task} | ({"alone": {**task, "in_the_clear": True}} if in_the_clear else {}),
+                "drivers": {"scientist": ["compute", "open", "task:fit", *["task:alone"] * in_the_clear]},
             }
         with LocalWorkers(REMOTE_OWNERS, options=options) as workers, workers.connect() as parties:
             given = {"lr": float(arguments(settings)["lr"]), "model": settings.model}
-            fed = sy.Federation(parties, task="fit", arguments=given)
-            with bars.bar(settings.rounds, "three processes", "round") as bar:
-                rounds = fed.fit(model, settings.rounds, log=lambda _: bar.update())
-            return Outcome(rounds, correct(model, items))
+            feds = {APART: sy.Federation(parties, task="fit", arguments=given)}
+            if in_the_clear:
+                feds[TLS] = sy.Federation(parties, task="alone", arguments=given, secure=False)
+            models, rounds = {name: copy.deepcopy(start) for name in feds}, {name: list[Round]() for name in feds}
+            with bars.bar(settings.rounds, APART, "round") as bar:
+                for _ in range(settings.rounds):
+                    for name, fed in feds.items():
+                        rounds[name] += fed.fit(models[name])
+                    bar.update()
+            return {name: Outcome(rounds[name], correct(model, items)) for name, model in models.items()}
 
 
-def main(settings: Settings, *, remote: bool = False) -> int:
+def main(settings: Settings, *, remote: bool = False, in_the_clear: bool = False) -> int:
     """Exit status 1 where accuracy is more than half a point below that of plain torch, on enough items to tell."""
     items = mnist.load(settings.data, settings.train_items, settings.test_items)
     parts = split(items.train_labels, len(REMOTE_OWNERS) if remote else settings.owners, settings)
@@ -125,7 +136,7 @@ def main(settings: Settings, *, remote: bool = False) -> int:
     start = initial(settings)
     outcomes: dict[str, Outcome] = {}
     if remote:
-        outcomes["three processes"] = there(copy.deepcopy(start), items, parts, settings)
+        outcomes |= there(start, items, parts, settings, in_the_clear)
     outcomes |= here(rows, start, items, settings)
     expected = plain(rows, copy.deepcopy(start), items, settings)
     print(table(outcomes, expected, [len(part) for part in parts], settings))
@@ -143,7 +154,8 @@ def table(outcomes: dict[str, Outcome], expected: int, counts: list[int], settin
     times = {name: [r.seconds for r in outcome.rounds] for name, outcome in outcomes.items()}
     seconds = {name: statistics.median(each) for name, each in times.items()}
     # of pairs of rounds that ran one after the other; a machine's other work slows both
-    ratios = [statistics.median(a / b for a, b in zip(each, times[CLEAR], strict=True)) for each in times.values()]
+    beside = {name: times[TLS if TLS in times and name in (TLS, APART) else CLEAR] for name in times}
+    ratios = [statistics.median(a / b for a, b in zip(times[name], beside[name], strict=True)) for name in times]
     sent = {name: statistics.median([r.sent for r in outcome.rounds]) for name, outcome in outcomes.items()}
     return "\n".join(
         [

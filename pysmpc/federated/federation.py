@@ -27,6 +27,7 @@ from pysmpc.errors import CheckpointError, PartyError, PrivacyError, RoundError
 from pysmpc.federated import round_files
 from pysmpc.federated.clients import Answer, Ask, Clients, VirtualClients
 from pysmpc.federated.local_training import train
+from pysmpc.federated.loops import Loop
 from pysmpc.federated.private import private_terms
 from pysmpc.federated.splits import TAGS
 from pysmpc.federated.strategies import FedAvg, Strategy
@@ -65,9 +66,11 @@ class Federation:
     task: what a worker runs, `task(model, data, targets, epochs=...)`, which trains the model in place; by default
     `pysmpc.federated.local_training.train`.  arguments: more of its keywords (lr=, batch_size=, loss=, optimizer=).
     With remote parties task and score are names of tasks that each owner installed, and scores what the latter returns.
+    task may be a captured loop (`pysmpc.federated.Loop`), which owners who allow it repeat on their rows.
     clients: names of owners who are no holders and run `pysmpc client`, in the place of the holders.
     holders: who adds up shares, workers or names; by default the workers themselves if there are at most four, else
-    the first three.  secure=False: updates are added in the clear; to measure against.
+    the first three.  secure=False: updates are added in the clear; to measure against.  Owners
+    on machines of their own have to allow it in their files.
     max_norm: a worker's update is clipped to this norm, over all parameters and buffers.  max_value, max_rows: a worker
     with an element or a number of rows above leaves the round.
     checkpoints: a folder for a file a round.
@@ -81,7 +84,7 @@ class Federation:
         strategy: Strategy | None = None,
         *,
         data: Sequence[str] = TAGS,
-        task: Callable[..., Any] | str = train,
+        task: Callable[..., Any] | str | Loop = train,
         score: str | None = None,
         scores: Sequence[str] = ("loss", "accuracy"),
         owners: Sequence[str] | None = None,
@@ -102,7 +105,7 @@ class Federation:
             own.setdefault("loss", loss)
         self.clients: Clients
         if isinstance(workers, Parties):
-            self.clients = _remote(workers, owners, task, score, scores, clients)
+            self.clients = _remote(workers, owners, task, score, scores, clients, secure)
         elif clients is not None:
             raise TypeError("clients leave shares with parties of sy.connect; virtual workers are named themselves")
         elif callable(task):
@@ -285,13 +288,17 @@ def _remote(
     score: str | None,
     scores: Sequence[str],
     outside: Sequence[str] | None,
+    secure: bool,
 ) -> Clients:
     make = getattr(parties, "clients", None)
     if make is None:
         raise TypeError("parties in this process have no data; a federation takes workers, or parties of sy.connect")
-    if not isinstance(task, str):
-        raise TypeError('no code travels: name a task that each owner installed, Federation(parties, task="mlp")')
-    found: Clients = make(owners, task, score, scores, outside)
+    if not isinstance(task, str | Loop):
+        raise TypeError(
+            'no code travels: name a task that each owner installed, Federation(parties, task="mlp"), or capture a '
+            "loop as torch's operations, task=sy.federated.Loop(...)"
+        )
+    found: Clients = make(owners, task, score, scores, outside, secure)
     return found
 
 

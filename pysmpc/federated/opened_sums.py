@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 Key = tuple[str, str, str]  # driver, task, digest of the model
@@ -24,7 +24,7 @@ class Contributions:
         self._known: dict[Key, frozenset[str]] = {}
         self.lock = threading.Lock()
         if self._file is not None and self._file.exists():
-            for line in _whole_lines(self._file):
+            for line in whole_lines(self._file):
                 driver, task, digest, owners = json.loads(line)
                 self._known[driver, task, digest] = frozenset(owners)
 
@@ -46,15 +46,18 @@ class Contributions:
         fresh = {key: owners for key, owners in sums.items() if key not in self._known}
         self._known.update(fresh)
         if self._file is not None and fresh:
-            with open(
-                os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8"
-            ) as file:
-                file.writelines(json.dumps([*key, sorted(owners)]) + "\n" for key, owners in fresh.items())
-                file.flush()
-                os.fsync(file.fileno())
+            append_lines(self._file, [[*key, sorted(owners)] for key, owners in fresh.items()])
 
 
-def _whole_lines(file: Path) -> list[str]:
+def append_lines(file: Path, lines: Iterable[object]) -> None:
+    """Add lines of JSON to a file, on the disk when this returns."""
+    with open(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8") as to:
+        to.writelines(json.dumps(line) + "\n" for line in lines)
+        to.flush()
+        os.fsync(to.fileno())
+
+
+def whole_lines(file: Path) -> list[str]:
     """Lines of a file.  A last one that was cut off is removed: its writer was killed before it opened anything."""
     content = file.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from pysmpc.errors import ChannelError
-from pysmpc.remote.program_messages import INLINE, Dtype, Fixed, Option, Plain, Ref, Seq, Value
+from pysmpc.remote.program_messages import INLINE, Dtype, Fixed, Option, Plain, Ref, Seq, Use, Value
 from pysmpc.ring.fixedpoint import Precision
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import plain_session
@@ -163,6 +163,8 @@ def decode(value: Value, cell: Callable[[int], TensorStorage], buffers: Iterator
             return _OPTIONS[value.name]
         except KeyError:
             raise ChannelError(f"{value.name!r} is no option that travels") from None
+    if isinstance(value, Use):
+        raise ChannelError("a place of a captured loop outside of one")
     return value
 
 

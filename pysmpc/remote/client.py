@@ -44,7 +44,7 @@ class Client:
     def __init__(self, config: ClientConfig, tls: Any = None) -> None:
         self.config = config
         self._tls = tls or Tls(config.identity, config.revoked)
-        self._tasks = Tasks(config.tasks, Store(config.data))
+        self._tasks = Tasks(config.tasks, Store(config.data), config.loops, config.state)
         self._done: deque[bytes] = deque(maxlen=REMEMBERED)
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -116,15 +116,19 @@ class Client:
     def _words(self, offer: Offer, streams: dict[str, Stream]) -> torch.Tensor | None:
         """What leaves her, before it is shared; None where she leaves the round."""
         invite, me = offer.invite, self.config.name
-        task = self._tasks.of(me, self.config.drivers.get(offer.driver, ()), invite.task)
+        task = self._tasks.of(me, offer.driver, self.config.drivers.get(offer.driver, ()), invite)
         if invite.minimum < task.settings.min_owners or len(set(invite.owners)) < invite.minimum:
             raise RoundError(
-                f"{me} takes part in sums of task {task.name} over {task.settings.min_owners} or more (min_owners)"
+                f"{me} takes part in sums of {task.kind} {task.name} over {task.settings.min_owners} or more "
+                "(min_owners)"
             )
         if me not in invite.owners:
             raise RoundError(f"{me} is not invited")
         turn = Turn(me, offer.driver, task, invite, self._model(offer, streams))
-        return self._tasks.run(offer.driver, turn, min(invite.deadline or LONGEST, LONGEST), lambda: False)
+        words = self._tasks.run(offer.driver, turn, min(invite.deadline or LONGEST, LONGEST), lambda: False)
+        if words is not None and (reason := turn.spend()):
+            raise RoundError(reason)
+        return words
 
     @staticmethod
     def _model(offer: Offer, streams: dict[str, Stream]) -> torch.Tensor:

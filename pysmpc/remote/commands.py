@@ -44,7 +44,7 @@ def _add_worker(verbs: Any) -> None:
         "worker",
         help=about,
         description=about,
-        epilog="In the file alone: limits, tasks, receivers, rules of an opening (min_items, approve), and "
+        epilog="In the file alone: limits, tasks, loops, receivers, rules of an opening (min_items, approve), and "
         "bounds of data (docs/remote.md). A flag takes the place of the file's entry.",
     )
     worker.add_argument("--config", type=Path, metavar="FILE", help="TOML; the options below come on top of it")

@@ -12,6 +12,7 @@ import msgspec
 
 from pysmpc.errors import ConfigurationError
 from pysmpc.remote.limits import Limits, decode
+from pysmpc.remote.units import Duration, Size
 from pysmpc.transport.certificates import check_name
 from pysmpc.transport.tls import SERIAL, Identity, address, revocation
 
@@ -92,6 +93,7 @@ class Task(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     are none.  min_owners: how many must take part for this owner's part to be in a sum.  max_norm: updates are clipped
     to this norm or less.  max_value, max_rows: of what may be asked for.  min_noise: the standard deviation of a sum's
     noise, in units of the norm that updates are clipped to, without which this owner takes no part; 0 for none.
+    in_the_clear: a driver may have this owner's update by itself, unshared: to compare with, and not for data.
     """
 
     function: str
@@ -101,6 +103,55 @@ class Task(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     max_value: float = 1024.0
     max_rows: int = 1 << 20
     min_noise: float = 0.0
+    in_the_clear: bool = False
+
+
+class Loop(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What loops of drivers' own may do with this owner's data (`pysmpc.federated.loops`).
+
+    data: names of what a loop is given, in this order.  max_norm: all that leaves of one round is clipped to this norm.
+    epsilon, delta: how much all rounds together may tell of her, whoever asked for them; each round has noise, and
+    those that would exceed it are refused.  without_noise: there is none; only loops that treat all rows alike, of
+    batches of `min_items` or more, are run.  One of the two has to be said.
+    min_owners: of a sum.  colluding: how many of them may work together and take out their parts of the noise.
+    max_value, max_rows: of what may be asked for.  steps: operations of one round, of all batches together.  time,
+    memory: of one round.
+    """
+
+    data: list[str]
+    max_norm: float
+    epsilon: float | None = None
+    delta: float = 1e-5
+    without_noise: bool = False
+    min_items: int = 32
+    min_owners: int = 3
+    colluding: int = 1
+    max_value: float = 1024.0
+    max_rows: int = 1 << 20
+    steps: int = 1_000_000
+    time: Duration = Duration(600)
+    memory: Size = Size(10**9)
+
+    def check(self, name: str, state: str) -> None:
+        """ConfigurationError for what makes no sense, or protects nothing without saying so."""
+        what = f"loops.{name}"
+        if self.without_noise == (self.epsilon is not None):
+            raise ConfigurationError(
+                f"{what}: say how much loops may tell, epsilon = 3, or without_noise = true for loops without a bound"
+            )
+        if self.epsilon is not None and not (0 < self.epsilon <= 100 and 0 < self.delta < 1):
+            raise ConfigurationError(f"{what}: epsilon is above 0, at most 100, and delta between 0 and 1")
+        if self.epsilon is not None and not state:
+            raise ConfigurationError(f"{what}: epsilon needs a `state` folder, where what was spent of it is kept")
+        if not self.data or not 0 < self.max_norm < math.inf:
+            raise ConfigurationError(f"{what}: it names data, and max_norm is a number above 0")
+        if self.min_owners <= self.colluding or self.colluding < 0 or self.min_owners < CLIENTS:
+            raise ConfigurationError(
+                f"{what}: min_owners is {self.min_owners}, of whom {self.colluding} may work together; a sum is of 2 "
+                "or more, and more than these"
+            )
+        if self.min_items < 2 or self.steps < 1 or not self.time or not self.memory:
+            raise ConfigurationError(f"{what}: min_items is 2 or more, and steps, time and memory are above 0")
 
 
 class _Party(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -154,6 +205,7 @@ class WorkerConfig(_Party, kw_only=True):
     status: list[str] = []
     data: dict[str, Data] = {}
     tasks: dict[str, str | Task] = {}
+    loops: dict[str, Loop] = {}
     clients: list[str] = []
     min_clients: int = CLIENTS
     state: str = ""
@@ -170,12 +222,11 @@ class WorkerConfig(_Party, kw_only=True):
             check_name(name)
             address(where)
         for name, rights in self.drivers.items():
-            if unknown := set(rights) - {*RIGHTS, *(f"task:{task}" for task in self.tasks)}:
+            if unknown := set(rights) - {*RIGHTS, *_rights(self)}:
                 raise ConfigurationError(
                     f"drivers.{name}: no right {', '.join(sorted(unknown))}; there are {', '.join(RIGHTS)}, and "
-                    '"task:NAME" for each task'
+                    '"task:NAME" and "loop:NAME" for each task and loop'
                 )
-        check_tasks(self.tasks)
         for name in self.clients:
             check_name(name)
         if self.min_clients < CLIENTS:
@@ -187,15 +238,16 @@ class WorkerConfig(_Party, kw_only=True):
             check_name(name)
             if rule.approve:
                 raise ConfigurationError(f"receivers.{name}: openings to a holder do not wait for approval")
-        if self.role == "provider" and (self.data or self.tasks or self.clients):
+        if self.role == "provider" and (self.data or self.tasks or self.loops or self.clients):
             raise ConfigurationError(
-                "a crypto provider has no data, no tasks and no clients: it must not know what it masks"
+                "a crypto provider has no data, no tasks, no loops and no clients: it must not know what it masks"
             )
         check_data(self.data, folder)
         if self.checkpoints:
             if self.role == "provider":
                 raise ConfigurationError("a crypto provider has no shares, and so no checkpoints")
             self.checkpoints = str(folder / self.checkpoints)
+        check_called(self)
         if self.state:
             self.state = str(folder / self.state)
         elif self.limits.numbers:
@@ -233,12 +285,15 @@ class ClientConfig(_Party, kw_only=True):
     """`pysmpc client --config FILE`: an owner who is no holder.
 
     workers: addresses of the holders with whom shares are left, of all of them.  drivers: whose rounds this client
-    takes part in, with rights to tasks ("task:NAME").
+    takes part in, with rights to tasks ("task:NAME") and to loops of their own ("loop:NAME").  state: a folder for what
+    loops have spent.
     """
 
     workers: dict[str, str]
     drivers: dict[str, list[str]]
-    tasks: dict[str, str | Task]
+    tasks: dict[str, str | Task] = {}
+    loops: dict[str, Loop] = {}
+    state: str = ""
     data: dict[str, Data] = {}
     threads: int = 0
 
@@ -253,17 +308,27 @@ class ClientConfig(_Party, kw_only=True):
             address(where)
         for name, rights in self.drivers.items():
             check_name(name)
-            if unknown := set(rights) - {f"task:{task}" for task in self.tasks}:
+            if unknown := set(rights) - _rights(self):
                 raise ConfigurationError(
-                    f'drivers.{name}: no right {", ".join(sorted(unknown))}; a client gives "task:NAME" of its tasks'
+                    f'drivers.{name}: no right {", ".join(sorted(unknown))}; a client gives "task:NAME" of its tasks, '
+                    'and "loop:NAME" of what it allows to loops'
                 )
-        check_tasks(self.tasks)
+        if not self.tasks and not self.loops:
+            raise ConfigurationError("a client has tasks, or allows something to loops")
+        check_called(self)
+        self.state = str(folder / self.state) if self.state else ""
         check_data(self.data, folder)
 
 
-def check_tasks(tasks: dict[str, str | Task]) -> None:
-    """ConfigurationError for a task whose result would be seen alone."""
-    for name, task in tasks.items():
+def _rights(config: WorkerConfig | ClientConfig) -> set[str]:
+    return {f"task:{name}" for name in config.tasks} | {f"loop:{name}" for name in config.loops}
+
+
+def check_called(config: WorkerConfig | ClientConfig) -> None:
+    """ConfigurationError for tasks whose result would be seen alone, and terms of loops that protect nothing."""
+    for name, loop in config.loops.items():
+        loop.check(name, config.state)
+    for name, task in config.tasks.items():
         if isinstance(task, Task) and task.min_owners < 2:
             raise ConfigurationError(f"tasks.{name}: min_owners is {task.min_owners}; a sum of one shows an update")
         if isinstance(task, Task) and not 0 <= task.min_noise < math.inf:

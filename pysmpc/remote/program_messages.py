@@ -74,7 +74,14 @@ class Option(Message, tag=5):
     name: str
 
 
-Value = None | bool | int | float | str | Ref | Plain | Fixed | Dtype | Seq | Option
+class Use(Message, tag=6):
+    """In a captured loop: what came of an earlier step, or an input.  item: which of several results; -1 for one."""
+
+    place: int
+    item: int = -1
+
+
+Value = None | bool | int | float | str | Ref | Plain | Fixed | Dtype | Seq | Option | Use
 
 
 class Call(Message, tag=10):
@@ -155,12 +162,34 @@ class Fetch(Message, tag=17):
     dtype: str
 
 
+class Step(Message):
+    """An operation of a captured loop (`pysmpc.federated.loops.loop_operations`)."""
+
+    name: str
+    args: list[Value]
+    kwargs: dict[str, Value]
+
+
+class LoopProgram(Message):
+    """A driver's loop over a batch, as torch's operations, which an owner repeats on batches of her rows.
+
+    shapes, dtypes: of the batch's tensors, rows first.  Places: the model's tensors in their order, the batch's, then
+    the steps.  results: the model after the batch, in the same order.
+    """
+
+    shapes: list[list[int]]
+    dtypes: list[str]
+    steps: list[Step]
+    results: list[Use]
+
+
 class Collect(Message, tag=18):
     """Owners run a task each, and what they leave is added up.  The sum goes to the slot, if all of them consent.
 
     names, shapes, dtypes, values: the model, flat.  gives: names and shapes of what a task leaves, each less the model
     if `less_start`, clipped together to max_norm.  deadline: seconds, 0 for none.  noise, sharers: of a private sum, of
-    which each owner adds a part (`pysmpc.federated.updates.Terms`).
+    which each owner adds a part (`pysmpc.federated.updates.Terms`).  loop: what they run is this, and `task` is what
+    their files call data and terms of such loops.  clear: nothing is shared, and the driver is sent each one's.
     """
 
     slot: int
@@ -179,6 +208,8 @@ class Collect(Message, tag=18):
     deadline: float
     noise: float = 0.0
     sharers: int = 1
+    loop: LoopProgram | None = None
+    clear: bool = False
 
 
 class Invite(Collect, tag=47):

@@ -16,9 +16,19 @@ def test_in_one_process(capsys):
 
 
 @pytest.mark.slow
-def test_with_owners_as_processes(capsys):
-    assert cli.main([*FEW, "--remote"]) == 0
-    assert "three processes" in capsys.readouterr().out
+@pytest.mark.filterwarnings("ignore:secure=False")
+@pytest.mark.parametrize("more", [[], ["--in-the-clear"]], ids=str)
+def test_with_owners_as_processes(capsys, more):
+    assert cli.main([*FEW, "--remote", *more]) == 0
+    out = capsys.readouterr().out
+    assert "three processes" in out
+    assert ("in the clear, TLS" in out) == bool(more)
+
+
+def test_in_the_clear_without_processes(capsys):
+    with pytest.raises(SystemExit):
+        cli.main([*FEW, "--in-the-clear"])
+    assert "--in-the-clear goes with --remote" in capsys.readouterr().err
 
 
 def test_more_owners_than_items(capsys):

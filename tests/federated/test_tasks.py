@@ -221,6 +221,44 @@ def test_clipping_is_the_owners(office, tmp_path):
         assert 0 < float(torch.stack([m.pow(2).sum() for m in moved]).sum().sqrt()) <= 0.0101
 
 
+def test_single_updates_in_the_clear(office, tmp_path):
+    """Only where every owner's file says so, and the driver asks for them; the mean is that of the shares."""
+    alone = {**TASKS, "fit": {"function": "hospital:fit", "in_the_clear": True}}
+    model = hospital.network()
+    start = copy.deepcopy(model.state_dict())
+    with Clinic(tmp_path, **{name: {"tasks": alone} for name in ALL}).start(office) as workers:
+        with workers.connect() as parties:
+            federation(parties).fit(model)
+        expected = copy.deepcopy(model.state_dict())
+        model.load_state_dict(start)
+        with workers.connect() as parties:
+            with pytest.warns(UserWarning, match="each owner's update in the clear"):
+                fed = federation(parties, secure=False)
+            fed.fit(model)
+            x = sy.encrypt(torch.tensor([1.5]), parties)  # the session goes on
+            torch.testing.assert_close(sy.decrypt(x + x), torch.tensor([3.0]), atol=1e-3, rtol=0)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, expected[name])
+    lines = [json.loads(line) for line in (tmp_path / "bob.state" / "openings.jsonl").read_text().splitlines()]
+    assert [line["permitted"] for line in lines if line["what"] == "update in the clear"] == [True]
+
+
+@pytest.mark.filterwarnings("ignore:secure=False")
+def test_one_owner_who_gives_no_single_update(office, tmp_path):
+    alone = {**TASKS, "fit": {"function": "hospital:fit", "in_the_clear": True}}
+    allowed = {name: {"tasks": alone} for name in ALL}
+    model = hospital.network()
+    with Clinic(tmp_path, **{**allowed, "bob": {}}).start(office) as workers, workers.connect() as parties:
+        with pytest.raises(RoundError, match=r"bob gives no single update of task fit to anybody \(in_the_clear\)"):
+            federation(parties, secure=False).fit(model)
+        federation(parties).fit(model)
+    shut = {**allowed, "carol": {"tasks": alone, "open": []}}
+    with Clinic(tmp_path, **shut).start(office) as workers, workers.connect() as parties:
+        fed = federation(parties, secure=False)
+        with pytest.raises(RoundError, match="carol opens nothing of hers to scientist"):
+            fed.fit(model)
+
+
 # --- rights and consent -------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 PROTOCOLS, RUNTIME, KERNELS = "tests/mpc", "tests/session", "tests/kernels"
 SHARING = f"{PROTOCOLS}/test_sharing.py"
 SUMS, TASKS = "tests/security/attacks/test_secure_sum.py", "tests/security/attacks/test_tasks.py"
+LOOPS, CAPTURED = "tests/security/attacks/test_loops.py", "tests/federated/test_loops.py"
 PRODUCTS = f"{PROTOCOLS}/test_products.py"
 TRUNCATION = f"{PROTOCOLS}/test_truncation.py"
 AFFINE, COUNTS = f"{PROTOCOLS}/test_affine.py", "tests/training/test_counts.py"
@@ -1007,7 +1008,32 @@ MUTANTS = [
     *module(
         "remote/worker/tasks",
         ("a sum of one owner", "if len(present) < least:", "if False:", "tests/federated/test_tasks.py"),
-        ("a task without the right", "if name not in self._tasks or RIGHT + name not in rights:", "if name not in self._tasks:", TASKS),
+        ("a task without the right", "if name in self._tasks and RIGHT + name in rights:", "if name in self._tasks:", TASKS),
+        ("a loop without the right", "if name in self._loops and RIGHT_TO_LOOPS + name in rights:", "if name in self._loops:", LOOPS),
+        ("it is seen that a private loop failed", "if not self._task.private:", "if True:", LOOPS),
+    ),
+    *module(
+        "remote/worker/drivers_loops",
+        ("only the last round is counted", "delta_of(own.epsilon, before + cost)", "delta_of(own.epsilon, cost)", LOOPS),
+        ("noise of owners who may collude", " or terms.sharers > most:", ":", LOOPS),
+        ("rows are not followed", "loop_rows.check(self._checked)", "pass", LOOPS),
+        ("batches of few rows", "if self._checked.rows < own.min_items:", "if False:", "tests/federated/test_loops_remote.py"),
+        ("a result in the place of its change", "if not operation.less_start or ", "if ", LOOPS),
+    ),
+    *module(
+        "federated/loops/loop_program",
+        ("indices that a driver made up", "    *given, indices = step.args[1:]\n", "    return\n", LOOPS),
+        ("gradients that a convolution does not give", "if backward:", "if False:", CAPTURED),
+        ("memory without a bound", "if held > memory:", "if False:", CAPTURED),
+    ),
+    *module(
+        "federated/loops/loop_rows",
+        ("a mask over rows", "if any(each.rows is None and not _flat_at(each, rows, shape) for each in facts):", "if False:", LOOPS),
+        ("one of the rows", "        if step.name in _PICKS:\n            raise", "        if False:\n            raise", CAPTURED),
+        ("rows by their places", "    if there is None:\n", "    if False:\n", LOOPS),
+        ("zeros around ones are all equal", ' or step.name == "aten.constant_pad_nd.default":', ":", CAPTURED),
+        ("rows in the model", "if facts[use.place][max(use.item, 0)].rows is not None:", "if False:", CAPTURED),
+        ("rows as channels", " or len(data[-1].shape) != len(weights[0].shape):", ":", CAPTURED),
     ),
     *module(
         "remote/worker/session_sums",

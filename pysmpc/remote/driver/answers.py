@@ -91,7 +91,8 @@ class Answers:
             dtype = dtype_of(operation.dtype)
             due = dtype, dtype.itemsize * math.prod(operation.shape)
         elif isinstance(operation, Collect):
-            due = torch.int64, 8 * len(operation.owners)
+            size = 1 + sum(map(math.prod, operation.gives.values())) if operation.clear else 0
+            due = torch.int64, 8 * (len(operation.owners) + size)
         elif isinstance(operation, Keep | Recall | Hand):
             due = torch.int64, 0
         else:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pysmpc.api.parties import DEFAULTS, Parties, under
+from pysmpc.federated.loops import Loop
 from pysmpc.mpc.options import Protocol, protocol_of
 from pysmpc.remote.config import DriverConfig, load
 from pysmpc.remote.driver.driver import Link
@@ -58,13 +59,14 @@ class RemoteParties(Parties):
     def clients(
         self,
         owners: Sequence[str] | None,
-        task: str,
+        task: str | Loop,
         score: str | None,
         scores: Sequence[str],
         outside: Sequence[str] | None = None,
+        secure: bool = True,
     ) -> RemoteClients:
         """Owners as a federation asks them.  outside: those who are no holders, in their place."""
-        return RemoteClients(self, owners, task, score, scores, outside)
+        return RemoteClients(self, owners, task, score, scores, outside, secure)
 
     def __enter__(self) -> RemoteParties:
         return self

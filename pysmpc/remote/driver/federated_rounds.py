@@ -6,6 +6,7 @@ runs a task that she installed, and the sum of what they leave is opened to the 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 from pysmpc.api import decrypting
 from pysmpc.errors import PartyError
 from pysmpc.federated.clients import Answer, Ask
+from pysmpc.federated.loops import Loop
 from pysmpc.remote.arguments import NAMES, encode
 from pysmpc.remote.program_messages import Collect, Invite, Plain
 
@@ -23,17 +25,28 @@ class RemoteClients:
     """Owners of remote parties, as a federation asks them.  outside: names of clients, who are no holders.
 
     task, score: names of tasks at every owner; the first returns the trained model, the second the means in `scores`.
+    task may be a captured loop, which every owner repeats.
     """
 
     def __init__(
         self,
         parties: Any,
         owners: Sequence[str] | None,
-        task: str,
+        task: str | Loop,
         score: str | None,
         scores: Sequence[str],
         outside: Sequence[str] | None = None,
+        secure: bool = True,
     ) -> None:
+        if not secure:
+            if outside is not None:
+                raise TypeError("clients leave shares: secure=False is for owners who are holders")
+            warnings.warn(
+                "secure=False: this driver is sent each owner's update in the clear, where owners' files allow it, to "
+                "measure against on data that are no secret",
+                stacklevel=5,
+            )
+        self._clear = not secure
         self._parties, self._outside = parties, outside is not None
         self.names = list(parties.names if owners is None else owners) if outside is None else list(outside)
         if outside is not None:
@@ -55,7 +68,7 @@ class RemoteClients:
     def ask(self, model: nn.Module, ask: Ask) -> Answer:
         if ask.staying:
             raise NotImplementedError("what stays at an owner is her task's business: use another strategy than FedBN")
-        parties = self._parties
+        parties, task = self._parties, self._task
         state = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
         double = any(value.dtype == torch.float64 for value in state.values())
         values = torch.cat(
@@ -70,7 +83,7 @@ class RemoteClients:
             facts: dict[str, Any] = {
                 "slot": slot,
                 "owners": list(ask.chosen),
-                "task": str(self._task if ask.update else self._score),
+                "task": str(self._score) if not ask.update else task.name if isinstance(task, Loop) else task,
                 "arguments": dict(ask.arguments),
                 "names": list(state),
                 "shapes": [list(value.shape) for value in state.values()],
@@ -85,11 +98,16 @@ class RemoteClients:
                 "noise": terms.noise,
                 "sharers": terms.sharers,
             }
+            facts["clear"] = self._clear and ask.update
+            if isinstance(task, Loop) and ask.update:
+                facts["loop"] = task.program
+                facts["arguments"]["shuffle"] = task.shuffle
             return Invite(**facts, minimum=ask.minimum) if self._outside else Collect(**facts)
 
-        secret, took_part = parties.recorder.collect(
+        found, took_part = parties.recorder.collect(
             parties.session, terms, operation, buffers[0] if buffers else values, self._outside
         )
         ask.enough(took_part)
-        mean, rows = terms.mean(decrypting.opened_words(secret, "reveal"))
+        words = found if self._clear and ask.update else decrypting.opened_words(found, "reveal")
+        mean, rows = terms.mean(words)
         return Answer(mean, rows, took_part, sum(parties.traffic) - before)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import torch
 
 from pysmpc.errors import PartyError, PysmpcError, RangeError, RoundError
@@ -216,28 +217,31 @@ class Recorder:
         """A sum over owners of what tasks of theirs leave, and who took part, in the order of the owners.
 
         make: the operation, for a slot.  values: the model, which follows if it is long.  outside: the owners are
-        clients, and no holders.  Raises what the owners or holders have against it.
+        clients, and no holders.  In the clear: the words of the sum.  Raises what they have against it.
         """
         with self._lock:
             self._check(session)
             self._forget()
             unit = terms.precision
-            if outside:
+            operation = make(-1)
+            if outside or operation.clear:
                 share = Share.of(torch.empty((0, terms.size), dtype=torch.int64), (terms.size,), unit.scale)
             else:
                 party = replace(session.party, owner=self._elsewhere, notary=self._elsewhere.keys)
                 share = session.suite.share(party, None, (terms.size,), unit.scale)
             out = SecretTensor.of(share, session, unit, torch.float64)
-            operation = make(self._slots.give(out.cell))
+            operation = msgspec.structs.replace(operation, slot=self._slots.give(out.cell))
             # who takes part, and who consents; of clients: who invites them, who came, who consents
             for count in (1, len(operation.owners), 1) if outside else (1, 1):
                 session.party.channel.count([torch.empty((0, count))], "consent", [(count,)])  # type: ignore[attr-defined]
             number = self._send(operation, () if operation.values.data is not None else (values,), None)
-            [flags, *others] = self._receive(number, len(operation.owners)).tolist()
+            received = self._receive(number, (count := len(operation.owners)) + terms.size * operation.clear)
+            [flags, *others] = received[:, :count].tolist()
             if any(each != flags for each in others):
                 raise RoundError("the holders do not agree on who took part")
             out.cell.bound = terms.bound
-            return out, [name for name, flag in zip(operation.owners, flags, strict=True) if flag]
+            found = received[:, count:].sum(0) if operation.clear else out
+            return found, [name for name, flag in zip(operation.owners, flags, strict=True) if flag]
 
     def flush(self, session: Session) -> bool:
         """Apply the updates that wait, here and there.  False within an operation, which flushes by itself."""

@@ -141,7 +141,8 @@ class History:
                 self._new(restored.slot, secrets.token_bytes(32), f"restored {_shape(restored.shape)}")
         elif isinstance(operation, Collect):
             owners = ", ".join(_plainly(owner) for owner in operation.owners)
-            whose = f"the sum of task {_plainly(operation.task)} at {owners}"
+            kind = "task" if operation.loop is None else "loop on"
+            whose = f"the sum of {kind} {_plainly(operation.task)} at {owners}"
             self._new(operation.slot, secrets.token_bytes(32), whose)
         elif isinstance(operation, Load):
             self._load(operation, iter(buffers))

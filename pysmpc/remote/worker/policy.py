@@ -195,6 +195,15 @@ class Openings:
         if reason is not None:
             raise GetNotPermittedError(reason)
 
+    def alone(self, driver: str, task: str, shape: tuple[int, ...]) -> str:
+        """Why this owner's update of a task is not sent to a driver by itself, or nothing; logged either way."""
+        named = driver in self._config.rules
+        reason = (
+            None if named else f"{self._config.name} opens nothing of hers to {driver}: her `open` does not name it"
+        )
+        self._record({"what": "update in the clear", "driver": driver, "task": task, "shape": list(shape)}, reason)
+        return reason or ""
+
     def close(self) -> None:
         """Close the log."""
         if self._state is not None:

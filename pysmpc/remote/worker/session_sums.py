@@ -52,7 +52,10 @@ class SessionSums:
         if self._worker.config.role != "holder":
             for _ in range(2):
                 consent_rounds.said(replay.session, True)
-            self._shared(operation, None, terms, Origin(frozenset(operation.owners)))
+            if operation.clear:
+                self._gathered(operation, None, terms, Origin(frozenset()))
+            else:
+                self._shared(operation, None, terms, Origin(frozenset(operation.owners)))
             return
         # 1. the task
         turn, words, refusal = self._turn(operation, values) if me in operation.owners else (None, None, "")
@@ -61,7 +64,9 @@ class SessionSums:
         present = frozenset(name for name in operation.owners if here[name])
         sums = {turn.key: present} if turn is not None and words is not None else {}
         if turn is not None and sums:
-            refusal = turn.refusal(present) or self._told_apart(sums)
+            refusal = turn.refusal(present) or self._told_apart(sums) or turn.spend()
+            if operation.clear and not refusal:
+                refusal = self._worker.openings.alone(self._driver, operation.task, (terms.size,))
         elif not refusal and len(present) < 2:
             refusal = f"{me}: {len(present)} of {len(operation.owners)} owners took part"
         # 3. consent
@@ -69,8 +74,12 @@ class SessionSums:
         refused = [name for name, word in agreed.items() if not word]
         taken = words if not refused else None
         rows = Rows(turn.rows) if turn is not None and taken is not None else PUBLIC
-        self._shared(operation, taken, terms, Origin(frozenset() if refused else present, rows))
-        self._tell_sum(number, operation, sums, present, refusal, refused)
+        if operation.clear:
+            self._gathered(operation, None, terms, Origin(frozenset()))
+        else:
+            self._shared(operation, taken, terms, Origin(frozenset() if refused else present, rows))
+        alone = (torch.zeros(terms.size, dtype=torch.int64) if taken is None else taken) if operation.clear else None
+        self._tell_sum(number, operation, sums, present, refusal, refused, alone)
 
     def invite(self, number: int, operation: Invite, buffers: Iterator[torch.Tensor]) -> None:
         """A sum over clients, who are no holders, of what their tasks leave.
@@ -153,8 +162,9 @@ class SessionSums:
         present: frozenset[str],
         refusal: str,
         refused: Sequence[str],
+        alone: torch.Tensor | None = None,
     ) -> None:
-        """Tell the driver whose sum there is, or why there is none."""
+        """Tell the driver whose sum there is, or why there is none.  alone: this owner's term, which it is sent."""
         if refusal:
             log.warning("no sum", extra={"peer": self._driver, "task": operation.task[:80], "reason": refusal})
             self._session.post(Denied(number, RoundError.__name__, refusal))
@@ -164,11 +174,14 @@ class SessionSums:
             self.made.update(sums)
             log.info("task", extra={"peer": self._driver, "task": operation.task[:80], "owners": sorted(present)})
             flags = torch.tensor([name in present for name in operation.owners], dtype=torch.int64)
-            self._session.post(Opened(number, 8 * len(flags)), *tensor_frames(flags))
+            sent = flags if alone is None else torch.cat([flags, alone])
+            self._session.post(Opened(number, 8 * len(sent)), *tensor_frames(sent))
 
     def _not_offered(self, operation: Invite) -> str:
         """Why this holder does not invite clients to a round, or nothing."""
         config = self._worker.config
+        if operation.clear:
+            return f"{config.name}: what clients leave is not opened alone"
         if self._driver in operation.owners:
             return f"{config.name}: the driver of a session is no client of its sums"
         if operation.noise and operation.minimum < operation.sharers:
@@ -189,7 +202,7 @@ class SessionSums:
         config = self._worker.config
         try:
             with self._session.untimed():  # a task runs in a thread of its own
-                task = self._worker.tasks.of(config.name, config.drivers.get(self._driver, ()), operation.task)
+                task = self._worker.tasks.of(config.name, self._driver, config.drivers.get(self._driver, ()), operation)
                 turn = Turn(config.name, self._driver, task, operation, values)
                 deadline = min(operation.deadline or LONGEST, LONGEST)
                 words = self._worker.tasks.run(self._driver, turn, deadline, self._session.cancel.is_set)
@@ -216,7 +229,7 @@ class SessionSums:
         out = SecretTensor.of(Share.of(total, (terms.size,), unit.scale), session, unit, torch.float64)
         replay.keep(operation.slot, out.cell, origin)
 
-    def _gathered(self, operation: Invite, words: torch.Tensor | None, terms: Terms, origin: Origin) -> None:
+    def _gathered(self, operation: Collect, words: torch.Tensor | None, terms: Terms, origin: Origin) -> None:
         """This holder's share of a sum of clients' terms goes to the slot; zeros, where there is none."""
         replay, unit = self._session.running, terms.precision
         session = replay.session

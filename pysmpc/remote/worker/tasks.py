@@ -25,20 +25,24 @@ from pysmpc.errors import ConfigurationError, ObjectNotFoundError, RemoteError, 
 from pysmpc.federated.opened_sums import Key
 from pysmpc.federated.updates import Left, Terms, changes
 from pysmpc.remote.arguments import dtype_of
-from pysmpc.remote.config import Task
+from pysmpc.remote.config import Loop, Task
 from pysmpc.remote.program_messages import Collect
 from pysmpc.remote.worker.data import Store
+from pysmpc.remote.worker.drivers_loops import Allowed, DriversLoop
 
 log = logging.getLogger("pysmpc.worker")
 
 KINDS = (bool, int, float, str)
-RIGHT = "task:"
+RIGHT, RIGHT_TO_LOOPS = "task:", "loop:"
 RUNNING = 3  # tasks of one driver at once
 LOOK = 0.1  # seconds after which one who waits for a task looks whether its session has ended
 
 
 class Installed:
     """A task: the function, the names and types of its arguments, and what it is given."""
+
+    kind = "task"
+    private = False  # that she leaves a round may be seen
 
     def __init__(self, name: str, settings: Task, data: Store) -> None:
         self.name, self.settings = name, settings
@@ -87,14 +91,19 @@ class Installed:
 
 
 class Tasks:
-    """All tasks of a worker."""
+    """All tasks of a worker, and what it allows to loops of drivers' own.  state: a folder, for what these spend."""
 
-    def __init__(self, settings: Mapping[str, str | Task], data: Store) -> None:
+    def __init__(
+        self, settings: Mapping[str, str | Task], data: Store, loops: Mapping[str, Loop] | None = None, state: str = ""
+    ) -> None:
+        self._loops = {name: Allowed(name, each, data, state) for name, each in (loops or {}).items()}
         self._tasks = {
             name: Installed(name, Task(each) if isinstance(each, str) else each, data)
             for name, each in settings.items()
         }
-
+        for name, task in self._tasks.items():
+            if task.settings.in_the_clear:
+                log.warning("single updates may leave in the clear", extra={"task": name})
         self._threads: dict[str, list[threading.Thread]] = {}  # of drivers, what they called and still runs
 
     def __len__(self) -> int:
@@ -107,23 +116,30 @@ class Tasks:
         """
         running = self._threads[driver] = [each for each in self._threads.get(driver, ()) if each.is_alive()]
         if len(running) >= RUNNING:
-            turn.left("tasks of rounds before have not ended")
-            return None
+            return turn.nothing("tasks of rounds before have not ended")
         running.append(turn.start())
         return turn.finish(deadline, over)
 
-    def of(self, me: str, rights: Sequence[str], name: str) -> Installed:
-        """A task that a driver with these rights may call, or RemoteError: the same for one that there is not."""
-        if name not in self._tasks or RIGHT + name not in rights:
+    def of(self, me: str, driver: str, rights: Sequence[str], operation: Collect) -> Installed | DriversLoop:
+        """What a driver with these rights may call, or RemoteError: the same for what there is not."""
+        name = operation.task
+        if operation.loop is None:
+            if name in self._tasks and RIGHT + name in rights:
+                return self._tasks[name]
             raise RemoteError(f"{me} has no task {name[:80]!r} for this driver")
-        return self._tasks[name]
+        if name in self._loops and RIGHT_TO_LOOPS + name in rights:
+            return DriversLoop(me, driver, self._loops[name], operation, terms_of(operation))
+        raise RemoteError(f"{me} allows no loops on {name[:80]!r} to this driver")
 
 
 class Turn:
     """One task that a driver called: checked, run, and encoded.  Public faults raise RemoteError or RoundError."""
 
-    def __init__(self, me: str, driver: str, task: Installed, operation: Collect, values: torch.Tensor) -> None:
+    def __init__(
+        self, me: str, driver: str, task: Installed | DriversLoop, operation: Collect, values: torch.Tensor
+    ) -> None:
         self._me, self._task, self._operation = me, task, operation
+        self._what = f"{task.kind} {task.name}"
         self._arguments = task.arguments(operation.arguments)
         own = task.settings
         self.terms = terms_of(operation)
@@ -131,19 +147,23 @@ class Turn:
             raise RemoteError("a deadline is a number of seconds")
         if operation.max_rows > own.max_rows or operation.max_value > own.max_value:
             raise RemoteError(
-                f"{me} lets task {task.name} leave at most {own.max_rows} rows and elements up to {own.max_value:g}"
+                f"{me} lets {self._what} leave at most {own.max_rows} rows and elements up to {own.max_value:g}"
             )
         if own.max_norm is not None and not (operation.max_norm is not None and operation.max_norm <= own.max_norm):
-            raise RemoteError(
-                f"{me} clips updates of task {task.name} to a norm of {own.max_norm:g} or less (max_norm)"
+            raise RemoteError(f"{me} clips updates of {self._what} to a norm of {own.max_norm:g} or less (max_norm)")
+        if operation.clear and not (isinstance(own, Task) and own.in_the_clear and not own.min_noise):
+            raise RemoteError(f"{me} gives no single update of {self._what} to anybody (in_the_clear)")
+        if (
+            isinstance(own, Task)
+            and own.min_noise
+            and not (
+                operation.max_norm is not None
+                and operation.noise >= own.min_noise * operation.max_norm
+                and operation.sharers <= own.min_owners
             )
-        if own.min_noise and not (
-            operation.max_norm is not None
-            and operation.noise >= own.min_noise * operation.max_norm
-            and operation.sharers <= own.min_owners
         ):
             raise RemoteError(
-                f"{me} takes part in sums of task {task.name} whose noise is {own.min_noise:g} times max_norm or more, "
+                f"{me} takes part in sums of {self._what} whose noise is {own.min_noise:g} times max_norm or more, "
                 f"in parts of which any {own.min_owners} owners have all of it (min_noise)"
             )
         self._state = parted(operation, values)
@@ -155,10 +175,7 @@ class Turn:
         """Why this owner does not consent to a sum of these, or nothing."""
         least = self._task.settings.min_owners
         if len(present) < least:
-            return (
-                f"{self._me} consents to sums of task {self._task.name} over {least} owners or more; "
-                f"{len(present)} took part"
-            )
+            return f"{self._me} consents to sums of {self._what} over {least} owners or more; {len(present)} took part"
         if self._operation.noise and len(present) < self._operation.sharers:
             return f"{self._me}: the noise is of {self._operation.sharers} owners, and {len(present)} took part"
         return ""
@@ -188,21 +205,32 @@ class Turn:
                 raise self._found[0]
             return self._words(self._found[0])
         except Left as reason:
-            self.left(str(reason))
-            return None
+            return self.nothing(str(reason))
 
-    def left(self, reason: str) -> None:
-        """She leaves the round: her own log says why."""
+    def nothing(self, reason: str) -> torch.Tensor | None:
+        """She leaves the round, or, where that must not be seen, stays with noise alone.  Her own log says why."""
         log.warning("left the round", extra={"worker": self._me, "task": self._task.name, "reason": reason})
+        if not self._task.private:
+            return None
+        return self.terms.encoded({name: torch.zeros(shape) for name, shape in self.terms.shapes.items()}, self.rows)
+
+    def spend(self) -> str:
+        """Count what leaves now, or say why no more may be told."""
+        try:
+            if isinstance(self._task, DriversLoop):
+                self._task.spend()
+        except RoundError as error:
+            return str(error)
+        return ""
 
     def _words(self, result: Any) -> torch.Tensor:
         if not isinstance(result, Mapping) or not all(isinstance(each, torch.Tensor) for each in result.values()):
-            raise RoundError(f"{self._me}: task {self._task.name} returned no dictionary of tensors")
+            raise RoundError(f"{self._me}: {self._what} returned no dictionary of tensors")
         try:
             left = changes(self._state, result) if self._operation.less_start else result
             return self.terms.encoded(left, self.rows)
         except RoundError as error:
-            raise RoundError(f"{self._me}, task {self._task.name}: {error}") from None
+            raise RoundError(f"{self._me}, {self._what}: {error}") from None
 
 
 def terms_of(operation: Collect) -> Terms:

@@ -277,7 +277,7 @@ def _read(config: WorkerConfig, tls: Any = None) -> tuple[Any, list[certificates
     if (named := certificates.name_in(config.certificate)) != config.name:
         raise ConfigurationError(f"{config.certificate} is for {named}, not for {config.name}")
     data = Store(config.data)
-    return tls, certificates.validity(config.identity), data, Tasks(config.tasks, data)
+    return tls, certificates.validity(config.identity), data, Tasks(config.tasks, data, config.loops, config.state)
 
 
 def _memory() -> int:
