@@ -26,7 +26,6 @@ from pysmpc.ops.composites import (
     multi_head_attention_forward,
     ordinary,
 )
-from pysmpc.ops.fourier import TRANSFORMS
 from pysmpc.ops.packed import PACKED
 from pysmpc.ops.recurrent import RECURRENT
 from pysmpc.tensor.secret import HOW, SecretTensor
@@ -61,7 +60,7 @@ def _composite(name: str, of_secrets: Callable[..., Any], module: Any = torch) -
 
     call.__qualname__, call.__module__ = name, module.__name__
     if module is not functional:
-        prefix = {torch.linalg: "linalg_", torch.fft: "fft_"}.get(module, "")
+        prefix = "linalg_" if module is torch.linalg else ""
         torch.jit._builtins._register_builtin(call, f"aten::{prefix}{name}")
     return call
 
@@ -96,8 +95,6 @@ def install() -> None:
             vars(torch._VF)[name] = _composite(name, of_secrets, torch._VF)
         for name, of_secrets in LINALG.items():
             vars(torch.linalg)[name] = _composite(name, of_secrets, torch.linalg)
-        for name, of_secrets in TRANSFORMS.items():
-            vars(torch.fft)[name] = _composite(name, of_secrets, torch.fft)
         for name in METHODS:
             setattr(SecretTensor, name, COMPOSITES[name])
         torch.special.sinc = torch.sinc

@@ -168,8 +168,8 @@ def _norm(d: Any, p: float) -> Any:
     return aten.norm.ScalarOpt_dim_dtype(d, p, [-1], False, dtype=d.dtype)
 
 
-def _slope(d: Any, p: float, norm: Any) -> Any:
-    """The gradient of the p-norm along the last dimension with respect to each element."""
+def slope(d: Any, p: float, norm: Any) -> Any:
+    """The gradient of the p-norm along the last dimension with respect to each element, 0 where the norm is."""
     if p == 0:
         return torch.zeros(d.shape, dtype=d.dtype)
     if p == 1:
@@ -211,7 +211,7 @@ def euclidean_dist(x: Any, y: Any) -> Any:
 def cdist_backward(grad: Any, x: Any, y: Any, p: float, distances: Any) -> Any:
     """The gradient with respect to the rows of the first."""
     d = _difference(x, y)
-    return (_slope(d, p, distances) * grad.unsqueeze(-1)).sum(-2)
+    return (slope(d, p, distances) * grad.unsqueeze(-1)).sum(-2)
 
 
 def _pairs(n: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -230,5 +230,5 @@ def pdist(x: SecretTensor, p: float = 2) -> Any:
 def pdist_backward(grad: Any, x: SecretTensor, p: float, distances: Any) -> Any:
     """The gradient with respect to the rows."""
     first, second = _pairs(x.shape[0])
-    part = _slope(x.index_select(0, first) - x.index_select(0, second), p, distances) * grad.unsqueeze(-1)
+    part = slope(x.index_select(0, first) - x.index_select(0, second), p, distances) * grad.unsqueeze(-1)
     return torch.index_add(torch.index_add(torch.zeros(x.shape, dtype=x.dtype), 0, first, part), 0, second, -part)

@@ -39,6 +39,8 @@ FALLBACKS: list[Callable[[Any, Any, Any], Any]] = []
 #: its result, or None where it has failed.
 WATCHERS: list[Callable[[Any, Any, Any], Callable[[Any], object] | None]] = []
 
+#: Asked first, of real secrets: complex(args, kwargs) is a complex result (`ops.complex_values`), or NotImplemented.
+MAY_BE_COMPLEX: dict[Any, Callable[[Any, Any], Any]] = {}
 
 #: What a cell has once its content is computed.
 FACTS = frozenset(("_body", "_scale", "bound", "finer", "pending", "inner", "places"))
@@ -276,6 +278,7 @@ class SecretTensor(torch.Tensor):
         dtype: torch.dtype = torch.float32,
         requires_grad: bool = False,
     ) -> SecretTensor:
+        assert not dtype.is_complex, "a secret of complex numbers is a ComplexTensor"
         self: SecretTensor = torch.Tensor._make_wrapper_subclass(
             cell.session.tensor or cls,
             size,
@@ -320,6 +323,8 @@ class SecretTensor(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        if func in MAY_BE_COMPLEX and (out := MAY_BE_COMPLEX[func](args, kwargs)) is not NotImplemented:
+            return out
         if FOLLOWERS and (follower := following()) is not None:
             return follower.operation(cls, func, args, kwargs or {})
         if active():

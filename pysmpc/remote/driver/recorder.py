@@ -54,7 +54,7 @@ from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import Share
 from pysmpc.session.dealer import LocalCorrections, SeedDealer
 from pysmpc.session.session import Session
-from pysmpc.tensor.secret import HANDLERS, WATCHERS, SecretTensor, TensorStorage, flush, run_watched
+from pysmpc.tensor.secret import HANDLERS, MAY_BE_COMPLEX, WATCHERS, SecretTensor, TensorStorage, flush, run_watched
 from pysmpc.torch_modes import FOLLOWERS, following, in_backward, without_modes
 
 #: send(operation, buffers for all workers, words for the receiver of inputs, or for every holder); returns its number.
@@ -71,6 +71,8 @@ class RecordedTensor(SecretTensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        if func in MAY_BE_COMPLEX and (out := MAY_BE_COMPLEX[func](args, kwargs)) is not NotImplemented:
+            return out
         if FOLLOWERS and (follower := following()) is not None:
             return follower.operation(cls, func, args, kwargs or {})
         recorder = None if func in _SILENT else _recorder_of([*args, *kwargs.values()] if kwargs else args)
