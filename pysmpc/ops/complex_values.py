@@ -75,7 +75,7 @@ def pair_of(x: Any) -> Any:
     if x.dtype.is_complex:
         return torch.view_as_real(x.detach().resolve_conj())
     if not x.is_floating_point():
-        x = x.to(torch.get_default_dtype())
+        x = _cast(x, torch.empty(0, dtype=torch.get_default_dtype()))
     return torch.stack([x, torch.zeros(x.shape, dtype=x.dtype)], -1)
 
 
@@ -87,11 +87,33 @@ def _last(x: Any) -> Any:
 def _typed(pair: Any, *operands: Any) -> Any:
     """The complex secret of a pair, in the dtype that torch gives the result of these operands."""
     dtype = functools.reduce(torch.promote_types, [torch.result_type(operands[0], y) for y in operands])
-    return joined(pair if pair.dtype == dtype.to_real() else pair.to(dtype.to_real()))
+    return joined(_cast(pair, torch.empty(0, dtype=dtype.to_real())))
 
 
 def _axes(dim: Any, x: Any) -> list[int]:
     return dims(dim, x.dim())
+
+
+# Below autograd torch hands on what it is made of, reshape and matmul among them, as it is called; what follows calls
+# no such operation, so that whoever notes a program meets those that have handlers.
+
+
+def shaped(x: Any, size: Sequence[int]) -> Any:
+    """The elements of x in order, in another shape."""
+    if not x.is_contiguous():
+        x = x.clone(memory_format=torch.contiguous_format)
+    return aten.view.default(x, size)
+
+
+def to_last(x: Any, dim: int, last: int = -1) -> Any:
+    """x with a dimension moved to the last place, or to another."""
+    order = [i for i in range(x.dim()) if i != dim % x.dim()]
+    order.insert(last % x.dim(), dim % x.dim())
+    return x.permute(order)
+
+
+def _part(pair: Any, k: int) -> Any:
+    return pair.select(-1, k)
 
 
 # --- arithmetic --------------------------------------------------------------------------
@@ -102,8 +124,8 @@ def mul(x: Any, y: Any) -> Any:
     """A product.  Of two complex secrets one round; 16 bytes an element of each and peer."""
     if is_complex(x) and is_complex(y):
         all_four = pair_of(x).unsqueeze(-1) * pair_of(y).unsqueeze(-2)
-        re = all_four[..., 0, 0] - all_four[..., 1, 1]
-        im = all_four[..., 0, 1] + all_four[..., 1, 0]
+        (rr, ri), (ir, ii) = (row.unbind(-1) for row in all_four.unbind(-2))
+        re, im = rr - ii, ri + ir
         return _typed(torch.stack([re, im], -1), x, y)
     return _typed(pair_of(x) * _last(y) if is_complex(x) else _last(x) * pair_of(y), x, y)
 
@@ -169,7 +191,7 @@ def pow(x: Any, exponent: Any) -> Any:
 @of(aten.abs)
 def abs(x: Any) -> Any:
     """Magnitudes, real: the root of the sum of both squares, as accurate as `torch.linalg.vector_norm`."""
-    found = torch.linalg.vector_norm(x.pair, 2, -1)
+    found = aten.linalg_vector_norm.default(x.pair, 2, [-1])
     x.modulus = x._version, found
     return found
 
@@ -178,7 +200,9 @@ def abs(x: Any) -> Any:
 def sgn(x: Any) -> Any:
     """x over its magnitude, 0 where x is 0."""
     known = x.modulus
-    size = known[1] if known is not None and known[0] == x._version else torch.linalg.vector_norm(x.pair, 2, -1)
+    size = (
+        known[1] if known is not None and known[0] == x._version else aten.linalg_vector_norm.default(x.pair, 2, [-1])
+    )
     return joined(slope(x.pair, 2, size))
 
 
@@ -187,7 +211,7 @@ def sgn(x: Any) -> Any:
 
 def _reduced(reduce: Any) -> Way:
     def way(x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
-        x = x if dtype is None else to_copy(x, dtype=dtype)
+        x = x if dtype is None or dtype == x.dtype else to_copy(x, dtype=dtype)
         return joined(reduce(x.pair, _axes(dim, x), keepdim)) if x.dim() else x.clone()
 
     return way
@@ -201,8 +225,9 @@ of(aten.mean)(_reduced(torch.mean))
 def vector_norm(x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """Norms along dimensions, of magnitudes."""
     if dtype is not None or ord != 2 or not x.dim():
-        return torch.linalg.vector_norm(abs(x), ord, dim, keepdim, dtype=None if dtype is None else dtype.to_real())
-    out = torch.linalg.vector_norm(x.pair, 2, [*_axes(dim, x), x.dim()], keepdim)
+        dtype = None if dtype is None else dtype.to_real()
+        return aten.linalg_vector_norm.default(abs(x), ord, dim, keepdim, dtype=dtype)
+    out = aten.linalg_vector_norm.default(x.pair, 2, [*_axes(dim, x), x.dim()], keepdim)
     return out.squeeze(-1) if keepdim else out
 
 
@@ -212,51 +237,54 @@ def cumsum(x: Any, dim: int, *, dtype: Any = None) -> Any:
     return joined(x.pair.cumsum(axis(dim, x.dim()))) if x.dim() else x.clone()
 
 
-@of(aten.mm, aten.bmm, aten.matmul)
+def _times(a: Any, b: Any) -> Any:
+    """A product of two matrices, or of two batches of them."""
+    return (aten.mm if a.dim() == 2 else aten.bmm).default(a, b)
+
+
+@of(aten.mm, aten.bmm)
 def matmul(a: Any, b: Any) -> Any:
     """A product of matrices, or of batches of them, of which either may be real.
 
     Of two secrets one round; 16 bytes an element of each complex one and peer, as all four products are of one
     opening.
     """
-    if not is_complex(b):
-        parts = pair_of(a).movedim(-1, 0)
-        return _typed(torch.matmul(parts, _cast(b, parts)).movedim(0, -1), a, b)
-    if not is_complex(a):
-        parts = pair_of(b).movedim(-1, 0)
-        return _typed(torch.matmul(_cast(a, parts), parts).movedim(0, -1), a, b)
-    (ar, ai), (br, bi) = (x.unbind(-1) for x in (pair_of(a), pair_of(b)))
-    re = torch.matmul(ar, br) - torch.matmul(ai, bi)
-    im = torch.matmul(ar, bi) + torch.matmul(ai, br)
+    if is_complex(a) and is_complex(b):
+        (ar, ai), (br, bi) = (x.unbind(-1) for x in (pair_of(a), pair_of(b)))
+        re = _times(ar, br) - _times(ai, bi)
+        im = _times(ar, bi) + _times(ai, br)
+    else:
+        first, second = (pair_of(x).unbind(-1) if is_complex(x) else (x, x) for x in (a, b))
+        re, im = (_times(x, _cast(y, x)) for x, y in zip(first, second, strict=True))
     return _typed(torch.stack([re, im], -1), a, b)
 
 
 def _cast(x: Any, beside: Any) -> Any:
-    return x if x.dtype == beside.dtype else x.to(beside.dtype)
+    return x if x.dtype == beside.dtype else aten._to_copy.default(x, dtype=beside.dtype)
 
 
 @of(aten.mv)
 def mv(a: Any, b: Any) -> Any:
     """A matrix times a vector."""
-    return matmul(a, b.unsqueeze(-1)).squeeze(-1)
+    return matmul(a, b.unsqueeze(-1)).select(-1, 0)
 
 
 @of(aten.dot)
 def dot(a: Any, b: Any) -> Any:
     """The sum of products of two vectors."""
-    return matmul(a.unsqueeze(0), b.unsqueeze(-1)).reshape(())
+    return matmul(a.unsqueeze(0), b.unsqueeze(-1)).select(0, 0).select(0, 0)
 
 
 @of(aten.vdot)
 def vdot(a: Any, b: Any) -> Any:
     """`dot` with the conjugate of the first."""
-    return dot(a.conj(), b)
+    return dot(conj(a) if isinstance(a, ComplexTensor) else a.conj(), b)
 
 
 @of(aten.addmm, aten.baddbmm)
 def addmm(x: Any, a: Any, b: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
     """beta * x + alpha * a @ b."""
-    return add(mul(x, beta), matmul(a, b), alpha=alpha)
+    return add(x if beta == 1 else x * beta, _times(a, b), alpha=alpha)
 
 
 # --- moving ------------------------------------------------------------------------------
@@ -302,7 +330,7 @@ def flip(x: Any, dims: Sequence[int]) -> Any:
 def roll(x: Any, shifts: Any, dims: Any = ()) -> Any:
     """Rotated along dimensions, or flat."""
     if not dims:
-        return joined(x.reshape(-1).pair.roll(shifts, 0)).view(x.shape)
+        return joined(shaped(shaped(x.pair, (x.numel(), 2)).roll(shifts, [0]), (*x.shape, 2)))
     return joined(x.pair.roll(shifts, [axis(d, x.dim()) for d in dims]))
 
 
@@ -380,7 +408,7 @@ def constant_pad_nd(x: Any, pad: Sequence[int], value: Any = 0) -> Any:
 
 def _triangle(overload: Any) -> Way:
     def way(x: Any, diagonal: int = 0) -> Any:
-        return joined(overload(x.pair.movedim(-1, 0), diagonal).movedim(0, -1))
+        return joined(to_last(overload(to_last(x.pair, -1, 0), diagonal), 0))
 
     return way
 
@@ -389,19 +417,20 @@ of(aten.tril)(_triangle(torch.tril))
 of(aten.triu)(_triangle(torch.triu))
 
 
-def _view_backward(overload: Any, places: Sequence[int]) -> None:
-    """The gradient of a view.  places: of its arguments that are dimensions."""
+def _view_backward(overload: Any, places: Sequence[int], last: bool = False) -> None:
+    """The gradient of a view.  places: of its arguments that are dimensions; last: the view has a new last one."""
 
     @of(overload.overloadpacket)
     def way(grad: Any, sizes: Sequence[int], *args: Any) -> Any:
         given = [axis(a, len(sizes)) if i in places else a for i, a in enumerate(args)]
-        return joined(overload(grad.pair, [*sizes, 2], *given))
+        pair = grad.pair.transpose(-1, -2) if last else grad.pair
+        return joined(overload(pair, [*sizes, 2], *given))
 
 
 _view_backward(aten.slice_backward.default, (0,))
 _view_backward(aten.select_backward.default, (0,))
-_view_backward(aten.diagonal_backward.default, (1, 2))
-_view_backward(aten.unfold_backward.default, (0,))
+_view_backward(aten.diagonal_backward.default, (1, 2), last=True)
+_view_backward(aten.unfold_backward.default, (0,), last=True)
 
 
 # --- parts, new values and writing -------------------------------------------------------
@@ -426,7 +455,8 @@ def complex_of(real: Any, imag: Any) -> Any:
     """The complex secret of two parts, of which one may be public.  No message."""
     if real.dtype != imag.dtype:
         raise RuntimeError(f"Expected object of scalar type {real.dtype} but got {imag.dtype} for second argument")
-    return joined(torch.stack(torch.broadcast_tensors(real, imag), -1))
+    shape = torch.broadcast_shapes(real.shape, imag.shape)
+    return joined(torch.stack([real.expand(shape), imag.expand(shape)], -1))
 
 
 def polar(size: Any, angle: Any) -> Any:

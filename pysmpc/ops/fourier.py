@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from pysmpc.ops.complex_values import joined, of
+from pysmpc.ops.complex_values import joined, of, shaped, to_last
 from pysmpc.ops.core import aten
 from pysmpc.tensor.secret import MAY_BE_COMPLEX
 
@@ -35,9 +35,9 @@ def _finer(matrix: torch.Tensor) -> int:
 def _times(x: Any, matrix: torch.Tensor) -> Any:
     """A real secret [..., k] times a public matrix [k, m]."""
     finer = _finer(matrix)
-    flat = x.reshape(-1, x.shape[-1])
-    out = aten.mm.default(flat, (matrix * finer).to(x.dtype)) / finer
-    return out.reshape(*x.shape[:-1], matrix.shape[1])
+    rows = math.prod(x.shape[:-1])
+    out = aten.mm.default(shaped(x, (rows, x.shape[-1])), (matrix * finer).to(x.dtype)) / finer
+    return shaped(out, (*x.shape[:-1], matrix.shape[1]))
 
 
 def _parts(x: torch.Tensor) -> torch.Tensor:
@@ -53,10 +53,10 @@ def _units(n: int) -> torch.Tensor:
 
 def _along(pair: Any, dim: int, transform: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """Parts [..., 2] of which those along a dimension are transformed."""
-    moved = pair.movedim(dim, -2)
-    matrix = _parts(transform(_units(moved.shape[-2])))
-    out = _times(moved.flatten(-2), matrix)
-    return out.reshape(*moved.shape[:-2], -1, 2).movedim(-2, dim)
+    moved = to_last(pair, dim, -2)
+    *others, n, _ = moved.shape
+    out = _times(shaped(moved, (*others, 2 * n)), _parts(transform(_units(n))))
+    return to_last(shaped(out, (*others, out.shape[-1] // 2, 2)), -2, dim)
 
 
 @of(aten._fft_c2c)
@@ -71,10 +71,10 @@ def complex_to_complex(x: Any, dim: Sequence[int], normalization: int, forward: 
 def real_to_complex(x: Any, dim: Sequence[int], normalization: int, onesided: bool) -> Any:
     """The transform of real numbers, of which the last of the dimensions may be given by half of it."""
     *others, last = (d % x.dim() for d in dim)
-    moved = x.movedim(last, -1)
+    moved = to_last(x, last)
     units = torch.eye(moved.shape[-1], dtype=torch.float64)
     out = _times(moved, _parts(aten._fft_r2c.default(units, [1], normalization, onesided)))
-    pair = out.reshape(*moved.shape[:-1], -1, 2).movedim(-2, last)
+    pair = to_last(shaped(out, (*moved.shape[:-1], out.shape[-1] // 2, 2)), -2, last)
     return complex_to_complex(joined(pair), others, normalization, True) if others else joined(pair)
 
 
@@ -83,9 +83,10 @@ def complex_to_real(x: Any, dim: Sequence[int], normalization: int, last_dim_siz
     """The transform back to real numbers, of the half that is stored along the last of the dimensions."""
     *others, last = (d % x.dim() for d in dim)
     x = complex_to_complex(x, others, normalization, False) if others else x
-    moved = x.pair.movedim(last, -2)
-    matrix = aten._fft_c2r.default(_units(moved.shape[-2]), [1], normalization, last_dim_size)
-    return _times(moved.flatten(-2), matrix).movedim(-1, last)
+    moved = to_last(x.pair, last, -2)
+    *others, n, _ = moved.shape
+    matrix = aten._fft_c2r.default(_units(n), [1], normalization, last_dim_size)
+    return to_last(_times(shaped(moved, (*others, 2 * n)), matrix), -1, last)
 
 
 MAY_BE_COMPLEX[aten._fft_r2c.default] = lambda args, kwargs: real_to_complex(*args, **(kwargs or {}))

@@ -212,7 +212,7 @@ def test_an_optimizer_of_a_public_model_whose_gradients_are_secret(name, parties
         object,
         [1, [2, 3]],
         np.array(["a"]),
-        torch.tensor([1j]),
+        torch.tensor([complex(1.0, float("inf"))]),
         None,
     ],
     ids=lambda v: str(v)[:20],
