@@ -21,7 +21,8 @@ LAYER = "use torch.nn.functional.batch_norm, which secrets take"
 DENSE = "secrets are dense, as zeros would show; leave the tensor, or the layer's sparse=True, as it is without"
 
 WHY = {
-    aten.linalg_eig.default: "no protocol computes eigenvalues that may be complex; of symmetric matrices use torch.linalg.eigh",
+    aten.linalg_eig.default: "its results may be complex, and no protocol computes them; of symmetric matrices use "
+    "torch.linalg.eigh",
     aten.geqrf.default: "use torch.linalg.qr, which gives Q and R themselves",
     aten.i0.default: NO_FIT,
     aten.special_i0e.default: NO_FIT,

@@ -35,14 +35,17 @@ def close(found, expected, atol):
 # --- torch's catalogue -------------------------------------------------------------------
 
 #: Works on complex secrets, values and gradients, whatever the sample.
-RIGHT = """
-add mul sub rsub neg mm bmm mv dot vdot addmm baddbmm matmul linalg.vecdot inner outer conj conj_physical
-resolve_conj view_as_real real imag sum mean cumsum clone contiguous chunk cat stack flip roll repeat tile
-index_select gather index_add index_put scatter_add expand select slice narrow movedim transpose permute reshape view
-unbind split split_with_sizes squeeze unsqueeze diagonal unfold t T H mT mH tril triu square to cfloat
-constant_pad_nd fft.fft fft.fft2 fft.fftn fft.ifft fft.ifft2 fft.ifftn fft.irfft fft.irfft2 fft.irfftn fft.hfft
-fft.hfft2 fft.hfftn fft.fftshift fft.ifftshift istft zero_ masked.sum masked.mean
-""".split()
+RIGHT = [
+    "add", "mul", "sub", "rsub", "neg", "mm", "bmm", "mv", "dot", "vdot", "addmm", "baddbmm", "matmul",
+    "linalg.vecdot", "inner", "outer", "conj", "conj_physical", "resolve_conj", "view_as_real", "real", "imag",
+    "sum", "mean", "cumsum", "clone", "contiguous", "chunk", "cat", "stack", "flip", "roll", "repeat", "tile",
+    "index_select", "gather", "index_add", "index_put", "scatter_add", "expand", "select", "slice", "narrow",
+    "movedim", "transpose", "permute", "reshape", "view", "unbind", "split", "split_with_sizes", "squeeze",
+    "unsqueeze", "diagonal", "unfold", "t", "T", "H", "mT", "mH", "tril", "triu", "square", "to", "cfloat",
+    "constant_pad_nd", "fft.fft", "fft.fft2", "fft.fftn", "fft.ifft", "fft.ifft2", "fft.ifftn", "fft.irfft",
+    "fft.irfft2", "fft.irfftn", "fft.hfft", "fft.hfft2", "fft.hfftn", "fft.fftshift", "fft.ifftshift", "istft",
+    "zero_", "masked.sum", "masked.mean",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("info", [pytest.param(each, id=name_of(each)) for each in operations()])
@@ -147,7 +150,7 @@ def test_shared_and_opened():
     assert torch.equal(found["real"], z.real.float())
     assert torch.equal(secret(z).reveal(), z.to(torch.complex64))
     assert sy.decrypt(encrypted(z)).dtype == torch.complex128
-    assert "complex64" in repr(secret(z)) and "1." not in repr(secret(z)).partition("size")[0]
+    assert repr(secret(z)).startswith("SecretTensor(..., size=(3, 2), dtype=torch.complex64")
 
 
 def test_a_product_of_two_takes_one_round():
