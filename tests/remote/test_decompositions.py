@@ -70,6 +70,7 @@ FUNCTIONS = {
     "spectra": lambda x: torch.view_as_real(torch.fft.fft2(x, norm="forward") * (1 - 0.5j)),
     "correlation": lambda x: (torch.fft.rfft(x / 8) * torch.fft.rfft(x.flip(0) / 8).conj()).real,
     "magnitudes": lambda x: (torch.fft.rfft(x, norm="ortho") + (8 - 6j)).abs(),
+    "norm": lambda x: x.norm(dim=1),
     "lu": lambda x: torch.cat([each.flatten() for each in torch.linalg.lu(square(x))[1:]]),
     "lu_solve": lambda x: torch.linalg.lu_solve(*torch.linalg.lu_factor(square(x)), x.mT),
     "ormqr": lambda x: torch.ormqr(REFLECTIONS, TAU, x.mT),
