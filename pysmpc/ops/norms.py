@@ -21,22 +21,11 @@ from pysmpc.ops.arithmetic import mul, number, sub
 from pysmpc.ops.core import aten, dims, like, result
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.divisions import known_inverse
-from pysmpc.ops.dropout import LIBRARY
-from pysmpc.ops.linear import MANY_IN_A_STEP, sum_of_squares
+from pysmpc.ops.linear import squares_summed
 from pysmpc.ops.norm_parts import PowerNorm, note_norm, note_part
 from pysmpc.ops.registering import implements
 from pysmpc.ops.scales import times
 from pysmpc.tensor.secret import SecretTensor, not_implemented
-
-
-LIBRARY.define("sum_of_squares(Tensor x, int[] dim, bool keepdim) -> Tensor")
-_sum_of_squares: Any = torch.ops.pysmpc.sum_of_squares.default
-
-
-@implements(_sum_of_squares)
-def _summed(x: SecretTensor, dim: Any, keepdim: bool) -> SecretTensor:
-    """The sum of x * x over dimensions, as an operation of its own: workers of other machines are sent those."""
-    return sum_of_squares(x, dim, keepdim, MANY_IN_A_STEP)
 
 
 def _axes(dim: Any) -> list[int]:
@@ -57,7 +46,7 @@ def vector_norm(
     if ord == 1:
         return x.abs().sum(axes, keepdim)
     if ord == 2:
-        return torch.sqrt(_sum_of_squares(x, axes, keepdim))
+        return torch.sqrt(squares_summed(x, axes, keepdim))
     if abs(ord) == math.inf:
         size = x.abs()
         return size.amax(axes, keepdim) if ord > 0 else size.amin(axes, keepdim)
