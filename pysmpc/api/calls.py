@@ -139,9 +139,8 @@ def share_tensor(
     bound: float | None = None,
 ) -> SecretTensor:
     """Encode and share a plain tensor; integers and booleans stay exact."""
-    floating = values.is_floating_point() or values.is_complex()
+    floating, dtype = values.is_floating_point(), values.dtype
     unit = precision if floating else INTEGER
-    dtype = torch.float32 if values.is_complex() else values.dtype
     if not floating and dtype not in (torch.bool, torch.int32):
         dtype = torch.int64
     if session.recorder is not None:
@@ -208,8 +207,8 @@ def encrypt(
 ) -> Any:
     """Secret-share a tensor, array, number, list or module: each holder gets one share, which alone reveals nothing.
 
-    Real numbers become fixed point, with 16 fractional bits, with `frac_bits` of them, or with
-    `precision_fractional` digits of `base`.  Integers and booleans stay exact: int32 stays
+    Real numbers, and both parts of complex ones, become fixed point, with 16 fractional bits, with `frac_bits` of
+    them, or with `precision_fractional` digits of `base`.  Integers and booleans stay exact: int32 stays
     int32, other integers become int64, and both wrap around as in torch when they are opened
     (docs/integers.md).  A module is copied, and the parameters and floating-point buffers of the
     copy are secret.  Costs no round; the owner sends 8 bytes an element.
@@ -245,22 +244,24 @@ def encrypt(
         return module
     if private_layers is not None:
         raise EncodingError(f"private_layers is for modules; a {type(value).__name__} has no layers")
-    if isinstance(value, torch.Tensor):
-        secret = _shared(value, session, precision, owner, bound)
-    elif hasattr(value, "encrypted"):  # a pointer to data of a worker of another machine, who shares them herself
-        secret = value.encrypted(session, precision, bound)
+    if hasattr(value, "encrypted") and not isinstance(value, torch.Tensor):
+        secret = value.encrypted(session, precision, bound)  # a pointer: the worker who has the data shares them
     else:
-        secret = share_tensor(_tensor(value), session, precision, owner, bound)
+        secret = _shared(value, session, precision, owner, bound)
     wanted = value.requires_grad if requires_grad is None and isinstance(value, torch.Tensor) else bool(requires_grad)
     return secret.requires_grad_() if wanted else secret
 
 
 def _shared(
-    value: torch.Tensor, session: Session, precision: Precision, owner: str | None, bound: float | None = None
+    value: Any, session: Session, precision: Precision, owner: str | None, bound: float | None = None
 ) -> SecretTensor:
-    """A public tensor as a secret; EncodingError where it is one."""
+    """A public tensor, or what becomes one, as a secret; EncodingError where it is one."""
     if not isinstance(value, SecretTensor):
-        return share_tensor(_tensor(value), session, precision, owner, bound)
+        plain = _tensor(value)
+        if plain.is_complex():
+            parts = share_tensor(torch.view_as_real(plain.resolve_conj()), session, precision, owner, bound)
+            return torch.view_as_complex(parts)  # type: ignore[return-value]
+        return share_tensor(plain, session, precision, owner, bound)
     if value.session is not plain_session:
         raise EncodingError("this tensor is secret already; to move it to other holders, decrypt it first")
     return share_public(value.detach(), session, owner, bound)

@@ -33,12 +33,22 @@ class Approximation(NamedTuple):
     what: str
 
 
+class LayerMemory(NamedTuple):
+    """Bytes of shares of values that a holder has: of all values at the most while a layer ran, and of those that it
+    made which are still there at the end of the forward pass, for the backward pass or as its result.
+    """
+
+    most: int
+    kept: int
+
+
 @dataclass(eq=False)
 class Report:
     """What `sy.check` found: problems, approximations, and costs by layer.
 
     problems: empty where the model will run.  profile: rounds and bytes by layer and operation.
     bytes_held: what each holder keeps of values at the most, as far as they are alive between the passes.
+    memory: by layer, with " backward" for its backward pass.
     """
 
     model: nn.Module
@@ -46,6 +56,7 @@ class Report:
     approximations: list[Approximation]
     profile: Profile
     bytes_held: int
+    memory: dict[str, LayerMemory]
     lan: Network
     wan: Network
 
@@ -83,22 +94,36 @@ class Report:
         return "\n".join([*lines, self.table()])
 
     def table(self) -> str:
-        """Rounds, bytes and the time that messages take, by layer, as text."""
-        head = ["layer", "rounds", "kB sent", "kB dealt", "LAN ms", "WAN ms"]
-        rows = [row for row in self.profile.by("layer") if row.spent.rounds or row.spent.sent or row.spent.dealt]
+        """Rounds, bytes, the time that messages take, and memory, by layer, as text."""
+        head = ["layer", "rounds", "kB sent", "kB dealt", "LAN ms", "WAN ms", "MB there", "MB kept"]
+        nothing = LayerMemory(0, 0)
+        rows = [
+            row
+            for row in self.profile.by("layer")
+            if row.spent.rounds or row.spent.sent or row.spent.dealt or self.memory.get(row.layer, nothing).kept
+        ]
         lines = [head] + [self._cells(row) for row in [*rows, self.profile.total()]]
         widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
         text = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
         held = f"a holder keeps up to {self.bytes_held / 1e6:.1f} MB of shares between the passes"
         note = "LAN, WAN: what messages take there, one after another; computing comes on top"
-        return "\n".join([*text, f"{held}; {note}."])
+        there = "MB there: of all values at the most while a layer ran; kept: of its own, after the forward pass"
+        return "\n".join([*text, f"{held}; {note}; {there}."])
 
     def _cells(self, row: Row) -> list[str]:
         spent = row.spent
         seconds = (network.seconds(spent) for network in (self.lan, self.wan))
         sent = spent.sent + spent.asked + spent.answered
         times = [f"{1e3 * each:.1f}" for each in seconds]
-        return [row.layer or "elsewhere", str(spent.rounds), f"{sent / 1e3:.1f}", f"{spent.dealt / 1e3:.1f}", *times]
+        memory = [f"{each / 1e6:.3f}" for each in self._memory_of(row.layer)]
+        name = row.layer or "elsewhere"
+        return [name, str(spent.rounds), f"{sent / 1e3:.1f}", f"{spent.dealt / 1e3:.1f}", *times, *memory]
+
+    def _memory_of(self, layer: str) -> LayerMemory:
+        if layer == "total":
+            each = self.memory.values()
+            return LayerMemory(max((m.most for m in each), default=0), sum(m.kept for m in each))
+        return self.memory.get(layer, LayerMemory(0, 0))
 
 
 def _replacement(module: nn.Module) -> nn.Module:

@@ -21,7 +21,8 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from pysmpc.api.calls import encrypt
-from pysmpc.api.check_report import Approximation, Problem, Report
+from pysmpc.api.check_memory import Memory
+from pysmpc.api.check_report import Approximation, LayerMemory, Problem, Report
 from pysmpc.api.dealing import record
 from pysmpc.api.parties import Parties
 from pysmpc.api.profiling import LAN, WAN, Network, Profile
@@ -48,9 +49,6 @@ APPROXIMATE = (
 
 #: What serves in the place of an operation, by the beginning of its name.
 INSTEAD = {
-    "_fft": "products with the real and the imaginary part of the public matrix torch.fft.fft(torch.eye(n))",
-    "view_as_complex": "real and imaginary parts as tensors of their own",
-    "complex": "real and imaginary parts as tensors of their own",
     "linalg_eig": "torch.linalg.eigh, if the matrix is symmetric",
     "embedding_renorm_": "max_norm=None; divide rows by their norms before they are shared",
     "bernoulli": "public draws: torch.rand(x.shape) < p",
@@ -132,6 +130,8 @@ class _Examination:
         self.session, self.profile = session, profile
         self.problems: dict[tuple[str, str, str], Problem] = {}
         self.used: dict[str, tuple[str, dict[str, None]]] = {}  # by operation: what it computes, and in which layers
+        self.memory = Memory(session, profile.layer)
+        self.kept: dict[str, int] = {}  # by layer, what is there at the end of the forward pass
         self.most = 0
 
     def watch(self, func: Any, args: Any, kwargs: Any) -> None:
@@ -168,15 +168,16 @@ class _Examination:
     def _secret(self, x: Any) -> Any:
         if not isinstance(x, torch.Tensor):
             return x
+        if x.is_complex():
+            return torch.view_as_complex(self._secret(torch.empty((*x.shape, 2), device="meta")))
         unit = BINARY16 if x.dtype.is_floating_point else INTEGER
-        dtype = torch.float32 if x.dtype.is_complex else x.dtype
         words = torch.empty((0, x.numel()), dtype=torch.int64)
-        return SecretTensor.of(Share.of(words, tuple(x.shape), unit.scale), self.session, unit, dtype)
+        return SecretTensor.of(Share.of(words, tuple(x.shape), unit.scale), self.session, unit, x.dtype)
 
     def count(self) -> None:
-        """Bytes of the values that are alive."""
-        alive = (ref() for ref in self.session._bodies)
-        self.most = max(self.most, sum(8 * body.n for body in alive if body is not None))
+        """Between two passes: bytes of the values that are alive, and after the first, of which layers they are."""
+        self.most = max(self.most, self.memory.total)
+        self.kept = self.kept or self.memory.kept()
 
 
 def _without_values(x: Any, device: str) -> Any:
@@ -216,7 +217,9 @@ def _shared(value: Any, parties: Parties) -> Any:
     """Real tensors as secrets; integers and truth values, such as tokens and masks, stay public."""
 
     def share(x: Any) -> Any:
-        if isinstance(x, SecretTensor) or not isinstance(x, torch.Tensor) or not x.is_floating_point():
+        if isinstance(x, SecretTensor) or not isinstance(x, torch.Tensor):
+            return x
+        if not x.is_floating_point() and not x.is_complex():
             return x
         return encrypt(x.detach(), parties)
 
@@ -315,4 +318,6 @@ def check(
                 _state.examination = before
                 WATCHERS.remove(examination.watch)
     approximations = [Approximation(name, tuple(layers), what) for name, (what, layers) in examination.used.items()]
-    return Report(model, list(examination.problems.values()), approximations, profile, examination.most, lan, wan)
+    memory = {name: LayerMemory(most, examination.kept.get(name, 0)) for name, most in examination.memory.most.items()}
+    problems = list(examination.problems.values())
+    return Report(model, problems, approximations, profile, examination.most, memory, lan, wan)

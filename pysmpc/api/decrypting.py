@@ -17,6 +17,7 @@ from pysmpc.ring.fixedpoint import (
     decode_as,
 )
 from pysmpc.ring.prg import KeySet, fresh_key
+from pysmpc.tensor.complex_tensor import ComplexTensor
 from pysmpc.tensor.locked_calls import watched
 from pysmpc.tensor.secret import SecretTensor
 from pysmpc.tensor.storage import flush
@@ -83,12 +84,16 @@ def _opened_together(secrets: Sequence[SecretTensor], verb: str = "reveal") -> l
 
 @watched("decrypt")
 def _decoded_together(secrets: Sequence[SecretTensor]) -> list[torch.Tensor]:
-    return [_real(secret, words) for secret, words in zip(secrets, _opened_together(secrets), strict=True)]
+    real = [x.pair if isinstance(x, ComplexTensor) else x for x in secrets]
+    opened = [_real(x, words) for x, words in zip(real, _opened_together(real), strict=True)]
+    return [torch.view_as_complex(v) if x.is_complex() else v for x, v in zip(secrets, opened, strict=True)]
 
 
 @watched("decrypt")
 def decoded(secret: SecretTensor) -> torch.Tensor:
     """Open and decode, in the dtype of the secret."""
+    if isinstance(secret, ComplexTensor):
+        return torch.view_as_complex(decoded(secret.pair))
     large = secret.dtype.is_floating_point and secret.numel() > PIECE
     # made before what is opened, which then leaves no hole between the results of a model in memory
     place = torch.empty(secret.shape, dtype=secret.dtype) if large else None
@@ -127,6 +132,9 @@ def opened_to(secret: SecretTensor, receiver: str) -> torch.Tensor | None:
     2. The secret plus these words is opened: one round, 8 bytes an element between every two holders.
     3. The receiver takes them off.
     """
+    if isinstance(secret, ComplexTensor):
+        parts = opened_to(secret.pair, receiver)
+        return None if parts is None else torch.view_as_complex(parts)
     session = secret.session
     session.note("open to", receiver, tuple(secret.shape))
     flush(session)

@@ -27,7 +27,6 @@ from pysmpc.ops.composites import (
     multi_head_attention_forward,
     ordinary,
 )
-from pysmpc.ops.fourier import TRANSFORMS
 from pysmpc.ops.packed import PACKED
 from pysmpc.ops.recurrent import RECURRENT
 from pysmpc.tensor.secret import SecretTensor
@@ -63,7 +62,7 @@ def _composite(name: str, of_secrets: Callable[..., Any], module: Any) -> Callab
 
     call.__qualname__, call.__module__ = name, module.__name__
     if module is not functional:
-        prefix = {torch.linalg: "linalg_", torch.fft: "fft_"}.get(module, "")
+        prefix = "linalg_" if module is torch.linalg else ""
         torch.jit._builtins._register_builtin(call, f"aten::{prefix}{name}")
     return call
 
@@ -106,7 +105,6 @@ def install() -> None:
         _put_composites(torch, COMPOSITES)
         _put_composites(torch._VF, {**PACKED, **RECURRENT})
         _put_composites(torch.linalg, LINALG)
-        _put_composites(torch.fft, TRANSFORMS)
         for name in METHODS:
             setattr(SecretTensor, name, COMPOSITES[name])
         torch.special.sinc = torch.sinc

@@ -1,114 +1,92 @@
-"""Torch's Fourier transforms that have real results, as products of secrets with public matrices.
+"""Torch's Fourier transforms, as products of real secrets with public matrices.
 
-The transform along each dimension is what torch makes of the unit vectors in float64.  What is complex on the way is
-a pair of secrets.  A secret is real, so that transforms with complex results are refused: their real and imaginary
-parts are products with those of the public matrix torch.fft.fft(torch.eye(n)).  To a step, and n 2^-24 of the largest
-element; no message along one dimension, and a round for each further one.
+torch.fft, stft and istft come down to three operations: of real numbers, of complex ones, and with a real result.
+Along one dimension each is linear, on real and imaginary parts side by side; what it makes of the unit vectors in
+float64 is its matrix, which `finer` encodes.  To a step, and n 2^-25 (two holders' encoding of 16 bits; in general
+n / 2^9 steps) of the largest element.  No message along one dimension; along each further one the result of the one
+before is rounded first, one round and 16 bytes an element and peer.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from pysmpc.ops.core import axis
+from pysmpc.ops.complex_values import joined, of, shaped, to_last
+from pysmpc.ops.core import aten
+from pysmpc.tensor.secret import MAY_BE_COMPLEX
 
-Pair = tuple[Any, Any]  # real and imaginary part; None where that is 0
-
-FINER = 1 << 8  # how much finer the public matrices are encoded
-
-
-class _Product(torch.autograd.Function):
-    """x times a public matrix that is encoded finely, and so is its transpose in the derivative."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Any, matrix: torch.Tensor) -> Any:
-        ctx.matrix = matrix
-        with torch._C._AutoDispatchBelowAutograd():
-            return torch.matmul(x, (matrix * FINER).to(x.dtype)) / FINER
-
-    @staticmethod
-    def backward(ctx: Any, grad: Any) -> Any:
-        return _Product.apply(grad, ctx.matrix.t()), None
+FINER = 8  # bits by which public matrices are encoded finer than secrets
 
 
-def _along(x: Any, matrix: torch.Tensor, dim: int) -> Any:
-    """x times a public matrix along a dimension."""
-    return _Product.apply(x.movedim(dim, -1), matrix).movedim(-1, dim)
+def _finer(matrix: torch.Tensor) -> int:
+    """A power of two with which a matrix is multiplied before it is encoded.
+
+    Half of the bits that its largest entry is below 1 make it finer, the other half leave room for the sum.
+    """
+    largest = float(matrix.abs().max()) if matrix.numel() else 1.0
+    below = max(0, -math.frexp(largest)[1]) if largest else 0
+    return 1 << FINER + below // 2
 
 
-def _turned(x: Pair, matrix: torch.Tensor, dim: int) -> Pair:
-    """A pair times a complex matrix along a dimension."""
-    (re, im), a, b = x, matrix.real, matrix.imag
-    if im is None:
-        return _along(re, a, dim), _along(re, b, dim)
-    return _along(re, a, dim) - _along(im, b, dim), _along(re, b, dim) + _along(im, a, dim)
+def _times(x: Any, matrix: torch.Tensor) -> Any:
+    """A real secret [..., k] times a public matrix [k, m]."""
+    finer = _finer(matrix)
+    rows = math.prod(x.shape[:-1])
+    out = aten.mm.default(shaped(x, (rows, x.shape[-1])), (matrix * finer).to(x.dtype)) / finer
+    return shaped(out, (*x.shape[:-1], matrix.shape[1]))
 
 
-def _units(k: int) -> torch.Tensor:
-    return torch.eye(k, dtype=torch.complex128)
+def _parts(x: torch.Tensor) -> torch.Tensor:
+    """Real and imaginary parts side by side in the last dimension."""
+    return torch.view_as_real(x.resolve_conj()).flatten(-2)
 
 
-def _last(x: Pair, transform: Any, n: int, dim: int, norm: str | None) -> Any:
-    """A transform with a real result, along the last of its dimensions."""
-    re, im = x
-    units = _units(re.shape[dim])
-    out = _along(re, transform(units, n=n, norm=norm), dim)
-    return out if im is None else out + _along(im, transform(1j * units, n=n, norm=norm), dim)
+def _units(n: int) -> torch.Tensor:
+    """What a transform makes of real and imaginary units: [2n, n], 1 and 1j for each element."""
+    one = torch.eye(n, dtype=torch.complex128)
+    return torch.stack([one, 1j * one], 1).reshape(2 * n, n)
 
 
-def _over(x: Any, s: Any, dim: Any, norm: str | None, inner: Any, last: Any) -> Any:
-    """`inner` along all dimensions but the last of those that are named, and `last` along that."""
-    if not x.is_floating_point():
-        x = x.to(torch.get_default_dtype())
-    if dim is None:
-        count = x.dim() if s is None else len(s)
-        axes: Sequence[int] = range(x.dim() - count, x.dim())
-    else:
-        axes = [axis(d, x.dim()) for d in ([dim] if isinstance(dim, int) else dim)]
-    sizes = [-1] * len(axes) if s is None else list(s)
-    if len(sizes) != len(axes) or not axes or len(set(axes)) < len(axes):
-        raise RuntimeError(f"a transform along dimensions {list(axes)} takes a size for each of them, not {sizes}")
-    given = [x.shape[d] if n == -1 else n for d, n in zip(axes, sizes, strict=True)]
-    given[-1] = 2 * (x.shape[axes[-1]] - 1) if sizes[-1] == -1 else sizes[-1]
-    if min(given) < 1:
-        raise RuntimeError(f"invalid number of data points ({min(given)}) specified")
-    pair: Pair = x, None
-    for d, n in zip(axes[:-1], given[:-1], strict=True):
-        pair = _turned(pair, inner(_units(x.shape[d]), n=n, norm=norm), d)
-    return _last(pair, last, given[-1], axes[-1], norm)
+def _along(pair: Any, dim: int, transform: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Parts [..., 2] of which those along a dimension are transformed."""
+    moved = to_last(pair, dim, -2)
+    *others, n, _ = moved.shape
+    out = _times(shaped(moved, (*others, 2 * n)), _parts(transform(_units(n))))
+    return to_last(shaped(out, (*others, out.shape[-1] // 2, 2)), -2, dim)
 
 
-def _no_target(out: Any) -> None:
-    if out is not None:
-        raise TypeError("a Fourier transform of a secret takes no out=; it gives a new secret")
+@of(aten._fft_c2c)
+def complex_to_complex(x: Any, dim: Sequence[int], normalization: int, forward: bool) -> Any:
+    """The transform of complex numbers along dimensions."""
+    pair = x.pair
+    for d in dim:
+        pair = _along(pair, d % x.dim(), lambda units: aten._fft_c2c.default(units, [1], normalization, forward))
+    return joined(pair) if len(dim) else x.clone()
 
 
-def _real(last: Any, inner: Any, rank: int) -> Callable[..., Any]:
-    """A transform with a real result: along one dimension, two, or any number (0)."""
-
-    def one(input: Any, n: Any = None, dim: int = -1, norm: Any = None, *, out: Any = None) -> Any:
-        _no_target(out)
-        return _over(input, None if n is None else [n], [dim], norm, inner, last)
-
-    def two(input: Any, s: Any = None, dim: Any = (-2, -1), norm: Any = None, *, out: Any = None) -> Any:
-        _no_target(out)
-        return _over(input, s, dim, norm, inner, last)
-
-    def several(input: Any, s: Any = None, dim: Any = None, norm: Any = None, *, out: Any = None) -> Any:
-        _no_target(out)
-        return _over(input, s, dim, norm, inner, last)
-
-    return {1: one, 2: two, 0: several}[rank]
+def real_to_complex(x: Any, dim: Sequence[int], normalization: int, onesided: bool) -> Any:
+    """The transform of real numbers, of which the last of the dimensions may be given by half of it."""
+    *others, last = (d % x.dim() for d in dim)
+    moved = to_last(x, last)
+    units = torch.eye(moved.shape[-1], dtype=torch.float64)
+    out = _times(moved, _parts(aten._fft_r2c.default(units, [1], normalization, onesided)))
+    pair = to_last(shaped(out, (*moved.shape[:-1], out.shape[-1] // 2, 2)), -2, last)
+    return complex_to_complex(joined(pair), others, normalization, True) if others else joined(pair)
 
 
-TRANSFORMS: dict[str, Callable[..., Any]] = {  # by their names in torch.fft
-    "irfft": _real(torch.fft.irfft, torch.fft.ifft, 1),
-    "irfft2": _real(torch.fft.irfft, torch.fft.ifft, 2),
-    "irfftn": _real(torch.fft.irfft, torch.fft.ifft, 0),
-    "hfft": _real(torch.fft.hfft, torch.fft.fft, 1),
-    "hfft2": _real(torch.fft.hfft, torch.fft.fft, 2),
-    "hfftn": _real(torch.fft.hfft, torch.fft.fft, 0),
-}
+@of(aten._fft_c2r)
+def complex_to_real(x: Any, dim: Sequence[int], normalization: int, last_dim_size: int) -> Any:
+    """The transform back to real numbers, of the half that is stored along the last of the dimensions."""
+    *others, last = (d % x.dim() for d in dim)
+    x = complex_to_complex(x, others, normalization, False) if others else x
+    moved = to_last(x.pair, last, -2)
+    *others, n, _ = moved.shape
+    matrix = aten._fft_c2r.default(_units(n), [1], normalization, last_dim_size)
+    return to_last(_times(shaped(moved, (*others, 2 * n)), matrix), -1, last)
+
+
+MAY_BE_COMPLEX[aten._fft_r2c.default] = lambda args, kwargs: real_to_complex(*args, **(kwargs or {}))

@@ -11,6 +11,7 @@ import torch
 from pysmpc.ops.arithmetic import add, mul, sub
 from pysmpc.ops.core import aten, axis, dims, finer, in_range, kept, like, result, window
 from pysmpc.ops.divisions import square
+from pysmpc.ops.dropout import LIBRARY
 from pysmpc.ops.operands import number, sides, with_unit
 from pysmpc.ops.public_operands import factor
 from pysmpc.ops.registering import implements
@@ -156,6 +157,16 @@ def sum_of_squares(x: SecretTensor, dim: Any = None, keepdim: bool = False, many
     total = matrix_product(rows[0], rows[1].transpose(1, 2))
     shape = [1 if a in axes else size for a, size in enumerate(x.shape) if keepdim or a not in axes]
     return total.reshape(shape)
+
+
+LIBRARY.define("sum_of_squares(Tensor x, int[] dim, bool keepdim) -> Tensor")
+squares_summed: Any = torch.ops.pysmpc.sum_of_squares.default
+
+
+@implements(squares_summed)
+def _squares_summed(x: SecretTensor, dim: Any, keepdim: bool) -> SecretTensor:
+    """`sum_of_squares` as an operation of its own: workers of other machines are sent those."""
+    return sum_of_squares(x, dim, keepdim, MANY_IN_A_STEP)
 
 
 def _digits_to_spare(x: SecretTensor, n: int) -> int:

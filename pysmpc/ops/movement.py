@@ -54,10 +54,6 @@ def to_copy(
     if wanted == torch.bool != x.dtype:
         truth: SecretTensor = HANDLERS[aten.ne.Scalar](x, 0)
         return truth
-    if wanted.is_complex:
-        raise NotImplementedError(
-            f"a secret of {x.dtype} cannot become {wanted}: secrets are real; keep real and imaginary parts as two"
-        )
     if x.dtype.is_floating_point and not wanted.is_floating_point:
         whole = HANDLERS[aten.trunc.default](x)
         return result(rescale(x.session, whole.window(), 1), x.session, INTEGER, wanted)

@@ -21,7 +21,7 @@ from pysmpc.ops.arithmetic import mul, number, sub
 from pysmpc.ops.core import aten, dims, like, result
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.divisions import known_inverse
-from pysmpc.ops.linear import MANY_IN_A_STEP, sum_of_squares
+from pysmpc.ops.linear import squares_summed
 from pysmpc.ops.norm_parts import PowerNorm, note_norm, note_part
 from pysmpc.ops.registering import implements
 from pysmpc.ops.scales import times
@@ -47,7 +47,7 @@ def vector_norm(
     if ord == 1:
         return x.abs().sum(axes, keepdim)
     if ord == 2:
-        return sum_of_squares(x, axes, keepdim, MANY_IN_A_STEP).sqrt()
+        return torch.sqrt(squares_summed(x, axes, keepdim))
     if abs(ord) == math.inf:
         size = x.abs()
         return size.amax(axes, keepdim) if ord > 0 else size.amin(axes, keepdim)
@@ -169,8 +169,8 @@ def _norm(d: Any, p: float) -> Any:
     return aten.norm.ScalarOpt_dim_dtype(d, p, [-1], False, dtype=d.dtype)
 
 
-def _slope(d: Any, p: float, norm: Any) -> Any:
-    """The gradient of the p-norm along the last dimension with respect to each element."""
+def slope(d: Any, p: float, norm: Any) -> Any:
+    """The gradient of the p-norm along the last dimension with respect to each element, 0 where the norm is."""
     if p == 0:
         return torch.zeros(d.shape, dtype=d.dtype)
     if p == 1:
@@ -212,7 +212,7 @@ def euclidean_dist(x: Any, y: Any) -> Any:
 def cdist_backward(grad: Any, x: Any, y: Any, p: float, distances: Any) -> Any:
     """The gradient with respect to the rows of the first."""
     d = _difference(x, y)
-    return (_slope(d, p, distances) * grad.unsqueeze(-1)).sum(-2)
+    return (slope(d, p, distances) * grad.unsqueeze(-1)).sum(-2)
 
 
 def _pairs(n: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -231,5 +231,5 @@ def pdist(x: SecretTensor, p: float = 2) -> Any:
 def pdist_backward(grad: Any, x: SecretTensor, p: float, distances: Any) -> Any:
     """The gradient with respect to the rows."""
     first, second = _pairs(x.shape[0])
-    part = _slope(x.index_select(0, first) - x.index_select(0, second), p, distances) * grad.unsqueeze(-1)
+    part = slope(x.index_select(0, first) - x.index_select(0, second), p, distances) * grad.unsqueeze(-1)
     return torch.index_add(torch.index_add(torch.zeros(x.shape, dtype=x.dtype), 0, first, part), 0, second, -part)

@@ -11,11 +11,6 @@ from pysmpc.tensor.secret_errors import not_implemented
 ALIGNED = (
     "its sums over alignments are not implemented; where each frame has a label of its own, use nn.CrossEntropyLoss"
 )
-COMPLEX = (
-    "secrets are real; its real and imaginary parts are products with those of a public matrix: "
-    "x @ torch.fft.fft(torch.eye(n)).real, and .imag"
-)
-PARTS = "secrets are real; keep real and imaginary parts as two secrets"
 NO_FIT = "no protocol computes it; of a public argument compute it in plain torch, and multiply by that"
 QUANTILE = "no protocol computes quantiles of the normal distribution; its distribution function is torch.special.ndtr"
 NOISE = (
@@ -26,12 +21,8 @@ LAYER = "use torch.nn.functional.batch_norm, which secrets take"
 DENSE = "secrets are dense, as zeros would show; leave the tensor, or the layer's sparse=True, as it is without"
 
 WHY = {
-    aten._fft_r2c.default: COMPLEX,
-    aten._fft_c2c.default: COMPLEX,
-    aten.complex.default: PARTS,
-    aten.polar.default: "secrets are real; keep r * torch.cos(a) and r * torch.sin(a) as two secrets",
-    aten.view_as_complex.default: PARTS,
-    aten.linalg_eig.default: "its results are complex; of symmetric matrices use torch.linalg.eigh",
+    aten.linalg_eig.default: "its results may be complex, and no protocol computes them; of symmetric matrices use "
+    "torch.linalg.eigh",
     aten.geqrf.default: "use torch.linalg.qr, which gives Q and R themselves",
     aten.i0.default: NO_FIT,
     aten.special_i0e.default: NO_FIT,

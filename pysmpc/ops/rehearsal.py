@@ -18,7 +18,7 @@ from pysmpc.ops.infinite import InfiniteStorage
 from pysmpc.ring.shares import ShareStorage
 from pysmpc.session.empty import empty_session
 from pysmpc.session.session import Session
-from pysmpc.tensor.secret import HANDLERS, SecretTensor
+from pysmpc.tensor.secret import HANDLERS, MAY_BE_COMPLEX, SecretTensor
 from pysmpc.tensor.storage import TensorStorage
 
 Run = Callable[[Any, Any, Any], Any]  # (operation, args, kwargs): its result
@@ -35,6 +35,8 @@ class Rehearsed(SecretTensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        if func in MAY_BE_COMPLEX and (out := MAY_BE_COMPLEX[func](args, kwargs)) is not NotImplemented:
+            return out
         handler = HANDLERS.get(func)
         if handler is None:
             return super().__torch_dispatch__(func, types, args, kwargs)

@@ -24,6 +24,7 @@ from pysmpc.ring.shares import Share, ShareStorage
 from pysmpc.session.dealer import SeedDealer
 from pysmpc.session.session import Session
 from pysmpc.session.stats import Stats
+from pysmpc.tensor.complex_tensor import ComplexTensor
 from pysmpc.tensor.secret import SecretTensor
 from pysmpc.tensor.storage import TensorStorage
 from pysmpc.torch_modes import undisturbed
@@ -234,6 +235,8 @@ class Seen:
         self._undo: list[Callable[[], None]] = []  # the same, of what openings for functions know
 
     def __call__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if any(issubclass(each, ComplexTensor) for each in types):  # made of operations that come here one by one
+            return ComplexTensor.__torch_dispatch__(func, types, args, kwargs)
         self.look(func, args, kwargs)
         return SecretTensor.__torch_dispatch__(func, types, args, kwargs)
 

@@ -36,6 +36,9 @@ HANDLERS: dict[Any, Handler] = {}
 #: Asked in order for an operation without a handler: fallback(func, args, kwargs) is its result, or NotImplemented.
 FALLBACKS: list[Callable[[Any, Any, Any], Any]] = []
 
+#: Asked first, of real secrets: complex(args, kwargs) is a complex result (`ops.complex_values`), or NotImplemented.
+MAY_BE_COMPLEX: dict[Any, Callable[[Any, Any], Any]] = {}
+
 #: Attributes that a copy of a secret does not take from it.
 _OWN = ("cell", "_is_param", "pysmpc_id")
 
@@ -81,6 +84,7 @@ class SecretTensor(TensorMethods):
         dtype: torch.dtype = torch.float32,
         requires_grad: bool = False,
     ) -> SecretTensor:
+        assert not dtype.is_complex, "a secret of complex numbers is a ComplexTensor"
         self: SecretTensor = torch.Tensor._make_wrapper_subclass(
             cell.session.tensor or cls,
             size,
@@ -125,6 +129,8 @@ class SecretTensor(TensorMethods):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        if func in MAY_BE_COMPLEX and (out := MAY_BE_COMPLEX[func](args, kwargs)) is not NotImplemented:
+            return out
         if FOLLOWERS and (follower := following()) is not None:
             return follower.operation(cls, func, args, kwargs or {})
         if active():

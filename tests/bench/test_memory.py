@@ -14,7 +14,7 @@ import ctypes, json, sys, time
 import torch
 from models import lenet, mlp, step
 import pysmpc as sy
-from pysmpc.tensor.secret import WATCHERS
+from pysmpc.tensor.watching import WATCHERS
 
 def status(field):
     [line] = [line for line in open("/proc/self/status") if line.startswith(field)]

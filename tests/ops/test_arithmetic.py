@@ -105,11 +105,11 @@ def test_mixed_scales():
         assert (x + y).unit.scale == max(x.unit.scale, y.unit.scale)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30, complex(1, 2)])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30])
 def test_what_the_ring_cannot_hold_is_refused(value):
     x = encrypted(PLAIN)
     operations = [lambda: x + value, lambda: x * value, lambda: value - x]
-    if value in (1e30, complex(1, 2)):  # beside infinities and NaN a comparison is torch's: test_thresholds.py
+    if value == 1e30:  # beside infinities and NaN a comparison is torch's: test_thresholds.py
         operations.append(lambda: x > value)
     for operation in [*operations, lambda: x + torch.tensor([value] * 3)]:
         with pytest.raises((ValueError, TypeError)):

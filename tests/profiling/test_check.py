@@ -77,6 +77,32 @@ def test_costs_are_those_of_the_step_itself(name, protocol):
     assert found.bytes_held >= 8 * 4 * sum(p.numel() for p in net.parameters())  # weights, gradients and moments
 
 
+@pytest.mark.parametrize("holders", [("alice", "bob"), ("alice", "bob", "carol")])
+def test_memory_by_layer(holders):
+    """What each layer keeps for the backward pass, and how much there is while it runs: 8 bytes an element."""
+    rows, width, out = (int(torch.randint(2, 40, ())) for _ in range(3))
+    net = nn.Sequential(nn.Linear(width, 50), nn.ReLU(), nn.Linear(50, out))
+    x, y = torch.randn(rows, width), torch.randn(rows, out)
+    found = sy.check(net, (x, y), loss=F.mse_loss, holders=holders)
+    weights = sum(p.numel() for p in net.parameters())
+    given = 8 * (weights + x.numel() + y.numel())
+    assert found.memory[""].kept == given
+    kept = found.memory["0"].kept + found.memory["1"].kept  # rounded within ReLU, whichever that is counted with
+    assert 8 * rows * 50 <= kept <= 3 * 8 * rows * 50
+    assert 8 * rows * out <= found.memory["2"].kept <= 2 * 8 * rows * out
+    before = given
+    for name in "012":
+        here = found.memory[name]
+        assert before + here.kept <= here.most, name
+        before += here.kept
+    assert found.bytes_held >= before
+    assert found.memory["0 backward"].most >= given + 8 * net[0].weight.numel()  # its gradient
+    table = found.table().splitlines()
+    assert table[0].split()[-4:] == ["MB", "there", "MB", "kept"]
+    last = next(line for line in table if line.startswith("2 ")).split()
+    assert last[-2:] == [f"{each / 1e6:.3f}" for each in found.memory["2"]]
+
+
 def test_the_model_stays_as_it_was():
     net = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
     before = copy.deepcopy(net.state_dict())

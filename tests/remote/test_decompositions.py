@@ -47,6 +47,15 @@ STATES = [torch.zeros(1, 1, 2)] * 2
 WEIGHTS = [torch.randn(8, 3), torch.randn(8, 2), torch.randn(8), torch.randn(8)]
 CELLS = [torch.nn.GRUCell(3, 2).requires_grad_(False), torch.nn.LSTMCell(3, 2).requires_grad_(False)]
 SAMPLES = torch.tensor([[[0.9, 0.3]]])
+RESPONSE = torch.tensor([1.0, 0.5 - 0.25j, 0.25j])
+REFLECTIONS, TAU = torch.geqrf(torch.tensor([[1.0, 0.5, 0.25], [-0.5, 1.0, 0.5], [0.25, -1.0, 2.0]]))
+
+
+def square(x):
+    """A well-conditioned matrix of what x has."""
+    return x.mT @ x / 64 + torch.tensor([[1.0, 0.5, 0.0], [-0.5, 1.5, 0.25], [0.25, 0.0, 1.0]])
+
+
 FUNCTIONS = {
     "hardswish": F.hardswish,
     "smooth_l1": lambda x: F.smooth_l1_loss(x, torch.zeros(2, 3)),
@@ -57,6 +66,16 @@ FUNCTIONS = {
     "gru cell": lambda x: CELLS[0](x, CELLS[0](x)),
     "lstm cell": lambda x: CELLS[1](x, CELLS[1](x))[0],
     "attention": lambda x: F.scaled_dot_product_attention(*[x.reshape(1, 1, 2, 3)] * 3),
+    "filter": lambda x: torch.fft.irfft(torch.fft.rfft(x, n=4) * RESPONSE, n=4),
+    "spectra": lambda x: torch.view_as_real(torch.fft.fft2(x, norm="forward") * (1 - 0.5j)),
+    "correlation": lambda x: (torch.fft.rfft(x / 8) * torch.fft.rfft(x.flip(0) / 8).conj()).real,
+    "magnitudes": lambda x: (torch.fft.rfft(x, norm="ortho") + (8 - 6j)).abs(),
+    "norm": lambda x: x.norm(dim=1),
+    "lu": lambda x: torch.cat([each.flatten() for each in torch.linalg.lu(square(x))[1:]]),
+    "lu_solve": lambda x: torch.linalg.lu_solve(*torch.linalg.lu_factor(square(x)), x.mT),
+    "ormqr": lambda x: torch.ormqr(REFLECTIONS, TAU, x.mT),
+    "eigenvalues": lambda x: torch.linalg.eigvalsh(x @ x.mT / 8),
+    "singular values": lambda x: torch.linalg.svdvals(x / 4),
     "random windows": lambda x: F.fractional_max_pool2d(x.reshape(1, 2, 3), 2, (1, 2), _random_samples=SAMPLES),
     "masked scores": lambda x: x.masked_fill(torch.tensor([[True, False, False]]), float("-inf")).softmax(-1),
     "distances": lambda x: torch.cdist(x, x.flip(0), p=1.0),

@@ -212,7 +212,7 @@ def test_an_optimizer_of_a_public_model_whose_gradients_are_secret(name, parties
         object,
         [1, [2, 3]],
         np.array(["a"]),
-        torch.tensor([1j]),
+        torch.tensor([complex(1.0, float("inf"))]),
         None,
     ],
     ids=lambda v: str(v)[:20],
@@ -262,12 +262,12 @@ def test_a_secret_is_no_plain_value(name, call, parties, x):
         (lambda x: x + x[:, :1].reshape(-1)[:0].reshape(0, 3), (ValueError, RuntimeError)),
         (lambda x: x.view(3), (ValueError, RuntimeError)),
         (lambda x: x[5], IndexError),
-        (lambda x: torch.fft.fft(x), (NotImplementedError, RuntimeError)),
+        (lambda x: torch.special.i0(x), (NotImplementedError, RuntimeError)),
         (lambda x: torch.linalg.eigvals(x), (NotImplementedError, RuntimeError)),
         (lambda x: x / 0, (ValueError, ZeroDivisionError, ArithmeticError)),
         (lambda x: x * float("nan"), EncodingError),
     ],
-    ids=["matmul", "shapes", "view", "index", "fft", "eigenvalues", "by zero", "nan"],
+    ids=["matmul", "shapes", "view", "index", "bessel", "eigenvalues", "by zero", "nan"],
 )
 def test_operations_that_cannot_be_done(call, error, parties, x):
     with refused(error, None, parties, x):

@@ -36,6 +36,7 @@ import torch
 from torch.nn import functional as F
 from whole_numbers import integers
 
+RESPONSE = torch.complex(torch.tensor([1.0, 0.75, 0.5, 0.25, 0.125]), torch.tensor([0.0, -0.5, 0.25, 0.5, 0.0]))
 COSTED = (64,)
 COLUMNS = (64, 3)
 
@@ -149,6 +150,11 @@ def through(name, *args):
 
 
 # --- functions of a public operand, from every side ----------------------------------
+
+
+def parts(*spectra):
+    """Complex results by real and imaginary parts."""
+    return tuple(torch.view_as_real(z.resolve_conj()) for z in spectra)
 
 
 def sums(k):
@@ -466,7 +472,17 @@ MATRICES = [
     Case("irfft", lambda x: (torch.fft.irfft(x), torch.fft.hfft(x, 5, norm="forward")), [(4,), (2, 3)], steps=2,
          grad_steps=4),
     Case("irfft2", lambda x: (torch.fft.irfft2(x), torch.fft.hfft2(x, norm="ortho")), [(3, 4), (2, 3, 3)], steps=4,
-         grad_steps=8, costed=(8, 8), rounds=4, sent=32),
+         grad_steps=8, costed=(8, 8), rounds=2, sent=32),
+    Case("rfft", lambda x: parts(torch.fft.rfft(x), torch.fft.ihfft(x), torch.fft.fft(x, norm="ortho")),
+         [(4,), (2, 3)], steps=2, grad_steps=6),
+    Case("fft2", lambda x: parts(torch.fft.fft2(x, norm="ortho"), torch.fft.rfft2(x, norm="forward")),
+         [(3, 4), (2, 3, 3)], steps=6, grad_steps=12, costed=(8, 8), rounds=2, sent=26),
+    Case("filter", lambda x: torch.fft.irfft(torch.fft.rfft(x, n=8) * RESPONSE, n=8), [(8,), (2, 5)], steps=6,
+         grad_steps=6, costed=(8, 8), rounds=2, sent=20),
+    Case("circular convolution", lambda x, y: torch.fft.ifft(torch.fft.fft(x) * torch.fft.fft(y)).real,
+         [[(4,), (4,)], [(2, 3), (3,)]], steps=24, grad_steps=48, costed=[(8, 8), (8, 8)], rounds=4, sent=80),
+    Case("magnitudes", lambda x: (torch.fft.rfft(x, norm="ortho") + (8 - 6j)).abs(), [(4,), (2, 3)], steps=8,
+         grad_steps=16, costed=(8, 8), rounds=10, sent=181.75),
     Case("cumprod", lambda x: x.cumprod(-1), LINES, low=-1.5, high=1.5, steps=16, grad_steps=64, rtol=2.0**-10,
          costed=(8, 8), rounds=6, sent=41),
     Case("cumprod with zeros", lambda x: torch.cumprod(x, 0), [(9,)], values=coarse, steps=16, grad_steps=64,

@@ -184,9 +184,11 @@ def twins_of(sample, all_secret, dtype=torch.float64):
 
 
 def flat(out):
-    """The results of an operation, one or many."""
+    """The results of an operation, one or many; complex ones by their parts."""
     if isinstance(out, tuple | list):
         return [t for each in out for t in flat(each)]
+    if isinstance(out, torch.Tensor) and out.is_complex():
+        return [torch.view_as_real(out.resolve_conj())]
     return [out]
 
 

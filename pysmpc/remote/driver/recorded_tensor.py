@@ -10,7 +10,7 @@ from typing import Any
 
 from pysmpc.ops import views
 from pysmpc.remote.arguments import leaves
-from pysmpc.tensor.secret import HANDLERS, SecretTensor
+from pysmpc.tensor.secret import HANDLERS, MAY_BE_COMPLEX, SecretTensor
 from pysmpc.tensor.watching import WATCHERS, run_watched
 from pysmpc.torch_modes import FOLLOWERS, following, without_modes
 
@@ -22,6 +22,8 @@ class RecordedTensor(SecretTensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        if func in MAY_BE_COMPLEX and (out := MAY_BE_COMPLEX[func](args, kwargs)) is not NotImplemented:
+            return out
         if FOLLOWERS and (follower := following()) is not None:
             return follower.operation(cls, func, args, kwargs or {})
         recorder = None if func in _SILENT else _recorder_of([*args, *kwargs.values()] if kwargs else args)
