@@ -67,6 +67,7 @@ __all__ = [
     "encrypt",
     "encrypt_file",
     "encrypted_tensors",
+    "estimate",
     "fed_avg",
     "fss",
     "func2plan",
@@ -88,6 +89,7 @@ __all__ = [
 _APART = {
     "PrivateDataLoader": "pysmpc.remote.driver.connect",
     "connect": "pysmpc.remote.driver.connect",
+    "estimate": "pysmpc.api.estimating",
     "fss": "",
     "nn": "",
     "privacy": "",
@@ -117,6 +119,7 @@ def _load() -> None:
 
 if TYPE_CHECKING:
     from pysmpc import fss, nn, privacy, sandbox, securenn
+    from pysmpc.api.estimating import estimate
     from pysmpc.public import *
     from pysmpc.remote.driver.connect import PrivateDataLoader, connect
 
