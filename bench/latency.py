@@ -26,18 +26,16 @@ WORKERS = ("alice", "bob", "crypto_provider")
 WARM = 4  # steps until TCP's windows are open
 
 
-def article() -> nn.Module:
-    """The article's network."""
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10))
-
-
 def measure(one_way: float, rate: float, steps: int, seen: bool) -> tuple[list[float], Profile]:
     """Seconds of steps, and a profile of one more.  seen: the loss of each is opened."""
     with Hosts([*WORKERS, "scientist"], one_way, rate) as hosts, hosts.at("scientist"):
         places = {name: f"{hosts.addresses[name]}:7000" for name in WORKERS}
         within = {name: hosts.inside(name) for name in WORKERS}
         with LocalWorkers(places=places, within=within) as workers, workers.connect() as parties:
-            model = sy.encrypt(article(), parties)
+            plain = nn.Sequential(
+                nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10)
+            )
+            model = sy.encrypt(plain, parties)
             optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
             x, y = sy.encrypt(torch.randn(64, 784), parties), sy.encrypt(torch.randn(64, 10), parties)
 

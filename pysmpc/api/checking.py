@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_map
 
 from pysmpc.api.calls import encrypt
 from pysmpc.api.check_report import Approximation, Problem, Report
-from pysmpc.api.dealing import record
+from pysmpc.api.dealing import plan
 from pysmpc.api.example import Example
 from pysmpc.api.profiling import LAN, WAN, Network, Profile
 from pysmpc.errors import EncodingError, RangeError, RevealError
@@ -238,8 +238,8 @@ def check(
     secret (`if x > 0`, `x.item()`), it gets 0, and the report says so.
     """
     program = Example("check", model, example, loss, target, optimizer)
-    with record(*holders, protocol=protocol, rounding=rounding, compare_bits=compare_bits) as plan:
-        parties, session = plan.parties, plan.parties.session
+    with plan(*holders, protocol=protocol, rounding=rounding, compare_bits=compare_bits) as planned:
+        parties, session = planned.parties, planned.parties.session
         session.tensor = Examined
         profile = Profile(lan, wan, show=False)
         examination = _Examination(session, profile)

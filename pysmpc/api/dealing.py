@@ -31,7 +31,7 @@ class Plan:
 
 
 @contextmanager
-def record(
+def plan(
     *names: str,
     provider: str = "crypto_provider",
     rounding: str | None = None,
@@ -42,9 +42,9 @@ def record(
 
     Only shapes matter, so the inputs may be zeros.  Whatever the program opens is zero.
 
-    >>> with sy.record("alice", "bob") as plan:
-    ...     train(plan.parties)
-    >>> plan.deal("material", runs=10)
+    >>> with sy.plan("alice", "bob") as planned:
+    ...     train(planned.parties)
+    >>> planned.deal("material", runs=10)
     """
     session = dry_session(names or ("alice", "bob"), provider)
     yield Plan(Parties(variant_of(session, rounding, protocol, compare_bits=compare_bits)))
@@ -57,6 +57,6 @@ def deal_program(
     found = runpy.run_path(str(program)).get("program")
     if not callable(found):
         raise MaterialError(f"{program} defines no function program(parties)")
-    with record(*holders, provider=provider, protocol=protocol) as plan:
-        found(plan.parties)
-    return plan, plan.deal(out, runs)
+    with plan(*holders, provider=provider, protocol=protocol) as planned:
+        found(planned.parties)
+    return planned, planned.deal(out, runs)

@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from pysmpc.api.calls import encrypt
-from pysmpc.api.dealing import record
+from pysmpc.api.dealing import plan
 from pysmpc.api.example import Example
 from pysmpc.api.parties import Parties, virtual
 from pysmpc.api.profiling import Network, Profile, Row
@@ -84,16 +84,16 @@ class Estimate:
         """
         work, wire, spent = self.work, self.wire, self.stats
         sent = spent.sent + spent.asked + spent.answered
-        encrypted = 2 * sent * (self.holders - 1) / max(1, self.holders - 1)
-        # 1. a holder
-        busy = work.python + work.holder + (encrypted + spent.dealt / self.holders) * wire.byte / 2
+        # 1. a holder, who sends as much as it receives; the last one receives what is dealt
+        busy = work.python + work.holder + (2 * sent + spent.dealt) * wire.byte / 2
         handled = busy + spent.rounds * wire.message
         apart = handled + spent.rounds * network.one_way + sent / network.rate
         # 2. the provider and the driver
         dealing = work.python + work.provider + spent.dealt * (wire.byte / 2)
         least = max(dealing, spent.dealt / network.rate)
         if cores is not None:
-            least = max(least, (self.holders * handled + dealing + work.python) / cores)
+            others = (self.holders - 1) * spent.dealt * wire.byte / 2  # who receive none of what is dealt
+            least = max(least, (self.holders * handled - others + dealing + work.python) / cores)
         # 3. requests
         return max(apart, least) + self.opened * (network.one_way + wire.message)
 
@@ -208,14 +208,14 @@ def estimate(
     program = Example("estimate", model, example, loss, target, optimizer)
     count, settings = len(holders), {"protocol": protocol, "rounding": rounding, "compare_bits": compare_bits}
     # what it costs
-    with record(*holders, **settings) as plan:  # type: ignore[arg-type]
-        dry = _Running(program, plan.parties, private_layers, opened)
-        stats, recorder = plan.parties.stats, plan.parties.session.party.dealer
+    with plan(*holders, **settings) as planned:  # type: ignore[arg-type]
+        dry = _Running(program, planned.parties, private_layers, opened)
+        stats, recorder = planned.parties.stats, planned.parties.session.party.dealer
         assert isinstance(recorder, Recorder)
-        firsts, shared = _counted(dry, stats)
+        first = _counted(dry, stats)
         start = len(recorder.requests)
         with Profile(show=False) as profile:
-            spent, _ = _counted(dry, stats)
+            spent = _counted(dry, stats)
         end = len(recorder.requests)
         provider = min(_dealing(recorder, start, count) for _ in range(2))
         python = dry.typical(seconds / 3)
@@ -232,14 +232,15 @@ def estimate(
     kernels = max(0.0, plainly.typical(seconds / 3) - python - provider)
     work = Work(whole, python, kernels / count, provider)
     return Estimate(
-        spent, firsts, _rows(profile, timed, whole), work, measured_wire(), count, int(opened), tuple(networks)
+        spent, first, _rows(profile, timed, whole), work, measured_wire(), count, int(opened), tuple(networks)
     )
 
 
-def _counted(running: _Running, stats: Stats) -> tuple[Stats, float]:
+def _counted(running: _Running, stats: Stats) -> Stats:
+    """What one more run costs; inputs are shared in it, which takes no round."""
     before = stats.copy()
-    taken = running.run()
-    return stats - before, taken
+    running.run()
+    return stats - before
 
 
 def _rows(counted: Profile, timed: Profile, whole: float) -> list[Row]:
