@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,13 +26,15 @@ from pysmpc.api.profiling import Network, Profile, Row
 from pysmpc.api.receiving import decrypt
 from pysmpc.api.wires import Wire, measured_wire
 from pysmpc.ring.prg import KeySet, fresh_key
-from pysmpc.session.offline import Recorder
+from pysmpc.session.offline import Deal, Recorder
 from pysmpc.session.stats import Stats
+from pysmpc.session.store import Request
 from pysmpc.tensor.secret import SecretTensor, flush
 
 #: Networks of the table: no delay, and one way of 1 and of 25 ms; without a bound on bytes a second.
 NETWORKS = tuple(Network(delay, float("inf")) for delay in (0.0, 1e-3, 25e-3))
 
+SETTLED = 4  # runs after the first, at most, until one costs what the one before does
 LEAST = 3  # runs of each kind that are measured, however long one takes
 
 
@@ -54,7 +56,8 @@ class Work:
 class Estimate:
     """What `sy.estimate` found.
 
-    stats: rounds and bytes of a run, after others.  first: of the first one, which opens more of the model.  rows: by
+    stats: rounds and bytes of a run, when they no longer change.  first: of the first one, which opens all of the model
+    and makes an optimizer's state.  rows: by
     layer, of `stats`; seconds: in one process.  work, wire: what was measured of this machine.  opened: openings that
     the driver waits for.
     """
@@ -166,11 +169,11 @@ def median_of(run: Callable[[], float], seconds: float) -> float:
     return statistics.median(found)
 
 
-def _dealing(recorder: Recorder, start: int, holders: int) -> float:
-    """Seconds of the provider's kernels for what was asked for from some request on, once more on fresh keys."""
+def _dealing(asked: Sequence[tuple[Request, Deal]], holders: int) -> float:
+    """Seconds of the provider's kernels for what was asked for, once more on fresh keys."""
     keys = KeySet([fresh_key() for _ in range(holders)])
     begin = time.perf_counter()
-    for request, answer in zip(recorder.requests[start:], recorder.deals[start:], strict=True):
+    for request, answer in asked:
         answer(keys, torch.empty(request.words, dtype=torch.int64))
     return time.perf_counter() - begin
 
@@ -199,7 +202,7 @@ def estimate(
     `sy.check`.  opened: whether what the model gives, or the loss, is opened at the end.  networks: over which times
     are wanted, each `sy.Network(seconds one way, bytes per second)`.  seconds: for which runs are measured on this
     machine, a third of them each in one process, without tests of ranges, and on empty shares; at least 3 of each.
-    With these come two runs to begin with, the provider's part, and half a second for what TLS takes.
+    With these come two to four runs to begin with, the provider's part, and half a second for what TLS takes.
 
     Rounds and bytes are those of a real run.  Times are as near as this machine's are from run to run; parties on
     other machines take what those take.  The model's and the example's values are shared in this process, which takes
@@ -212,14 +215,16 @@ def estimate(
         dry = _Running(program, planned.parties, private_layers, opened)
         stats, recorder = planned.parties.stats, planned.parties.session.party.dealer
         assert isinstance(recorder, Recorder)
-        first = _counted(dry, stats)
-        start = len(recorder.requests)
-        with Profile(show=False) as profile:
-            spent = _counted(dry, stats)
-        end = len(recorder.requests)
-        provider = min(_dealing(recorder, start, count) for _ in range(2))
+        first = spent = _counted(dry, stats)
+        for _ in range(SETTLED):
+            before, start = spent, len(recorder.requests)
+            with Profile(show=False) as profile:
+                spent = _counted(dry, stats)
+            if spent == before:
+                break
+        asked = list(zip(recorder.requests, recorder.deals, strict=True))[start:]
+        provider = min(_dealing(asked, count) for _ in range(2))
         python = dry.typical(seconds / 3)
-        del recorder.requests[end:], recorder.deals[end:]
     # what it takes
     together = _Running(program, virtual(*holders, **settings), private_layers, opened)  # type: ignore[arg-type]
     together.run()
