@@ -35,6 +35,7 @@ from pysmpc.tensor.secret import SecretTensor, flush
 NETWORKS = tuple(Network(delay, float("inf")) for delay in (0.0, 1e-3, 25e-3))
 
 SETTLED = 4  # runs after the first, at most, until one costs what the one before does
+WAYS = 3  # of an opening that a driver waits for, beside its round
 LEAST = 3  # runs of each kind that are measured, however long one takes
 
 
@@ -58,8 +59,7 @@ class Estimate:
 
     stats: rounds and bytes of a run, when they no longer change.  first: of the first one, which opens all of the model
     and makes an optimizer's state.  rows: by
-    layer, of `stats`; seconds: in one process.  work, wire: what was measured of this machine.  opened: openings that
-    the driver waits for.
+    layer, of `stats`; seconds: in one process.  work, wire: what was measured of this machine.  opened: values.
     """
 
     stats: Stats
@@ -83,7 +83,8 @@ class Estimate:
 
         1. A holder's Python and kernels, its messages' encryption, and for each round a delay and a message's handling.
         2. Not less than the provider takes, who is ahead otherwise, nor than all of them take with these cores.
-        3. For what is opened, the way of the driver's request on top.
+        3. For each opened value three ways on top: the driver's request, the provider's word to the holders that it
+           has heard of it, and theirs to one another (a round of 8 bytes that `stats` does not count).
         """
         work, wire, spent = self.work, self.wire, self.stats
         sent = spent.sent + spent.asked + spent.answered
@@ -97,8 +98,8 @@ class Estimate:
         if cores is not None:
             others = (self.holders - 1) * spent.dealt * wire.byte / 2  # who receive none of what is dealt
             least = max(least, (self.holders * handled - others + dealing + work.python) / cores)
-        # 3. requests
-        return max(apart, least) + self.opened * (network.one_way + wire.message)
+        # 3. openings
+        return max(apart, least) + self.opened * WAYS * (network.one_way + wire.message)
 
     def __str__(self) -> str:
         head = ["layer", "rounds", "kB sent", "kB dealt", "ms here"]
@@ -117,7 +118,7 @@ class Estimate:
         """Of a layer: over a network its part of the computing, and its own messages."""
         spent, part = row.spent, row.seconds[0] / self.seconds if self.seconds else 0.0
         still = Network(0.0, float("inf"))
-        computing = self.over(still) - spent_on(self.stats, self.wire, still) - self.opened * self.wire.message
+        computing = self.over(still) - spent_on(self.stats, self.wire, still) - self.opened * WAYS * self.wire.message
         sent = spent.sent + spent.asked + spent.answered
         times = [part * computing + spent_on(spent, self.wire, each) for each in self.networks]
         figures = [str(spent.rounds), f"{sent / 1e3:.1f}", f"{spent.dealt / 1e3:.1f}", f"{1e3 * row.seconds[0]:.1f}"]
@@ -134,7 +135,7 @@ class _Running:
     """A program on some parties."""
 
     def __init__(self, program: Example, parties: Parties, private_layers: Any, opened: bool) -> None:
-        self.program, self.parties, self.opened = program, parties, opened
+        self.program, self.parties, self.opened, self.values = program, parties, opened, 0
         self.model = encrypt(program.model, parties, private_layers=private_layers)
         self.optimizer = program.optimizer(self.model)
 
@@ -153,7 +154,9 @@ class _Running:
             self.optimizer.step()
             flush(self.parties.session)
         if self.opened:
-            decrypt([x.detach() for x in tree_leaves(out) if isinstance(x, SecretTensor)])
+            results = [x.detach() for x in tree_leaves(out) if isinstance(x, SecretTensor)]
+            self.values = len(results)
+            decrypt(results)
         return time.perf_counter() - start
 
     def typical(self, seconds: float) -> float:
@@ -237,7 +240,7 @@ def estimate(
     kernels = max(0.0, plainly.typical(seconds / 3) - python - provider)
     work = Work(whole, python, kernels / count, provider)
     return Estimate(
-        spent, first, _rows(profile, timed, whole), work, measured_wire(), count, int(opened), tuple(networks)
+        spent, first, _rows(profile, timed, whole), work, measured_wire(), count, dry.values, tuple(networks)
     )
 
 
