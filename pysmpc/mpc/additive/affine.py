@@ -112,14 +112,12 @@ class Truncated:
 
     def public(self) -> torch.Tensor:
         """C = floor(c / d) - offset / d, of c as a number from 0 to 2^64 - 1."""
-        d: int = self.by.value
-        power = d.bit_length() - 1
+        d, power = self.by.value, self.by.value.bit_length() - 1
         if power and d == 1 << power:
             return ((self.c >> power) & ((1 << (64 - power)) - 1)) - (self.by.offset >> power)
         half = (self.c >> 1) & ((1 << 63) - 1)  # c is 2 half, or one more
         quotient = torch.div(half, d, rounding_mode="trunc") * 2
-        rest = self.c - quotient * d  # below 2 d
-        return quotient + (rest >= d) - self.by.offset // d
+        return quotient + (self.c - quotient * d >= d) - self.by.offset // d  # the rest is below 2 d
 
     def factors(self) -> Factors:
         """1 and s."""
@@ -348,8 +346,7 @@ def note_shifted(out: Share, x: Share, word: int) -> None:
     if found is None or not x.dense or not out.dense or out.body.n > KEPT:
         return
     if isinstance(found, Shifted):  # one, however many numbers are added
-        word += found.word
-        found = found.of
+        word, found = word + found.word, found.of
     out.body.gate = Shifted(found, z2k.wrap(word))
 
 
