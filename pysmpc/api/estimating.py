@@ -166,7 +166,8 @@ class _Running:
 
 def median_of(run: Callable[[], float], seconds: float) -> float:
     """Of what it gives, called for so many seconds and `LEAST` times at least."""
-    found, until = [], time.perf_counter() + seconds
+    found: list[float] = []
+    until = time.perf_counter() + seconds
     while len(found) < LEAST or time.perf_counter() < until:
         found.append(run())
     return statistics.median(found)
