@@ -68,6 +68,7 @@ __all__ = [
     "encrypt",
     "encrypt_file",
     "encrypted_tensors",
+    "estimate",
     "fed_avg",
     "fss",
     "func2plan",
@@ -75,10 +76,10 @@ __all__ = [
     "load",
     "nn",
     "opened_line_search",
+    "plan",
     "privacy",
     "profile",
     "protocols",
-    "record",
     "sandbox",
     "save",
     "secret_masks",
@@ -90,6 +91,7 @@ __all__ = [
 _APART = {
     "PrivateDataLoader": "pysmpc.remote.driver.connect",
     "connect": "pysmpc.remote.driver.connect",
+    "estimate": "pysmpc.api.estimating",
     "fss": "",
     "nn": "",
     "privacy": "",
@@ -120,6 +122,7 @@ def _load() -> None:
 
 if TYPE_CHECKING:
     from pysmpc import fss, nn, privacy, protocols, sandbox, securenn
+    from pysmpc.api.estimating import estimate
     from pysmpc.public import *
     from pysmpc.remote.driver.connect import PrivateDataLoader, connect
 

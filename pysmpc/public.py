@@ -6,7 +6,7 @@ from pysmpc import optimizers as _optimizers  # noqa: F401  (refuses those whose
 from pysmpc.api.calls import bounded, encrypt
 from pysmpc.api.checking import check
 from pysmpc.api.cluster import distributed
-from pysmpc.api.dealing import record
+from pysmpc.api.dealing import plan
 from pysmpc.api.debugging import debug
 from pysmpc.api.model_files import encrypt_file, encrypted_tensors
 from pysmpc.api.parties import Parties, virtual
@@ -101,8 +101,8 @@ __all__ = [
     "ledger",
     "load",
     "opened_line_search",
+    "plan",
     "profile",
-    "record",
     "save",
     "secret_masks",
     "virtual",

@@ -9,10 +9,9 @@ to the next one.
 
 from __future__ import annotations
 
-import inspect
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ from torch.utils._pytree import tree_map
 from pysmpc.api.calls import encrypt
 from pysmpc.api.check_memory import Memory
 from pysmpc.api.check_report import Approximation, LayerMemory, Problem, Report
-from pysmpc.api.dealing import record
-from pysmpc.api.parties import Parties
+from pysmpc.api.dealing import plan
+from pysmpc.api.example import Example
 from pysmpc.api.profiling import LAN, WAN, Network, Profile
 from pysmpc.errors import EncodingError, RangeError, RevealError
 from pysmpc.mpc.options import Protocol
@@ -213,37 +212,6 @@ def _line() -> str:
     return ""
 
 
-def _shared(value: Any, parties: Parties) -> Any:
-    """Real tensors as secrets; integers and truth values, such as tokens and masks, stay public."""
-
-    def share(x: Any) -> Any:
-        if isinstance(x, SecretTensor) or not isinstance(x, torch.Tensor):
-            return x
-        if not x.is_floating_point() and not x.is_complex():
-            return x
-        return encrypt(x.detach(), parties)
-
-    return tree_map(share, value)
-
-
-def _takes_target(loss: Callable[..., Any]) -> bool:
-    try:
-        given = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).parameters.values()
-    except (TypeError, ValueError):
-        return True
-    return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in given) > 1
-
-
-def _optimizer(optimizer: Any, model: nn.Module) -> Any:
-    """The optimizer of the same settings over other parameters."""
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        return optimizer(model.parameters())
-    taken = inspect.signature(type(optimizer)).parameters
-    return type(optimizer)(
-        model.parameters(), **{name: value for name, value in optimizer.defaults.items() if name in taken}
-    )
-
-
 def check(
     model: nn.Module,
     example: Any,
@@ -274,21 +242,9 @@ def check(
     The model is not changed, and nothing is computed on values or sent.  Where the program asks for the value of a
     secret (`if x > 0`, `x.item()`), it gets 0, and the report says so.
     """
-    if any(isinstance(p, SecretTensor) for p in model.parameters()):
-        raise EncodingError("sy.check takes the plain model, before it is encrypted; sy.decrypt(model) gives it back")
-    positional, keywords = (), {}
-    if isinstance(example, Mapping):
-        keywords = dict(example)
-    else:
-        positional = tuple(example) if isinstance(example, tuple | list) else (example,)
-    with_target = loss is not None and _takes_target(loss)
-    if with_target and target is None:
-        if len(positional) < 2:
-            raise TypeError("this loss takes a target: check(model, (x, y), loss=...), or target=y")
-        positional, target = positional[:-1], positional[-1]
-    trains = loss is not None or optimizer is not None
-    with record(*holders, protocol=protocol, rounding=rounding, compare_bits=compare_bits) as plan:
-        parties, session = plan.parties, plan.parties.session
+    program = Example("check", model, example, loss, target, optimizer)
+    with plan(*holders, protocol=protocol, rounding=rounding, compare_bits=compare_bits) as planned:
+        parties, session = planned.parties, planned.parties.session
         session.tensor = Examined
         profile = Profile(lan, wan, show=False)
         examination = _Examination(session, profile)
@@ -297,16 +253,16 @@ def check(
             before, _state.examination = _state.examination, examination
             try:
                 secret = encrypt(model, parties, private_layers=private_layers)
-                given, named, right = (_shared(each, parties) for each in (positional, keywords, target))
-                with torch.set_grad_enabled(trains or model.training):
+                given, named, right = program.given(parties)
+                with program.gradients():
                     out = secret(*given, **named)
                 examination.count()
-                if trains:
-                    made = loss(out, right) if loss and with_target else loss(out) if loss else out.sum()
+                if program.trains:
+                    made = program.loss(out, right)
                     made.backward()
                     examination.count()
                 if optimizer is not None:
-                    steps = _optimizer(optimizer, secret)
+                    steps = program.optimizer(secret)  # whose state is held
                     steps.step()
                     flush(session)
                     examination.count()

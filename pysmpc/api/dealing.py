@@ -32,7 +32,7 @@ class Plan:
 
 
 @contextmanager
-def record(
+def plan(
     *names: str,
     provider: str = "crypto_provider",
     rounding: str | None = None,
@@ -43,9 +43,9 @@ def record(
 
     Only shapes matter, so the inputs may be zeros.  Whatever the program opens is zero.
 
-    >>> with sy.record("alice", "bob") as plan:
-    ...     train(plan.parties)
-    >>> plan.deal("material", runs=10)
+    >>> with sy.plan("alice", "bob") as planned:
+    ...     train(planned.parties)
+    >>> planned.deal("material", runs=10)
     """
     how = protocol_of(protocol, rounding, compare_bits=compare_bits)
     yield Plan(parties_of(dry_session(names or ("alice", "bob"), provider), how))
@@ -58,6 +58,6 @@ def deal_program(
     found = runpy.run_path(str(program)).get("program")
     if not callable(found):
         raise MaterialError(f"{program} defines no function program(parties)")
-    with record(*holders, provider=provider, protocol=protocol) as plan:
-        found(plan.parties)
-    return plan, plan.deal(out, runs)
+    with plan(*holders, provider=provider, protocol=protocol) as planned:
+        found(planned.parties)
+    return planned, planned.deal(out, runs)

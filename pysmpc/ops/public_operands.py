@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from pysmpc.errors import SessionMismatchError
-from pysmpc.ring.fixedpoint import BINARY16, INTEGER, Precision, check_memory, encode
+from pysmpc.ring.fixedpoint import BINARY16, INTEGER, Encoding, Precision, check_memory, encode
 from pysmpc.session.session import Session
 from pysmpc.tensor.secret import SecretTensor
 
@@ -67,7 +67,17 @@ def public(x: Any, session: Session, unit: Precision) -> Public | None:
         small = abs(int(values)) < COARSE
         exact = Fraction(float(x.as_strided((), ()))) if small else None
         return Public(values.expand(x.shape), unit.scale, unit, exact)
-    return Public(encode(x, unit), unit.scale, unit)
+    return Public(_encoded(x, unit), unit.scale, unit)
+
+
+def _encoded(x: torch.Tensor, unit: Precision) -> torch.Tensor:
+    """`encode`; the words of a transposed matrix are laid out as its values are, binary ones made in two passes."""
+    check_memory(x)
+    if x.dim() == 2 and not x.is_contiguous() and x.t().is_contiguous():
+        return _encoded(x.t(), unit).t()
+    if unit.base == 2 and x.is_contiguous() and x.dtype in (torch.float32, torch.float64):
+        return Encoding(x, unit).words().view(x.shape)
+    return encode(x, unit)
 
 
 def factor(x: Any, session: Session, unit: Precision) -> tuple[Public | None, Fraction]:
@@ -80,7 +90,8 @@ def factor(x: Any, session: Session, unit: Precision) -> tuple[Public | None, Fr
     larger, power = magnified(x, unit)
     out = public(larger, session, unit)
     if out is not None and out.scale > 1 and x.numel() and out.constant is None:
-        largest = int(out.values.abs().max())
+        low, high = map(int, torch.aminmax(out.values))
+        largest = max(-low, high)
         if out.scale > out.unit.scale or largest >= COARSE * out.scale:
             out = _shortened(out, largest)
     return out, power
@@ -100,7 +111,8 @@ def magnified(x: Any, unit: Precision) -> tuple[Any, Fraction]:
         return x, Fraction(1)
     check_memory(x)
     scale = BINARY16.scale if unit.scale == 1 else unit.scale
-    largest = float(x.detach().abs().max())
+    low, high = map(float, torch.aminmax(x.detach()))
+    largest = max(-low, high)
     if not 0 < largest * scale < COARSE:
         return x, Fraction(1)
     power = math.frexp(largest)[1] + scale.bit_length() - BINARY16.scale.bit_length()  # 16 bits, and so room for x

@@ -105,7 +105,7 @@ def deal(session: Session, directory: Path, runs: int = 1) -> list[Path]:
     """
     recorder = session.party.dealer
     if not isinstance(recorder, Recorder):
-        raise MaterialError("only what a dry run recorded can be dealt: with sy.record(...) as plan: ...")
+        raise MaterialError("only what a dry run recorded can be dealt: with sy.plan(...) as planned: ...")
     if runs < 1:
         raise MaterialError(f"runs must be 1 or more, not {runs}")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -72,7 +72,7 @@ def test_record_and_run(tmp_path):
     def program(parties):
         return sy.decrypt(sy.encrypt(torch.tensor([2.0, -3.0]), parties).relu() * 2)
 
-    with sy.record("alice", "bob") as plan:
+    with sy.plan("alice", "bob") as plan:
         assert torch.equal(program(plan.parties), torch.zeros(2))
     assert repr(plan).startswith(f"Plan({plan.parties.stats.rounds} rounds, ")
     paths = plan.deal(tmp_path)
@@ -89,7 +89,7 @@ def small(parties):
 @pytest.mark.parametrize("rounding", ["probabilistic", "nearest"])
 @pytest.mark.parametrize("protocol", sorted({*suites} - {"snn"}))
 def test_every_protocol_whose_provider_only_deals(protocol, rounding, tmp_path):
-    with sy.record("alice", "bob", protocol=protocol, rounding=rounding) as plan:
+    with sy.plan("alice", "bob", protocol=protocol, rounding=rounding) as plan:
         small(plan.parties)
     plan.deal(tmp_path)
     parties = sy.virtual("alice", "bob", protocol=protocol, rounding=rounding, material=tmp_path)
@@ -100,7 +100,7 @@ def test_every_protocol_whose_provider_only_deals(protocol, rounding, tmp_path):
 
 
 def test_a_provider_that_takes_part_cannot_be_dealt_ahead():
-    with sy.record("alice", "bob", protocol="snn") as plan, pytest.raises(MaterialError, match="use another protocol"):
+    with sy.plan("alice", "bob", protocol="snn") as plan, pytest.raises(MaterialError, match="use another protocol"):
         small(plan.parties)
 
 

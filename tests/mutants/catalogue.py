@@ -125,6 +125,7 @@ MUTANTS = [
         ("a square without that of the jump", "jump * (jump - 2 * quotient)]", "-2 * jump * quotient]", AFFINE),
         ("the other half of c", "return None, (self.c >> 63) + 1", "return None, -(self.c >> 63)", AFFINE),
         ("c taken as a signed number", "half = (self.c >> 1) & ((1 << 63) - 1)", "half = self.c >> 1", AFFINE),
+        ("c shifted as a signed number", "((self.c >> power) & ((1 << (64 - power)) - 1)) - ", "(self.c >> power) - ", AFFINE),
         ("the square of a multiple by its factor", "z2k.wrap(self.factor**2)", "z2k.wrap(self.factor)", AFFINE),
         ("a bit the other way", "return one, top, 1 - 2 * self._beta()", "return one, top, 2 * self._beta() - 1", AFFINE),
         ("a bit that was turned as it is", "return (1 - bits, -turn) if flip else (bits, turn)", "return bits, turn", AT_ONCE),

@@ -528,7 +528,7 @@ def test_steps_on_what_was_dealt_ahead_run_as_written(tmp_path):
         assert "repeated by a driver" in step.reason
         return losses
 
-    with sy.record("alice", "bob") as plan:
+    with sy.plan("alice", "bob") as plan:
         program(plan.parties)
     plan.deal(tmp_path)
     losses = program(sy.virtual("alice", "bob", material=tmp_path))

@@ -14,7 +14,7 @@ def program(parties):
 
 
 def test_keys_from_disk(tmp_path):
-    with sy.record("alice", "bob", protocol="fss") as plan:
+    with sy.plan("alice", "bob", protocol="fss") as plan:
         program(plan.parties)
     plan.deal(tmp_path / "material")
     parties = sy.virtual("alice", "bob", material=tmp_path / "material", protocol="fss")

@@ -111,6 +111,9 @@ class Truncated:
     def public(self) -> torch.Tensor:
         """C = floor(c / d) - offset / d, of c as a number from 0 to 2^64 - 1."""
         d: int = self.by.value
+        power = d.bit_length() - 1
+        if power and d == 1 << power:
+            return ((self.c >> power) & ((1 << (64 - power)) - 1)) - (self.by.offset >> power)
         half = (self.c >> 1) & ((1 << 63) - 1)  # c is 2 half, or one more
         quotient = torch.div(half, d, rounding_mode="trunc") * 2
         rest = self.c - quotient * d  # below 2 d
