@@ -1,5 +1,6 @@
 /* Every kernel body, for the target that includes this file after choosing a
- * cipher (aes_*.inc.h) and a product (matmul_*.inc.h), and the table of them.
+ * cipher (aes_*.inc.h), a product (matmul_*.inc.h) and the words of its vector registers
+ * (PSM_REGISTER: 2, 4 or 8), and the table of them.
  *
  * To add a kernel: name it in ring.h, write psm_<name> as a static function in
  * an .inc.h file, include that here, and add its row.

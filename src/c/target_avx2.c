@@ -17,6 +17,7 @@
 #pragma GCC target("avx2,bmi2,aes")
 #endif
 
+#define PSM_REGISTER 4 /* words */
 #include "aes_ni.inc.h"
 #include "matmul_avx2.inc.h"
 #include "kernels.inc.h"

@@ -17,6 +17,7 @@
 #pragma GCC target("avx2,bmi2,aes,vaes")
 #endif
 
+#define PSM_REGISTER 4 /* words */
 #include "aes_vaes256.inc.h"
 #include "matmul_avx2.inc.h"
 #include "kernels.inc.h"

@@ -473,14 +473,14 @@ MUTANTS = [
     ),
     *core(
         "compare.inc.h",
-        ("every party adds the public bit", "psm_load(in, w) ^ (bits[63] & one)", "psm_load(in, w) ^ bits[63]", COMPARISON),
+        ("every party adds the public bit", "(psm_get(bits - PSM_LANES) & one)", "psm_get(bits - PSM_LANES)", COMPARISON),
         ("swapped operands", "{lt[0], lt[1], lt[2]}}", "{lt[1], lt[0], lt[2]}}", COMPARISON),
-        ("dropped top node", "psm_load(keep, w) ^ lt[3]", "psm_load(keep, w)", COMPARISON),
-        ("the sign is not masked", "psm_store(message + at, &lt, w);\n        psm_prg_xor(key, base + S_RHO, at, message + at, message + at, w);", "psm_store(message + at, &lt, w);", COMPARISON),
-        ("a short sign is not masked", "psm_store(message + at, &rest, w);\n            psm_prg_xor(key, base + S_RHO, at, message + at, message + at, w);", "psm_store(message + at, &rest, w);", f"{PROTOCOLS}/test_short.py"),
-        ("masks at the wrong offset", "at, NODE_MASKS(nodes), w, NULL, masks);\n        for (int j = 4 * first", "at + 1, NODE_MASKS(nodes), w, NULL, masks);\n        for (int j = 4 * first", COMPARISON),
-        ("given masks of the first tile", "memcpy(r, masks + at * 64, m * sizeof(u64));", "memcpy(r, masks, m * sizeof(u64));", f"{KERNELS}/test_comparison.py"),
-        ("bit 62 for bit 63", "psm_store(out, &bits[63], w);", "psm_store(out, &bits[62], w);", COMPARISON),
+        ("dropped top node", "psm_get(keep) ^ lt[3]", "psm_get(keep)", COMPARISON),
+        ("the sign is not masked", "psm_prg_xor(key, base + S_RHO, at, less, message + at, w);", "memcpy(message + at, less, w * sizeof(u64));", COMPARISON),
+        ("a short sign is not masked", "psm_prg_xor(key, base + S_RHO, at, rest, message + at, w);", "memcpy(message + at, rest, w * sizeof(u64));", f"{PROTOCOLS}/test_short.py"),
+        ("masks at the wrong offset", "at, NODE_MASKS(nodes), w, NULL, masks);\n        u64 *keep", "at + 1, NODE_MASKS(nodes), w, NULL, masks);\n        u64 *keep", COMPARISON),
+        ("given masks of the first tile", "masks ? masks + at * 64 : r", "masks ? masks : r", f"{KERNELS}/test_comparison.py"),
+        ("bit 62 for bit 63", "(63 - 16 * first)));", "(62 - 16 * first)));", COMPARISON),
     ),
     *core(
         "select.inc.h",
@@ -516,7 +516,9 @@ MUTANTS = [
     ),
     *core(
         "bits.inc.h",
-        ("truncated loop tail", "for (size_t i = full * w; i < m; i++) rows[full]", "for (size_t i = full * w; i + 1 < m; i++) rows[full]", f"{KERNELS}/test_bits.py {COMPARISON}"),
+        ("truncated loop tail", "for (size_t i = 0; i < m; i++) planes[i / w", "for (size_t i = 0; i + 1 < m; i++) planes[i / w", f"{KERNELS}/test_bits.py {COMPARISON}"),
+        ("rows of a narrow tile spread too close", "memcpy(out + i * w, from + i * PSM_LANES, w", "memcpy(out + i * w, from + i * w, w", f"{KERNELS}/test_bits.py {COMPARISON}"),
+        ("half of a register is left as it was", "at < PSM_LANES; at += PSM_REGISTER) {", "at < PSM_LANES; at += 2 * PSM_REGISTER) {", f"{KERNELS}/test_bits.py {COMPARISON}"),
     ),
     *core(
         "prg.inc.h",
