@@ -9,6 +9,12 @@
 
 #include "prg.inc.h"
 #include "matmul.inc.h"
+#ifdef PSM_PAIRS
+#include "matmul_pair_avx2.inc.h"
+#else
+#define psm_matmul_pair NULL
+#define psm_matmul_pair_work NULL
+#endif
 #include "arith.inc.h"
 #include "bits.inc.h"
 #include "direct.inc.h"
@@ -36,6 +42,8 @@
         .prg_xor = psm_prg_xor, \
         .matmul = psm_matmul, \
         .matmul_work = psm_matmul_work, \
+        .matmul_pair = psm_matmul_pair, \
+        .matmul_pair_work = psm_matmul_pair_work, \
         .lanes_rows = LANES_ROWS, \
         .dots_rows = DOTS_ROWS, \
         .lanes = psm_lanes, \
