@@ -50,7 +50,7 @@ static void pair_pack(const psm_view v[3], size_t row, size_t rows, size_t first
     if (rows > PAIR) pair_sums(out + next, k);
 }
 
-/* out [rows][holder][4 columns], from the rows at `a` of four; sums: of all four rows, then those of the columns */
+/* out [rows][holder][8], four columns of it, from the rows at `a` of four */
 static inline __attribute__((always_inline))
 void pair_rows(int rows, const u64 *a, const u64 *b, size_t k, const u64 *row_sums, const u64 *column_sums, u64 *out) {
     __m256i low[2][2], cross[2][2];
@@ -80,7 +80,7 @@ void pair_rows(int rows, const u64 *a, const u64 *b, size_t k, const u64 *row_su
     PSM_UNROLL
     for (int i = 0; i < rows; i++)
         PSM_UNROLL
-        for (int h = 0; h < 2; h++, out += PAIR) {
+        for (int h = 0; h < 2; h++, out += PAIR_NR) {
             __m256i less = _mm256_add_epi64(_mm256_set1_epi64x((long long)row_sums[PAIR * h + i]),
                                             _mm256_load_si256((const __m256i *)column_sums + h));
             __m256i sum = avx2_folded((avx2_sum){low[i][h], cross[i][h]});
@@ -88,38 +88,30 @@ void pair_rows(int rows, const u64 *a, const u64 *b, size_t k, const u64 *row_su
         }
 }
 
-/* c (+)= a row of a tile */
-static inline void pair_store(const u64 *tile, size_t cols, u64 *c, ptrdiff_t col, int accumulate) {
-    if (cols == PAIR && col == 1) {
-        __m256i sum = _mm256_load_si256((const __m256i *)tile);
-        if (accumulate) sum = _mm256_add_epi64(sum, _mm256_loadu_si256((const __m256i *)c));
-        _mm256_storeu_si256((__m256i *)c, sum);
-        return;
-    }
-    for (size_t j = 0; j < cols; j++) c[(ptrdiff_t)j * col] = tile[j] + (accumulate ? c[(ptrdiff_t)j * col] : 0);
-}
-
-/* packed rows times packed columns, four at a time: a strip that was fetched for the first is near for the others */
+/* packed rows times packed columns, four at a time; whole lines of c are written, which lie far apart */
 static void pair_sweep(const u64 *strips, size_t m, const u64 *panels, size_t cols, size_t k, u64 *c, size_t next,
                        ptrdiff_t row, ptrdiff_t col, int accumulate) {
-    _Alignas(32) u64 tile[2 * 2 * PAIR];
+    enum { ROW = 2 * PAIR_NR };
+    _Alignas(64) u64 tile[PAIR * ROW];
     size_t sums = pair_words(k) - 2 * PAIR;
-    for (size_t i = 0; i < m; i += PAIR, strips += pair_words(k))
+    for (size_t i = 0; i < m; i += PAIR, strips += pair_words(k), c += PAIR * row) {
+        size_t rows = mm_min(PAIR, m - i);
+        if (col == 1)
+            for (size_t h = 0; h < 2; h++) mm_fetch(c + h * next, rows, row);
         for (size_t j = 0; j < cols; j += PAIR) {
             const u64 *panel = panels + j / PAIR * pair_words(k);
-            u64 *to = c + (ptrdiff_t)i * row + (ptrdiff_t)j * col;
-            for (size_t at = 0; at < mm_min(PAIR, m - i); at += 2, to += 2 * row) {
-                size_t rows = mm_min(2, m - i - at);
-                if (rows == 2)
-                    pair_rows(2, strips + at, panel, k, strips + sums + at, panel + sums, tile);
+            for (size_t at = 0; at < rows; at += 2) {
+                u64 *out = tile + at * ROW + j;
+                if (rows - at >= 2)
+                    pair_rows(2, strips + at, panel, k, strips + sums + at, panel + sums, out);
                 else
-                    pair_rows(1, strips + at, panel, k, strips + sums + at, panel + sums, tile);
-                for (size_t r = 0; r < rows; r++)
-                    for (size_t h = 0; h < 2; h++)
-                        pair_store(tile + PAIR * (2 * r + h), mm_min(PAIR, cols - j), to + (ptrdiff_t)r * row + h * next,
-                                   col, accumulate);
+                    pair_rows(1, strips + at, panel, k, strips + sums + at, panel + sums, out);
             }
         }
+        for (size_t r = 0; r < rows; r++)
+            for (size_t h = 0; h < 2; h++)
+                mm_store(tile + r * ROW + h * PAIR_NR, 1, cols, c + (ptrdiff_t)r * row + h * next, row, col, accumulate);
+    }
 }
 
 /* whether the transposed product wastes clearly less: rows come in twos, columns in fours */
