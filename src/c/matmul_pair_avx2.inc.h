@@ -42,7 +42,8 @@ static void pair_pack(const psm_view v[3], size_t row, size_t rows, size_t first
             avx2_square(r, at, k - p, mm_min(PAIR, rows));
             for (int i = 0; i < 4; i++) _mm256_store_si256(to + 3 * i, r[i]);
             if (rows <= PAIR) continue;
-            avx2_square(r, mm_at(at, 0, PAIR), k - p, rows - PAIR);
+            psm_view second_four = mm_at(at, 0, PAIR);
+            avx2_square(r, second_four, k - p, rows - PAIR);
             for (int i = 0; i < 4; i++) _mm256_store_si256(second + 3 * i, r[i]);
         }
     }
