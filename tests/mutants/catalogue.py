@@ -550,6 +550,7 @@ MUTANTS = [
         ("the sum of the row before", "row_sums[PAIR * h + i]", "row_sums[PAIR * h]", f"{KERNELS}/test_product.py"),
         ("the last of the inner axis is left", "for (; k; k--, a += PAIR_WORDS", "for (; k > 1; k--, a += PAIR_WORDS", f"{KERNELS}/test_product.py"),
         ("the second four columns are the first", "psm_view second_four = mm_at(at, 0, PAIR);", "psm_view second_four = at;", f"{KERNELS}/test_product.py"),
+        target="avx2",
     ),
     *core(
         "matmul_avx512.inc.h",
@@ -583,10 +584,14 @@ MUTANTS = [
     *core(
         "product.c",
         ("shares of the wrong mask", "{p->y.opened, y + i * p->y.n}", "{y + i * p->y.n, p->y.opened}", PRODUCTS),
-        ("the first holder's words for both", "f ? x + (f - 1) * p->x.n", "f ? x", f"{KERNELS}/test_product.py"),
-        ("only the last part of two holders' inner axis", "b->next, (ptrdiff_t)p->n, b->accumulate || at, work);", "b->next, (ptrdiff_t)p->n, b->accumulate, work);", f"{KERNELS}/test_product.py"),
         ("runs that begin anew in every block", "least(run - (from + j) % run, length - j)", "least(run, length - j)", f"{KERNELS}/test_direct.py"),
         ("only the last part of the inner axis", "y[0], c, (ptrdiff_t)p->n, b->accumulate || at, work);", "y[0], c, (ptrdiff_t)p->n, b->accumulate, work);", f"{KERNELS}/test_direct.py"),
+    ),
+    *core(
+        "product.c",
+        ("the first holder's words for both", "f ? x + (f - 1) * p->x.n", "f ? x", f"{KERNELS}/test_product.py"),
+        ("only the last part of two holders' inner axis", "b->next, (ptrdiff_t)p->n, b->accumulate || at, work);", "b->next, (ptrdiff_t)p->n, b->accumulate, work);", f"{KERNELS}/test_product.py"),
+        target="avx2",
     ),
     *core(
         "direct.c",
