@@ -6,9 +6,23 @@
  * transpose turns it into bit planes, without a shuffle between words.
  */
 
+#include "unroll.h"
+
 typedef u64 v8 __attribute__((vector_size(64)));
 
+/* PSM_REGISTER words fill a register of the target.  Of vectors that are wider the compiler keeps
+ * every one in memory, so that long circuits are written for these. */
+typedef u64 vreg __attribute__((vector_size(8 * PSM_REGISTER)));
+
 #define PSM_LANES 8
+
+static inline vreg psm_get(const u64 *p) {
+    vreg v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline void psm_put(u64 *p, vreg v) { memcpy(p, &v, sizeof v); }
 
 static inline v8 psm_load(const u64 *p, size_t w) {
     v8 v = {0};
@@ -45,23 +59,58 @@ static inline size_t psm_width(size_t at, size_t words) {
     return words - at < PSM_LANES ? words - at : PSM_LANES;
 }
 
-/* x[i] bit j <-> x[j] bit i, in each of the eight lanes */
-static void psm_transpose(v8 x[64]) {
-    u64 mask = 0x00000000FFFFFFFFull;
-    for (int j = 32; j; j >>= 1, mask ^= mask << j)
-        for (int k = 0; k < 64; k = ((k | j) + 1) & ~j) {
-            v8 t = ((x[k] >> j) ^ x[k | j]) & mask;
-            x[k] ^= t << j;
-            x[k | j] ^= t;
-        }
+/* The rows of a tile, eight words a row: where they lie, or spread out in `space`, with zeros behind w
+ * of them; p may be `space`. */
+static inline const u64 *psm_spread(const u64 *p, size_t rows, size_t w, u64 *space) {
+    if (w == PSM_LANES) return p;
+    for (size_t i = rows; i-- > 0;) {
+        memmove(space + i * PSM_LANES, p + i * w, w * sizeof(u64));
+        memset(space + i * PSM_LANES + w, 0, (PSM_LANES - w) * sizeof(u64));
+    }
+    return space;
 }
 
-/* Rows of one tile of `m` elements, zeros behind them. */
-static void psm_rows_load(const u64 *x, size_t m, size_t w, v8 rows[64]) {
-    size_t full = m / w;
-    for (size_t i = 0; i < full; i++) rows[i] = psm_load(x + i * w, w);
-    for (size_t i = full; i < 64; i++) rows[i] = (v8){0};
-    for (size_t i = full * w; i < m; i++) rows[full][i % w] = x[i];
+/* Where rows of eight words are to be written that have w: in their place, or in `space`. */
+static inline u64 *psm_spread_out(u64 *out, size_t w, u64 *space) { return w == PSM_LANES ? out : space; }
+
+/* From there to their place. */
+static inline void psm_close(const u64 *from, size_t rows, size_t w, u64 *out) {
+    if (w == PSM_LANES) return;
+    for (size_t i = 0; i < rows; i++) memcpy(out + i * w, from + i * PSM_LANES, w * sizeof(u64));
+}
+
+/* bits 2^j apart of x and y change places: those of x that are not in `mask`, and of y that are */
+static inline __attribute__((always_inline)) void psm_exchange(vreg *x, vreg *y, int j, u64 mask) {
+    vreg t = ((*x >> j) ^ *y) & mask;
+    *x ^= t << j;
+    *y ^= t;
+}
+
+/* Three of the six steps of a transpose, for eight rows `step` apart, in registers: 4, 2 and 1 steps. */
+static inline __attribute__((always_inline)) void psm_transpose_rows(u64 *rows, int step, const u64 masks[3]) {
+    vreg x[8];
+    PSM_UNROLL for (int i = 0; i < 8; i++) x[i] = psm_get(rows + PSM_LANES * step * i);
+    PSM_UNROLL for (int i = 0; i < 4; i++) psm_exchange(x + i, x + i + 4, 4 * step, masks[0]);
+    PSM_UNROLL for (int i = 0; i < 8; i += i % 4 == 1 ? 3 : 1) psm_exchange(x + i, x + i + 2, 2 * step, masks[1]);
+    PSM_UNROLL for (int i = 0; i < 8; i += 2) psm_exchange(x + i, x + i + 1, step, masks[2]);
+    PSM_UNROLL for (int i = 0; i < 8; i++) psm_put(rows + PSM_LANES * step * i, x[i]);
+}
+
+/* planes [64][8] = the bits of the m elements at x, each less `offset`: a tile of w words; zeros, less `offset`, stand
+ * for those behind it */
+static void psm_planes(const u64 *x, size_t m, size_t w, u64 offset, u64 *planes) {
+    static const u64 far[3] = {0x00000000FFFFFFFF, 0x0000FFFF0000FFFF, 0x00FF00FF00FF00FF};
+    static const u64 near[3] = {0x0F0F0F0F0F0F0F0F, 0x3333333333333333, 0x5555555555555555};
+    if (m == 64 * PSM_LANES)
+        for (size_t i = 0; i < m; i++) planes[i] = x[i] - offset;
+    else {
+        for (size_t i = 0; i < 64 * PSM_LANES; i++) planes[i] = 0 - offset;
+        for (size_t i = 0; i < m; i++) planes[i / w * PSM_LANES + i % w] = x[i] - offset;
+    }
+    for (size_t at = 0; at < PSM_LANES; at += PSM_REGISTER) {
+        for (int i = 0; i < 8; i++) psm_transpose_rows(planes + at + PSM_LANES * i, 8, far);
+        for (int i = 0; i < 8; i++) psm_transpose_rows(planes + at + 8 * PSM_LANES * i, 1, near);
+    }
 }
 
 /* out = bit 0 of every element, packed */
@@ -103,11 +152,11 @@ static void psm_unpack_bits(const u64 *packed, u64 *out, size_t n) {
 /* planes[(tile, bit)][w] of n words: bit planes in tile order */
 static void psm_decompose(const u64 *x, u64 *planes, size_t n) {
     size_t words = (n + 63) / 64;
+    u64 space[64 * PSM_LANES];
     for (size_t at = 0; at < words; at += PSM_LANES) {
-        v8 rows[64];
         size_t w = psm_width(at, words), m = n - at * 64 < w * 64 ? n - at * 64 : w * 64;
-        psm_rows_load(x + at * 64, m, w, rows);
-        psm_transpose(rows);
-        for (size_t bit = 0; bit < 64; bit++) psm_store(planes + at * 64 + bit * w, &rows[bit], w);
+        u64 *out = psm_spread_out(planes + at * 64, w, space);
+        psm_planes(x + at * 64, m, w, 0, out);
+        psm_close(out, 64, w, planes + at * 64);
     }
 }

@@ -20,7 +20,8 @@
  * their nodes and root alone.  Nothing of the chunks is opened but under masks of the nodes, and
  * those, their products and rho are fresh for every sign.
  *
- * Each stream or message is a sequence of tiles, each of `planes` rows of w words.
+ * Each stream or message is a sequence of tiles, each of `planes` rows of w words, 8 but in the last tile,
+ * which is worked on with 8 as well (psm_spread).
  * Streams of one comparison, from `base` (1 to 8 are those of truncate.inc.h and
  * select.inc.h, which may work on the same opening): r, chunk monomials, masks of the nodes,
  * masks of the root, monomials of the nodes, monomials of the root, and rho, the
@@ -34,20 +35,18 @@ enum { ROOT_MASKS = 6, ROOT_PLANES = 15 };
 #define NODE_PLANES(nodes) (22 * (size_t)(nodes) - 7)
 enum { S_R = 0, S_CHUNKS = 9, S_NODE_MASKS, S_ROOT_MASKS, S_NODES, S_ROOT, S_RHO };
 
-#include "unroll.h"
-
 /* Circuits are small loops of constant bounds wherever they are called, so that their arrays live in registers. */
 #define CIRCUIT static inline __attribute__((always_inline))
 
 /* A polynomial in four bits by its coefficients: p[s] belongs to the product of
  * the bits in s.  Substituting known ^ unknown for bit i halves it. */
-CIRCUIT void fold(v8 *p, int bit, v8 known) {
+CIRCUIT void fold(vreg *p, int bit, vreg known) {
     PSM_UNROLL for (int s = 0; s < 16; s++)
         if (!(s & (1 << bit))) p[s] = (p[s] & known) ^ p[s | (1 << bit)];
 }
 
 /* all products of the four bits */
-CIRCUIT void monomials(const v8 bits[4], v8 p[16]) {
+CIRCUIT void monomials(const vreg bits[4], vreg p[16]) {
     PSM_UNROLL for (int i = 0; i < 4; i++)
         PSM_UNROLL for (int s = 0; s < (1 << i); s++) p[s | (1 << i)] = s ? p[s] & bits[i] : bits[i];
 }
@@ -55,11 +54,11 @@ CIRCUIT void monomials(const v8 bits[4], v8 p[16]) {
 /* lt and eq of a chunk, linear in the shared monomials m of its bits of r.
  * n = not c.  A chunk of three bits leaves out bit 0.  g[s] is lt of the bits so
  * far, times the product s of bits above them. */
-CIRCUIT void chunk(const v8 m[16], const v8 n[4], int lowest, v8 one, v8 *lt, v8 *eq) {
-    v8 g[16], p[16];
+CIRCUIT void chunk(const vreg m[16], const vreg n[4], int lowest, vreg one, vreg *lt, vreg *eq) {
+    vreg g[16], p[16];
     PSM_UNROLL for (int i = lowest; i < 4; i++)
         PSM_UNROLL for (int s = 0, step = 1 << i; s < 16; s += 2 * step) {
-            v8 here = n[i] & m[s | step];
+            vreg here = n[i] & m[s | step];
             g[s] = i > lowest ? (g[s] & n[i]) ^ g[s | step] ^ here : here;
         }
     *lt = g[0];
@@ -71,25 +70,19 @@ CIRCUIT void chunk(const v8 m[16], const v8 n[4], int lowest, v8 one, v8 *lt, v8
 
 /* Masked (or masking) bits of a node: eq_3 eq_2 eq_1 [eq_0] lt_2 lt_1 lt_0. */
 typedef struct {
-    v8 eq[4], lt[3];
+    vreg eq[4], lt[3];
 } node_bits;
 
-CIRCUIT const u64 *node_read(const u64 *p, size_t w, int with_eq, node_bits *x) {
-    for (int i = 3; i >= !with_eq; i--, p += w) x->eq[i] = psm_load(p, w);
-    for (int i = 2; i >= 0; i--, p += w) x->lt[i] = psm_load(p, w);
+CIRCUIT const u64 *node_read(const u64 *p, int with_eq, node_bits *x) {
+    PSM_UNROLL for (int i = 3; i >= !with_eq; i--, p += PSM_LANES) x->eq[i] = psm_get(p);
+    PSM_UNROLL for (int i = 2; i >= 0; i--, p += PSM_LANES) x->lt[i] = psm_get(p);
     return p;
 }
 
 /* out = the bits under the masks */
-CIRCUIT u64 *node_write(u64 *p, size_t w, int with_eq, const node_bits *x, const node_bits *mask) {
-    for (int i = 3; i >= !with_eq; i--, p += w) {
-        v8 v = x->eq[i] ^ mask->eq[i];
-        psm_store(p, &v, w);
-    }
-    for (int i = 2; i >= 0; i--, p += w) {
-        v8 v = x->lt[i] ^ mask->lt[i];
-        psm_store(p, &v, w);
-    }
+CIRCUIT u64 *node_write(u64 *p, int with_eq, const node_bits *x, const node_bits *mask) {
+    PSM_UNROLL for (int i = 3; i >= !with_eq; i--, p += PSM_LANES) psm_put(p, x->eq[i] ^ mask->eq[i]);
+    PSM_UNROLL for (int i = 2; i >= 0; i--, p += PSM_LANES) psm_put(p, x->lt[i] ^ mask->lt[i]);
     return p;
 }
 
@@ -107,12 +100,12 @@ static inline int several(int s) { return (s & (s - 1)) != 0; }
 
 /* One party's share of lt and eq of a node.  d: opened bits, mask: its shares of
  * the masks, p: its shares of their products, top: its share of lt_3. */
-CIRCUIT const u64 *node(const node_bits *d, const node_bits *mask, const u64 *p, size_t w,
-                        int with_eq, v8 one, v8 top, v8 *lt, v8 *eq) {
-    v8 a[16], q[3][16], t[16];
+CIRCUIT const u64 *node(const node_bits *d, const node_bits *mask, const u64 *p, int with_eq, vreg one, vreg top,
+                        vreg *lt, vreg *eq) {
+    vreg a[16], q[3][16], t[16];
     a[0] = one;
     PSM_UNROLL for (int i = !with_eq; i < 4; i++) a[1 << i] = mask->eq[i];
-#define READ(plane) (plane = psm_load(p, w), p += w)
+#define READ(plane) (plane = psm_get(p), p += PSM_LANES)
     FOR_NODE_PRODUCTS(with_eq, READ);
 #undef READ
     *lt = top;
@@ -131,13 +124,13 @@ CIRCUIT const u64 *node(const node_bits *d, const node_bits *mask, const u64 *p,
 }
 
 /* products of the (whole) masks of a node, for the dealer */
-CIRCUIT u64 *node_products(const node_bits *mask, size_t w, int with_eq, u64 *p) {
-    v8 a[16], q[3][16], e[4];
-    for (int i = 0; i < 4; i++) e[i] = i || with_eq ? mask->eq[i] : (v8){0};
+CIRCUIT u64 *node_products(const node_bits *mask, int with_eq, u64 *p) {
+    vreg a[16], q[3][16], e[4];
+    PSM_UNROLL for (int i = 0; i < 4; i++) e[i] = i || with_eq ? mask->eq[i] : (vreg){0};
     monomials(e, a);
-    for (int i = 0; i < 3; i++)
-        for (int s = 2 << i; s < 16; s += 2 << i) q[i][s] = a[s] & mask->lt[i];
-#define WRITE(plane) (psm_store(p, &plane, w), p += w)
+    PSM_UNROLL for (int i = 0; i < 3; i++)
+        PSM_UNROLL for (int s = 2 << i; s < 16; s += 2 << i) q[i][s] = a[s] & mask->lt[i];
+#define WRITE(plane) (psm_put(p, plane), p += PSM_LANES)
     FOR_NODE_PRODUCTS(with_eq, WRITE);
 #undef WRITE
     return p;
@@ -155,61 +148,112 @@ static inline const u64 *material(const psm_aes_key *key, u64 stream, size_t at,
     return psm_dealt(key, stream, at * planes, planes * w, corrections, space);
 }
 
-/* The dealer's corrections for the chunks of a tile of w words, m elements.
- * masks: r, where it is not a stream of its own but (a difference of several), or NULL. */
-static void deal_chunks(const psm_aes_key *keys, size_t holders, u64 base, int nodes, const u64 *masks,
-                        size_t at, size_t m, size_t w, u64 *chunks) {
-    int first = NODES - nodes, shift = 16 * first;
-    u64 r[PSM_TILE], *out = chunks + at * CHUNK_PLANES(nodes);
-    v8 bits[64], p[16];
-    if (masks)
-        memcpy(r, masks + at * 64, m * sizeof(u64));
-    else
-        psm_streams_sum(keys, holders, base + S_R, at * 64, r, m);
-    psm_rows_load(r, m, w, bits);
-    for (int i = 0; i < 64; i++) bits[i] <<= shift;
-    psm_transpose(bits);
-    for (int j = 4 * first; j < CHUNKS; j++) {
-        int top = j == CHUNKS - 1;
-        v8 four[4] = {{0}};
-        for (int i = top; i < 4; i++) four[i] = bits[4 * j + i - top];
-        monomials(four, p);
-        for (int s = 1 + top; s < 16; s += 1 + top, out += w) psm_store(out, &p[s], w);
-    }
-    psm_store(out, &bits[63], w);
-    streams_xor(keys, holders - 1, base + S_CHUNKS, at * CHUNK_PLANES(nodes), chunks + at * CHUNK_PLANES(nodes),
-                CHUNK_PLANES(nodes) * w);
+/* Shares of one party for a tile, eight words a plane. */
+static inline const u64 *planes_of(const psm_aes_key *key, u64 stream, size_t at, size_t planes, size_t w,
+                                   const u64 *corrections, u64 *space) {
+    return psm_spread(material(key, stream, at, planes, w, corrections, space), planes, w, space);
 }
 
-/* The dealer's corrections for tiles [begin, end) words: chunks (unless NULL), nodes, root. */
+/* The words of all holders' masks for a tile, eight words a plane. */
+static const u64 *masks_of(const psm_aes_key *keys, size_t holders, u64 stream, size_t at, size_t planes, size_t w,
+                           u64 *space) {
+    memset(space, 0, planes * w * sizeof(u64));
+    streams_xor(keys, holders, stream, at * planes, space, planes * w);
+    return psm_spread(space, planes, w, space);
+}
+
+/* What the dealer found for a tile, eight words a plane, becomes the last holder's corrections. */
+static void corrections_of(const psm_aes_key *keys, size_t holders, u64 stream, size_t at, size_t planes, size_t w,
+                           const u64 *found, u64 *out) {
+    psm_close(found, planes, w, out + at * planes);
+    streams_xor(keys, holders - 1, stream, at * planes, out + at * planes, planes * w);
+}
+
+/* The parts of a row that fill a register each; of one of w words. */
+#define EACH_PART(o, w) for (size_t o = 0; o < (w); o += PSM_REGISTER)
+
+/* The monomials of the chunks of r, whose bits are `bits` */
+CIRCUIT void deal_chunks(const u64 *bits, int first, u64 *out) {
+    vreg p[16];
+    for (int j = 4 * first; j < CHUNKS; j++) {
+        int top = j == CHUNKS - 1;
+        vreg four[4] = {{0}};
+        PSM_UNROLL for (int i = 0; i < 4; i++)
+            if (i >= top) four[i] = psm_get(bits + PSM_LANES * (4 * j + i - top - 16 * first));
+        monomials(four, p);
+        for (int s = 1 + top; s < 16; s += 1 + top, out += PSM_LANES) psm_put(out, p[s]);
+    }
+    psm_put(out, psm_get(bits + PSM_LANES * (63 - 16 * first)));
+}
+
+/* The dealer's corrections for tiles [begin, end) words: chunks (unless NULL), nodes, root.
+ * masks: r, where it is not a stream of its own but (a difference of several), or NULL. */
 static void psm_compare_deal(const psm_aes_key *keys, size_t holders, u64 base, int nodes, const u64 *masks,
                              size_t n, size_t begin, size_t end, u64 *chunks, u64 *node, u64 *root) {
     int first = NODES - nodes;
-    u64 buffer[(NODE_MASKS(NODES) + ROOT_MASKS) * PSM_LANES];
+    u64 r[PSM_TILE], bits[PSM_TILE], buffer[NODE_MASKS(NODES) * PSM_LANES], space[CHUNK_PLANES(NODES) * PSM_LANES];
     for (size_t at = begin; at < end; at += PSM_LANES) {
         size_t w = psm_width(at, end), m = n - at * 64 < w * 64 ? n - at * 64 : w * 64;
-        if (chunks) deal_chunks(keys, holders, base, nodes, masks, at, m, w, chunks);
-
-        node_bits mask;
-        memset(buffer, 0, sizeof buffer);
-        streams_xor(keys, holders, base + S_NODE_MASKS, at * NODE_MASKS(nodes), buffer, NODE_MASKS(nodes) * w);
-        const u64 *in = buffer;
-        u64 *out = node + at * NODE_PLANES(nodes);
-        for (int j = first; j < NODES; j++) {
-            in = node_read(in, w, j > first, &mask);
-            out = node_products(&mask, w, j > first, out);
+        node_bits mask = {{{0}}, {{0}}};
+        if (chunks) {
+            if (!masks) psm_streams_sum(keys, holders, base + S_R, at * 64, r, m);
+            psm_planes(masks ? masks + at * 64 : r, m, w, 0, bits);
+            u64 *out = psm_spread_out(chunks + at * CHUNK_PLANES(nodes), w, space);
+            EACH_PART(o, w) deal_chunks(bits + o, first, out + o);
+            corrections_of(keys, holders, base + S_CHUNKS, at, CHUNK_PLANES(nodes), w, out, chunks);
         }
-        streams_xor(keys, holders - 1, base + S_NODES, at * NODE_PLANES(nodes), node + at * NODE_PLANES(nodes),
-                    NODE_PLANES(nodes) * w);
+
+        const u64 *in = masks_of(keys, holders, base + S_NODE_MASKS, at, NODE_MASKS(nodes), w, buffer);
+        u64 *out = psm_spread_out(node + at * NODE_PLANES(nodes), w, space);
+        EACH_PART(o, w) {
+            const u64 *from = in + o;
+            u64 *to = out + o;
+            for (int j = first; j < NODES; j++) {
+                from = node_read(from, j > first, &mask);
+                to = j > first ? node_products(&mask, 1, to) : node_products(&mask, 0, to);
+            }
+        }
+        corrections_of(keys, holders, base + S_NODES, at, NODE_PLANES(nodes), w, out, node);
 
         if (nodes == 1) continue;
-        memset(buffer, 0, sizeof buffer);
-        streams_xor(keys, holders, base + S_ROOT_MASKS, at * ROOT_MASKS, buffer, ROOT_MASKS * w);
-        node_read(buffer, w, 0, &mask);
-        node_products(&mask, w, 0, root + at * ROOT_PLANES);
-        streams_xor(keys, holders - 1, base + S_ROOT, at * ROOT_PLANES, root + at * ROOT_PLANES,
-                    ROOT_PLANES * w);
+        in = masks_of(keys, holders, base + S_ROOT_MASKS, at, ROOT_MASKS, w, buffer);
+        out = psm_spread_out(root + at * ROOT_PLANES, w, space);
+        EACH_PART(o, w) {
+            node_read(in + o, 0, &mask);
+            node_products(&mask, 0, out + o);
+        }
+        corrections_of(keys, holders, base + S_ROOT, at, ROOT_PLANES, w, out, root);
     }
+}
+
+/* lt and eq of a chunk from the planes of its monomials, and the bits of c that are its own. */
+CIRCUIT const u64 *chunk_read(const u64 *in, const u64 *bits, int top, vreg one, vreg *lt, vreg *eq) {
+    vreg p[16], n[4];
+    PSM_UNROLL for (int i = 0; i < 4; i++)
+        if (i >= top) n[i] = ~psm_get(bits + PSM_LANES * (i - top));
+    PSM_UNROLL for (int s = 1; s < 16; s++)
+        if (!(s & top)) p[s] = psm_get(in), in += PSM_LANES;
+    chunk(p, n, top, one, lt, eq);
+    return in;
+}
+
+/* The part of a tile in a register: `state` and `message` from the planes of c, monomials and masks. */
+CIRCUIT void chunks_part(const u64 *bits, const u64 *in, const u64 *masks, int first, vreg one, u64 *state,
+                         u64 *message) {
+    vreg lt[4], eq[4];
+    for (int j = first; j < NODES; j++, state += PSM_LANES) {
+        node_bits x, mask = {{{0}}, {{0}}};
+        PSM_UNROLL for (int i = 0; i < 3; i++, bits += 4 * PSM_LANES)
+            in = chunk_read(in, bits, 0, one, &lt[i], &eq[i]);
+        in = j < NODES - 1 ? chunk_read(in, bits, 0, one, &lt[3], &eq[3]) : chunk_read(in, bits, 1, one, &lt[3], &eq[3]);
+        bits += 4 * PSM_LANES;
+        memcpy(x.eq, eq, sizeof x.eq);
+        memcpy(x.lt, lt, sizeof x.lt);
+        masks = node_read(masks, j > first, &mask);
+        message = node_write(message, j > first, &x, &mask);
+        psm_put(state, lt[3]);
+    }
+    psm_put(state, psm_get(in) ^ (psm_get(bits - PSM_LANES) & one));
 }
 
 /* Round 1: from c - offset to the masked inputs of the nodes, with the chunk monomials (and
@@ -218,42 +262,38 @@ static void psm_compare_deal(const psm_aes_key *keys, size_t holders, u64 base, 
 static void psm_compare_chunks(const psm_aes_key *key, u64 base, u64 known, int nodes, int lead,
                                const u64 *corrections, const u64 *c, u64 offset, size_t n, size_t begin, size_t end,
                                u64 *state, u64 *message) {
-    int first = NODES - nodes, shift = 16 * first;
-    u64 space[CHUNK_PLANES(NODES) * PSM_LANES], masks[NODE_MASKS(NODES) * PSM_LANES];
-    v8 one = (v8){0} - (u64)(lead != 0);
+    int first = NODES - nodes;
+    u64 bits[PSM_TILE], space[CHUNK_PLANES(NODES) * PSM_LANES], masks[NODE_MASKS(NODES) * PSM_LANES];
+    u64 last[(NODES + 1) * PSM_LANES], sent[NODE_MASKS(NODES) * PSM_LANES];
+    vreg one = (vreg){0} - (u64)(lead != 0);
     for (size_t at = begin; at < end; at += PSM_LANES) {
-        size_t w = psm_width(at, end), m = n - at * 64 < w * 64 ? n - at * 64 : w * 64;
-        v8 bits[64], p[16], lt[CHUNKS], eq[CHUNKS];
-        psm_rows_load(c + at * 64, m, w, bits);
-        for (int i = 0; i < 64; i++) bits[i] = (bits[i] - offset) << shift;
-        psm_transpose(bits);
-        const u64 *in = material(key, known + S_CHUNKS, at, CHUNK_PLANES(nodes), w, corrections, space);
-        material(key, base + S_NODE_MASKS, at, NODE_MASKS(nodes), w, NULL, masks);
-        for (int j = 4 * first; j < CHUNKS; j++) {
-            int top = j == CHUNKS - 1;
-            v8 n4[4];
-            for (int i = top; i < 4; i++) n4[i] = ~bits[4 * j + i - top];
-            if (top) {
-                for (int s = 2; s < 16; s += 2, in += w) p[s] = psm_load(in, w);
-                chunk(p, n4, 1, one, &lt[j], &eq[j]);
-            } else {
-                for (int s = 1; s < 16; s++, in += w) p[s] = psm_load(in, w);
-                chunk(p, n4, 0, one, &lt[j], &eq[j]);
-            }
-        }
-        v8 sign = psm_load(in, w) ^ (bits[63] & one);
-        u64 *keep = state + at * (size_t)(nodes + 1), *out = message + at * NODE_MASKS(nodes);
-        in = masks;
-        for (int j = first; j < NODES; j++, keep += w) {
-            node_bits x, mask;
-            memcpy(x.eq, eq + 4 * j, sizeof x.eq);
-            memcpy(x.lt, lt + 4 * j, sizeof x.lt);
-            in = node_read(in, w, j > first, &mask);
-            out = node_write(out, w, j > first, &x, &mask);
-            psm_store(keep, &lt[4 * j + 3], w);
-        }
-        psm_store(keep, &sign, w);
+        size_t w = psm_width(at, end), m = n - at * 64 < w * 64 ? n - at * 64 : w * 64, rows = (size_t)nodes + 1;
+        psm_planes(c + at * 64, m, w, offset, bits);
+        const u64 *in = planes_of(key, known + S_CHUNKS, at, CHUNK_PLANES(nodes), w, corrections, space);
+        const u64 *mask = planes_of(key, base + S_NODE_MASKS, at, NODE_MASKS(nodes), w, NULL, masks);
+        u64 *keep = psm_spread_out(state + at * rows, w, last);
+        u64 *out = psm_spread_out(message + at * NODE_MASKS(nodes), w, sent);
+        EACH_PART(o, w) chunks_part(bits + o, in + o, mask + o, first, one, keep + o, out + o);
+        psm_close(keep, rows, w, state + at * rows);
+        psm_close(out, NODE_MASKS(nodes), w, message + at * NODE_MASKS(nodes));
     }
+}
+
+/* Opened nodes: the share of c_63 ^ r_63 ^ lt of the top one, and the inputs of the root. */
+CIRCUIT vreg nodes_part(const u64 *opened, const u64 *masks, const u64 *product, const u64 *keep, int first, vreg one,
+                        node_bits *root) {
+    vreg lt[NODES] = {{0}}, eq[NODES] = {{0}}, unused;
+    PSM_UNROLL for (int j = 0; j < NODES; j++) {
+        node_bits x, mask;
+        if (j < first) continue;
+        opened = node_read(opened, j > first, &x);
+        masks = node_read(masks, j > first, &mask);
+        product = j > first ? node(&x, &mask, product, 1, one, psm_get(keep), &lt[j], &eq[j])
+                            : node(&x, &mask, product, 0, one, psm_get(keep), &lt[j], &unused);
+        keep += PSM_LANES;
+    }
+    *root = (node_bits){{eq[1], eq[1], eq[2], eq[3]}, {lt[0], lt[1], lt[2]}};
+    return psm_get(keep) ^ lt[3];
 }
 
 /* Round 2: from the opened inputs of the nodes to those of the root.  `state`
@@ -264,32 +304,29 @@ static void psm_compare_nodes(const psm_aes_key *key, u64 base, int nodes, int l
                               u64 *sign, u64 *message) {
     int first = NODES - nodes;
     u64 space[NODE_PLANES(NODES) * PSM_LANES], masks[NODE_MASKS(NODES) * PSM_LANES];
-    v8 one = (v8){0} - (u64)(lead != 0);
+    u64 given[NODE_MASKS(NODES) * PSM_LANES], kept[(NODES + 1) * PSM_LANES], rest[PSM_LANES];
+    u64 root_masks[ROOT_MASKS * PSM_LANES] = {0}, sent[ROOT_MASKS * PSM_LANES];
+    vreg one = (vreg){0} - (u64)(lead != 0);
     for (size_t at = begin; at < end; at += PSM_LANES) {
-        size_t w = psm_width(at, end);
-        v8 lt[NODES] = {{0}}, eq[NODES] = {{0}}, unused;
-        const u64 *product = material(key, base + S_NODES, at, NODE_PLANES(nodes), w, corrections, space);
-        material(key, base + S_NODE_MASKS, at, NODE_MASKS(nodes), w, NULL, masks);
-        const u64 *in = masks, *d = opened + at * NODE_MASKS(nodes);
-        const u64 *keep = state + at * (size_t)(nodes + 1);
-        for (int j = first; j < NODES; j++, keep += w) {
-            node_bits x, mask;
-            d = node_read(d, w, j > first, &x);
-            in = node_read(in, w, j > first, &mask);
-            product = node(&x, &mask, product, w, j > first, one, psm_load(keep, w), &lt[j],
-                           j > first ? &eq[j] : &unused);
+        size_t w = psm_width(at, end), rows = (size_t)nodes + 1;
+        const u64 *product = planes_of(key, base + S_NODES, at, NODE_PLANES(nodes), w, corrections, space);
+        const u64 *mask = planes_of(key, base + S_NODE_MASKS, at, NODE_MASKS(nodes), w, NULL, masks);
+        const u64 *d = psm_spread(opened + at * NODE_MASKS(nodes), NODE_MASKS(nodes), w, given);
+        const u64 *keep = psm_spread(state + at * rows, rows, w, kept), *under = root_masks;
+        u64 *out = psm_spread_out(message + at * ROOT_MASKS, w, sent);
+        if (nodes > 1) under = planes_of(key, base + S_ROOT_MASKS, at, ROOT_MASKS, w, NULL, root_masks);
+        EACH_PART(o, w) {
+            node_bits x, m;
+            psm_put(rest + o, nodes_part(d + o, mask + o, product + o, keep + o, first, one, &x));
+            node_read(under + o, 0, &m);
+            if (nodes > 1) node_write(out + o, 0, &x, &m);
         }
-        v8 rest = psm_load(keep, w) ^ lt[3];
         if (nodes == 1) {
-            psm_store(message + at, &rest, w);
-            psm_prg_xor(key, base + S_RHO, at, message + at, message + at, w);
+            psm_prg_xor(key, base + S_RHO, at, rest, message + at, w);
             continue;
         }
-        psm_store(sign + at, &rest, w);
-        node_bits x = {{eq[1], eq[1], eq[2], eq[3]}, {lt[0], lt[1], lt[2]}}, mask;
-        material(key, base + S_ROOT_MASKS, at, ROOT_MASKS, w, NULL, masks);
-        node_read(masks, w, 0, &mask);
-        node_write(message + at * ROOT_MASKS, w, 0, &x, &mask);
+        memcpy(sign + at, rest, w * sizeof(u64));
+        psm_close(out, ROOT_MASKS, w, message + at * ROOT_MASKS);
     }
 }
 
@@ -297,18 +334,23 @@ static void psm_compare_nodes(const psm_aes_key *key, u64 base, int nodes, int l
 static void psm_compare_root(const psm_aes_key *key, u64 base, int lead, const u64 *corrections,
                              const u64 *opened, size_t begin, size_t end, const u64 *sign,
                              u64 *message) {
-    u64 space[ROOT_PLANES * PSM_LANES], masks[ROOT_MASKS * PSM_LANES];
-    v8 one = (v8){0} - (u64)(lead != 0);
+    u64 space[ROOT_PLANES * PSM_LANES], masks[ROOT_MASKS * PSM_LANES], given[ROOT_MASKS * PSM_LANES];
+    u64 kept[PSM_LANES], less[PSM_LANES];
+    vreg one = (vreg){0} - (u64)(lead != 0);
     for (size_t at = begin; at < end; at += PSM_LANES) {
         size_t w = psm_width(at, end);
-        v8 lt, eq;
-        node_bits x, mask;
-        const u64 *shares = material(key, base + S_ROOT, at, ROOT_PLANES, w, corrections, space);
-        material(key, base + S_ROOT_MASKS, at, ROOT_MASKS, w, NULL, masks);
-        node_read(opened + at * ROOT_MASKS, w, 0, &x);
-        node_read(masks, w, 0, &mask);
-        node(&x, &mask, shares, w, 0, one, psm_load(sign + at, w), &lt, &eq);
-        psm_store(message + at, &lt, w);
-        psm_prg_xor(key, base + S_RHO, at, message + at, message + at, w);
+        const u64 *shares = planes_of(key, base + S_ROOT, at, ROOT_PLANES, w, corrections, space);
+        const u64 *under = planes_of(key, base + S_ROOT_MASKS, at, ROOT_MASKS, w, NULL, masks);
+        const u64 *d = psm_spread(opened + at * ROOT_MASKS, ROOT_MASKS, w, given);
+        const u64 *top = psm_spread(sign + at, 1, w, kept);
+        EACH_PART(o, w) {
+            vreg lt, eq;
+            node_bits x, mask;
+            node_read(d + o, 0, &x);
+            node_read(under + o, 0, &mask);
+            node(&x, &mask, shares + o, 0, one, psm_get(top + o), &lt, &eq);
+            psm_put(less + o, lt);
+        }
+        psm_prg_xor(key, base + S_RHO, at, less, message + at, w);
     }
 }

@@ -1,5 +1,6 @@
 /* Every kernel body, for the target that includes this file after choosing a
- * cipher (aes_*.inc.h) and a product (matmul_*.inc.h), and the table of them.
+ * cipher (aes_*.inc.h), a product (matmul_*.inc.h) and the words of its vector registers
+ * (PSM_REGISTER: 2, 4 or 8), and the table of them.
  *
  * To add a kernel: name it in ring.h, write psm_<name> as a static function in
  * an .inc.h file, include that here, and add its row.
@@ -8,6 +9,12 @@
 
 #include "prg.inc.h"
 #include "matmul.inc.h"
+#ifdef PSM_PAIRS
+#include "matmul_pair_avx2.inc.h"
+#else
+#define psm_matmul_pair NULL
+#define psm_matmul_pair_work NULL
+#endif
 #include "arith.inc.h"
 #include "bits.inc.h"
 #include "direct.inc.h"
@@ -35,6 +42,8 @@
         .prg_xor = psm_prg_xor, \
         .matmul = psm_matmul, \
         .matmul_work = psm_matmul_work, \
+        .matmul_pair = psm_matmul_pair, \
+        .matmul_pair_work = psm_matmul_pair_work, \
         .lanes_rows = LANES_ROWS, \
         .dots_rows = DOTS_ROWS, \
         .lanes = psm_lanes, \

@@ -18,6 +18,7 @@
 enum {
     BLOCK = 1 << 15, /* words of a gathered block */
     DEPTH = 384,     /* products of a word at a time */
+    SHALLOW = 96,    /* the same where words of two holders are gathered at once, and what is public */
     UNIT = 16,       /* what rows and columns of a block are multiples of */
     SHORT = 8,       /* runs that are not worth a call of memcpy */
     SMALL = 1 << 17, /* products that one thread does sooner than it wakes another */
@@ -66,12 +67,14 @@ static psm_view part(const psm_factor *f, const u64 *data, size_t entry, size_t 
     return (psm_view){space, (ptrdiff_t)cols, 1};
 }
 
-/* A product of which a factor is gathered, in blocks of rows x cols words of the result, `depth` products of
- * each at a time; data without a map */
+/* A product in blocks of rows x cols words of the result, `depth` products of each at a time; data without a map.
+ * Of one holder, or of two (matmul_pair of ring.h), whose results are `next` words apart: then what is public and
+ * the holders' own, else one factor each. */
 typedef struct {
     const psm_product *p;
-    const u64 *x, *y;
-    size_t rows, cols, depth, down, across;
+    size_t factors; /* 1 or 3 */
+    const u64 *x[3], *y[3];
+    size_t rows, cols, depth, down, across, next;
     u64 *out;
     int accumulate;
     atomic_int failed;
@@ -83,19 +86,35 @@ static void block_task(void *context, size_t index) {
     const psm_kernels *kernels = psm_kernels_get();
     size_t entry = index / b->across / b->down;
     size_t i = index / b->across % b->down * b->rows, j = index % b->across * b->cols;
-    size_t rows = least(b->rows, p->m - i), cols = least(b->cols, p->n - j);
-    u64 *c = b->out + (entry * p->m + i) * p->n + j, *work = psm_work(0, kernels->matmul_work(rows, cols, b->depth));
-    u64 *left = psm_work(5, p->x.rows ? rows * b->depth : 0), *right = psm_work(6, p->y.rows ? cols * b->depth : 0);
+    size_t rows = least(b->rows, p->m - i), cols = least(b->cols, p->n - j), one = b->factors == 1;
+    u64 *c = b->out + (entry * p->m + i) * p->n + j;
+    u64 *work = psm_work(0, (one ? kernels->matmul_work : kernels->matmul_pair_work)(rows, cols, b->depth));
+    size_t down = p->x.rows ? rows * b->depth : 0, across = p->y.rows ? cols * b->depth : 0;
+    u64 *left = psm_work(5, b->factors * down), *right = psm_work(6, b->factors * across);
     if (!work || !left || !right) {
         atomic_store(&b->failed, 1);
         return;
     }
     for (size_t at = 0; at == 0 || at < p->k; at += b->depth) { /* once if there is nothing to sum */
         size_t depth = least(b->depth, p->k - at);
-        psm_view x = part(&p->x, b->x, entry, i, rows, at, depth, left);
-        psm_view y = part(&p->y, b->y, entry, at, depth, j, cols, right);
-        kernels->matmul(rows, cols, depth, x, y, c, (ptrdiff_t)p->n, b->accumulate || at, work);
+        psm_view x[3], y[3];
+        for (size_t f = 0; f < b->factors; f++) {
+            x[f] = part(&p->x, b->x[f], entry, i, rows, at, depth, left + f * down);
+            y[f] = part(&p->y, b->y[f], entry, at, depth, j, cols, right + f * across);
+        }
+        if (one)
+            kernels->matmul(rows, cols, depth, x[0], y[0], c, (ptrdiff_t)p->n, b->accumulate || at, work);
+        else
+            kernels->matmul_pair(rows, cols, depth, x, y, c, b->next, (ptrdiff_t)p->n, b->accumulate || at, work);
     }
+}
+
+static void run_blocks(blocks *b) {
+    size_t tasks = b->p->batch * b->down * b->across, each = b->factors == 1 ? 1 : 4;
+    if ((double)each * b->p->batch * b->p->m * b->p->n * b->p->k < SMALL)
+        for (size_t i = 0; i < tasks; i++) block_task(b, i);
+    else
+        psm_parallel(tasks, block_task, b);
 }
 
 /* n in even parts of at most `most`, each a multiple of `unit` (which `most` may be below) */
@@ -104,24 +123,28 @@ static size_t even(size_t n, size_t most, size_t unit) {
     return parts ? unit * divide_up(divide_up(n, parts), unit) : unit;
 }
 
-static int multiply_gathered(const psm_product *p, const u64 *x, const u64 *y, u64 *out, int accumulate) {
-    size_t depth = even(p->k, DEPTH, 1), side = BLOCK / depth / UNIT * UNIT;
-    size_t threads = (size_t)psm_get_threads(), tasks;
-    blocks b = {p, psm_placed(&p->x, x, 3), psm_placed(&p->y, y, 4), p->m, p->n, depth, 1, 1, out, accumulate, 0};
-    if (!b.x || !b.y) return -1;
-    if (p->x.rows) b.rows = even(p->m, side, UNIT);
-    if (p->y.rows) b.cols = even(p->n, side, UNIT);
+/* Blocks of what is gathered. */
+static void gathered_blocks(blocks *b) {
+    const psm_product *p = b->p;
+    size_t threads = (size_t)psm_get_threads(), side;
+    b->depth = even(p->k, b->factors == 1 ? DEPTH : SHALLOW, 1);
+    side = BLOCK / b->factors / b->depth / UNIT * UNIT;
+    b->rows = p->x.rows ? even(p->m, side, UNIT) : p->m;
+    b->cols = p->y.rows ? even(p->n, side, UNIT) : p->n;
     for (;;) {
-        b.down = divide_up(p->m, b.rows ? b.rows : 1), b.across = divide_up(p->n, b.cols ? b.cols : 1);
-        tasks = p->batch * b.down * b.across;
-        size_t *longer = b.rows > b.cols ? &b.rows : &b.cols;
-        if (psm_shared_out(tasks, threads) || *longer < 4 * UNIT) break;
+        b->down = divide_up(p->m, b->rows ? b->rows : 1), b->across = divide_up(p->n, b->cols ? b->cols : 1);
+        size_t *longer = b->rows > b->cols ? &b->rows : &b->cols;
+        if (psm_shared_out(p->batch * b->down * b->across, threads) || *longer < 4 * UNIT) break;
         *longer = even(*longer, (*longer + 1) / 2, UNIT);
     }
-    if ((double)p->batch * p->m * p->n * p->k < SMALL)
-        for (size_t i = 0; i < tasks; i++) block_task(&b, i);
-    else
-        psm_parallel(tasks, block_task, &b);
+}
+
+static int multiply_gathered(const psm_product *p, const u64 *x, const u64 *y, u64 *out, int accumulate) {
+    blocks b = {.p = p, .factors = 1, .x = {psm_placed(&p->x, x, 3)}, .y = {psm_placed(&p->y, y, 4)}, .out = out,
+                .accumulate = accumulate};
+    if (!b.x[0] || !b.y[0]) return -1;
+    gathered_blocks(&b);
+    run_blocks(&b);
     return -atomic_load(&b.failed);
 }
 
@@ -187,20 +210,49 @@ int psm_product_deal(const psm_holders *h, const psm_product *p, u64 stream, u64
     return 0;
 }
 
+/* Whether two holders' products are done in one sweep. */
+static int paired(const psm_product *p) {
+    enum { LEAST = 4 }; /* rows and columns */
+    return psm_kernels_get()->matmul_pair && p->m >= LEAST && p->n >= LEAST && !(gathered(p) && psm_direct_fits(p));
+}
+
+/* out (+)= x @ e + d @ y of two holders, whose words follow one another in all three */
+static int combine_pair(const psm_product *p, const u64 *x, const u64 *y, u64 *out, int accumulate) {
+    static const int slots[2][3] = {{3, 7, 8}, {4, 9, 10}};
+    blocks b = {.p = p, .factors = 3, .rows = p->m, .cols = p->n, .depth = p->k ? p->k : 1, .down = 1, .across = 1,
+                .next = p->batch * p->m * p->n, .out = out, .accumulate = accumulate};
+    for (size_t f = 0; f < 3; f++) {
+        b.x[f] = psm_placed(&p->x, f ? x + (f - 1) * p->x.n : p->x.opened, slots[0][f]);
+        b.y[f] = psm_placed(&p->y, f ? y + (f - 1) * p->y.n : p->y.opened, slots[1][f]);
+        if (!b.x[f] || !b.y[f]) return -1;
+    }
+    if (gathered(p)) {
+        gathered_blocks(&b);
+    } else {
+        psm_grid g = psm_matmul_grid(p->m, p->n, 4 * p->k, p->batch);
+        b.rows = g.rows, b.cols = g.cols, b.across = g.across, b.down = g.blocks / g.across;
+    }
+    run_blocks(&b);
+    return -atomic_load(&b.failed);
+}
+
 static int combine(const psm_holders *h, const psm_product *p, u64 *out, int accumulate) {
     int left = p->x.n <= p->y.n;
     const psm_factor *small = left ? &p->x : &p->y;
     psm_holders all = {h->keys, h->count, -1, -1};
-    size_t size = p->batch * p->m * p->n;
+    size_t size = p->batch * p->m * p->n, i = 0;
     u64 *mask = psm_work(1, h->count * small->n);
     if (!mask) return -1;
     psm_steps_table.draw(&all, small->stream, NULL, mask, small->n);
     const u64 *x = left ? mask : p->x.shares, *y = left ? p->y.shares : mask;
+    for (; paired(p) && i + 2 <= h->count; i += 2)
+        if (combine_pair(p, x + i * p->x.n, y + i * p->y.n, out + i * size, accumulate)) return -1;
     if (!gathered(p)) {
-        sums s = {p, {0}, 2, {x, p->x.opened}, {p->y.opened, y}, {p->x.n, 0}, {0, p->y.n}, out, accumulate, 0};
-        return sum_up(&s, h->count);
+        sums s = {p, {0}, 2, {x + i * p->x.n, p->x.opened}, {p->y.opened, y + i * p->y.n}, {p->x.n, 0}, {0, p->y.n},
+                  out + i * size, accumulate, 0};
+        return i < h->count ? sum_up(&s, h->count - i) : 0;
     }
-    for (size_t i = 0; i < h->count; i++)
+    for (; i < h->count; i++)
         if (multiply(p, x + i * p->x.n, p->y.opened, out + i * size, accumulate) ||
             multiply(p, p->x.opened, y + i * p->y.n, out + i * size, 1))
             return -1;

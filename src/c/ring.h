@@ -82,6 +82,11 @@ typedef struct psm_kernels {
     void (*matmul)(size_t m, size_t n, size_t k, psm_view a, psm_view b,
                    u64 *c, ptrdiff_t ldc, int accumulate, u64 *work);
     size_t (*matmul_work)(size_t m, size_t n, size_t k);
+    /* NULL, or for holders h = 1 and 2, whose results are `next` words apart,
+     * C[h] (+)= X[h] @ Y[0] + X[0] @ Y[h]: what a product of two secrets asks of each */
+    void (*matmul_pair)(size_t m, size_t n, size_t k, const psm_view x[3], const psm_view y[3], u64 *c,
+                        size_t next, ptrdiff_t ldc, int accumulate, u64 *work);
+    size_t (*matmul_pair_work)(size_t m, size_t n, size_t k);
 
     /* --- direct.inc.h: faster than gathering up to so many rows --- */
     size_t lanes_rows, dots_rows;

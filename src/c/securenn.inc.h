@@ -183,8 +183,7 @@ static void psm_snn_bits_deal(const psm_aes_key *key, u64 stream, const u64 *x, 
     for (size_t at = begin; at < end; at += PSM_LANES) {
         size_t w = psm_width(at, end), m = n - at * 64 < w * 64 ? n - at * 64 : w * 64;
         v8 planes[64];
-        psm_rows_load(x + at * 64, m, w, planes);
-        psm_transpose(planes);
+        psm_planes(x + at * 64, m, w, 0, (u64 *)planes);
         for (size_t i = 0; i < w; i++) {
             snn_uniform(key, stream, at + i, symbols);
             for (size_t part = 0; part < SNN_PARTS; part++)
@@ -284,8 +283,7 @@ static void psm_snn_compare(const psm_aes_key *key, u64 bits, const psm_aes_key 
         size_t w = psm_width(at, end), m = n - at * 64 < w * 64 ? n - at * 64 : w * 64;
         u64 control[SNN_CONTROL * PSM_LANES];
         v8 v[64], beta = {0}, carry;
-        psm_rows_load(r + at * 64, m, w, v);
-        psm_transpose(v);
+        psm_planes(r + at * 64, m, w, 0, (u64 *)v);
         psm_prg_fill(pair, base, SNN_CONTROL * at, control, SNN_CONTROL * w);
         for (size_t i = 0; i < w; i++) beta[i] = control[SNN_CONTROL * i + 6];
         carry = less ? ~beta : beta;

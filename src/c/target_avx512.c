@@ -17,6 +17,7 @@
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,bmi2,aes,prefer-vector-width=512")
 #endif
 
+#define PSM_REGISTER 8 /* words */
 #include "aes_ni.inc.h"
 #include "matmul_avx512.inc.h"
 #include "kernels.inc.h"

@@ -4,6 +4,7 @@
 #include "dispatch.h"
 #include "ring.h"
 
+#define PSM_REGISTER 2 /* words */
 #include "aes_soft.inc.h"
 #include "matmul_portable.inc.h"
 #include "kernels.inc.h"

@@ -17,6 +17,8 @@
 #pragma GCC target("avx2,bmi2,aes,vaes")
 #endif
 
+#define PSM_REGISTER 4 /* words */
+#define PSM_PAIRS      /* products of two holders at once */
 #include "aes_vaes256.inc.h"
 #include "matmul_avx2.inc.h"
 #include "kernels.inc.h"

@@ -98,6 +98,47 @@ def test_holders(holders, rng):
     check(rng, strided, mapped, 2, 6, 5, 4, holders)
 
 
+def together(rng, make_x, make_y, batch, m, n, k, holders, low=-(1 << 63)):
+    """Holders in one process, whose products some targets compute in pairs."""
+    (left, size_x), (right, size_y) = make_x(batch, m, k), make_y(batch, k, n)
+    keys = KeySet([fresh_key() for _ in range(holders)], 0, holders - 1)
+    x, y, d, e = (
+        torch.from_numpy(rng.integers(low, 1 << 63 if low < -1 else 0, (rows, size)))
+        for rows, size in ((holders, size_x), (holders, size_y), (1, size_x), (1, size_y))
+    )
+    own = product_kernels.Product(product_kernels.Factor(x, d, A, left), product_kernels.Factor(y, e, B, right))
+    out = own.part(keys)
+    if size_x <= size_y:
+        x = keys.draw(A, size_x).reshape(holders, size_x)
+    else:
+        y = keys.draw(B, size_y).reshape(holders, size_y)
+    public_x, public_y = taken(left, d[0]), taken(right, e[0])
+    for i in range(holders):
+        expected = taken(left, x[i]) @ public_y + public_x @ taken(right, y[i])
+        assert unsigned(out[i]) == [int(v) & WORD for v in expected.reshape(-1)], (m, n, k, i)
+
+
+@pytest.mark.parametrize("make_y", LAYOUTS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("make_x", LAYOUTS, ids=lambda f: f.__name__)
+def test_holders_in_one_process(make_x, make_y, rng):
+    for batch, m, n, k in ((1, 5, 7, 9), (3, 4, 5, 2), (2, 16, 17, 33), (1, 4, 30, 100), (1, 30, 4, 1)):
+        together(rng, make_x, make_y, batch, m, n, k, 2)
+    together(rng, make_x, make_y, 1, 6, 9, 10, 5)
+
+
+def plain(batch, height, width):
+    return Layout([(height, width)], [(width, 1)], [(batch, height * width)]), batch * height * width
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 95, 96, 97, 1000, 1003])
+def test_two_holders_at_lengths_around_vectors(length, rng):
+    """Each side in turn; with words of which every bit is set."""
+    for low in (-(1 << 63), -1):
+        for m, n, k in ((length, 5, 6), (6, length, 5), (5, 6, length)):
+            together(rng, plain, plain, 1, m, n, k, 2, low)
+            together(rng, positions, plain, 1, m, n, k, 2, low)
+
+
 @pytest.mark.parametrize("make_x", LAYOUTS, ids=lambda f: f.__name__)
 def test_threads_agree(make_x, rng, threads):
     """Large enough to be split, over blocks of rows and of the inner dimension."""

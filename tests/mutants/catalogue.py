@@ -478,14 +478,14 @@ MUTANTS = [
     ),
     *core(
         "compare.inc.h",
-        ("every party adds the public bit", "psm_load(in, w) ^ (bits[63] & one)", "psm_load(in, w) ^ bits[63]", COMPARISON),
+        ("every party adds the public bit", "(psm_get(bits - PSM_LANES) & one)", "psm_get(bits - PSM_LANES)", COMPARISON),
         ("swapped operands", "{lt[0], lt[1], lt[2]}}", "{lt[1], lt[0], lt[2]}}", COMPARISON),
-        ("dropped top node", "psm_load(keep, w) ^ lt[3]", "psm_load(keep, w)", COMPARISON),
-        ("the sign is not masked", "psm_store(message + at, &lt, w);\n        psm_prg_xor(key, base + S_RHO, at, message + at, message + at, w);", "psm_store(message + at, &lt, w);", COMPARISON),
-        ("a short sign is not masked", "psm_store(message + at, &rest, w);\n            psm_prg_xor(key, base + S_RHO, at, message + at, message + at, w);", "psm_store(message + at, &rest, w);", f"{PROTOCOLS}/test_short.py"),
-        ("masks at the wrong offset", "at, NODE_MASKS(nodes), w, NULL, masks);\n        for (int j = 4 * first", "at + 1, NODE_MASKS(nodes), w, NULL, masks);\n        for (int j = 4 * first", COMPARISON),
-        ("given masks of the first tile", "memcpy(r, masks + at * 64, m * sizeof(u64));", "memcpy(r, masks, m * sizeof(u64));", f"{KERNELS}/test_comparison.py"),
-        ("bit 62 for bit 63", "psm_store(out, &bits[63], w);", "psm_store(out, &bits[62], w);", COMPARISON),
+        ("dropped top node", "psm_get(keep) ^ lt[3]", "psm_get(keep)", COMPARISON),
+        ("the sign is not masked", "psm_prg_xor(key, base + S_RHO, at, less, message + at, w);", "memcpy(message + at, less, w * sizeof(u64));", COMPARISON),
+        ("a short sign is not masked", "psm_prg_xor(key, base + S_RHO, at, rest, message + at, w);", "memcpy(message + at, rest, w * sizeof(u64));", f"{PROTOCOLS}/test_short.py"),
+        ("masks at the wrong offset", "at, NODE_MASKS(nodes), w, NULL, masks);\n        u64 *keep", "at + 1, NODE_MASKS(nodes), w, NULL, masks);\n        u64 *keep", COMPARISON),
+        ("given masks of the first tile", "masks ? masks + at * 64 : r", "masks ? masks : r", f"{KERNELS}/test_comparison.py"),
+        ("bit 62 for bit 63", "(63 - 16 * first)));", "(62 - 16 * first)));", COMPARISON),
     ),
     *core(
         "select.inc.h",
@@ -521,7 +521,9 @@ MUTANTS = [
     ),
     *core(
         "bits.inc.h",
-        ("truncated loop tail", "for (size_t i = full * w; i < m; i++) rows[full]", "for (size_t i = full * w; i + 1 < m; i++) rows[full]", f"{KERNELS}/test_bits.py {COMPARISON}"),
+        ("truncated loop tail", "for (size_t i = 0; i < m; i++) planes[i / w", "for (size_t i = 0; i + 1 < m; i++) planes[i / w", f"{KERNELS}/test_bits.py {COMPARISON}"),
+        ("rows of a narrow tile spread too close", "memcpy(out + i * w, from + i * PSM_LANES, w", "memcpy(out + i * w, from + i * w, w", f"{KERNELS}/test_bits.py {COMPARISON}"),
+        ("half of a register is left as it was", "at < PSM_LANES; at += PSM_REGISTER) {", "at < PSM_LANES; at += 2 * PSM_REGISTER) {", f"{KERNELS}/test_bits.py {COMPARISON}"),
     ),
     *core(
         "prg.inc.h",
@@ -545,6 +547,15 @@ MUTANTS = [
         "aes_vaes256.inc.h",
         ("the second block of a vector is the first", "_mm256_set_epi64x(0, 2 * i + 1, 0, 2 * i)", "_mm256_set_epi64x(0, 2 * i, 0, 2 * i)", f"{KERNELS}/test_prg.py"),
         target="vaes256",
+    ),
+    *core(
+        "matmul_pair_avx2.inc.h",
+        ("sums of the other holder", "avx2_folded(two));", "avx2_folded(one));", f"{KERNELS}/test_product.py"),
+        ("halves that are not exchanged", "_mm256_mullo_epi32(turned, y));\n                AVX2_KEEP", "_mm256_mullo_epi32(x, y));\n                AVX2_KEEP", f"{KERNELS}/test_product.py"),
+        ("the sum of the row before", "row_sums[PAIR * h + i]", "row_sums[PAIR * h]", f"{KERNELS}/test_product.py"),
+        ("the last of the inner axis is left", "for (; k; k--, a += PAIR_WORDS", "for (; k > 1; k--, a += PAIR_WORDS", f"{KERNELS}/test_product.py"),
+        ("the second four columns are the first", "psm_view second_four = mm_at(at, 0, PAIR);", "psm_view second_four = at;", f"{KERNELS}/test_product.py"),
+        target="avx2",
     ),
     *core(
         "matmul_avx512.inc.h",
@@ -577,9 +588,15 @@ MUTANTS = [
     ),
     *core(
         "product.c",
-        ("shares of the wrong mask", "{p->y.opened, y}", "{y, p->y.opened}", PRODUCTS),
+        ("shares of the wrong mask", "{p->y.opened, y + i * p->y.n}", "{y + i * p->y.n, p->y.opened}", PRODUCTS),
         ("runs that begin anew in every block", "least(run - (from + j) % run, length - j)", "least(run, length - j)", f"{KERNELS}/test_direct.py"),
-        ("only the last part of the inner axis", "(ptrdiff_t)p->n, b->accumulate || at, work);", "(ptrdiff_t)p->n, b->accumulate, work);", f"{KERNELS}/test_direct.py"),
+        ("only the last part of the inner axis", "y[0], c, (ptrdiff_t)p->n, b->accumulate || at, work);", "y[0], c, (ptrdiff_t)p->n, b->accumulate, work);", f"{KERNELS}/test_direct.py"),
+    ),
+    *core(
+        "product.c",
+        ("the first holder's words for both", "f ? x + (f - 1) * p->x.n", "f ? x", f"{KERNELS}/test_product.py"),
+        ("only the last part of two holders' inner axis", "b->next, (ptrdiff_t)p->n, b->accumulate || at, work);", "b->next, (ptrdiff_t)p->n, b->accumulate, work);", f"{KERNELS}/test_product.py"),
+        target="avx2",
     ),
     *core(
         "direct.c",

@@ -1,0 +1,161 @@
+/* The two products of two holders in one sweep: c[h] (+)= x[h] @ e + d @ y[h] mod 2^64, for h = 1, 2.
+ *
+ * Winograd's inner product (matmul_avx512.inc.h) of a row of d and x[h] with a column of e and y[h] is
+ *     sum over k of (d + e)(x[h] + y[h])  =  x[h] e + d y[h] + sum of d x[h] + sum of e y[h],
+ * of which the last two sums belong to a row and to a column.  d and e are public, so that d + e, and the
+ * exchange of its halves, serve both holders: 12 operations for the 16 products of four columns, where
+ * matmul_avx2.inc.h takes 14, and everything public is gathered and packed once.
+ *
+ * Rows (of d, x[1], x[2]) and columns (of e, y[1], y[2]) are packed alike: four at a time, for each k
+ * three vectors of four; then the two sums of products of the first with the others.
+ */
+
+enum { PAIR = 4, PAIR_WORDS = 3 * PAIR, PAIR_NR = 2 * PAIR, PAIR_KC = 96, PAIR_MC = 128 };
+
+static inline size_t pair_words(size_t k) { return PAIR_WORDS * ((k + 3) / 4 * 4) + 2 * PAIR; }
+
+/* The two sums behind four packed rows. */
+static void pair_sums(u64 *out, size_t k) {
+    const __m256i zero = _mm256_setzero_si256();
+    avx2_sum one = {zero, zero}, two = {zero, zero};
+    u64 *sums = out + pair_words(k) - 2 * PAIR;
+    for (size_t p = 0; p < k; p++, out += PAIR_WORDS) {
+        const __m256i *at = (const __m256i *)out;
+        __m256i x = _mm256_load_si256(at), turned = _mm256_shuffle_epi32(x, 0xb1);
+        __m256i y = _mm256_load_si256(at + 1), z = _mm256_load_si256(at + 2);
+        one.low = _mm256_add_epi64(one.low, _mm256_mul_epu32(x, y));
+        two.low = _mm256_add_epi64(two.low, _mm256_mul_epu32(x, z));
+        one.cross = _mm256_add_epi32(one.cross, _mm256_mullo_epi32(turned, y));
+        two.cross = _mm256_add_epi32(two.cross, _mm256_mullo_epi32(turned, z));
+    }
+    _mm256_store_si256((__m256i *)sums, avx2_folded(one));
+    _mm256_store_si256((__m256i *)sums + 1, avx2_folded(two));
+}
+
+/* Up to eight rows of views [rows][k], four and four: lines of the cache along a column are read whole. */
+static void pair_pack(const psm_view v[3], size_t row, size_t rows, size_t first, size_t k, u64 *out) {
+    size_t next = pair_words(k);
+    for (int s = 0; s < 3; s++) {
+        psm_view at = mm_turned(mm_at(v[s], row, first)); /* [k][rows] */
+        __m256i r[4], *to = (__m256i *)out + s, *second = (__m256i *)(out + next) + s;
+        for (size_t p = 0; p < k; p += 4, to += PAIR_WORDS, second += PAIR_WORDS, at.data += 4 * at.row) {
+            avx2_square(r, at, k - p, mm_min(PAIR, rows));
+            for (int i = 0; i < 4; i++) _mm256_store_si256(to + 3 * i, r[i]);
+            if (rows <= PAIR) continue;
+            psm_view second_four = mm_at(at, 0, PAIR);
+            avx2_square(r, second_four, k - p, rows - PAIR);
+            for (int i = 0; i < 4; i++) _mm256_store_si256(second + 3 * i, r[i]);
+        }
+    }
+    pair_sums(out, k);
+    if (rows > PAIR) pair_sums(out + next, k);
+}
+
+/* out [rows][holder][8], four columns of it, from the rows at `a` of four */
+static inline __attribute__((always_inline))
+void pair_rows(int rows, const u64 *a, const u64 *b, size_t k, const u64 *row_sums, const u64 *column_sums, u64 *out) {
+    __m256i low[2][2], cross[2][2];
+
+    PSM_UNROLL
+    for (int i = 0; i < rows; i++)
+        PSM_UNROLL
+        for (int h = 0; h < 2; h++) low[i][h] = cross[i][h] = _mm256_setzero_si256();
+    for (; k; k--, a += PAIR_WORDS, b += PAIR_WORDS) {
+        __asm__("" : "+r"(a), "+r"(b));
+        PSM_UNROLL
+        for (int i = 0; i < rows; i++) {
+            const __m256i *column = (const __m256i *)b;
+            __m256i x = _mm256_add_epi64(_mm256_set1_epi64x((long long)a[i]), _mm256_load_si256(column));
+            __m256i turned = _mm256_shuffle_epi32(x, 0xb1);
+            PSM_UNROLL
+            for (int h = 0; h < 2; h++) {
+                __m256i y = _mm256_add_epi64(_mm256_set1_epi64x((long long)a[PAIR * (1 + h) + i]),
+                                             _mm256_load_si256(column + 1 + h));
+                low[i][h] = _mm256_add_epi64(low[i][h], _mm256_mul_epu32(x, y));
+                cross[i][h] = _mm256_add_epi32(cross[i][h], _mm256_mullo_epi32(turned, y));
+                AVX2_KEEP(low[i][h]);
+                AVX2_KEEP(cross[i][h]);
+            }
+        }
+    }
+    PSM_UNROLL
+    for (int i = 0; i < rows; i++)
+        PSM_UNROLL
+        for (int h = 0; h < 2; h++, out += PAIR_NR) {
+            __m256i less = _mm256_add_epi64(_mm256_set1_epi64x((long long)row_sums[PAIR * h + i]),
+                                            _mm256_load_si256((const __m256i *)column_sums + h));
+            __m256i sum = avx2_folded((avx2_sum){low[i][h], cross[i][h]});
+            _mm256_store_si256((__m256i *)out, _mm256_sub_epi64(sum, less));
+        }
+}
+
+/* packed rows times packed columns, four at a time; whole lines of c are written, which lie far apart */
+static void pair_sweep(const u64 *strips, size_t m, const u64 *panels, size_t cols, size_t k, u64 *c, size_t next,
+                       ptrdiff_t row, ptrdiff_t col, int accumulate) {
+    enum { ROW = 2 * PAIR_NR };
+    _Alignas(64) u64 tile[PAIR * ROW];
+    size_t sums = pair_words(k) - 2 * PAIR;
+    for (size_t i = 0; i < m; i += PAIR, strips += pair_words(k), c += PAIR * row) {
+        size_t rows = mm_min(PAIR, m - i);
+        if (col == 1)
+            for (size_t h = 0; h < 2; h++) mm_fetch(c + h * next, rows, row);
+        for (size_t j = 0; j < cols; j += PAIR) {
+            const u64 *panel = panels + j / PAIR * pair_words(k);
+            for (size_t at = 0; at < rows; at += 2) {
+                u64 *out = tile + at * ROW + j;
+                if (rows - at >= 2)
+                    pair_rows(2, strips + at, panel, k, strips + sums + at, panel + sums, out);
+                else
+                    pair_rows(1, strips + at, panel, k, strips + sums + at, panel + sums, out);
+            }
+        }
+        for (size_t r = 0; r < rows; r++)
+            for (size_t h = 0; h < 2; h++)
+                mm_store(tile + r * ROW + h * PAIR_NR, 1, cols, c + (ptrdiff_t)r * row + h * next, row, col, accumulate);
+    }
+}
+
+/* whether the transposed product wastes clearly less: rows come in twos, columns in fours */
+static inline int pair_turn(size_t m, size_t n) {
+    return 5 * mm_blocks(m, PAIR) * PAIR * mm_blocks(n, 2) * 2 < 4 * mm_blocks(n, PAIR) * PAIR * mm_blocks(m, 2) * 2;
+}
+
+static size_t psm_matmul_pair_work(size_t m, size_t n, size_t k) {
+    size_t rows = mm_part(mm_min(pair_turn(m, n) ? n : m, PAIR_MC), PAIR_MC, PAIR);
+    return (rows / PAIR + PAIR_NR / PAIR) * pair_words(mm_part(k, PAIR_KC, PAIR)) + 8;
+}
+
+static void pair_product(size_t m, size_t n, size_t k, const psm_view x[3], const psm_view y[3], u64 *c, size_t next,
+                         ptrdiff_t row, ptrdiff_t col, int accumulate, u64 *work) {
+    size_t kc = mm_part(k, PAIR_KC, PAIR), mc = mm_part(m, PAIR_MC, PAIR);
+    u64 *strips = (u64 *)(((uintptr_t)work + 63) & ~(uintptr_t)63);
+    psm_view columns[3] = {mm_turned(y[0]), mm_turned(y[1]), mm_turned(y[2])};
+    if (k == 0 && !accumulate)
+        for (size_t h = 0; h < 2; h++) mm_clear(m, n, c + h * next, row, col);
+    for (size_t p = 0; p < k; p += kc) {
+        size_t kp = mm_min(kc, k - p);
+        u64 *panels = strips + mm_blocks(mc, PAIR) * pair_words(kp);
+        for (size_t i = 0; i < m; i += mc) {
+            size_t mi = mm_min(mc, m - i);
+            for (size_t s = 0; s < mi; s += PAIR_NR)
+                pair_pack(x, i + s, mm_min(PAIR_NR, mi - s), p, kp, strips + s / PAIR * pair_words(kp));
+            for (size_t j = 0; j < n; j += PAIR_NR) {
+                size_t cols = mm_min(PAIR_NR, n - j);
+                pair_pack(columns, j, cols, p, kp, panels);
+                pair_sweep(strips, mi, panels, cols, kp, c + (ptrdiff_t)i * row + (ptrdiff_t)j * col, next, row, col,
+                           accumulate || p > 0);
+            }
+        }
+    }
+}
+
+static void psm_matmul_pair(size_t m, size_t n, size_t k, const psm_view x[3], const psm_view y[3], u64 *c, size_t next,
+                            ptrdiff_t ldc, int accumulate, u64 *work) {
+    if (pair_turn(m, n)) {
+        psm_view left[3] = {mm_turned(y[0]), mm_turned(y[1]), mm_turned(y[2])};
+        psm_view right[3] = {mm_turned(x[0]), mm_turned(x[1]), mm_turned(x[2])};
+        pair_product(n, m, k, left, right, c, next, 1, ldc, accumulate, work);
+    } else {
+        pair_product(m, n, k, x, y, c, next, ldc, 1, accumulate, work);
+    }
+}
