@@ -23,7 +23,7 @@ from pysmpc.program.follow import Following
 from pysmpc.program.noting import Noting
 from pysmpc.program.path import Path
 from pysmpc.program.segment import Segment, unfit, unread
-from pysmpc.program.state import kind
+from pysmpc.program.state import kind, source
 from pysmpc.session import ledger
 from pysmpc.session.session import Session
 from pysmpc.tensor.secret import HANDLERS, WATCHERS, SecretTensor, TensorStorage, flush
@@ -230,14 +230,15 @@ class _LoopFollowing(Following):
     def _finish(self) -> bool:
         """Whether all was done by a segment, or is recorded."""
         alive = tuple(self._alive())
-        late = [self._known[number] for number in self._path.late]
+        path = self._path
+        inputs = [SecretTensor(self._known[self._numbers[v]], *self._layouts[v]) for v in path.inputs]
+        inputs += [_whole(self._known[number], self._dtype(number)) for number in path.wholes]
         changed = {number for node in self._path.nodes for number in node.changed}
         states = [self._known[n] for n in sorted(changed) if type(self._path.cells[n]) is TensorStorage]
         self._restore()
-        if any(map(_odd, late)) or any(map(_taught, states)):
+        if any(map(_odd, inputs)) or any(map(_taught, states)):
             self._loops.reason = "what it reads was opened or is still to be made"
             return False
-        inputs = [_whole(cell, self._dtype(number)) for cell, number in zip(late, self._path.late, strict=True)]
         key = (*map(kind, inputs), alive)
         if key in self._kept.never:
             return False
@@ -278,7 +279,9 @@ class _LoopFollowing(Following):
     ) -> None:
         self._loops.repeats, self._loops.reason = False, "the loop is being recorded"
         new = Segment(self._session, inputs, states, log=before is not None)
-        for number, mine in zip(self._path.late, new.inputs, strict=True):
+        parts = len(self._path.inputs)
+        self._stands = {v: mine.value for v, mine in zip(self._path.inputs, new.inputs[:parts], strict=True)}
+        for number, mine in zip(self._path.wholes, new.inputs[parts:], strict=True):
             self._known[number] = mine.value.cell
         try:
             with new.traced():
@@ -310,10 +313,10 @@ class _LoopFollowing(Following):
         return dtype
 
 
-def _odd(cell: TensorStorage) -> bool:
+def _odd(x: SecretTensor) -> bool:
     """Whether a segment's copy would lack what is known of an argument."""
-    body = cell.body
-    return unread(cell) or body.zeros or _knows(body)
+    bodies = x.cell.body, source(x).body
+    return unread(x.cell) or any(body.zeros or _knows(body) for body in bodies)
 
 
 def _knows(body: Any) -> bool:
