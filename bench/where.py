@@ -31,7 +31,7 @@ from pysmpc.ring import (
     z2k,
     z2k_128,
 )  # fmt: skip
-from pysmpc.tensor import secret as tensors
+from pysmpc.tensor.watching import WATCHERS
 
 KERNELS = z2k, integer_functions, product_kernels, comparison_kernels, fss_keys, prg, odd_ring, z2k_128
 
@@ -155,7 +155,7 @@ def main(arguments=None):
         module.launch = timed(module.launch, kernels)
     run(options.steps, kernels.cut)
     watcher = Watcher(kernels)
-    tensors.WATCHERS.append(watcher)
+    WATCHERS.append(watcher)
     run(options.steps, watcher.clock.cut)
 
     inside = sum(row[2] for row in kernels.rows())

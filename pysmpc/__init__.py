@@ -46,6 +46,7 @@ __all__ = [
     "PointerTensor",
     "PrivacyError",
     "PrivateDataLoader",
+    "Protocol",
     "PysmpcError",
     "RangeError",
     "RefusedError",
@@ -76,6 +77,7 @@ __all__ = [
     "opened_line_search",
     "privacy",
     "profile",
+    "protocols",
     "record",
     "sandbox",
     "save",
@@ -91,6 +93,7 @@ _APART = {
     "fss": "",
     "nn": "",
     "privacy": "",
+    "protocols": "",
     "sandbox": "",
     "securenn": "",
 }
@@ -116,7 +119,7 @@ def _load() -> None:
 
 
 if TYPE_CHECKING:
-    from pysmpc import fss, nn, privacy, sandbox, securenn
+    from pysmpc import fss, nn, privacy, protocols, sandbox, securenn
     from pysmpc.public import *
     from pysmpc.remote.driver.connect import PrivateDataLoader, connect
 

@@ -40,6 +40,7 @@ from pysmpc.errors import (
     WorkerLost,
 )
 from pysmpc.federated import Federation, MultiPointerTensor, PointerTensor, VirtualWorker
+from pysmpc.mpc.options import Protocol
 from pysmpc.ops.dropout import secret_masks
 from pysmpc.optimizers.line_search import opened_line_search
 from pysmpc.program.train_step import TrainStep
@@ -74,6 +75,7 @@ __all__ = [
     "Plan",
     "PointerTensor",
     "PrivacyError",
+    "Protocol",
     "PysmpcError",
     "RangeError",
     "RefusedError",

@@ -27,16 +27,6 @@ def test_a_folder_says_what_is_in_it(folder):
 LINES = 400  # of a module
 BODY = 60  # lines of a function, its docstring apart
 TABLES = {"mpc/functions/fits.py", "mpc/functions/piecewise_fits.py"}  # numbers that tools/fit_functions.py writes
-LONG = {  # modules still to be split, and how long they may be until then
-    "compat/pysyft/pointers.py": 447,
-    "mpc/additive/affine.py": 469,
-    "mpc/derived/ranges.py": 505,
-    "remote/driver/driver.py": 460,
-    "remote/driver/recorder.py": 453,
-    "remote/worker/driver_connection.py": 820,
-    "remote/worker/replay.py": 435,
-    "tensor/secret.py": 544,
-}
 
 
 def place(path):
@@ -55,11 +45,11 @@ def lengths_of_functions(tree):
 def test_modules_and_functions_are_short(path):
     text = path.read_text()
     if place(path) not in TABLES:
-        assert len(text.splitlines()) <= LONG.get(place(path), LINES)
+        assert len(text.splitlines()) <= LINES
     found = [name for name, lines in lengths_of_functions(ast.parse(text)) if lines > BODY]
     assert not found
 
 
 def test_exceptions_are_still_needed():
-    for name in [*TABLES, *LONG]:
+    for name in TABLES:
         assert len((PACKAGE / name).read_text().splitlines()) > LINES

@@ -17,8 +17,9 @@ from typing_extensions import Unpack
 
 import pysmpc.ops  # noqa: F401  (fills the table of operations)
 from pysmpc.api.decrypting import replace_tensors, words_here
-from pysmpc.api.parties import Parties, precision_of, variant_of
+from pysmpc.api.parties import Parties, precision_of, under
 from pysmpc.errors import EncodingError, PartyError, RangeError
+from pysmpc.mpc.options import Protocol, protocol_of
 from pysmpc.ops.arrays import is_array, plain
 from pysmpc.ring.fixedpoint import (
     INTEGER,
@@ -30,7 +31,8 @@ from pysmpc.ring.fixedpoint import (
     encode,
 )
 from pysmpc.session.session import Session, plain_session
-from pysmpc.tensor.secret import SecretTensor, lock_of, watched
+from pysmpc.tensor.locked_calls import watched
+from pysmpc.tensor.secret import SecretTensor, lock_of
 from pysmpc.torch_modes import undisturbed
 
 
@@ -163,7 +165,7 @@ class Options(TypedDict, total=False):
     precision_fractional: int | None
     requires_grad: bool | None
     rounding: str | None
-    protocol: str | None
+    protocol: str | Protocol | None
     integrity: str | None
     compare_bits: int | None
     owner: str | None
@@ -197,7 +199,7 @@ def encrypt(
     precision_fractional: int | None = None,
     requires_grad: bool | None = None,
     rounding: str | None = None,
-    protocol: str | None = None,
+    protocol: str | Protocol | None = None,
     integrity: str | None = None,
     compare_bits: int | None = None,
     owner: str | None = None,
@@ -233,7 +235,7 @@ def encrypt(
             f"the second argument must be parties, such as sy.virtual('alice', 'bob'), not {type(parties).__name__}"
         )
     precision = precision_of(frac_bits, base, precision_fractional)
-    session = variant_of(parties.session, rounding, protocol, integrity, compare_bits)
+    session = under(parties.session, protocol_of(protocol, rounding, integrity, compare_bits))
     bound = _stated(bounded)
     if isinstance(value, nn.Module):
         check_public(value)

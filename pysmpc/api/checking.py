@@ -26,10 +26,14 @@ from pysmpc.api.dealing import record
 from pysmpc.api.parties import Parties
 from pysmpc.api.profiling import LAN, WAN, Network, Profile
 from pysmpc.errors import EncodingError, RangeError, RevealError
+from pysmpc.mpc.options import Protocol
 from pysmpc.ring.fixedpoint import BINARY16, INTEGER
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import Session
-from pysmpc.tensor.secret import HANDLERS, WATCHERS, SecretTensor, called, flush
+from pysmpc.tensor.secret import HANDLERS, SecretTensor
+from pysmpc.tensor.secret_errors import called
+from pysmpc.tensor.storage import flush
+from pysmpc.tensor.watching import WATCHERS
 
 #: What says that an operation is not for secrets, or not for these.
 REFUSALS = (NotImplementedError, RevealError, EncodingError, RangeError, TypeError)
@@ -245,7 +249,7 @@ def check(
     target: Any = None,
     optimizer: Any = None,
     holders: tuple[str, ...] = ("alice", "bob"),
-    protocol: str | None = None,
+    protocol: str | Protocol | None = None,
     rounding: str | None = None,
     compare_bits: int | None = None,
     private_layers: Any = None,

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from pysmpc.api.parties import Parties, variant_of
-from pysmpc.ops.range_tests import TestedTensor
-from pysmpc.tensor.secret import WATCHERS, SecretTensor
+from pysmpc.api.parties import Parties, parties_of
+from pysmpc.mpc.options import Protocol, protocol_of
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.watching import WATCHERS
 from pysmpc.torch_modes import undisturbed
 from pysmpc.transport.rank_wires import Program
 from pysmpc.transport.torch_distributed import DistributedSession, join
@@ -22,7 +23,7 @@ def distributed(
     *names: str,
     provider: str = "crypto_provider",
     rounding: str | None = None,
-    protocol: str | None = None,
+    protocol: str | Protocol | None = None,
     integrity: str | None = None,
     compare_bits: int | None = None,
     timeout: float = 300.0,
@@ -40,13 +41,12 @@ def distributed(
 
     Raises PartyError outside of a job, or where the job's ranks do not fit the names.
     """
+    how = protocol_of(protocol, rounding, integrity, compare_bits)
     session = join(names, provider, timedelta(seconds=timeout), checked)
-    if checked:
-        session.tensor = TestedTensor
     if _agree not in WATCHERS:
         WATCHERS.append(_agree)
     atexit.register(_leave, session)
-    return Parties(variant_of(session, rounding, protocol, integrity, compare_bits))
+    return parties_of(session, how)
 
 
 def _leave(session: DistributedSession) -> None:

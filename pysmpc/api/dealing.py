@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pysmpc.api.parties import Parties, variant_of
+from pysmpc.api.parties import Parties, parties_of
 from pysmpc.errors import MaterialError
+from pysmpc.mpc.options import Protocol, protocol_of
 from pysmpc.session.offline import deal, dry_session
 
 
@@ -35,7 +36,7 @@ def record(
     *names: str,
     provider: str = "crypto_provider",
     rounding: str | None = None,
-    protocol: str | None = None,
+    protocol: str | Protocol | None = None,
     compare_bits: int | None = None,
 ) -> Iterator[Plan]:
     """Find out by a dry run which randomness a program needs, without anybody's secrets.
@@ -46,12 +47,12 @@ def record(
     ...     train(plan.parties)
     >>> plan.deal("material", runs=10)
     """
-    session = dry_session(names or ("alice", "bob"), provider)
-    yield Plan(Parties(variant_of(session, rounding, protocol, compare_bits=compare_bits)))
+    how = protocol_of(protocol, rounding, compare_bits=compare_bits)
+    yield Plan(parties_of(dry_session(names or ("alice", "bob"), provider), how))
 
 
 def deal_program(
-    program: Path, out: Path, holders: Sequence[str], provider: str, runs: int, protocol: str | None = None
+    program: Path, out: Path, holders: Sequence[str], provider: str, runs: int, protocol: str | Protocol | None = None
 ) -> tuple[Plan, list[Path]]:
     """Run `program(parties)` of a Python file dry, and deal what it asked for."""
     found = runpy.run_path(str(program)).get("program")

@@ -21,7 +21,9 @@ from pysmpc.api.profiling import Profile
 from pysmpc.errors import DeviationError, PartyError
 from pysmpc.mpc.mac.dealt import lower_words
 from pysmpc.ring import z2k
-from pysmpc.tensor.secret import WATCHERS, SecretTensor, TensorStorage
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import TensorStorage
+from pysmpc.tensor.watching import WATCHERS
 
 STEPS = 8  # of rounding that a result may be off, for each argument of magnitude 1 and the root of their number
 RELATIVE = 2.0**-9  # of the largest result

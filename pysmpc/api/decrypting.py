@@ -17,7 +17,9 @@ from pysmpc.ring.fixedpoint import (
     decode_as,
 )
 from pysmpc.ring.prg import KeySet, fresh_key
-from pysmpc.tensor.secret import SecretTensor, flush, watched
+from pysmpc.tensor.locked_calls import watched
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import flush
 
 
 def words_here(value: SecretTensor) -> torch.Tensor | None:

@@ -11,9 +11,7 @@ import torch
 import pysmpc.ops  # noqa: F401  (fills the table of operations)
 from pysmpc.api import torch_guards
 from pysmpc.errors import EncodingError
-from pysmpc.mpc.additive import exact
-from pysmpc.mpc.additive.short import short
-from pysmpc.mpc.suite import authenticated, suite_named
+from pysmpc.mpc.options import Protocol, protocol_of
 from pysmpc.ops.range_tests import TestedTensor
 from pysmpc.ring.fixedpoint import (
     Precision,
@@ -25,19 +23,16 @@ from pysmpc.session.store import take
 from pysmpc.tensor import display
 from pysmpc.torch_modes import keep_promises, undisturbed
 
+DEFAULTS = Protocol()
 _sessions: dict[tuple[frozenset[str], str], Session] = {}
 
 
 def session_for(
     holders: Sequence[str],
     provider: str,
-    rounding: str | None = None,
-    protocol: str | None = None,
-    integrity: str | None = None,
-    compare_bits: int | None = None,
+    protocol: Protocol = DEFAULTS,
 ) -> Session:
     """The in-process session of a set of holders and a provider; made at first use."""
-    suite_named(protocol)
     key = (frozenset(holders), provider)
     known = _sessions.get(key)
     if known is not None and known.me is None and known.recorder is None and known.lock.process.left:
@@ -46,7 +41,7 @@ def session_for(
         torch_guards.install()
         _sessions[key] = virtual_session(holders, provider)
         _sessions[key].chains = True
-    return variant_of(_sessions[key], rounding, protocol, integrity, compare_bits)
+    return under(_sessions[key], protocol)
 
 
 def use_session(session: Session) -> None:
@@ -55,30 +50,9 @@ def use_session(session: Session) -> None:
     _sessions[frozenset(session.holders), session.provider] = session
 
 
-def variant_of(
-    session: Session,
-    rounding: str | None,
-    protocol: str | None,
-    integrity: str | None = None,
-    compare_bits: int | None = None,
-) -> Session:
-    """The session with the protocol, integrity, rounding and width of comparisons asked for; None: as it is."""
-    if compare_bits is not None:
-        if isinstance(compare_bits, bool) or not isinstance(compare_bits, int) or not 2 <= compare_bits <= 64:
-            raise ValueError(f"compare_bits is a number of bits from 2 to 64, not {compare_bits!r}")
-        session = variant_of(session, rounding, protocol, integrity)
-        return session if compare_bits == 64 else session.under(short(session.suite, compare_bits))
-    if protocol is not None:
-        session = session.under(suite_named(protocol))
-    if integrity not in (None, "mac"):
-        raise ValueError(f"integrity is None (no check) or 'mac', not {integrity!r}")
-    if integrity == "mac":
-        session = session.under(authenticated(session.suite))
-    if rounding in (None, "probabilistic"):
-        return session
-    if rounding != "nearest":
-        raise ValueError(f"rounding is 'probabilistic' (the default) or 'nearest', not {rounding!r}")
-    return session.under(exact.nearest(session.suite))
+def under(session: Session, protocol: Protocol) -> Session:
+    """The session with the settings asked for; those that are None stay as they are."""
+    return session.under(protocol.of(session.suite))
 
 
 def session_of_name(name: str) -> list[Session]:
@@ -168,7 +142,7 @@ def virtual(
     *names: str,
     provider: str = "crypto_provider",
     rounding: str | None = None,
-    protocol: str | None = None,
+    protocol: str | Protocol | None = None,
     integrity: str | None = None,
     compare_bits: int | None = None,
     material: str | Path | None = None,
@@ -181,7 +155,8 @@ def virtual(
     rounding: how a value that lies between two steps of the encoding is rounded.
     "probabilistic", the default: up with a probability equal to its fraction, one round;
     "nearest": to the nearest step, halves upward, five rounds.
-    protocol: "fss" or "snn", in place of the default (docs/protocols.md).
+    protocol: "fss" or "snn", in place of the default (docs/protocols.md), or a `sy.Protocol`, which has these
+    settings in one object.
     integrity="mac": detect a holder that alters what it sends before a result is
     returned (IntegrityError), at the price in docs/integrity.md.
     compare_bits: comparisons, ReLU and maxima look at this many bits only, rounded up to 16, 32 or
@@ -202,18 +177,36 @@ def virtual(
     def dealer(count: Callable[[int], None]) -> StoreDealer:
         return StoreDealer(take(Path(material or ""), names, provider, range(len(names))), count)
 
+    how = protocol_of(protocol, rounding, integrity, compare_bits)
     if checked not in (True, False, "protocol"):
         raise ValueError(f"checked is True (the default), False or 'protocol', not {checked!r}")
-    tested = checked == "protocol"
     session = virtual_session(
-        names, provider, dealer=None if material is None else dealer, checked=checked is True, tested=tested
+        names,
+        provider,
+        dealer=None if material is None else dealer,
+        checked=checked is True,
+        tested=checked == "protocol",
     )
-    if tested:
+    return parties_of(session, how)
+
+
+def parties_of(session: Session, protocol: Protocol) -> Parties:
+    """The parties of a session of which this process is a part, with the settings asked for."""
+    if session.flags is not None:  # ranges are tested by messages
         session.tensor = TestedTensor
-    return Parties(variant_of(session, rounding, protocol, integrity, compare_bits))
+    return Parties(under(session, protocol))
 
 
 def precision_of(frac_bits: int | None, base: int, precision_fractional: int | None) -> Precision:
+    """The encoding that keywords of `encrypt` ask for.  Raises EncodingError, with the keyword's name."""
+    given = {"frac_bits": frac_bits, "base": base, "precision_fractional": precision_fractional}
+    for name, value in given.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise EncodingError(f"{name} is a whole number, not {value!r}")
+    if base != 10 and precision_fractional is None:
+        raise EncodingError(
+            f"base={base} is that of precision_fractional, which is not given; give both, or frac_bits for base 2"
+        )
     if precision_fractional is not None:
         if frac_bits is not None:
             raise EncodingError("give frac_bits (binary) or precision_fractional (base 10), not both")

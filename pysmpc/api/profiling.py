@@ -22,12 +22,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch._C import _autograd
 from torch.nn.modules import module as hooks
-from torch.optim import optimizer as optim
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from pysmpc.session.session import Session
 from pysmpc.session.stats import Stats
-from pysmpc.tensor.secret import WATCHERS, SecretTensor
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.watching import WATCHERS
 from pysmpc.torch_modes import keep_promises
 
 CPU = 0.95e-9  # seconds of both ends' processors a byte over TLS
@@ -120,8 +122,8 @@ class Profile:
         self._undo = [
             hooks.register_module_forward_pre_hook(self._enter).remove,
             hooks.register_module_forward_hook(self._leave, always_call=True).remove,
-            optim.register_optimizer_step_pre_hook(self._step).remove,
-            optim.register_optimizer_step_post_hook(self._stepped).remove,
+            register_optimizer_step_pre_hook(self._step).remove,
+            register_optimizer_step_post_hook(self._stepped).remove,
             lambda: WATCHERS.remove(self._watch),
         ]
         WATCHERS.append(self._watch)
@@ -181,7 +183,7 @@ class Profile:
 
     def _changed(self) -> None:
         here = self._layers[-1][1] if self._layers else ""
-        self._changes.append((torch._C._autograd._get_sequence_nr(), here))
+        self._changes.append((_autograd._get_sequence_nr(), here))
 
     def layer(self) -> str:
         """The layer that the program is in, with " backward" in the backward pass."""

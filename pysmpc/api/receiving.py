@@ -14,7 +14,8 @@ from pysmpc.compat.pysyft.pointers import pointer_to
 from pysmpc.compat.pysyft.workers import worker_of
 from pysmpc.errors import PartyError
 from pysmpc.session.session import Session
-from pysmpc.tensor.secret import SecretTensor, flush
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import flush
 
 
 class Kept(NamedTuple):

@@ -21,7 +21,8 @@ from pysmpc.ring.fixedpoint import kept
 from pysmpc.ring.shares import Share
 from pysmpc.session import checkpoint_files
 from pysmpc.session.session import Session
-from pysmpc.tensor.secret import Estimate, SecretTensor, flush
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import Estimate, flush
 from pysmpc.torch_modes import undisturbed
 
 OFFERED = 4  # checkpoints of each party that are considered

@@ -10,8 +10,9 @@ import torch
 import pysmpc.ops  # noqa: F401  (fills the table of operations)
 from pysmpc.api.calls import share_public, share_tensor
 from pysmpc.api.decrypting import decoded, opened_words
-from pysmpc.api.parties import session_for
+from pysmpc.api.parties import DEFAULTS, session_for
 from pysmpc.errors import EncodingError, PartyError
+from pysmpc.mpc.options import Protocol
 from pysmpc.ring.fixedpoint import (
     INTEGER,
     Precision,
@@ -19,7 +20,8 @@ from pysmpc.ring.fixedpoint import (
     encode,
 )
 from pysmpc.session.session import plain_session
-from pysmpc.tensor.secret import SecretTensor, locked, watched
+from pysmpc.tensor.locked_calls import locked, watched
+from pysmpc.tensor.secret import SecretTensor
 from pysmpc.torch_modes import undisturbed
 
 
@@ -56,13 +58,10 @@ def share(
     holders: Iterable[str],
     provider: str,
     requires_grad: bool = False,
-    rounding: str | None = None,
-    protocol: str | None = None,
-    integrity: str | None = None,
-    compare_bits: int | None = None,
+    protocol: Protocol = DEFAULTS,
 ) -> SecretTensor:
     """Shares of an integer or fixed-precision tensor for the named holders."""
-    session = session_for(list(holders), provider, rounding, protocol, integrity, compare_bits)
+    session = session_for(list(holders), provider, protocol)
     if isinstance(value, SecretTensor):
         if value.session is not plain_session:
             raise EncodingError("this tensor is shared already; .get() it before sharing it with others")

@@ -7,7 +7,7 @@ digits is a function of this package (`pysmpc.ops.composites`).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -23,13 +23,15 @@ from pysmpc.ops.composites import (
     FUNCTIONALS,
     LINALG,
     METHODS,
+    NN,
     multi_head_attention_forward,
     ordinary,
 )
 from pysmpc.ops.fourier import TRANSFORMS
 from pysmpc.ops.packed import PACKED
 from pysmpc.ops.recurrent import RECURRENT
-from pysmpc.tensor.secret import HOW, SecretTensor
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.secret_errors import HOW
 
 _memory = torch._C.TensorBase.__dict__["data"]
 
@@ -50,7 +52,7 @@ def _to_dlpack(tensor: Any) -> Any:
 _capsule: Any = torch._C._to_dlpack
 
 
-def _composite(name: str, of_secrets: Callable[..., Any], module: Any = torch) -> Callable[..., Any]:
+def _composite(name: str, of_secrets: Callable[..., Any], module: Any) -> Callable[..., Any]:
     """torch's function of a name, but for secrets."""
     of_others = getattr(module, name)
 
@@ -84,26 +86,31 @@ _has: Any = torch.overrides.has_torch_function
 _handle: Any = torch.overrides.handle_torch_function
 
 
+def _put(module: Any, **functions: Any) -> None:
+    """Functions of a module, by their names, in the place of those that it has."""
+    for name, function in functions.items():
+        setattr(module, name, function)
+
+
+def _put_composites(module: Any, functions: Mapping[str, Callable[..., Any]]) -> None:
+    """Functions of secrets beside those of a module, by their names."""
+    _put(module, **{name: _composite(name, of_secrets, module) for name, of_secrets in functions.items()})
+
+
 def install() -> None:
     """Put them in place, once: where secrets are to be."""
     if "data" not in torch.Tensor.__dict__:
         torch.Tensor.data = property(_memory.__get__, _set_data)  # type: ignore[assignment]
         for module in (torch, torch.utils.dlpack):
-            vars(module)["to_dlpack"] = _to_dlpack
-        for name, of_secrets in COMPOSITES.items():
-            vars(torch)[name] = _composite(name, of_secrets)
-        for name, of_secrets in {**PACKED, **RECURRENT}.items():
-            vars(torch._VF)[name] = _composite(name, of_secrets, torch._VF)
-        for name, of_secrets in LINALG.items():
-            vars(torch.linalg)[name] = _composite(name, of_secrets, torch.linalg)
-        for name, of_secrets in TRANSFORMS.items():
-            vars(torch.fft)[name] = _composite(name, of_secrets, torch.fft)
+            _put(module, to_dlpack=_to_dlpack)
+        _put_composites(torch, COMPOSITES)
+        _put_composites(torch._VF, {**PACKED, **RECURRENT})
+        _put_composites(torch.linalg, LINALG)
+        _put_composites(torch.fft, TRANSFORMS)
         for name in METHODS:
             setattr(SecretTensor, name, COMPOSITES[name])
         torch.special.sinc = torch.sinc
-        for name, of_secrets in FUNCTIONALS.items():
-            vars(functional)[name] = _composite(name, of_secrets, functional)
-        for name, of_secrets in BUILTINS.items():
-            vars(torch._C._nn)[name] = _composite(name, of_secrets, torch._C._nn)
+        _put_composites(functional, FUNCTIONALS)
+        _put_composites(NN, BUILTINS)
         torch.jit._builtins._register_builtin(_has_torch_function, "aten::has_torch_function")
-        vars(functional).update(has_torch_function=_has_torch_function, handle_torch_function=_handle_torch_function)
+        _put(functional, has_torch_function=_has_torch_function, handle_torch_function=_handle_torch_function)

@@ -41,6 +41,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class Side(Protocol):
     def reveal(self, value: Tensor) -> Tensor:
         """The plain value."""
+        ...
 
     opens_gradients: bool  # between backward and the optimizer's step
 
@@ -49,6 +50,7 @@ class Side(Protocol):
 
     def stats(self) -> Stats:
         """What the messages cost so far."""
+        ...
 
 
 class PlainSide:
@@ -104,18 +106,18 @@ def stepper(
     The loss is opened last. Where workers of other machines open it early, the rest of the step is in the time of the
     next one.
     """
-    plain_loss = loss_of
+
+    def scaled(output: Tensor, targets: Tensor) -> Tensor:
+        return loss_of(output, targets) * scale
+
     if scale != 1:
-
-        def loss_of(output: Tensor, targets: Tensor) -> Tensor:
-            return plain_loss(output, targets) * scale
-
         optimizer.register_step_pre_hook(divided_by(scale))
-    repeat = sy.TrainStep(model, optimizer, loss_of)
+    loss_in_use = loss_of if scale == 1 else scaled
+    repeat = sy.TrainStep(model, optimizer, loss_in_use)
 
     def with_open_gradients(batch: Batch) -> Tensor:
         optimizer.zero_grad()
-        loss = loss_of(model(batch.images), batch.targets)
+        loss = loss_in_use(model(batch.images), batch.targets)
         loss.backward()
         side.open_gradients(model)
         optimizer.step()

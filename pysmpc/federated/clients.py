@@ -68,9 +68,11 @@ class Clients(Protocol):
 
     def ask(self, model: nn.Module, ask: Ask) -> Answer:
         """One round.  Raises RoundError if nothing was opened."""
+        ...
 
     def scores(self, model: nn.Module) -> Mapping[str, tuple[int, ...]]:
         """Names and shapes of what a score of the model has."""
+        ...
 
 
 class VirtualClients:

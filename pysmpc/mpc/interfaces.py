@@ -141,9 +141,11 @@ class Channel(Protocol):
 
         cause: one of CAUSES.  shapes: what the messages stand for, for the ledger.
         """
+        ...
 
     def open_xor(self, messages: Sequence[torch.Tensor], cause: str) -> list[torch.Tensor]:
         """Exclusive or over all holders of each [rows, m] message."""
+        ...
 
     def open_both(
         self,
@@ -153,11 +155,13 @@ class Channel(Protocol):
         shapes: Sequence[tuple[int, ...]] | None = None,
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """`open` of the first messages and `open_xor` of the others, in one round; shapes of the first."""
+        ...
 
     def gather(
         self, message: torch.Tensor, cause: str, shapes: Sequence[tuple[int, ...]] | None = None
     ) -> torch.Tensor:
         """The [rows, m] messages of all holders, [holders or 0, m], in an order that is the same in every round."""
+        ...
 
 
 class Dealer(Protocol):
@@ -170,6 +174,7 @@ class Dealer(Protocol):
 
     def streams(self, count: int = 1) -> int:
         """The first of `count` stream numbers that nobody used before."""
+        ...
 
     def corrections(
         self, words: int, deal: Callable[[KeySet, torch.Tensor], Any], into: torch.Tensor | None = None

@@ -82,10 +82,11 @@ class Narrow:
     """Protocols for values in (-2^(bits - 1), 2^(bits - 1)), in steps of their nominal scale.
 
     finer: by how much the scale of a value is finer than the nominal one, for which there
-    is room in addition.
+    is room in addition.  whole: the same suite with comparisons of every value.
     """
 
     bits: int
+    whole: Suite
     negative: NarrowNegative
     zero: NarrowZero
     relu: ReLU

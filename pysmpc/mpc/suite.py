@@ -196,6 +196,25 @@ suites = {suite.name: suite for suite in (default, function_secret_sharing, snn)
 _AUTHENTICATED = {suite.authenticates: suite for suite in (authenticated_default,)}
 
 
+def names_taken(but: Suite) -> list[str]:
+    """The names that suites have other than this one: those that users may ask for, and the others."""
+    there = (*suites.values(), *authenticated_suites(), plaintext)
+    return ["mpc", *(suite.name for suite in there if suite is not but)]
+
+
+def authenticated_suites() -> tuple[Suite, ...]:
+    """What integrity="mac" is, for each protocol that has it."""
+    return tuple(_AUTHENTICATED.values())
+
+
+def add_suite(suite: Suite) -> None:
+    """Let users ask for a suite, by its name or, where it is another one under codes, by integrity="mac"."""
+    if suite.authenticates is None:
+        suites[suite.name] = suite
+    else:
+        _AUTHENTICATED[suite.authenticates] = suite
+
+
 def suite_named(name: str | None) -> Suite:
     """The suite of a protocol's name; None and "mpc" are the default.  ValueError for any other."""
     if name in (None, "mpc"):

@@ -11,19 +11,24 @@ from functools import lru_cache
 from pysmpc.mpc.additive.exact import nearest
 from pysmpc.mpc.additive.short import WIDTHS, name_of, short
 from pysmpc.mpc.operations import Suite
-from pysmpc.mpc.suite import authenticated_default, suites
+from pysmpc.mpc.suite import authenticated_suites, suites
 
 
 @lru_cache(maxsize=1)
 def _variants() -> dict[str, tuple[Suite, int | None]]:
     """Of each name, the suite and the width of its comparisons, None for the whole range."""
     found: dict[str, tuple[Suite, int | None]] = {}
-    for base in (*suites.values(), authenticated_default):
+    for base in (*suites.values(), *authenticated_suites()):
         for suite in (base, nearest(base)):
             found[suite.name] = suite, None
             if suite.bounded is not None:
                 found.update((name_of(suite, bits), (suite, bits)) for bits in WIDTHS)
     return found
+
+
+def forget_variants() -> None:
+    """After another suite was added: the variants are listed anew."""
+    _variants.cache_clear()
 
 
 def variant_named(name: str) -> Suite | None:

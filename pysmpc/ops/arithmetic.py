@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from pysmpc.errors import EncodingError
-from pysmpc.mpc.additive.affine import note_shifted
+from pysmpc.mpc.additive.affine_values import note_shifted
 from pysmpc.mpc.functions.known_values import (
     distinct,
     elements,

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from pysmpc.errors import EncodingError, RevealError
-from pysmpc.tensor.secret import HOW, SecretTensor
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.secret_errors import HOW
 
 
 def is_array(value: Any) -> bool:
@@ -64,7 +65,7 @@ def _numbers(array: np.ndarray[Any, Any], refusal: str) -> np.ndarray[Any, Any]:
 
 def operand(value: Any) -> Any:
     """A value as torch takes it beside a secret: arrays as tensors, NumPy numbers as Python's."""
-    if isinstance(value, np.bool_ | np.integer | np.floating):
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
         return value.item() if not isinstance(value, np.longdouble) else float(value)
     return plain(value) if is_array(value) else value
 

@@ -28,7 +28,8 @@ from pysmpc.ops.registering import implements
 from pysmpc.ops.tournament import tournament
 from pysmpc.ring.fixedpoint import encode
 from pysmpc.ring.shares import Share
-from pysmpc.tensor.secret import SecretTensor, not_implemented
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.secret_errors import not_implemented
 
 #: How much finer than the encoding is what is multiplied with weights: sums over keys, not yet divided, are below 2^18.
 FINE = 1 << 4

@@ -12,7 +12,8 @@ from pysmpc.mpc.functions.known_values import known_of
 from pysmpc.ops.core import aten
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.registering import implements
-from pysmpc.tensor.secret import SecretTensor, not_implemented
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.secret_errors import not_implemented
 
 SUM, MEAN, MAX = range(3)  # torch's numbers of what becomes of a bag
 

@@ -31,7 +31,8 @@ from pysmpc.ops.operands import number
 from pysmpc.ops.public_operands import SIGNIFICANT, factor
 from pysmpc.ops.scales import ALIGN, plan
 from pysmpc.ring.fixedpoint import BINARY16, LIMIT, Precision
-from pysmpc.tensor.secret import HANDLERS, Estimate, Handler, SecretTensor, TensorStorage
+from pysmpc.tensor.secret import HANDLERS, Handler, SecretTensor
+from pysmpc.tensor.storage import Estimate, TensorStorage
 
 Rule = Callable[..., Any]  # of an operation's arguments: the bound of its result, None, or a tuple of those
 

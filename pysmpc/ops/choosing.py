@@ -164,7 +164,7 @@ def clamp(x: SecretTensor, min: Any = None, max: Any = None) -> SecretTensor:
     out = x
     if min is not None and _is_root_above(x, min):
         min = None
-    if is_number(min) and x.dtype.is_floating_point and 0 < min < 1 / x.unit.scale:
+    if min is not None and is_number(min) and x.dtype.is_floating_point and 0 < min < 1 / x.unit.scale:
         min = (1 + 2.0**-20) / x.unit.scale
     if min is not None and not (is_number(min) and min == -math.inf):
         out = _bounded(out, min, maximum)

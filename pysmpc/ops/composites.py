@@ -265,7 +265,8 @@ def cross_entropy_loss(
     return _OverWeights.apply(loss, total)
 
 
-_cross_entropy_loss: Any = torch._C._nn.cross_entropy_loss
+NN: Any = vars(torch._C)["_nn"]
+_cross_entropy_loss: Any = NN.cross_entropy_loss
 BUILTINS = {"cross_entropy_loss": cross_entropy_loss}  # by their names in torch._C._nn
 
 

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 
 from pysmpc.errors import SessionMismatchError
-from pysmpc.mpc.derived.ranges import Check
+from pysmpc.mpc.derived.range_checks import Check
 from pysmpc.ring.fixedpoint import BINARY16, Precision
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import Session
-from pysmpc.tensor.secret import SecretTensor, TensorStorage
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import TensorStorage
 
 aten = torch.ops.aten
 

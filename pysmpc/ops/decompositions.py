@@ -31,7 +31,8 @@ from pysmpc.errors import EncodingError, RangeError, RevealError
 from pysmpc.ops.allowed import ALLOWED, NEVER
 from pysmpc.ops.core import aten
 from pysmpc.ops.rehearsal import rehearse
-from pysmpc.tensor.secret import FALLBACKS, HANDLERS, SecretTensor, called, lock_of, not_implemented
+from pysmpc.tensor.secret import FALLBACKS, HANDLERS, SecretTensor, lock_of
+from pysmpc.tensor.secret_errors import called, not_implemented
 
 prims = torch.ops.prims
 

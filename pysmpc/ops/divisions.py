@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -85,7 +85,7 @@ def _shared_out(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     if known is not None:
         part = session.arithmetic.mul_public(party, inverse, known.values, known.scale)
     else:
-        part = session.arithmetic.mul(party, window(with_unit(x, dtype), 1), inverse)
+        part = session.arithmetic.mul(party, window(with_unit(cast(SecretTensor, x), dtype), 1), inverse)
     return result(part.at(part.scale << counts.BITS), session, unit, dtype)
 
 

@@ -21,7 +21,8 @@ from pysmpc.ops.decompositions import draws
 from pysmpc.ops.registering import implements
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import plain_session
-from pysmpc.tensor.secret import SecretTensor, not_implemented
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.secret_errors import not_implemented
 
 #: Operations of this package that torch has none for: workers of other machines are sent them like any other.
 LIBRARY = torch.library.Library("pysmpc", "FRAGMENT")

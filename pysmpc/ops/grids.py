@@ -12,7 +12,8 @@ from pysmpc.errors import RevealError
 from pysmpc.ops.core import aten
 from pysmpc.ops.linear import matrix_product
 from pysmpc.ops.registering import implements
-from pysmpc.tensor.secret import SecretTensor, not_implemented
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.secret_errors import not_implemented
 
 #: Elements of the matrices of a call, at most.
 LARGEST = 1 << 22

@@ -14,7 +14,8 @@ import torch
 
 from pysmpc.errors import EncodingError
 from pysmpc.ring.shares import Share, ShareStorage
-from pysmpc.tensor.secret import SecretTensor, TensorStorage
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import TensorStorage
 
 
 class InfiniteStorage(TensorStorage):

@@ -17,7 +17,8 @@ from pysmpc.ops.scales import ALIGN
 from pysmpc.ops.secret_positions import gathered, rows_at, the_only
 from pysmpc.ring.fixedpoint import INTEGER
 from pysmpc.ring.shares import Share
-from pysmpc.tensor.secret import HANDLERS, SecretTensor, TensorStorage
+from pysmpc.tensor.secret import HANDLERS, SecretTensor
+from pysmpc.tensor.storage import TensorStorage
 
 
 @implements(aten.clone.default)

@@ -18,7 +18,8 @@ import torch
 from pysmpc.mpc.functions.known_values import known_of
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import Session
-from pysmpc.tensor.secret import SecretTensor, flush
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import flush
 
 KEY = "part of a norm"
 

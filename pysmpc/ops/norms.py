@@ -25,7 +25,8 @@ from pysmpc.ops.linear import MANY_IN_A_STEP, sum_of_squares
 from pysmpc.ops.norm_parts import PowerNorm, note_norm, note_part
 from pysmpc.ops.registering import implements
 from pysmpc.ops.scales import times
-from pysmpc.tensor.secret import SecretTensor, not_implemented
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.secret_errors import not_implemented
 
 
 def _axes(dim: Any) -> list[int]:

@@ -23,7 +23,8 @@ from pysmpc.ops.public_operands import Public, public
 from pysmpc.ring.fixedpoint import Precision
 from pysmpc.ring.shares import broadcast
 from pysmpc.session.session import Session
-from pysmpc.tensor.secret import SecretTensor, TensorStorage
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import TensorStorage
 
 Secret = SecretTensor
 Number = Fraction

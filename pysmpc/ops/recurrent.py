@@ -22,7 +22,9 @@ from pysmpc.ops.decompositions import composes
 from pysmpc.ops.dropout import LIBRARY
 from pysmpc.ops.gates import differentiable_product, prepare, product, settled_beside
 from pysmpc.ops.registering import implements
-from pysmpc.tensor.secret import SecretTensor, TensorStorage, not_implemented
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.secret_errors import not_implemented
+from pysmpc.tensor.storage import TensorStorage
 
 LSTM = 2  # torch's number of the mode
 

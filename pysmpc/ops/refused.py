@@ -6,7 +6,7 @@ from typing import Any
 
 from pysmpc.ops.core import aten
 from pysmpc.ops.decompositions import DRAWING, composes
-from pysmpc.tensor.secret import not_implemented
+from pysmpc.tensor.secret_errors import not_implemented
 
 ALIGNED = (
     "its sums over alignments are not implemented; where each frame has a label of its own, use nn.CrossEntropyLoss"

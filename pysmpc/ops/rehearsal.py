@@ -18,7 +18,8 @@ from pysmpc.ops.infinite import InfiniteStorage
 from pysmpc.ring.shares import ShareStorage
 from pysmpc.session.empty import empty_session
 from pysmpc.session.session import Session
-from pysmpc.tensor.secret import HANDLERS, SecretTensor, TensorStorage
+from pysmpc.tensor.secret import HANDLERS, SecretTensor
+from pysmpc.tensor.storage import TensorStorage
 
 Run = Callable[[Any, Any, Any], Any]  # (operation, args, kwargs): its result
 

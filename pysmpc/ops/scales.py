@@ -23,7 +23,8 @@ from pysmpc.ops.public_operands import SIGNIFICANT, Public
 from pysmpc.ring.fixedpoint import LIMIT, Precision, rational
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import Session
-from pysmpc.tensor.secret import SecretTensor, whole_multiple
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import whole_multiple
 
 ALIGN = 40
 UPDATE = 48  # bits, for the scaled gradient of an optimizer's update

@@ -16,7 +16,8 @@ from pysmpc.ops.core import aten, axis, like, result
 from pysmpc.ops.decompositions import composes
 from pysmpc.ops.registering import implements
 from pysmpc.ring.shares import Share
-from pysmpc.tensor.secret import SecretTensor, not_implemented
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.secret_errors import not_implemented
 
 
 def _running(x: SecretTensor, dim: int, least: bool) -> tuple[SecretTensor, SecretTensor]:

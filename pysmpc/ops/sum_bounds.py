@@ -12,7 +12,8 @@ from pysmpc.ops.core import aten, dims, is_number
 from pysmpc.ops.operands import number
 from pysmpc.ops.scales import UPDATE
 from pysmpc.ring.fixedpoint import LIMIT, Precision
-from pysmpc.tensor.secret import Estimate, SecretTensor
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import Estimate
 
 # --- products -------------------------------------------------------------------------------
 

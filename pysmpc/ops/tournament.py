@@ -195,15 +195,15 @@ def tournament(
     groups: by groups of four, if the suite has them; else by pairs, as levels of more than MANY elements are.
     """
     protocols, party = comparing(session), session.party
-    groups = groups and protocols.largest is not None
+    of_groups = protocols.largest if groups else None
     k, n = x.shape
     found = Levels(n)
     climb = None if tags is None else Climb(session, n, tags)
     level: Groups | Pairs
     while k > 1:
-        if groups and k * n <= MANY and (k > 2 or (climb is not None and climb.waiting)):
+        if of_groups is not None and k * n <= MANY and (k > 2 or (climb is not None and climb.waiting)):
             beside = climb.waiting if climb is not None else ()
-            x, won = protocols.largest(party, x, beside)
+            x, won = of_groups(party, x, beside)
             level = Groups(k, won)
         else:
             first, second, rest = halves(x)

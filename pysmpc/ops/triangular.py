@@ -46,7 +46,7 @@ def _forward(a: Any, b: Any, unit: bool) -> Any:
         inverse = _reciprocals(diagonal) if isinstance(a, SecretTensor) else diagonal.reciprocal()
         below, given = below * inverse.unsqueeze(-1), b * inverse.unsqueeze(-1)
     below, given = (at(x, scale) if isinstance(x, SecretTensor) else x for x in (below, given))
-    found = [given[:, :1]]
+    found: list[Any] = [given[:, :1]]
     for k in range(1, n):
         before = torch.cat(found, 1) if len(found) > 1 else found[0]
         row = product(below[:, k : k + 1, :k], before, scale)

@@ -96,7 +96,7 @@ def deferred(target: SecretTensor, x: Any, factor: Fraction) -> bool:
     """Note target += factor * x for later, where that has still to be truncated.
 
     An optimizer updates one parameter after another; all their truncations are done
-    in one round when the first of them is read (`pysmpc.tensor.secret.flush`).
+    in one round when the first of them is read (`pysmpc.tensor.storage.flush`).
     """
     cell, unit = target.cell, target.unit.scale
     if (

@@ -107,7 +107,7 @@ class OwnersLoader:
     def draw(self) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
         """(secret tensors, secret weights) of a new batch: 1 in a slot with a row, 0 in one without, with zeros."""
         found = [self._drawn(*each) for each in zip(self._sources, self._slots, strict=True)]
-        together = [torch.cat(each) if len(each) > 1 else each[0] for each in zip(*found, strict=True)]
+        together = [torch.cat(each) if len(found) > 1 else each[0] for each in zip(*found, strict=True)]
         return tuple(together[:-1]), together[-1]
 
     def _drawn(self, source: Sequence[Any], slots: int) -> list[torch.Tensor]:

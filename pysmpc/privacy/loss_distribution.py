@@ -112,11 +112,11 @@ def epsilon_of_steps(steps: Mapping[tuple[float, float], int], delta: float, err
 def _composed(
     done: Mapping[tuple[float, float], int], delta: float, error: float, width: float, points: int, removed: bool
 ) -> float:
-    grid = (np.arange(points) - points // 2) * width
+    grid: Array = (np.arange(points, dtype=np.float64) - points // 2) * width
     spectrum = np.ones(points // 2 + 1, dtype=np.complex128)
     offset = 0.0
     for (noise, rate), count in done.items():
-        edges = np.append(grid - width / 2, grid[-1] + width / 2)
+        edges: Array = np.append(grid - width / 2, grid[-1] + width / 2)
         weights = np.diff(_distribution(edges, noise, rate, removed))
         weights /= weights.sum()
         offset += count * (_mean(noise, rate, removed) - float(grid @ weights))

@@ -37,7 +37,9 @@ from pysmpc.program.path import (
 from pysmpc.program.roots import is_public
 from pysmpc.session.session import Session
 from pysmpc.session.stats import Stats
-from pysmpc.tensor.secret import FACTS, WATCHERS, SecretTensor, TensorStorage, flush
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import FACTS, TensorStorage, flush
+from pysmpc.tensor.watching import WATCHERS
 from pysmpc.torch_modes import FOLLOWERS, keep_promises
 
 _CPU = torch.device("cpu")

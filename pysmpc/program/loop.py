@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.utils._pytree import tree_leaves
 
 from pysmpc.ops import views
 from pysmpc.program.follow import Following
@@ -26,7 +27,9 @@ from pysmpc.program.segment import Segment, unfit, unread
 from pysmpc.program.state import kind, source
 from pysmpc.session import ledger
 from pysmpc.session.session import Session
-from pysmpc.tensor.secret import HANDLERS, WATCHERS, SecretTensor, TensorStorage, flush
+from pysmpc.tensor.secret import HANDLERS, SecretTensor
+from pysmpc.tensor.storage import TensorStorage, flush
+from pysmpc.tensor.watching import WATCHERS
 from pysmpc.torch_modes import FOLLOWERS
 
 PATHS = 6  # that a session keeps, and kinds of arguments of each
@@ -335,7 +338,7 @@ def _whole(cell: TensorStorage, dtype: torch.dtype) -> SecretTensor:
 
 
 def _session_of(values: Any) -> Session | None:
-    for x in torch.utils._pytree.tree_leaves(values):
+    for x in tree_leaves(values):
         if isinstance(x, SecretTensor):
             return x.cell.session
     return None

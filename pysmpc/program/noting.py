@@ -31,7 +31,8 @@ from pysmpc.program.segment import Segment, changed, written
 from pysmpc.ring.fixedpoint import Precision
 from pysmpc.ring.shares import dense_strides
 from pysmpc.session.session import Session
-from pysmpc.tensor.secret import HANDLERS, SecretTensor, TensorStorage
+from pysmpc.tensor.secret import HANDLERS, SecretTensor
+from pysmpc.tensor.storage import TensorStorage
 
 LONGEST = 1 << 14  # operations of a path
 

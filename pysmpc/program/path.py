@@ -19,7 +19,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 from pysmpc.ops.dropout import masks, masks_are_secret
 from pysmpc.ring.fixedpoint import Precision
 from pysmpc.session.session import Session
-from pysmpc.tensor.secret import SecretTensor, TensorStorage
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import TensorStorage
 from pysmpc.torch_modes import FOLLOWERS, asked, in_backward
 
 Layout = tuple[Any, ...]

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from pysmpc.mpc.additive.products import DeferredProduct, Unopened
 from pysmpc.ops.infinite import InfiniteStorage
@@ -24,7 +25,8 @@ from pysmpc.ring.shares import Share, ShareStorage
 from pysmpc.session.dealer import SeedDealer
 from pysmpc.session.session import Session
 from pysmpc.session.stats import Stats
-from pysmpc.tensor.secret import SecretTensor, TensorStorage
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import TensorStorage
 from pysmpc.torch_modes import undisturbed
 
 _SLOTS = [name for name in ShareStorage.__slots__ if name not in ("words", "n", "serial", "shape", "__weakref__")]
@@ -247,7 +249,7 @@ class Seen:
 
     def look(self, func: Any, args: Any, kwargs: Any) -> None:
         """An operation is about to run on these arguments."""
-        for x in torch.utils._pytree.tree_leaves((args, kwargs)):
+        for x in tree_leaves((args, kwargs)):
             if isinstance(x, SecretTensor) and not x.session.plain:
                 cell: Any = x.cell.inner if isinstance(x.cell, InfiniteStorage) else x.cell
                 if not x.session.suite.repeatable:
@@ -312,4 +314,4 @@ def written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
         for place, arg in enumerate(func._schema.arguments)
         if arg.alias_info is not None and arg.alias_info.is_write
     ]
-    return [x for x in torch.utils._pytree.tree_leaves(found) if isinstance(x, torch.Tensor)]
+    return [x for x in tree_leaves(found) if isinstance(x, torch.Tensor)]

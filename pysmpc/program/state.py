@@ -15,7 +15,8 @@ import torch
 from pysmpc.mpc.additive.products import DeferredProduct
 from pysmpc.ring import z2k
 from pysmpc.ring.shares import Share, ShareStorage
-from pysmpc.tensor.secret import SecretTensor, TensorStorage
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import TensorStorage
 
 Moved = list[tuple[torch.Tensor, torch.Tensor]]  # what memory was, and what it is
 

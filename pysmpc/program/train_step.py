@@ -30,7 +30,9 @@ from pysmpc.program.segment import Segment, unfit, unread
 from pysmpc.program.state import kind
 from pysmpc.ring.shares import dense_strides
 from pysmpc.session import ledger
-from pysmpc.tensor.secret import WATCHERS, SecretTensor, TensorStorage, flush, lock_of
+from pysmpc.tensor.secret import SecretTensor, lock_of
+from pysmpc.tensor.storage import TensorStorage, flush
+from pysmpc.tensor.watching import WATCHERS
 
 WARM = 2  # calls before a step is recorded: optimizers make their state in the first
 KINDS = 16  # of arguments, of which the recordings are kept

@@ -14,7 +14,8 @@ from pysmpc.remote.program_messages import INLINE, Dtype, Fixed, Option, Plain, 
 from pysmpc.ring.fixedpoint import Precision
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import plain_session
-from pysmpc.tensor.secret import Estimate, SecretTensor, TensorStorage
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import Estimate, TensorStorage
 from pysmpc.transport.wire import raw
 
 _DTYPES = (

@@ -20,7 +20,7 @@ class Ref(Message, tag=0):
     """A window on the value in a slot.  grad: a gradient of it may be asked for later.
 
     bound: what is publicly known of the magnitudes in the slot, as the driver keeps account of it; estimate: of which
-    kind (`pysmpc.tensor.secret.Estimate`).  All parties follow the driver in this, and so run the same protocols.
+    kind (`pysmpc.tensor.storage.Estimate`).  All parties follow the driver in this, and so run the same protocols.
     """
 
     slot: int

@@ -81,8 +81,8 @@ class ShareStorage:
         self.binary: torch.Tensor | None = None  # binary shares [rows, n], where they were made
         self.divisor: Any = None  # what divisions by these values share (pysmpc.mpc.derived.division)
         self.functions: Any = None  # openings for nonlinear functions (pysmpc.mpc.functions.smooth)
-        self.range: Any = None  # how large the values are, where that is checked (pysmpc.mpc.derived.ranges)
-        self.affine: Any = None  # what makes elementwise products without an opening (pysmpc.mpc.additive.affine)
+        self.range: Any = None  # how large the values are, where that is checked (pysmpc.mpc.derived.range_checks)
+        self.affine: Any = None  # for elementwise products without an opening (pysmpc.mpc.additive.affine_values)
         self.gate: Any = None  # the same of more words, for products that have to take no round (`Suite.mul_at_once`)
         self.multiple: tuple[Share, int] | None = None  # the words are those of a dense share times a public number
         self.zeros = False  # public zeros, until something else is written

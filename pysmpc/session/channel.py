@@ -102,6 +102,7 @@ class Link(Protocol):
 
     def receive(self) -> tuple[str, torch.Tensor]:
         """The other side's next message."""
+        ...
 
 
 class Linked(_Counting):

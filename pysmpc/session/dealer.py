@@ -33,6 +33,7 @@ class CorrectionStream(Protocol):
 
     def receive(self, words: int) -> torch.Tensor:
         """Holder's end."""
+        ...
 
 
 class LocalCorrections:
@@ -62,6 +63,7 @@ class QueryChannel(Protocol):
 
     def questions(self, cause: str, words: int) -> torch.Tensor:
         """Provider's end: wait for the next message of every holder, [holders, words]."""
+        ...
 
 
 class NoQueries:

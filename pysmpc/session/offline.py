@@ -17,13 +17,12 @@ from typing import Any
 import torch
 
 from pysmpc.errors import MaterialError
-from pysmpc.mpc.interfaces import Party
 from pysmpc.mpc.suite import Suite, default
 from pysmpc.ring.prg import KeySet, fresh_key
+from pysmpc.session.builder import Builder
 from pysmpc.session.channel import Shapes, _Counting, all_shapes
 from pysmpc.session.dealer import LocalCorrections, SeedDealer
-from pysmpc.session.session import Session, check_names
-from pysmpc.session.stats import Stats
+from pysmpc.session.session import Session
 from pysmpc.session.store import Header, Request, Store, Writer, program_digest
 
 Deal = Callable[[KeySet, torch.Tensor], Any]
@@ -91,26 +90,12 @@ class Dry(_Counting):
 
 def dry_session(holders: Sequence[str], provider: str = "crypto_provider", suite: Suite = default) -> Session:
     """A session that hosts nobody: a program on it costs what it costs, and reveals zeros."""
-    check_names(holders, provider)
-    suite.check(len(holders))
-    stats, nobody = Stats(), KeySet([])
-
-    def dealt(count: int) -> None:
-        stats.dealt += count
-
-    def shared(count: int) -> None:
-        stats.shared += count
-
-    party = Party(
-        holders=len(holders),
-        ranks=(),
-        channel=Dry(len(holders), stats),
-        dealer=Recorder(dealt, len(holders)),
-        owner=SeedDealer(nobody, None, False, LocalCorrections(), shared, holders=len(holders)),
-        own=nobody,
-        next=nobody,
+    build = Builder(holders, provider, suite=suite)
+    party = build.party(
+        channel=Dry(build.n, build.stats),
+        dealer=Recorder(build.stats.count_dealt, build.n),
     )
-    return Session(holders, provider, party, stats, suite)
+    return Session.built(build, party)
 
 
 def deal(session: Session, directory: Path, runs: int = 1) -> list[Path]:

@@ -17,6 +17,7 @@ from pysmpc.mpc.suite import Suite, default, plaintext
 from pysmpc.ring import z2k
 from pysmpc.ring.prg import KeySet, fresh_key
 from pysmpc.ring.shares import ShareStorage
+from pysmpc.session.builder import Builder
 from pysmpc.session.channel import Local
 from pysmpc.session.dealer import LocalCorrections, SeedDealer
 from pysmpc.session.locks import SessionLock
@@ -65,11 +66,16 @@ class Session:
         self.recorder: Any = None  # where the shares are at workers of other machines: pysmpc.remote.driver.recorder
         self.tensor: Any = None  # the type of its tensors, if not SecretTensor
         self.chains = self.plain  # its secrets are shown as PySyft 0.2 shows them
-        self.waiting: list[Any] = []  # updates that pysmpc.tensor.secret.flush will apply
+        self.waiting: list[Any] = []  # updates that pysmpc.tensor.storage.flush will apply
         self.loops: list[Any] = []  # what is known of training loops (pysmpc.program.loop)
         self._bodies: list[weakref.ref[ShareStorage]] = []
         self._sweep_at = 1024
         self._variants: dict[Suite, Session] = {suite: self}
+
+    @classmethod
+    def built(cls, build: Builder, party: Party, checked: bool = True, tested: bool = False) -> Session:
+        """The session of a part that a builder made."""
+        return cls(build.holders, build.provider, party, build.stats, build.suite, checked, tested)
 
     @property
     def owing(self) -> bool:
@@ -173,22 +179,6 @@ class Session:
             yield serial, body, words.view(body.shape if lanes == 1 else (lanes, *body.shape))
 
 
-def check_names(holders: Sequence[str], provider: str) -> None:
-    """Raise PartyError unless there are two holders or more, distinct, and a provider apart."""
-    if len(holders) < 2:
-        raise PartyError(
-            f"a secret needs at least two holders, got {len(holders)} ({', '.join(holders) or 'none'}); "
-            "with one, it would hold the value itself"
-        )
-    if len(set(holders)) != len(holders):
-        raise PartyError(f"each holder may appear once, got {', '.join(holders)}")
-    if provider in holders:
-        raise PartyError(
-            f"'{provider}' cannot be crypto provider and holder at once: it would know all masks of the "
-            "openings it sees; name another provider"
-        )
-
-
 def virtual_session(
     holders: Sequence[str],
     provider: str = "crypto_provider",
@@ -202,43 +192,23 @@ def virtual_session(
     Every party's computation is done and every message counted; only the sockets are
     missing.  dealer: makes one of what to tell the bytes, in place of a provider.  checked, tested: as of `Session`.
     """
-    check_names(holders, provider)
-    suite.check(len(holders))
-    z2k.keep_memory()
     n = len(holders)
-    stats = Stats()
-
-    def dealt(count: int) -> None:
-        stats.dealt += count
-
-    def shared(count: int) -> None:
-        stats.shared += count
-
+    build = Builder(holders, provider, range(n), suite)
+    z2k.keep_memory()
     dealer_keys, owner_keys, ring_keys = ([fresh_key() for _ in range(n)] for _ in range(3))
-    party = Party(
-        holders=n,
-        ranks=tuple(range(n)),
-        channel=Local(n, stats),
-        dealer=dealer(dealt)
-        if dealer
-        else SeedDealer(
-            KeySet(dealer_keys, 0, n - 1),
-            KeySet(dealer_keys),
-            True,
-            LocalCorrections(),
-            dealt,
-            None,
-            stats.count_ask,
-            n,
-        ),
-        owner=SeedDealer(
-            KeySet(owner_keys, 0, n - 1), KeySet(owner_keys), True, LocalCorrections(), shared, None, None, n
-        ),
-        own=KeySet(ring_keys),
-        next=KeySet(ring_keys[1:] + ring_keys[:1]),
+
+    def dealing(keys: list[bytes]) -> tuple[LocalCorrections, KeySet, KeySet]:
+        """The way of corrections, the holders' keys, and the keys of whoever deals."""
+        return LocalCorrections(), build.keys(keys), KeySet(keys)
+
+    party = build.party(
+        channel=Local(n, build.stats),
+        dealer=dealer(build.stats.count_dealt) if dealer else build.dealer(*dealing(dealer_keys)),
+        owner=build.owner(*dealing(owner_keys)),
+        ring=(KeySet(ring_keys), KeySet(ring_keys[1:] + ring_keys[:1])),
         notary=KeySet([fresh_key()]) if dealer is None else None,  # what was dealt before knew of none
     )
-    return Session(holders, provider, party, stats, suite, checked, tested)
+    return Session.built(build, party, checked, tested)
 
 
 def _plain_session() -> Session:

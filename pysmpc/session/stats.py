@@ -24,6 +24,14 @@ class Stats:
     asked: int = 0
     answered: int = 0
 
+    def count_dealt(self, count: int) -> None:
+        """Bytes from the crypto provider, ahead."""
+        self.dealt += count
+
+    def count_shared(self, count: int) -> None:
+        """Bytes from an owner of inputs."""
+        self.shared += count
+
     def count_ask(self, asked: int, answered: int) -> int:
         """A question of so many bytes a holder, and the answer; the number of the question's round."""
         self.rounds += 1 + (answered > 0)

@@ -18,12 +18,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 from pysmpc.errors import ChannelError, PartyError
-from pysmpc.mpc.interfaces import Party
 from pysmpc.ring.prg import KEY_BYTES, KeySet, fresh_key
-from pysmpc.session.channel import Linked
+from pysmpc.session.builder import Builder
 from pysmpc.session.dealer import LocalCorrections, SeedDealer
-from pysmpc.session.session import Session, check_names
-from pysmpc.session.stats import Stats
+from pysmpc.session.session import Session
 from pysmpc.session.transcript import Transcript
 from pysmpc.transport.corrections import (
     HolderQueries,
@@ -172,7 +170,7 @@ def establish(
     checked: bool = False,
 ) -> PeerSession:
     """Meet the other parties of a session, and agree on keys with each.  checked: as the driver tells each of them."""
-    check_names(holders, provider)
+    build = Builder(holders, provider, [rank for rank, name in enumerate(holders) if name == me])
     if len(owner_key) != KEY_BYTES:
         raise PartyError("a key of the wrong length")
     order = [*holders, provider]
@@ -189,8 +187,8 @@ def establish(
             stream.wake = wake
         facts = (session, driver, *holders, provider, *(["checked"] if checked else []))
         if me == provider:
-            return _as_provider(driver, holders, provider, owner_key, found, facts, checked)
-        return _as_holder(mine, driver, holders, provider, owner_key, found, wake, facts, checked)
+            return _as_provider(build, driver, owner_key, found, facts, checked)
+        return _as_holder(build, driver, owner_key, found, wake, facts, checked)
     except BaseException:
         for stream in found.values():
             stream.close()
@@ -201,42 +199,19 @@ def _roles(a: str, b: str, provider: str) -> tuple[str, ...]:
     return (FEED, DESK) if provider in (a, b) else (PEER,)
 
 
-def _counts(stats: Stats) -> tuple[Callable[[int], None], Callable[[int], None]]:
-    def dealt(count: int) -> None:
-        stats.dealt += count
-
-    def shared(count: int) -> None:
-        stats.shared += count
-
-    return dealt, shared
-
-
 def _uncounted(count: int) -> None:
     """A holder's own data cost no byte: her correction is to her own share."""
 
 
-def _owners_elsewhere(
-    driver: str, holders: Sequence[str], count: Callable[[int], None], transcript: Transcript
-) -> dict[str, SeedDealer]:
-    nobody = KeySet([])
-    owners = {
-        name: SeedDealer(nobody, None, False, LocalCorrections(), _uncounted, transcript=transcript) for name in holders
-    }
-    owners[driver] = SeedDealer(nobody, None, False, LocalCorrections(), count, holders=len(holders))
-    return owners
-
-
 def _as_provider(
+    build: Builder,
     driver: str,
-    holders: Sequence[str],
-    provider: str,
     owner_key: bytes,
     found: Mapping[tuple[str, str], Stream],
     facts: Sequence[str],
     checked: bool,
 ) -> PeerSession:
-    n, stats, nobody = len(holders), Stats(), KeySet([])
-    dealt, shared = _counts(stats)
+    holders = build.holders
     keys, notary = [fresh_key() for _ in holders], {name: fresh_key() for name in holders}
     for name, key in zip(holders, keys, strict=True):
         found[name, FEED].send(DealerKey(key))
@@ -247,35 +222,28 @@ def _as_provider(
     notaries[driver] = KeySet([owner_key])
     desk = ProviderQueries([found[name, DESK] for name in holders], transcript)
     feed = SentCorrections([found[name, FEED] for name in holders], transcript)
-    owners = _owners_elsewhere(driver, holders, shared, transcript)
-    party = Party(
-        holders=n,
-        ranks=(),
-        channel=Linked(n, stats, ()),
-        dealer=SeedDealer(nobody, dealing, False, feed, dealt, desk, stats.count_ask, n, transcript),
-        owner=owners[driver],
-        own=nobody,
-        next=nobody,
-        notary=notaries[driver],
+    owners = {
+        name: SeedDealer(KeySet([]), None, False, LocalCorrections(), _uncounted, transcript=transcript)
+        for name in holders
+    }
+    owners[driver] = build.owner()
+    party = build.party(
+        dealer=build.dealer(feed, None, dealing, desk, transcript), owner=owners[driver], notary=notaries[driver]
     )
-    session = Session(holders, provider, party, stats, tested=checked)
+    session = Session.built(build, party, tested=checked)
     return PeerSession(session, transcript, owners, notaries, LocalCorrections(), list(found.values()), None, feed)
 
 
 def _as_holder(
-    rank: int,
+    build: Builder,
     driver: str,
-    holders: Sequence[str],
-    provider: str,
     owner_key: bytes,
     found: Mapping[tuple[str, str], Stream],
     wake: int,
     facts: Sequence[str],
     checked: bool,
 ) -> PeerSession:
-    n, stats = len(holders), Stats()
-    dealt, shared = _counts(stats)
-    lead, last = 0 if rank == 0 else -1, 0 if rank == n - 1 else -1
+    n, holders, provider, [rank] = build.n, build.holders, build.provider, build.ranks
     peers = {name: found[name, PEER] for name in holders if (name, PEER) in found}
 
     # 1. keys with each holder: of what either will share, and the ring's
@@ -289,7 +257,7 @@ def _as_holder(
     sharing = {name: KeySet([key]) for name, key in theirs.items()}
     # the last key of a set is that of the holder who is corrected: here the owner herself
     everyone, own = KeySet([*(mine[name] for name in peers), mine[holders[rank]]]), KeySet([mine[holders[rank]]], -1, 0)
-    dealing, noted = KeySet([dealer_key], lead, last), KeySet([notary])
+    dealing, noted = build.keys([dealer_key]), KeySet([notary])
     ring_own, ring_next = KeySet([ring]), KeySet([after])
     followers = [*sharing.values(), everyone, own, dealing, noted, ring_own, ring_next]
     transcript = Transcript(*facts, keys=followers)
@@ -301,21 +269,18 @@ def _as_holder(
     }
     to_peers = OwnCorrections(list(peers.values()), transcript)
     owners[holders[rank]] = SeedDealer(own, everyone, True, to_peers, _uncounted, transcript=transcript)
-    owners[driver] = SeedDealer(KeySet([owner_key], lead, last), None, rank == n - 1, inputs, shared, holders=n)
+    owners[driver] = build.owner(inputs, build.keys([owner_key]))
     notaries = {name: noted if name == holders[rank] else KeySet([]) for name in owners}
     feed = ReceivedCorrections(found[provider, FEED], transcript)
     desk = HolderQueries(found[provider, DESK], transcript)
-    party = Party(
-        holders=n,
-        ranks=(rank,),
-        channel=Networked(n, stats, list(peers.values()), wake, transcript=transcript),
-        dealer=SeedDealer(dealing, None, rank == n - 1, feed, dealt, desk, stats.count_ask, n, transcript),
+    party = build.party(
+        channel=Networked(n, build.stats, list(peers.values()), wake, transcript=transcript),
+        dealer=build.dealer(feed, dealing, None, desk, transcript),
         owner=owners[driver],
-        own=ring_own,
-        next=ring_next,
+        ring=(ring_own, ring_next),
         notary=notaries[driver],
     )
-    session = Session(holders, provider, party, stats, tested=checked)
+    session = Session.built(build, party, tested=checked)
     return PeerSession(session, transcript, owners, notaries, inputs, list(found.values()), feed)
 
 
@@ -344,19 +309,10 @@ def driver_session(
     driver: str, holders: Sequence[str], provider: str, checked: bool = False
 ) -> tuple[Session, LocalCorrections, dict[str, bytes]]:
     """A session without shares; where the corrections of its inputs are left; the parties' keys for these."""
-    check_names(holders, provider)
-    n, stats, nobody = len(holders), Stats(), KeySet([])
-    dealt, shared = _counts(stats)
+    build = Builder(holders, provider)
     keys = {name: fresh_key() for name in [*holders, provider]}
     outgoing = LocalCorrections()
-    party = Party(
-        holders=n,
-        ranks=(),
-        channel=Linked(n, stats, ()),
-        dealer=SeedDealer(nobody, None, False, LocalCorrections(), dealt, None, stats.count_ask, n),
-        owner=SeedDealer(nobody, KeySet([keys[name] for name in holders]), False, outgoing, shared, holders=n),
-        own=nobody,
-        next=nobody,
-        notary=KeySet([keys[provider]]),
+    party = build.party(
+        owner=build.owner(outgoing, None, KeySet([keys[name] for name in holders])), notary=KeySet([keys[provider]])
     )
-    return Session(holders, provider, party, stats, tested=checked), outgoing, keys
+    return Session.built(build, party, tested=checked), outgoing, keys

@@ -15,13 +15,12 @@ from typing import Any, TypeVar
 import torch
 
 from pysmpc.errors import ChannelError
-from pysmpc.mpc.interfaces import Dealer, Party
+from pysmpc.mpc.interfaces import Dealer
 from pysmpc.mpc.suite import Suite, default
 from pysmpc.ring.prg import KeySet, fresh_key
+from pysmpc.session.builder import Builder
 from pysmpc.session.channel import Link, Linked
-from pysmpc.session.dealer import SeedDealer
-from pysmpc.session.session import Session, check_names
-from pysmpc.session.stats import Stats
+from pysmpc.session.session import Session
 
 T = TypeVar("T")
 Queue = queue.SimpleQueue[Any]
@@ -136,21 +135,6 @@ class Table:
         self._barrier.abort()
 
 
-def _dealer(
-    keys: list[bytes],
-    rank: int | None,
-    deals: bool,
-    feed: MemoryCorrections,
-    count: Callable[[int], None],
-    desk: MemoryQueries | None = None,
-    count_ask: Callable[[int, int], int] | None = None,
-) -> SeedDealer:
-    n = len(keys)
-    mine = [] if rank is None else [keys[rank]]
-    hosted = KeySet(mine, 0 if rank == 0 else -1, 0 if rank == n - 1 else -1)
-    return SeedDealer(hosted, KeySet(keys) if deals else None, rank == n - 1, feed, count, desk, count_ask, n)
-
-
 def sessions(
     holders: Sequence[str],
     provider: str = "crypto_provider",
@@ -163,8 +147,6 @@ def sessions(
     dealers: makes that of a holder (or of the provider: None) in place of a provider that
     deals while the program runs (`offline.dealers`).
     """
-    check_names(holders, provider)
-    suite.check(len(holders))
     n = len(holders)
     boxes = {(i, j): queue.SimpleQueue[Any]() for i in range(n) for j in range(n) if i != j}
     asked_queues, dealt_queues, shared_queues = ([Queue() for _ in range(n)] for _ in range(3))
@@ -174,34 +156,27 @@ def sessions(
     table = Table(n + 1)
 
     def session(rank: int | None) -> Session:
-        stats = Stats()
+        ranks = () if rank is None else (rank,)
+        build = Builder(holders, provider, ranks, suite)
         dealt_feed, shared_feed = MemoryCorrections(dealt_queues, rank), MemoryCorrections(shared_queues, rank)
-
-        def dealt(count: int) -> None:
-            stats.dealt += count
-
-        def shared(count: int) -> None:
-            stats.shared += count
-
         desk = MemoryQueries(asked_queues, rank)
-        links: list[Link] = []
-        own, after = [], []
-        if rank is not None:
-            links = [MemoryLink(holders[j], boxes[j, rank], boxes[rank, j]) for j in range(n) if j != rank]
-            own, after = [ring_keys[rank]], [ring_keys[(rank + 1) % n]]
-        party = Party(
-            holders=n,
-            ranks=() if rank is None else (rank,),
-            channel=Linked(n, stats, links),
-            dealer=dealers(rank, dealt)
+        links: list[Link] = [
+            MemoryLink(holders[j], boxes[j, i], boxes[i, j]) for i in ranks for j in range(n) if j != i
+        ]
+
+        def keys(each: list[bytes], deals: bool) -> tuple[KeySet, KeySet | None]:
+            return build.keys([each[i] for i in ranks]), KeySet(each) if deals else None
+
+        party = build.party(
+            channel=Linked(n, build.stats, links),
+            dealer=dealers(rank, build.stats.count_dealt)
             if dealers
-            else _dealer(dealer_keys, rank, rank is None, dealt_feed, dealt, desk, stats.count_ask),
-            owner=_dealer(owner_keys, rank, rank == 0, shared_feed, shared),
-            own=KeySet(own),
-            next=KeySet(after),
+            else build.dealer(dealt_feed, *keys(dealer_keys, rank is None), desk),
+            owner=build.owner(shared_feed, *keys(owner_keys, rank == 0)),
+            ring=(KeySet([ring_keys[i] for i in ranks]), KeySet([ring_keys[(i + 1) % n] for i in ranks])),
             notary=KeySet([notary]) if not rank else KeySet([]),
         )
-        found = Session(holders, provider, party, stats, suite)
+        found = Session.built(build, party)
         found.gather = lambda words: table.gather(n if rank is None else rank, words)  # type: ignore[method-assign]
         found.links = links  # type: ignore[attr-defined]
         found.desk = desk  # type: ignore[attr-defined]

@@ -20,11 +20,11 @@ from pysmpc.errors import PartyError
 from pysmpc.mpc.interfaces import Party
 from pysmpc.ring import z2k
 from pysmpc.ring.prg import KEY_BYTES, KeySet, fresh_key
+from pysmpc.session.builder import Builder
 from pysmpc.session.channel import Linked
 from pysmpc.session.dealer import SeedDealer
 from pysmpc.session.locks import SessionLock
-from pysmpc.session.session import Session, check_names
-from pysmpc.session.stats import Stats
+from pysmpc.session.session import Session
 from pysmpc.transport.rank_wires import (
     ASKING,
     DEALING,
@@ -49,10 +49,8 @@ class DistributedSession(Session):
 
     def __init__(
         self,
-        holders: Sequence[str],
-        provider: str,
+        build: Builder,
         party: Party,
-        stats: Stats,
         *,
         rank: int,
         owners: dict[str, SeedDealer],
@@ -62,11 +60,11 @@ class DistributedSession(Session):
         peers: dict[int, Wire],
         checked: bool,
     ) -> None:
-        super().__init__(holders, provider, party, stats, tested=checked)
+        super().__init__(build.holders, build.provider, party, build.stats, build.suite, tested=checked)
         self.lock = SessionLock(party.end, one_thread=True)
         for dealer in owners.values():
             dealer.end = party.end
-        self.me = (*self.holders, provider)[rank]
+        self.me = (*self.holders, self.provider)[rank]
         self.rank = rank
         self.program = program
         self._owners = owners
@@ -133,7 +131,7 @@ def join(holders: Sequence[str], provider: str, timeout: timedelta, checked: boo
         raise PartyError(
             f"{len(holders)} holders were named, but the job has {n + 1} ranks: one a holder, the last the provider's"
         )
-    check_names(holders, provider)
+    build = Builder(holders, provider, (rank,) if rank < n else ())
     z2k.keep_memory()
     group = dist.new_group(backend="gloo", timeout=timeout)
     setup = f"{', '.join(holders)}; crypto provider {provider}{'; checked' if checked else ''}"
@@ -145,60 +143,39 @@ def join(holders: Sequence[str], provider: str, timeout: timedelta, checked: boo
         wires.append(Wire(group, peer, names[peer], kind, program, timeout))
         return wires[-1]
 
-    return _session(rank, n, names, program, wire, wires, checked)
+    return _session(build, rank, program, wire, wires, checked)
 
 
 def _session(
-    rank: int,
-    n: int,
-    names: list[str],
-    program: Program,
-    wire: Callable[[int, int], Wire],
-    wires: list[Wire],
-    checked: bool,
+    build: Builder, rank: int, program: Program, wire: Callable[[int, int], Wire], wires: list[Wire], checked: bool
 ) -> DistributedSession:
-    stats = Stats()
-    holds, last = rank < n, n - 1
+    n, holds, names = build.n, rank < build.n, build.holders
 
-    def dealt(count: int) -> None:
-        stats.dealt += count
-
-    def shared(count: int) -> None:
-        stats.shared += count
-
-    def dealer(
-        source: int, kind: int, cause: str, count: Callable[[int], None], desk: WireQueries | None = None
-    ) -> SeedDealer:
-        """Keys made by `source`, one for each holder, and the way of its corrections."""
+    def dealing(source: int, kind: int, cause: str) -> tuple[WireCorrections, KeySet, KeySet | None]:
+        """The way of corrections of `source`, and keys that it makes: here the holder's own, at `source` all."""
         keys = _deliver(source, rank, n, wire, kind)
-        mine = KeySet([keys[rank]] if holds else [], 0 if rank == 0 else -1, 0 if rank == last else -1)
         feed = WireCorrections(
             [None if i == rank else wire(i, kind) for i in (range(n) if rank == source else [source])], cause
         )
         everyone = KeySet([keys[i] for i in range(n)]) if rank == source else None
-        return SeedDealer(mine, everyone, rank == last, feed, count, desk, stats.count_ask, n)
+        return feed, build.keys([keys[rank]] if holds else []), everyone
 
     asked = {peer: wire(peer, ASKING) for peer in ([n] if holds else range(n))}
     desk = WireQueries(list(asked.values()))
-    correlated = dealer(n, DEALING, "deal", dealt, desk)
-    owners = {names[i]: dealer(i, SHARING, "share", shared) for i in range(n)}
-    notaries = _notaries(rank, names[:n], wire)
+    correlated = build.dealer(*dealing(n, DEALING, "deal"), desk)
+    owners = {names[i]: build.owner(*dealing(i, SHARING, "share")) for i in range(n)}
+    notaries = _notaries(rank, names, wire)
     own, after = _ring(rank, n, wire) if holds else ([], [])
     links = {peer: wire(peer, OPENING) for peer in range(n) if holds and peer != rank}
-    party = Party(
-        holders=n,
-        ranks=(rank,) if holds else (),
-        channel=Linked(n, stats, list(links.values())),
+    party = build.party(
+        channel=Linked(n, build.stats, list(links.values())),
         dealer=correlated,
         owner=owners[names[0]],
-        own=KeySet(own),
-        next=KeySet(after),
+        ring=(KeySet(own), KeySet(after)),
     )
     return DistributedSession(
-        names[:n],
-        names[n],
+        build,
         party,
-        stats,
         rank=rank,
         owners=owners,
         notaries=notaries,
@@ -209,7 +186,7 @@ def _session(
     )
 
 
-def _notaries(rank: int, holders: list[str], wire: Callable[[int, int], Wire]) -> dict[str, KeySet]:
+def _notaries(rank: int, holders: Sequence[str], wire: Callable[[int, int], Wire]) -> dict[str, KeySet]:
     """The key that each holder has in common with the provider alone: at the holder its own, at the provider all."""
     n = len(holders)
     if rank == n:

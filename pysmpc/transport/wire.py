@@ -290,6 +290,7 @@ class Waiting(Protocol):
     @property
     def events(self) -> int:
         """Poll's flags for what is wanted."""
+        ...
 
     def fileno(self) -> int: ...
 

@@ -9,7 +9,7 @@ from remotes import Office, Workers
 
 import pysmpc as sy
 from pysmpc.errors import ConfigurationError, OpenNotPermittedError, PartyError
-from pysmpc.remote.worker.replay import Replay
+from pysmpc.remote.worker import opened_values
 
 
 @pytest.fixture(scope="module")
@@ -108,15 +108,15 @@ def test_who_cannot_receive(parties, office, tmp_path):
 
 def test_the_other_holder_opens_uniform_words(parties, scene, monkeypatch):
     opened = []
-    hand = Replay.hand
+    hand = opened_values.hand
 
-    def seen(self, *arguments):
-        found = hand(self, *arguments)
-        if self.session.party.ranks == (1,):
+    def seen(replay, *arguments):
+        found = hand(replay, *arguments)
+        if replay.session.party.ranks == (1,):
             opened.append(found[0])
         return found
 
-    monkeypatch.setattr(Replay, "hand", seen)
+    monkeypatch.setattr(opened_values, "hand", seen)
     sy.decrypt(sy.encrypt(torch.zeros(4000, dtype=torch.int64), parties), to="alice")
     [words] = opened
     bits = torch.stack([words.reshape(-1) >> place & 1 for place in range(64)]).double().mean(1)

@@ -5,6 +5,7 @@ import torch
 from settings import bounded_words, random_words
 
 from pysmpc.mpc.additive import affine
+from pysmpc.mpc.additive.affine_values import note_shifted
 from pysmpc.mpc.additive.products import product_cost
 from pysmpc.mpc.additive.truncation import truncate_cost
 from pysmpc.mpc.functions import fits
@@ -49,7 +50,7 @@ def test_products_of_functions(setting, rng):
     def operation(suite, party, a, b):
         out = smooth(suite, party, a.at(SCALE), fits.SIGMOID, SCALE)
         less = suite.add(party, out, suite.public(party, torch.full((60,), -500), SCALE))
-        affine.note_shifted(less, out, -500)
+        note_shifted(less, out, -500)
         part = Share(less.body, (3, 20), SCALE)
         [other] = suite.truncate_all(party, [(b, 4)])
         return out, other, suite.mul_at_once(party, part, other.at(SCALE))

@@ -116,13 +116,16 @@ MUTANTS = [
     ),
     *module(
         "mpc/additive/affine",
+        ("every party adds the public product", "out[party.lead] -= (left * right)[0]", "out -= left * right", AFFINE),
+        ("a stream that serves again", "stream = party.dealer.streams(count)", "stream = party.dealer.streams(0)", AFFINE),
+    ),
+    *module(
+        "mpc/additive/affine_values",
         ("a square without that of the jump", "jump * (jump - 2 * quotient)]", "-2 * jump * quotient]", AFFINE),
         ("the other half of c", "return None, (self.c >> 63) + 1", "return None, -(self.c >> 63)", AFFINE),
         ("c taken as a signed number", "half = (self.c >> 1) & ((1 << 63) - 1)", "half = self.c >> 1", AFFINE),
-        ("every party adds the public product", "out[party.lead] -= (left * right)[0]", "out -= left * right", AFFINE),
         ("the square of a multiple by its factor", "z2k.wrap(self.factor**2)", "z2k.wrap(self.factor)", AFFINE),
         ("a bit the other way", "return one, top, 1 - 2 * self._beta()", "return one, top, 2 * self._beta() - 1", AFFINE),
-        ("a stream that serves again", "stream = party.dealer.streams(count)", "stream = party.dealer.streams(0)", AFFINE),
         ("a bit that was turned as it is", "return (1 - bits, -turn) if flip else (bits, turn)", "return bits, turn", AT_ONCE),
         ("a shift that is forgotten", "return self.of.public() + self.word", "return self.of.public()", AT_ONCE),
         ("a bit of weight one", "return *own, self.weight * _parts(", "return *own, _parts(", AT_ONCE),
@@ -215,7 +218,7 @@ MUTANTS = [
     Mutant("no angle for equal columns", "pysmpc/ops/jacobi.py", "d = add(d, like(d, step.at(scale)))", "d = like(d, d.window())", "tests/ops/test_eigenvalues.py::test_equal_eigenvalues_and_none"),
     Mutant("what rounding adds beside rows grows", "pysmpc/ops/matrix_inverse.py", "if factor == 1 and m != n:", "if False:", "tests/ops/test_matrices.py::test_pseudo_inverses_of_equal_singular_values"),
     Mutant("numbers of a closure are opened", "pysmpc/optimizers/line_search.py", "if self.asleep or getattr", "if getattr", "tests/ops/test_line_search.py"),
-    Mutant("workers not told of a target", "pysmpc/remote/driver/recorder.py", "[*args, *kwargs.values()] if kwargs else args", "args", "tests/remote/test_programs.py"),
+    Mutant("workers not told of a target", "pysmpc/remote/driver/recorded_tensor.py", "[*args, *kwargs.values()] if kwargs else args", "args", "tests/remote/test_programs.py"),
     Mutant("a product that was rounded decides", "pysmpc/ring/fixedpoint.py", "unsure.nonzero().tolist()", "()", THRESHOLDS),
     Mutant("a large input without its mask", "pysmpc/ring/fixedpoint.py", "if keys is not None:", "if False:", "tests/ops/test_large_inputs.py"),
     Mutant("the largest alone is looked at", "pysmpc/ring/fixedpoint.py", "torch.stack(torch.aminmax(self._values))", "self._values.max().reshape(1)", "tests/ops/test_large_inputs.py"),
@@ -381,9 +384,9 @@ MUTANTS = [
     Mutant("another thread draws within a step", "pysmpc/program/train_step.py", "with lock_of((x, y)):", "if True:", TWO_THREADS),
     Mutant("predictable keys", "pysmpc/ring/prg.py", "os.urandom(KEY_BYTES)", "os.urandom(4) * 4", KEYS),
     Mutant("keys of the time", "pysmpc/ring/prg.py", "os.urandom(KEY_BYTES)", "int(__import__('time').time()).to_bytes(16, 'big')", KEYS),
-    Mutant("an opening kept for a new value", "pysmpc/tensor/secret.py", "self._body = body\n        self._scale = scale\n        self.bound, self.finer = None, 1\n", "body.mask, body.opened = self._body.mask, self._body.opened\n        self._body = body\n        self._scale = scale\n        self.bound, self.finer = None, 1\n", "tests/ops/test_training.py"),
-    Mutant("a bound kept for a new value", "pysmpc/tensor/secret.py", "self.bound, self.finer = None, 1\n        self.session.register(body)", "self.finer = 1\n        self.session.register(body)", BOUNDS),
-    Mutant("what was divided off kept for a new value", "pysmpc/tensor/secret.py", "self.bound, self.finer = None, 1\n        self.session.register(body)", "self.bound = None\n        self.session.register(body)", "tests/ops/test_factors.py"),
+    Mutant("an opening kept for a new value", "pysmpc/tensor/storage.py", "self._body = body\n        self._scale = scale\n        self.bound, self.finer = None, 1\n", "body.mask, body.opened = self._body.mask, self._body.opened\n        self._body = body\n        self._scale = scale\n        self.bound, self.finer = None, 1\n", "tests/ops/test_training.py"),
+    Mutant("a bound kept for a new value", "pysmpc/tensor/storage.py", "self.bound, self.finer = None, 1\n        self.session.register(body)", "self.finer = 1\n        self.session.register(body)", BOUNDS),
+    Mutant("what was divided off kept for a new value", "pysmpc/tensor/storage.py", "self.bound, self.finer = None, 1\n        self.session.register(body)", "self.bound = None\n        self.session.register(body)", "tests/ops/test_factors.py"),
     Mutant("secrets stepped before public ones are looked at", "pysmpc/optimizers/hooks.py", "        _check_plain(others)\n", "", "tests/ops/test_optimizers.py::test_a_public_parameter_with_a_secret_gradient_is_found_before_secret_ones_are_stepped"),
     Mutant("a wrong statement is believed", "pysmpc/api/calls.py", "if limit < 1 << 63 and not", "if False and not", BOUNDS),
     Mutant("a part that is written has the bound of all", "pysmpc/ops/bounds.py", "elif whole:", "elif bound is not None:", BOUNDS),
@@ -699,9 +702,15 @@ MUTANTS = [
         ("a failed check passes for an error of the program", "not isinstance(error, ChannelError | IntegrityError)", "not isinstance(error, ChannelError)", f"{REMOTE}/test_integrity.py"),
         ("what is written into a value forgets", "if func._schema.is_mutable:", "if False:", POLICY),
         ("a value has two slots", "if hasattr(cell, \"provenance\"):", "if False:", POLICY),
-        ("whoever does not consent is ignored", "strict=bool(mine)) if word != 1]", "strict=bool(mine)) if False]", f"{ATTACKS}/test_consent.py"),
-        ("the provider is not asked for its program", "# 1. the provider's program\n        self._confirmed()\n", "# 1. the provider's program\n        pass\n", COLLUSION),
         ("what is only read is tainted", "if x.cell in cells}.values())", "if x.cell in cells}.values()) and cells", POLICY),
+    ),
+    *module(
+        "remote/worker/opened_values",
+        ("the provider is not asked for its program", "# 1. the provider's program\n    replay.confirmed()\n", "# 1. the provider's program\n    pass\n", COLLUSION),
+    ),
+    *module(
+        "remote/worker/opened_values",
+        ("whoever does not consent is ignored", "strict=bool(mine)) if word != 1]", "strict=bool(mine)) if False]", f"{ATTACKS}/test_consent.py"),
     ),
     *module(
         "remote/worker/origins",
@@ -729,7 +738,7 @@ MUTANTS = [
     ),
     *module(
         "remote/worker/checkpoint_store",
-        ("parts of different checkpoints", "if any(not torch.equal(theirs, mine) for theirs in self._replay.told(mine)):", "if any(False for _ in self._replay.told(mine)):", f"{ATTACKS}/test_slots.py"),
+        ("parts of different checkpoints", "if any(not torch.equal(theirs, mine) for theirs in consent_rounds.told(self._replay.session, mine)):", "if any(False for _ in consent_rounds.told(self._replay.session, mine)):", f"{ATTACKS}/test_slots.py"),
     ),
     *module(
         "remote/worker/intake",
@@ -739,14 +748,20 @@ MUTANTS = [
     ),
     *module(
         "remote/worker/driver_connection",
-        ("what a batch says is not followed", "            self._engagement.transcript.follow(due.told)\n", "            self._engagement.transcript.follow(b\"\")\n", f"{ATTACKS}/test_programs.py"),
-        ("the provider says nothing of what it was told", "                self._engagement.confirm()\n", "                pass\n", f"{ATTACKS}/test_honest.py"),
         ("a heartbeat tells how long something was computed", "return Beat(self.done, self._moves)", "return Beat(self.done, sum(moved))", VALUES),
-        ("what saturates is not noted", "found.saturated + saturated)", "0)", VALUES),
-        ("a value out of range is an error", "saturating(found.values, unit, self._replay.limit(operation.suite))", "(__import__(\"pysmpc\").fixedpoint.encode(found.values, unit), 0)", VALUES),
         ("sessions with a revoked party", "*(engagement.streams if engagement is not None else [])", "", RELOAD),
-        ("consent of yesterday to data in the clear", "store = self.worker.data  # permission", "store = self._used.get(operation.data, self.worker.data)  # permission", RELOAD),
+    ),
+    *module(
+        "remote/worker/session_runner",
+        ("what a batch says is not followed", "            engagement.transcript.follow(due.told)\n", "            engagement.transcript.follow(b\"\")\n", f"{ATTACKS}/test_programs.py"),
+        ("the provider says nothing of what it was told", "                engagement.confirm()\n", "                pass\n", f"{ATTACKS}/test_honest.py"),
         ("a provider of the driver's choice", "if setup.provider not in (config.name, *config.providers) or set(setup.holders) & set(config.providers):", "if False:", INTRUDERS),
+    ),
+    *module(
+        "remote/worker/session_data",
+        ("what saturates is not noted", "found.saturated + saturated)", "0)", VALUES),
+        ("a value out of range is an error", "saturating(found.values, unit, self._session.running.limit(operation.suite))", "(__import__(\"pysmpc\").fixedpoint.encode(found.values, unit), 0)", VALUES),
+        ("consent of yesterday to data in the clear", "store = self._worker.data  # permission", "store = self._used.get(operation.data, self._worker.data)  # permission", RELOAD),
     ),
     *module(
         "transport/wire",
@@ -844,7 +859,7 @@ MUTANTS = [
         ("whose data the recording had seen", "if known is not None:\n            return known(labels)", "for known in self._known.values():\n            return known(labels)", REPEATED),
     ),
     *module(
-        "remote/worker/driver_connection",
+        "remote/worker/session_runner",
         ("what was opened early is opened again", "            if number != self._opened:\n", "            if True:\n", EARLY),
         ("the next opening, of whatever it is", " and operation.ref.slot == slot:", ":", EARLY),
         ("nothing is opened early", "if self._ahead is None and not self._last:", "if False:", EARLY),
@@ -867,11 +882,14 @@ MUTANTS = [
     ],
     *module(
         "mpc/derived/ranges",
-        ("a result that wrapped is taken as it is", "    if bool(((real - found.double()).abs() > LIMIT).any()):\n", "    if False:\n", RANGES),
         ("operands are as large as they were in the recording", "recorder.note(recorder.ranges[body].begin)", "pass", RANGES),
         ("a repetition checks nothing", "        recorder.note(check, *operands)\n", "", RANGES),
         ("bounds of a recording are those of values", "            if (recorder := active()) is None:\n                out.body.range", "            if True:\n                out.body.range", RANGES),
-        ("a truncation takes a divisor too many", "_itself, LIMIT - by + 1,", "_itself, LIMIT + by,", RANGES),
+        ("a truncation takes a divisor too many", "own_size, LIMIT - by + 1,", "own_size, LIMIT + by,", RANGES),
+    ),
+    *module(
+        "mpc/derived/range_checks",
+        ("a result that wrapped is taken as it is", "    if bool(((real - found.double()).abs() > LIMIT).any()):\n", "    if False:\n", RANGES),
         ("what is bounded too widely is refused", "            most = self.closely(*operands)\n", "            pass\n", RANGES),
     ),
     *[
@@ -923,11 +941,11 @@ MUTANTS = [
     *[
         Mutant(what, f"pysmpc/{name}.py", old, new, f"{REMOTE}/test_privacy.py")
         for what, name, old, new in (
-            ("draws are fetched", "remote/worker/driver_connection", "self._draws if isinstance(operation, Load) else None", "self._draws"),
+            ("draws are fetched", "remote/worker/session_data", "self._draws if isinstance(operation, Load) else None", "self._draws"),
             ("labels are of another draw than images", "remote/worker/data", "if self._drawn is None or self._key != (number, rate, slots, n):", "if True:"),
             ("a driver has a draw again", "remote/worker/data", "if self._key is not None and number <= self._key[0]:", "if False:"),
             ("padding at a worker has a row's values", "remote/worker/data", "return Items(torch.where(shown, values, zero), torch", "return Items(values, torch"),
-            ("drawn rows pass any rule", "remote/worker/driver_connection", "if found.present is None else Rows(1)", "if found.present is None else PUBLIC"),
+            ("drawn rows pass any rule", "remote/worker/session_data", "if found.present is None else Rows(1)", "if found.present is None else PUBLIC"),
         )
     ],
     Mutant("a driver samples in the open", "pysmpc/privacy/engine.py", "if session.recorder is not None or session.party.rows != session.party.holders:", "if False:", f"{REMOTE}/test_privacy.py"),
@@ -956,9 +974,12 @@ MUTANTS = [
         ("what was tested is nobody's", "self.flag = combined([self._reading, *([] if self.flag is None else [self.flag])])", "self.flag = None", CHECKED_THERE),
         ("only what was tested last has owners", "combined([self._reading, *([] if self.flag is None else [self.flag])])", "self._reading", CHECKED_THERE),
         ("updates that wait are nobody's", "[self._reading] if self._reading is not None and self.session.owing else []", "[]", CHECKED_THERE),
-        ("an outcome is opened without consent", "        if refused or not word.shape[0]:\n", "        if not word.shape[0]:\n", CHECKED_THERE),
     ),
-    *module("remote/worker/driver_connection", ("a value is sent that was too large", "        if failed:\n", "        if False:\n", CHECKED_THERE)),
+    *module(
+        "remote/worker/opened_values",
+        ("an outcome is opened without consent", "    if refused or not word.shape[0]:\n", "    if not word.shape[0]:\n", CHECKED_THERE),
+    ),
+    *module("remote/worker/session_openings", ("a value is sent that was too large", "        if failed:\n", "        if False:\n", CHECKED_THERE)),
     *module("remote/worker/budget", ("an outcome is no number", "count += FLAG in facts and", "count += False and", CHECKED_THERE)),
     *module("remote/worker/recordings", ("steps hide what is tested", "        if sessions[0].flags is not None:\n", "        if False:\n", FLAGS)),
     *module(
@@ -989,10 +1010,13 @@ MUTANTS = [
         ("a task without the right", "if name not in self._tasks or RIGHT + name not in rights:", "if name not in self._tasks:", TASKS),
     ),
     *module(
-        "remote/worker/driver_connection",
-        ("sums of one session differ by one", "if any(self._sums.get(key, owners) != owners for key, owners in sums.items()):", "if False:", TASKS),
+        "remote/worker/session_sums",
+        ("sums of one session differ by one", "if any(self.made.get(key, owners) != owners for key, owners in sums.items()):", "if False:", TASKS),
         ("an owner's no to a sum is ignored", "taken = words if not refused else None", "taken = words", TASKS),
-        ("what is saved is not counted as opened", "            self.worker.contributions.add(self._sums)\n\n    def _told_apart", "            pass\n\n    def _told_apart", TASKS),
+        ("what is saved is not counted as opened", "            self._worker.contributions.add(self.made)\n\n    def _told_apart", "            pass\n\n    def _told_apart", TASKS),
+    ),
+    *module(
+        "remote/worker/session_openings",
         ("no mask for what a holder receives", "masks.append(KeySet([fresh_key()]).draw(0, count)[0])", "masks.append(torch.zeros(count, dtype=torch.int64))", "tests/federated/test_one_receiver_remote.py"),
     ),
     *module(

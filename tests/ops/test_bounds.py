@@ -17,7 +17,8 @@ import pysmpc as sy
 from pysmpc.errors import EncodingError, RangeError
 from pysmpc.mpc.functions.softmax import near_window
 from pysmpc.ops import bounds
-from pysmpc.tensor.secret import HANDLERS, Estimate
+from pysmpc.tensor.secret import HANDLERS
+from pysmpc.tensor.storage import Estimate
 
 E = 2.0**-16
 

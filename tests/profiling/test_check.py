@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import pysmpc as sy
 from pysmpc.errors import EncodingError
-from pysmpc.tensor.secret import flush
+from pysmpc.tensor.storage import flush
 
 
 class Odd(nn.Module):

@@ -10,7 +10,7 @@ from pysmpc.demo.models import MODELS, squared_error
 from pysmpc.errors import DeviationError, PartyError
 from pysmpc.mpc.suite import default
 from pysmpc.ring.fixedpoint import BINARY16
-from pysmpc.tensor.secret import WATCHERS
+from pysmpc.tensor.watching import WATCHERS
 from pysmpc.transport import threads
 
 

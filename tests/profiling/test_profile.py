@@ -18,7 +18,7 @@ import pysmpc as sy
 from pysmpc.api.profiling import CPU
 from pysmpc.mpc.additive.comparison import relu_cost, select_cost
 from pysmpc.session.stats import Stats
-from pysmpc.tensor.secret import WATCHERS
+from pysmpc.tensor.watching import WATCHERS
 
 
 class Net(nn.Module):

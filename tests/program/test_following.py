@@ -14,7 +14,7 @@ from pysmpc.errors import PysmpcError, RangeError
 from pysmpc.program.follow import Following
 from pysmpc.program.loop import LOOPS, following
 from pysmpc.session import session as sessions
-from pysmpc.tensor.secret import flush
+from pysmpc.tensor.storage import flush
 from pysmpc.torch_modes import FOLLOWERS
 
 ASIDE = nn.Linear(2, 1, bias=False)

@@ -55,6 +55,7 @@ def work(name, arguments):
         "pysmpc.session",
         "pysmpc.remote",
         "pysmpc.tensor.secret",
+        "pysmpc.tensor.storage",
         "pysmpc.ring.shares",
         "pysmpc.ops",
         "parsers",

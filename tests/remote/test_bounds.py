@@ -13,7 +13,8 @@ from pysmpc.remote.arguments import window
 from pysmpc.remote.config import Bounds
 from pysmpc.remote.program_messages import Ref
 from pysmpc.session.session import virtual_session
-from pysmpc.tensor.secret import Estimate, SecretTensor
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import Estimate
 
 E = 2.0**-16
 

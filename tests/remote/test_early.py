@@ -11,7 +11,7 @@ from torch import nn
 import pysmpc as sy
 from pysmpc.errors import OpenNotPermittedError
 from pysmpc.program.segment import Segment
-from pysmpc.remote.worker.driver_connection import DriverConnection
+from pysmpc.remote.worker.session_openings import SessionOpenings
 
 ULP = 2.0**-16
 ITEMS = np.random.default_rng().random((8, 6), dtype=np.float32)
@@ -45,10 +45,10 @@ def training(parties):
 @pytest.fixture
 def openings(monkeypatch):
     """Of each opening at a worker, whether a step was being done there: [(worker, that)]."""
-    found, running, open_, run = [], set(), DriverConnection._open, Segment._run
+    found, running, open_, run = [], set(), SessionOpenings.open, Segment._run
 
     def opens(self, number, operation):
-        found.append((self.worker.config.name, id(self._replay.session) in running))
+        found.append((self._worker.config.name, id(self._session.replay.session) in running))
         open_(self, number, operation)
 
     def runs(self, arguments, first):
@@ -58,7 +58,7 @@ def openings(monkeypatch):
         finally:
             running.discard(id(self.session))
 
-    monkeypatch.setattr(DriverConnection, "_open", opens)
+    monkeypatch.setattr(SessionOpenings, "open", opens)
     monkeypatch.setattr(Segment, "_run", runs)
     return found
 

@@ -22,7 +22,7 @@ from pysmpc.remote.driver import driver
 from pysmpc.remote.local_workers import LocalWorkers
 from pysmpc.remote.messages import Setup
 from pysmpc.remote.program_messages import Batch, Call, Drop, Dtype, Plain, Ref, Seq
-from pysmpc.remote.worker import intake
+from pysmpc.remote.worker import intake, opened_values
 from pysmpc.transport import establish, tls
 from pysmpc.transport.tls import DRIVER
 from pysmpc.transport.wire import HEADER, PACKED, VERSION, Cancelled, pack
@@ -218,8 +218,8 @@ def test_an_error_of_a_worker_reaches_the_driver_with_its_cause(workers):
     parties = workers.connect()
     x = sy.encrypt(X, parties)
     parties.wait()
-    [attendance] = [a for a in workers.workers["bob"].attendances.values() if a._replay is not None]
-    attendance._replay._cells[x.cell.slot]._body = None
+    [attendance] = [a for a in workers.workers["bob"].attendances.values() if a.replay is not None]
+    attendance.replay._cells[x.cell.slot]._body = None
     y = x * x  # the line that fails
     with pytest.raises(RemoteError, match=r"bob: .*AttributeError.*test_faults.py:\d+"):
         sy.decrypt(y)
@@ -312,19 +312,20 @@ def test_threads_of_one_driver(workers):
         assert not errors
 
 
-def test_closing_ends_what_another_thread_waits_for(office):
+def test_closing_ends_what_another_thread_waits_for(office, monkeypatch):
     with Workers(office.folder) as workers:
         parties = workers.connect()
         x = sy.encrypt(torch.ones(3), parties)
         parties.wait()
         [attendance] = workers.workers["bob"].attendances.values()
-        held, honest, found = threading.Event(), attendance._replay.shares, []
+        held, honest, found = threading.Event(), opened_values.shares, []
 
-        def slow(*args):
-            held.wait(30)
-            return honest(*args)
+        def slow(replay, *args):
+            if replay is attendance.replay:
+                held.wait(30)
+            return honest(replay, *args)
 
-        attendance._replay.shares = slow
+        monkeypatch.setattr(opened_values, "shares", slow)
 
         def work():
             try:

@@ -34,7 +34,7 @@ def program(parties, model, x, y):
 
 def sessions(workers):
     for name, worker in workers.workers.items():
-        [found] = [a._replay.session for a in worker.attendances.values() if a._replay is not None]
+        [found] = [a.replay.session for a in worker.attendances.values() if a.replay is not None]
         yield name, found
 
 
@@ -93,9 +93,11 @@ def test_what_a_holder_does_not_permit_is_not_opened(office, folder):
         def noting(number, words):
             parties.link.flush()
             parties.link._until(
-                lambda: all((number, name) in parties.link._opened for name in parties.link.holders), None, "an opening"
+                lambda: all((number, name) in parties.link.answers.opened for name in parties.link.holders),
+                None,
+                "an opening",
             )
-            sent.append(parties.link._opened[number, "bob"].clone())
+            sent.append(parties.link.answers.opened[number, "bob"].clone())
             return receive(number, words)
 
         parties.recorder._receive = noting
@@ -155,7 +157,7 @@ def test_an_altered_word_ends_the_session(office, cause):
         x = sy.encrypt(torch.ones(5), parties, **MAC)
         parties.wait()
         [attendance] = workers.workers["alice"].attendances.values()
-        engagement = attendance._engagement
+        engagement = attendance.engagement
         end = noting(engagement.session, list(engagement.streams))
         alter(workers, "bob", cause)
         with pytest.raises(IntegrityError):
@@ -173,8 +175,8 @@ def test_an_altered_word_ends_the_session(office, cause):
             with pytest.raises(IntegrityError):
                 work()
         assert parties.traffic == traffic
-        attendance._runner.join(10)
-        assert not attendance._runner.is_alive()
+        attendance._thread.join(10)
+        assert not attendance._thread.is_alive()
         assert end.sent is not None
         assert end.sent == end.now()
 

@@ -39,7 +39,7 @@ def check_agreement(workers, parties):
     parties.wait()
     states = dict.fromkeys(workers.workers)
     for name, worker in workers.workers.items():
-        [session] = [a._replay.session for a in worker.attendances.values() if a._replay is not None]
+        [session] = [a.replay.session for a in worker.attendances.values() if a.replay is not None]
         states[name] = (session.stats, session.party.dealer.next_stream)
     assert all(state == (parties.stats, parties.session.party.dealer.next_stream) for state in states.values()), states
 
@@ -320,8 +320,8 @@ def test_fresh_shares(workers, parties):
 
 def kept(workers, name, x):
     """A holder's shares of a secret."""
-    [attendance] = [a for a in workers.workers[name].attendances.values() if a._replay is not None]
-    return attendance._replay.cell(x.cell.slot).body.words.clone()
+    [attendance] = [a for a in workers.workers[name].attendances.values() if a.replay is not None]
+    return attendance.replay.cell(x.cell.slot).body.words.clone()
 
 
 def test_each_holder_has_a_share_of_its_own_and_the_provider_none(workers, parties):
@@ -343,8 +343,8 @@ def test_what_is_dropped_is_dropped_everywhere(workers, parties):
     sy.decrypt(x)
     parties.wait()
     for worker in workers.workers.values():
-        [attendance] = [a for a in worker.attendances.values() if a._replay is not None]
-        assert len(attendance._replay) <= 4
+        [attendance] = [a for a in worker.attendances.values() if a.replay is not None]
+        assert len(attendance.replay) <= 4
 
 
 def test_an_operation_that_fails_leaves_everybody_together(workers, parties):

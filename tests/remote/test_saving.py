@@ -73,8 +73,8 @@ def shares(workers, run):
     run.parties.wait()
     found = {}
     for name in workers.holders:
-        [attendance] = [a for a in workers.workers[name].attendances.values() if a._replay is not None]
-        found[name] = [attendance._replay.cell(p.cell.slot).body.words.clone() for p in run.model.parameters()]
+        [attendance] = [a for a in workers.workers[name].attendances.values() if a.replay is not None]
+        found[name] = [attendance.replay.cell(p.cell.slot).body.words.clone() for p in run.model.parameters()]
     return found
 
 
@@ -382,12 +382,12 @@ def test_masks_and_streams_are_new(office, tmp_path, plain):
                 run = Run(parties, plain)
                 run.load(tmp_path / "run1")
                 parties.wait()
-                [attendance] = [a for a in workers.workers["alice"].attendances.values() if a._replay is not None]
-                channel, words = attendance._replay.session.party.channel, []
+                [attendance] = [a for a in workers.workers["alice"].attendances.values() if a.replay is not None]
+                channel, words = attendance.replay.session.party.channel, []
                 channel.observer = lambda cause, messages, opened, words=words: (
                     words.extend([*messages, *opened]) if cause != "consent" else None
                 )
-                bodies = [attendance._replay.cell(p.cell.slot).body for p in run.model.parameters()]
+                bodies = [attendance.replay.cell(p.cell.slot).body for p in run.model.parameters()]
                 assert all(body.mask is None and body.opened is None for body in bodies)
                 sy.decrypt(run.model(run.x).sum())
                 seen.append(torch.cat([each.flatten() for each in words]))

@@ -98,13 +98,13 @@ def test_repeated_steps_are_those_of_one_process(workers, parties, case):
 
 def sessions_of(workers):
     """The latest session at each worker: one before it may still be about to go."""
-    found = [[a._replay for a in w.attendances.values() if a._replay is not None] for w in workers.workers.values()]
+    found = [[a.replay for a in w.attendances.values() if a.replay is not None] for w in workers.workers.values()]
     return [each[-1] for each in found if each]
 
 
 def recordings(workers, parties):
     parties.wait()
-    return [len(replay._steps._known) for replay in sessions_of(workers)]
+    return [len(replay.steps._known) for replay in sessions_of(workers)]
 
 
 class Training:
@@ -525,7 +525,7 @@ def test_a_step_that_does_something_else(eve, name):
     eve.record([*SUM, lambda: eve.send(message)])
     with pytest.raises(sy.errors.PysmpcError, match=r"cannot be repeated|nobody asked"):
         eve.parties.wait()
-    assert not any(replay._steps._known for replay in eve.replays)
+    assert not any(replay.steps._known for replay in eve.replays)
 
 
 def test_the_result_is_what_the_step_came_to(eve):
@@ -659,7 +659,7 @@ def test_a_number_twice_and_too_many(eve):
         eve.record(SUM, step=step)
         eve.send(program_messages.Drop([10, 11, 12]))
     eve.parties.wait()
-    assert {len(replay._steps._known) for replay in eve.replays} == {RECORDINGS}
+    assert {len(replay.steps._known) for replay in eve.replays} == {RECORDINGS}
     eve.record(SUM, step=RECORDINGS + 1)
     eve.ends("too many")
 
@@ -804,7 +804,7 @@ def test_a_session_that_ends_within_a_recording(workers):
     eve.send(program_messages.Call("aten.add_.Tensor", [eve.ref(2), eve.ref(11)], {"alpha": 0.5}, [-1]))
     parties.wait()
     assert any(cell.pending for replay in eve.replays for cell in replay._cells.values())
-    engagements = [a._engagement for w in workers.workers.values() for a in w.attendances.values() if a._engagement]
+    engagements = [a.engagement for w in workers.workers.values() for a in w.attendances.values() if a.engagement]
     rounds = [each.session.stats.rounds for each in engagements]
     parties.link._drop()
     until = time.monotonic() + 10

@@ -17,7 +17,7 @@ from pysmpc.errors import PysmpcError, RemoteError
 from pysmpc.remote.arguments import NAMES
 from pysmpc.remote.config import Bounds
 from pysmpc.remote.data_steps import TINY, Items, apply
-from pysmpc.remote.driver.driver import Link
+from pysmpc.remote.driver.answers import Answers
 from pysmpc.remote.driver.remote_pointers import _shape_after
 from pysmpc.remote.messages import Ack, Beat, Ready
 from pysmpc.remote.worker import driver_connection
@@ -234,18 +234,18 @@ def test_steps_end_alike_for_any_values(dtype, todo, precision):
 @contextlib.contextmanager
 def hearing():
     """What any driver of this process hears of workers, but for how far they are, as that is a matter of time."""
-    heard, real = [], Link._on_message
+    heard, real = [], Answers.on_message
 
-    def on_message(link, worker, message):
+    def on_message(answers, worker, message):
         if not isinstance(message, Ack | Beat):
             heard.append((worker.name, message))
-        real(link, worker, message)
+        real(answers, worker, message)
 
-    Link._on_message = on_message
+    Answers.on_message = on_message
     try:
         yield heard
     finally:
-        Link._on_message = real
+        Answers.on_message = real
 
 
 def seen(owner, entry, dtype, todo, precision):
@@ -335,7 +335,7 @@ def test_division_is_that_of_torch(rng):
 def test_a_heartbeat_does_not_tell_how_long_something_was_computed(monkeypatch, rng):
     attending = Attending()
     clock = 0
-    monkeypatch.setattr(driver_connection, "_computed", lambda _: clock)
+    monkeypatch.setattr(driver_connection, "computed", lambda _: clock)
     try:
         before = attending._beat().moved
         for _ in range(20):

@@ -15,9 +15,10 @@ import torch
 from pysmpc.errors import ChannelError, ConfigurationError, PysmpcError
 from pysmpc.remote import arguments, messages, program_messages
 from pysmpc.remote.config import WorkerConfig
-from pysmpc.remote.driver.driver import Link, _Worker
+from pysmpc.remote.driver.answers import Answers, RemoteWorker
 from pysmpc.remote.messages import Down, Setup, Up
 from pysmpc.remote.program_messages import Batch, Call, Drop, Dtype, Input, Load, Open, Plain, Ref, Seq
+from pysmpc.remote.worker import opened_values
 from pysmpc.remote.worker.driver_connection import DriverConnection
 from pysmpc.remote.worker.replay import NOBODY, Replay
 from pysmpc.ring import recording
@@ -120,7 +121,7 @@ class Attending(DriverConnection):
 
     def __init__(self):
         super().__init__(Office, stream(b""), may_compute=True)
-        self._setup = Setup("s", ["alice", "bob"], "crypto_provider", bytes(16))
+        self._prepare(Setup("s", ["alice", "bob"], "crypto_provider", bytes(16)))
 
     @property
     def operations(self):
@@ -215,9 +216,10 @@ def _replayed(batch, replay):
             if sum(abs(math.prod(each.size)) for each in plains) > 1 << 20:
                 return  # a driver who may compute may fill memory with its own data; that is no news
             try:
-                replay.shares(operation, lambda: True) if isinstance(operation, Open) else replay.run(
-                    operation, iter(())
-                )
+                if isinstance(operation, Open):
+                    opened_values.shares(replay, operation, lambda: True)
+                else:
+                    replay.run(operation, iter(()))
             except Exception:
                 return
 
@@ -249,16 +251,15 @@ def _plains(operation):
 
 def answered(data):
     """Frames of a worker at a driver that opens two values and asks one question."""
-    link = Link.__new__(Link)
-    link._opened, link._answers = {}, {}
-    link._due = {(0, "alice"): (torch.int64, 8), (1, "alice"): (torch.float32, 8), (2, "alice"): (torch.int64, 0)}
-    link._asked = {(1, "alice"): messages.Found, (2, "alice"): messages.Report, (3, "alice"): messages.Shelved}
-    worker = _Worker("alice", stream(b""))
+    answers = Answers()
+    answers.due = {(0, "alice"): (torch.int64, 8), (1, "alice"): (torch.float32, 8), (2, "alice"): (torch.int64, 0)}
+    answers.asked = {(1, "alice"): messages.Found, (2, "alice"): messages.Report, (3, "alice"): messages.Shelved}
+    worker = RemoteWorker("alice", stream(b""))
     for kind, body in received(data):
-        link._on_frame(worker, kind, body)
-    held = sum(each.numel() * each.element_size() for each in link._opened.values() if isinstance(each, torch.Tensor))
+        answers.on_frame(worker, kind, body)
+    held = sum(each.numel() * each.element_size() for each in answers.opened.values() if isinstance(each, torch.Tensor))
     assert held <= 16
-    assert len(link._opened) + len(link._answers) <= 6
+    assert len(answers.opened) + len(answers.answered) <= 6
 
 
 TARGETS = {each.__name__: each for each in (frames, spoken, rounds, attended, replayed, answered)}

@@ -28,8 +28,9 @@ from pysmpc.remote.driver import driver
 from pysmpc.remote.driver.connect import RemoteParties
 from pysmpc.remote.driver.federated_rounds import RemoteClients
 from pysmpc.remote.driver.recorder import Recorder
-from pysmpc.remote.worker.driver_connection import DriverConnection
-from pysmpc.remote.worker.replay import Replay
+from pysmpc.remote.worker import consent_rounds
+from pysmpc.remote.worker.session_openings import SessionOpenings
+from pysmpc.remote.worker.session_sums import SessionSums
 from pysmpc.remote.worker.tasks import Turn
 from pysmpc.transport import establish
 from pysmpc.transport.wire import Stream
@@ -130,13 +131,13 @@ def work(folder, name, config, log):
     note_words(folder / f"{name}.words")
     turns = itertools.cycle(SAID)
     death.before(establish, "establish", "session")
-    death.before(DriverConnection, "_collect", "model")
+    death.before(SessionSums, "collect", "model")
     death.before(Turn, "_work", "task")
-    death.before(Replay, "said", lambda: next(turns))
-    death.before(Replay, "collect", "share")
-    death.before(DriverConnection, "_open", "open")
+    death.before(consent_rounds, "said", lambda: next(turns))
+    death.before(SessionSums, "_shared", "share")
+    death.before(SessionOpenings, "open", "open")
     death.after(Contributions, "add", "consented")
-    death.after(DriverConnection, "_open", "opened")
+    death.after(SessionOpenings, "open", "opened")
     kills.work(config, log)
 
 

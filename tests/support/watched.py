@@ -27,8 +27,8 @@ def shares():
     """{slot: the words in it} of every session."""
     found = {}
     for each in gc.get_objects():
-        if isinstance(each, DriverConnection) and each._replay is not None:
-            found |= {slot: cell.body.words.flatten().tolist() for slot, cell in each._replay._cells.items()}
+        if isinstance(each, DriverConnection) and each.replay is not None:
+            found |= {slot: cell.body.words.flatten().tolist() for slot, cell in each.replay._cells.items()}
     return found
 
 

@@ -9,74 +9,20 @@ shape, dtype and the like) comes back by itself; values come back by `.get()`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
 import torch
 
+from pysmpc.compat.pysyft.nested_arguments import leaves, mapped
 from pysmpc.compat.pysyft.pysyft_errors import ConsumedError, InvalidTensorForRemoteGet, TensorsNotCollocatedException
+from pysmpc.compat.pysyft.shown_results import DESCRIBING, OPENING, PLAIN, name_of, would_show
 from pysmpc.compat.pysyft.workers import LOCAL, Entry, VirtualWorker
 from pysmpc.errors import RevealError
 from pysmpc.ring.shares import next_serial
 from pysmpc.tensor.secret import SecretTensor
 
 ADVICE = "Use a combination of .move(), .get(), and/or .send() to bring them together."
-
-#: Results that are no tensors are handed out only for these: they describe, and hold no values.
-DESCRIBING = frozenset(
-    [
-        "size",
-        "dim",
-        "ndimension",
-        "numel",
-        "nelement",
-        "stride",
-        "storage_offset",
-        "element_size",
-        "is_contiguous",
-        "is_floating_point",
-        "is_complex",
-        "is_signed",
-        "is_conj",
-        "is_neg",
-        "is_inference",
-        "is_same_size",
-        "is_shared",
-        "is_pinned",
-        "get_device",
-        "type",
-        "__len__",
-        "__dir__",
-        "result_type",
-        "can_cast",
-        "has_names",
-        "dense_dim",
-        "sparse_dim",
-        "dim_order",
-    ]
-)
-#: Refused before they run; whatever else returns no tensor is refused after.
-OPENING = frozenset(
-    [
-        "item",
-        "tolist",
-        "numpy",
-        "__array__",
-        "__bool__",
-        "__float__",
-        "__int__",
-        "__index__",
-        "__complex__",
-        "__contains__",
-        "is_nonzero",
-        "equal",
-        "allclose",
-        "data_ptr",
-        "untyped_storage",
-        "__dlpack__",
-    ]
-)
-PLAIN = (bool, int, str, torch.dtype, torch.device, torch.layout, torch.Size)
 
 
 class Handle:
@@ -118,11 +64,11 @@ class RemoteTensor(torch.Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if _name(func) in OPENING:
-            raise _shows(func)
+        if name_of(func) in OPENING:
+            raise would_show(func)
         for value in leaves((args, kwargs)):
             if callable(value) and not isinstance(value, torch.Tensor | type):
-                raise NotImplementedError(f"{_name(func)} with a function of yours would show it values of a worker")
+                raise NotImplementedError(f"{name_of(func)} with a function of yours would show it values of a worker")
         return run(func, args, kwargs)
 
     @classmethod
@@ -339,41 +285,6 @@ def pointer_to(worker: VirtualWorker, key: int, collect: bool = False) -> Pointe
 # --- running at a worker ------------------------------------------------------------
 
 
-def leaves(value: Any) -> Iterator[Any]:
-    """The values in nested arguments."""
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from leaves(item)
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from leaves(item)
-    elif isinstance(value, slice):
-        yield from (value.start, value.stop, value.step)
-    else:
-        yield value
-
-
-def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Nested arguments with every value changed."""
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(mapped(item, change) for item in value))
-    if isinstance(value, list | tuple):
-        return type(value)([mapped(item, change) for item in value])
-    if isinstance(value, Mapping):
-        return {key: mapped(item, change) for key, item in value.items()}
-    if isinstance(value, slice):
-        return slice(change(value.start), change(value.stop), change(value.step))
-    return change(value)
-
-
-def _name(func: Any) -> str:
-    return str(getattr(func, "__name__", func))
-
-
-def _shows(func: Any) -> RevealError:
-    return RevealError(f"{_name(func)} would show a value that is at a worker; fetch it by name, with .get()")
-
-
 def run(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """func(*args, **kwargs) at the worker that has the pointed-to arguments."""
     tensors = [x for x in leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
@@ -381,7 +292,7 @@ def run(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     if several:
         return _run_at_each(func, args, kwargs, several)
     pointers = [x for x in tensors if isinstance(x, PointerTensor)]
-    worker = _common_worker(_name(func), tensors, pointers)
+    worker = _common_worker(name_of(func), tensors, pointers)
     objects = {id(p): p.handle.entry.value for p in pointers}
     args, kwargs = mapped((args, kwargs), lambda x: objects[id(x)] if isinstance(x, PointerTensor) else x)
     result = func(*args, **kwargs)
@@ -411,19 +322,19 @@ def _kept(value: Any, func: Any, worker: VirtualWorker, pointers: list[PointerTe
                 return pointer
         if isinstance(value, PointerTensor):
             value.holder = worker.id
-        name = getattr(getattr(func, "__self__", None), "__name__", "") if _name(func) == "__get__" else ""
+        name = getattr(getattr(func, "__self__", None), "__name__", "") if name_of(func) == "__get__" else ""
         return PointerTensor(Handle(worker, worker.register_obj(value)), name if name in ("grad", "data") else "")
     if value is None or isinstance(value, torch.dtype | torch.device | torch.layout | torch.Size):
         return value
-    if _name(func) in DESCRIBING or (_name(func) == "__get__" and isinstance(value, PLAIN)):
+    if name_of(func) in DESCRIBING or (name_of(func) == "__get__" and isinstance(value, PLAIN)):
         return value
-    raise _shows(func)
+    raise would_show(func)
 
 
 def _run_at_each(func: Any, args: Any, kwargs: Any, several: list[MultiPointerTensor]) -> Any:
     names = list(several[0].children)
     if any(set(x.children) != set(names) for x in several):
-        raise TensorsNotCollocatedException(f"'{_name(func)}' was called on tensors at different workers. {ADVICE}")
+        raise TensorsNotCollocatedException(f"'{name_of(func)}' was called on tensors at different workers. {ADVICE}")
     results = []
     for name in names:
         here = mapped((args, kwargs), functools.partial(_child, name))

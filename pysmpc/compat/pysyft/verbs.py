@@ -16,7 +16,7 @@ from pysmpc.api import steps
 from pysmpc.compat.pysyft.pointers import MultiPointerTensor, PointerTensor, RemoteTensor, run, sent
 from pysmpc.compat.pysyft.pysyft_errors import ConsumedError, InvalidTensorForRemoteGet, NothingToGetError, unsupported
 from pysmpc.compat.pysyft.workers import LOCAL, VirtualWorker
-from pysmpc.mpc.suite import suite_named
+from pysmpc.mpc.options import Protocol, protocol_of
 from pysmpc.tensor.secret import SecretTensor
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -53,14 +53,14 @@ def _whole_graph(tensor: torch.Tensor, verb: str) -> None:
 # --- sharing ------------------------------------------------------------------------
 
 
-def check_protocol(protocol: str | None) -> None:
+def check_protocol(protocol: str | Protocol | None) -> None:
     """Raise unless it is a protocol of `pysmpc.mpc.suite`; None and "mpc" are the default."""
-    if protocol in LATER:
+    if isinstance(protocol, str) and protocol in LATER:
         raise NotImplementedError(
             f"protocol={protocol!r} ({LATER[protocol]}) is not available yet; leave protocol out for the default: "
             "Beaver triples and masked comparisons, for two holders or more"
         )
-    suite_named(protocol)
+    protocol_of(protocol)
 
 
 def holders_and_provider(owners: Sequence[Any], crypto_provider: Any) -> tuple[list[str], str]:
@@ -82,7 +82,7 @@ def worker_name(worker: Any, what: str) -> str:
 def share(
     self: torch.Tensor,
     *owners: Any,
-    protocol: str | None = None,
+    protocol: str | Protocol | None = None,
     field: int | None = None,
     dtype: Any = None,
     crypto_provider: Any = None,
@@ -105,7 +105,7 @@ def share(
     )
     _whole_graph(self, "share")
     holders, provider = holders_and_provider(owners, crypto_provider)
-    return steps.share(self, holders, provider, requires_grad, rounding, protocol, integrity, compare_bits)
+    return steps.share(self, holders, provider, requires_grad, protocol_of(protocol, rounding, integrity, compare_bits))
 
 
 @at_worker

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict  # pyright: ignore[reportMissingImports]
 
 from pysmpc.errors import ConfigurationError, RoundError
 from pysmpc.federated.aggregation import Collector, shares_of
@@ -155,7 +155,7 @@ class Member:
 
     def _who(self, context: Any) -> tuple[Identity, Path | None]:
         """A node's identity, and where it keeps what it consented to."""
-        found = self._identity(context) if callable(self._identity) else self._identity
+        found: Any = self._identity(context) if callable(self._identity) else self._identity
         folder = self._state
         if not isinstance(found, Identity):
             folder = folder or Path(found).parent

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.serverapp import strategy as flower
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict  # pyright: ignore[reportMissingImports]
+from flwr.serverapp import strategy as flower  # pyright: ignore[reportMissingImports]
 
 from pysmpc.errors import RoundError
 from pysmpc.federated.aggregation import Collector

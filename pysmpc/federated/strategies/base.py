@@ -34,7 +34,8 @@ class Strategy:
         count = max(math.ceil(self.fraction * len(names)), min(self.min_workers, len(names)))
         if count == len(names):
             return list(names)
-        return [names[place] for place in sorted(torch.randperm(len(names))[:count].tolist())]
+        places: list[int] = torch.randperm(len(names))[:count].tolist()
+        return [names[place] for place in sorted(places)]
 
     def stays(self, model: nn.Module) -> set[str]:
         """Names of parameters and buffers that never leave a worker."""

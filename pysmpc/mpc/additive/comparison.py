@@ -15,7 +15,7 @@ from functools import partial
 
 import torch
 
-from pysmpc.mpc.additive.affine import KEPT, Selected, Truncated
+from pysmpc.mpc.additive.affine_values import KEPT, Selected, Truncated
 from pysmpc.mpc.additive.truncation import MATERIAL, RHO, RHO_SHARES, divisor
 from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening, opens_as
 from pysmpc.mpc.signatures import NarrowNegative, NarrowZero, Negative

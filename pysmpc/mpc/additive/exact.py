@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import torch
 
-from pysmpc.mpc.additive.affine import Rounded, Truncated
+from pysmpc.mpc.additive.affine_values import Rounded, Truncated
 from pysmpc.mpc.additive.comparison import negative_cost, relu_cost, select_cost
 from pysmpc.mpc.additive.truncation import truncate_cost
 from pysmpc.mpc.derived import derived_operations as makers

@@ -23,6 +23,7 @@ from types import SimpleNamespace
 import torch
 
 from pysmpc.mpc.additive import affine
+from pysmpc.mpc.additive.affine_values import factor_of
 from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening
 from pysmpc.ring import product_kernels, z2k
 from pysmpc.ring.matrix_layout import Layout
@@ -115,7 +116,7 @@ def mul_at_once(party: Party, x: Share, y: Share) -> Share:
     of a truncation two, of an opening one, and 8 bytes an element are dealt for each pair of them: 200 bytes for two
     selections.  `mul` opens such values in a round, 8 bytes each to every other holder, and deals 8.
     """
-    a, b = affine.factor_of(x), affine.factor_of(y)
+    a, b = factor_of(x), factor_of(y)
     shape = broadcast(x.shape, y.shape)
     if a is None or b is None or not math.prod(shape):
         return mul(party, x, y)

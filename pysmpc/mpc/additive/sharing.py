@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from pysmpc.mpc.additive.affine import Multiple
+from pysmpc.mpc.additive.affine_values import Multiple
 from pysmpc.mpc.additive.products import begin
 from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening
 from pysmpc.ring import product_kernels, z2k

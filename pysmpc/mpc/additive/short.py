@@ -64,5 +64,5 @@ def short(suite: Suite, bits: int) -> Suite:
         return bits + (finer - 1).bit_length()
 
     larger = larger_by(relu, suite.add, suite.sub)
-    narrow = Narrow(bits, negative, zero_by(negative), relu, larger, _largest(bounded, bits))
+    narrow = Narrow(bits, suite, negative, zero_by(negative), relu, larger, _largest(bounded, bits))
     return replace(suite, name=name_of(suite, bits), narrow=narrow, bounded=None)

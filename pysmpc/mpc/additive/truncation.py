@@ -15,7 +15,7 @@ from functools import lru_cache, partial
 import torch
 
 from pysmpc.errors import PartyError
-from pysmpc.mpc.additive.affine import Truncated
+from pysmpc.mpc.additive.affine_values import Truncated
 from pysmpc.mpc.additive.products import DeferredProduct, begin
 from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening
 from pysmpc.mpc.signatures import Update

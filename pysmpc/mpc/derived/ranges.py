@@ -1,11 +1,8 @@
 """Whether products, sums and truncations fit into the ring, where the shares of all holders are in one process.
 
 Integers wrap mod 2^64, and a truncation is wrong beyond 2^62.  Nobody who holds one share can see that.  A process that
-holds all of them can: `Checked` has the operations of a suite that overflow, and before each of them looks at how
-large the operands are.  Of every value an upper bound is carried along (`Range`): that of a product is the product of
-the bounds, that of a sum their sum.  Only where the bounds do not show that the result fits are the values themselves
-looked at, from the sum of their shares: first the largest magnitude of each operand, then the result in floating
-point beside the result in the ring, which tells exactly whether it wrapped.
+holds all of them can: `Checked` has the operations of a suite that overflow, and makes a check before each of them
+(`range_checks.py`), which looks at how large the operands are.
 
 The checks change nothing of what the protocols do, send or draw, and decide nothing but whether to raise RangeError.
 Where a program is recorded (`pysmpc.ring.recording`), they are noted and made again in every run.
@@ -15,233 +12,42 @@ Integers (scale 1) wrap as torch's do, and are not checked.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
 
 import torch
 
-from pysmpc.errors import RangeError
 from pysmpc.mpc.additive.products import DeferredProduct, Unopened
 from pysmpc.mpc.additive.truncation import halved
+from pysmpc.mpc.derived.range_checks import (
+    Check,
+    Move,
+    Operand,
+    Range,
+    largest_magnitude,
+    matrix_product_size,
+    moved_size,
+    multiple_size,
+    own_size,
+    plus,
+    product_size,
+    sum_size,
+    times,
+    unchanged,
+    updated_size,
+)
 from pysmpc.mpc.functions.known_values import is_argument
 from pysmpc.mpc.interfaces import Party
-from pysmpc.mpc.mac.dealt import lower_words
 from pysmpc.mpc.operations import Suite
 from pysmpc.mpc.signatures import Binary, Update
-from pysmpc.ring import product_kernels, z2k
 from pysmpc.ring.fixedpoint import LIMIT
 from pysmpc.ring.matrix_layout import Layout
 from pysmpc.ring.recording import active
-from pysmpc.ring.shares import MaskedBit, Share, ShareStorage, broadcast
+from pysmpc.ring.shares import MaskedBit, Share, ShareStorage
 from pysmpc.torch_modes import in_backward
-from pysmpc.whereabouts import Whereabouts, whereabouts
+from pysmpc.whereabouts import whereabouts
 
-RING = 1 << 63  # integers of this magnitude and above wrap
 HALVES = 1 << 36  # how much less than 2^62 an update takes of which upper halves are sent
-
-Move = Callable[[torch.Tensor], torch.Tensor]
-
-
-class Range:
-    """How large the values of a body are.
-
-    most: no magnitude is larger; None while nothing is known.  exact: it is the largest magnitude itself.
-    before: in a recording, of what a repetition begins with: the range of what the one before ended with.
-    """
-
-    __slots__ = ("before", "exact", "most")
-
-    def __init__(self, most: int | None = None) -> None:
-        self.most = most
-        self.exact = False
-        self.before: Range | None = None
-
-    def begin(self) -> None:
-        """A repetition begins: the words are others, of which nothing is known but what the one before ended with."""
-        self.most, self.exact = (None, False) if self.before is None else (self.before.most, self.before.exact)
-
-    def forget(self) -> None:
-        """Know nothing."""
-        self.most, self.exact = None, False
-
-
-class Operand(NamedTuple):
-    """What a check reads of an operand.
-
-    words: [rows, n], None where they are not there yet.  take: from the values of the body [n] to those that are
-    meant.  factors: of a product whose words are not there yet.
-    """
-
-    range: Range
-    words: torch.Tensor | None
-    take: Move
-    lanes: int
-    factors: Any = None
-
-    def look(self) -> None:
-        """Have the largest magnitude in place of a bound."""
-        own = self.range
-        if own.exact:
-            return
-        own.most = _matrices(*self.factors) if self.words is None else z2k.rows_most(self.rows())
-        own.exact = True
-
-    def rows(self) -> torch.Tensor:
-        """Words that add up to the values."""
-        assert self.words is not None
-        return self.words if self.lanes == 1 else lower_words(self.words)
-
-    def values(self) -> torch.Tensor:
-        """The values that are meant."""
-        return self.take(z2k.rows_sum(self.rows())[0])
-
-
-def _largest(x: torch.Tensor) -> int:
-    return max(int(x.max()), -int(x.min())) if x.numel() else 0
-
-
-def _compared(found: torch.Tensor, real: torch.Tensor) -> int:
-    """The largest magnitude of results, from what they are mod 2^64 and, to less than 2^61, in floating point."""
-    if bool(((real - found.double()).abs() > LIMIT).any()):
-        return max(RING, int(real.abs().max()))
-    return _largest(found)
-
-
-class Check:
-    """Whether an operation fits.  A call with its operands raises RangeError, or keeps in `out` the size of its result.
-
-    what: names the operation in the error.  scale: of its result.  bound: of its magnitude, from those of the operands.
-    limit: which it must stay below.  after: what becomes of the bound.  adds: whether it is a sum.
-    """
-
-    def __init__(
-        self,
-        what: str,
-        scale: int,
-        bound: Callable[..., int],
-        closely: Callable[..., int],
-        limit: int = RING,
-        after: Callable[[int], int] | None = None,
-        adds: bool = False,
-    ) -> None:
-        self.what, self.scale, self.bound, self.closely, self.limit, self.after, self.adds = (
-            what,
-            scale,
-            bound,
-            closely,
-            limit,
-            after,
-            adds,
-        )
-        self.out = Range()
-        self.where: Whereabouts | None = None
-
-    def __call__(self, *operands: Operand) -> None:
-        """Check the operation with these operands."""
-        for x in operands:
-            if x.range.most is None:
-                x.look()
-        most = self.bound(*(x.range.most for x in operands))
-        if most >= self.limit:
-            most = self._looked(operands)
-        self.out.most, self.out.exact = most if self.after is None else self.after(most), False
-
-    def _looked(self, operands: Sequence[Operand]) -> int:
-        for x in operands:
-            x.look()
-        most = self.bound(*(x.range.most for x in operands))
-        if most >= self.limit and all(x.words is not None for x in operands):
-            most = self.closely(*operands)
-        if most >= self.limit:
-            raise RangeError(self._message(most))
-        return most
-
-    def _message(self, most: int) -> str:
-        where = self.where or whereabouts()
-        bits = self.limit.bit_length() - 1 if self.limit & (self.limit - 1) == 0 else self.limit.bit_length()
-        text = f"{where}: {self.what} does not fit into the {bits} bits that the ring has room for"
-        ways = "scale the data down" if (room := self._room(where, most)) is None else f"{room}, or scale the data down"
-        return f"{text}; {ways} (sy.virtual(checked=False) leaves this check out, and the result is wrong)"
-
-    def _room(self, where: Whereabouts, most: int) -> str | None:
-        """How many fractional digits would fit."""
-        if where.digits < 1:
-            return None
-        power = math.log(self.scale) / (where.digits * math.log(where.base))  # of the encoding, that the result has
-        if power <= 0:
-            return None
-        room = math.log(self.limit) - math.log(most) + math.log(self.scale)
-        digits = math.floor(room / power / math.log(where.base) - 1e-6)
-        if digits < 0:
-            return None
-        name = "frac_bits" if where.base == 2 else "precision_fractional"
-        return f"encrypt with {name}={min(digits, where.digits - 1)} or less, in place of {where.digits}"
-
-
-# --- magnitudes of results, from the values themselves ------------------------------------
-
-
-def _product(x: Operand, y: Operand) -> int:
-    a, b = x.values(), y.values()
-    return _compared(a * b, a.double() * b.double())
-
-
-def _matrices(x: Operand, y: Operand) -> int:
-    a, b = x.values(), y.values()
-    batch = broadcast(a.shape[:-2], b.shape[:-2])
-    a, b = a.expand(*batch, *a.shape[-2:]), b.expand(*batch, *b.shape[-2:])
-    found = product_kernels.matmul(a, b, z2k.empty(*batch, a.shape[-2], b.shape[-1]))
-    one, other, terms = a.double(), b.double(), a.shape[-1]
-    if terms * terms * _largest(a) * _largest(b) >> 52 >= LIMIT >> 1:  # what floating point loses may be too much
-        most = int((one.abs() @ other.abs()).max())
-        if most * terms >> 52 >= LIMIT >> 1:
-            return max(RING, most)
-    return _compared(found, one @ other)
-
-
-def _sum(sign: int, x: Operand, y: Operand) -> int:
-    a, b = x.values(), y.values()
-    return _compared(a + sign * b, a.double() + sign * b.double())
-
-
-def _multiple(factor: int, x: Operand) -> int:
-    a = x.values()
-    return _compared(a * z2k.wrap(factor), a.double() * float(factor))
-
-
-def _moved(move: Callable[..., torch.Tensor], terms: Sequence[int], *operands: Operand) -> int:
-    values = [x.values() for x in operands]
-    most = sum(n * _largest(v) for n, v in zip(terms, values, strict=True))
-    if sum(terms) * most >> 52 >= LIMIT >> 1:  # what floating point loses may be too much
-        return max(RING, int(move(*(v.double().abs() for v in values)).max()))
-    return _compared(move(*values), move(*(v.double() for v in values)))
-
-
-def _itself(x: Operand) -> int:
-    return _largest(x.values())
-
-
-def _updated(factor: int, by: int, own: Operand, z: Operand) -> int:
-    a, b = own.values().reshape(-1), z.values().reshape(-1)
-    return int((a.double() + b.double() * (factor / by)).abs().max()) + 2 if a.numel() else 0
-
-
-def _times(a: int, b: int) -> int:
-    return a * b
-
-
-def _same(a: int) -> int:
-    return a
-
-
-def _plus(a: int, b: int) -> int:
-    return a + b
-
-
-def _flat(values: torch.Tensor) -> torch.Tensor:
-    return values
 
 
 class Checked:
@@ -281,7 +87,7 @@ class Checked:
 
     @staticmethod
     def _public(values: torch.Tensor) -> Operand:
-        own = Range(_largest(values))
+        own = Range(largest_magnitude(values))
         own.exact = True
         return Operand(own, values.reshape(1, -1).contiguous(), partial(torch.reshape, shape=values.shape), 1)
 
@@ -335,7 +141,7 @@ class Checked:
         if x.scale * y.scale == 1:
             return protocol(party, x, y)
         a, b = self.operand(x), self.operand(y)
-        check = self._run(Check("the product", x.scale * y.scale, _times, _product), a, b)
+        check = self._run(Check("the product", x.scale * y.scale, times, product_size), a, b)
         return self.keep(protocol(party, x, y), check)
 
     def square(self, party: Party, x: Share) -> Share:
@@ -347,7 +153,7 @@ class Checked:
 
     def _squared(self, party: Party, x: Share) -> Share:
         a = self.operand(x)
-        check = self._run(Check("the square", x.scale * x.scale, _times, _product), a, a)
+        check = self._run(Check("the square", x.scale * x.scale, times, product_size), a, a)
         return self.keep(self.suite.square(party, x), check)
 
     def matmul(self, party: Party, x: Share, y: Share) -> Share:
@@ -360,7 +166,7 @@ class Checked:
 
     @staticmethod
     def _terms(scale: int, terms: int) -> Check:
-        return Check("the matrix product", scale, lambda a, b: terms * a * b, _matrices)
+        return Check("the matrix product", scale, lambda a, b: terms * a * b, matrix_product_size)
 
     def contract(self, party: Party, x: Share, left: Layout, y: Share, right: Layout) -> torch.Tensor:
         """x @ y of matrices that layouts find in the bodies."""
@@ -370,7 +176,7 @@ class Checked:
 
     def contraction(self, a: Operand, b: Operand, terms: int, scale: int) -> None:
         """A convolution's product."""
-        self._run(Check("the convolution", scale, lambda a, b: terms * a * b, _matrices), a, b)
+        self._run(Check("the convolution", scale, lambda a, b: terms * a * b, matrix_product_size), a, b)
 
     def public_operand(self, values: torch.Tensor, take: Move) -> Operand:
         """A public tensor, of whose elements [n] the matrices of a layout are taken."""
@@ -380,7 +186,7 @@ class Checked:
         """x * values."""
         if x.scale * scale == 1:
             return self.suite.mul_public(party, x, values, scale)
-        check = Check("the product with a public tensor", x.scale * scale, _times, _product)
+        check = Check("the product with a public tensor", x.scale * scale, times, product_size)
         self._run(check, self.operand(x), self._public(values))
         return self.keep(self.suite.mul_public(party, x, values, scale), check)
 
@@ -398,7 +204,7 @@ class Checked:
         if x.scale == 1:
             return self.suite.scale_by(party, x, factor)
         size = abs(factor)
-        check = Check("a multiple", x.scale, lambda a: a * size, partial(_multiple, factor))
+        check = Check("a multiple", x.scale, lambda a: a * size, partial(multiple_size, factor))
         self._run(check, self.operand(x))
         return self.keep(self.suite.scale_by(party, x, factor), check)
 
@@ -417,7 +223,9 @@ class Checked:
         if x.scale == 1:
             return protocol(party, x, y)
         what = "the sum" if sign > 0 else "the difference"
-        check = self._run(Check(what, x.scale, _plus, partial(_sum, sign), adds=True), self.operand(x), self.operand(y))
+        check = self._run(
+            Check(what, x.scale, plus, partial(sum_size, sign), adds=True), self.operand(x), self.operand(y)
+        )
         return self.keep(protocol(party, x, y), check)
 
     def total(self, parts: Sequence[tuple[Share, int]], move: Callable[..., torch.Tensor] | None) -> Check | None:
@@ -435,7 +243,7 @@ class Checked:
 
         if (scale := parts[0][0].scale) == 1:
             return None
-        closely = largest if move is None else partial(_moved, move, terms)
+        closely = largest if move is None else partial(moved_size, move, terms)
         return self._run(Check("the sum", scale, bound, closely, adds=True), *(self.operand(x) for x, _ in parts))
 
     # --- what protocols take ---
@@ -443,16 +251,16 @@ class Checked:
     def within(self, x: Share) -> None:
         """Check an argument of a function: below 2^62 in magnitude, as whatever is encrypted."""
         if x.scale > 1:
-            check = Check("the argument", x.scale, _same, _itself, LIMIT)
+            check = Check("the argument", x.scale, unchanged, own_size, LIMIT)
             self._run(check, self.operand(x))
 
     def below(self, x: Share, limit: int, what: str) -> None:
         """Check that x, of whole numbers too, is below a limit in magnitude."""
-        self._run(Check(what, x.scale, _same, _itself, limit), self.operand(x))
+        self._run(Check(what, x.scale, unchanged, own_size, limit), self.operand(x))
 
     def truncation(self, z: Share, by: int) -> Check:
         """Check that z can be divided."""
-        check = Check("what is truncated", z.scale, _same, _itself, LIMIT - by + 1, lambda most: most // by + 1)
+        check = Check("what is truncated", z.scale, unchanged, own_size, LIMIT - by + 1, lambda most: most // by + 1)
         return self._run(check, self.operand(z))
 
     def truncate(self, party: Party, z: Share, by: int) -> Share:
@@ -476,10 +284,10 @@ class Checked:
         own, z, factor, by = update
         size, limit = abs(factor), LIMIT - (HALVES if halved(holders, by) else by) + 1
         source = self.operand(z)
-        part = Check("an update", z.scale, lambda a: a * size, partial(_multiple, factor), limit)
+        part = Check("an update", z.scale, lambda a: a * size, partial(multiple_size, factor), limit)
         self._run(part, source)
         bound = lambda a, b: a + b * size // by + 2  # noqa: E731
-        check = Check("an update", own.scale, bound, partial(_updated, factor, by), adds=True)
+        check = Check("an update", own.scale, bound, partial(updated_size, factor, by), adds=True)
         return self._run(check, self.operand(own), source)
 
     def owe(self, cell: object, holders: int, update: Update) -> None:
@@ -500,6 +308,10 @@ class Checked:
         checks = [self.update(party.holders, each) for each in updates]
         found = self.suite.update_all(party, updates)
         return [self.keep(out, check) for out, check in zip(found, checks, strict=True)]
+
+
+def _flat(values: torch.Tensor) -> torch.Tensor:
+    return values
 
 
 def _window(shape: tuple[int, ...], strides: tuple[int, ...], offset: int, values: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,8 @@ import torch
 
 from pysmpc.errors import RangeError
 from pysmpc.mpc.derived.out_of_range import MOST, outside
-from pysmpc.mpc.derived.ranges import RING, Check, Checked, Move, _matrices, _plus, _times
+from pysmpc.mpc.derived.range_checks import RING, Check, Move, matrix_product_size, plus, times
+from pysmpc.mpc.derived.ranges import Checked
 from pysmpc.mpc.functions.known_values import is_argument
 from pysmpc.mpc.interfaces import Party, declares_openings
 from pysmpc.mpc.operations import Suite
@@ -268,7 +269,7 @@ def _goal(check: Check) -> int:
     """What a result stays below whose operands are tested: it leaves room for what is done with it next."""
     if check.limit != RING:
         return check.limit
-    return PRODUCT if check.bound is _times else ROOM
+    return PRODUCT if check.bound is times else ROOM
 
 
 def _limit(check: Check) -> int:
@@ -276,7 +277,7 @@ def _limit(check: Check) -> int:
 
     Results of matrix products are tested when they are used: they have fewer elements than their operands.
     """
-    return check.limit if check.adds or check.closely is _matrices else _goal(check)
+    return check.limit if check.adds or check.closely is matrix_product_size else _goal(check)
 
 
 def _split(check: Check, values: Sequence[Value]) -> list[int]:
@@ -285,7 +286,7 @@ def _split(check: Check, values: Sequence[Value]) -> list[int]:
     Sums take two operands of any scale that products leave, so that only what nothing is known of is tested; else both.
     """
     known = [x.most for x in values]
-    if check.bound is _plus:
+    if check.bound is plus:
         fresh = [ROOM - 1 if most >= RING else most for most in known]
         return fresh if check.bound(*fresh) < check.limit else [min(most, ROOM - 1) for most in known]
     limit = _goal(check)

@@ -75,6 +75,7 @@ Words = Callable[[torch.Tensor], torch.Tensor]
 class MaskOpen(Protocol):
     def __call__(self, party: Party, x: Share, /) -> Masked:
         """x in the order of its elements: the opening runs parallel to x.words()."""
+        ...
 
 
 class DealWords(Protocol):
@@ -87,6 +88,7 @@ class Combine(Protocol):
         self, party: Party, x: Masked, dealt: Any, factors: Words, constant: int = 0, scale: int = 1, /
     ) -> Share:
         """factors: of m elements of c, [planes, m].  constant: public, added to each.  scale: of the result."""
+        ...
 
 
 class Together(Protocol):
@@ -99,6 +101,7 @@ class Together(Protocol):
         /,
     ) -> tuple[list[Masked], list[Share]]:
         """functions: as `MaskOpen` takes them.  dividends: values and their divisors.  factors: of later products."""
+        ...
 
 
 @declares_openings("function")

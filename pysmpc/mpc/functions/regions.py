@@ -88,12 +88,15 @@ class Regions(Protocol):
 
     def choose(self, suite: Suite, party: Party, value: Share, by: int) -> Share:
         """inside * value / by, rounded as the suite does it."""
+        ...
 
     def is_above(self, suite: Suite, party: Party) -> Share:
         """Whether x >= hi, as 0 and 1."""
+        ...
 
     def above_times(self, suite: Suite, party: Party, x: Share) -> Share:
         """above * x, for the x that was opened."""
+        ...
 
 
 @dataclass(eq=False, repr=False)
@@ -206,6 +209,7 @@ class ThresholdsOf(Protocol):
         bits: |x| and |end| are below 2^(bits - 2), at least 32; suites that gain nothing by it ignore it.
         opened: x under a mask, where it is at hand.
         """
+        ...
 
 
 @declares_openings("function", "compare")
@@ -230,6 +234,7 @@ class ScaledThresholdsOf(Protocol):
 
         opened: x under a mask, where it is at hand.
         """
+        ...
 
 
 @declares_openings("function", "compare")

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from pysmpc.errors import EncodingError
-from pysmpc.mpc.additive.affine import note_with_bit
+from pysmpc.mpc.additive.affine_values import note_with_bit
 from pysmpc.mpc.additive.comparison import select_cost
 from pysmpc.mpc.additive.truncation import divisor
 from pysmpc.mpc.functions.characters import BITS, Fit, ends, evaluate, evaluate_cost

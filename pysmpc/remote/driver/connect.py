@@ -8,7 +8,8 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from pysmpc.api.parties import Parties
+from pysmpc.api.parties import DEFAULTS, Parties, under
+from pysmpc.mpc.options import Protocol, protocol_of
 from pysmpc.remote.config import DriverConfig, load
 from pysmpc.remote.driver.driver import Link
 from pysmpc.remote.driver.federated_rounds import RemoteClients
@@ -31,7 +32,9 @@ class RemoteParties(Parties):
     the workers then drop the session's values.
     """
 
-    def __init__(self, config: DriverConfig, tls: Any = None, checked: bool = False) -> None:
+    def __init__(
+        self, config: DriverConfig, tls: Any = None, checked: bool = False, protocol: Protocol = DEFAULTS
+    ) -> None:
         session, outgoing, keys = driver_session(config.name, config.holders, config.provider, checked)
         super().__init__(session)
         self.config = config
@@ -44,6 +47,7 @@ class RemoteParties(Parties):
         self.recorder = Recorder(session, self.link.send, self.link.opened, outgoing, config.name)
         self.recorder.checkpoints = Checkpoints(config.name, self.link, self.recorder)
         self.link.setup(secrets.token_hex(16), keys, checked)
+        self.session = under(session, protocol)
 
     def __getitem__(self, name: str) -> Any:
         """A worker: `parties["alice"].search("#mnist")`."""
@@ -86,10 +90,19 @@ class RemoteParties(Parties):
         return self.link.traffic
 
 
-def connect(config: str | os.PathLike[str] | DriverConfig, *, checked: bool = False) -> RemoteParties:
+def connect(
+    config: str | os.PathLike[str] | DriverConfig,
+    *,
+    rounding: str | None = None,
+    protocol: str | Protocol | None = None,
+    integrity: str | None = None,
+    compare_bits: int | None = None,
+    checked: bool = False,
+) -> RemoteParties:
     """Connect, as a driver, to workers on other machines.
 
     config: a TOML file (docs/remote.md), or its content, that names the driver, the workers and the certificates.
+    rounding, protocol, integrity, compare_bits: as for `sy.virtual`.
     checked: test by protocol whether products, sums and truncations fit into the ring; if one did not, RangeError
     is raised instead of opening a value (docs/ranges.md has the cost).  The outcome of the tests is opened with each
     value, which takes the consent of every owner whose data was tested.
@@ -100,4 +113,6 @@ def connect(config: str | os.PathLike[str] | DriverConfig, *, checked: bool = Fa
     >>> with sy.connect("parties.toml") as parties:
     ...     [images] = parties["alice"].search("#images")
     """
-    return RemoteParties(config if isinstance(config, DriverConfig) else load(config, DriverConfig), checked=checked)
+    how = protocol_of(protocol, rounding, integrity, compare_bits)
+    found = config if isinstance(config, DriverConfig) else load(config, DriverConfig)
+    return RemoteParties(found, checked=checked, protocol=how)

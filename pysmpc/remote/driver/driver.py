@@ -1,13 +1,12 @@
-"""The driver's connections to its workers: operations out, acknowledgements, results and errors in.
+"""The driver's connections to its workers: operations out, and waiting for what they answer.
 
-One thread at a time.  Operations go out in batches; the driver runs ahead of the
-workers by a window of operations and bytes, and waits only for that and for what it opens.
+One thread at a time.  Operations go out in batches; the driver runs ahead of the workers by a window of operations and
+bytes, and waits only for that and for what it opens.  `answers.py` takes in what workers send.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 import sys
 import threading
 import time
@@ -21,40 +20,12 @@ import torch
 from pysmpc import errors
 from pysmpc.errors import ChannelError, PeerLost, PysmpcError, RemoteError, WorkerLost
 from pysmpc.mpc.interfaces import End
-from pysmpc.remote.arguments import dtype_of
-from pysmpc.remote.messages import (
-    WITHHELD,
-    Ack,
-    Ask,
-    Beat,
-    Bye,
-    Denied,
-    Failed,
-    Found,
-    Kept,
-    Opened,
-    Ready,
-    Report,
-    Search,
-    Setup,
-    Shelve,
-    Shelved,
-    Up,
-)
-from pysmpc.remote.program_messages import (  # fmt: skip
-    Batch,
-    Collect,
-    Fetch,
-    Hand,
-    Keep,
-    Open,
-    Operation,
-    Recall,
-    Repeat,
-)
+from pysmpc.remote.driver.answers import Answers, RemoteWorker, denial
+from pysmpc.remote.messages import WITHHELD, Ask, Bye, Denied, Found, Report, Search, Setup, Up
+from pysmpc.remote.program_messages import Batch, Open, Operation, Repeat
 from pysmpc.session.forks import Process
 from pysmpc.transport.tls import DRIVER, STATUS, dial
-from pysmpc.transport.wire import MESSAGE, PACKED, WORDS, Gather, Stream, framed, pack, poll, tensor_frames, unpack
+from pysmpc.transport.wire import MESSAGE, PACKED, framed, pack, poll, tensor_frames
 
 BATCH = 16  # operations in one message
 WINDOW = 256  # operations that the slowest worker may be behind
@@ -66,32 +37,7 @@ BEAT_BYTES = 128  # more than a few heartbeats have
 READY = 9.0  # seconds for a session to stand
 LARGE = 1 << 18  # bytes of operations that are sent without waiting for a whole batch
 
-_DENIALS: dict[str, type[PysmpcError]] = {
-    "OpenNotPermittedError": errors.OpenNotPermittedError,
-    WITHHELD: errors.OpenNotPermittedError,
-    "RangeError": errors.RangeError,
-    "GetNotPermittedError": errors.GetNotPermittedError,
-    "RoundError": errors.RoundError,
-    "ObjectNotFoundError": errors.ObjectNotFoundError,
-}
-_ANSWERS: dict[type[Any], type[Any]] = {Ask: Report, Search: Found, Shelve: Shelved}
 _ECHOES = frozenset(["ChannelError", "PeerLost", "Cancelled"])
-
-
-class _Worker:
-    """One worker, as the driver sees it."""
-
-    def __init__(self, name: str, stream: Stream) -> None:
-        self.name = name
-        self.stream = stream
-        self.acked = -1
-        self.heard = self.moved_at = time.monotonic()
-        self.moved = 0
-        self.ready = False
-        self.failed: Failed | None = None
-        self.lost: str | None = None
-        self.gather: Gather | None = None
-        self.gathering = -1
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -122,7 +68,7 @@ class Link:
         self.end = End()
         self._lock = threading.RLock()
         self._process = Process("this session")
-        self._workers: list[_Worker] = []
+        self._workers: list[RemoteWorker] = []
         self._deflate = zlib.compressobj(1)
         self._batch: list[Operation] = []
         self._parts: list[tuple[str | None, Any]] = []  # buffers of the batch, and who gets them (None: all)
@@ -132,14 +78,11 @@ class Link:
         self._bytes: deque[tuple[int, int]] = deque()  # operation and size of buffers not acknowledged
         self._unacked = 0
         self._queries = 0
-        self._opened: dict[tuple[int, str], Any] = {}  # a tensor, Denied or Kept
-        self._due: dict[tuple[int, str], tuple[torch.dtype, int]] = {}  # what was asked for: elements, bytes
-        self._asked: dict[tuple[int, str], type[Any]] = {}
-        self._answers: dict[tuple[int, str], Any] = {}
+        self.answers = Answers()
         self._places: deque[tuple[int, str]] = deque(maxlen=1024)
         try:
             for name in [*self.holders, provider]:
-                self._workers.append(_Worker(name, dial(tls, name, addresses[name], DRIVER)))
+                self._workers.append(RemoteWorker(name, dial(tls, name, addresses[name], DRIVER)))
         except BaseException:
             self._drop()
             raise
@@ -164,7 +107,7 @@ class Link:
         self._next += 1
         self._batch.append(operation)
         self._places.append((number, _place()))
-        self._expect(number, operation)
+        self.answers.expect(number, operation, self.holders)
         size = 0
         for tensor in buffers:
             self._parts.append((None, tensor))
@@ -180,22 +123,6 @@ class Link:
         if full or self._large >= LARGE or isinstance(operation, Open):
             self.flush()
         return number
-
-    def _expect(self, number: int, operation: Operation) -> None:
-        """Note what will be sent back for an operation, and by whom: nothing else is taken."""
-        if isinstance(operation, Open):
-            due = torch.int64, 8 * math.prod(operation.ref.size)
-        elif isinstance(operation, Fetch):
-            dtype = dtype_of(operation.dtype)
-            due = dtype, dtype.itemsize * math.prod(operation.shape)
-        elif isinstance(operation, Collect):
-            due = torch.int64, 8 * len(operation.owners)
-        elif isinstance(operation, Keep | Recall | Hand):
-            due = torch.int64, 0
-        else:
-            return
-        for name in [operation.owner] if isinstance(operation, Fetch) else self.holders:
-            self._due[number, name] = due
 
     @_locked
     def flush(self) -> None:
@@ -225,11 +152,11 @@ class Link:
     def opened(self, number: int, words: int) -> torch.Tensor:
         """What each holder sent of what an operation opened, [holders, words]."""
         self.flush()
-        self._until(lambda: all((number, name) in self._opened for name in self.holders), None, "an opening")
-        found = [(name, self._opened.pop((number, name))) for name in self.holders]
+        self._until(lambda: all((number, name) in self.answers.opened for name in self.holders), None, "an opening")
+        found = [(name, self.answers.opened.pop((number, name))) for name in self.holders]
         for name, each in sorted(found, key=lambda answer: getattr(answer[1], "kind", "") == WITHHELD):
             if isinstance(each, Denied):
-                raise _DENIALS.get(each.kind, RemoteError)(each.text)
+                raise denial(each)
             if each.numel() != words:
                 raise self._break(ChannelError(f"{name} sent {each.numel()} words of an opening of {words}"))
         return torch.stack([each for _, each in found])
@@ -238,18 +165,18 @@ class Link:
     def fetched(self, number: int, owner: str) -> torch.Tensor:
         """What an owner sent in the clear, flat."""
         self.flush()
-        self._until(lambda: (number, owner) in self._opened, None, owner)
-        found: torch.Tensor | Denied = self._opened.pop((number, owner))
+        self._until(lambda: (number, owner) in self.answers.opened, None, owner)
+        found: torch.Tensor | Denied = self.answers.opened.pop((number, owner))
         if isinstance(found, Denied):
-            raise _DENIALS.get(found.kind, RemoteError)(found.text)
+            raise denial(found)
         return found
 
     @_locked
     def told(self, number: int) -> dict[str, str]:
         """What the holders have against an operation, by name, once all have said."""
         self.flush()
-        self._until(lambda: all((number, name) in self._opened for name in self.holders), None, "the holders")
-        found = {name: self._opened.pop((number, name)) for name in self.holders}
+        self._until(lambda: all((number, name) in self.answers.opened for name in self.holders), None, "the holders")
+        found = {name: self.answers.opened.pop((number, name)) for name in self.holders}
         return {name: each.text for name, each in found.items() if isinstance(each, Denied)}
 
     @_locked
@@ -275,8 +202,8 @@ class Link:
     def ask(self, names: Sequence[str], make: Callable[[int], Any]) -> dict[str, Any]:
         """Put a question to some workers; the answer of each."""
         numbers = [(self._question(name, make), name) for name in names]
-        self._until(lambda: all(key in self._answers for key in numbers), None, ", ".join(names))
-        return {name: self._answers.pop((number, name)) for number, name in numbers}
+        self._until(lambda: all(key in self.answers.answered for key in numbers), None, ", ".join(names))
+        return {name: self.answers.answered.pop((number, name)) for number, name in numbers}
 
     def _question(self, name: str, make: Callable[[int], Any]) -> int:
         self._check()
@@ -284,7 +211,7 @@ class Link:
         worker = next(w for w in self._workers if w.name == name)
         question = make(self._queries)
         worker.stream.queue(*framed(MESSAGE, pack(question)))
-        self._asked[self._queries, name] = _ANSWERS[type(question)]
+        self.answers.ask(self._queries, name, question)
         return self._queries
 
     # --- moving bytes ---
@@ -369,7 +296,7 @@ class Link:
             )  # fmt: skip
         raise self._break(self._cause(next(w for w in self._workers if w.failed)))
 
-    def _cause(self, worker: _Worker) -> PysmpcError:
+    def _cause(self, worker: RemoteWorker) -> PysmpcError:
         failed = worker.failed
         assert failed is not None
         if failed.kind == "IntegrityError":
@@ -392,7 +319,7 @@ class Link:
                 worker.stream.push()
                 reading = worker.stream.fileno() in ready if patience else read  # nothing decrypted is left unread
                 while reading and (frame := worker.stream.pull()) is not None:
-                    self._on_frame(worker, *frame)
+                    self.answers.on_frame(worker, *frame)
                 if worker.stream.received != received:
                     worker.heard = time.monotonic()
                 if worker.stream.sent != sent or worker.stream.received - received > BEAT_BYTES:
@@ -401,42 +328,6 @@ class Link:
                 worker.lost = str(error)
             except ChannelError as error:
                 raise self._break(error) from None
-
-    def _on_frame(self, worker: _Worker, kind: int, body: memoryview) -> None:
-        if worker.gather is not None:
-            if kind != WORDS:
-                raise ChannelError(f"{worker.name} left a tensor unfinished")
-            worker.gather.add(body)
-        elif kind == MESSAGE:
-            self._on_message(worker, unpack(body, Up, worker.name))
-        else:
-            raise ChannelError(f"{worker.name} sent a frame of kind {kind} that nothing asked for")
-        if worker.gather is not None and not worker.gather.left:
-            key = worker.gathering, worker.name
-            self._opened[key] = worker.gather.tensor(self._due.pop(key)[0])
-            worker.gather = None
-
-    def _on_message(self, worker: _Worker, message: Any) -> None:
-        if isinstance(message, Ack | Beat):
-            worker.acked = max(worker.acked, message.number)
-            if isinstance(message, Beat) and message.moved != worker.moved:
-                worker.moved, worker.moved_at = message.moved, time.monotonic()
-        elif isinstance(message, Opened):
-            if message.size != self._due.get((message.number, worker.name), (None, -1))[1]:
-                raise ChannelError(f"{worker.name} sent {message.size} bytes that nobody asked for")
-            worker.gather, worker.gathering = Gather(message.size, worker.name), message.number
-        elif isinstance(message, Denied | Kept):
-            if self._due.pop((message.number, worker.name), None) is None:
-                raise ChannelError(f"{worker.name} answered what nobody asked")
-            self._opened[message.number, worker.name] = message
-        elif isinstance(message, Failed):
-            worker.failed = message
-        elif isinstance(message, Ready):
-            worker.ready = True
-        elif self._asked.pop((message.number, worker.name), None) is type(message):
-            self._answers[message.number, worker.name] = message
-        else:
-            raise ChannelError(f"{worker.name} answered what nobody asked")
 
 
 def ask(tls: Any, name: str, where: str) -> dict[str, Any]:

@@ -1,15 +1,11 @@
 """The driver's side of a program: every operation on a remote secret is also sent to the workers.
 
-torch calls an operation; its handler runs here on empty shares, which gives shapes and
-scales, and the operation goes to the workers, who run the same handler on theirs.
-Views need no message: what travels is always a window on a cell.  Operations that a
-handler calls are the handler's business; only the outermost is sent.
+torch calls an operation of a `RecordedTensor`; its handler runs here on empty shares, which gives shapes and scales,
+and the operation goes to the workers, who run the same handler on theirs.
 """
 
 from __future__ import annotations
 
-import functools
-import heapq
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,10 +18,11 @@ import torch
 from pysmpc.errors import PartyError, PysmpcError, RangeError, RoundError
 from pysmpc.federated.updates import Terms
 from pysmpc.mpc.derived.tested import Flags
-from pysmpc.ops import views
 from pysmpc.ops.range_tests import state_bounds
 from pysmpc.program.segment import Segment
 from pysmpc.remote.arguments import NAMES, encode, leaves, reference, results
+from pysmpc.remote.driver.recorded_tensor import RecordedTensor
+from pysmpc.remote.driver.slots import Slots
 from pysmpc.remote.limits import RECORDINGS
 from pysmpc.remote.program_messages import (
     Call,
@@ -54,8 +51,9 @@ from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import Share
 from pysmpc.session.dealer import LocalCorrections, SeedDealer
 from pysmpc.session.session import Session
-from pysmpc.tensor.secret import HANDLERS, WATCHERS, SecretTensor, TensorStorage, flush, run_watched
-from pysmpc.torch_modes import FOLLOWERS, following, in_backward, without_modes
+from pysmpc.tensor.secret import HANDLERS, SecretTensor
+from pysmpc.tensor.storage import flush
+from pysmpc.torch_modes import in_backward
 
 #: send(operation, buffers for all workers, words for the receiver of inputs, or for every holder); returns its number.
 Send = Callable[..., int]
@@ -63,43 +61,9 @@ Send = Callable[..., int]
 #: receive(number of an operation, words): wait for what the holders send of what it opened, [holders, words].
 Receive = Callable[[int, int], torch.Tensor]
 
-_SILENT = frozenset(func for func, handler in HANDLERS.items() if handler.__module__ == views.__name__)
-
-
-class RecordedTensor(SecretTensor):
-    """A secret at workers of other machines."""
-
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        if FOLLOWERS and (follower := following()) is not None:
-            return follower.operation(cls, func, args, kwargs or {})
-        recorder = None if func in _SILENT else _recorder_of([*args, *kwargs.values()] if kwargs else args)
-        if recorder is None or recorder.busy or func not in HANDLERS:
-            return super().__torch_dispatch__(func, types, args, kwargs)
-        with without_modes():
-            return cls._recorded(recorder, func, args, kwargs)
-
-    @staticmethod
-    def _recorded(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
-        if WATCHERS:
-            return run_watched(func, lambda *args, **kwargs: recorder.call(func, args, kwargs), args, kwargs or {})
-        return recorder.call(func, args, kwargs or {})
-
-
-def _note(dropped: deque[int], slot: int, cell: object) -> None:
-    dropped.append(slot)
-
-
-def _recorder_of(args: Any) -> Recorder | None:
-    for x in leaves(args):
-        if isinstance(x, RecordedTensor) and x.cell.session.recorder is not None:  # else public: a mask
-            found: Recorder = x.cell.session.recorder
-            return found
-    return None
-
 
 class Recorder:
-    """Of one session."""
+    """Sends the operations of one session to its workers."""
 
     def __init__(self, session: Session, send: Send, receive: Receive, words: LocalCorrections, name: str = "") -> None:
         """words: where the session's owner leaves what it would send to the receiver.  name: the driver's."""
@@ -110,10 +74,7 @@ class Recorder:
         self._words = words
         self._depth = 0
         self._lock = session.lock
-        self._free: list[int] = []
-        self._next = 0
-        self._dropped: deque[int] = deque()
-        self._watch: dict[int, weakref.ref[TensorStorage]] = {}
+        self._slots = Slots()
         # of owners who are workers: the driver has no part in what they share
         self._elsewhere = SeedDealer(KeySet([]), None, False, LocalCorrections(), lambda count: None)
         self._region: Region | None = None
@@ -139,32 +100,17 @@ class Recorder:
 
     # --- slots ---
 
-    def _slot(self, cell: TensorStorage) -> int:
-        """The slot of a cell; a new one for a cell that the workers do not know yet."""
-        if self._free:
-            slot = heapq.heappop(self._free)
-        else:
-            slot, self._next = self._next, self._next + 1
-        cell.slot = slot
-        # the callback may come at any moment, even within another operation: it only takes a note
-        self._watch[slot] = weakref.ref(cell, functools.partial(_note, self._dropped, slot))
-        return slot
-
     def _forget(self) -> None:
         """Tell the workers which cells nobody refers to any more."""
-        if self._dropped:
-            slots = [self._dropped.popleft() for _ in range(len(self._dropped))]
+        if slots := self._slots.dropped():
             self._send(Drop(slots), (), None)
-            for slot in slots:
-                del self._watch[slot]
-                heapq.heappush(self._free, slot)
         if self._over:
             self._queue(Forget([self._over.popleft() for _ in range(len(self._over))]), (), None)
 
     def _slot_of_result(self, value: Any) -> int:
         if not isinstance(value, RecordedTensor) or hasattr(value.cell, "slot"):
             return -1
-        return self._slot(value.cell)
+        return self._slots.give(value.cell)
 
     # --- operations ---
 
@@ -228,7 +174,7 @@ class Recorder:
             self._forget()
             share = session.suite.share(session.party, words, tuple(shape), scale)
             out = SecretTensor.of(share, session, unit, dtype)
-            slot = self._slot(out.cell)
+            slot = self._slots.give(out.cell)
             everyone = session.suite.inputs_to_all
             facts = scale, unit.base, unit.digits, NAMES[dtype], everyone
             self._send(Input(session.suite.name, slot, list(share.shape), *facts), (), self._words.receive(0), everyone)
@@ -251,7 +197,7 @@ class Recorder:
             party = replace(session.party, owner=self._elsewhere, notary=self._elsewhere.keys)
             share = session.suite.share(party, None, tuple(shape), unit.scale)
             out = SecretTensor.of(share, session, unit, dtype)
-            slot = self._slot(out.cell)
+            slot = self._slots.give(out.cell)
             buffers: list[torch.Tensor] = []
             done = [[encode(x, buffers) for x in step] for step in steps]
             name = session.suite.name
@@ -282,7 +228,7 @@ class Recorder:
                 party = replace(session.party, owner=self._elsewhere, notary=self._elsewhere.keys)
                 share = session.suite.share(party, None, (terms.size,), unit.scale)
             out = SecretTensor.of(share, session, unit, torch.float64)
-            operation = make(self._slot(out.cell))
+            operation = make(self._slots.give(out.cell))
             # who takes part, and who consents; of clients: who invites them, who came, who consents
             for count in (1, len(operation.owners), 1) if outside else (1, 1):
                 session.party.channel.count([torch.empty((0, count))], "consent", [(count,)])  # type: ignore[attr-defined]
@@ -389,7 +335,7 @@ class Recorder:
             self._check()
             self._forget()
             number = self._steps = self._steps + 1
-            slots = [self._slot(mine.value.cell) for mine in new.inputs]
+            slots = [self._slots.give(mine.value.cell) for mine in new.inputs]
             states = [state.cell.slot for state in new.states]
             check = -1 if before is None else self._regions[before][0]
             inputs = [reference(x) for x in arguments]
@@ -411,7 +357,7 @@ class Recorder:
             new.refused = new.refused or region.refused
             keep = same and new.refused is None
             self._region = None
-            self._queue(Recorded(reference(result), self._slot(out.cell), keep), (), None)
+            self._queue(Recorded(reference(result), self._slots.give(out.cell), keep), (), None)
             if keep and before is None:
                 weakref.finalize(new, self._over.append, number)
             return same
@@ -422,7 +368,7 @@ class Recorder:
             self._check()
             self._forget()
             inputs = [reference(x) for x in arguments]
-            self._queue(Repeat(self._regions[known][0], inputs, self._slot(out.cell)), (), None)
+            self._queue(Repeat(self._regions[known][0], inputs, self._slots.give(out.cell)), (), None)
 
     def tell(self, operation: Keep | Recall) -> int:
         """Send an operation that changes no value; its number."""
@@ -438,10 +384,8 @@ class Recorder:
             self._forget()
             values = {}
             for key, value in made.items():
-                share, unit = value.window(), value.unit
-                values[key] = Slot(
-                    self._slot(value.cell), list(share.shape), share.scale, unit.base, unit.digits, NAMES[value.dtype]
-                )
+                share, unit, slot = value.window(), value.unit, self._slots.give(value.cell)
+                values[key] = Slot(slot, list(share.shape), share.scale, unit.base, unit.digits, NAMES[value.dtype])
             self._send(Restore(session.suite.name, values), (), None)
 
     def state(self) -> list[int]:

@@ -21,6 +21,7 @@ from pysmpc.errors import ChannelError, CheckpointError, ConfigurationError
 from pysmpc.remote.arguments import NAMES, window
 from pysmpc.remote.program_messages import Keep, Recall, Restore, Slot
 from pysmpc.remote.run_names import check_run
+from pysmpc.remote.worker import consent_rounds
 from pysmpc.remote.worker.checkpoint_space import Disk
 from pysmpc.remote.worker.origins import Origin
 from pysmpc.remote.worker.replay import Replay
@@ -223,7 +224,7 @@ class Shelving:
             raise ChannelError("no checkpoint was recalled")
         if part is not None:
             mine = torch.frombuffer(bytearray(part.transcript), dtype=torch.int64)
-            if any(not torch.equal(theirs, mine) for theirs in self._replay.told(mine)):
+            if any(not torch.equal(theirs, mine) for theirs in consent_rounds.told(self._replay.session, mine)):
                 raise ChannelError("the holders' parts of this checkpoint are of different programs: train anew")
         self._replay.restore(operation, part.take if part else None)
 

@@ -13,7 +13,8 @@ from typing import Any
 from pysmpc.remote.worker.origins import Origin, origin_of, pattern, renewed
 from pysmpc.remote.worker.row_steps import Step
 from pysmpc.remote.worker.rows import Labels
-from pysmpc.tensor.secret import SecretTensor, TensorStorage
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import TensorStorage
 
 KEPT = 64  # patterns of origins
 

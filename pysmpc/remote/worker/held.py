@@ -28,7 +28,7 @@ from pysmpc.remote.program_messages import (
 )
 from pysmpc.remote.sizes import Sizes, extent
 from pysmpc.remote.units import Size
-from pysmpc.tensor.secret import TensorStorage
+from pysmpc.tensor.storage import TensorStorage
 
 
 class Held:

@@ -15,7 +15,7 @@ from pysmpc.remote.program_messages import Ref
 from pysmpc.remote.worker import rows
 from pysmpc.remote.worker.rows import PUBLIC, Labels, Rows, Shape
 from pysmpc.ring.shares import dense_strides
-from pysmpc.tensor.secret import TensorStorage
+from pysmpc.tensor.storage import TensorStorage
 
 
 @dataclass(frozen=True, eq=False)

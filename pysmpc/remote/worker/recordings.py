@@ -23,7 +23,8 @@ from pysmpc.remote.limits import RECORDINGS
 from pysmpc.remote.program_messages import Call, Drop, Flush, Forget, Operation, Record, Recorded, Ref, Repeat
 from pysmpc.remote.region import Region
 from pysmpc.remote.worker.flow import Flow
-from pysmpc.tensor.secret import SecretTensor, TensorStorage
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import TensorStorage
 
 if TYPE_CHECKING:
     from pysmpc.remote.worker.replay import Replay

@@ -16,9 +16,7 @@ import torch
 import pysmpc.ops  # noqa: F401  (fills the table of operations)
 from pysmpc.api import steps
 from pysmpc.errors import ChannelError, IntegrityError, RemoteError
-from pysmpc.federated.updates import Terms
-from pysmpc.mpc.derived.tested import Flags
-from pysmpc.mpc.interfaces import Dealer
+from pysmpc.mpc.interfaces import Dealer, Party
 from pysmpc.mpc.variants import variant_named
 from pysmpc.ops.decompositions import rehearsed
 from pysmpc.ops.range_tests import state_bounds
@@ -30,11 +28,9 @@ from pysmpc.remote.program_messages import (
     Drop,
     Flush,
     Forget,
-    Hand,
     Input,
     Invite,
     Load,
-    Open,
     Operation,
     Record,
     Recorded,
@@ -44,19 +40,18 @@ from pysmpc.remote.program_messages import (
     Restore,
     Slot,
 )
-from pysmpc.remote.standing import state_of
 from pysmpc.remote.worker.held import Held
 from pysmpc.remote.worker.origins import NOBODY, Origin, Provenance, combined, origin_of
 from pysmpc.remote.worker.recordings import Steps
 from pysmpc.remote.worker.row_rules import followed
 from pysmpc.remote.worker.row_steps import Operations
-from pysmpc.ring import z2k
 from pysmpc.ring.fixedpoint import LIMIT, Precision, kept
 from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import Session
 from pysmpc.session.transcript import Transcript, untold
-from pysmpc.tensor.secret import HANDLERS, SecretTensor, TensorStorage, flush
+from pysmpc.tensor.secret import HANDLERS, SecretTensor
+from pysmpc.tensor.storage import TensorStorage, flush
 from pysmpc.torch_modes import asked, in_backward
 
 OPERATIONS = {str(func): func for func in HANDLERS}
@@ -84,17 +79,17 @@ class Replay:
         held: Held | None = None,
     ) -> None:
         self.session = session
-        self._driver = driver
+        self.driver = driver
         self._owners = owners
         self._notaries = notaries
         self._values = values
         self.came = came
-        self._confirmed = confirmed
+        self.confirmed = confirmed
         self._cells: dict[int, TensorStorage] = {}
         self._count = 0
         self._transcript = transcript
         self.held = held
-        self._steps = Steps(self)
+        self.steps = Steps(self)
         self._operations = Operations()
         self._reading: Origin | None = None  # of what the present operation reads, with updates that still wait
         self.flag: Origin | None = None  # of what was tested since the last opening; None where nothing was
@@ -130,7 +125,7 @@ class Replay:
         cell.provenance.origin = origin
         cell.provenance.written = self._stands
 
-    def _reads(self, origins: Sequence[Origin]) -> None:
+    def reads(self, origins: Sequence[Origin]) -> None:
         """An operation begins, on values with these origins.  It may also apply updates that wait."""
         if self.session.flags is not None:
             before = [self._reading] if self._reading is not None and self.session.owing else []
@@ -150,7 +145,7 @@ class Replay:
 
     def close(self) -> None:
         """The session is over."""
-        self._steps.close()
+        self.steps.close()
 
     def version(self, ref: Ref) -> tuple[int, bytes]:
         """Tells a value from others that were in its slot, or will be: operations so far and their digest, then."""
@@ -162,6 +157,10 @@ class Replay:
     def bytes(self) -> int:
         """Of shares in slots."""
         return sum(8 * cell._body.n * cell._body.rows for cell in list(self._cells.values()))
+
+    def party_of(self, owner: str, session: Session) -> Party:
+        """This process's part in a session, for words that somebody else shares under keys of her own."""
+        return dataclasses.replace(session.party, owner=self._owners[owner], notary=self._notaries[owner])
 
     def _under(self, suite: str) -> Session:
         """The session with the protocols of that name."""
@@ -180,9 +179,9 @@ class Replay:
     def run(self, operation: Operation, buffers: Iterator[torch.Tensor]) -> None:
         """One operation; `open` and fetches are the worker's business."""
         self._count += 1
-        self._reads([])
+        self.reads([])
         given = list(buffers) if isinstance(operation, Call) else []
-        self._steps.about(operation, given)
+        self.steps.about(operation, given)
         if isinstance(operation, Call):
             self._call(operation, iter(given))
         elif isinstance(operation, Drop):
@@ -199,7 +198,7 @@ class Replay:
         elif isinstance(operation, Flush):
             flush(self._under(operation.suite))
         elif isinstance(operation, Record | Recorded | Repeat | Forget):
-            self._steps.run(operation)
+            self.steps.run(operation)
         elif isinstance(operation, Refresh):
             steps.refresh(window(operation.ref, self.cell(operation.ref.slot)))
         else:
@@ -218,10 +217,10 @@ class Replay:
         if not cells:
             raise ChannelError(f"{call.name} has no secret among its arguments")
         origins = [origin_of(cell) for cell in cells]
-        self._reads(origins)
+        self.reads(origins)
         if self.session.flags is not None:
             state_bounds(given)
-        self._steps.look(func, args, kwargs)
+        self.steps.look(func, args, kwargs)
         written: list[TensorStorage] = []
         if func._schema.is_mutable:
             written = list({id(x.cell): x.cell for x in changed(func, args, kwargs) if x.cell in cells}.values())
@@ -240,7 +239,7 @@ class Replay:
         if len(found) != len(call.outs):
             raise RemoteError(f"{call.name} has {len(found)} results here and {len(call.outs)} at the driver")
         made, step = [combined(origins)] * len(found), None
-        if self._steps.recording or followed(func, origins):
+        if self.steps.recording or followed(func, origins):
             step = self._operations.step(call, func, args, kwargs, cells, found, written)
             made = step.apply(origins)
             for cell in written:
@@ -251,115 +250,28 @@ class Replay:
                 self.keep(slot, value.cell, made[place])
                 kept.append((place, value.cell))
         if step is not None:
-            self._steps.came(step, cells, kept)
+            self.steps.came(step, cells, kept)
 
     def _input(self, operation: Input) -> None:
         if operation.everyone != self._under(operation.suite).suite.inputs_to_all:
             raise ChannelError(f"inputs under '{operation.suite}' do not go to these holders")
-        self._share(operation, self._driver, None, Origin(frozenset([self._driver])))
+        self._share(operation, self.driver, None, Origin(frozenset([self.driver])))
 
     def _share(self, operation: Input | Load, owner: str, values: Any, origin: Origin) -> None:
         if owner not in self._owners:
             raise ChannelError(f"{owner!r} owns nothing here")
         session = self._under(operation.suite)
-        party = dataclasses.replace(session.party, owner=self._owners[owner], notary=self._notaries[owner])
-        share: Share = session.suite.share(party, values, tuple(operation.shape), operation.scale)
+        share: Share = session.suite.share(
+            self.party_of(owner, session), values, tuple(operation.shape), operation.scale
+        )
         unit = Precision(operation.base, operation.digits)
         out = SecretTensor.of(share, session, unit, dtype_of(operation.dtype))
         self.keep(operation.slot, out.cell, origin)
 
-    def told(self, words: torch.Tensor) -> list[torch.Tensor]:
-        """Public words of this holder's go to the others; theirs."""
-        channel: Any = self.session.party.channel
-        return list(channel.tell("consent", [words]))
-
-    def hand(
-        self, operation: Hand, mask: Callable[[int], torch.Tensor] | None, permits: Callable[[], bool]
-    ) -> tuple[torch.Tensor | None, list[str]]:
-        """The words of a value under a mask of the receiver's, where all consent; who does not.
-
-        1. The receiver shares uniform words, `mask`, which nobody else knows: not a byte.
-        2. The holders tell each other whether they consent, and which program they run: one round.
-        3. If all consent, they open the value plus the mask to each other: one round.
-        """
-        self._steps.about(operation)
-        if operation.receiver not in self.session.holders:
-            raise RemoteError("a value is opened to a holder of the session")
-        if (state := state_of(self.session)) != operation.state:
-            raise RemoteError(f"this party's program stands at {state}, the driver's at {operation.state}")
-        value = window(operation.ref, self.cell(operation.ref.slot))
-        share, suite, party = value.window(), value.session.suite, value.session.party
-        if suite.disclose is not None or not suite.additive or self.session.flags is not None:
-            raise RemoteError("values under these protocols are not opened to a holder")
-        # 1. the mask
-        receiver = operation.receiver
-        owned = dataclasses.replace(party, owner=self._owners[receiver], notary=self._notaries[receiver])
-        words = None if mask is None else mask(share.numel)
-        masked = suite.add(party, share, suite.share(owned, words, share.shape, share.scale))
-        # 2. consent
-        self._confirmed()
-        refused = [name for name, word in self.said(permits()).items() if not word]
-        # 3. the opening
-        if refused:
-            party.channel.count([masked.words()], "reveal", [share.shape])  # type: ignore[attr-defined]
-            return None, refused
-        [opened] = suite.reveal(party, masked)
-        return opened, []
-
-    # --- sums over owners ---
-
-    def said(self, word: bool) -> dict[str, bool]:
-        """What each holder says, of itself and in public: one round.  Nothing at the provider, which is not told."""
-        party, holders = self.session.party, self.session.holders
-        said = party.channel.gather(torch.full((party.rows, 1), int(word), dtype=torch.int64), "consent", [(1,)])
-        mine = [holders[rank] for rank in party.ranks]
-        names = [*mine, *(name for name in holders if name not in mine)]
-        return {name: one == 1 for name, [one] in zip(names, said.tolist(), strict=bool(mine))}
-
-    def collect(self, operation: Collect, words: torch.Tensor | None, terms: Terms, origin: Origin) -> None:
-        """Every owner's term is shared, zeros for one who left, and their sum goes to the slot.
-
-        words: this owner's.  No round, and not a byte: an owner's shares are streams under keys that the others have.
-        """
-        session, unit = self.session, terms.precision
-        mine = {session.holders[rank] for rank in session.party.ranks}
-        total: torch.Tensor | None = None
-        for owner in operation.owners:
-            values = None
-            if owner in mine:
-                values = torch.zeros(terms.size, dtype=torch.int64) if words is None else words
-            party = dataclasses.replace(session.party, owner=self._owners[owner], notary=self._notaries[owner])
-            share = session.suite.share(party, values, (terms.size,), unit.scale).words()
-            total = share if total is None else z2k.add(total, share)
-        assert total is not None
-        out = SecretTensor.of(Share.of(total, (terms.size,), unit.scale), session, unit, torch.float64)
-        self.keep(operation.slot, out.cell, origin)
-
-    def named(self, names: Sequence[str], came: Sequence[str]) -> list[str]:
-        """Which of these names the last holder says: one round.  Nothing at the provider.  came: what it says here."""
-        party, holders = self.session.party, self.session.holders
-        mine = torch.tensor([[name in came for name in names]], dtype=torch.int64)
-        said = party.channel.gather(mine.expand(party.rows, -1).contiguous(), "consent", [(len(names),)])
-        if not len(said):
-            return []
-        order = [holders[rank] for rank in party.ranks]
-        order += [name for name in holders if name not in order]
-        flags = said[order.index(holders[-1])].tolist()
-        return [name for name, flag in zip(names, flags, strict=True) if flag == 1]
-
-    def gathered(self, operation: Invite, words: torch.Tensor | None, terms: Terms, origin: Origin) -> None:
-        """This holder's share of a sum of clients' terms goes to the slot; zeros, where there is none."""
-        session, unit = self.session, terms.precision
-        shares = torch.zeros((session.party.rows, terms.size), dtype=torch.int64)
-        if words is not None:
-            shares[0] = words
-        share = Share.of(shares, (terms.size,), unit.scale)
-        self.keep(operation.slot, SecretTensor.of(share, session, unit, torch.float64).cell, origin)
-
     def begin(self, operation: Collect) -> None:
         """It is the next operation; ChannelError for owners that are not holders, or clients that are, each once."""
         self._count += 1
-        self._steps.about(operation)
+        self.steps.about(operation)
         owners = operation.owners
         holders = set(self.session.holders)
         fit = holders.isdisjoint(owners) if isinstance(operation, Invite) else set(owners) <= holders
@@ -371,7 +283,7 @@ class Replay:
     def restore(self, operation: Restore, take: Callable[[str, Slot], tuple[torch.Tensor, Origin]] | None) -> None:
         """Shares of a checkpoint go to slots.  take: None where there are none, at the provider."""
         self._count += 1
-        self._steps.about(operation)
+        self.steps.about(operation)
         session = self._under(operation.suite)
         for key, slot in operation.values.items():
             words, origin = torch.empty((0, math.prod(slot.shape)), dtype=torch.int64), NOBODY
@@ -380,56 +292,3 @@ class Replay:
             share = Share.of(words, tuple(slot.shape), slot.scale)
             out = SecretTensor.of(share, session, kept(slot.base, slot.digits), dtype_of(slot.dtype))
             self.keep(slot.slot, out.cell, origin)
-
-    def shares(self, operation: Open, permits: Callable[[], bool]) -> tuple[torch.Tensor, list[str], bool]:
-        """What this party sends the driver of a value that is opened to it, [rows, n] words; who does not consent.
-
-        Then, whether a value was found too large: nothing must leave for the driver then, either.
-
-        1. The provider said which program it runs, when it was told of this opening: a message without words.
-        2. The holders tell each other whether they consent, and which program they run: one round.
-        3. Where ranges are tested, the holders open what came of that, if all consent: a round, counted in either case.
-        4. If all consent, and all run the same program, each has its shares: counted as another round, in either case.
-        Under codes `disclose` does the second step, and has the value under a mask that the driver knows, or the mask
-        alone where a holder does not consent.  Where somebody does not, nothing must leave for the driver.
-        """
-        self._steps.about(operation)
-        if operation.receiver != self._driver:
-            raise RemoteError(f"values are opened to {self._driver}, who asks for it, and not to others")
-        if (state := state_of(self.session)) != operation.state:
-            raise RemoteError(f"this party's program stands at {state}, the driver's at {operation.state}")
-        self._reads([])
-        value = window(operation.ref, self.cell(operation.ref.slot))
-        share, suite, party = value.window(), value.session.suite, value.session.party
-        words = share.words()
-        if (flags := self.session.flags) is not None:
-            flags.settle()
-        # 1. the provider's program
-        self._confirmed()
-        permitted = permits()
-        if suite.disclose is not None:
-            masked, _ = suite.disclose(party, share, permitted)
-            return masked, [], False
-        # 2. consent
-        said = party.channel.gather(torch.full((party.rows, 1), int(permitted), dtype=torch.int64), "consent", [(1,)])
-        mine = [self.session.holders[rank] for rank in party.ranks]
-        names = [*mine, *(name for name in self.session.holders if name not in mine)]
-        refused = [name for name, [word] in zip(names, said.tolist(), strict=bool(mine)) if word != 1]
-        # 3. ranges
-        failed = flags is not None and self._failed(flags, bool(refused))
-        # 4. the shares
-        party.channel.count([words], "reveal", [share.shape])  # type: ignore[attr-defined]
-        return words, refused, failed
-
-    def _failed(self, flags: Flags, refused: bool) -> bool:
-        """Whether a value was too large since the last opening.  Nothing of it leaves if a holder does not consent."""
-        channel: Any = self.session.party.channel
-        word = flags.share()
-        channel.count([word], "range", [(1,)])
-        if refused or not word.shape[0]:
-            return False
-        for theirs in channel.tell("range", [word[0]]):
-            word = word ^ theirs
-        self.flag = None
-        flags.end(bool(word.any()))
-        return bool(flags.failed)

@@ -22,7 +22,8 @@ from pysmpc.remote.worker.rows import (
     fills,
     made,
 )
-from pysmpc.tensor.secret import SecretTensor, TensorStorage
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import TensorStorage
 
 PATTERNS = 32  # of origins, of an operation, that it is known of what comes of them
 OPERATIONS = 1 << 10  # that are known

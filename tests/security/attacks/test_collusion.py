@@ -14,6 +14,7 @@ from test_programs import AHEAD, MATERIAL, ORDER, SHAPE, SLOTS, UNIT, shifted, s
 from test_slots import HERS, ID, MINE, X, restored, saved, where
 from verdicts import kept, unread
 
+from pysmpc.remote.worker import consent_rounds
 from pysmpc.ring.prg import EPOCH_BITS
 from pysmpc.transport.links import HEADER
 
@@ -36,7 +37,7 @@ class Anything(bytes):
 def attendance(scene, client, name):
     """The client's session at a worker; another may still be coming to its end."""
     there = list(scene.workers.workers[name].attendances.values())
-    [found] = [each for each in there if each._setup is not None and each._setup.session == client.session]
+    [found] = [each for each in there if each._session is not None and each._session.setup.session == client.session]
     return found
 
 
@@ -50,7 +51,7 @@ class Bob:
     def __init__(self, scene, client):
         client.wait()
         found = attendance(scene, client, "bob")
-        self.engagement, self.replay = found._engagement, found._replay
+        self.engagement, self.replay = found.engagement, found.replay
         self.party = self.engagement.session.party
         self.corrections, self.seen, self.streams = [], {}, []
         feed, channel, dealer = self.engagement.feed, self.party.channel, self.party.dealer
@@ -70,7 +71,7 @@ class Bob:
         feed.receive, dealer.streams = received, drawn
         channel._run = self._run
         channel.observer = lambda cause, sent, opened: self.seen.setdefault(cause, opened[0].clone())
-        self.replay._confirmed = lambda: None
+        self.replay.confirmed = lambda: None
 
     def _run(self, message):
         """A round: he waits for alice's message, and answers under the header that she has."""
@@ -158,7 +159,7 @@ def test_the_provider_is_told_more(scene, witness):
     witness.names("scientist", f"this party and {PROVIDER} were told to run different programs")
 
 
-def test_a_checkpoint_whose_parts_are_said_to_be_of_one_program(scene):
+def test_a_checkpoint_whose_parts_are_said_to_be_of_one_program(scene, monkeypatch):
     """alice keeps a value of the driver's, bob his share of her rows, and he says that both are of one program."""
     name, pooled = next(ID), {}
 
@@ -168,13 +169,20 @@ def test_a_checkpoint_whose_parts_are_said_to_be_of_one_program(scene):
         bob = Bob(scene, client)
         pooled.update({slot: bob.replay.cell(slot).body.words[0].clone() for slot in (0, 1)})
         saved(client, name, {"": {"w": MINE}, "bob": {"w": HERS}})
-        digest = attendance(scene, client, "alice")._engagement.transcript.digest
+        digest = attendance(scene, client, "alice").engagement.transcript.digest
         first = hashlib.sha256(digest + (1).to_bytes(8, "little")).digest()  # save of her session
         pooled["told"] = torch.frombuffer(bytearray(first), dtype=torch.int64)
 
     def attack(client):
         bob = Bob(scene, client)
-        bob.replay.told = lambda mine: [list(bob.party.channel.tell("consent", [pooled["told"]])) and mine]
+        honest = consent_rounds.told
+
+        def told(session, mine):
+            if session is not bob.replay.session:
+                return honest(session, mine)
+            return [list(bob.party.channel.tell("consent", [pooled["told"]])) and mine]
+
+        monkeypatch.setattr(consent_rounds, "told", told)
         restored(client, name, {"w": where(0)})
         return client.open(HERS)
 
@@ -189,7 +197,7 @@ def test_a_checkpoint_whose_parts_are_said_to_be_of_one_program(scene):
 
 def pairs(scene, client):
     """Of every key that two parties have and the driver has not: (what it is for, one's set, the other's, its rows)."""
-    holders, at = client.holders, {name: attendance(scene, client, name)._engagement for name in client.names}
+    holders, at = client.holders, {name: attendance(scene, client, name).engagement for name in client.names}
     dealer = at[PROVIDER].session.party.dealer._everyone
     for rank, name in enumerate(holders):
         mine, party = at[name], at[name].session.party

@@ -157,9 +157,7 @@ def test_a_driver_who_works_together_with_bob(scene, witness):
         client.own(1, SHAPE, 0.5)
         client.own(2, SHAPE)
         [session] = [
-            each._engagement
-            for each in scene.workers.workers["bob"].attendances.values()
-            if each._engagement is not None
+            each.engagement for each in scene.workers.workers["bob"].attendances.values() if each.engagement is not None
         ]
         party = session.session.party
         corrections, receive = [], party.dealer._feed.receive
