@@ -28,15 +28,6 @@ pytest.register_assert_rewrite(
 
 
 @pytest.fixture(autouse=True)
-def follow_loops():
-    if os.environ.get("FOLLOW"):
-        from pysmpc.program.loop import LOOPS
-        LOOPS.install()
-        LOOPS.enabled = True
-    yield
-
-
-@pytest.fixture(autouse=True)
 def fresh_randomness():
     """torch starts from a fixed seed of its own; no test may need one to pass."""
     torch.default_generator.seed()

@@ -73,7 +73,7 @@ class Following(Listener):
         self._layouts[: len(arguments)] = map(layout, arguments)
         self._late = path.late
         self._starts = frozenset(path.roots.values())
-        self._begun: set[int] = set()
+        self._begun: dict[int, tuple[int, int, int]] = {}  # of which cell, from which element to which
         self._stands: dict[int, SecretTensor] = {}  # what a recording reads in the place of values with roots
         self._given = dict(enumerate(self._layouts[: len(arguments)]))  # layouts of arguments and views of them
         known = [*self._arguments, *path.cells[len(arguments) :]]
@@ -142,8 +142,7 @@ class Following(Listener):
         finally:
             self.busy = False
         found = list(leaves_of(out))
-        made = [each for each in leaves(node.outs) if type(each) is Made]
-        if len(found) == len(made) and all(map(self._begins_at, made, found)):
+        if len(found) == len(node.made) and all(map(self._begins_at, node.made, found)):
             self._at += 1
         else:
             self.keep()
@@ -160,10 +159,15 @@ class Following(Listener):
         size, strides, offset, dtype = self._layouts[root]
         if (size, strides, dtype) != (x.size(), x.stride(), x.dtype):
             return False
-        moved = int(x.storage_offset()) - offset
+        start = int(x.storage_offset())
+        moved = start - offset
         if root in self._begun:
             return not moved
-        self._begun.add(root)
+        read = root in self._path.inputs  # and not only taken a part of
+        here = self._numbers[root], start, start + x.numel() if read else start
+        if any(here[0] == there[0] and here[1] < there[2] and there[1] < here[2] for there in self._begun.values()):
+            return False  # what is opened of elements in common would be opened twice
+        self._begun[root] = here
         if moved:
             for value, its in self._path.roots.items():
                 if its == root:
@@ -359,7 +363,9 @@ class Following(Listener):
             cls: Any = self._session.tensor or SecretTensor
             with node.context.again():
                 made: dict[int, SecretTensor] = {}
-                out = cls.__torch_dispatch__(node.func, (), [self._operand(x, made) for x in node.args], dict(node.kwargs))
+                out = cls.__torch_dispatch__(
+                    node.func, (), [self._operand(x, made) for x in node.args], dict(node.kwargs)
+                )
             for want, x in zip(leaves(node.outs), leaves_of(out), strict=True):
                 self._stands[want.value] = x
 

@@ -146,6 +146,11 @@ class Node:
     taking: bool = False
     outs: Any = None
 
+    @property
+    def made(self) -> list[Made]:
+        """The results that are secrets with a layout of their own."""
+        return [out for out in leaves(self.outs) if type(out) is Made]
+
 
 @dataclass
 class Path:
@@ -155,10 +160,9 @@ class Path:
     for an argument.  values: the cell and the layout of each.  result: a value.  refused: why it cannot be followed.
     late: cells that were there before, and that it only reads: another may come in the place of each (noted with the
     precision).  roots: of values on such cells, the value of which they are views: a part that was taken, or what the
-    path was given; where it lies in its cell may differ each time.  inputs: the roots that it computes with; wholes: the
-    late cells of which it takes all.  numbers: the cell of each value.  single: cells that the path makes and of which it knows one
-    value: a secret on one
-    can have no other layout, as that would come of an operation.
+    path was given; where it lies in its cell may differ each time.  inputs: the roots that it computes with; wholes:
+    the late cells of which it takes all.  numbers: the cell of each value.  single: cells that the path makes and of
+    which it knows one value: a secret on one can have no other layout, as that would come of an operation.
     """
 
     arguments: int

@@ -7,11 +7,12 @@ and what the path makes of it by views of fixed numbers follows it.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
 
-from pysmpc.program.path import Layout, Made, Node, Operand, Path, Public, Several, leaves
+from pysmpc.program.path import Layout, Node, Operand, Path, Public, Several, leaves
 from pysmpc.ring.shares import dense_strides
 
 aten = torch.ops.aten
@@ -93,12 +94,12 @@ class _Search:
             found.setdefault(number, []).append((offset, offset + size.numel()))
         for number, ends in found.items():
             ends.sort()
-            if any(a[1] > b[0] for a, b in zip(ends, ends[1:], strict=False)):
+            if any(a[1] > b[0] for a, b in pairwise(ends)):
                 self.tangled.add(number)
 
 
 def _made(node: Node) -> list[int]:
-    return [out.value for out in leaves(node.outs) if type(out) is Made]
+    return [out.value for out in node.made]
 
 
 def _operands(node: Node) -> list[int]:

@@ -132,7 +132,7 @@ class Product:
         return out
 
     def masked(self, moved: Callable[[Any], int]) -> Product:
-        """What is left of it once `part` is done: to deal the product of the masks, whose streams are now moved(each)."""
+        """What is left once `part` is done: to deal the product of the masks, whose streams are now moved(each)."""
         out = object.__new__(Product)
         out.factors, out.size = None, self.size
         x, y = (factor.places for factor in self.factors or ())
