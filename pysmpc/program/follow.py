@@ -34,7 +34,7 @@ from pysmpc.program.path import (
     leaves_of,
     secrets_in,
 )
-from pysmpc.program.roots import is_public
+from pysmpc.program.roots import Places, is_public
 from pysmpc.session.session import Session
 from pysmpc.session.stats import Stats
 from pysmpc.tensor.secret import SecretTensor
@@ -72,8 +72,7 @@ class Following(Listener):
         self._layouts = [each for _, each in path.values]
         self._layouts[: len(arguments)] = map(layout, arguments)
         self._late = path.late
-        self._starts = frozenset(path.roots.values())
-        self._begun: dict[int, tuple[int, int, int]] = {}  # of which cell, from which element to which
+        self._places = Places(path, self._layouts)
         self._stands: dict[int, SecretTensor] = {}  # what a recording reads in the place of values with roots
         self._given = dict(enumerate(self._layouts[: len(arguments)]))  # layouts of arguments and views of them
         known = [*self._arguments, *path.cells[len(arguments) :]]
@@ -152,28 +151,7 @@ class Following(Listener):
         number = self._numbers[made.value]
         if self._cells[number] is None:  # rows, which have a cell of their own
             self._known[number], self._cells[number] = x.cell, weakref.ref(x.cell)
-        return self._starts_at(made.value, x)
-
-    def _starts_at(self, root: int, x: SecretTensor) -> bool:
-        """Whether x may be this part; it and what is made of it by views then lie elsewhere than when it was noted."""
-        size, strides, offset, dtype = self._layouts[root]
-        if (size, strides, dtype) != (x.size(), x.stride(), x.dtype):
-            return False
-        start = int(x.storage_offset())
-        moved = start - offset
-        if root in self._begun:
-            return not moved
-        read = root in self._path.inputs  # and not only taken a part of
-        here = self._numbers[root], start, start + x.numel() if read else start
-        if any(here[0] == there[0] and here[1] < there[2] and there[1] < here[2] for there in self._begun.values()):
-            return False  # what is opened of elements in common would be opened twice
-        self._begun[root] = here
-        if moved:
-            for value, its in self._path.roots.items():
-                if its == root:
-                    size, strides, offset, dtype = self._layouts[value]
-                    self._layouts[value] = size, strides, offset + moved, dtype
-        return True
+        return self._places.begins(made.value, x)
 
     def _same_all(self, wanted: tuple[Any, ...], values: Any) -> bool:
         for want, x in zip(wanted, values, strict=True):
@@ -186,8 +164,8 @@ class Following(Listener):
                     or (not self._bind(number, x.cell) if found is None else found() is not x.cell)
                     or x.requires_grad is not requires_grad
                     or not (
-                        self._starts_at(value, x)
-                        if value in self._starts
+                        self._places.begins(value, x)
+                        if value in self._places.roots
                         else number in self._single or self._layouts[value] == layout(x)
                     )
                 ):

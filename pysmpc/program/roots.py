@@ -123,3 +123,32 @@ def is_public(x: Any) -> bool:
     if isinstance(x, list | tuple):
         return all(map(is_public, x))
     return x is None or isinstance(x, int) or type(x) in (torch.Tensor, torch.nn.Parameter)
+
+
+class Places:
+    """Where the parts of a run lie in their cells.  roots: all of the path's.  layouts: of its values, as now."""
+
+    def __init__(self, path: Path, layouts: list[Layout]) -> None:
+        self.roots = frozenset(path.roots.values())
+        self._path, self._layouts = path, layouts
+        self._found: dict[int, tuple[int, int, int]] = {}  # of a root: its cell, its first element, that after its last
+
+    def begins(self, root: int, x: torch.Tensor) -> bool:
+        """Whether x may be this part.  It and its views then lie elsewhere than when they were noted."""
+        size, strides, offset, dtype = self._layouts[root]
+        if (size, strides, dtype) != (x.size(), x.stride(), x.dtype):
+            return False
+        start = int(x.storage_offset())
+        moved = start - offset
+        if root in self._found:
+            return not moved
+        end = start + x.numel() if root in self._path.inputs else start  # of others only parts are read
+        here = self._path.values[root][0], start, end
+        if any(here[0] == there[0] and here[1] < there[2] and there[1] < here[2] for there in self._found.values()):
+            return False  # what is opened of elements in common would be opened twice
+        self._found[root] = here
+        for value, its in self._path.roots.items() if moved else ():
+            if its == root:
+                size, strides, offset, dtype = self._layouts[value]
+                self._layouts[value] = size, strides, offset + moved, dtype
+        return True
