@@ -147,6 +147,7 @@ def virtual(
     compare_bits: int | None = None,
     material: str | Path | None = None,
     checked: bool | str = True,
+    eager: bool = False,
 ) -> Parties:
     """Make parties that all live in this process, for development and tests.  Messages are counted, not sent.
 
@@ -169,6 +170,9 @@ def virtual(
     raise RangeError where one does not (docs/ranges.md).  False: do not, for measurements of
     time.  "protocol": check by messages, as `sy.connect(..., checked=True)` does, and
     raise when a value is opened.
+    eager: compute each operation where it stands. Otherwise a training loop that asks for the same operations again is
+    computed at the end of each of its steps, from a recording: the same values, rounds and bytes in less time
+    (docs/performance.md).
 
     >>> parties = sy.virtual("alice", "bob")
     """
@@ -187,6 +191,7 @@ def virtual(
         checked=checked is True,
         tested=checked == "protocol",
     )
+    session.eager = eager
     return parties_of(session, how)
 
 

@@ -34,6 +34,7 @@ from pysmpc.program.path import (
     leaves_of,
     secrets_in,
 )
+from pysmpc.program.roots import Places, is_public
 from pysmpc.session.session import Session
 from pysmpc.session.stats import Stats
 from pysmpc.tensor.secret import SecretTensor
@@ -71,6 +72,8 @@ class Following(Listener):
         self._layouts = [each for _, each in path.values]
         self._layouts[: len(arguments)] = map(layout, arguments)
         self._late = path.late
+        self._places = Places(path, self._layouts)
+        self._stands: dict[int, SecretTensor] = {}  # what a recording reads in the place of values with roots
         self._given = dict(enumerate(self._layouts[: len(arguments)]))  # layouts of arguments and views of them
         known = [*self._arguments, *path.cells[len(arguments) :]]
         self._known: list[Any] = [None if type(each) is Kind else each for each in known]  # not those that are promises
@@ -98,6 +101,8 @@ class Following(Listener):
         """The promise of its result, or, where the path has another, the result."""
         if self._at < self._length:
             node = self._nodes[self._at]
+            if node.taking and self._fits(node, func, args, kwargs):
+                return self._part(cls, node, args, kwargs)
             if self._fits(node, func, args, kwargs):
                 self._at += 1
                 if type(node.outs) is Made and not node.given and not node.changed:
@@ -114,10 +119,39 @@ class Following(Listener):
             and not WATCHERS
             and not torch._C._len_torch_dispatch_stack()
             and node.context.lasts()
-            and self._same_all(node.args, args)
+            and (self._takes(node, args, kwargs) if node.taking else self._same_all(node.args, args))
             and len(node.kwargs) == len(kwargs)
-            and (not kwargs or all(k in kwargs and self._same(x, kwargs[k]) for k, x in node.kwargs))
+            and (not kwargs or node.taking or all(k in kwargs and self._same(x, kwargs[k]) for k, x in node.kwargs))
         )
+
+    def _takes(self, node: Node, args: Any, kwargs: dict[str, Any]) -> bool:
+        """Whether this takes a part, whichever, of the same thing."""
+        return (
+            self._same_all(node.args[:1], args[:1])
+            and is_public((*args[1:], *kwargs.values()))
+            and kwargs.keys() == dict(node.kwargs).keys()
+            and args[0].cell.scale == args[0].unit.scale
+        )
+
+    def _part(self, cls: Any, node: Node, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Take it at once: that is nobody's work but moving words."""
+        self.busy = True
+        try:
+            out = cls.__torch_dispatch__(node.func, (), args, kwargs)
+        finally:
+            self.busy = False
+        found = list(leaves_of(out))
+        if len(found) == len(node.made) and all(map(self._begins_at, node.made, found)):
+            self._at += 1
+        else:
+            self.keep()
+        return out
+
+    def _begins_at(self, made: Made, x: Any) -> bool:
+        number = self._numbers[made.value]
+        if self._cells[number] is None:  # rows, which have a cell of their own
+            self._known[number], self._cells[number] = x.cell, weakref.ref(x.cell)
+        return self._places.begins(made.value, x)
 
     def _same_all(self, wanted: tuple[Any, ...], values: Any) -> bool:
         for want, x in zip(wanted, values, strict=True):
@@ -129,7 +163,11 @@ class Following(Listener):
                     not isinstance(x, SecretTensor)
                     or (not self._bind(number, x.cell) if found is None else found() is not x.cell)
                     or x.requires_grad is not requires_grad
-                    or not (number in self._single or self._layouts[value] == layout(x))
+                    or not (
+                        self._places.begins(value, x)
+                        if value in self._places.roots
+                        else number in self._single or self._layouts[value] == layout(x)
+                    )
                 ):
                     return False
             elif not self._same(want, x):
@@ -291,8 +329,23 @@ class Following(Listener):
     def compute(self, look: Callable[[Any, Any, Any], None] | None = None) -> None:
         """Call the handlers of what was followed.  look: told of each operation before."""
         for node in self._path.nodes[: self._at]:
-            if not node.view:
+            if not node.view and not node.taking:
                 self._compute(node, look)
+            elif self._stands and not node.taking:
+                self._view(node)
+
+    def _view(self, node: Node) -> None:
+        """The same view of what stands for its operand, if something does."""
+        operand = next(each for each in leaves(Several(tuple, node.args)) if type(each) is Operand)
+        if operand.value in self._stands:
+            cls: Any = self._session.tensor or SecretTensor
+            with node.context.again():
+                made: dict[int, SecretTensor] = {}
+                out = cls.__torch_dispatch__(
+                    node.func, (), [self._operand(x, made) for x in node.args], dict(node.kwargs)
+                )
+            for want, x in zip(leaves(node.outs), leaves_of(out), strict=True):
+                self._stands[want.value] = x
 
     def _compute(self, node: Node, look: Callable[[Any, Any, Any], None] | None) -> None:
         cls: Any = self._session.tensor or SecretTensor
@@ -317,8 +370,9 @@ class Following(Listener):
         kind = type(x)
         if kind is Operand:
             if x.value not in made:
-                cell = self._known[self._path.values[x.value][0]]
-                size, stride, offset, dtype = self._layouts[x.value]
+                stand = self._stands.get(x.value)
+                cell = self._known[self._path.values[x.value][0]] if stand is None else stand.cell
+                size, stride, offset, dtype = self._layouts[x.value] if stand is None else layout(stand)
                 made[x.value] = SecretTensor(cell, size, stride, offset, dtype, x.requires_grad)
             return made[x.value]
         if kind is Public:

@@ -24,13 +24,13 @@ from pysmpc.program.follow import Following
 from pysmpc.program.noting import Noting
 from pysmpc.program.path import Path
 from pysmpc.program.segment import Segment, unfit, unread
-from pysmpc.program.state import kind
+from pysmpc.program.state import kind, source
 from pysmpc.session import ledger
 from pysmpc.session.session import Session
 from pysmpc.tensor.secret import HANDLERS, SecretTensor
 from pysmpc.tensor.storage import TensorStorage, flush
 from pysmpc.tensor.watching import WATCHERS
-from pysmpc.torch_modes import FOLLOWERS
+from pysmpc.torch_modes import FOLLOWERS, in_backward
 
 PATHS = 6  # that a session keeps, and kinds of arguments of each
 PATIENCE = 64  # regions that run as written, at most, before one is noted again
@@ -54,23 +54,20 @@ class Loops:
     busy = False
 
     def __init__(self) -> None:
-        self.enabled = False
+        self.enabled = True
         self.suspended = 0
         self.repeats = False
         self.reason: str | None = None
         self._region: _LoopNoting | _LoopFollowing | None = None
         self._updating = self._updated = False
         self._failures = self._pause = 0
-        self._installed = False
 
     # --- where steps begin and end ---
 
     def install(self) -> None:
         """Have torch tell when an optimizer of secrets steps.  Once."""
-        if not self._installed:
-            self._installed = True
-            register_optimizer_step_pre_hook(self._before)
-            register_optimizer_step_post_hook(self._after)
+        register_optimizer_step_pre_hook(self._before)
+        register_optimizer_step_post_hook(self._after)
 
     def begin_anew(self) -> None:
         """Forget how steps before went; what is known of the loops of a session stays with it."""
@@ -178,8 +175,8 @@ class _LoopNoting(Noting):
         return cls.__torch_dispatch__(func, (), args, kwargs)
 
     def keep(self) -> None:
-        """Somebody looks, at a region that has ended, or in its midst."""
-        if self._loops.ended:
+        """Somebody looks: that ends a region, but in the midst of a backward pass."""
+        if not in_backward():
             self._finish()
             return
         self.__exit__()
@@ -217,7 +214,8 @@ class _LoopFollowing(Following):
     def keep(self) -> None:
         """Run the segment, if the region has ended and is as it was; else compute it operation by operation."""
         with self._session.lock:
-            if self.over or not self._loops.ended:
+            here = self._at == self._length and not in_backward()
+            if self.over or not (self._loops.ended or here):
                 if not self.over:
                     self._loops.left()
                     self._loops.diverged(self._kept)
@@ -233,14 +231,15 @@ class _LoopFollowing(Following):
     def _finish(self) -> bool:
         """Whether all was done by a segment, or is recorded."""
         alive = tuple(self._alive())
-        late = [self._known[number] for number in self._path.late]
+        path = self._path
+        inputs = [SecretTensor(self._known[self._numbers[v]], *self._layouts[v]) for v in path.inputs]
+        inputs += [_whole(self._known[number], self._dtype(number)) for number in path.wholes]
         changed = {number for node in self._path.nodes for number in node.changed}
         states = [self._known[n] for n in sorted(changed) if type(self._path.cells[n]) is TensorStorage]
         self._restore()
-        if any(map(_odd, late)) or any(map(_taught, states)):
+        if any(map(_odd, inputs)) or any(map(_taught, states)):
             self._loops.reason = "what it reads was opened or is still to be made"
             return False
-        inputs = [_whole(cell, self._dtype(number)) for cell, number in zip(late, self._path.late, strict=True)]
         key = (*map(kind, inputs), alive)
         if key in self._kept.never:
             return False
@@ -281,13 +280,20 @@ class _LoopFollowing(Following):
     ) -> None:
         self._loops.repeats, self._loops.reason = False, "the loop is being recorded"
         new = Segment(self._session, inputs, states, log=before is not None)
-        for number, mine in zip(self._path.late, new.inputs, strict=True):
+        parts = len(self._path.inputs)
+        self._stands = {v: mine.value for v, mine in zip(self._path.inputs, new.inputs[:parts], strict=True)}
+        for number, mine in zip(self._path.wholes, new.inputs[parts:], strict=True):
             self._known[number] = mine.value.cell
         try:
             with new.traced():
                 self.compute(lambda func, args, kwargs: new.seen.look(func, args, kwargs))
                 flush(self._session)
-                new.end(*(_whole(self._known[n], self._dtype(n)) for n in alive), openings=True)
+                results = [_whole(self._known[n], self._dtype(n)) for n in alive]
+                new.end(*results, openings=True)
+                forward = {out.value for node in self._path.nodes if not node.context.backward for out in node.made}
+                read = [x for n, x in zip(alive, results, strict=True) if n in {self._numbers[v] for v in forward}]
+                if any(x.numel() > 1 and _knows(x.cell.body) for x in read):
+                    new.refused = new.refused or "what came of it knows what saves messages later"
         except BaseException as error:
             self.fail(error)
             raise
@@ -313,10 +319,10 @@ class _LoopFollowing(Following):
         return dtype
 
 
-def _odd(cell: TensorStorage) -> bool:
+def _odd(x: SecretTensor) -> bool:
     """Whether a segment's copy would lack what is known of an argument."""
-    body = cell.body
-    return unread(cell) or body.zeros or _knows(body)
+    bodies = x.cell.body, source(x).body
+    return unread(x.cell) or any(body.zeros or _knows(body) for body in bodies)
 
 
 def _knows(body: Any) -> bool:
@@ -343,10 +349,13 @@ def _session_of(values: Any) -> Session | None:
 
 def _unfit(session: Session) -> str | None:
     """Why no loop of a session is followed."""
+    if session.eager:
+        return "the parties compute each operation where it stands (eager=True)"
     return "loops of a driver of workers are not followed" if session.recorder is not None else unfit(session)
 
 
 LOOPS = Loops()
+LOOPS.install()
 
 
 @contextmanager
@@ -361,7 +370,6 @@ def following(enabled: bool = True) -> Iterator[Loops]:
     """
     before = LOOPS.enabled
     LOOPS.stop()
-    LOOPS.install()
     LOOPS.begin_anew()
     LOOPS.enabled = enabled
     try:

@@ -26,6 +26,7 @@ from pysmpc.program.path import (
     leaves,
     secrets_in,
 )
+from pysmpc.program.roots import find_roots
 from pysmpc.program.segment import Segment, changed, written
 from pysmpc.ring.fixedpoint import Precision
 from pysmpc.ring.shares import dense_strides
@@ -87,6 +88,7 @@ class Noting(Listener):
                 path.refused = f"it takes a {type(cell).__name__}"
             elif type(cell) is TensorStorage and number not in written:
                 path.late[number], path.cells[number] = cell.unit, None
+        find_roots(path)
         self._end()
 
     def _end(self) -> None:

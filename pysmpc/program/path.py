@@ -131,7 +131,9 @@ class Node:
     """One operation.
 
     args, kwargs, outs: of `Operand`, `Several`, `Public`, numbers; outs of `Same` and `Made`.  changed: cells that it
-    writes to.  view: whether it only makes another layout; given: of an argument of the path.
+    writes to.  view: whether it only makes another layout; given: of an argument of the path.  taking: whether it only
+    takes a part of what is read, as a batch of a data set is taken: it may be another part next time, and is taken at
+    once.
     """
 
     func: Any
@@ -141,7 +143,13 @@ class Node:
     changed: tuple[int, ...] = ()
     view: bool = False
     given: bool = False
+    taking: bool = False
     outs: Any = None
+
+    @property
+    def made(self) -> list[Made]:
+        """The results that are secrets with a layout of their own."""
+        return [out for out in leaves(self.outs) if type(out) is Made]
 
 
 @dataclass
@@ -151,9 +159,10 @@ class Path:
     arguments: how many there are, the first cells.  cells: a `Kind`, or the cell itself where it was there before; None
     for an argument.  values: the cell and the layout of each.  result: a value.  refused: why it cannot be followed.
     late: cells that were there before, and that it only reads: another may come in the place of each (noted with the
-    precision).  numbers: the cell of each value.  single: cells that the path makes and of which it knows one
-    value: a secret on one
-    can have no other layout, as that would come of an operation.
+    precision).  roots: of values on such cells, the value of which they are views: a part that was taken, or what the
+    path was given; where it lies in its cell may differ each time.  inputs: the roots that it computes with; wholes:
+    the late cells of which it takes all.  numbers: the cell of each value.  single: cells that the path makes and of
+    which it knows one value: a secret on one can have no other layout, as that would come of an operation.
     """
 
     arguments: int
@@ -163,6 +172,9 @@ class Path:
     result: int = -1
     refused: str | None = None
     late: dict[int, Precision] = field(default_factory=dict)
+    roots: dict[int, int] = field(default_factory=dict)
+    inputs: list[int] = field(default_factory=list)
+    wholes: list[int] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     single: frozenset[int] = frozenset()
 

@@ -14,12 +14,13 @@ from typing import Any, cast
 import torch
 from torch.utils._pytree import tree_leaves
 
-from pysmpc.mpc.additive.products import DeferredProduct
+from pysmpc.mpc.additive.products import DeferredProduct, Unopened
 from pysmpc.ops.infinite import InfiniteStorage
 from pysmpc.program.check import sends_the_same
 from pysmpc.program.compile import Compiled, moved_stream
 from pysmpc.program.state import Input, Result, State, kind, source
 from pysmpc.program.trace import NOISE, Trace, tracing, watching
+from pysmpc.ring import z2k
 from pysmpc.ring.shares import Share, ShareStorage
 from pysmpc.session.dealer import SeedDealer
 from pysmpc.session.session import Session
@@ -104,11 +105,17 @@ class Segment:
             self._trace.note_early(each.source, each.there)
         for each in self._results if openings else ():
             each.keep_opening(self._trace.calls)
-        if any(unread(each.cell) for each in results):
+        if any(map(self._unready, results)):
             self.refused = self.refused or "what came of it is still to be made"
         made = set(self._trace.made)
         for state in self.states:
             state.ended(made, self._trace.ranges)
+
+    def _unready(self, result: SecretTensor) -> bool:
+        """Whether it is still to be made, in another way than a product whose factors are open."""
+        body = result.cell.body
+        unopened = isinstance(body, Unopened) and body.operands is not None
+        return unopened or (unread(result.cell) and not self._noted)
 
     @undisturbed
     def first(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
@@ -170,9 +177,11 @@ class Segment:
         """The same for any number of results."""
         first = self._dealer.streams(self.streams)
         self.session.stats.add(self.cost)  # before anybody is told: it is a result of the whole segment
-        self._run(arguments, first)
+        given = self._run(arguments, first)
 
-        def moved(stream: int) -> int:
+        def moved(stream: Any) -> int:
+            if isinstance(stream, z2k.Stream):
+                return given[stream.place]
             return moved_stream(stream, self._compiled.first, first)
 
         self._copy_out(arguments, moved)
@@ -180,8 +189,8 @@ class Segment:
             each.moved(moved)
         return self._finish()
 
-    def _run(self, arguments: Sequence[SecretTensor], first: int) -> None:
-        """Repeat the work, with streams from `first` on."""
+    def _run(self, arguments: Sequence[SecretTensor], first: int) -> list[int]:
+        """Repeat the work, with streams from `first` on; those of masks under which arguments were opened."""
         given = [mine.copy_in(source(x)) for mine, x in zip(self.inputs, arguments, strict=True)]
         for state in self.states:
             state.copy_in(self._turn)
@@ -191,6 +200,7 @@ class Segment:
             for state in self.states:
                 state.forget_range()
             raise
+        return given
 
     @undisturbed
     def confirms(self, other: Segment) -> bool:
@@ -206,7 +216,7 @@ class Segment:
             state.words.copy_(before.words)
         same = self.streams == other.streams and sends_the_same(self._compiled, other._trace, given)
         for mine, theirs in zip(self._results, other._results, strict=True):
-            same = same and torch.equal(mine.copy_out().window().words(), theirs.source)
+            same = mine.same_as(theirs) and same
         return same and all(torch.equal(a.end, b.end) for a, b in zip(self.states, other.states, strict=True))
 
     def _finish(self) -> list[SecretTensor]:

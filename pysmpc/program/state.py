@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import torch
 
+from pysmpc.mpc.additive.products import DeferredProduct
 from pysmpc.ring import z2k
 from pysmpc.ring.shares import Share, ShareStorage
 from pysmpc.tensor.secret import SecretTensor
@@ -212,11 +213,16 @@ class State:
 
 
 class Result:
-    """What a segment returns.  source: its words.  on_result: told of a copy, as soon as there is one."""
+    """What a segment returns.  source: its words.  on_result: told of a copy, as soon as there is one.
+
+    A product that nobody has read yet (a gradient of which only the update was wanted) stays one.
+    """
 
     def __init__(self, traced: SecretTensor) -> None:
-        share = traced.window()
-        self.source, self._scale, self._bound = share.words(), share.scale, traced.cell.bound
+        share, body = traced.window(), traced.cell.body
+        self._product = body.product if isinstance(body, DeferredProduct) else None
+        self.source = share.words() if self._product is None else body.held
+        self._scale, self._bound = share.scale, traced.cell.bound
         self._finer = traced.cell.finer
         self.on_result: Callable[[SecretTensor], None] | None = None
         self._like = traced
@@ -231,30 +237,43 @@ class Result:
 
     def opened(self, words: torch.Tensor) -> None:
         """It was opened under its mask: this is it."""
-        assert self._copy is not None
-        self._copy.cell.body.opened = words.clone()
+        self._held().body.opened = words.clone()
 
-    def moved(self, moved: Callable[[int], int]) -> None:
+    def moved(self, moved: Callable[[Any], int]) -> None:
         """Where the stream of its mask is in this run."""
+        if self._product is not None:
+            body: Any = self._held().body
+            body.product = self._product.masked(moved)
         if self._opened is not None:
-            assert self._copy is not None
             assert self._like.cell.body.mask is not None
-            self._copy.cell.body.mask = moved(self._like.cell.body.mask)
+            self._held().body.mask = moved(self._like.cell.body.mask)
 
     def again(self) -> None:
         """It is there as it was traced."""
         self.there(self.source)
         if self._opened is not None:
             self.opened(self._opened)
-            self.moved(lambda stream: stream)
+        self.moved(lambda stream: stream.number if isinstance(stream, z2k.Stream) else stream)
 
     def there(self, words: torch.Tensor) -> None:
         """It is there, in these words, which may change later."""
         x = self._like
-        self._copy = SecretTensor.of(Share.of(words.clone(), x.shape, self._scale), x.session, x.unit, x.dtype)
+        share = Share.of(words.clone(), x.shape, self._scale)
+        if self._product is not None:
+            share.body = DeferredProduct.resumed(x.session.party, share.body.words, self._product)
+            share.body.shape = share.shape
+        self._copy = SecretTensor.of(share, x.session, x.unit, x.dtype)
         self._copy.cell.bound, self._copy.cell.finer = self._bound, self._finer
         if self.on_result is not None:
             self.on_result(self._copy)
+
+    def same_as(self, other: Result) -> bool:
+        """Whether the copy, once, has the words of another's trace."""
+        return torch.equal(self.copy_out().cell.body.held, other.source)
+
+    def _held(self) -> TensorStorage:
+        assert self._copy is not None
+        return self._copy.cell
 
     def copy_out(self) -> SecretTensor:
         """The copy, once."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -102,7 +104,7 @@ class Product:
         a, b = x.layout, y.layout
         if a.width != b.height or a.batch != b.batch:
             raise ValueError(f"{a.batch} matrices of width {a.width} do not fit {b.batch} of height {b.height}")
-        self.factors = (x, y)
+        self.factors: tuple[Factor, Factor] | None = (x, y)
         self._masks = (*x.places, *y.places, a.batch, a.height, b.width, a.width)
         self.size = a.batch * a.height * b.width
 
@@ -129,6 +131,16 @@ class Product:
         launch(_ring.product_part, *self._masks, *self._words(), keys.native, out)
         return out
 
+    def masked(self, moved: Callable[[Any], int]) -> Product:
+        """What is left once `part` is done: to deal the product of the masks, whose streams are now moved(each)."""
+        out = object.__new__(Product)
+        out.factors, out.size = None, self.size
+        x, y = (factor.places for factor in self.factors or ())
+        out._masks = (moved(x[0]), *x[1:], moved(y[0]), *y[1:], *self._masks[-4:])
+        return out
+
     def _words(self) -> tuple[torch.Tensor, ...]:
+        if self.factors is None:
+            raise ValueError("of this product only the masks are left")
         x, y = self.factors
         return x.words, x.opened, y.words, y.opened

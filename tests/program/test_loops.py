@@ -72,8 +72,9 @@ def against_each_other(a, b, left, right, x, y, i, seen):
 
 
 def every_loss_opened(a, b, left, right, x, y, i, seen):
-    seen.append(opened(descend(a, left, x, y)))
+    loss = descend(a, left, x, y)
     left.step()
+    seen.append(opened(loss))
 
 
 def interrupted(a, b, left, right, x, y, i, seen):
@@ -99,9 +100,83 @@ def another_rate(a, b, left, right, x, y, i, seen):
     plain(a, b, left, right, x, y, i, seen)
 
 
+def every_loss_opened_before_the_step(a, b, left, right, x, y, i, seen):
+    seen.append(opened(descend(a, left, x, y)))
+    left.step()
+
+
+def every_loss_opened_before_its_gradient(a, b, left, right, x, y, i, seen):
+    left.zero_grad()
+    loss = ((a(x) - y) ** 2).mean()
+    seen.append(opened(loss))
+    loss.backward()
+    left.step()
+
+
+def every_loss_kept(a, b, left, right, x, y, i, seen):
+    seen.append(descend(a, left, x, y).detach())
+    left.step()
+
+
+def a_gradient_is_read_after_its_step(a, b, left, right, x, y, i, seen):
+    descend(a, left, x, y)
+    left.step()
+    if i % 3 == 2:
+        seen.append(opened(a[2].weight.grad.sum()))
+
+
+def gradients_stay_over_the_step(a, b, left, right, x, y, i, seen):
+    descend(a, left, x, y, fresh=i % 2 == 0)
+    left.step()
+    seen.append(opened((b(x) ** 2).mean()))
+
+
+def slices(a, b, left, right, x, y, i, seen):
+    """x, y are of all batches."""
+    start = ITEMS * (i % STEPS)
+    descend(a, left, x[start : start + ITEMS], y[start : start + ITEMS])
+    left.step()
+
+
+def the_same_slice_twice(a, b, left, right, x, y, i, seen):
+    start, other = ITEMS * (i % STEPS), 0 if i % 5 == 3 else ITEMS * (i % STEPS)
+    left.zero_grad()
+    both = a(x[start : start + ITEMS]) + a(x[other : other + ITEMS])
+    ((both - y[start : start + ITEMS]) ** 2).mean().backward()
+    left.step()
+
+
+def rows_in_some_order(a, b, left, right, x, y, i, seen):
+    left.zero_grad()
+    rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(i))[:ITEMS]
+    ((a(x[rows]) - y[rows]) ** 2).mean().backward()
+    left.step()
+
+
+def fewer_rows_at_the_end(a, b, left, right, x, y, i, seen):
+    start = ITEMS * (i % 4)
+    descend(a, left, x[start : start + ITEMS - i % 4 // 3], y[start : start + ITEMS - i % 4 // 3])
+    left.step()
+
+
+def columns(a, b, left, right, x, y, i, seen):
+    """Not one element after the other."""
+    start = ITEMS * (i % STEPS)
+    left.zero_grad()
+    ((a(x[start : start + ITEMS])[:, 0:1] - y[start : start + ITEMS, 0:1]) ** 2).mean().backward()
+    left.step()
+
+
+OF_ALL = [slices, the_same_slice_twice, rows_in_some_order, fewer_rows_at_the_end, columns]
 KINDS = [
     plain, two_in_turn, one_or_the_other, accumulated, evaluated_in_the_midst, against_each_other, every_loss_opened,
-    interrupted, hooked, another_rate,
+    interrupted, hooked, another_rate, every_loss_kept, a_gradient_is_read_after_its_step, gradients_stay_over_the_step,
+    every_loss_opened_before_the_step, every_loss_opened_before_its_gradient, *OF_ALL,
+]  # fmt: skip
+IN_TURN = [two_in_turn, one_or_the_other, against_each_other]
+REPEATED = [
+    plain, two_in_turn, evaluated_in_the_midst, every_loss_opened, every_loss_kept, slices, rows_in_some_order, columns,
+    every_loss_opened_before_the_step,
 ]  # fmt: skip
 
 
@@ -116,20 +191,34 @@ def run(kind, models, batches):
             kind(a, b, left, right, x, y, i, seen)
             repeats += loops.repeats
     weights = [p.detach() for m in models for p in m.parameters()]
+    seen = [x if isinstance(x, float) else opened(x) for x in seen]
     return [sy.decrypt(p) if isinstance(p, sy.SecretTensor) else p for p in weights], seen, repeats
+
+
+def batches_for(kind):
+    if kind in OF_ALL:
+        return [(torch.randn(ITEMS * STEPS, 6), torch.randn(ITEMS * STEPS, 3))] * STEPS
+    return [(torch.randn(ITEMS, 6), torch.randn(ITEMS, 3)) for _ in range(STEPS)]
+
+
+def run_on_secrets(kind, models, batches, parties):
+    secret = [sy.encrypt(copy.deepcopy(m), parties, frac_bits=BITS) for m in models]
+    shared = {id(pair): tuple(sy.encrypt(t, parties, frac_bits=BITS) for t in pair) for pair in batches}
+    before = parties.stats.copy()
+    return *run(kind, secret, [shared[id(pair)] for pair in batches]), parties.stats - before
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_weights_are_those_of_plain_torch(kind):
-    parties = sy.virtual("alice", "bob")
-    models = network(), network()
-    batches = [(torch.randn(ITEMS, 6), torch.randn(ITEMS, 3)) for _ in range(STEPS)]
-    secret = [sy.encrypt(copy.deepcopy(m), parties, frac_bits=BITS) for m in models]
-    shared = [tuple(sy.encrypt(t, parties, frac_bits=BITS) for t in pair) for pair in batches]
-    found, seen, repeats = run(kind, secret, shared)
+    models, batches = (network(), network()), batches_for(kind)
+    found, seen, repeats, cost = run_on_secrets(kind, models, batches, sy.virtual("alice", "bob"))
+    *_, never, eager = run_on_secrets(kind, models, batches, sy.virtual("alice", "bob", eager=True))
     expected, wanted, _ = run(kind, models, batches)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=2**-12)
     assert seen == pytest.approx(wanted, abs=2**-10)
-    if kind in (plain, two_in_turn, evaluated_in_the_midst):
-        assert repeats
+    assert repeats or kind not in REPEATED
+    assert not never
+    assert (cost.sent, cost.dealt) == (eager.sent, eager.dealt)
+    # each step ends with a round of updates, where two that follow one another may share one
+    assert eager.rounds <= cost.rounds <= eager.rounds + (STEPS if kind in IN_TURN else 0)

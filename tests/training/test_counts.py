@@ -29,7 +29,7 @@ def step(model, optimizer, x, y, public):
 
 
 def cost(name, activation, encoding, public, items, *others):
-    parties = sy.virtual("alice", "bob", *others)
+    parties = sy.virtual("alice", "bob", *others, eager=True)  # or a step ends when its counters are read
     model = MODELS[name](activation)
     model = model if public else sy.encrypt(model, parties, **encoding)
     x = sy.encrypt(torch.rand(items, 28, 28), parties, **encoding)

@@ -186,6 +186,15 @@ class DeferredProduct(ShareStorage):
         super().__init__(product.part(party.dealer.keys))
         self.product: product_kernels.Product | None = product
 
+    @classmethod
+    def resumed(cls, party: Party, words: torch.Tensor, product: product_kernels.Product) -> DeferredProduct:
+        """One whose words without c are there."""
+        out = cls.__new__(cls)
+        out._party = party
+        ShareStorage.__init__(out, words)
+        out.product = product
+        return out
+
     @property
     def unread(self) -> bool:
         """Whether some of the words is still to be made."""

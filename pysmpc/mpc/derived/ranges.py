@@ -63,8 +63,9 @@ class Checked:
         """What a check reads of a share."""
         body = x.body
         known = self._known(body)
-        if isinstance(body, DeferredProduct) and body.product is not None:
-            factors = [Operand(Range(), f.words, f.layout.take, self.suite.lanes) for f in body.product.factors]
+        product = body.product if isinstance(body, DeferredProduct) else None
+        if product is not None and product.factors is not None:
+            factors = [Operand(Range(), f.words, f.layout.take, self.suite.lanes) for f in product.factors]
             return Operand(known, None, _flat, self.suite.lanes, factors)
         if isinstance(body, Unopened) and body.operands is not None:
             factors = [Operand(Range(), f.body.words, f.matrices().take, self.suite.lanes) for f in body.operands]
