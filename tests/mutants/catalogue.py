@@ -349,15 +349,18 @@ MUTANTS = [
     *module(
         "session/session",
         ("refresh keys of the same holder", "KeySet(ring_keys[1:] + ring_keys[:1])", "KeySet(ring_keys)", SHARING),
-        ("inputs masked by the dealer's keys", "KeySet(owner_keys, 0, n - 1), KeySet(owner_keys), True", "KeySet(dealer_keys, 0, n - 1), KeySet(dealer_keys), True", MASKING),
+        ("inputs masked by the dealer's keys", "build.owner(*dealing(owner_keys))", "build.owner(*dealing(dealer_keys))", MASKING),
+    ),
+    *module(
+        "session/builder",
         ("the provider is a holder", "if provider in holders:", "if False:", SESSION),
     ),
     *module(
         "transport/threads",
-        ("refresh keys of the same holder", "[ring_keys[(rank + 1) % n]]", "[ring_keys[rank]]", SHARING),
-        ("inputs masked by the dealer's keys", "owner=_dealer(owner_keys,", "owner=_dealer(dealer_keys,", f"{VIEWS}::test_messages_between_processes_are_uniform"),
-        ("a holder has all keys", "mine = [] if rank is None else [keys[rank]]", "mine = [] if rank is None else keys", THREADS),
-        ("the owner's keys are dealt from", "rank == 0, shared_feed", "rank is None, shared_feed", THREADS),
+        ("refresh keys of the same holder", "[ring_keys[(i + 1) % n] for i in ranks]", "[ring_keys[i] for i in ranks]", SHARING),
+        ("inputs masked by the dealer's keys", "build.owner(shared_feed, *keys(owner_keys,", "build.owner(shared_feed, *keys(dealer_keys,", f"{VIEWS}::test_messages_between_processes_are_uniform"),
+        ("a holder has all keys", "build.keys([each[i] for i in ranks])", "build.keys(each if ranks else [])", THREADS),
+        ("the owner's keys are dealt from", "keys(owner_keys, rank == 0)", "keys(owner_keys, rank is None)", THREADS),
     ),
     *module(
         "session/channel",
