@@ -71,7 +71,7 @@ def measure(options, items, steps):
     """{name: (cost, [seconds of processor time])} of a step, each on a session of its own, with its update."""
     made = {}
     for name, make in STEPS.items():
-        parties = sy.virtual("alice", "bob")
+        parties = sy.virtual("alice", "bob", eager=True)
         made[name] = parties, make(parties, options)
     cost, seconds = {}, {name: [] for name in made}
     for turn in range(-6, steps):

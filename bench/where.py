@@ -130,7 +130,7 @@ def main(arguments=None):
     parser.add_argument("--most", type=int, default=16, help="rows of each table")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    parties = sy.virtual("alice", "bob", integrity=options.integrity)
+    parties = sy.virtual("alice", "bob", integrity=options.integrity, eager=True)  # operation by operation
     plain, x, y, loss, rate = example(options.model, options.batch)
     secret, secret_x, secret_y = (sy.encrypt(each, parties) for each in (plain, x, y))
     slow = torch.optim.SGD(secret.parameters(), lr=rate)

@@ -29,8 +29,12 @@ from pysmpc.ops.composites import (
 )
 from pysmpc.ops.packed import PACKED
 from pysmpc.ops.recurrent import RECURRENT
+from pysmpc.tensor.complex_tensor import PARTS, ComplexTensor
 from pysmpc.tensor.secret import SecretTensor
-from pysmpc.tensor.secret_errors import HOW
+from pysmpc.tensor.secret_errors import HOW, not_implemented
+
+#: Those that serve complex secrets, too.
+OF_COMPLEX = frozenset({"dist"})
 
 _memory = torch._C.TensorBase.__dict__["data"]
 
@@ -54,15 +58,18 @@ _capsule: Any = torch._C._to_dlpack
 def _composite(name: str, of_secrets: Callable[..., Any], module: Any) -> Callable[..., Any]:
     """torch's function of a name, but for secrets."""
     of_others = getattr(module, name)
+    prefix = "linalg_" if module is torch.linalg else ""
 
     @functools.wraps(of_others)
     def call(*args: Any, **kwargs: Any) -> Any:
-        secret = any(isinstance(x, SecretTensor) for x in (*args, *kwargs.values()))
+        operands = (*args, *kwargs.values())
+        secret = any(isinstance(x, SecretTensor) for x in operands)
+        if secret and any(isinstance(x, ComplexTensor) for x in operands) and name not in OF_COMPLEX:
+            raise not_implemented(f"{prefix}{name}", PARTS)
         return (of_secrets if secret else of_others)(*args, **kwargs)
 
     call.__qualname__, call.__module__ = name, module.__name__
     if module is not functional:
-        prefix = "linalg_" if module is torch.linalg else ""
         torch.jit._builtins._register_builtin(call, f"aten::{prefix}{name}")
     return call
 

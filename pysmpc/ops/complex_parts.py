@@ -80,6 +80,8 @@ def index(x: Any, indices: Sequence[Any]) -> Any:
 @of(aten.index_select)
 def index_select(x: Any, dim: int, index: Any) -> Any:
     """Rows of x."""
+    if not x.dim():
+        return x.clone()
     return joined(x.pair.index_select(axis(dim, x.dim()), index))
 
 
@@ -103,6 +105,9 @@ def scatter_add(x: Any, dim: int, index: Any, source: Any) -> Any:
 @of(aten.index_add)
 def index_add(x: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> Any:
     """x with rows added."""
+    if not x.dim():
+        rows = x.pair.unsqueeze(0).index_add(0, index.view(-1), pair_of(source).view(-1, 2), alpha=alpha)
+        return joined(rows.select(0, 0))
     return joined(x.pair.index_add(axis(dim, x.dim()), index, pair_of(source), alpha=alpha))
 
 
@@ -248,8 +253,9 @@ def copy_(target: Any, value: Any, non_blocking: bool = False) -> Any:
 
 @of(aten.fill)
 def fill(x: Any, value: Any) -> Any:
-    """One public number everywhere."""
-    return value if isinstance(value, torch.Tensor) else torch.tensor(value, dtype=x.dtype)
+    """One number everywhere."""
+    value = value if isinstance(value, torch.Tensor) else torch.tensor(value, dtype=x.dtype)
+    return value.expand(x.shape)
 
 
 @of(aten.zero)

@@ -15,6 +15,7 @@ import torch
 from pysmpc.ops.core import aten, axis, dims
 from pysmpc.ops.norms import slope
 from pysmpc.tensor.complex_tensor import COMPLEX, INSTEAD, PARTS, ComplexTensor
+from pysmpc.tensor.secret import SecretTensor
 from pysmpc.tensor.secret_errors import not_implemented
 
 Way = Callable[..., Any]
@@ -128,7 +129,7 @@ def mul(x: Any, y: Any) -> Any:
 def add(x: Any, y: Any, *, alpha: Any = 1) -> Any:
     """x + alpha * y.  No message."""
     if isinstance(alpha, complex):
-        return add(x, mul(y, alpha))
+        return add(x, y * alpha if not isinstance(y, SecretTensor) else mul(y, alpha))
     return _typed(torch.add(pair_of(x), pair_of(y), alpha=alpha), x, y)
 
 
@@ -218,6 +219,8 @@ of(aten.mean)(_reduced(torch.mean))
 @of(aten.linalg_vector_norm)
 def vector_norm(x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """Norms along dimensions, of magnitudes."""
+    if ord in (float("inf"), float("-inf")):  # of whose gradient torch asks which magnitude it is, rounded anew
+        raise not_implemented(aten.linalg_vector_norm.default, f"write x.abs().am{'ax' if ord > 0 else 'in'}(dim)")
     if dtype is not None or ord != 2 or not x.dim():
         dtype = None if dtype is None else dtype.to_real()
         return aten.linalg_vector_norm.default(abs(x), ord, dim, keepdim, dtype=dtype)

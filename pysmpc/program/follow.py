@@ -32,6 +32,7 @@ from pysmpc.program.path import (
     layout,
     leaves,
     leaves_of,
+    rebuilt,
     secrets_in,
 )
 from pysmpc.program.roots import Places, is_public
@@ -226,7 +227,7 @@ class Following(Listener):
         if kind is Same:
             return list(secrets_in((*args, *kwargs.values())))[outs.place]
         if kind is Several:
-            return outs.kind(self._made(each, args, kwargs) for each in outs.items)
+            return rebuilt(outs.kind, (self._made(each, args, kwargs) for each in outs.items))
         if kind is Public:
             return outs.copy.detach().clone()
         return outs
@@ -377,7 +378,7 @@ class Following(Listener):
             return made[x.value]
         if kind is Public:
             return x.copy
-        return x.kind(self._operand(each, made) for each in x.items) if kind is Several else x
+        return rebuilt(x.kind, (self._operand(each, made) for each in x.items)) if kind is Several else x
 
     def _take(self, promise: TensorStorage, cell: TensorStorage) -> TensorStorage:
         """Give a promise the content of a cell."""

@@ -24,6 +24,7 @@ from pysmpc.program.path import (
     is_plain,
     layout,
     leaves,
+    rebuilt,
     secrets_in,
 )
 from pysmpc.program.roots import find_roots
@@ -190,4 +191,4 @@ def _with_copies(noted: Sequence[Any], values: Any) -> tuple[Any, ...]:
 def _with_copy(noted: Any, x: Any) -> Any:
     if type(noted) is Public:
         return noted.copy
-    return noted.kind(_with_copies(noted.items, x)) if type(noted) is Several else x
+    return rebuilt(noted.kind, iter(_with_copies(noted.items, x))) if type(noted) is Several else x

@@ -220,6 +220,11 @@ class Listener:
         FOLLOWERS.pop(self._thread, None)
 
 
+def rebuilt(kind: type, items: Iterator[Any]) -> Any:
+    """A list or a tuple of a kind; a tuple whose fields have names takes one by one."""
+    return kind(*items) if hasattr(kind, "_fields") else kind(items)
+
+
 def leaves(outs: Any) -> Iterator[Any]:
     """The results of a node one after another."""
     if type(outs) is Several:

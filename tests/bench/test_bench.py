@@ -104,7 +104,7 @@ def test_where_the_time_of_a_step_goes(capsys, monkeypatch):
     where = load("where")
     for module in where.KERNELS:
         monkeypatch.setattr(module, "launch", module.launch)  # what it puts in their place goes with the test
-    watchers = where.tensors.WATCHERS
+    watchers = where.WATCHERS
     try:
         where.main(["--steps", "2", "--batch", "4"])
     finally:

@@ -91,6 +91,27 @@ def test_adam_is_that_of_one_process(holders, options):
         assert float(torch.cat(gaps).max()) <= 2**-5
 
 
+@pytest.mark.parametrize(("holders", "options"), [(TWO, {}), (THREE, {}), (TWO, {"protocol": "fss"})])
+def test_factors_and_transforms_are_those_of_one_process(holders, options):
+    seed = random.getrandbits(32)
+    *held, provided = run_ranks(len(holders) + 1, programs.factors, holders, seed, options)
+    wanted, counts = programs.factors(holders, seed, {}, sy.virtual(*holders, **options))
+    assert provided == (None, counts)
+    for found, count in held:
+        assert count == counts
+        assert found == held[0][0]
+        assert found == pytest.approx(wanted, abs=2**-7)
+
+
+@pytest.mark.parametrize(
+    "options", [{"protocol": "fss"}, {"protocol": "snn"}, {"integrity": "mac"}, {"rounding": "nearest"}]
+)
+def test_factors_and_transforms_under_other_protocols(options):
+    seed = random.getrandbits(32)
+    found, _ = programs.factors(TWO, seed, {}, sy.virtual(*TWO, **options))
+    assert found == pytest.approx(programs.factors(TWO, seed, {}, sy.virtual(*TWO))[0], abs=2**-7)
+
+
 def test_training_with_tests_of_ranges_is_that_of_one_process():
     seed = random.getrandbits(32)
     *held, provided = run_ranks(4, programs.ranged_training, THREE, seed)

@@ -483,7 +483,7 @@ def test_a_provider_that_is_asked_cannot_be_dealt_ahead(tmp_path):
 
 
 def test_only_a_dry_run_can_be_dealt(tmp_path):
-    with pytest.raises(MaterialError, match=r"sy\.record"):
+    with pytest.raises(MaterialError, match=r"sy\.plan"):
         deal(virtual_session(["alice", "bob"]), tmp_path)
     with pytest.raises(MaterialError, match="1 or more"):
         deal(dry_session(["alice", "bob"]), tmp_path, 0)

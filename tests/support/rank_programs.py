@@ -93,6 +93,20 @@ def functions_of_bounded(parties, bound):
     return None if found.is_meta else found.tolist(), astuple(parties.stats)
 
 
+def factors(holders, seed, options, parties=None):
+    """(what factors of matrices and transforms come to, one number after another, counts)."""
+    parties = parties or sy.distributed(*holders, **options)
+    generator = torch.Generator().manual_seed(seed)
+    matrix, right = torch.rand(3, 3, generator=generator) / 4 + torch.eye(3), torch.rand(3, 2, generator=generator)
+    a, b = (sy.encrypt(each, parties).requires_grad_(True) for each in (matrix, right))
+    solved = torch.linalg.lu_solve(*torch.linalg.lu_factor(a), b)
+    values = [torch.linalg.eigvalsh(a @ a.mT), torch.linalg.svdvals(a), torch.fft.rfft(b.mT).abs()]
+    (sum(x.sum() for x in values) + (solved * solved).sum()).backward()
+    found = [sy.decrypt(x.detach()) for x in (solved, *values, a.grad, b.grad)]
+    numbers = None if parties.me == parties.provider else torch.cat([x.reshape(-1) for x in found]).tolist()
+    return numbers, astuple(parties.stats)
+
+
 def adam(holders, seed, options, parties=None):
     """(parameters after three steps of Adam, counts)."""
     parties = parties or sy.distributed(*holders, **options)
