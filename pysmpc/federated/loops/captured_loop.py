@@ -125,7 +125,8 @@ def _captured(
         if str(node.target).startswith("profiler."):
             first.graph.erase_node(node)
     first.recompile()
-    graph = make_fx(functionalize(first), decomposition_table={**core_aten_decompositions(), **smaller})(blank, *batch)
+    table: dict[Any, Any] = {**core_aten_decompositions(), **smaller}
+    graph = make_fx(functionalize(first), decomposition_table=table)(blank, *batch)
     graph.graph.eliminate_dead_code()
     return graph
 
