@@ -6,6 +6,9 @@ Found from the Python stack and autograd's current node, at the moment when an e
 from __future__ import annotations
 
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -25,6 +28,19 @@ class Whereabouts(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.operation or 'an operation'}{f' in layer {self.layer}' if self.layer else ''}"
+
+
+_told = threading.local()
+
+
+@contextmanager
+def called_in(layer: str) -> Iterator[None]:
+    """While within, what this thread computes was called in a layer: it runs later than it was called."""
+    before, _told.layer = getattr(_told, "layer", None), layer
+    try:
+        yield
+    finally:
+        _told.layer = before
 
 
 def whereabouts(ended: bool = True) -> Whereabouts:
@@ -51,7 +67,10 @@ def whereabouts(ended: bool = True) -> Whereabouts:
         elif node is not None and ended:
             roots += [x for x in (*frame.f_locals.values(), *frame.f_globals.values()) if isinstance(x, nn.Module)]
         frame = frame.f_back
-    if node is not None:
+    told: str | None = getattr(_told, "layer", None)
+    if told is not None:
+        layer = told
+    elif node is not None:
         layer = f"{_layer_of(node, roots)} backward".strip()
     elif modules:
         layer = _path(modules[-1], modules[0])

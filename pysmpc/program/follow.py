@@ -42,6 +42,7 @@ from pysmpc.tensor.secret import SecretTensor
 from pysmpc.tensor.storage import FACTS, TensorStorage, flush
 from pysmpc.tensor.watching import WATCHERS
 from pysmpc.torch_modes import FOLLOWERS, keep_promises
+from pysmpc.whereabouts import called_in
 
 _CPU = torch.device("cpu")
 _wrapper: Any = torch.Tensor._make_wrapper_subclass
@@ -351,7 +352,7 @@ class Following(Listener):
     def _compute(self, node: Node, look: Callable[[Any, Any, Any], None] | None) -> None:
         cls: Any = self._session.tensor or SecretTensor
         made: dict[int, SecretTensor] = {}
-        with node.context.again():
+        with node.context.again(), called_in(node.layer):
             args = [self._operand(x, made) for x in node.args]
             kwargs = {k: self._operand(x, made) for k, x in node.kwargs}
             if look is not None:

@@ -221,12 +221,14 @@ class _LoopFollowing(Following):
                     self._loops.diverged(self._kept)
                 super().keep()
                 return
-            done = self._at == self._length and _unfit(self._session) is None and self._finish()
-            if not done:
-                if not self.over:
-                    super().keep()
-                self._loops.repeats = False
-            self._loops.idle()
+            try:
+                done = self._at == self._length and _unfit(self._session) is None and self._finish()
+                if not done:
+                    if not self.over:
+                        super().keep()
+                    self._loops.repeats = False
+            finally:
+                self._loops.idle()
 
     def _finish(self) -> bool:
         """Whether all was done by a segment, or is recorded."""
@@ -259,7 +261,6 @@ class _LoopFollowing(Following):
             outs = segment.run_all(inputs)
         except BaseException as error:
             self.fail(error)
-            self._loops.idle()
             raise
         for number, out in zip(alive, outs, strict=True):
             found = self._cells[number]
@@ -290,9 +291,8 @@ class _LoopFollowing(Following):
                 flush(self._session)
                 results = [_whole(self._known[n], self._dtype(n)) for n in alive]
                 new.end(*results, openings=True)
-                forward = {out.value for node in self._path.nodes if not node.context.backward for out in node.made}
-                read = [x for n, x in zip(alive, results, strict=True) if n in {self._numbers[v] for v in forward}]
-                if any(x.numel() > 1 and _knows(x.cell.body) for x in read):
+                graph = not self._loops.ended  # the backward pass is still to come: that uses what values know
+                if graph and any(x.numel() > 1 and _knows(x.cell.body) for x in self._forward(alive, results)):
                     new.refused = new.refused or "what came of it knows what saves messages later"
         except BaseException as error:
             self.fail(error)
@@ -310,6 +310,12 @@ class _LoopFollowing(Following):
             if len(self._kept.segments) >= PATHS:
                 del self._kept.segments[next(iter(self._kept.segments))]
             self._kept.segments[key] = new, False
+
+    def _forward(self, alive: tuple[int, ...], results: list[SecretTensor]) -> list[SecretTensor]:
+        """Those results that the forward pass made."""
+        made = (out.value for node in self._path.nodes if not node.context.backward for out in node.made)
+        numbers = {self._numbers[value] for value in made}
+        return [x for number, x in zip(alive, results, strict=True) if number in numbers]
 
     def _layout_of(self, number: int) -> Any:
         return self._layouts[self._numbers.index(number)]

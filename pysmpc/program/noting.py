@@ -34,6 +34,7 @@ from pysmpc.ring.shares import dense_strides
 from pysmpc.session.session import Session
 from pysmpc.tensor.secret import HANDLERS, SecretTensor
 from pysmpc.tensor.storage import TensorStorage
+from pysmpc.whereabouts import whereabouts
 
 LONGEST = 1 << 14  # operations of a path
 
@@ -102,6 +103,7 @@ class Noting(Listener):
         """Carry one out, and write it down."""
         path = self.path
         node = Node(func, self._noted_all(args), tuple((k, self._noted(v)) for k, v in kwargs.items()), Context.now())
+        node.layer = whereabouts(ended=False).layer
         if func._schema.is_mutable and not all(isinstance(x, SecretTensor) for x in written(func, args, kwargs)):
             path.refused = f"{func} writes to a plain tensor"
         else:

@@ -133,7 +133,7 @@ class Node:
     args, kwargs, outs: of `Operand`, `Several`, `Public`, numbers; outs of `Same` and `Made`.  changed: cells that it
     writes to.  view: whether it only makes another layout; given: of an argument of the path.  taking: whether it only
     takes a part of what is read, as a batch of a data set is taken: it may be another part next time, and is taken at
-    once.
+    once.  layer: where it was called, for errors.
     """
 
     func: Any
@@ -144,6 +144,7 @@ class Node:
     view: bool = False
     given: bool = False
     taking: bool = False
+    layer: str = field(default="", compare=False)
     outs: Any = None
 
     @property

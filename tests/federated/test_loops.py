@@ -1,5 +1,6 @@
 """Captured loops: what they compute, what is no loop at an owner, and the rule that all rows are treated alike."""
 
+import contextlib
 import copy
 import math
 
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 import pysmpc as sy
 from pysmpc.errors import RoundError
 from pysmpc.federated import FedAvg, Loop, loops, scatter
-from pysmpc.federated.loops import loop_operations, loop_rows
+from pysmpc.federated.loops import loop_operations, loop_program, loop_rows
 from pysmpc.federated.loops.loop_program import Checked
 from pysmpc.remote.program_messages import Dtype, LoopProgram, Plain, Ref, Seq, Step, Use
 from pysmpc.remote.worker.drivers_loops import delta_of
@@ -193,7 +194,7 @@ def test_a_program_by_hand():
     found = checked(SUM, results=[Use(2)])
     loop_rows.check(found)
     data = torch.randn(ROWS, 4)
-    assert torch.equal(found.once([torch.zeros(4)], [data], lambda: False)[0], data.sum(0))
+    assert torch.equal(found.once([torch.zeros(4)], [data], lambda: False, [])[0], data.sum(0))
 
 
 @pytest.mark.parametrize(
@@ -327,6 +328,27 @@ def test_indices_are_checked_by_torch():
             run["aten.embedding.default"](table, index)
         with pytest.raises((RuntimeError, IndexError)):
             run["aten.index_put.default"](table, [index[:, 0]], x, True)
+
+
+def test_a_step_that_fails_shortens_nothing(monkeypatch):
+    """All steps are computed, whatever the labels are, and then it is told: the time would say as much."""
+    made = (
+        call("gather.default", Use(0), 0, Use(1)),
+        call("add.Tensor", Use(0), Use(2)),
+        call("mul.Tensor", Use(3), 2.0),
+    )
+    loop = checked(*made, results=[Use(4)], shapes=((4,),), dtypes=("int64",))
+    counted, outcomes = [], []
+    apply = loop_program.apply
+    monkeypatch.setattr(loop_program, "apply", lambda step, *rest: counted.append(step.name) or apply(step, *rest))
+    for bad in (0, 7):
+        counted.clear()
+        labels = torch.tensor([0, 1, bad, 3] * 3)
+        with contextlib.nullcontext() if not bad else pytest.raises((RuntimeError, IndexError), match="index"):
+            loop.repeat({"w": torch.randn(4)}, [labels], 2, False, lambda: False)
+        outcomes.append(list(counted))
+    assert outcomes[0] == outcomes[1]
+    assert len(outcomes[0]) == 2 * 3 * len(made)
 
 
 # --- capturing ----------------------------------------------------------------------

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 import pysmpc as sy
-from pysmpc.program.loop import following
+from pysmpc.errors import RangeError
+from pysmpc.program.loop import LOOPS, following
 
 BITS, ITEMS, STEPS = 20, 4, 18
 
@@ -118,6 +119,14 @@ def every_loss_kept(a, b, left, right, x, y, i, seen):
     left.step()
 
 
+def every_output_kept(a, b, left, right, x, y, i, seen):
+    left.zero_grad()
+    out = a(x)
+    ((out - y) ** 2).mean().backward()
+    left.step()
+    seen.append(out.detach().sum())
+
+
 def a_gradient_is_read_after_its_step(a, b, left, right, x, y, i, seen):
     descend(a, left, x, y)
     left.step()
@@ -170,13 +179,13 @@ def columns(a, b, left, right, x, y, i, seen):
 OF_ALL = [slices, the_same_slice_twice, rows_in_some_order, fewer_rows_at_the_end, columns]
 KINDS = [
     plain, two_in_turn, one_or_the_other, accumulated, evaluated_in_the_midst, against_each_other, every_loss_opened,
-    interrupted, hooked, another_rate, every_loss_kept, a_gradient_is_read_after_its_step, gradients_stay_over_the_step,
-    every_loss_opened_before_the_step, every_loss_opened_before_its_gradient, *OF_ALL,
+    interrupted, hooked, another_rate, every_loss_kept, every_output_kept, a_gradient_is_read_after_its_step,
+    gradients_stay_over_the_step, every_loss_opened_before_the_step, every_loss_opened_before_its_gradient, *OF_ALL,
 ]  # fmt: skip
 IN_TURN = [two_in_turn, one_or_the_other, against_each_other]
 REPEATED = [
-    plain, two_in_turn, evaluated_in_the_midst, every_loss_opened, every_loss_kept, slices, rows_in_some_order, columns,
-    every_loss_opened_before_the_step,
+    plain, two_in_turn, evaluated_in_the_midst, every_loss_opened, every_loss_kept, every_output_kept, slices,
+    rows_in_some_order, columns, every_loss_opened_before_the_step,
 ]  # fmt: skip
 
 
@@ -222,3 +231,30 @@ def test_weights_are_those_of_plain_torch(kind):
     assert (cost.sent, cost.dealt) == (eager.sent, eager.dealt)
     # each step ends with a round of updates, where two that follow one another may share one
     assert eager.rounds <= cost.rounds <= eager.rounds + (STEPS if kind in IN_TURN else 0)
+
+
+@pytest.mark.parametrize("eager", [False, True], ids=["followed", "eager"])
+def test_an_error_names_the_layer_and_changes_nothing(eager):
+    """Wherever the loop was noted, is recorded or runs, what is too large is found where it was called."""
+    parties = sy.virtual("alice", "bob", eager=eager)
+    model = sy.encrypt(network(), parties, frac_bits=BITS)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    small, large = (sy.encrypt(scale * torch.ones(ITEMS, 6), parties, frac_bits=BITS) for scale in (0.1, 2.0**14))
+    target, repeats = sy.encrypt(torch.zeros(ITEMS, 3), parties, frac_bits=BITS), 0
+    with torch.no_grad():
+        model[0].weight.fill_(1.0)
+
+    def turn(x):
+        descend(model, optimizer, x, target)
+        optimizer.step()
+        opened(next(model.parameters()).sum())
+
+    for _ in range(3):
+        for _ in range(3):
+            turn(small)
+            repeats += LOOPS.repeats
+        before = [sy.decrypt(p.detach()) for p in model.parameters()]
+        with pytest.raises(RangeError, match="mul in layer 1:"):
+            turn(large)
+        assert all(map(torch.equal, before, [sy.decrypt(p.detach()) for p in model.parameters()]))
+    assert bool(repeats) != eager

@@ -46,6 +46,7 @@ class Checked:
             raise RoundError(f"what a loop is given has no such shapes: {_line(error)}") from None
         #: Of each place: shape and dtype of its tensors.
         self.found: list[list[tuple[Shape, torch.dtype]]] = [_shapes(each) for each in values]
+        self._blanks: list[Any] = []  # of each step: what stands for its results where it fails
         held = sum(_bytes(each) for each in values)
         for number, step in enumerate(program.steps):
             where = f"step {number} of the loop, {step.name[:60]}"
@@ -60,6 +61,7 @@ class Checked:
                 raise RoundError(f"{where}: {_line(error)}") from None
             values.append(out)
             self.found.append(_shapes(out))
+            self._blanks.append(_blank(out))
             held += _bytes(out)
             if held > memory:
                 raise RoundError(f"{where}: {held} bytes are needed by then, and {memory} are allowed (memory)")
@@ -81,15 +83,31 @@ class Checked:
             raise RoundError(f"the loop uses place {use.place} as one tensor, and there are several")
         return self.found[use.place][max(use.item, 0)]
 
-    def once(self, state: Sequence[torch.Tensor], batch: Sequence[torch.Tensor], over: Callable[[], bool]) -> list[Any]:
-        """The model after one batch.  Raises Stopped once it is over, and whatever torch has against the values."""
+    def once(
+        self,
+        state: Sequence[torch.Tensor],
+        batch: Sequence[torch.Tensor],
+        over: Callable[[], bool],
+        failures: list[Exception],
+    ) -> list[Any]:
+        """The model after one batch.  Raises Stopped once it is over.
+
+        failures: the first thing that torch has against the values goes there, and zeros stand for the results of
+        such a step.  What comes after it is computed all the same, or the time would tell of the values.
+        """
         values: list[Any] = [*state, *batch]
         for number, step in enumerate(self.program.steps):
             if over():
                 raise Stopped
-            values.append(apply(step, values, "cpu"))
-            if _shapes(values[-1]) != self.found[self.inputs + number]:
-                raise RuntimeError(f"step {number} gave other shapes than were expected of it")
+            try:
+                out = apply(step, values, "cpu")
+                if _shapes(out) != self.found[self.inputs + number]:
+                    raise RuntimeError(f"step {number} gave other shapes than were expected of it")
+            except Exception as error:
+                if not failures:
+                    failures.append(error.with_traceback(None))  # which would keep the values
+                out = _zeros(self._blanks[number])
+            values.append(out)
             for place in self._last[self.inputs + number]:
                 values[place] = None
         return [_used(values, use) for use in self.program.results]
@@ -104,15 +122,17 @@ class Checked:
     ) -> dict[str, torch.Tensor]:
         """The model after so many passes over the data in batches; rows that do not fill a batch are left out.
 
-        shuffle: the order of rows is drawn anew for each pass.
+        shuffle: the order of rows is drawn anew for each pass.  Raises what torch has against the values, at the end.
         """
-        now = list(state.values())
+        now, failures = list(state.values()), list[Exception]()
         with torch.no_grad():
             for _ in range(epochs):
                 order = torch.randperm(len(data[0])) if shuffle else torch.arange(len(data[0]))
                 for rows in torch.split(order, self.rows):
                     if len(rows) == self.rows:
-                        now = self.once(now, [each[rows] for each in data], over)
+                        now = self.once(now, [each[rows] for each in data], over, failures)
+        if failures:
+            raise failures[0]
         return dict(zip(state, now, strict=True))
 
 
@@ -213,6 +233,20 @@ def _trusted(step: Step, program: LoopProgram, inputs: int, values: Sequence[Any
 
 #: Arguments of a pooling: tensor, kernel, stride, padding, dilation, ceil_mode; from the fourth on, if left out.
 _POOLING: list[Value] = [None, None, None, Seq([0, 0]), Seq([1, 1]), False]
+
+
+def _blank(out: Any) -> Any:
+    """(shape, dtype) of a tensor, a list of such for several, None for none."""
+    if isinstance(out, tuple | list):
+        return [_blank(each) for each in out]
+    return None if out is None else (tuple(out.shape), out.dtype)
+
+
+def _zeros(blank: Any) -> Any:
+    """Tensors of zeros, of these shapes and dtypes: one, or several."""
+    if isinstance(blank, list):
+        return [_zeros(each) for each in blank]
+    return None if blank is None else torch.zeros(blank[0], dtype=blank[1])
 
 
 def _shapes(out: Any) -> list[tuple[Shape, torch.dtype]]:
