@@ -31,12 +31,17 @@ from pysmpc.session.stats import Stats
 from pysmpc.session.store import Request
 from pysmpc.tensor.secret import SecretTensor
 from pysmpc.tensor.storage import flush
+from pysmpc.torch_modes import keep_promises
 
 #: Networks of the table: no delay, and one way of 1 and of 25 ms; without a bound on bytes a second.
 NETWORKS = tuple(Network(delay, float("inf")) for delay in (0.0, 1e-3, 25e-3))
 
 SETTLED = 4  # runs after the first, at most, until one costs what the one before does
 WAYS = 3  # of an opening that a driver waits for, beside its round
+#: How often the Python of a run on empty shares an operation takes at a worker or a driver, who also send, receive and
+#: check what is asked for: measured once (`bench/estimates.py --parts`), on one processor.
+APART = 2.5
+RECORDED = 5  # steps of a loop, until the next one is a repetition
 LEAST = 3  # runs of each kind that are measured, however long one takes
 
 
@@ -83,22 +88,25 @@ class Estimate:
         cores: of this machine, if all of them share it; without it each has a machine of its own that is like this one.
 
         1. A holder's Python and kernels, its messages' encryption, and for each round a delay and a message's handling.
-        2. Not less than the provider takes, who is ahead otherwise, nor than all of them take with these cores.
+        2. Not less than the provider takes, who is ahead otherwise, nor than all of them take with these cores, and
+           the delays.
         3. For each opened value three ways on top: the driver's request, the provider's word to the holders that it
            has heard of it, and theirs to one another (a round of 8 bytes that `stats` does not count).
         """
         work, wire, spent = self.work, self.wire, self.stats
         sent = spent.sent + spent.asked + spent.answered
         # 1. a holder, who sends as much as it receives; the last one receives what is dealt
-        busy = work.python + work.holder + (2 * sent + spent.dealt) * wire.byte / 2
+        python = APART * work.python
+        busy = python + work.holder + (2 * sent + spent.dealt) * wire.byte / 2
         handled = busy + spent.rounds * wire.message
-        apart = handled + spent.rounds * network.one_way + sent / network.rate
+        delays = spent.rounds * network.one_way + sent / network.rate  # in which everybody waits
+        apart = handled + delays
         # 2. the provider and the driver
-        dealing = work.python + work.provider + spent.dealt * (wire.byte / 2)
+        dealing = python + work.provider + spent.dealt * (wire.byte / 2)
         least = max(dealing, spent.dealt / network.rate)
         if cores is not None:
             others = (self.holders - 1) * spent.dealt * wire.byte / 2  # who receive none of what is dealt
-            least = max(least, (self.holders * handled - others + dealing + work.python) / cores)
+            least = max(least, delays + (self.holders * handled - others + dealing + python) / cores)
         # 3. openings
         return max(apart, least) + self.opened * WAYS * (network.one_way + wire.message)
 
@@ -153,12 +161,21 @@ class _Running:
             out.backward()
         if self.optimizer is not None:
             self.optimizer.step()
+            keep_promises()  # a loop that is followed is computed when somebody looks
             flush(self.parties.session)
         if self.opened:
             results = [x.detach() for x in tree_leaves(out) if isinstance(x, SecretTensor)]
             self.values = len(results)
             decrypt(results)
         return time.perf_counter() - start
+
+    def begin(self, seconds: float) -> None:
+        """Run once, and as often as a loop needs to be recorded, unless that takes more than so many seconds."""
+        until = time.perf_counter() + seconds
+        for _ in range(RECORDED):
+            self.run()
+            if time.perf_counter() > until:
+                break
 
     def typical(self, seconds: float) -> float:
         """The median of runs for some seconds."""
@@ -232,11 +249,12 @@ def estimate(
         python = dry.typical(seconds / 3)
     # what it takes
     together = _Running(program, virtual(*holders, **settings), private_layers, opened)  # type: ignore[arg-type]
-    together.run()
+    together.begin(seconds)
     whole = together.typical(seconds / 3)
     with Profile(show=False) as timed:
         together.run()
-    unchecked = virtual(*holders, **settings, checked=False)  # type: ignore[arg-type]
+    # by operation, as the run on empty shares is
+    unchecked = virtual(*holders, **settings, checked=False, eager=True)  # type: ignore[arg-type]
     plainly = _Running(program, unchecked, private_layers, opened)
     plainly.run()
     kernels = max(0.0, plainly.typical(seconds / 3) - python - provider)

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import pysmpc as sy
-from pysmpc.api.estimating import Estimate, Work
+from pysmpc.api.estimating import APART, Estimate, Work
 from pysmpc.api.wires import Wire, measured_wire
 from pysmpc.errors import EncodingError
 from pysmpc.session.stats import Stats
@@ -78,18 +78,20 @@ def made(work=None, holders=2, **spent):
 
 
 def test_times_over_a_network():
-    # a holder: 0.3 of computing, 2000 + 2000 bytes at half of both ends' price, and messages of ten rounds
+    python = 0.1 * APART  # which workers take more of
+    # a holder: its computing, 2000 + 2000 bytes at half of both ends' price, and messages of ten rounds
     still = sy.Network(0.0, float("inf"))
-    assert made().over(still) == pytest.approx(0.3 + 4000 * 0.5e-5 + 10 * 1e-3 + 3e-3)
+    assert made().over(still) == pytest.approx(python + 0.2 + 4000 * 0.5e-5 + 10 * 1e-3 + 3e-3)
     # each round is a way, and three more are of an opening
     assert made().over(sy.Network(0.5, float("inf"))) == pytest.approx(made().over(still) + 13 * 0.5)
     assert made().over(sy.Network(0.0, 100.0)) == pytest.approx(20 + 3e-3)  # what is dealt takes longest
     assert made(dealt=0).over(sy.Network(0.0, 100.0)) == pytest.approx(made(dealt=0).over(still) + 10)
     slow = Work(together=1.0, python=0.1, holder=0.2, provider=3.0)
-    assert made(slow).over(still) == pytest.approx(3.1 + 2000 * 0.5e-5 + 3e-3)
+    assert made(slow).over(still) == pytest.approx(python + 3.0 + 2000 * 0.5e-5 + 3e-3)
     # one core does all parties' work, and the driver's
-    everyone = 2 * (0.3 + 1e-2) + (2 * 2000 + 2000) * 0.5e-5 + 0.15 + 2000 * 0.5e-5 + 0.1
+    everyone = 2 * (python + 0.2 + 1e-2) + (2 * 2000 + 2000) * 0.5e-5 + (python + 0.05) + 2000 * 0.5e-5 + python
     assert made().over(still, cores=1) == pytest.approx(everyone + 3e-3)
+    assert made().over(sy.Network(0.5, float("inf")), cores=1) == pytest.approx(everyone + 3e-3 + 13 * 0.5)
     assert made().over(still, cores=1000) == made().over(still)
 
 
