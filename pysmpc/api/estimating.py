@@ -25,6 +25,7 @@ from pysmpc.api.parties import Parties, virtual
 from pysmpc.api.profiling import Network, Profile, Row
 from pysmpc.api.receiving import decrypt
 from pysmpc.api.wires import Wire, measured_wire
+from pysmpc.mpc.options import Protocol
 from pysmpc.ring.prg import KeySet, fresh_key
 from pysmpc.session.offline import Deal, Recorder
 from pysmpc.session.stats import Stats
@@ -208,7 +209,7 @@ def estimate(
     target: Any = None,
     optimizer: Any = None,
     holders: tuple[str, ...] = ("alice", "bob"),
-    protocol: str | None = None,
+    protocol: str | Protocol | None = None,
     rounding: str | None = None,
     compare_bits: int | None = None,
     private_layers: Any = None,
