@@ -397,5 +397,4 @@ class Following(Listener):
 
 
 def _facts(cell: TensorStorage) -> list[str]:
-    kept = FACTS if type(cell) is not TensorStorage else FACTS - {"inner", "places"}
-    return sorted(kept)
+    return sorted(FACTS - {"inner", "places"} if type(cell) is TensorStorage else FACTS)

@@ -113,8 +113,10 @@ def test_rms_norm_of_every_size():
         assert_near(plain(out), expected.detach(), 2.0**-11)
         (out * weights).sum().backward()
         (expected * weights).sum().backward()
-        # rounded to a step before it is multiplied with the inverse root, which is 40 for the smallest rows
-        assert_near(plain(x.grad), twin.grad, 2.0**-8 if size < 1 else 2.0**-12)
+        if size < 1:  # a step of what is multiplied with the square of the inverse root, which is 20 to 80 here
+            assert bool(((plain(x.grad) - twin.grad).abs() <= STEP / values.square().mean(1, keepdim=True)).all())
+        else:
+            assert_near(plain(x.grad), twin.grad, 2.0**-12)
         assert_near(plain(own.weight.grad), module.weight.grad, 2.0**-11)
 
 
