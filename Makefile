@@ -27,7 +27,7 @@ demo-hosts: $(READY)
 	$(BIN)/python bench/hosts.py $(ARGS)
 
 test: $(READY)
-	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY)
 	BIN=$(BIN) tools/lint

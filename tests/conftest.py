@@ -27,6 +27,26 @@ pytest.register_assert_rewrite(
 )
 
 
+#: Files that take a minute or more: begun first, so that no process ends with one of them while the others are idle.
+LONG = (
+    "documents/test_notebooks", "kernels/test_targets", "documents/test_samples", "documents/test_readme",
+    "security/test_constant_time", "ops/test_cases", "session/test_distributed", "federated/test_clients",
+    "cli/test_manners", "security/test_views", "program/test_adaptive", "examples/test_examples", "remote/test_rows",
+)  # fmt: skip
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    here = Path(__file__).parent
+    names = {
+        path: path.relative_to(here).with_suffix("").as_posix()
+        for path in {item.path for item in items}
+        if path.is_relative_to(here)
+    }
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(names.get(item.path), len(LONG)))
+
+
 @pytest.fixture(autouse=True)
 def fresh_randomness():
     """torch starts from a fixed seed of its own; no test may need one to pass."""

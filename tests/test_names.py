@@ -35,7 +35,7 @@ def test_importing_imports_no_torch():
 def test_importing_collects_no_garbage(wanted):
     program = f"""
 import gc, torch, pysmpc
-gc.set_threshold(1)
+gc.set_threshold(1, 1000, 1000)
 seen = []
 gc.callbacks.append(lambda phase, info: seen.append('pysmpc.public' in __import__('sys').modules))
 gc.{"enable" if wanted else "disable"}()
