@@ -33,6 +33,14 @@ NORMALISERS = {
 }
 
 
+ATTENTION = {
+    "nn.MultiheadAttention": None,
+    "sy.nn.Attention, nn.Softmax": lambda: Masked(),
+    "sy.nn.Attention, ReLUSoftmax": sy.nn.ReLUSoftmax,
+    "sy.nn.Attention, QuadraticSoftmax": sy.nn.QuadraticSoftmax,
+}
+
+
 class Masked(nn.Module):
     """Softmax as `sy.nn.Attention` calls what normalises."""
 
@@ -55,13 +63,41 @@ def costs(make, size):
     return spent.rounds, spent.sent / n, spent.dealt / n
 
 
+class Torchs(nn.Module):
+    """Torch's attention of a sequence to itself."""
+
+    def __init__(self, features, heads):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(features, heads, batch_first=True)
+
+    def forward(self, x):
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
+def attention(make):
+    """A layer of 32 features and 4 heads."""
+    return Torchs(32, 4) if make is None else sy.nn.Attention(32, 4, make())
+
+
+def attention_costs(make, size, batch=8):
+    """The same of a layer of attention over sequences of `size` positions, whose weights were opened before."""
+    parties = sy.virtual("alice", "bob")
+    module = sy.encrypt(attention(make), parties)
+    for _ in range(2):
+        x = sy.encrypt(torch.randn(batch, size, 32), parties)
+        before = parties.stats.copy()
+        module(x).cell.settle()
+    spent = parties.stats - before
+    return spent.rounds, spent.sent / x.numel(), spent.dealt / x.numel()
+
+
 class Reader(nn.Module):
     """An image as a sequence of rows: one layer of attention, the mean, a layer."""
 
-    def __init__(self, normalise):
+    def __init__(self, make):
         super().__init__()
         self.rows, self.places = nn.Linear(28, 32), nn.Parameter(0.1 * torch.randn(28, 32))
-        self.attention, self.fc = sy.nn.Attention(32, 4, normalise), nn.Linear(32, 10)
+        self.attention, self.fc = attention(make), nn.Linear(32, 10)
 
     def forward(self, x):
         x = self.rows(x.view(-1, 28, 28)) + self.places
@@ -71,11 +107,6 @@ class Reader(nn.Module):
 def network(make):
     """784-128-64-10, with an activation."""
     return nn.Sequential(nn.Linear(784, 128), make(), nn.Linear(128, 64), make(), nn.Linear(64, 10))
-
-
-def reader(make):
-    """`Reader`, with what normalises its weights."""
-    return Reader(make())
 
 
 def accuracy(make, seed, epochs=20):
@@ -98,7 +129,7 @@ def main():
     seeds = range(parser.parse_args().seeds)
     print("| layer | row | rounds | sent | dealt | right of held-out items, % |\n|---|---|---|---|---|---|")
 
-    def line(name, make, model, sizes):
+    def line(name, make, model, sizes, costs=costs):
         found = [accuracy(model, seed) for seed in seeds]
         for size in sizes:
             rounds, sent, dealt = costs(make, size)
@@ -109,7 +140,9 @@ def main():
         line(name, make, partial(network, make), SIZES[1:])
     for name, make in NORMALISERS.items():
         inner = Masked if name == "nn.Softmax" else make
-        line(name, make, partial(reader, inner), SIZES)
+        line(name, make, partial(Reader, inner), SIZES)
+    for name, make in ATTENTION.items():
+        line(name, make, partial(Reader, make), SIZES[1:], attention_costs)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Any, cast
 
 import torch
 
+from pysmpc.errors import RangeError
 from pysmpc.mpc.derived import counts, division
+from pysmpc.mpc.derived.range_checks import RING
 from pysmpc.mpc.functions import piecewise_fits
 from pysmpc.mpc.functions.known_values import (
     copied_from,
@@ -114,7 +117,7 @@ def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     found = known_inverse(y)
     if found is not None:
         inverse, factor = found
-        out = mul(x, inverse).to(dtype)
+        out = _by_inverse(x, inverse).to(dtype)
         return out if factor == 1 else times(out, factor)
     unit = y.unit
     if isinstance(x, SecretTensor) and x.session is session:
@@ -135,6 +138,20 @@ def quotient(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     divisor = rescale(session, window(y, 1), unit.scale)
     out = division.divide(session.suite, session.party, dividend.expand(shape), divisor.expand(shape), unit.scale)
     return result(out, session, unit, dtype)
+
+
+def _by_inverse(x: Any, inverse: SecretTensor) -> SecretTensor:
+    """x * inverse; a RangeError says what the divisor is, how large its quotients may be, and what to write."""
+    try:
+        return mul(x, inverse)
+    except RangeError as error:
+        scale = x.cell.scale if isinstance(x, SecretTensor) else inverse.unit.scale
+        limit = math.log2(RING // (scale * inverse.cell.scale))
+        raise RangeError(
+            f"{error}; a quotient by the argument of a logarithm, a root or a norm, as in its derivative "
+            f"(target / input in F.poisson_nll_loss with log_input=False), must be below 2^{limit:.0f}: keep that "
+            "argument away from 0, as with input.clamp(min=2**-10)"
+        ) from None
 
 
 def _slope_of_inverse(y: SecretTensor) -> SecretTensor | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from pysmpc.mpc.additive.affine_values import factor_of
 from pysmpc.mpc.functions.known_values import finest
 from pysmpc.mpc.functions.smooth import opened_beside
 from pysmpc.ops.arithmetic import mul
@@ -74,9 +75,10 @@ def product(x: Any, y: Any) -> Any:
     return GATED(x, y) if is_shared(x) and is_shared(y) else x * y
 
 
-def prepare(*factors: Any) -> None:
-    """Open factors of later products in one round; of others it does nothing."""
+def prepare(*factors: Any, gates: Sequence[Any] = ()) -> None:
+    """Open factors of later products in one round, and those of `product` that would take one; others stay."""
     every = [each.detach() for each in factors if is_shared(each)]
+    every += [each.detach() for each in gates if is_shared(each) and factor_of(window(each)) is None]
     if len(every) > 1:
         _prepared(every[0], every[1:])
 

@@ -82,7 +82,7 @@ def layer(
         raise not_implemented(aten.mkldnn_rnn_layer.default, "of this operation a layer of an LSTM is")
     time, batch, n = x.shape[0], x.shape[1], hidden_size
     h, c = hx.reshape(batch, n), cx.reshape(batch, n)
-    prepare(x, w_input, h, w_hidden)
+    prepare(x, w_input, h, w_hidden, gates=(c,))
     given = torch.matmul(x, w_input.t())
     if has_biases:
         given = given + (b_input + b_hidden)

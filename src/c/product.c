@@ -213,13 +213,14 @@ int psm_product_deal(const psm_holders *h, const psm_product *p, u64 stream, u64
 /* Whether two holders' products are done in one sweep. */
 static int paired(const psm_product *p) {
     enum { LEAST = 4 }; /* rows and columns */
-    return psm_kernels_get()->matmul_pair && p->m >= LEAST && p->n >= LEAST && !(gathered(p) && psm_direct_fits(p));
+    return psm_kernels_get()->matmul_pair && p->m >= LEAST && p->n >= LEAST && p->k && /* no words: no address */
+           !(gathered(p) && psm_direct_fits(p));
 }
 
 /* out (+)= x @ e + d @ y of two holders, whose words follow one another in all three */
 static int combine_pair(const psm_product *p, const u64 *x, const u64 *y, u64 *out, int accumulate) {
     static const int slots[2][3] = {{3, 7, 8}, {4, 9, 10}};
-    blocks b = {.p = p, .factors = 3, .rows = p->m, .cols = p->n, .depth = p->k ? p->k : 1, .down = 1, .across = 1,
+    blocks b = {.p = p, .factors = 3, .rows = p->m, .cols = p->n, .depth = p->k, .down = 1, .across = 1,
                 .next = p->batch * p->m * p->n, .out = out, .accumulate = accumulate};
     for (size_t f = 0; f < 3; f++) {
         b.x[f] = psm_placed(&p->x, f ? x + (f - 1) * p->x.n : p->x.opened, slots[0][f]);

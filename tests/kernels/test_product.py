@@ -130,6 +130,14 @@ def plain(batch, height, width):
     return Layout([(height, width)], [(width, 1)], [(batch, height * width)]), batch * height * width
 
 
+@pytest.mark.parametrize("holders", [1, 2, 3])
+def test_an_inner_axis_of_nothing(holders, rng):
+    """Bodies without words, which have no address; what is added to stays."""
+    for batch, m, n in ((1, 5, 10), (2, 4, 4), (1, 1, 3)):
+        check(rng, plain, plain, batch, m, n, 0, holders)
+        together(rng, plain, plain, batch, m, n, 0, holders)
+
+
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 95, 96, 97, 1000, 1003])
 def test_two_holders_at_lengths_around_vectors(length, rng):
     """Each side in turn; with words of which every bit is set."""

@@ -9,7 +9,7 @@ from op_checks import encrypted, parties, plain, represented, uniform
 from torch import nn
 
 import pysmpc as sy
-from pysmpc.errors import EncodingError
+from pysmpc.errors import EncodingError, RangeError
 from pysmpc.ops import known
 from pysmpc.ring.fixedpoint import BINARY16
 
@@ -96,6 +96,18 @@ def test_poisson_losses_of_small_expectations():
             lambda x, options=options: F.poisson_nll_loss(x, target.to(x.dtype), log_input=False, **options), x
         )[0]
         assert_near(found, expected, 2.0**-9)
+
+
+def test_a_derivative_by_next_to_nothing_says_so():
+    """Of a logarithm of 0 and a little: where the quotient leaves the ring, and what to write."""
+    x = encrypted(torch.zeros(2), requires_grad=True)
+    loss = F.poisson_nll_loss(x, encrypted(torch.full((2,), 9.0)), log_input=False)
+    with pytest.raises(RangeError, match=r"(?s)^div .*poisson_nll_loss.* below 2\^\d+: .*clamp\(min=2\*\*-10\)"):
+        loss.backward()
+    found, expected = gradients(
+        lambda x: F.poisson_nll_loss(x.clamp(min=2**-10), torch.full((2,), 9.0), log_input=False), torch.zeros(2)
+    )[0]
+    assert_near(found, expected, 2.0**-9)
 
 
 # --- functions that torch takes apart --------------------------------------------------

@@ -129,6 +129,21 @@ def test_a_gru(options):
     gradients([mine, *secret.parameters()], [theirs, *twin.parameters()], found, expected)
 
 
+@pytest.mark.parametrize("make", [nn.LSTMCell, nn.GRUCell])
+def test_rounds_of_a_cell_with_states_of_any_size(make):
+    """Of states that are given, too: what the cell multiplies is opened in its first round."""
+    secret, twin = twins(make(3, 4))
+    x, *states = (3 * torch.randn(2, n) for n in (3, 4, 4))
+    mine, theirs = ([each(state) for state in states] for each in (encrypted, lambda s: plain(encrypted(s)).double()))
+    if make is nn.GRUCell:
+        [mine, _], [theirs, _] = mine, theirs
+    before = parties().stats.copy()
+    found = secret(encrypted(x), mine)
+    assert (parties().stats - before).rounds <= 12
+    expected = twin(plain(encrypted(x)).double(), theirs)
+    close(*((each if make is nn.GRUCell else each[1]) for each in (found, expected)))
+
+
 def test_rounds_of_a_gru():
     secret, _ = twins(nn.GRU(3, 4))
 

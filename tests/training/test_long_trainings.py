@@ -70,6 +70,7 @@ def test_a_few_steps(name):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_hundred_steps(name):
     weights, losses = distances(name, STEPS)
