@@ -554,10 +554,11 @@ MUTANTS = [
     *core(
         "matmul_pair_avx2.inc.h",
         ("sums of the other holder", "avx2_folded(two));", "avx2_folded(one));", f"{KERNELS}/test_product.py"),
-        ("halves that are not exchanged", "_mm256_mullo_epi32(turned, y));\n                AVX2_KEEP", "_mm256_mullo_epi32(x, y));\n                AVX2_KEEP", f"{KERNELS}/test_product.py"),
-        ("the sum of the row before", "row_sums[PAIR * h + i]", "row_sums[PAIR * h]", f"{KERNELS}/test_product.py"),
-        ("the last of the inner axis is left", "for (; k; k--, a += PAIR_WORDS", "for (; k > 1; k--, a += PAIR_WORDS", f"{KERNELS}/test_product.py"),
+        ("halves that are not exchanged", "_mm256_mullo_epi32(turned, y));", "_mm256_mullo_epi32(x, y));", f"{KERNELS}/test_product.py"),
+        ("row sums of the first holder for both", "row_sums[PAIR * h]", "row_sums[0]", f"{KERNELS}/test_product.py"),
+        ("the last of the inner axis is left", "*end = a + PAIR_WORDS * k;", "*end = a + PAIR_WORDS * (k - 1);", f"{KERNELS}/test_product.py"),
         ("the second four columns are the first", "psm_view second_four = mm_at(at, 0, PAIR);", "psm_view second_four = at;", f"{KERNELS}/test_product.py"),
+        ("columns of the first rows are packed for all", "if (i == 0) pair_pack(columns", "if (i == 0 && j == 0) pair_pack(columns", f"{KERNELS}/test_product.py"),
         target="avx2",
     ),
     *core(
