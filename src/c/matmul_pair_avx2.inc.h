@@ -7,10 +7,11 @@
  * matmul_avx2.inc.h takes 14, and everything public is gathered and packed once.
  *
  * Rows (of d, x[1], x[2]) and columns (of e, y[1], y[2]) are packed alike: four at a time, for each k
- * three vectors of four; then the two sums of products of the first with the others.
+ * three vectors of four; then the two sums of products of the first with the others.  Words that stand at positions (the
+ * windows of a convolution) are packed from where they are.
  */
 
-enum { PAIR = 4, PAIR_WORDS = 3 * PAIR, PAIR_NR = 2 * PAIR, PAIR_KC = 96, PAIR_MC = 128, PAIR_NC = 512 };
+enum { PAIR = 4, PAIR_WORDS = 3 * PAIR, PAIR_NR = 2 * PAIR, PAIR_KC = 96, PAIR_MC = 128, PAIR_NC = 1024 };
 
 static inline size_t pair_words(size_t k) { return PAIR_WORDS * ((k + 3) / 4 * 4) + 2 * PAIR; }
 
@@ -32,18 +33,40 @@ static void pair_sums(u64 *out, size_t k) {
     _mm256_store_si256((__m256i *)sums + 1, avx2_folded(two));
 }
 
-/* Up to eight rows of views [rows][k], four and four: lines of the cache along a column are read whole. */
-static void pair_pack(const psm_view v[3], size_t row, size_t rows, size_t first, size_t k, u64 *out) {
+/* r[j] = four rows of one k, for four k: words data[at[i] + deep[j]], zeros beyond `rows` and k.  One load for four
+ * words that follow one another, along the rows or along k. */
+static inline void pair_square(__m256i r[4], const u64 *data, const ptrdiff_t *at, size_t rows, const ptrdiff_t *deep,
+                               size_t k) {
+    if (rows >= PAIR && at[3] - at[0] == 3 && k >= 4) {
+        for (size_t j = 0; j < 4; j++) r[j] = _mm256_loadu_si256((const __m256i *)(data + at[0] + deep[j]));
+    } else if (rows >= PAIR && k >= 4 && deep[3] - deep[0] == 3) {
+        for (size_t i = 0; i < 4; i++) r[i] = _mm256_loadu_si256((const __m256i *)(data + at[i] + deep[0]));
+        avx2_transpose(r);
+    } else {
+        _Alignas(32) u64 words[4][4] = {{0}};
+        for (size_t j = 0; j < k && j < 4; j++)
+            for (size_t i = 0; i < rows && i < PAIR; i++) words[j][i] = data[at[i] + deep[j]];
+        for (size_t j = 0; j < 4; j++) r[j] = _mm256_load_si256((const __m256i *)words[j]);
+    }
+}
+
+static void pair_places(const ptrdiff_t *places, ptrdiff_t step, size_t first, size_t count, ptrdiff_t *out) {
+    for (size_t i = 0; i < count; i++) out[i] = places ? places[first + i] : (ptrdiff_t)(first + i) * step;
+}
+
+/* Up to eight rows, [rows][k], four and four: lines of the cache along a column are read whole. */
+static void pair_pack(const psm_places *v, size_t row, size_t rows, size_t first, size_t k, u64 *out) {
     size_t next = pair_words(k);
+    ptrdiff_t at[PAIR_NR], deep[PAIR_KC];
+    pair_places(v->rows, v->row, row, rows, at);
+    pair_places(v->cols, v->col, first, k, deep);
     for (int s = 0; s < 3; s++) {
-        psm_view at = mm_turned(mm_at(v[s], row, first)); /* [k][rows] */
         __m256i r[4], *to = (__m256i *)out + s, *second = (__m256i *)(out + next) + s;
-        for (size_t p = 0; p < k; p += 4, to += PAIR_WORDS, second += PAIR_WORDS, at.data += 4 * at.row) {
-            avx2_square(r, at, k - p, mm_min(PAIR, rows));
+        for (size_t p = 0; p < k; p += 4, to += PAIR_WORDS, second += PAIR_WORDS) {
+            pair_square(r, v->data[s], at, rows, deep + p, k - p);
             for (int i = 0; i < 4; i++) _mm256_store_si256(to + 3 * i, r[i]);
             if (rows <= PAIR) continue;
-            psm_view second_four = mm_at(at, 0, PAIR);
-            avx2_square(r, second_four, k - p, rows - PAIR);
+            pair_square(r, v->data[s], at + PAIR, rows - PAIR, deep + p, k - p);
             for (int i = 0; i < 4; i++) _mm256_store_si256(second + 3 * i, r[i]);
         }
     }
@@ -136,42 +159,38 @@ static size_t psm_matmul_pair_work(size_t m, size_t n, size_t k) {
     return (rows + cols) / PAIR * pair_words(mm_part(k, PAIR_KC, PAIR)) + 8;
 }
 
-/* All columns (but for very many) are packed once and meet each block of rows. */
-static void pair_product(size_t m, size_t n, size_t k, const psm_view x[3], const psm_view columns[3], u64 *c,
+/* Rows [m][k] and columns [n][k].  Up to PAIR_NC columns are packed once and meet each block of rows. */
+static void pair_product(size_t m, size_t n, size_t k, const psm_places *rows, const psm_places *columns, u64 *c,
                          size_t next, ptrdiff_t row, ptrdiff_t col, int accumulate, u64 *work) {
-    size_t kc = mm_part(k, PAIR_KC, PAIR), mc = mm_part(m, PAIR_MC, PAIR);
-    u64 *strips = (u64 *)(((uintptr_t)work + 63) & ~(uintptr_t)63);
-    for (size_t p = 0; p < k; p += kc) {
-        size_t kp = mm_min(kc, k - p);
-        u64 *panels = strips + mm_blocks(mc, PAIR) * pair_words(kp);
-        for (size_t i = 0; i < m; i += mc) {
-            size_t mi = mm_min(mc, m - i);
-            for (size_t s = 0; s < mi; s += PAIR_NR)
-                pair_pack(x, i + s, mm_min(PAIR_NR, mi - s), p, kp, strips + s / PAIR * pair_words(kp));
-            for (size_t j = 0; j < n; j += PAIR_NR) {
-                u64 *panel = panels + j / PAIR * pair_words(kp);
-                size_t cols = mm_min(PAIR_NR, n - j);
-                if (i == 0) pair_pack(columns, j, cols, p, kp, panel);
-                pair_sweep(strips, mi, panel, cols, kp, c + (ptrdiff_t)i * row + (ptrdiff_t)j * col, next, row, col,
-                           accumulate || p > 0);
+    size_t kc = mm_part(k, PAIR_KC, PAIR), mc = mm_part(m, PAIR_MC, PAIR), nc = mm_part(n, PAIR_NC, PAIR_NR);
+    u64 *strips = (u64 *)(((uintptr_t)work + 63) & ~(uintptr_t)63), *panels = strips + mc / PAIR * pair_words(kc);
+    for (size_t begin = 0; begin < n; begin += nc)
+        for (size_t p = 0; p < k; p += kc)
+            for (size_t i = 0; i < m; i += mc) {
+                size_t kp = mm_min(kc, k - p), mi = mm_min(mc, m - i);
+                for (size_t s = 0; s < mi; s += PAIR_NR)
+                    pair_pack(rows, i + s, mm_min(PAIR_NR, mi - s), p, kp, strips + s / PAIR * pair_words(kp));
+                for (size_t j = begin; j < n && j < begin + nc; j += PAIR_NR) {
+                    u64 *panel = panels + (j - begin) / PAIR * pair_words(kp);
+                    size_t cols = mm_min(PAIR_NR, n - j);
+                    if (i == 0) pair_pack(columns, j, cols, p, kp, panel);
+                    pair_sweep(strips, mi, panel, cols, kp, c + (ptrdiff_t)i * row + (ptrdiff_t)j * col, next, row, col,
+                               accumulate || p > 0);
+                }
             }
-        }
-    }
 }
 
-static void psm_matmul_pair(size_t m, size_t n, size_t k, const psm_view x[3], const psm_view y[3], u64 *c, size_t next,
+static psm_places pair_turned(const psm_places *v) {
+    return (psm_places){{v->data[0], v->data[1], v->data[2]}, v->col, v->row, v->cols, v->rows};
+}
+
+static void psm_matmul_pair(size_t m, size_t n, size_t k, const psm_places *x, const psm_places *y, u64 *c, size_t next,
                             ptrdiff_t ldc, int accumulate, u64 *work) {
-    int turn = pair_turn(m, n);
-    size_t rows = turn ? n : m, cols = turn ? m : n, nc = mm_part(cols, PAIR_NC, PAIR_NR);
-    ptrdiff_t row = turn ? 1 : ldc, col = turn ? ldc : 1;
+    psm_places columns = pair_turned(y);
     if (k == 0 && !accumulate)
         for (size_t h = 0; h < 2; h++) mm_clear(m, n, c + h * next, ldc, 1);
-    for (size_t j = 0; j < cols; j += nc) {
-        psm_view left[3], right[3]; /* both [rows][k] */
-        for (int s = 0; s < 3; s++) {
-            psm_view across = mm_turned(y[s]);
-            left[s] = turn ? across : x[s], right[s] = mm_at(turn ? x[s] : across, j, 0);
-        }
-        pair_product(rows, mm_min(nc, cols - j), k, left, right, c + (ptrdiff_t)j * col, next, row, col, accumulate, work);
-    }
+    if (pair_turn(m, n))
+        pair_product(n, m, k, &columns, x, c, next, 1, ldc, accumulate, work);
+    else
+        pair_product(m, n, k, x, &columns, c, next, ldc, 1, accumulate, work);
 }
