@@ -7,10 +7,11 @@
  * matmul_avx2.inc.h takes 14, and everything public is gathered and packed once.
  *
  * Rows (of d, x[1], x[2]) and columns (of e, y[1], y[2]) are packed alike: four at a time, for each k
- * three vectors of four; then the two sums of products of the first with the others.
+ * three vectors of four; then the two sums of products of the first with the others.  Words that stand at positions (the
+ * windows of a convolution) are packed from where they are.
  */
 
-enum { PAIR = 4, PAIR_WORDS = 3 * PAIR, PAIR_NR = 2 * PAIR, PAIR_KC = 96, PAIR_MC = 128 };
+enum { PAIR = 4, PAIR_WORDS = 3 * PAIR, PAIR_NR = 2 * PAIR, PAIR_KC = 96, PAIR_MC = 128, PAIR_NC = 1024 };
 
 static inline size_t pair_words(size_t k) { return PAIR_WORDS * ((k + 3) / 4 * 4) + 2 * PAIR; }
 
@@ -32,18 +33,40 @@ static void pair_sums(u64 *out, size_t k) {
     _mm256_store_si256((__m256i *)sums + 1, avx2_folded(two));
 }
 
-/* Up to eight rows of views [rows][k], four and four: lines of the cache along a column are read whole. */
-static void pair_pack(const psm_view v[3], size_t row, size_t rows, size_t first, size_t k, u64 *out) {
+/* r[j] = four rows of one k, for four k: words data[at[i] + deep[j]], zeros beyond `rows` and k.  One load for four
+ * words that follow one another, along the rows or along k. */
+static inline void pair_square(__m256i r[4], const u64 *data, const ptrdiff_t *at, size_t rows, const ptrdiff_t *deep,
+                               size_t k) {
+    if (rows >= PAIR && at[3] - at[0] == 3 && k >= 4) {
+        for (size_t j = 0; j < 4; j++) r[j] = _mm256_loadu_si256((const __m256i *)(data + at[0] + deep[j]));
+    } else if (rows >= PAIR && k >= 4 && deep[3] - deep[0] == 3) {
+        for (size_t i = 0; i < 4; i++) r[i] = _mm256_loadu_si256((const __m256i *)(data + at[i] + deep[0]));
+        avx2_transpose(r);
+    } else {
+        _Alignas(32) u64 words[4][4] = {{0}};
+        for (size_t j = 0; j < k && j < 4; j++)
+            for (size_t i = 0; i < rows && i < PAIR; i++) words[j][i] = data[at[i] + deep[j]];
+        for (size_t j = 0; j < 4; j++) r[j] = _mm256_load_si256((const __m256i *)words[j]);
+    }
+}
+
+static void pair_places(const ptrdiff_t *places, ptrdiff_t step, size_t first, size_t count, ptrdiff_t *out) {
+    for (size_t i = 0; i < count; i++) out[i] = places ? places[first + i] : (ptrdiff_t)(first + i) * step;
+}
+
+/* Up to eight rows, [rows][k], four and four: lines of the cache along a column are read whole. */
+static void pair_pack(const psm_places *v, size_t row, size_t rows, size_t first, size_t k, u64 *out) {
     size_t next = pair_words(k);
+    ptrdiff_t at[PAIR_NR], deep[PAIR_KC];
+    pair_places(v->rows, v->row, row, rows, at);
+    pair_places(v->cols, v->col, first, k, deep);
     for (int s = 0; s < 3; s++) {
-        psm_view at = mm_turned(mm_at(v[s], row, first)); /* [k][rows] */
         __m256i r[4], *to = (__m256i *)out + s, *second = (__m256i *)(out + next) + s;
-        for (size_t p = 0; p < k; p += 4, to += PAIR_WORDS, second += PAIR_WORDS, at.data += 4 * at.row) {
-            avx2_square(r, at, k - p, mm_min(PAIR, rows));
+        for (size_t p = 0; p < k; p += 4, to += PAIR_WORDS, second += PAIR_WORDS) {
+            pair_square(r, v->data[s], at, rows, deep + p, k - p);
             for (int i = 0; i < 4; i++) _mm256_store_si256(to + 3 * i, r[i]);
             if (rows <= PAIR) continue;
-            psm_view second_four = mm_at(at, 0, PAIR);
-            avx2_square(r, second_four, k - p, rows - PAIR);
+            pair_square(r, v->data[s], at + PAIR, rows - PAIR, deep + p, k - p);
             for (int i = 0; i < 4; i++) _mm256_store_si256(second + 3 * i, r[i]);
         }
     }
@@ -51,42 +74,61 @@ static void pair_pack(const psm_view v[3], size_t row, size_t rows, size_t first
     if (rows > PAIR) pair_sums(out + next, k);
 }
 
-/* out [rows][holder][8], four columns of it, from the rows at `a` of four */
+/* one k of a row, at a, and of four columns */
 static inline __attribute__((always_inline))
-void pair_rows(int rows, const u64 *a, const u64 *b, size_t k, const u64 *row_sums, const u64 *column_sums, u64 *out) {
+void pair_step(const u64 *a, const u64 *b, __m256i low[2], __m256i cross[2]) {
+    const __m256i *column = (const __m256i *)b;
+    __m256i x = _mm256_add_epi64(_mm256_set1_epi64x((long long)a[0]), _mm256_load_si256(column));
+    __m256i turned = _mm256_shuffle_epi32(x, 0xb1);
+    PSM_UNROLL
+    for (int h = 0; h < 2; h++) {
+        __m256i y = _mm256_add_epi64(_mm256_set1_epi64x((long long)a[PAIR * (1 + h)]), _mm256_load_si256(column + 1 + h));
+        low[h] = _mm256_add_epi64(low[h], _mm256_mul_epu32(x, y));
+        cross[h] = _mm256_add_epi32(cross[h], _mm256_mullo_epi32(turned, y));
+        AVX2_KEEP(low[h]);
+        AVX2_KEEP(cross[h]);
+    }
+}
+
+/* out [holder][8]: a row at `a`, of four, times four columns or twice four.  With eight a turn reads nine vectors for 24
+ * operations, where Zen 3 has two loads of them for four operations; two rows of four columns read twelve. */
+static inline __attribute__((always_inline))
+void pair_columns(int fours, const u64 *a, const u64 *b, size_t k, u64 *out) {
+    size_t next = pair_words(k);
+    const u64 *row_sums = a + next - 2 * PAIR, *column_sums = b + next - 2 * PAIR, *end = a + PAIR_WORDS * k;
+    const u64 *second = b + next;
     __m256i low[2][2], cross[2][2];
 
     PSM_UNROLL
-    for (int i = 0; i < rows; i++)
+    for (int i = 0; i < fours; i++)
         PSM_UNROLL
         for (int h = 0; h < 2; h++) low[i][h] = cross[i][h] = _mm256_setzero_si256();
-    for (; k; k--, a += PAIR_WORDS, b += PAIR_WORDS) {
-        __asm__("" : "+r"(a), "+r"(b));
+    for (; a < end; a += 2 * PAIR_WORDS, b += 2 * PAIR_WORDS, second += 2 * PAIR_WORDS) { /* zeros are behind k */
+        __asm__("" : "+r"(a), "+r"(b), "+r"(second));
         PSM_UNROLL
-        for (int i = 0; i < rows; i++) {
-            const __m256i *column = (const __m256i *)b;
-            __m256i x = _mm256_add_epi64(_mm256_set1_epi64x((long long)a[i]), _mm256_load_si256(column));
-            __m256i turned = _mm256_shuffle_epi32(x, 0xb1);
-            PSM_UNROLL
-            for (int h = 0; h < 2; h++) {
-                __m256i y = _mm256_add_epi64(_mm256_set1_epi64x((long long)a[PAIR * (1 + h) + i]),
-                                             _mm256_load_si256(column + 1 + h));
-                low[i][h] = _mm256_add_epi64(low[i][h], _mm256_mul_epu32(x, y));
-                cross[i][h] = _mm256_add_epi32(cross[i][h], _mm256_mullo_epi32(turned, y));
-                AVX2_KEEP(low[i][h]);
-                AVX2_KEEP(cross[i][h]);
-            }
+        for (int p = 0; p < 2 * PAIR_WORDS; p += PAIR_WORDS) {
+            pair_step(a + p, b + p, low[0], cross[0]);
+            if (fours > 1) pair_step(a + p, second + p, low[1], cross[1]);
         }
     }
     PSM_UNROLL
-    for (int i = 0; i < rows; i++)
+    for (int i = 0; i < fours; i++)
         PSM_UNROLL
-        for (int h = 0; h < 2; h++, out += PAIR_NR) {
-            __m256i less = _mm256_add_epi64(_mm256_set1_epi64x((long long)row_sums[PAIR * h + i]),
-                                            _mm256_load_si256((const __m256i *)column_sums + h));
+        for (int h = 0; h < 2; h++) {
+            const __m256i *column = (const __m256i *)(column_sums + i * next);
+            __m256i less = _mm256_add_epi64(_mm256_set1_epi64x((long long)row_sums[PAIR * h]), _mm256_load_si256(column + h));
             __m256i sum = avx2_folded((avx2_sum){low[i][h], cross[i][h]});
-            _mm256_store_si256((__m256i *)out, _mm256_sub_epi64(sum, less));
+            _mm256_store_si256((__m256i *)(out + PAIR_NR * h) + i, _mm256_sub_epi64(sum, less));
         }
+}
+
+/* Functions of their own: inlined, the loop above has its counter in memory, an addition of six cycles. */
+static __attribute__((noinline)) void pair_four(const u64 *a, const u64 *b, size_t k, u64 *out) {
+    pair_columns(1, a, b, k, out);
+}
+
+static __attribute__((noinline)) void pair_eight(const u64 *a, const u64 *b, size_t k, u64 *out) {
+    pair_columns(2, a, b, k, out);
 }
 
 /* packed rows times packed columns, four at a time; whole lines of c are written, which lie far apart */
@@ -94,68 +136,61 @@ static void pair_sweep(const u64 *strips, size_t m, const u64 *panels, size_t co
                        ptrdiff_t row, ptrdiff_t col, int accumulate) {
     enum { ROW = 2 * PAIR_NR };
     _Alignas(64) u64 tile[PAIR * ROW];
-    size_t sums = pair_words(k) - 2 * PAIR;
     for (size_t i = 0; i < m; i += PAIR, strips += pair_words(k), c += PAIR * row) {
         size_t rows = mm_min(PAIR, m - i);
         if (col == 1)
             for (size_t h = 0; h < 2; h++) mm_fetch(c + h * next, rows, row);
-        for (size_t j = 0; j < cols; j += PAIR) {
-            const u64 *panel = panels + j / PAIR * pair_words(k);
-            for (size_t at = 0; at < rows; at += 2) {
-                u64 *out = tile + at * ROW + j;
-                if (rows - at >= 2)
-                    pair_rows(2, strips + at, panel, k, strips + sums + at, panel + sums, out);
-                else
-                    pair_rows(1, strips + at, panel, k, strips + sums + at, panel + sums, out);
-            }
-        }
+        for (size_t r = 0; r < rows; r++)
+            (cols > PAIR ? pair_eight : pair_four)(strips + r, panels, k, tile + r * ROW);
         for (size_t r = 0; r < rows; r++)
             for (size_t h = 0; h < 2; h++)
                 mm_store(tile + r * ROW + h * PAIR_NR, 1, cols, c + (ptrdiff_t)r * row + h * next, row, col, accumulate);
     }
 }
 
-/* whether the transposed product wastes clearly less: rows come in twos, columns in fours */
+/* whether the transposed product wastes clearly less: columns come in fours */
 static inline int pair_turn(size_t m, size_t n) {
-    return 5 * mm_blocks(m, PAIR) * PAIR * mm_blocks(n, 2) * 2 < 4 * mm_blocks(n, PAIR) * PAIR * mm_blocks(m, 2) * 2;
+    return 5 * mm_blocks(m, PAIR) * PAIR * n < 4 * mm_blocks(n, PAIR) * PAIR * m;
 }
 
 static size_t psm_matmul_pair_work(size_t m, size_t n, size_t k) {
     size_t rows = mm_part(mm_min(pair_turn(m, n) ? n : m, PAIR_MC), PAIR_MC, PAIR);
-    return (rows / PAIR + PAIR_NR / PAIR) * pair_words(mm_part(k, PAIR_KC, PAIR)) + 8;
+    size_t cols = mm_part(mm_min(pair_turn(m, n) ? m : n, PAIR_NC), PAIR_NC, PAIR_NR);
+    return (rows + cols) / PAIR * pair_words(mm_part(k, PAIR_KC, PAIR)) + 8;
 }
 
-static void pair_product(size_t m, size_t n, size_t k, const psm_view x[3], const psm_view y[3], u64 *c, size_t next,
-                         ptrdiff_t row, ptrdiff_t col, int accumulate, u64 *work) {
-    size_t kc = mm_part(k, PAIR_KC, PAIR), mc = mm_part(m, PAIR_MC, PAIR);
-    u64 *strips = (u64 *)(((uintptr_t)work + 63) & ~(uintptr_t)63);
-    psm_view columns[3] = {mm_turned(y[0]), mm_turned(y[1]), mm_turned(y[2])};
-    if (k == 0 && !accumulate)
-        for (size_t h = 0; h < 2; h++) mm_clear(m, n, c + h * next, row, col);
-    for (size_t p = 0; p < k; p += kc) {
-        size_t kp = mm_min(kc, k - p);
-        u64 *panels = strips + mm_blocks(mc, PAIR) * pair_words(kp);
-        for (size_t i = 0; i < m; i += mc) {
-            size_t mi = mm_min(mc, m - i);
-            for (size_t s = 0; s < mi; s += PAIR_NR)
-                pair_pack(x, i + s, mm_min(PAIR_NR, mi - s), p, kp, strips + s / PAIR * pair_words(kp));
-            for (size_t j = 0; j < n; j += PAIR_NR) {
-                size_t cols = mm_min(PAIR_NR, n - j);
-                pair_pack(columns, j, cols, p, kp, panels);
-                pair_sweep(strips, mi, panels, cols, kp, c + (ptrdiff_t)i * row + (ptrdiff_t)j * col, next, row, col,
-                           accumulate || p > 0);
+/* Rows [m][k] and columns [n][k].  Up to PAIR_NC columns are packed once and meet each block of rows. */
+static void pair_product(size_t m, size_t n, size_t k, const psm_places *rows, const psm_places *columns, u64 *c,
+                         size_t next, ptrdiff_t row, ptrdiff_t col, int accumulate, u64 *work) {
+    size_t kc = mm_part(k, PAIR_KC, PAIR), mc = mm_part(m, PAIR_MC, PAIR), nc = mm_part(n, PAIR_NC, PAIR_NR);
+    u64 *strips = (u64 *)(((uintptr_t)work + 63) & ~(uintptr_t)63), *panels = strips + mc / PAIR * pair_words(kc);
+    for (size_t begin = 0; begin < n; begin += nc)
+        for (size_t p = 0; p < k; p += kc)
+            for (size_t i = 0; i < m; i += mc) {
+                size_t kp = mm_min(kc, k - p), mi = mm_min(mc, m - i);
+                for (size_t s = 0; s < mi; s += PAIR_NR)
+                    pair_pack(rows, i + s, mm_min(PAIR_NR, mi - s), p, kp, strips + s / PAIR * pair_words(kp));
+                for (size_t j = begin; j < n && j < begin + nc; j += PAIR_NR) {
+                    u64 *panel = panels + (j - begin) / PAIR * pair_words(kp);
+                    size_t cols = mm_min(PAIR_NR, n - j);
+                    if (i == 0) pair_pack(columns, j, cols, p, kp, panel);
+                    pair_sweep(strips, mi, panel, cols, kp, c + (ptrdiff_t)i * row + (ptrdiff_t)j * col, next, row, col,
+                               accumulate || p > 0);
+                }
             }
-        }
-    }
 }
 
-static void psm_matmul_pair(size_t m, size_t n, size_t k, const psm_view x[3], const psm_view y[3], u64 *c, size_t next,
+static psm_places pair_turned(const psm_places *v) {
+    return (psm_places){{v->data[0], v->data[1], v->data[2]}, v->col, v->row, v->cols, v->rows};
+}
+
+static void psm_matmul_pair(size_t m, size_t n, size_t k, const psm_places *x, const psm_places *y, u64 *c, size_t next,
                             ptrdiff_t ldc, int accumulate, u64 *work) {
-    if (pair_turn(m, n)) {
-        psm_view left[3] = {mm_turned(y[0]), mm_turned(y[1]), mm_turned(y[2])};
-        psm_view right[3] = {mm_turned(x[0]), mm_turned(x[1]), mm_turned(x[2])};
-        pair_product(n, m, k, left, right, c, next, 1, ldc, accumulate, work);
-    } else {
-        pair_product(m, n, k, x, y, c, next, ldc, 1, accumulate, work);
-    }
+    psm_places columns = pair_turned(y);
+    if (k == 0 && !accumulate)
+        for (size_t h = 0; h < 2; h++) mm_clear(m, n, c + h * next, ldc, 1);
+    if (pair_turn(m, n))
+        pair_product(n, m, k, &columns, x, c, next, 1, ldc, accumulate, work);
+    else
+        pair_product(m, n, k, x, &columns, c, next, ldc, 1, accumulate, work);
 }

@@ -18,7 +18,6 @@
 enum {
     BLOCK = 1 << 15, /* words of a gathered block */
     DEPTH = 384,     /* products of a word at a time */
-    SHALLOW = 96,    /* the same where words of two holders are gathered at once, and what is public */
     UNIT = 16,       /* what rows and columns of a block are multiples of */
     SHORT = 8,       /* runs that are not worth a call of memcpy */
     SMALL = 1 << 17, /* products that one thread does sooner than it wakes another */
@@ -67,14 +66,11 @@ static psm_view part(const psm_factor *f, const u64 *data, size_t entry, size_t 
     return (psm_view){space, (ptrdiff_t)cols, 1};
 }
 
-/* A product in blocks of rows x cols words of the result, `depth` products of each at a time; data without a map.
- * Of one holder, or of two (matmul_pair of ring.h), whose results are `next` words apart: then what is public and
- * the holders' own, else one factor each. */
+/* A product in blocks of rows x cols words of the result, `depth` products of each at a time; data without a map */
 typedef struct {
     const psm_product *p;
-    size_t factors; /* 1 or 3 */
-    const u64 *x[3], *y[3];
-    size_t rows, cols, depth, down, across, next;
+    const u64 *x, *y;
+    size_t rows, cols, depth, down, across;
     u64 *out;
     int accumulate;
     atomic_int failed;
@@ -86,35 +82,28 @@ static void block_task(void *context, size_t index) {
     const psm_kernels *kernels = psm_kernels_get();
     size_t entry = index / b->across / b->down;
     size_t i = index / b->across % b->down * b->rows, j = index % b->across * b->cols;
-    size_t rows = least(b->rows, p->m - i), cols = least(b->cols, p->n - j), one = b->factors == 1;
+    size_t rows = least(b->rows, p->m - i), cols = least(b->cols, p->n - j);
     u64 *c = b->out + (entry * p->m + i) * p->n + j;
-    u64 *work = psm_work(0, (one ? kernels->matmul_work : kernels->matmul_pair_work)(rows, cols, b->depth));
-    size_t down = p->x.rows ? rows * b->depth : 0, across = p->y.rows ? cols * b->depth : 0;
-    u64 *left = psm_work(5, b->factors * down), *right = psm_work(6, b->factors * across);
+    u64 *work = psm_work(0, kernels->matmul_work(rows, cols, b->depth));
+    u64 *left = psm_work(5, p->x.rows ? rows * b->depth : 0), *right = psm_work(6, p->y.rows ? cols * b->depth : 0);
     if (!work || !left || !right) {
         atomic_store(&b->failed, 1);
         return;
     }
     for (size_t at = 0; at == 0 || at < p->k; at += b->depth) { /* once if there is nothing to sum */
         size_t depth = least(b->depth, p->k - at);
-        psm_view x[3], y[3];
-        for (size_t f = 0; f < b->factors; f++) {
-            x[f] = part(&p->x, b->x[f], entry, i, rows, at, depth, left + f * down);
-            y[f] = part(&p->y, b->y[f], entry, at, depth, j, cols, right + f * across);
-        }
-        if (one)
-            kernels->matmul(rows, cols, depth, x[0], y[0], c, (ptrdiff_t)p->n, b->accumulate || at, work);
-        else
-            kernels->matmul_pair(rows, cols, depth, x, y, c, b->next, (ptrdiff_t)p->n, b->accumulate || at, work);
+        psm_view x = part(&p->x, b->x, entry, i, rows, at, depth, left);
+        psm_view y = part(&p->y, b->y, entry, at, depth, j, cols, right);
+        kernels->matmul(rows, cols, depth, x, y, c, (ptrdiff_t)p->n, b->accumulate || at, work);
     }
 }
 
-static void run_blocks(blocks *b) {
-    size_t tasks = b->p->batch * b->down * b->across, each = b->factors == 1 ? 1 : 4;
-    if ((double)each * b->p->batch * b->p->m * b->p->n * b->p->k < SMALL)
-        for (size_t i = 0; i < tasks; i++) block_task(b, i);
+/* `tasks` of the products of one holder and batch entry, so many at a time */
+static void run(const psm_product *p, size_t products, size_t tasks, void (*task)(void *, size_t), void *context) {
+    if ((double)products * p->batch * p->m * p->n * p->k < SMALL)
+        for (size_t i = 0; i < tasks; i++) task(context, i);
     else
-        psm_parallel(tasks, block_task, b);
+        psm_parallel(tasks, task, context);
 }
 
 /* n in even parts of at most `most`, each a multiple of `unit` (which `most` may be below) */
@@ -127,8 +116,8 @@ static size_t even(size_t n, size_t most, size_t unit) {
 static void gathered_blocks(blocks *b) {
     const psm_product *p = b->p;
     size_t threads = (size_t)psm_get_threads(), side;
-    b->depth = even(p->k, b->factors == 1 ? DEPTH : SHALLOW, 1);
-    side = BLOCK / b->factors / b->depth / UNIT * UNIT;
+    b->depth = even(p->k, DEPTH, 1);
+    side = BLOCK / b->depth / UNIT * UNIT;
     b->rows = p->x.rows ? even(p->m, side, UNIT) : p->m;
     b->cols = p->y.rows ? even(p->n, side, UNIT) : p->n;
     for (;;) {
@@ -140,11 +129,11 @@ static void gathered_blocks(blocks *b) {
 }
 
 static int multiply_gathered(const psm_product *p, const u64 *x, const u64 *y, u64 *out, int accumulate) {
-    blocks b = {.p = p, .factors = 1, .x = {psm_placed(&p->x, x, 3)}, .y = {psm_placed(&p->y, y, 4)}, .out = out,
+    blocks b = {.p = p, .x = psm_placed(&p->x, x, 3), .y = psm_placed(&p->y, y, 4), .out = out,
                 .accumulate = accumulate};
-    if (!b.x[0] || !b.y[0]) return -1;
+    if (!b.x || !b.y) return -1;
     gathered_blocks(&b);
-    run_blocks(&b);
+    run(p, 1, p->batch * b.down * b.across, block_task, &b);
     return -atomic_load(&b.failed);
 }
 
@@ -184,10 +173,7 @@ static int sum_up(sums *s, size_t holders) {
     const psm_product *p = s->p;
     size_t results = holders * p->batch;
     s->grid = psm_matmul_grid(p->m, p->n, s->terms * p->k, results);
-    if ((double)results * p->m * p->n * p->k * s->terms < SMALL)
-        for (size_t i = 0; i < results * s->grid.blocks; i++) sums_task(s, i);
-    else
-        psm_parallel(results * s->grid.blocks, sums_task, s);
+    run(p, holders * s->terms, results * s->grid.blocks, sums_task, s);
     return -atomic_load(&s->failed);
 }
 
@@ -210,6 +196,42 @@ int psm_product_deal(const psm_holders *h, const psm_product *p, u64 stream, u64
     return 0;
 }
 
+/* The products of two holders in one sweep, whose results are `next` words apart (matmul_pair of ring.h); data without a
+ * map: what is public, and the holders' own. */
+typedef struct {
+    const psm_product *p;
+    psm_grid grid;
+    const u64 *x[3], *y[3];
+    size_t next;
+    u64 *out;
+    int accumulate;
+    atomic_int failed;
+} pairs;
+
+/* Three matrices of a factor, from a row and a column on */
+static psm_places places(const psm_factor *f, const u64 *const data[3], size_t entry, size_t row, size_t col) {
+    ptrdiff_t first = f->offsets[entry] + (f->rows ? 0 : (ptrdiff_t)row * f->row + (ptrdiff_t)col * f->col);
+    return (psm_places){{data[0] + first, data[1] + first, data[2] + first}, f->row, f->col,
+                        f->rows ? f->rows + row : NULL, f->rows ? f->cols + col : NULL};
+}
+
+static void pair_task(void *context, size_t index) {
+    pairs *b = context;
+    const psm_product *p = b->p;
+    const psm_grid *g = &b->grid;
+    const psm_kernels *kernels = psm_kernels_get();
+    size_t entry = index / g->blocks, block = index % g->blocks;
+    size_t i = block / g->across * g->rows, j = block % g->across * g->cols;
+    size_t rows = least(g->rows, p->m - i), cols = least(g->cols, p->n - j);
+    psm_places x = places(&p->x, b->x, entry, i, 0), y = places(&p->y, b->y, entry, 0, j);
+    u64 *work = psm_work(0, kernels->matmul_pair_work(rows, cols, p->k));
+    if (work)
+        kernels->matmul_pair(rows, cols, p->k, &x, &y, b->out + (entry * p->m + i) * p->n + j, b->next, (ptrdiff_t)p->n,
+                             b->accumulate, work);
+    else
+        atomic_store(&b->failed, 1);
+}
+
 /* Whether two holders' products are done in one sweep. */
 static int paired(const psm_product *p) {
     enum { LEAST = 4 }; /* rows and columns */
@@ -220,20 +242,14 @@ static int paired(const psm_product *p) {
 /* out (+)= x @ e + d @ y of two holders, whose words follow one another in all three */
 static int combine_pair(const psm_product *p, const u64 *x, const u64 *y, u64 *out, int accumulate) {
     static const int slots[2][3] = {{3, 7, 8}, {4, 9, 10}};
-    blocks b = {.p = p, .factors = 3, .rows = p->m, .cols = p->n, .depth = p->k, .down = 1, .across = 1,
-                .next = p->batch * p->m * p->n, .out = out, .accumulate = accumulate};
+    pairs b = {.p = p, .grid = psm_matmul_grid(p->m, p->n, 4 * p->k, p->batch), .next = p->batch * p->m * p->n,
+               .out = out, .accumulate = accumulate};
     for (size_t f = 0; f < 3; f++) {
         b.x[f] = psm_placed(&p->x, f ? x + (f - 1) * p->x.n : p->x.opened, slots[0][f]);
         b.y[f] = psm_placed(&p->y, f ? y + (f - 1) * p->y.n : p->y.opened, slots[1][f]);
         if (!b.x[f] || !b.y[f]) return -1;
     }
-    if (gathered(p)) {
-        gathered_blocks(&b);
-    } else {
-        psm_grid g = psm_matmul_grid(p->m, p->n, 4 * p->k, p->batch);
-        b.rows = g.rows, b.cols = g.cols, b.across = g.across, b.down = g.blocks / g.across;
-    }
-    run_blocks(&b);
+    run(p, 4, p->batch * b.grid.blocks, pair_task, &b);
     return -atomic_load(&b.failed);
 }
 

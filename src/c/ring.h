@@ -44,6 +44,13 @@ typedef struct {
     ptrdiff_t row, col;
 } psm_view;
 
+/* Three matrices of one layout: word (i, j) of each at (rows ? rows[i] : i * row) + (cols ? cols[j] : j * col). */
+typedef struct {
+    const u64 *data[3];
+    ptrdiff_t row, col;
+    const ptrdiff_t *rows, *cols;
+} psm_places;
+
 /* A public divisor d >= 2 of truncate.inc.h: a power of two by its exponent
  * (`power`), any other by its reciprocal; offset = d * floor(2^62 / d). */
 typedef struct {
@@ -84,8 +91,8 @@ typedef struct psm_kernels {
     size_t (*matmul_work)(size_t m, size_t n, size_t k);
     /* NULL, or for holders h = 1 and 2, whose results are `next` words apart,
      * C[h] (+)= X[h] @ Y[0] + X[0] @ Y[h]: what a product of two secrets asks of each */
-    void (*matmul_pair)(size_t m, size_t n, size_t k, const psm_view x[3], const psm_view y[3], u64 *c,
-                        size_t next, ptrdiff_t ldc, int accumulate, u64 *work);
+    void (*matmul_pair)(size_t m, size_t n, size_t k, const psm_places *x, const psm_places *y, u64 *c, size_t next,
+                        ptrdiff_t ldc, int accumulate, u64 *work);
     size_t (*matmul_pair_work)(size_t m, size_t n, size_t k);
 
     /* --- direct.inc.h: faster than gathering up to so many rows --- */

@@ -554,10 +554,11 @@ MUTANTS = [
     *core(
         "matmul_pair_avx2.inc.h",
         ("sums of the other holder", "avx2_folded(two));", "avx2_folded(one));", f"{KERNELS}/test_product.py"),
-        ("halves that are not exchanged", "_mm256_mullo_epi32(turned, y));\n                AVX2_KEEP", "_mm256_mullo_epi32(x, y));\n                AVX2_KEEP", f"{KERNELS}/test_product.py"),
-        ("the sum of the row before", "row_sums[PAIR * h + i]", "row_sums[PAIR * h]", f"{KERNELS}/test_product.py"),
-        ("the last of the inner axis is left", "for (; k; k--, a += PAIR_WORDS", "for (; k > 1; k--, a += PAIR_WORDS", f"{KERNELS}/test_product.py"),
-        ("the second four columns are the first", "psm_view second_four = mm_at(at, 0, PAIR);", "psm_view second_four = at;", f"{KERNELS}/test_product.py"),
+        ("halves that are not exchanged", "_mm256_mullo_epi32(turned, y));", "_mm256_mullo_epi32(x, y));", f"{KERNELS}/test_product.py"),
+        ("row sums of the first holder for both", "row_sums[PAIR * h]", "row_sums[0]", f"{KERNELS}/test_product.py"),
+        ("the last of the inner axis is left", "*end = a + PAIR_WORDS * k;", "*end = a + PAIR_WORDS * (k - 1);", f"{KERNELS}/test_product.py"),
+        ("the second four columns are the first", "at + PAIR, rows - PAIR, deep + p, k - p", "at, rows - PAIR, deep + p, k - p", f"{KERNELS}/test_product.py"),
+        ("words are taken to follow one another along k", "deep[3] - deep[0] == 3", "1", f"{KERNELS}/test_product.py"),
         target="avx2",
     ),
     *core(
@@ -593,13 +594,13 @@ MUTANTS = [
         "product.c",
         ("shares of the wrong mask", "{p->y.opened, y + i * p->y.n}", "{y + i * p->y.n, p->y.opened}", PRODUCTS),
         ("runs that begin anew in every block", "least(run - (from + j) % run, length - j)", "least(run, length - j)", f"{KERNELS}/test_direct.py"),
-        ("only the last part of the inner axis", "y[0], c, (ptrdiff_t)p->n, b->accumulate || at, work);", "y[0], c, (ptrdiff_t)p->n, b->accumulate, work);", f"{KERNELS}/test_direct.py"),
+        ("only the last part of the inner axis", "c, (ptrdiff_t)p->n, b->accumulate || at, work);", "c, (ptrdiff_t)p->n, b->accumulate, work);", f"{KERNELS}/test_direct.py"),
     ),
     *core(
         "product.c",
         ("the first holder's words for both", "f ? x + (f - 1) * p->x.n", "f ? x", f"{KERNELS}/test_product.py"),
         ("an inner axis of nothing in pairs", "p->k && /* no words: no address */", "", f"{KERNELS}/test_product.py"),
-        ("only the last part of two holders' inner axis", "b->next, (ptrdiff_t)p->n, b->accumulate || at, work);", "b->next, (ptrdiff_t)p->n, b->accumulate, work);", f"{KERNELS}/test_product.py"),
+        ("windows of the first row for all", "f->rows ? f->rows + row : NULL", "f->rows", f"{KERNELS}/test_product.py"),
         target="avx2",
     ),
     *core(

@@ -126,10 +126,10 @@ static void products(const psm_kernels *k, size_t m, size_t n, size_t depth) {
     CHECK(matmul, m, n, depth, x, y, out, (ptrdiff_t)n, 0, work);
     CHECK(matmul, m, n, depth, x, y, out, (ptrdiff_t)n, 1, work);
     if (!k->matmul_pair) return;
-    psm_view rows[3] = {x, {b, x.row, 1}, {c, x.row, 1}}, columns[3] = {y, {c, y.row, 1}, {a, y.row, 1}};
+    psm_places rows = {{a, b, c}, x.row, 1, NULL, NULL}, columns = {{b, c, a}, y.row, 1, NULL, NULL};
     if (k->matmul_pair_work(m, n, depth) > sizeof work / sizeof *work || 2 * m * n > sizeof out / sizeof *out) abort();
-    CHECK(matmul_pair, m, n, depth, rows, columns, out, m * n, (ptrdiff_t)n, 0, work);
-    CHECK(matmul_pair, m, n, depth, rows, columns, out, m * n, (ptrdiff_t)n, 1, work);
+    CHECK(matmul_pair, m, n, depth, &rows, &columns, out, m * n, (ptrdiff_t)n, 0, work);
+    CHECK(matmul_pair, m, n, depth, &rows, &columns, out, m * n, (ptrdiff_t)n, 1, work);
 }
 
 static void windows(const psm_kernels *k, size_t m, size_t n, size_t count) {
