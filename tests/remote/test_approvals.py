@@ -397,10 +397,10 @@ def trained(*more):
         Record(1, [ref(0)], [2], [1], -1),
         Call("aten.mul.Tensor", [ref(2), ref(1)], {}, [3]),
         Call("aten.add_.Tensor", [ref(1), ref(3)], {}, [-1]),
-        Recorded(ref(3), 4, True),
+        Recorded([ref(3)], [4], True),
     )  # fmt: skip
     first = found.of(4)
-    for operation in (*more, Repeat(1, [ref(0)], 9)):
+    for operation in (*more, Repeat(1, [ref(0)], [9])):
         found.note(operation, ())
     return first, found.of(9)
 
@@ -410,7 +410,7 @@ def test_repetitions_are_one_list_of_operations():
     assert first.hash == second.hash
     assert first.operations == second.operations
     assert second.operations[-1] == "mul(4, 4)"
-    first, later = trained(Repeat(1, [ref(0)], 5), Repeat(1, [ref(0)], 6))
+    first, later = trained(Repeat(1, [ref(0)], [5]), Repeat(1, [ref(0)], [6]))
     assert first.hash == later.hash
 
 
@@ -419,7 +419,7 @@ def test_repetitions_are_one_list_of_operations():
     [
         [Call("aten.add_.Tensor", [ref(1), 1.0], {}, [-1])],
         [Call("aten.copy_.default", [ref(1), ref(0)], {}, [-1])],
-        [load(7, data="y"), Repeat(1, [ref(7)], 8)],
+        [load(7, data="y"), Repeat(1, [ref(7)], [8])],
         [load(7), Call("aten.neg.default", [ref(7)], {}, [8]), Drop([0]), load(0, data="y")],
     ],
     ids=["a state is written", "a state is her data", "trained on other data", "another argument"],

@@ -133,7 +133,7 @@ def test_a_recorded_step_is_charged_for_what_it_keeps():
     with pytest.raises(RemoteError, match=r"limits\.memory"):
         held.add(2, TensorStorage(40))
     held.drop(2)
-    held.before(Recorded(None, -1, True))
+    held.before(Recorded(None, [], True))
     held.add(3, TensorStorage(60))  # beside the 40 of the recorded step
     with pytest.raises(RemoteError):
         held.add(4, TensorStorage(1))

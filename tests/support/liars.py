@@ -153,8 +153,8 @@ def honest(choose):
             operations.append(call("mul.Tensor", window(argument), 2.0, out=out))
             if state:
                 operations.append(call("add_.Tensor", window(b), window(argument)))
-            operations.append(Recorded(result=window(out), out=copy, keep=True))
-            operations.append(Repeat(step=steps, inputs=[window(choose.choice(there))], out=again))
+            operations.append(Recorded(results=[window(out)], outs=[copy], keep=True))
+            operations.append(Repeat(step=steps, inputs=[window(choose.choice(there))], outs=[again]))
             there += [argument, out, copy, again]
             free += 4
         else:

@@ -137,7 +137,7 @@ def _refs(operation: Operation) -> Iterable[Ref]:
     if isinstance(operation, Open | Hand | Refresh):
         return (operation.ref,)
     if isinstance(operation, Recorded):
-        return () if operation.result is None else (operation.result,)
+        return operation.results or ()
     return operation.values.values() if isinstance(operation, Keep) else ()
 
 
