@@ -63,6 +63,7 @@ class NotedRegion(Noting):
     def _finish(self) -> None:
         self.__exit__()
         self.end_open()
+        self._loops.repeats = False
         if self.path.refused is None and self.path.nodes:
             self._session.loops.insert(0, KnownPath(self.path))
             del self._session.loops[PATHS:]
@@ -90,8 +91,19 @@ class FollowedRegion(Following):
         return cls.__torch_dispatch__(func, (), args, kwargs)
 
     def keep(self) -> None:
-        """Run the segment, if the region has ended and is as it was; else compute it operation by operation."""
+        """Run the segment, if the region has ended and is as it was; else compute it operation by operation.
+
+        Where workers of other machines are gone, nothing: whoever asks for what was promised is told.
+        """
         with self._session.lock:
+            recorder = self._session.recorder
+            if recorder is not None and not self.over and (gone := recorder.gone()) is not None:
+                self.over = True
+                self._leave()
+                self._restore()
+                self.fail(gone)
+                self._loops.idle()
+                return
             here = self._at == self._length and not in_backward()
             if self.over or not (self._loops.ended or here):
                 if not self.over:

@@ -121,7 +121,7 @@ class TrainStep:
         if any(unread(cell) or cell.scale > cell.unit.scale for cell in self._cells()):
             self.reason = "a state is still to be dealt or rescaled, which the loop does when it reads it"
             return self._written(x, y)
-        if x.session.recorder is not None and not x.session.recorder.steps.room:
+        if known is None and x.session.recorder is not None and not x.session.recorder.steps.room:
             self.reason = "the workers keep as many recorded steps as they take"
             return self._written(x, y)
         return self._record(key, _dense(x), _dense(y))

@@ -163,6 +163,9 @@ def test_recorded_steps(office, tmp_path):
             step(x, y)
         parties.wait()
         assert step.repeats
+        _ = [step(x[:3], y[:3]) for _ in range(6)], parties.wait()
+        assert "as many recorded steps" in step.reason
+        parties.recorder.steps.most = 2  # a driver that asks for more all the same
         with pytest.raises(RemoteError, match=r"2 recorded steps .* alice allows 1 \(limits.steps in its file\)"):
             _ = [step(x[:3], y[:3]) for _ in range(3)], parties.wait()
 

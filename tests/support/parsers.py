@@ -231,7 +231,7 @@ def _plains(operation):
     elif isinstance(operation, program_messages.Record | program_messages.Repeat):
         stack = [operation.inputs]
     elif isinstance(operation, program_messages.Recorded):
-        stack = [operation.result]
+        stack = list(operation.results or ())
     elif isinstance(operation, program_messages.Refresh | Open):
         stack = [operation.ref]
     while stack:

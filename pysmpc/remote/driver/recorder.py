@@ -72,6 +72,7 @@ class Recorder:
         self._elsewhere = SeedDealer(KeySet([]), None, False, LocalCorrections(), lambda count: None)
         self.steps = RecordedSteps(self)
         self.broken: PysmpcError | None = None
+        self.gone: Callable[[], PysmpcError | None] = lambda: self.broken  # why nothing can be sent any more
         self.checkpoints: Any = None  # pysmpc.remote.driver.remote_checkpoints
         session.recorder = self
         session.tensor = RecordedTensor

@@ -97,7 +97,8 @@ class Steps:
             opened.stack.__exit__(ChannelError, error, None)
 
     def _record(self, operation: Record) -> None:
-        if self._open is not None or operation.step in self._known or len(self._known) >= RECORDINGS:
+        full = operation.check < 0 and len(self._known) >= RECORDINGS  # what is held against another is not kept
+        if self._open is not None or operation.step in self._known or full:
             raise ChannelError(f"a step within another, a second with the number {operation.step}, or too many")
         if not operation.inputs or len(operation.inputs) != len(operation.slots):
             raise ChannelError("a step without arguments, or without a slot for each")
