@@ -20,7 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils._pytree import tree_leaves
 
 from pysmpc.ops import views
-from pysmpc.program.regions import FollowedRegion, KnownPath, NotedRegion, unfit_for_loops
+from pysmpc.program.loop_regions import FollowedRegion, KnownPath, NotedRegion, unfit_for_loops
 from pysmpc.session import ledger
 from pysmpc.session.session import Session
 from pysmpc.tensor.secret import HANDLERS, SecretTensor

@@ -50,7 +50,7 @@ class Known(NamedTuple):
 
 
 class TrainStep:
-    """One step of training: `loss = step(x, y)`.
+    """One step of training: `loss = step(x, y)`.  An ordinary loop needs no such object any more.
 
     model, optimizer: whose parameters are secrets.  loss(model(x), y) is differentiated,
     and returned as a secret, outside the graph.  Gradients are dropped after each step.

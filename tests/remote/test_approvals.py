@@ -414,6 +414,24 @@ def test_repetitions_are_one_list_of_operations():
     assert first.hash == later.hash
 
 
+def test_each_result_of_a_step_is_a_value_of_its_own():
+    """What leads to one does not depend on which others were kept."""
+    found = {}
+    for kept in ([3, 5], [5]):
+        known = history(
+            load(0), Record(1, [ref(0)], [2], [], -1),
+            Call("aten.mul.Tensor", [ref(2), ref(2)], {}, [3]),
+            Call("aten.neg.default", [ref(2)], {}, [5]),
+            Recorded([ref(slot) for slot in kept], [slot + 10 for slot in kept], True),
+            Repeat(1, [ref(0)], [slot + 20 for slot in kept]),
+        )  # fmt: skip
+        for slot in kept:
+            assert known.of(slot + 10).hash == known.of(slot + 20).hash
+            found.setdefault(slot, set()).add(known.of(slot + 20).hash)
+    assert [len(each) for each in found.values()] == [1, 1]
+    assert not found[3] & found[5]
+
+
 @pytest.mark.parametrize(
     "between",
     [

@@ -1,5 +1,7 @@
 """Training loops as they are written, at a driver of workers: those of one process, in one message a step."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -118,6 +120,24 @@ def test_one_message_a_step(workers):
             sy.decrypt(loop.step())
         assert not LOOPS.repeats
         assert not any(replay.steps._known for replay in replays(workers))
+
+
+def test_a_gradient_that_is_opened_right_after_its_step(workers):
+    """Of a product of which only the update was wanted the rest is made when it is read, at one place everywhere."""
+    found, net, data = [], torch.nn.Linear(160, 128), (torch.randn(4, 160), torch.randn(4, 128))
+    with workers.connect() as parties:
+        for where in (parties, sy.virtual(eager=True)):
+            model = sy.encrypt(copy.deepcopy(net), where, frac_bits=BITS)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+            x, y = (sy.encrypt(each, where, frac_bits=BITS) for each in data)
+            for _ in range(6):
+                descend(model, optimizer, x, y)
+                optimizer.step()
+                gradient = sy.decrypt(model.weight.grad)
+            assert LOOPS.repeats or found
+            found.append([gradient, sy.decrypt(model.weight)])
+    for mine, other in zip(*found, strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=2**-14)
 
 
 def test_workers_that_keep_few_steps(office):

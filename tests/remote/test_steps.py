@@ -476,6 +476,19 @@ def test_whose_data_a_step_beside_its_arguments_has_seen(eve):
     assert eve.owners(13) == {frozenset(["alice", "scientist"])}
 
 
+def test_whose_data_each_result_of_a_step_has_seen(eve):
+    eve.send(program_messages.Record(1, [eve.ref(0)], [10], [], -1))
+    for other, out in ((1, 11), (10, 12)):
+        eve.call("add.Tensor", [10, other], out)
+    eve.send(program_messages.Recorded([eve.ref(11), eve.ref(12)], [13, 14], True))
+    eve.send(program_messages.Repeat(1, [eve.ref(0)], [15, 16]))
+    for slot in (13, 15):
+        assert eve.owners(slot) == {frozenset(["alice", "scientist"])}
+        assert eve.owners(slot + 1) == {frozenset(["scientist"])}
+    eve.repeat(out=17)
+    eve.ends("without a slot for each result")
+
+
 def test_another_value_in_the_slot_of_one_that_a_step_reads(eve):
     """It would be taken for the driver's own, and be opened."""
     eve.record(SUM)
