@@ -22,6 +22,7 @@ pytest.register_assert_rewrite(
     "maskings",
     "op_checks",
     "parsers",
+    "training_loops",
     "twins",
     "views",
 )

@@ -113,19 +113,15 @@ def stepper(
     if scale != 1:
         optimizer.register_step_pre_hook(divided_by(scale))
     loss_in_use = loss_of if scale == 1 else scaled
-    repeat = sy.TrainStep(model, optimizer, loss_in_use)
 
-    def with_open_gradients(batch: Batch) -> Tensor:
+    def step(batch: Batch) -> float:
         optimizer.zero_grad()
         loss = loss_in_use(model(batch.images), batch.targets)
         loss.backward()
-        side.open_gradients(model)
+        if side.opens_gradients:
+            side.open_gradients(model)
         optimizer.step()
-        return loss.detach()
-
-    def step(batch: Batch) -> float:
-        loss = with_open_gradients(batch) if side.opens_gradients else repeat(batch.images, batch.targets)
-        return float(side.reveal(loss)) / scale
+        return float(side.reveal(loss.detach())) / scale
 
     return step
 

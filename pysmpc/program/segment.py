@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -98,24 +99,18 @@ class Segment:
         return getattr(owner, "next_stream", None)
 
     @undisturbed
-    def end(self, *results: SecretTensor, openings: bool = False) -> None:
-        """All of it has run, and this came of it.  openings: that of a result, if it was opened, stays with it."""
+    def end(self, *results: SecretTensor) -> None:
+        """All of it has run, and this came of it.  The opening of a result, if it was opened, stays with it."""
         self._results = [Result(each) for each in results]
         for each in self._results:
             self._trace.note_early(each.source, each.there)
-        for each in self._results if openings else ():
+        for each in self._results:
             each.keep_opening(self._trace.calls)
-        if any(map(self._unready, results)):
+        if any(isinstance(x.cell.body, Unopened) and x.cell.body.operands is not None for x in results):
             self.refused = self.refused or "what came of it is still to be made"
         made = set(self._trace.made)
         for state in self.states:
             state.ended(made, self._trace.ranges)
-
-    def _unready(self, result: SecretTensor) -> bool:
-        """Whether it is still to be made, in another way than a product whose factors are open."""
-        body = result.cell.body
-        unopened = isinstance(body, Unopened) and body.operands is not None
-        return unopened or (unread(result.cell) and not self._noted)
 
     @undisturbed
     def first(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
@@ -158,23 +153,22 @@ class Segment:
                 return False
         return all(not cell.pending and cell._body is body for cell, body in self._others)
 
-    @undisturbed
-    def run(
-        self, arguments: Sequence[SecretTensor], on_result: Callable[[SecretTensor], None] | None = None
-    ) -> SecretTensor:
-        """Do it with other arguments; the result.
-
-        on_result: told of the result, as soon as it is there: what is left may still be done.
-        """
-        [result] = self._results
-        result.on_result = on_result
+    def run(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
+        """Do it with other arguments; the result."""
         [out] = self.run_all(arguments)
-        result.on_result = None
         return out
 
     @undisturbed
-    def run_all(self, arguments: Sequence[SecretTensor]) -> list[SecretTensor]:
-        """The same for any number of results."""
+    def run_all(
+        self, arguments: Sequence[SecretTensor], on_result: Callable[[int, SecretTensor], None] | None = None
+    ) -> list[SecretTensor]:
+        """The same for any number of results.
+
+        on_result: told the place of each result, and the result.  As soon as it is there: what is left may still be
+        done; at the end where it is a product that nobody has read, since who reads that draws streams after this.
+        """
+        for place, each in enumerate(self._results):
+            each.on_result = None if on_result is None or each.waits else partial(on_result, place)
         first = self._dealer.streams(self.streams)
         self.session.stats.add(self.cost)  # before anybody is told: it is a result of the whole segment
         given = self._run(arguments, first)
@@ -187,7 +181,11 @@ class Segment:
         self._copy_out(arguments, moved)
         for each in self._results:
             each.moved(moved)
-        return self._finish()
+        outs = self._finish()
+        for place, each in enumerate(self._results if on_result is not None else ()):
+            if each.waits and on_result is not None:
+                on_result(place, outs[place])
+        return outs
 
     def _run(self, arguments: Sequence[SecretTensor], first: int) -> list[int]:
         """Repeat the work, with streams from `first` on; those of masks under which arguments were opened."""

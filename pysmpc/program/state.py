@@ -228,10 +228,16 @@ class Result:
         self._like = traced
         self._copy: SecretTensor | None = None
         self._opened: torch.Tensor | None = None
+        self._mask: Any = None  # under which it was opened
+
+    @property
+    def waits(self) -> bool:
+        """Whether a part of it is made when it is first read."""
+        return self._product is not None
 
     def keep_opening(self, calls: list[Any]) -> None:
         """If it was opened, note that the opening is kept, too, at the end."""
-        self._opened = self._like.cell.body.opened
+        self._opened, self._mask = self._like.cell.body.opened, self._like.cell.body.mask
         if self._opened is not None:
             calls.append((self.opened, (self._opened,)))
 
@@ -245,8 +251,7 @@ class Result:
             body: Any = self._held().body
             body.product = self._product.masked(moved)
         if self._opened is not None:
-            assert self._like.cell.body.mask is not None
-            self._held().body.mask = moved(self._like.cell.body.mask)
+            self._held().body.mask = moved(self._mask)
 
     def again(self) -> None:
         """It is there as it was traced."""

@@ -50,7 +50,7 @@ class Known(NamedTuple):
 
 
 class TrainStep:
-    """One step of training: `loss = step(x, y)`.
+    """One step of training: `loss = step(x, y)`.  An ordinary loop needs no such object any more.
 
     model, optimizer: whose parameters are secrets.  loss(model(x), y) is differentiated,
     and returned as a secret, outside the graph.  Gradients are dropped after each step.
@@ -121,7 +121,7 @@ class TrainStep:
         if any(unread(cell) or cell.scale > cell.unit.scale for cell in self._cells()):
             self.reason = "a state is still to be dealt or rescaled, which the loop does when it reads it"
             return self._written(x, y)
-        if x.session.recorder is not None and not x.session.recorder.room:
+        if known is None and x.session.recorder is not None and not x.session.recorder.steps.room:
             self.reason = "the workers keep as many recorded steps as they take"
             return self._written(x, y)
         return self._record(key, _dense(x), _dense(y))
@@ -158,7 +158,7 @@ class TrainStep:
             following.fail(error)
             raise
         if x.session.recorder is not None:
-            x.session.recorder.repeat(known.segment, (x, y), out)
+            x.session.recorder.steps.repeat(known.segment, (x, y), [out])
         following.fulfil(loss, out)
         return loss
 
@@ -207,7 +207,7 @@ class TrainStep:
         self.optimizer.zero_grad()
         new = Segment(x.session, (x, y), self._cells(), noted=recorder is None, log=before is not None)
         noting = Noting(x.session, new, [mine.value for mine in new.inputs])
-        with recorder.region(new, (x, y), checked) if recorder else nullcontext():
+        with recorder.steps.recording(new, (x, y), checked) if recorder else nullcontext():
             with new.traced():
                 with noting:
                     loss = self._plainly(*(mine.value for mine in new.inputs))
@@ -221,7 +221,7 @@ class TrainStep:
             same = usual and (checked is None or new.refused is not None or checked.confirms(new))
             out = new.first((x, y))
             if recorder is not None:
-                same = recorder.recorded(new, loss, out, checked) and same
+                same = recorder.steps.recorded(new, [loss], [out], checked, same)
         for arg, mine, written in zip((x, y), new.inputs, new.written, strict=True):
             if written:
                 with torch.no_grad():

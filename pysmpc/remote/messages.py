@@ -55,7 +55,9 @@ Down = Setup | Search | Ask | Bye | Shelve
 
 
 class Ready(Message, tag=30):
-    """The session stands."""
+    """The session stands.  steps: how many recorded ones this worker keeps of it, 0 for as many as any does."""
+
+    steps: int = 0
 
 
 class Ack(Message, tag=31):

@@ -279,19 +279,19 @@ class Record(Message, tag=43):
 
 
 class Recorded(Message, tag=44):
-    """The end of it.  result: None if it failed.  out: a slot for a copy.  keep: whether it can be repeated."""
+    """The end of it.  results: None if it failed.  outs: slots for copies.  keep: whether it can be repeated."""
 
-    result: Ref | None
-    out: int
+    results: list[Ref] | None
+    outs: list[int]
     keep: bool
 
 
 class Repeat(Message, tag=45):
-    """A recorded step, with other arguments."""
+    """A recorded step, with other arguments.  outs: slots of its results."""
 
     step: int
     inputs: list[Ref]
-    out: int
+    outs: list[int]
 
 
 class Forget(Message, tag=46):

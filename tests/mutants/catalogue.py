@@ -55,6 +55,7 @@ EARLY = f"{REMOTE}/test_early.py"
 REPEATED = f"{REMOTE}/test_steps.py"
 ROWS = f"{REMOTE}/test_rows.py"
 APPROVALS, LIMITED = f"{REMOTE}/test_approvals.py", f"{REMOTE}/test_limits.py"
+LOOPS_THERE = f"{REMOTE}/test_loops.py"
 VALUES = f"{REMOTE}/test_values.py"
 RELOAD = f"{REMOTE}/test_reload.py"
 POLICY, INTRUDERS, FAULTS = f"{REMOTE}/test_policy.py", f"{REMOTE}/test_intruders.py", f"{REMOTE}/test_faults.py"
@@ -1007,7 +1008,7 @@ MUTANTS = [
     *module("remote/worker/budget", ("an outcome is no number", "count += FLAG in facts and", "count += False and", CHECKED_THERE)),
     *module("remote/worker/recordings", ("steps hide what is tested", "        if sessions[0].flags is not None:\n", "        if False:\n", FLAGS)),
     *module(
-        "remote/driver/recorder",
+        "remote/driver/recorded_steps",
         ("recordings are never forgotten", "                weakref.finalize(new, self._over.append, number)\n", "                pass\n", REPEATED),
     ),
     *module(
@@ -1082,6 +1083,15 @@ MUTANTS = [
         ("a step takes data in", "            opened.new.refused = \"a step", "            _ = \"a step", REPEATED),
         ("a step without an end", "if opened.length > LONGEST:", "if False:", REPEATED),
         ("a repeated step forgets whose data it has seen", "            replay.wrote(cell, origin)\n", "            pass\n", REPEATED),
+        ("each result has seen what the first has", "out.cell, origins[place])", "out.cell, origins[0])", REPEATED),
+        ("results without slots", "        if len(operation.outs) != known.results:\n", "        if False:\n", REPEATED),
+    ),
+    *module("remote/worker/history", ("one result of a step is approved for another", "facts = [step, result, *after]", "facts = [step, *after]", APPROVALS)),
+    *module("program/segment", ("a product is opened while its step is done", "on_result is None or each.waits", "on_result is None", LOOPS_THERE)),
+    *module(
+        "program/loop_regions",
+        ("a loop of workers that are gone is computed", "(gone := recorder.gone()) is not None", "(gone := None) is not None", LOOPS_THERE),
+        ("more steps than workers keep", "if new and not self._session.recorder.steps.room:", "if False:", LOOPS_THERE),
     ),
     *module(
         "remote/region",

@@ -397,10 +397,10 @@ def trained(*more):
         Record(1, [ref(0)], [2], [1], -1),
         Call("aten.mul.Tensor", [ref(2), ref(1)], {}, [3]),
         Call("aten.add_.Tensor", [ref(1), ref(3)], {}, [-1]),
-        Recorded(ref(3), 4, True),
+        Recorded([ref(3)], [4], True),
     )  # fmt: skip
     first = found.of(4)
-    for operation in (*more, Repeat(1, [ref(0)], 9)):
+    for operation in (*more, Repeat(1, [ref(0)], [9])):
         found.note(operation, ())
     return first, found.of(9)
 
@@ -410,8 +410,26 @@ def test_repetitions_are_one_list_of_operations():
     assert first.hash == second.hash
     assert first.operations == second.operations
     assert second.operations[-1] == "mul(4, 4)"
-    first, later = trained(Repeat(1, [ref(0)], 5), Repeat(1, [ref(0)], 6))
+    first, later = trained(Repeat(1, [ref(0)], [5]), Repeat(1, [ref(0)], [6]))
     assert first.hash == later.hash
+
+
+def test_each_result_of_a_step_is_a_value_of_its_own():
+    """What leads to one does not depend on which others were kept."""
+    found = {}
+    for kept in ([3, 5], [5]):
+        known = history(
+            load(0), Record(1, [ref(0)], [2], [], -1),
+            Call("aten.mul.Tensor", [ref(2), ref(2)], {}, [3]),
+            Call("aten.neg.default", [ref(2)], {}, [5]),
+            Recorded([ref(slot) for slot in kept], [slot + 10 for slot in kept], True),
+            Repeat(1, [ref(0)], [slot + 20 for slot in kept]),
+        )  # fmt: skip
+        for slot in kept:
+            assert known.of(slot + 10).hash == known.of(slot + 20).hash
+            found.setdefault(slot, set()).add(known.of(slot + 20).hash)
+    assert [len(each) for each in found.values()] == [1, 1]
+    assert not found[3] & found[5]
 
 
 @pytest.mark.parametrize(
@@ -419,7 +437,7 @@ def test_repetitions_are_one_list_of_operations():
     [
         [Call("aten.add_.Tensor", [ref(1), 1.0], {}, [-1])],
         [Call("aten.copy_.default", [ref(1), ref(0)], {}, [-1])],
-        [load(7, data="y"), Repeat(1, [ref(7)], 8)],
+        [load(7, data="y"), Repeat(1, [ref(7)], [8])],
         [load(7), Call("aten.neg.default", [ref(7)], {}, [8]), Drop([0]), load(0, data="y")],
     ],
     ids=["a state is written", "a state is her data", "trained on other data", "another argument"],

@@ -122,8 +122,8 @@ def test_the_model_of_owners(liars):
     for operation in (
         program_messages.Record(step=1, inputs=[liars.window(1)], slots=[4], states=[], check=-1),
         liars.call("mul.Tensor", liars.window(4), 2.0, out=5),
-        program_messages.Recorded(result=liars.window(5), out=6, keep=True),
-        program_messages.Repeat(step=1, inputs=[liars.window(2)], out=7),
+        program_messages.Recorded(results=[liars.window(5)], outs=[6], keep=True),
+        program_messages.Repeat(step=1, inputs=[liars.window(2)], outs=[7]),
     ):
         model.run(operation)
     assert model.owners(6) == own

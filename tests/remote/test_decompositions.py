@@ -19,7 +19,7 @@ NAMES = {str(func) for func in HANDLERS}
 def sent(parties, monkeypatch):
     """Names of the operations that the driver sends."""
     recorder = parties.session.recorder
-    found, queue = [], recorder._queue
+    found, queue = [], recorder.queue
 
     def noted(operation, *rest):
         if isinstance(operation, Call):

@@ -133,7 +133,7 @@ def test_a_recorded_step_is_charged_for_what_it_keeps():
     with pytest.raises(RemoteError, match=r"limits\.memory"):
         held.add(2, TensorStorage(40))
     held.drop(2)
-    held.before(Recorded(None, -1, True))
+    held.before(Recorded(None, [], True))
     held.add(3, TensorStorage(60))  # beside the 40 of the recorded step
     with pytest.raises(RemoteError):
         held.add(4, TensorStorage(1))
@@ -163,6 +163,9 @@ def test_recorded_steps(office, tmp_path):
             step(x, y)
         parties.wait()
         assert step.repeats
+        _ = [step(x[:3], y[:3]) for _ in range(6)], parties.wait()
+        assert "as many recorded steps" in step.reason
+        parties.recorder.steps.most = 2  # a driver that asks for more all the same
         with pytest.raises(RemoteError, match=r"2 recorded steps .* alice allows 1 \(limits.steps in its file\)"):
             _ = [step(x[:3], y[:3]) for _ in range(3)], parties.wait()
 

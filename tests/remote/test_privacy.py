@@ -117,7 +117,7 @@ def test_what_the_driver_sends_is_the_same_whatever_is_drawn(owners, monkeypatch
     sent = []
     for _ in range(2):
         with owners.connect() as parties:
-            mine, queue = [], parties.recorder._queue
+            mine, queue = [], parties.recorder.queue
 
             def kept(operation, *more, mine=mine, queue=queue):
                 mine.append(operation)

@@ -14,7 +14,6 @@ from pysmpc.program import train_step
 from pysmpc.program.trace import Trace
 from pysmpc.remote import program_messages
 from pysmpc.remote.arguments import reference
-from pysmpc.remote.driver import recorder
 from pysmpc.remote.limits import RECORDINGS
 from pysmpc.remote.worker import recordings as recordings_there
 from pysmpc.remote.worker.origins import Origin, origin_of
@@ -190,7 +189,7 @@ def test_recordings_go_with_what_was_recorded(workers, parties):
 
 def test_more_kinds_of_batches_than_are_kept(workers, parties, monkeypatch):
     monkeypatch.setattr(train_step, "KINDS", 2)
-    monkeypatch.setattr(recorder, "RECORDINGS", 3)
+    monkeypatch.setattr(parties.recorder.steps, "most", 3)
     first, second = Training(parties), Training(parties)
     for training in (first, second):
         training.batches = [
@@ -344,9 +343,9 @@ def test_a_driver_that_repeats_with_something_else(workers, parties):
     small = sy.encrypt(torch.ones(3, 6), parties)
     out = sy.encrypt(torch.ones(()), parties)
     del step
-    with sender._lock:
+    with sender.lock:
         inputs = [reference(small), reference(y)]
-        sender._queue(program_messages.Repeat(sender._regions[known.segment][0], inputs, 10**6), (), None)
+        sender.queue(program_messages.Repeat(sender.steps.known[known.segment][0], inputs, [10**6]), (), None)
     with pytest.raises(RemoteError, match="other arguments"):
         parties.wait()
     assert x.shape == (4, 6)
@@ -370,7 +369,7 @@ def test_public_values_that_change_are_seen_however_large(workers, parties):
 @pytest.mark.parametrize(
     "message",
     [
-        program_messages.Recorded(None, -1, False),
+        program_messages.Recorded(None, [], False),
         program_messages.Record(1, [], [], [], -1),
         program_messages.Record(1, [], [], [], 7),
         program_messages.Record(1, [ONE], [10], [], 2**60),
@@ -380,8 +379,8 @@ def test_public_values_that_change_are_seen_however_large(workers, parties):
         program_messages.Record(1, [ONE], [10], [0, 0], -1),
         program_messages.Record(1, [ONE], [10], [10], -1),
         program_messages.Record(1, [program_messages.Ref(0, [3], [1], 0, "float32")], [10], [], -1),
-        program_messages.Repeat(7, [], 0),
-        program_messages.Repeat(2**60, [ONE], 10),
+        program_messages.Repeat(7, [], [0]),
+        program_messages.Repeat(2**60, [ONE], [10]),
     ],
     ids=[
         "end",
@@ -401,7 +400,7 @@ def test_public_values_that_change_are_seen_however_large(workers, parties):
 def test_messages_out_of_place(workers, message):
     with workers.connect() as parties:
         x = sy.encrypt(torch.ones(2), parties)
-        parties.recorder._queue(message, (), None)
+        parties.recorder.queue(message, (), None)
         with pytest.raises(RemoteError):
             sy.decrypt(x)
 
@@ -413,7 +412,7 @@ class Driver:
     """One that makes its messages by hand.  Slots: 0 is its own value, 1 one of alice's, as alice sees it."""
 
     def __init__(self, workers, parties):
-        self.parties, self.send = parties, lambda message: parties.recorder._queue(message, (), None)
+        self.parties, self.send = parties, lambda message: parties.recorder.queue(message, (), None)
         self.kept = [sy.encrypt(torch.ones(2), parties) for _ in range(2)]
         parties.wait()
         self.replays = sessions_of(workers)
@@ -444,7 +443,7 @@ class Driver:
     def share(self, slot):
         """A value of the driver's own."""
         message = program_messages.Input("default", slot, [2], 65536, 2, 16, "float32")
-        self.parties.recorder._queue(message, (), torch.zeros(2, dtype=torch.int64))
+        self.parties.recorder.queue(message, (), torch.zeros(2, dtype=torch.int64))
 
     def record(self, calls=(), states=(), result=11, check=-1, step=1, keep=True, argument=0, ends=True):
         """A step whose argument is in slot 10; what comes of it goes to 12."""
@@ -452,10 +451,10 @@ class Driver:
         for each in calls:
             self.call(*each) if isinstance(each, tuple) else each()
         if ends:
-            self.send(program_messages.Recorded(self.ref(result), 12, keep))
+            self.send(program_messages.Recorded([self.ref(result)], [12], keep))
 
     def repeat(self, argument=0, out=13, step=1):
-        self.send(program_messages.Repeat(step, [self.ref(argument)], out))
+        self.send(program_messages.Repeat(step, [self.ref(argument)], [out]))
 
     def ends(self, match):
         with pytest.raises(RemoteError, match=match):
@@ -475,6 +474,19 @@ def test_whose_data_a_step_beside_its_arguments_has_seen(eve):
     eve.record(SUM)
     eve.repeat()
     assert eve.owners(13) == {frozenset(["alice", "scientist"])}
+
+
+def test_whose_data_each_result_of_a_step_has_seen(eve):
+    eve.send(program_messages.Record(1, [eve.ref(0)], [10], [], -1))
+    for other, out in ((1, 11), (10, 12)):
+        eve.call("add.Tensor", [10, other], out)
+    eve.send(program_messages.Recorded([eve.ref(11), eve.ref(12)], [13, 14], True))
+    eve.send(program_messages.Repeat(1, [eve.ref(0)], [15, 16]))
+    for slot in (13, 15):
+        assert eve.owners(slot) == {frozenset(["alice", "scientist"])}
+        assert eve.owners(slot + 1) == {frozenset(["scientist"])}
+    eve.repeat(out=17)
+    eve.ends("without a slot for each result")
 
 
 def test_another_value_in_the_slot_of_one_that_a_step_reads(eve):
@@ -674,7 +686,7 @@ def test_a_step_without_an_end(eve, monkeypatch):
 def test_steps_with_codes_are_not_recorded(workers):
     with workers.connect() as parties:
         x = sy.encrypt(torch.ones(2), parties, integrity="mac")
-        parties.recorder._queue(program_messages.Record(1, [reference(x)], [10], [], -1), (), None)
+        parties.recorder.queue(program_messages.Record(1, [reference(x)], [10], [], -1), (), None)
         with pytest.raises(RemoteError, match="with codes"):
             parties.wait()
 
@@ -765,9 +777,9 @@ def test_random_steps_repeated_are_those_as_written(turn, rng):
                 repeated.run(program_messages.Record(1, arguments, [ARGUMENT], list(STATES), -1), iter(()))
                 run_as_written(repeated, calls, ARGUMENT)
                 settled(repeated)
-                repeated.run(program_messages.Recorded(whole(result, [4], [1], 0, "float32"), out, True), iter(()))
+                repeated.run(program_messages.Recorded([whole(result, [4], [1], 0, "float32")], [out], True), iter(()))
             else:
-                repeated.run(program_messages.Repeat(1, arguments, out), iter(()))
+                repeated.run(program_messages.Repeat(1, arguments, [out]), iter(()))
             kept.append((out, expected))
             assert origins(repeated, [out, *STATES]) == marks, (calls, result)
             for slot in (0, 1, *STATES, OTHER):

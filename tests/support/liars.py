@@ -77,7 +77,8 @@ class Model:
                 record, body = self._open
                 self._steps[record.step] = record, body, operation
                 self._open = None
-                self._slots[operation.out] = Value(self.owners(operation.result.slot))
+                for out, each in zip(operation.outs, operation.results, strict=True):
+                    self._slots[out] = Value(self.owners(each.slot))
         elif isinstance(operation, Repeat):
             self._repeat(operation)
         elif isinstance(operation, Drop):
@@ -100,10 +101,11 @@ class Model:
             self._slots[slot] = Value(before[argument.slot].owners if argument.slot in before else ())
         for each in body:
             self._call(each)
-        result, kept = self.owners(recorded.result.slot), {slot: self._slots.get(slot) for slot in record.states}
+        results = [self.owners(each.slot) for each in recorded.results]
+        kept = {slot: self._slots.get(slot) for slot in record.states}
         self._slots = before
         self._slots.update({slot: value for slot, value in kept.items() if value is not None})
-        self._slots[operation.out] = Value(result)
+        self._slots.update({out: Value(owners) for out, owners in zip(operation.outs, results, strict=True)})
 
     def _call(self, operation):
         given = [each.slot for each in operation.args if isinstance(each, type(ref(0, SHAPE)))]
@@ -153,8 +155,8 @@ def honest(choose):
             operations.append(call("mul.Tensor", window(argument), 2.0, out=out))
             if state:
                 operations.append(call("add_.Tensor", window(b), window(argument)))
-            operations.append(Recorded(result=window(out), out=copy, keep=True))
-            operations.append(Repeat(step=steps, inputs=[window(choose.choice(there))], out=again))
+            operations.append(Recorded(results=[window(out)], outs=[copy], keep=True))
+            operations.append(Repeat(step=steps, inputs=[window(choose.choice(there))], outs=[again]))
             there += [argument, out, copy, again]
             free += 4
         else:

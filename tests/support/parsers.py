@@ -231,7 +231,7 @@ def _plains(operation):
     elif isinstance(operation, program_messages.Record | program_messages.Repeat):
         stack = [operation.inputs]
     elif isinstance(operation, program_messages.Recorded):
-        stack = [operation.result]
+        stack = list(operation.results or ())
     elif isinstance(operation, program_messages.Refresh | Open):
         stack = [operation.ref]
     while stack:
@@ -304,8 +304,8 @@ OPERATIONS = [
     Open(REF, [0, 0, 0, 0], "scientist"),
     Drop([1, 2]),
     program_messages.Record(1, [REF], [30], [1], -1),
-    program_messages.Recorded(REF, 31, True),
-    program_messages.Repeat(1, [REF], 32),
+    program_messages.Recorded([REF], [31], True),
+    program_messages.Repeat(1, [REF], [32]),
     program_messages.Forget([1]),
 ]
 
@@ -318,26 +318,26 @@ def _step(step, first, check=-1, keep=True, states=(1,), result=1):
         program_messages.Record(step, [REF], [first], list(states), check),
         Call("aten.mul.Tensor", [there[0], there[0]], {}, [first + 1]),
         Call("aten.add_.Tensor", [matrix, matrix], {}, [-1]),
-        program_messages.Recorded(there[result], first + 3, keep),
+        program_messages.Recorded([there[result]], [first + 3], keep),
     ]
 
 
 _OPEN = Call("aten.mul.Tensor", [REF, REF], {}, [20])  # what was opened is another argument than what was not
-_ALL = [program_messages.Repeat(1, [REF], 50), program_messages.Repeat(1, [REF], 51), program_messages.Forget([1])]
+_ALL = [program_messages.Repeat(1, [REF], [50]), program_messages.Repeat(1, [REF], [51]), program_messages.Forget([1])]
 STEPS = [
     [_OPEN, *_step(1, 30), *_ALL],
     [_OPEN, *_step(1, 30), *_step(2, 40, check=1), *_ALL],
     [_OPEN, *_step(1, 30, result=0), *_ALL],
     [*_step(1, 30, states=[0, 1]), *_ALL],
-    [*_step(1, 30)[:2], program_messages.Recorded(None, -1, False), *_step(1, 40)],
+    [*_step(1, 30)[:2], program_messages.Recorded(None, [], False), *_step(1, 40)],
     [
         program_messages.Record(3, [REF], [30], [0, 2], -1),
         Call("aten.copy_.default", [REF, Ref(30, [4], [1], 0, "float32")], {}, [-1]),
-        program_messages.Recorded(REF, 33, True),
-        *(program_messages.Repeat(3, [REF], slot) for slot in (50, 51)),
+        program_messages.Recorded([REF], [33], True),
+        *(program_messages.Repeat(3, [REF], [slot]) for slot in (50, 51)),
         Drop([30]),
         Call("aten.add_.Tensor", [REF, REF], {}, [-1]),
-        program_messages.Repeat(3, [REF], 52),
+        program_messages.Repeat(3, [REF], [52]),
     ],
 ]
 DOWN = [

@@ -66,8 +66,8 @@ class Workers:
         values = {"name": driver, "holders": self.holders, "provider": self.provider, "workers": self.addresses}
         return parse({**values, **changes}, DriverConfig, self.folder)
 
-    def connect(self, driver="scientist", protocol=DEFAULTS, **changes):
-        return RemoteParties(self.config(driver, **changes), protocol=protocol)
+    def connect(self, driver="scientist", protocol=DEFAULTS, eager=False, **changes):
+        return RemoteParties(self.config(driver, **changes), protocol=protocol, eager=eager)
 
     def stop(self):
         for worker in self.workers.values():

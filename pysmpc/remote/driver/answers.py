@@ -15,6 +15,7 @@ import torch
 from pysmpc import errors
 from pysmpc.errors import ChannelError, PysmpcError, RemoteError
 from pysmpc.remote.arguments import dtype_of
+from pysmpc.remote.limits import RECORDINGS
 from pysmpc.remote.messages import (
     WITHHELD,
     Ack,
@@ -60,6 +61,7 @@ class RemoteWorker:
         self.heard = self.moved_at = time.monotonic()
         self.moved = 0
         self.ready = False
+        self.steps = RECORDINGS
         self.failed: Failed | None = None
         self.lost: str | None = None
         self.gather: Gather | None = None
@@ -133,6 +135,7 @@ class Answers:
             worker.failed = message
         elif isinstance(message, Ready):
             worker.ready = True
+            worker.steps = min(message.steps or RECORDINGS, RECORDINGS)
         elif self.asked.pop((message.number, worker.name), None) is type(message):
             self.answered[message.number, worker.name] = message
         else:

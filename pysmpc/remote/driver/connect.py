@@ -34,7 +34,12 @@ class RemoteParties(Parties):
     """
 
     def __init__(
-        self, config: DriverConfig, tls: Any = None, checked: bool = False, protocol: Protocol = DEFAULTS
+        self,
+        config: DriverConfig,
+        tls: Any = None,
+        checked: bool = False,
+        protocol: Protocol = DEFAULTS,
+        eager: bool = False,
     ) -> None:
         session, outgoing, keys = driver_session(config.name, config.holders, config.provider, checked)
         super().__init__(session)
@@ -48,6 +53,8 @@ class RemoteParties(Parties):
         self.recorder = Recorder(session, self.link.send, self.link.opened, outgoing, config.name)
         self.recorder.checkpoints = Checkpoints(config.name, self.link, self.recorder)
         self.link.setup(secrets.token_hex(16), keys, checked)
+        self.recorder.gone = lambda: self.recorder.broken or self.link.broken
+        self.recorder.steps.most, session.eager = self.link.steps, eager
         self.session = under(session, protocol)
 
     def __getitem__(self, name: str) -> Any:
@@ -100,6 +107,7 @@ def connect(
     integrity: str | None = None,
     compare_bits: int | None = None,
     checked: bool = False,
+    eager: bool = False,
 ) -> RemoteParties:
     """Connect, as a driver, to workers on other machines.
 
@@ -108,6 +116,7 @@ def connect(
     checked: test by protocol whether products, sums and truncations fit into the ring; if one did not, RangeError
     is raised instead of opening a value (docs/ranges.md has the cost).  The outcome of the tests is opened with each
     value, which takes the consent of every owner whose data was tested.
+    eager: send each operation by itself, also those of training loops (docs/performance.md); workers record nothing.
 
     Raises ConfigurationError if the file is wrong, RefusedError if a worker does not accept this driver, and PeerLost
     if one cannot be reached.
@@ -117,4 +126,4 @@ def connect(
     """
     how = protocol_of(protocol, rounding, integrity, compare_bits)
     found = config if isinstance(config, DriverConfig) else load(config, DriverConfig)
-    return RemoteParties(found, checked=checked, protocol=how)
+    return RemoteParties(found, checked=checked, protocol=how, eager=eager)

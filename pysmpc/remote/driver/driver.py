@@ -95,6 +95,11 @@ class Link:
             worker.stream.queue(*framed(MESSAGE, pack(Setup(session, self.holders, self.provider, key, checked))))
         self._until(lambda: all(w.ready for w in self._workers), READY, "the workers to meet")
 
+    @property
+    def steps(self) -> int:
+        """How many recorded steps every worker keeps."""
+        return min(worker.steps for worker in self._workers)
+
     # --- operations ---
 
     @_locked

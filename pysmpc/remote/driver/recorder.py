@@ -6,8 +6,6 @@ and the operation goes to the workers, who run the same handler on theirs.
 
 from __future__ import annotations
 
-import weakref
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,17 +18,15 @@ from pysmpc.errors import PartyError, PysmpcError, RangeError, RoundError
 from pysmpc.federated.updates import Terms
 from pysmpc.mpc.derived.tested import Flags
 from pysmpc.ops.range_tests import state_bounds
-from pysmpc.program.segment import Segment
 from pysmpc.remote.arguments import NAMES, encode, leaves, reference, results
+from pysmpc.remote.driver.recorded_steps import RecordedSteps
 from pysmpc.remote.driver.recorded_tensor import RecordedTensor
 from pysmpc.remote.driver.slots import Slots
-from pysmpc.remote.limits import RECORDINGS
 from pysmpc.remote.program_messages import (
     Call,
     Collect,
     Drop,
     Flush,
-    Forget,
     Hand,
     Input,
     Keep,
@@ -38,14 +34,10 @@ from pysmpc.remote.program_messages import (
     Open,
     Operation,
     Recall,
-    Record,
-    Recorded,
     Refresh,
-    Repeat,
     Restore,
     Slot,
 )
-from pysmpc.remote.region import Region
 from pysmpc.remote.standing import state_of
 from pysmpc.ring.fixedpoint import Integers, Precision
 from pysmpc.ring.prg import KeySet
@@ -70,19 +62,17 @@ class Recorder:
         """words: where the session's owner leaves what it would send to the receiver.  name: the driver's."""
         self.session = session
         self._name = name
-        self._queue = send
+        self.queue = send
         self._receive = receive
         self._words = words
         self._depth = 0
-        self._lock = session.lock
-        self._slots = Slots()
+        self.lock = session.lock
+        self.slots = Slots()
         # of owners who are workers: the driver has no part in what they share
         self._elsewhere = SeedDealer(KeySet([]), None, False, LocalCorrections(), lambda count: None)
-        self._region: Region | None = None
-        self._regions: weakref.WeakKeyDictionary[Segment, tuple[int, Region]] = weakref.WeakKeyDictionary()
-        self._steps = 0
-        self._over: deque[int] = deque()
+        self.steps = RecordedSteps(self)
         self.broken: PysmpcError | None = None
+        self.gone: Callable[[], PysmpcError | None] = lambda: self.broken  # why nothing can be sent any more
         self.checkpoints: Any = None  # pysmpc.remote.driver.remote_checkpoints
         session.recorder = self
         session.tensor = RecordedTensor
@@ -90,28 +80,35 @@ class Recorder:
     @property
     def busy(self) -> bool:
         """Whether an operation that was recorded is being run (by this thread: others wait)."""
-        return self._depth > 0 and self._lock.held
+        return self._depth > 0 and self.lock.held
 
     def _send(
         self, operation: Operation, buffers: Sequence[torch.Tensor], words: torch.Tensor | None, *more: bool
     ) -> int:
-        if self._region is not None:
-            self._region.note(operation, buffers)
-        return self._queue(operation, buffers, words, *more)
+        if self.steps.region is not None:
+            self.steps.region.note(operation, buffers)
+        return self.queue(operation, buffers, words, *more)
 
     # --- slots ---
 
     def _forget(self) -> None:
         """Tell the workers which cells nobody refers to any more."""
-        if slots := self._slots.dropped():
+        if slots := self.slots.dropped():
             self._send(Drop(slots), (), None)
-        if self._over:
-            self._queue(Forget([self._over.popleft() for _ in range(len(self._over))]), (), None)
+        self.steps.forget()
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """While within, no other thread sends anything; what the workers may forget was said."""
+        with self.lock:
+            self._check()
+            self._forget()
+            yield
 
     def _slot_of_result(self, value: Any) -> int:
         if not isinstance(value, RecordedTensor) or hasattr(value.cell, "slot"):
             return -1
-        return self._slots.give(value.cell)
+        return self.slots.give(value.cell)
 
     # --- operations ---
 
@@ -126,17 +123,15 @@ class Recorder:
 
     def call(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Run an operation's handler here, and send it."""
-        with self._lock:
-            self._check()
-            self._forget()
+        with self.ready():
             given = leaves([*args, *kwargs.values()])
             if any(isinstance(x, RecordedTensor) and x.cell.session.recorder not in (self, None) for x in given):
                 return HANDLERS[func](*args, **kwargs)  # raises: nothing joins two sessions
             buffers: list[torch.Tensor] = []
             sent_args = [encode(x, buffers) for x in args]
             sent_kwargs = {name: encode(x, buffers) for name, x in kwargs.items()}
-            if self._region is not None:
-                self._region.seen.look(func, args, kwargs)
+            if self.steps.region is not None:
+                self.steps.region.seen.look(func, args, kwargs)
             if self.session.flags is not None:
                 state_bounds(given)
             self._depth += 1
@@ -170,12 +165,12 @@ class Recorder:
             raise PartyError(
                 f"what {owner} owns is at {owner}: parties[{owner!r}].search(...) finds it, and its pointers are shared"
             )
-        with self._lock:
+        with self.lock:
             self._check(session)
             self._forget()
             share = session.suite.share(session.party, words, tuple(shape), scale)
             out = SecretTensor.of(share, session, unit, dtype)
-            slot = self._slots.give(out.cell)
+            slot = self.slots.give(out.cell)
             everyone = session.suite.inputs_to_all
             facts = scale, unit.base, unit.digits, NAMES[dtype], everyone
             self._send(Input(session.suite.name, slot, list(share.shape), *facts), (), self._words.receive(0), everyone)
@@ -192,13 +187,13 @@ class Recorder:
         dtype: torch.dtype,
     ) -> SecretTensor:
         """Let an owner share data of her own.  The driver passes names and positions, no item."""
-        with self._lock:
+        with self.lock:
             self._check(session)
             self._forget()
             party = replace(session.party, owner=self._elsewhere, notary=self._elsewhere.keys)
             share = session.suite.share(party, None, tuple(shape), unit.scale)
             out = SecretTensor.of(share, session, unit, dtype)
-            slot = self._slots.give(out.cell)
+            slot = self.slots.give(out.cell)
             buffers: list[torch.Tensor] = []
             done = [[encode(x, buffers) for x in step] for step in steps]
             name = session.suite.name
@@ -219,7 +214,7 @@ class Recorder:
         make: the operation, for a slot.  values: the model, which follows if it is long.  outside: the owners are
         clients, and no holders.  In the clear: the words of the sum.  Raises what they have against it.
         """
-        with self._lock:
+        with self.lock:
             self._check(session)
             self._forget()
             unit = terms.precision
@@ -230,7 +225,7 @@ class Recorder:
                 party = replace(session.party, owner=self._elsewhere, notary=self._elsewhere.keys)
                 share = session.suite.share(party, None, (terms.size,), unit.scale)
             out = SecretTensor.of(share, session, unit, torch.float64)
-            operation = msgspec.structs.replace(operation, slot=self._slots.give(out.cell))
+            operation = msgspec.structs.replace(operation, slot=self.slots.give(out.cell))
             # who takes part, and who consents; of clients: who invites them, who came, who consents
             for count in (1, len(operation.owners), 1) if outside else (1, 1):
                 session.party.channel.count([torch.empty((0, count))], "consent", [(count,)])  # type: ignore[attr-defined]
@@ -247,7 +242,7 @@ class Recorder:
         """Apply the updates that wait, here and there.  False within an operation, which flushes by itself."""
         if self.busy:
             return False
-        with self._lock:
+        with self.lock:
             self._check()
             self._depth += 1
             try:
@@ -260,9 +255,7 @@ class Recorder:
     @contextmanager
     def refreshing(self, value: SecretTensor) -> Iterator[None]:
         """While the value gets fresh shares."""
-        with self._lock:
-            self._check()
-            self._forget()
+        with self.ready():
             self._send(Refresh(reference(value)), (), None)
             self._depth += 1
             try:
@@ -272,7 +265,7 @@ class Recorder:
 
     def open(self, value: SecretTensor) -> torch.Tensor:
         """The integers of a value."""
-        with self._lock:
+        with self.lock:
             self._check()
             flags = value.session.flags
             if flags is not None:
@@ -310,7 +303,7 @@ class Recorder:
 
     def hand(self, value: SecretTensor, receiver: str, name: str) -> None:
         """Let a holder have a value, under a name; raises what the others have against it."""
-        with self._lock:
+        with self.lock:
             session = value.session
             self._check(session)
             if session.suite.disclose is not None:
@@ -325,70 +318,19 @@ class Recorder:
             channel.count([torch.empty((0, share.numel))], "reveal", [share.shape])
             self._receive(number, 0)
 
-    # --- steps that are repeated ---
-
-    @property
-    def room(self) -> bool:
-        """Whether the workers take one more."""
-        return len(self._regions) < RECORDINGS
-
-    @contextmanager
-    def region(self, new: Segment, arguments: Sequence[SecretTensor], before: Segment | None) -> Iterator[None]:
-        """While a step is recorded, here and there; `recorded` ends it.  before: a recording of the same step."""
-        with self._lock:
-            self._check()
-            self._forget()
-            number = self._steps = self._steps + 1
-            slots = [self._slots.give(mine.value.cell) for mine in new.inputs]
-            states = [state.cell.slot for state in new.states]
-            check = -1 if before is None else self._regions[before][0]
-            inputs = [reference(x) for x in arguments]
-            self._region = Region(new.seen, slots)
-            self._regions[new] = number, self._region
-            self._queue(Record(number, inputs, slots, states, check), (), None)
-            try:
-                yield
-            finally:
-                if self._region is not None:
-                    self._region = None
-                    self._queue(Recorded(None, -1, False), (), None)
-
-    def recorded(self, new: Segment, result: SecretTensor, out: SecretTensor, before: Segment | None) -> bool:
-        """The end of a step.  out: a copy of the result.  Whether the operations were those of the one before."""
-        with self._lock:
-            number, region = self._regions[new]
-            same = before is None or self._regions[before][1].same(region)
-            new.refused = new.refused or region.refused
-            keep = same and new.refused is None
-            self._region = None
-            self._queue(Recorded(reference(result), self._slots.give(out.cell), keep), (), None)
-            if keep and before is None:
-                weakref.finalize(new, self._over.append, number)
-            return same
-
-    def repeat(self, known: Segment, arguments: Sequence[SecretTensor], out: SecretTensor) -> None:
-        """A recorded step was done here: let the workers do it, too."""
-        with self._lock:
-            self._check()
-            self._forget()
-            inputs = [reference(x) for x in arguments]
-            self._queue(Repeat(self._regions[known][0], inputs, self._slots.give(out.cell)), (), None)
-
     def tell(self, operation: Keep | Recall) -> int:
         """Send an operation that changes no value; its number."""
-        with self._lock:
-            self._check()
-            self._forget()
+        with self.ready():
             return self._send(operation, (), None)
 
     def restore(self, session: Session, made: Mapping[str, SecretTensor]) -> None:
         """Let the workers put what they recalled into new values."""
-        with self._lock:
+        with self.lock:
             self._check(session)
             self._forget()
             values = {}
             for key, value in made.items():
-                share, unit, slot = value.window(), value.unit, self._slots.give(value.cell)
+                share, unit, slot = value.window(), value.unit, self.slots.give(value.cell)
                 values[key] = Slot(slot, list(share.shape), share.scale, unit.base, unit.digits, NAMES[value.dtype])
             self._send(Restore(session.suite.name, values), (), None)
 

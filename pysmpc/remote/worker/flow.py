@@ -31,7 +31,7 @@ class Flow:
         self._count = 0
         self._before: list[TensorStorage] = []
         self._steps: list[tuple[Step, list[int], list[tuple[int, int]]]] = []
-        self._result: tuple[int, Any] = (0, None)
+        self._results: list[tuple[int, Any]] = []
         self._states: list[int] = []
         self._known: dict[Any, Callable[[Sequence[Labels]], list[Origin]]] = {}
         for cell in inputs:
@@ -58,15 +58,16 @@ class Flow:
         sources = [self._number(cell) for cell in cells]
         self._steps.append((step, sources, [(place, self._new(cell)) for place, cell in results]))
 
-    def end(self, result: SecretTensor, states: Sequence[TensorStorage]) -> None:
-        """All operations are noted.  result: of the step.  states: what it changes."""
-        window = tuple(result.size()), tuple(result.stride()), int(result.storage_offset())
-        self._result = self._number(result.cell), window
+    def end(self, results: Sequence[SecretTensor], states: Sequence[TensorStorage]) -> None:
+        """All operations are noted.  results: of the step.  states: what it changes."""
+        for x in results:
+            window = tuple(x.size()), tuple(x.stride()), int(x.storage_offset())
+            self._results.append((self._number(x.cell), window))
         self._states = [self._number(cell) for cell in states]
         self._numbers = weakref.WeakKeyDictionary()
 
     def again(self, inputs: Sequence[Origin]) -> list[Origin]:
-        """Origins of the result (a copy of it) and of the states, for arguments with these and what there is now."""
+        """Origins of the results (copies of them) and of the states, for arguments with these and what there is now."""
         given = [*inputs, *map(origin_of, self._before)]
         found = pattern(given)
         if found is None:
@@ -92,5 +93,5 @@ class Flow:
                 values[sources[place]] = found[0]
             for place, number in results:
                 values[number] = found[place]
-        number, window = self._result
-        return [values[number].copied(*window), *(values[number] for number in self._states)]
+        copies = [values[number].copied(*window) for number, window in self._results]
+        return [*copies, *(values[number] for number in self._states)]

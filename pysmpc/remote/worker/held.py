@@ -117,7 +117,8 @@ class Held:
     def _check(self, more: int) -> None:
         limit = self._limits.memory
         if limit and self._used + more > limit:
-            raise self._over("memory", f"{Size(self._used + more)} of shares at once")
+            steps = f", {Size(self._charged)} of them in recorded steps (none with eager=True)" if self._charged else ""
+            raise self._over("memory", f"{Size(self._used + more)} of shares at once{steps}")
 
     def _over(self, field: str, what: str) -> RemoteError:
         return RemoteError(
@@ -137,7 +138,7 @@ def _refs(operation: Operation) -> Iterable[Ref]:
     if isinstance(operation, Open | Hand | Refresh):
         return (operation.ref,)
     if isinstance(operation, Recorded):
-        return () if operation.result is None else (operation.result,)
+        return operation.results or ()
     return operation.values.values() if isinstance(operation, Keep) else ()
 
 

@@ -90,12 +90,16 @@ class Lineage:
 
 @dataclass
 class _Recorded:
-    """A recorded step.  hash: of its operations.  reads: slots of before, beside arguments and states."""
+    """A recorded step.
+
+    hash: of what it does to its states.  reads: slots of before, beside arguments and states.  results: a hash within
+    the step, and what leads to it in words.
+    """
 
     hash: Hash
     states: list[int]
     reads: list[int]
-    result: tuple[str, ...]
+    results: list[tuple[Hash, tuple[str, ...]]]
     changed: list[tuple[str, ...]]
 
 
@@ -231,18 +235,20 @@ class History:
 
     def _end(self, operation: Recorded) -> None:
         recording = self._open
-        if recording is None or operation.result is None:
+        if recording is None or operation.results is None:
             self._open = None
             return
-        [result] = self._symbols([operation.result]).values()
+        found = self._symbols(operation.results)
         self._open = None
         states = recording.operation.states
-        window = _encoded(operation.result, {operation.result.slot: result}, iter(()))
         symbols = [recording.names.get(slot) for slot in states]
-        whole = None if result is None or None in symbols else _hash("step", [window, symbols])
-        told = tuple(self.of(operation.result.slot).operations)
+        whole = None if None in symbols else _hash("step", symbols)
+        told: list[tuple[Hash, tuple[str, ...]]] = []
+        for ref in operation.results:
+            window = None if found[ref.slot] is None else _hash("window", _encoded(ref, found, iter(())))
+            told.append((window, tuple(self.of(ref.slot).operations)))
         known = _Recorded(whole, states, recording.reads, told, [tuple(self.of(s).operations) for s in states])
-        self._step(known, recording.before, recording.arguments, operation.out)
+        self._step(known, recording.before, recording.arguments, operation.outs)
         if operation.keep and recording.operation.check < 0:
             self._known[recording.operation.step] = known
 
@@ -250,10 +256,12 @@ class History:
         known = self._known.get(operation.step)
         if known is not None:
             before = {slot: self.of(slot) for slot in known.states}
-            self._step(known, before, self._arguments(operation.inputs), operation.out)
+            self._step(known, before, self._arguments(operation.inputs), operation.outs)
 
-    def _step(self, known: _Recorded, before: Mapping[int, Lineage], arguments: Sequence[Hash], out: int) -> None:
-        """A step has run: its result goes to `out`."""
+    def _step(
+        self, known: _Recorded, before: Mapping[int, Lineage], arguments: Sequence[Hash], outs: Sequence[int]
+    ) -> None:
+        """A step has run: its results go to `outs`."""
         reads = [self.of(slot).hash for slot in known.reads]
         facts = [known.hash, *arguments, *reads]
         step = None if None in facts else _hash("repeat", facts)
@@ -271,8 +279,9 @@ class History:
                 steps = old.steps | {mine}
                 self._values[slot] = Lineage(_hash("trained", [base, *sorted(steps)]), last, base, steps)
             after.append(self._values[slot].hash)
-        lost = step is None or None in after
-        self._values[out] = Lineage(None if lost else _hash("result of", [step, *after]), self._told(known.result))
+        for out, (result, texts) in zip(outs, known.results, strict=False):
+            facts = [step, result, *after]
+            self._values[out] = Lineage(None if None in facts else _hash("result of", facts), self._told(texts))
 
     def _told(self, texts: Sequence[str]) -> tuple[tuple[tuple[int, int], str], ...]:
         return tuple(((self._count, n), text) for n, text in enumerate(texts))

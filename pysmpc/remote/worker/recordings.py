@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pysmpc.remote.worker.row_steps import Step
 
 
-LONGEST = 1 << 14  # operations of a step: a recording keeps all that they use until it ends
+LONGEST = 1 << 15  # operations of a step: a recording keeps all that they use until it ends
 
 
 class Steps:
@@ -66,8 +66,7 @@ class Steps:
         opened.length += 1
         if opened.length > LONGEST:
             raise RemoteError(
-                f"a step of more than {LONGEST} operations is not recorded; run it as it is written, "
-                "without sy.TrainStep"
+                f"a step of more than {LONGEST} operations is not recorded; connect with eager=True, which records none"
             )
         if not isinstance(operation, Forget | Recorded):
             opened.region.note(operation, buffers)
@@ -98,7 +97,8 @@ class Steps:
             opened.stack.__exit__(ChannelError, error, None)
 
     def _record(self, operation: Record) -> None:
-        if self._open is not None or operation.step in self._known or len(self._known) >= RECORDINGS:
+        full = operation.check < 0 and len(self._known) >= RECORDINGS  # what is held against another is not kept
+        if self._open is not None or operation.step in self._known or full:
             raise ChannelError(f"a step within another, a second with the number {operation.step}, or too many")
         if not operation.inputs or len(operation.inputs) != len(operation.slots):
             raise ChannelError("a step without arguments, or without a slot for each")
@@ -121,16 +121,17 @@ class Steps:
         opened = self._open
         if opened is None:
             raise ChannelError("the end of a step that did not begin")
-        if operation.result is None:
+        if operation.results is None:
             self.close()
             return
-        result = window(operation.result, self._replay.cell(operation.result.slot))
-        if result.session is not opened.new.session:
-            raise ChannelError("a step whose result is a value of other protocols")
-        opened.new.end(result)
+        refs, outs = operation.results, operation.outs
+        results = [window(ref, self._replay.cell(ref.slot)) for ref in refs]
+        if len(outs) != len(results) or any(x.session is not opened.new.session for x in results):
+            raise ChannelError("a step without a slot for each result, or whose result is a value of other protocols")
+        opened.new.end(*results)
         self._open = None
         opened.stack.close()
-        known = _Known(opened, result, operation.result)
+        known = _Known(opened, results, refs)
         before, new = opened.before, opened.new
         if operation.keep and new.refused is not None:
             raise RemoteError(f"a step cannot be repeated: {new.refused}")
@@ -139,10 +140,10 @@ class Steps:
         if before is not None and operation.keep and not before.recording.confirms(new):
             raise RemoteError(
                 f"step {opened.operation.check} does not come to the same when it is repeated: a fault of this "
-                "package, please report it; run the step as it is written, without sy.TrainStep"
+                "package, please report it; connect with eager=True, which records no steps"
             )
-        out = new.first(opened.arguments)
-        self._replay.keep(operation.out, out.cell, self._replay.origin(operation.result))
+        for ref, slot, out in zip(refs, outs, new.first_all(opened.arguments), strict=True):
+            self._replay.keep(slot, out.cell, self._replay.origin(ref))
         if operation.keep and before is None:
             new.compile()
             self._known[opened.operation.step] = known
@@ -162,14 +163,16 @@ class Steps:
             raise ChannelError(f"step {operation.step} was recorded with other arguments, or other values beside them")
         if any(replay.cell(slot) is not cell for slot, cell in known.cells.items()):
             raise ChannelError(f"values that step {operation.step} was recorded with are no longer there")
-        result, *states = known.flow.again([replay.origin(ref) for ref in operation.inputs])
+        if len(operation.outs) != known.results:
+            raise ChannelError(f"step {operation.step} without a slot for each result")
+        origins = known.flow.again([replay.origin(ref) for ref in operation.inputs])
 
-        def came(out: SecretTensor) -> None:
-            replay.keep(operation.out, out.cell, result)
-            replay.came(operation.out)
+        def came(place: int, out: SecretTensor) -> None:
+            replay.keep(operation.outs[place], out.cell, origins[place])
+            replay.came(operation.outs[place])
 
-        known.recording.run(arguments, came)
-        for cell, origin in zip(known.states, states, strict=True):
+        known.recording.run_all(arguments, came)
+        for cell, origin in zip(known.states, origins[known.results :], strict=True):
             replay.wrote(cell, origin)
 
 
@@ -208,15 +211,17 @@ class _Open:
 class _Known:
     """A step that was recorded, and what goes into each value it changes."""
 
-    def __init__(self, opened: _Open, result: SecretTensor, ref: Ref) -> None:
+    def __init__(self, opened: _Open, results: list[SecretTensor], refs: list[Ref]) -> None:
         self.recording = opened.new
         self.states = [state.cell for state in opened.new.states]
         self.flow = opened.flow
-        opened.reads(result.cell)
-        self.flow.end(result, self.states)
+        self.results = len(results)
+        for each in results:
+            opened.reads(each.cell)
+        self.flow.end(results, self.states)
         self.cells = opened.cells
         self._region = opened.region
-        self._ends = opened.region.named(ref), opened.operation.states
+        self._ends = opened.region.named(refs), opened.operation.states
 
     def same(self, other: _Known) -> bool:
         """Whether both have the same operations, with the same public values, on the same values beside arguments."""

@@ -122,7 +122,7 @@ class SessionRunner:
         )
         shelf = self._worker.shelf if config.role == "holder" else None
         self._shelving = Shelving(shelf, self._driver, setup.holders, session.replay, there.transcript)
-        self._session.post(Ready())
+        self._session.post(Ready(config.limits.steps))
         log.info("session", extra={"peer": self._driver, "holders": setup.holders, "provider": setup.provider})
 
     def _do(self, due: Due) -> None:

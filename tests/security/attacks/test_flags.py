@@ -78,7 +78,7 @@ def test_a_test_within_a_recorded_step(scene, witness):
         client.tell(load(0, "x", SHAPE))
         client.tell(Record(step=1, inputs=[ref(0, SHAPE)], slots=[3], states=[], check=-1))
         client.tell(call("mul.Tensor", ref(3, SHAPE), ref(3, SHAPE), out=4))
-        client.tell(Recorded(result=ref(4, SHAPE), out=5, keep=True))
+        client.tell(Recorded(results=[ref(4, SHAPE)], outs=[5], keep=True))
         return client.open(ref(9, [3]))
 
     closed(run(scene.workers, attack, setups=CHECKED), torch.ones(3), "the driver's own value")

@@ -119,9 +119,9 @@ def test_one_element_by_a_recorded_step(scene, witness, early):
         client.own(1, SHAPE, 1.0)
         client.tell(Record(step=1, inputs=[ref(1, SHAPE)], slots=[2], states=[], check=-1))
         client.tell(call("mul.Tensor", ref(2, SHAPE), 2.0, out=3))
-        client.tell(Recorded(result=ref(3, SHAPE), out=4, keep=True), X)
+        client.tell(Recorded(results=[ref(3, SHAPE)], outs=[4], keep=True), X)
         client.wait()
-        client.tell(Repeat(step=1, inputs=[HERS], out=5))
+        client.tell(Repeat(step=1, inputs=[HERS], outs=[5]))
         if not early:
             client.wait()
         return client.open(ref(5, [], 28, []))

@@ -118,7 +118,7 @@ def recorded(client, states=(), result=6):
     client.tell(call("mul.Tensor", ref(5, SHAPE), 2.0, out=6))
     if states:
         client.tell(call("copy_.default", OTHER, ref(5, SHAPE)))
-    client.tell(Recorded(result=ref(result, SHAPE), out=7, keep=True))
+    client.tell(Recorded(results=[ref(result, SHAPE)], outs=[7], keep=True))
 
 
 @pytest.mark.parametrize("what", ["result", "state", "early", "copy"])
@@ -129,7 +129,7 @@ def test_a_recorded_step_is_repeated_on_her_value(scene, witness, what):
         recorded(client, [2] if what == "state" else [])
         client.tell(X)
         client.wait()
-        client.tell(Repeat(step=1, inputs=[HERS], out=8))
+        client.tell(Repeat(step=1, inputs=[HERS], outs=[8]))
         if what == "copy":
             client.tell(call("clone.default", ref(8, SHAPE), out=9))
         slot = {"result": 8, "early": 8, "state": 2, "copy": 9}[what]
@@ -149,8 +149,8 @@ def test_a_step_that_is_repeated_on_another_value_at_bob(scene, witness):
     def attack(client):
         recorded(client)
         client.tell(X)
-        client.tell(Repeat(step=1, inputs=[MINE], out=8), only=["alice", PROVIDER])
-        client.tell(Repeat(step=1, inputs=[HERS], out=8), only=["bob"])
+        client.tell(Repeat(step=1, inputs=[MINE], outs=[8]), only=["alice", PROVIDER])
+        client.tell(Repeat(step=1, inputs=[HERS], outs=[8]), only=["bob"])
         return client.open(ref(8, SHAPE))
 
     closed(run(scene.workers, attack), scene.x, "alice's rows doubled, from bob")

@@ -1,0 +1,271 @@
+"""A region of a training loop: noted the first time, then followed, recorded, and run (`pysmpc.program.loop`)."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pysmpc.program.follow import Following
+from pysmpc.program.noting import Noting
+from pysmpc.program.path import Path
+from pysmpc.program.segment import Segment, unfit, unread
+from pysmpc.program.state import kind, source
+from pysmpc.session.session import Session
+from pysmpc.tensor.secret import SecretTensor
+from pysmpc.tensor.storage import TensorStorage, flush
+from pysmpc.torch_modes import in_backward
+
+if TYPE_CHECKING:
+    from pysmpc.program.loop import Loops
+
+PATHS = 6  # that a session keeps, and kinds of arguments of each
+
+#: What makes later operations cheaper, beside an opening, and what a segment's copy of an argument would not have.
+_LEARNED = ("bit", "sign", "binary", "divisor", "functions", "affine", "gate", "origin", "ties", "most", "multiple")
+
+
+class KnownPath:
+    """A path of a session's loops, and the segments for kinds of arguments and results."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.segments: dict[Any, tuple[Segment, bool]] = {}  # and whether it was checked
+        self.never: set[Any] = set()
+
+
+class NotedRegion(Noting):
+    """The first time of a region."""
+
+    def __init__(self, loops: Loops, session: Session) -> None:
+        super().__init__(session)
+        self._loops = loops
+
+    def operation(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Carry one out and note it, if it is of this region."""
+        if self._loops.ended:
+            self._finish()
+        elif self.path.refused is None:
+            return super().operation(cls, func, args, kwargs)
+        else:
+            self.keep()
+        return cls.__torch_dispatch__(func, (), args, kwargs)
+
+    def keep(self) -> None:
+        """Somebody looks: that ends a region, but in the midst of a backward pass."""
+        if not in_backward():
+            self._finish()
+            return
+        self.__exit__()
+        self._loops.left()
+
+    def _finish(self) -> None:
+        self.__exit__()
+        self.end_open()
+        self._loops.repeats = False
+        if self.path.refused is None and self.path.nodes:
+            self._session.loops.insert(0, KnownPath(self.path))
+            del self._session.loops[PATHS:]
+        self._loops.idle()
+
+
+class FollowedRegion(Following):
+    """A region that was noted before."""
+
+    def __init__(self, loops: Loops, known: KnownPath, session: Session) -> None:
+        super().__init__(known.path, session, ())
+        self._loops, self._kept = loops, known
+
+    def begins(self, func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
+        """Whether this is the first operation of the path."""
+        return self._fits(self._nodes[0], func, args, kwargs)
+
+    def operation(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """The promise of its result, or the result."""
+        with self._session.lock:
+            if not self.over and self._loops.ended:
+                self.keep()
+            if not self.over:
+                return super().operation(cls, func, args, kwargs)
+        return cls.__torch_dispatch__(func, (), args, kwargs)
+
+    def keep(self) -> None:
+        """Run the segment, if the region has ended and is as it was; else compute it operation by operation.
+
+        Where workers of other machines are gone, nothing: whoever asks for what was promised is told.
+        """
+        with self._session.lock:
+            recorder = self._session.recorder
+            if recorder is not None and not self.over and (gone := recorder.gone()) is not None:
+                self.over = True
+                self._leave()
+                self._restore()
+                self.fail(gone)
+                self._loops.idle()
+                return
+            here = self._at == self._length and not in_backward()
+            if self.over or not (self._loops.ended or here):
+                if not self.over:
+                    self._loops.left()
+                    self._loops.diverged(self._kept)
+                super().keep()
+                return
+            try:
+                done = self._at == self._length and unfit_for_loops(self._session) is None and self._finish()
+                if not done:
+                    if not self.over:
+                        super().keep()
+                    self._loops.repeats = False
+            finally:
+                self._loops.idle()
+
+    def _finish(self) -> bool:
+        """Whether all was done by a segment, or is recorded."""
+        alive = tuple(self._alive())
+        path = self._path
+        inputs = [SecretTensor(self._known[self._numbers[v]], *self._layouts[v]) for v in path.inputs]
+        inputs += [_whole(self._known[number], self._dtype(number)) for number in path.wholes]
+        changed = {number for node in self._path.nodes for number in node.changed}
+        states = [self._known[n] for n in sorted(changed) if type(self._path.cells[n]) is TensorStorage]
+        self._restore()
+        if any(map(_odd, inputs)) or any(map(_taught, states)):
+            self._loops.reason = "what it reads was opened or is still to be made"
+            return False
+        key = (*map(kind, inputs), alive)
+        if key in self._kept.never:
+            return False
+        segment, checked = self._kept.segments.get(key, (None, False))
+        if segment is not None and not segment.fits():
+            segment, checked = None, False
+        if self._session.recorder is not None and (reason := self._unlike(inputs, alive, segment is None)):
+            self._loops.reason = reason
+            return False
+        self._leave()
+        self.over = True
+        if segment is not None and checked:
+            self._run(segment, inputs, alive)
+        else:
+            self._record(key, segment, inputs, states, alive)
+        return True
+
+    def _unlike(self, inputs: list[SecretTensor], alive: tuple[int, ...], new: bool) -> str | None:
+        """Why workers of other machines cannot do this as a step, if they cannot."""
+        if not inputs or any(self._path.cells[n][::2] != (TensorStorage, self._session) for n in alive):
+            return "workers record what has secret arguments, and whose results are secrets of the same parties"
+        if new and not self._session.recorder.steps.room:
+            return "the workers keep as many recorded steps as they take"
+        return None
+
+    def _run(self, segment: Segment, inputs: list[SecretTensor], alive: tuple[int, ...]) -> None:
+        try:
+            outs = segment.run_all(inputs)
+            if self._session.recorder is not None:
+                self._session.recorder.steps.repeat(segment, inputs, outs)
+        except BaseException as error:
+            self.fail(error)
+            raise
+        self._fulfil(alive, outs)
+        self._loops.repeats, self._loops.reason = True, None
+        self._loops.served()
+
+    def _fulfil(self, alive: tuple[int, ...], outs: list[SecretTensor]) -> None:
+        for number, out in zip(alive, outs, strict=True):
+            found = self._cells[number]
+            promise = None if found is None else found()
+            if promise is not None:
+                self._take(promise, out.cell)
+                promise._body.shape = tuple(self._layout_of(number)[0])
+
+    def _record(
+        self,
+        key: Any,
+        before: Segment | None,
+        inputs: list[SecretTensor],
+        states: list[TensorStorage],
+        alive: tuple[int, ...],
+    ) -> None:
+        self._loops.repeats, self._loops.reason = False, "the loop is being recorded"
+        there = None if self._session.recorder is None else self._session.recorder.steps
+        new = Segment(self._session, inputs, states, noted=there is None, log=before is not None)
+        try:
+            with there.recording(new, inputs, before) if there else nullcontext():
+                results = self._traced(new, alive)
+                same = before is None or new.refused is not None or before.confirms(new)
+                outs = new.first_all(inputs)
+                if there is not None:
+                    same = there.recorded(new, results, outs, before, same)
+        except BaseException as error:
+            self.fail(error)
+            raise
+        if new.refused is None:
+            self._fulfil(alive, outs)
+        if new.refused is not None or not same:
+            self._loops.reason = new.refused or "the loop is not the same each time"
+            self._kept.never.add(key)
+            self._kept.segments.pop(key, None)
+        elif before is not None:
+            self._kept.segments[key] = before, True
+        else:
+            new.compile()
+            if len(self._kept.segments) >= PATHS:
+                del self._kept.segments[next(iter(self._kept.segments))]
+            self._kept.segments[key] = new, False
+
+    def _traced(self, new: Segment, alive: tuple[int, ...]) -> list[SecretTensor]:
+        """Call the handlers of what was followed, on the segment's own copies; what came of it."""
+        parts = len(self._path.inputs)
+        self._stands = {v: mine.value for v, mine in zip(self._path.inputs, new.inputs[:parts], strict=True)}
+        for number, mine in zip(self._path.wholes, new.inputs[parts:], strict=True):
+            self._known[number] = mine.value.cell
+        here = self._session.recorder is None  # a driver's recorder looks at what it sends
+        with new.traced():
+            self.compute((lambda func, args, kwargs: new.seen.look(func, args, kwargs)) if here else None)
+            flush(self._session)
+            results = [_whole(self._known[n], self._dtype(n)) for n in alive]
+            new.end(*results)
+            graph = not self._loops.ended  # the backward pass is still to come: that uses what values know
+            if graph and any(x.numel() > 1 and _knows(x.cell.body) for x in self._forward(alive, results)):
+                new.refused = new.refused or "what came of it knows what saves messages later"
+        return results
+
+    def _forward(self, alive: tuple[int, ...], results: list[SecretTensor]) -> list[SecretTensor]:
+        """Those results that the forward pass made."""
+        made = (out.value for node in self._path.nodes if not node.context.backward for out in node.made)
+        numbers = {self._numbers[value] for value in made}
+        return [x for number, x in zip(alive, results, strict=True) if number in numbers]
+
+    def _layout_of(self, number: int) -> Any:
+        return self._layouts[self._numbers.index(number)]
+
+    def _dtype(self, number: int) -> torch.dtype:
+        dtype: torch.dtype = self._layout_of(number)[-1]
+        return dtype
+
+
+def _odd(x: SecretTensor) -> bool:
+    """Whether a segment's copy would lack what is known of an argument."""
+    bodies = x.cell.body, source(x).body
+    return unread(x.cell) or any(body.zeros or _knows(body) for body in bodies)
+
+
+def _knows(body: Any) -> bool:
+    return any(getattr(body, name) is not None for name in _LEARNED)
+
+
+def _taught(cell: TensorStorage) -> bool:
+    """Whether something is known of a state that saves an opening, or is still to be made of it."""
+    body = cell.body
+    return body.opened is not None or unread(cell) or cell.scale > cell.unit.scale or _knows(body)
+
+
+def _whole(cell: TensorStorage, dtype: torch.dtype) -> SecretTensor:
+    """All of a cell."""
+    return SecretTensor(cell, (cell.body.n,), (1,), 0, dtype)
+
+
+def unfit_for_loops(session: Session) -> str | None:
+    """Why no loop of a session is followed."""
+    if session.eager:
+        return "the parties compute each operation where it stands (eager=True)"
+    return unfit(session)

@@ -1,0 +1,229 @@
+"""Training loops of every kind that users write, on secrets or on plain tensors."""
+
+import copy
+
+import torch
+from torch import nn
+
+import pysmpc as sy
+from pysmpc.program.loop import following
+
+BITS, ITEMS, STEPS = 20, 4, 18
+
+
+class Square(nn.Module):
+    """Smooth: where a ReLU bends, rounding alone may decide whether a unit learns."""
+
+    def forward(self, x):
+        return x * x
+
+
+def network():
+    return nn.Sequential(nn.Linear(6, 8), Square(), nn.Linear(8, 3))
+
+
+def opened(x):
+    return float(sy.decrypt(x.detach()) if isinstance(x, sy.SecretTensor) else x.detach())
+
+
+def descend(model, optimizer, x, y, fresh=True):
+    if fresh:
+        optimizer.zero_grad()
+    loss = ((model(x) - y) ** 2).mean()
+    loss.backward()
+    return loss
+
+
+def plain(a, b, left, right, x, y, i, seen):
+    descend(a, left, x, y)
+    left.step()
+
+
+def two_in_turn(a, b, left, right, x, y, i, seen):
+    plain(a, b, left, right, x, y, i, seen)
+    descend(b, right, x, y)
+    right.step()
+
+
+def one_or_the_other(a, b, left, right, x, y, i, seen):
+    plain(*((a, b, left, right) if i % 2 else (b, a, right, left)), x, y, i, seen)
+
+
+def accumulated(a, b, left, right, x, y, i, seen):
+    descend(a, left, x, y, fresh=i % 3 == 0)
+    if i % 3 == 2:
+        left.step()
+
+
+def evaluated_in_the_midst(a, b, left, right, x, y, i, seen):
+    plain(a, b, left, right, x, y, i, seen)
+    if i % 4 == 3:
+        with torch.no_grad():
+            seen.append(opened(a(x).sum()))
+
+
+def against_each_other(a, b, left, right, x, y, i, seen):
+    left.zero_grad()
+    (b(torch.cat([a(x), a(x)], 1)) ** 2).mean().backward()
+    left.step()
+    descend(b, right, x, y)
+    right.step()
+
+
+def every_loss_opened(a, b, left, right, x, y, i, seen):
+    loss = descend(a, left, x, y)
+    left.step()
+    seen.append(opened(loss))
+
+
+def interrupted(a, b, left, right, x, y, i, seen):
+    try:
+        left.zero_grad()
+        out = a(x)
+        if i % 5 == 4:
+            raise KeyboardInterrupt
+        ((out - y) ** 2).mean().backward()
+        left.step()
+    except KeyboardInterrupt:
+        pass
+
+
+def hooked(a, b, left, right, x, y, i, seen):
+    if i == STEPS // 2:
+        a[0].register_forward_hook(lambda module, given, out: out * 1.5)
+    plain(a, b, left, right, x, y, i, seen)
+
+
+def another_rate(a, b, left, right, x, y, i, seen):
+    left.param_groups[0]["lr"] = 0.05 / (1 + i // 6)
+    plain(a, b, left, right, x, y, i, seen)
+
+
+def every_loss_opened_before_the_step(a, b, left, right, x, y, i, seen):
+    seen.append(opened(descend(a, left, x, y)))
+    left.step()
+
+
+def every_loss_opened_before_its_gradient(a, b, left, right, x, y, i, seen):
+    left.zero_grad()
+    loss = ((a(x) - y) ** 2).mean()
+    seen.append(opened(loss))
+    loss.backward()
+    left.step()
+
+
+def every_loss_kept(a, b, left, right, x, y, i, seen):
+    seen.append(descend(a, left, x, y).detach())
+    left.step()
+
+
+def every_output_kept(a, b, left, right, x, y, i, seen):
+    left.zero_grad()
+    out = a(x)
+    ((out - y) ** 2).mean().backward()
+    left.step()
+    seen.append(out.detach().sum())
+
+
+def a_gradient_is_read_after_its_step(a, b, left, right, x, y, i, seen):
+    descend(a, left, x, y)
+    left.step()
+    if i % 3 == 2:
+        seen.append(opened(a[2].weight.grad.sum()))
+
+
+def gradients_stay_over_the_step(a, b, left, right, x, y, i, seen):
+    descend(a, left, x, y, fresh=i % 2 == 0)
+    left.step()
+    seen.append(opened((b(x) ** 2).mean()))
+
+
+def slices(a, b, left, right, x, y, i, seen):
+    """x, y are of all batches."""
+    start = ITEMS * (i % STEPS)
+    descend(a, left, x[start : start + ITEMS], y[start : start + ITEMS])
+    left.step()
+
+
+def the_same_slice_twice(a, b, left, right, x, y, i, seen):
+    start, other = ITEMS * (i % STEPS), 0 if i % 5 == 3 else ITEMS * (i % STEPS)
+    left.zero_grad()
+    both = a(x[start : start + ITEMS]) + a(x[other : other + ITEMS])
+    ((both - y[start : start + ITEMS]) ** 2).mean().backward()
+    left.step()
+
+
+def rows_in_some_order(a, b, left, right, x, y, i, seen):
+    left.zero_grad()
+    rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(i))[:ITEMS]
+    ((a(x[rows]) - y[rows]) ** 2).mean().backward()
+    left.step()
+
+
+def fewer_rows_at_the_end(a, b, left, right, x, y, i, seen):
+    start = ITEMS * (i % 4)
+    descend(a, left, x[start : start + ITEMS - i % 4 // 3], y[start : start + ITEMS - i % 4 // 3])
+    left.step()
+
+
+def columns(a, b, left, right, x, y, i, seen):
+    """Not one element after the other."""
+    start = ITEMS * (i % STEPS)
+    left.zero_grad()
+    ((a(x[start : start + ITEMS])[:, 0:1] - y[start : start + ITEMS, 0:1]) ** 2).mean().backward()
+    left.step()
+
+
+OF_ALL = [slices, the_same_slice_twice, rows_in_some_order, fewer_rows_at_the_end, columns]
+KINDS = [
+    plain, two_in_turn, one_or_the_other, accumulated, evaluated_in_the_midst, against_each_other, every_loss_opened,
+    interrupted, hooked, another_rate, every_loss_kept, every_output_kept, a_gradient_is_read_after_its_step,
+    gradients_stay_over_the_step, every_loss_opened_before_the_step, every_loss_opened_before_its_gradient, *OF_ALL,
+]  # fmt: skip
+IN_TURN = [two_in_turn, one_or_the_other, against_each_other]
+REPEATED = [
+    plain, two_in_turn, evaluated_in_the_midst, every_loss_opened, every_loss_kept, every_output_kept, slices,
+    rows_in_some_order, columns, every_loss_opened_before_the_step,
+]  # fmt: skip
+
+
+def run(kind, models, batches):
+    """Weights of both models at the end, the numbers that were opened, and how often a step was a segment."""
+    a, b = models
+    left = torch.optim.SGD(a.parameters(), 0.05, momentum=0.5)
+    right = torch.optim.SGD(b.parameters(), 0.05)
+    seen, repeats = [], 0
+    with following() as loops:
+        for i, (x, y) in enumerate(batches):
+            kind(a, b, left, right, x, y, i, seen)
+            repeats += loops.repeats
+    weights = [p.detach() for m in models for p in m.parameters()]
+    seen = [x if isinstance(x, float) else opened(x) for x in seen]
+    return [sy.decrypt(p) if isinstance(p, sy.SecretTensor) else p for p in weights], seen, repeats
+
+
+def batches_for(kind, steps=STEPS):
+    if kind in OF_ALL:
+        return [(torch.randn(ITEMS * STEPS, 6), torch.randn(ITEMS * STEPS, 3))] * steps
+    return [(torch.randn(ITEMS, 6), torch.randn(ITEMS, 3)) for _ in range(steps)]
+
+
+def run_on_secrets(kind, models, batches, parties):
+    secret = [sy.encrypt(copy.deepcopy(m), parties, frac_bits=BITS) for m in models]
+    shared = {id(pair): tuple(sy.encrypt(t, parties, frac_bits=BITS) for t in pair) for pair in batches}
+    before = parties.stats.copy()
+    return *run(kind, secret, [shared[id(pair)] for pair in batches]), parties.stats - before
+
+
+def wavering():
+    """A loop that goes on as it did, and changes its mind now and then."""
+    kinds, chosen = [kind for kind in KINDS if kind not in (*OF_ALL, hooked)], []
+    for _ in range(STEPS):
+        again = chosen and torch.rand(()) < 0.8
+        chosen.append(chosen[-1] if again else kinds[int(torch.randint(len(kinds), ()))])
+
+    def changes_its_mind(a, b, left, right, x, y, i, seen):
+        chosen[i](a, b, left, right, x, y, i, seen)
+
+    changes_its_mind.of = [kind.__name__ for kind in chosen]
+    return changes_its_mind
