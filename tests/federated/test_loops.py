@@ -308,6 +308,16 @@ def test_arguments_in_forms_that_nobody_traces(made):
         loop_rows.check(checked(*made, results=[Use(1 + len(made))], **shape))
 
 
+def test_rows_as_channels_by_hand():
+    """Of one item that is not batched: shapes alone let it pass."""
+    weight = call("full.default", Seq([1, 4, 1, 1]), 1.0)
+    once = [Seq([1, 1]), Seq([0, 0]), Seq([1, 1]), False, Seq([0, 0]), 1]
+    made = [weight, call("convolution.default", Use(1), Use(2), None, *once)]
+    found = checked(*made, results=[Use(0)], shapes=[(ROWS, 4, 4)])
+    with pytest.raises(RoundError, match="rows are channels; without noise"):
+        loop_rows.check(found)
+
+
 def test_indices_are_checked_by_torch():
     """Of those operations that take indices from values, each raises for one that is out of range."""
     x, table = torch.zeros(3, 4), torch.zeros(3, 4)

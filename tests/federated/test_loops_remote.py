@@ -1,9 +1,15 @@
-"""A driver's own loop, captured once and repeated at three owners over TLS: what it gives, and what is refused."""
+"""A driver's own loop, captured once and repeated over TLS at holders or clients: what it gives, what is refused."""
 
+import contextlib
 import copy
 import functools
 import json
 import logging
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +21,10 @@ from torch.nn import functional as F
 import pysmpc as sy
 from pysmpc.errors import ConfigurationError, RoundError
 from pysmpc.federated import FedAvg, Loop
+from pysmpc.remote.client import Client
+from pysmpc.remote.config import ClientConfig, load
+from pysmpc.remote.local_workers import toml
+from pysmpc.transport import certificates
 
 ALL = ("alice", "bob", "carol")
 BATCH = 8
@@ -314,3 +324,97 @@ def test_a_file_that_cannot_be_used(office, tmp_path, changes, reason):
 def test_a_budget_needs_a_folder(office, tmp_path):
     with pytest.raises(ConfigurationError, match="epsilon needs a `state` folder"):
         Clinics(tmp_path, alice={"state": ""}).start(office)
+
+
+# --- clients who are no holders -----------------------------------------------------
+
+
+class Phones:
+    """Three clients with rows and a file of their own, as `pysmpc client` reads it, and two holders who know them."""
+
+    def __init__(self, folder, names=("phone1", "phone2", "phone3")):
+        self.folder, self.rows = Path(Office(folder).folder), {}
+        self.holders = Workers(self.folder, options={name: {"clients": list(names)} for name in ("alice", "bob")})
+        for place, name in enumerate(names):
+            certificates.issue(self.folder, name)
+            data = torch.randn(20 + 7 * place, 4)
+            self.rows[name] = data, torch.randint(0, 3, (len(data),))
+            np.savez(self.folder / f"{name}.npz", data=data.numpy(), targets=self.rows[name][1].numpy())
+            values = {
+                "name": name,
+                "workers": {holder: self.holders.addresses[holder] for holder in ("alice", "bob")},
+                "drivers": {"scientist": ["loop:plain", "loop:noised"]},
+                "loops": {"plain": OPEN, "noised": NOISED},
+                "state": f"{name}.state",
+                "data": {"rows": {"path": f"{name}.npz"}},
+            }
+            self.file(name).write_text(toml(values), encoding="utf-8")
+
+    def file(self, name, end="toml"):
+        return self.folder / f"{name}.{end}"
+
+    @contextlib.contextmanager
+    def as_threads(self):
+        over = threading.Event()
+        clients = [Client(load(self.file(name), ClientConfig)) for name in self.rows]
+        threads = [threading.Thread(target=each.serve, args=(over.is_set,), daemon=True) for each in clients]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+
+    @contextlib.contextmanager
+    def as_processes(self):
+        """By the command; they end without an error when they are asked to."""
+        path = os.pathsep.join([str(Path(sy.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+        processes = []
+        with contextlib.ExitStack() as stack:
+            for name in self.rows:
+                log = stack.enter_context(self.file(name, "log").open("ab"))
+                command = [sys.executable, "-m", "pysmpc.cli", "client", "--config", str(self.file(name))]
+                environment = {**os.environ, "PYTHONPATH": path}
+                processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
+                stack.callback(processes[-1].kill)
+            yield
+            for process in processes:
+                process.terminate()
+            assert [process.wait(60) for process in processes] == [0] * len(processes)
+
+
+@pytest.mark.parametrize("kind", ["as_threads", pytest.param("as_processes", marks=pytest.mark.slow)])
+def test_loops_at_clients(tmp_path, kind):
+    """Without noise as in plain torch; with noise, a client whose budget is spent takes no part, as her log says."""
+    phones, model = Phones(tmp_path), network()
+    expected, names = copy.deepcopy(model), list(phones.rows)
+    averaged(expected, phones.rows, 2, 1)
+
+    def noised(parties):
+        engine = sy.privacy.Engine(target_epsilon=100, target_delta=1e-5, unit="client", accountant="rdp")
+        engine.for_rounds(1, noise_multiplier=2.0)
+        options = {"clients": names, "max_norm": 1.0, "privacy": engine}
+        fed = sy.Federation(parties, FedAvg(min_workers=3), task=loop("noised"), **options)
+        return fed.fit(network(), 1, deadline=60.0)[0]
+
+    with phones.holders, getattr(phones, kind)(), phones.holders.connect() as parties:
+        strategy = FedAvg(min_workers=3)  # as many as their files ask for
+        fed = sy.Federation(parties, strategy, task=loop(shuffle=False), clients=names, max_norm=1000.0)
+        rounds = fed.fit(model, rounds=2, deadline=240.0)
+        assert [(r.took_part, r.rows) for r in rounds] == [(3, 16 + 24 + 32)] * 2
+        for name, value in model.state_dict().items():
+            torch.testing.assert_close(value, expected.state_dict()[name], atol=2e-5, rtol=1e-4)
+        # noise of 1.4 or so is all of epsilon 3 at delta 1e-5: two rounds of 2.0 fit, and no third
+        assert [noised(parties).took_part for _ in range(2)] == [3, 3]
+        with pytest.raises(RoundError, match="0 took part"):
+            noised(parties)
+    for name in names:
+        lines = (phones.file(name, "state") / "loops.jsonl").read_text(encoding="utf-8").splitlines()
+        assert [json.loads(line)[0] for line in lines] == ["noised", "noised"]
+        if kind == "as_processes":
+            log = phones.file(name, "log").read_text(encoding="utf-8")
+            assert log.count("left shares") == 4
+            assert "in all rounds together, and this one would exceed that" in log

@@ -1034,7 +1034,7 @@ MUTANTS = [
         ("a sum of one owner", "if len(present) < least:", "if False:", "tests/federated/test_tasks.py"),
         ("a task without the right", "if name in self._tasks and RIGHT + name in rights:", "if name in self._tasks:", TASKS),
         ("a loop without the right", "if name in self._loops and RIGHT_TO_LOOPS + name in rights:", "if name in self._loops:", LOOPS),
-        ("it is seen that a private loop failed", "if not self._task.private:", "if True:", LOOPS),
+        ("it is seen that a private loop failed", "if not self._task.private:", "if True:", "tests/federated/test_loops_remote.py"),
     ),
     *module(
         "remote/worker/drivers_loops",
