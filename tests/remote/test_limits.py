@@ -16,7 +16,7 @@ from pysmpc.remote.arguments import reference
 from pysmpc.remote.config import WorkerConfig, parse
 from pysmpc.remote.driver.driver import ask
 from pysmpc.remote.limits import RECORDINGS, Limits, Sessions
-from pysmpc.remote.program_messages import Call, Dtype, Option, Plain, Record, Recorded, Ref, Refresh, Seq
+from pysmpc.remote.program_messages import Call, Dtype, Option, Plain, Record, Recorded, Ref, Refresh, Repeat, Seq
 from pysmpc.remote.units import Duration, Size
 from pysmpc.remote.worker import budget
 from pysmpc.remote.worker.approvals import LOG
@@ -120,6 +120,20 @@ class ShareStorage:
 class TensorStorage:
     def __init__(self, n):
         self._body = ShareStorage(n)
+
+
+def test_every_copy_that_a_step_makes_is_counted():
+    """However often it names one value."""
+    held = Held("alice", Limits(memory=Size(800)))
+    for step in (Record(1, [window(40)] * 3, [1, 2, 3], [], -1), Recorded([window(40)] * 3, [1, 2, 3], True)):
+        with pytest.raises(RemoteError, match=r"limits\.memory"):
+            held.before(step)
+    held = Held("alice", Limits(memory=Size(800)))
+    held.before(Record(1, [window(20)], [1], [], -1))
+    held.before(Recorded([window(20)] * 3, [2, 3, 4], True))
+    held.add(5, TensorStorage(50))
+    with pytest.raises(RemoteError, match=r"limits\.memory"):
+        held.before(Repeat(1, [window(20)], [6, 7, 8]))
 
 
 def test_a_recorded_step_is_charged_for_what_it_keeps():

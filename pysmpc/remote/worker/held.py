@@ -26,7 +26,7 @@ from pysmpc.remote.program_messages import (
     Repeat,
     Restore,
 )
-from pysmpc.remote.sizes import Sizes, extent
+from pysmpc.remote.sizes import Sizes, extent, total
 from pysmpc.remote.units import Size
 from pysmpc.tensor.storage import TensorStorage
 
@@ -44,6 +44,7 @@ class Held:
         self._slots: dict[int, int] = {}
         self._sizes = Sizes()
         self._steps: dict[int, int] = {}
+        self._results: dict[int, int] = {}  # of steps, elements
         self._recording: int | None = None
         self._kept = False
         self._start = self._peak = self._dropped = self._charged = 0
@@ -79,11 +80,13 @@ class Held:
         elif isinstance(operation, Recorded):
             if operation.keep and self._kept and self._recording is not None:
                 self._steps[self._recording] = self._peak - self._start
+                self._results[self._recording] = total(operation.results or ())
                 self._charged = sum(self._steps.values())
             self._recording, self._dropped = None, 0
         elif isinstance(operation, Forget):
             for step in operation.steps:
                 self._steps.pop(step, None)
+                self._results.pop(step, None)
             self._charged = sum(self._steps.values())
         if self._limits.memory:
             self._check(8 * self._words(operation))
@@ -103,6 +106,10 @@ class Held:
             return 4 * model + sums
         if isinstance(operation, Restore):
             return sum(_count(slot.shape) for slot in operation.values.values())
+        if isinstance(operation, Record | Recorded):  # which copies each
+            return total(_refs(operation))
+        if isinstance(operation, Repeat):
+            return max(extent(operation.inputs)[0], self._results.get(operation.step, 0))
         # a window may repeat elements of a small value: the widest is what it comes to when it is written out
         if isinstance(operation, Call):
             widest, bound = extent([*operation.args, *operation.kwargs.values()])
@@ -133,7 +140,7 @@ def _count(shape: list[int]) -> int:
 
 def _refs(operation: Operation) -> Iterable[Ref]:
     """Windows on values that an operation which is no call names."""
-    if isinstance(operation, Record | Repeat):
+    if isinstance(operation, Record):
         return operation.inputs
     if isinstance(operation, Open | Hand | Refresh):
         return (operation.ref,)
