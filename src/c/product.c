@@ -179,7 +179,17 @@ static int sum_up(sums *s, size_t holders) {
 
 static int gathered(const psm_product *p) { return p->x.rows || p->y.rows; }
 
+/* Whether there is nothing to multiply: bodies without words have no address.  Then out, if it has words, is
+ * zeros, or what it was. */
+static int empty(const psm_product *p, size_t holders, u64 *out, int accumulate) {
+    size_t size = holders * p->batch * p->m * p->n;
+    if (size && p->k && p->x.n && p->y.n) return 0;
+    if (size && !accumulate) memset(out, 0, size * sizeof *out);
+    return 1;
+}
+
 int psm_product_masks(const psm_holders *h, const psm_product *p, u64 *out) {
+    if (empty(p, 1, out, 0)) return 0;
     int same = p->x.stream == p->y.stream;
     u64 *a = psm_work(1, p->x.n), *b = same ? a : psm_work(2, p->y.n);
     if (!a || !b) return -1;
@@ -235,8 +245,7 @@ static void pair_task(void *context, size_t index) {
 /* Whether two holders' products are done in one sweep. */
 static int paired(const psm_product *p) {
     enum { LEAST = 4 }; /* rows and columns */
-    return psm_kernels_get()->matmul_pair && p->m >= LEAST && p->n >= LEAST && p->k && /* no words: no address */
-           !(gathered(p) && psm_direct_fits(p));
+    return psm_kernels_get()->matmul_pair && p->m >= LEAST && p->n >= LEAST && !(gathered(p) && psm_direct_fits(p));
 }
 
 /* out (+)= x @ e + d @ y of two holders, whose words follow one another in all three */
@@ -254,6 +263,7 @@ static int combine_pair(const psm_product *p, const u64 *x, const u64 *y, u64 *o
 }
 
 static int combine(const psm_holders *h, const psm_product *p, u64 *out, int accumulate) {
+    if (empty(p, h->count, out, accumulate)) return 0;
     int left = p->x.n <= p->y.n;
     const psm_factor *small = left ? &p->x : &p->y;
     psm_holders all = {h->keys, h->count, -1, -1};

@@ -61,7 +61,7 @@ def check(rng, make_x, make_y, batch, m, n, k, holders):
         )
 
     provider = product(*(z2k.empty(0, size) for size in (size_x, size_x, size_y, size_y)))
-    corrections = torch.empty(provider.size, dtype=torch.int64)
+    corrections = torch.full((provider.size,), 7, dtype=torch.int64)
     provider.deal(KeySet(keys), C, corrections)
     whole = taken(left, total(keys, A, size_x)) @ taken(right, total(keys, B, size_y))
     dealt = np.array(drawn(keys, C, batch * m * n), dtype=object)
@@ -131,11 +131,11 @@ def plain(batch, height, width):
 
 
 @pytest.mark.parametrize("holders", [1, 2, 3])
-def test_an_inner_axis_of_nothing(holders, rng):
+def test_products_of_nothing(holders, rng):
     """Bodies without words, which have no address; what is added to stays."""
-    for batch, m, n in ((1, 5, 10), (2, 4, 4), (1, 1, 3)):
-        check(rng, plain, plain, batch, m, n, 0, holders)
-        together(rng, plain, plain, batch, m, n, 0, holders)
+    for batch, m, n, k in ((1, 5, 10, 0), (2, 4, 4, 0), (1, 1, 3, 0), (0, 5, 5, 5), (1, 0, 5, 6), (1, 5, 0, 6)):
+        check(rng, plain, plain, batch, m, n, k, holders)
+        together(rng, plain, plain, batch, m, n, k, holders)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 95, 96, 97, 1000, 1003])

@@ -600,8 +600,9 @@ MUTANTS = [
     *core(
         "product.c",
         ("the first holder's words for both", "f ? x + (f - 1) * p->x.n", "f ? x", f"{KERNELS}/test_product.py"),
-        ("an inner axis of nothing in pairs", "p->k && /* no words: no address */", "", f"{KERNELS}/test_product.py"),
         ("windows of the first row for all", "f->rows ? f->rows + row : NULL", "f->rows", f"{KERNELS}/test_product.py"),
+        ("products of nothing are not begun", "if (size && !accumulate) memset", "if (0) memset", f"{KERNELS}/test_product.py"),
+        ("what has no address is multiplied", "if (size && p->k && p->x.n && p->y.n) return 0;", "if (size) return 0;", f"{KERNELS}/test_product.py"),
         target="avx2",
     ),
     *core(
