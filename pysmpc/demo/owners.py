@@ -26,11 +26,13 @@ from pysmpc.demo.main import initial
 from pysmpc.demo.settings import Settings
 from pysmpc.federated import Round, dirichlet, score, train
 from pysmpc.federated.splits import TAGS
+from pysmpc.remote.driver.connect import RemoteParties
 from pysmpc.remote.local_workers import LocalWorkers
 
 LR = 0.1
 REMOTE_OWNERS = ("alice", "bob", "carol")
 SHARED, CLEAR = "as shares", "in the clear"
+PATIENCE = 60.0  # seconds without a heartbeat
 APART, TLS = "three processes", "in the clear, TLS"
 Rows = list[tuple[Tensor, Tensor]]
 
@@ -114,7 +116,7 @@ def there(
                 "tasks": {"fit": task} | ({"alone": {**task, "in_the_clear": True}} if in_the_clear else {}),
                 "drivers": {"scientist": ["compute", "open", "task:fit", *["task:alone"] * in_the_clear]},
             }
-        with LocalWorkers(REMOTE_OWNERS, options=options) as workers, workers.connect() as parties:
+        with LocalWorkers(REMOTE_OWNERS, options=options) as workers, patient(workers) as parties:
             given = {"lr": float(arguments(settings)["lr"]), "model": settings.model}
             feds = {APART: sy.Federation(parties, task="fit", arguments=given)}
             if in_the_clear:
@@ -126,6 +128,12 @@ def there(
                         rounds[name] += fed.fit(models[name])
                     bar.update()
             return {name: Outcome(rounds[name], correct(model, items)) for name, model in models.items()}
+
+
+def patient(workers: LocalWorkers) -> RemoteParties:
+    """All processes train on one machine at once: who is slow is not lost.  Who ends is known by the connection."""
+    workers.config.silence = PATIENCE
+    return workers.connect()
 
 
 def main(settings: Settings, *, remote: bool = False, in_the_clear: bool = False) -> int:

@@ -22,6 +22,7 @@ else:
     import tomli as tomllib
 
 RIGHTS = ("compute", "open")
+SILENCE = 3.0  # seconds
 CLIENTS = 2  # of whom a sum must be, at least
 T = TypeVar("T", bound="_Party")
 
@@ -265,14 +266,20 @@ class WorkerConfig(_Party, kw_only=True):
 
 
 class DriverConfig(_Party, kw_only=True):
-    """`sy.connect(FILE)`: who computes, where they are, who deals."""
+    """`sy.connect(FILE)`: who computes, where they are, who deals.
+
+    silence: seconds without a heartbeat after which a worker is held to be lost.
+    """
 
     holders: list[str]
     provider: str = "crypto_provider"
     workers: dict[str, str]
+    silence: float = SILENCE
 
     def checked(self, folder: Path) -> None:
         super().checked(folder)
+        if not 0 < self.silence < math.inf:
+            raise ConfigurationError("silence is a number of seconds above 0")
         for name, where in self.workers.items():
             check_name(name)
             address(where)

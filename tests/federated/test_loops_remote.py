@@ -289,14 +289,21 @@ def test_nan_makes_her_leave(office, tmp_path, caplog):
         assert "NaN" in reason or "beyond" in reason
 
 
-def test_with_noise_nobody_sees_that_it_failed(office, tmp_path):
+@pytest.mark.parametrize("fault", ["infinite", "a label out of range"])
+def test_with_noise_nobody_sees_that_it_failed(office, tmp_path, fault, caplog):
+    """A result that is not finite is one of zeros; a loop that raises leaves noise alone, as her own log says."""
     engine = sy.privacy.Engine(target_epsilon=3, target_delta=1e-5, unit="client", accountant="rdp")
     engine.for_rounds(1, noise_multiplier=50.0)
-    with large_at_carol(tmp_path).start(office) as workers, workers.connect() as parties:
-        captured = loop("noised", nan_at_carol)
+    clinics = large_at_carol(tmp_path) if fault == "infinite" else Clinics(tmp_path)
+    if fault != "infinite":
+        data, targets = clinics.rows["carol"]
+        np.savez(tmp_path / "carol.npz", data=data.numpy(), targets=np.full_like(targets, 3))
+    with clinics.start(office) as workers, workers.connect() as parties:
+        captured = loop("noised", nan_at_carol) if fault == "infinite" else loop("noised")
         options = {"strategy": FedAvg(min_workers=3), "max_norm": 1.0, "privacy": engine}
         [found] = fit(parties, captured, **options)
         assert found.took_part == 3
+    assert ("left the round" in caplog.messages) == (fault != "infinite")
 
 
 # --- files --------------------------------------------------------------------------

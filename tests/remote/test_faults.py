@@ -18,7 +18,6 @@ from remotes import Workers
 
 import pysmpc as sy
 from pysmpc.errors import ChannelError, CheckpointError, PysmpcError, RemoteError, WorkerLost
-from pysmpc.remote.driver import driver
 from pysmpc.remote.local_workers import LocalWorkers
 from pysmpc.remote.messages import Setup
 from pysmpc.remote.program_messages import Batch, Call, Drop, Dtype, Plain, Ref, Seq
@@ -121,10 +120,9 @@ def test_a_worker_that_is_frozen_before_the_session(processes):
         assert torch.equal(sy.decrypt(sy.encrypt(torch.ones(2), again)), torch.ones(2))
 
 
-def test_a_driver_that_slept(workers, monkeypatch):
+def test_a_driver_that_slept(workers):
     """What waits to be read is read before anybody is called silent."""
-    monkeypatch.setattr(driver, "SILENCE", 1.5)
-    with workers.connect() as parties:
+    with workers.connect(silence=1.5) as parties:
         asked = []
         parties.link._until(lambda: asked.append(time.sleep(0 if asked else 2.5)) or len(asked) > 3, None, "nothing")
         assert torch.equal(sy.decrypt(sy.encrypt(torch.ones(2), parties)), torch.ones(2))

@@ -120,7 +120,7 @@ def note_words(path):
 
 def be_patient():
     """A machine that is busy with other work delays everybody; who was killed is known at once, by its connections."""
-    driver.SILENCE = driver.STALL = driver.READY = establish.PATIENCE = 60.0
+    driver.READY = establish.PATIENCE = 60.0
 
 
 def work(folder, name, config, log):
@@ -175,6 +175,7 @@ def drive(config, folder, run, pauses, pipe):
     """
     torch.set_num_threads(1)
     be_patient()
+    config.silence = 60.0
     folder, death = Path(folder), Death(folder, "driver")
     note_received(folder / "driver.got")
     real = driver.Link.opened

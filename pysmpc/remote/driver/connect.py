@@ -48,7 +48,7 @@ class RemoteParties(Parties):
         if tls is None:
             for level, text in certificates.notices(certificates.validity(config.identity)):
                 log.log(level, text)
-        self.link = Link(self._tls, config.holders, config.provider, config.workers)
+        self.link = Link(self._tls, config.holders, config.provider, config.workers, config.silence)
         self.link.end = session.party.end
         self.recorder = Recorder(session, self.link.send, self.link.opened, outgoing, config.name)
         self.recorder.checkpoints = Checkpoints(config.name, self.link, self.recorder)

@@ -20,6 +20,7 @@ import torch
 from pysmpc import errors
 from pysmpc.errors import ChannelError, PeerLost, PysmpcError, RemoteError, WorkerLost
 from pysmpc.mpc.interfaces import End
+from pysmpc.remote.config import SILENCE
 from pysmpc.remote.driver.answers import Answers, RemoteWorker, denial
 from pysmpc.remote.messages import WITHHELD, Ask, Bye, Denied, Found, Report, Search, Setup, Up
 from pysmpc.remote.program_messages import Batch, Open, Operation, Repeat
@@ -30,7 +31,6 @@ from pysmpc.transport.wire import MESSAGE, PACKED, framed, pack, poll, tensor_fr
 BATCH = 16  # operations in one message
 WINDOW = 256  # operations that the slowest worker may be behind
 WINDOW_BYTES = 1 << 26  # of buffers
-SILENCE = 3.0  # seconds without a heartbeat
 GRACE = 0.15  # seconds to tell the cause of a failure from its echoes
 STALL = 6.0  # seconds in which nothing is computed and no byte moves, anywhere
 BEAT_BYTES = 128  # more than a few heartbeats have
@@ -61,8 +61,11 @@ class Link:
     end: that of the session: nothing is sent any more once a check has failed.
     """
 
-    def __init__(self, tls: Any, holders: Sequence[str], provider: str, addresses: dict[str, str]) -> None:
+    def __init__(
+        self, tls: Any, holders: Sequence[str], provider: str, addresses: dict[str, str], silence: float = SILENCE
+    ) -> None:
         self.holders = list(holders)
+        self._silence, self._stall = silence, STALL * max(1.0, silence / SILENCE)
         self.provider = provider
         self.broken: PysmpcError | None = None
         self.end = End()
@@ -268,17 +271,17 @@ class Link:
             now = time.monotonic()  # before reading: what this process slept through is not held against anybody
             self._pump(0.25)
             for worker in self._workers:
-                if now - max(worker.heard, start) > SILENCE:
-                    worker.lost = f"no sign of life for {SILENCE:.0f} s"
+                if now - max(worker.heard, start) > self._silence:
+                    worker.lost = f"no sign of life for {self._silence:.0f} s"
             self._troubles()
             if patience is not None and now - start > patience:
                 raise self._break(ChannelError(f"{what}: not within {patience:.0f} s"))
-            if now - max(start, *(worker.moved_at for worker in self._workers)) > STALL:
+            if now - max(start, *(worker.moved_at for worker in self._workers)) > self._stall:
                 places = ", ".join(f"{w.name} at operation {w.acked + 1}" for w in self._workers)
                 raise self._break(
                     ChannelError(
-                        f"nothing moved for {STALL:.0f} s ({places}, the driver at {self._next}): a message was lost "
-                        "between them; connect again"
+                        f"nothing moved for {self._stall:.0f} s ({places}, the driver at {self._next}): a message "
+                        "was lost between them; connect again"
                     )
                 )
 
