@@ -26,7 +26,7 @@ def sent(parties, monkeypatch):
             found.append(operation.name)
         return queue(operation, *rest)
 
-    monkeypatch.setattr(recorder, "_queue", noted)
+    monkeypatch.setattr(recorder, "queue", noted)
     return found
 
 

@@ -11,11 +11,9 @@ from training_loops import (
     KINDS,
     REPEATED,
     STEPS,
-    accumulated,
     batches_for,
     descend,
     every_loss_opened,
-    interrupted,
     network,
     rows_in_some_order,
     run,
@@ -28,7 +26,7 @@ import pysmpc as sy
 from pysmpc.errors import ChannelError, OpenNotPermittedError, PysmpcError
 from pysmpc.program.loop import LOOPS, following
 
-USUAL = [two_in_turn, accumulated, every_loss_opened, interrupted, rows_in_some_order]
+USUAL = [two_in_turn, every_loss_opened, rows_in_some_order]
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +74,7 @@ def test_other_kinds_are_what_one_process_does(workers, kind):
 def test_a_loop_that_changes_its_mind(workers):
     kind = wavering()
     try:
-        check(workers, kind, 10)
+        check(workers, kind, 8)
     except Exception as error:
         error.add_note(f"the steps were {kind.of}")
         raise

@@ -123,7 +123,7 @@ def test_what_the_driver_sends_is_the_same_whatever_is_drawn(owners, monkeypatch
                 mine.append(operation)
                 return queue(operation, *more)
 
-            monkeypatch.setattr(parties.recorder, "_queue", kept)
+            monkeypatch.setattr(parties.recorder, "queue", kept)
             sy.privacy.OwnersLoader(sources(parties), 20, parties).draw()
             sent.append([repr(op) for op in mine])
     assert sent[0] == sent[1]
