@@ -123,56 +123,59 @@ static void mm_pack_panel(psm_view b, size_t k, size_t cols, u64 *out) {
 /* the compiler may not regroup what leads to x: it would spill the tile */
 #define AVX2_KEEP(x) __asm__("" : "+x"(x))
 
-/* two k of `rows` rows (a, a+4, ...) by four columns */
+/* two k of a row, at a, and of four columns */
 static inline __attribute__((always_inline))
-void avx2_step(int rows, const u64 *a, const u64 *b, __m256i low[4], __m256i cross[4]) {
-    __m256i even = _mm256_load_si256((const __m256i *)b);
-    __m256i odd = _mm256_load_si256((const __m256i *)b + 1);
-
-    PSM_UNROLL
-    for (int i = 0; i < rows; i++) {
-        __m256i x = _mm256_add_epi64(_mm256_set1_epi64x((long long)a[4 * i]), odd);
-        __m256i y = _mm256_add_epi64(_mm256_set1_epi64x((long long)a[4 * i + 1]), even);
-        __m256i turned = _mm256_shuffle_epi32(y, 0xb1);
-        low[i] = _mm256_add_epi64(low[i], _mm256_mul_epu32(x, y));
-        cross[i] = _mm256_add_epi32(cross[i], _mm256_mullo_epi32(x, turned));
-        AVX2_KEEP(low[i]);
-        AVX2_KEEP(cross[i]);
-    }
+void avx2_step(const u64 *a, const u64 *b, __m256i *low, __m256i *cross) {
+    __m256i x = _mm256_add_epi64(_mm256_set1_epi64x((long long)a[0]), _mm256_load_si256((const __m256i *)b + 1));
+    __m256i y = _mm256_add_epi64(_mm256_set1_epi64x((long long)a[1]), _mm256_load_si256((const __m256i *)b));
+    __m256i turned = _mm256_shuffle_epi32(y, 0xb1);
+    *low = _mm256_add_epi64(*low, _mm256_mul_epu32(x, y));
+    *cross = _mm256_add_epi32(*cross, _mm256_mullo_epi32(x, turned));
+    AVX2_KEEP(*low);
+    AVX2_KEEP(*cross);
 }
 
+/* out [rows][8]: rows of a strip from `row` on, one or two, by four columns or twice four */
 static inline __attribute__((always_inline))
-void avx2_rows(int rows, const u64 *a, const u64 *b, size_t k, u64 *out) {
-    const u64 *row_sums = a + mm_strip_words(k) - 4, *column_sums = b + mm_strip_words(k) - 4;
-    __m256i low[4], cross[4];
+void avx2_rows(int rows, int fours, const u64 *strip, size_t row, const u64 *b, size_t k, u64 *out) {
+    size_t next = mm_strip_words(k);
+    const u64 *row_sums = strip + next - 4 + row, *column_sums = b + next - 4;
+    const u64 *a = strip + 4 * row, *second = b + next, *end = column_sums;
+    __m256i low[2][2], cross[2][2];
 
     PSM_UNROLL
     for (int i = 0; i < rows; i++)
-        low[i] = cross[i] = _mm256_setzero_si256();
-    for (; k >= 4; k -= 4, a += 16, b += 16) {
-        __asm__("" : "+r"(a), "+r"(b));
-        avx2_step(rows, a, b, low, cross);
-        avx2_step(rows, a + 2, b + 8, low, cross);
+        PSM_UNROLL
+        for (int j = 0; j < fours; j++) low[i][j] = cross[i][j] = _mm256_setzero_si256();
+    for (; b != end; a += 16, b += 16, second += 16) { /* zeros are behind k */
+        __asm__("" : "+r"(a), "+r"(b), "+r"(second));
+        PSM_UNROLL
+        for (int p = 0; p < 4; p += 2)
+            PSM_UNROLL
+            for (int i = 0; i < rows; i++) {
+                avx2_step(a + 4 * i + p, b + 4 * p, &low[i][0], &cross[i][0]);
+                if (fours > 1) avx2_step(a + 4 * i + p, second + 4 * p, &low[i][1], &cross[i][1]);
+            }
     }
-    for (size_t p = 0; p < k; p += 2)
-        avx2_step(rows, a + p, b + 4 * p, low, cross);
     PSM_UNROLL
-    for (int i = 0; i < rows; i++) {
-        __m256i squares = _mm256_add_epi64(_mm256_set1_epi64x((long long)row_sums[i]),
-                                           _mm256_load_si256((const __m256i *)column_sums));
-        __m256i sum = avx2_folded((avx2_sum){low[i], cross[i]});
-        _mm256_store_si256((__m256i *)(out + MM_NR * i), _mm256_sub_epi64(sum, squares));
-    }
+    for (int i = 0; i < rows; i++)
+        PSM_UNROLL
+        for (int j = 0; j < fours; j++) {
+            __m256i squares = _mm256_add_epi64(_mm256_set1_epi64x((long long)row_sums[i]),
+                                               _mm256_load_si256((const __m256i *)(column_sums + j * next)));
+            __m256i sum = avx2_folded((avx2_sum){low[i][j], cross[i][j]});
+            _mm256_store_si256((__m256i *)(out + MM_NR * i) + j, _mm256_sub_epi64(sum, squares));
+        }
 }
 
 static void mm_tile(const u64 *strip, size_t row, size_t rows, const u64 *panel, size_t cols,
                       size_t k, u64 *out) {
     (void)row;
-    for (size_t j = 0; j < cols; j += 4, panel += mm_strip_words(k), out += 4)
-        switch (rows) {
-        case 1: avx2_rows(1, strip, panel, k, out); break;
-        case 2: avx2_rows(2, strip, panel, k, out); break;
-        case 3: avx2_rows(3, strip, panel, k, out); break;
-        default: avx2_rows(4, strip, panel, k, out); break;
+    for (size_t i = 0; i < rows; i += 2, out += 2 * MM_NR)
+        switch (2 * (rows - i > 1) + (cols > 4)) {
+        case 0: avx2_rows(1, 1, strip, i, panel, k, out); break;
+        case 1: avx2_rows(1, 2, strip, i, panel, k, out); break;
+        case 2: avx2_rows(2, 1, strip, i, panel, k, out); break;
+        default: avx2_rows(2, 2, strip, i, panel, k, out); break;
         }
 }

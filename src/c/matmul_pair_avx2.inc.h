@@ -90,10 +90,10 @@ void pair_step(const u64 *a, const u64 *b, __m256i low[2], __m256i cross[2]) {
     }
 }
 
-/* out [holder][8]: a row at `a`, of four, times four columns or twice four.  With eight a turn reads nine vectors for 24
+/* out [holder], `apart` words apart, (+)= a row at `a`, of four, times four columns or twice four.  With eight a turn reads nine vectors for 24
  * operations, where Zen 3 has two loads of them for four operations; two rows of four columns read twelve. */
 static inline __attribute__((always_inline))
-void pair_columns(int fours, const u64 *a, const u64 *b, size_t k, u64 *out) {
+void pair_columns(int fours, const u64 *a, const u64 *b, size_t k, u64 *out, size_t apart, int accumulate) {
     size_t next = pair_words(k);
     const u64 *row_sums = a + next - 2 * PAIR, *column_sums = b + next - 2 * PAIR, *end = a + PAIR_WORDS * k;
     const u64 *second = b + next;
@@ -117,34 +117,40 @@ void pair_columns(int fours, const u64 *a, const u64 *b, size_t k, u64 *out) {
         for (int h = 0; h < 2; h++) {
             const __m256i *column = (const __m256i *)(column_sums + i * next);
             __m256i less = _mm256_add_epi64(_mm256_set1_epi64x((long long)row_sums[PAIR * h]), _mm256_load_si256(column + h));
-            __m256i sum = avx2_folded((avx2_sum){low[i][h], cross[i][h]});
-            _mm256_store_si256((__m256i *)(out + PAIR_NR * h) + i, _mm256_sub_epi64(sum, less));
+            __m256i sum = _mm256_sub_epi64(avx2_folded((avx2_sum){low[i][h], cross[i][h]}), less);
+            __m256i *to = (__m256i *)(out + apart * h) + i;
+            if (accumulate) sum = _mm256_add_epi64(sum, _mm256_loadu_si256(to));
+            _mm256_storeu_si256(to, sum);
         }
 }
 
 /* Functions of their own: inlined, the loop above has its counter in memory, an addition of six cycles. */
-static __attribute__((noinline)) void pair_four(const u64 *a, const u64 *b, size_t k, u64 *out) {
-    pair_columns(1, a, b, k, out);
+static __attribute__((noinline))
+void pair_four(const u64 *a, const u64 *b, size_t k, u64 *out, size_t apart, int accumulate) {
+    pair_columns(1, a, b, k, out, apart, accumulate);
 }
 
-static __attribute__((noinline)) void pair_eight(const u64 *a, const u64 *b, size_t k, u64 *out) {
-    pair_columns(2, a, b, k, out);
+static __attribute__((noinline))
+void pair_eight(const u64 *a, const u64 *b, size_t k, u64 *out, size_t apart, int accumulate) {
+    pair_columns(2, a, b, k, out, apart, accumulate);
 }
 
 /* packed rows times packed columns, four at a time; whole lines of c are written, which lie far apart */
 static void pair_sweep(const u64 *strips, size_t m, const u64 *panels, size_t cols, size_t k, u64 *c, size_t next,
                        ptrdiff_t row, ptrdiff_t col, int accumulate) {
-    enum { ROW = 2 * PAIR_NR };
-    _Alignas(64) u64 tile[PAIR * ROW];
-    for (size_t i = 0; i < m; i += PAIR, strips += pair_words(k), c += PAIR * row) {
+    _Alignas(64) u64 tile[2 * PAIR_NR];
+    for (size_t i = 0; i < m; i += PAIR, strips += pair_words(k)) {
         size_t rows = mm_min(PAIR, m - i);
         if (col == 1)
             for (size_t h = 0; h < 2; h++) mm_fetch(c + h * next, rows, row);
-        for (size_t r = 0; r < rows; r++)
-            (cols > PAIR ? pair_eight : pair_four)(strips + r, panels, k, tile + r * ROW);
-        for (size_t r = 0; r < rows; r++)
-            for (size_t h = 0; h < 2; h++)
-                mm_store(tile + r * ROW + h * PAIR_NR, 1, cols, c + (ptrdiff_t)r * row + h * next, row, col, accumulate);
+        for (size_t r = 0; r < rows; r++, c += row) {
+            if (col == 1 && cols == PAIR_NR) {
+                pair_eight(strips + r, panels, k, c, next, accumulate);
+                continue;
+            }
+            (cols > PAIR ? pair_eight : pair_four)(strips + r, panels, k, tile, PAIR_NR, 0);
+            for (size_t h = 0; h < 2; h++) mm_store(tile + h * PAIR_NR, 1, cols, c + h * next, row, col, accumulate);
+        }
     }
 }
 

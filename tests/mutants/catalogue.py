@@ -544,6 +544,7 @@ MUTANTS = [
     ),
     *core(
         "matmul_avx2.inc.h",
+        ("sums of the first four columns for all", "column_sums + j * next", "column_sums", f"{KERNELS}/test_matmul.py"),
         ("the sum of the second half of a panel is lost", "avx2_pack_rows(r, second, &sum2);", "avx2_pack_rows(r, second, &sum);", f"{KERNELS}/test_matmul.py"),
         target="avx2",
     ),
