@@ -126,6 +126,16 @@ def test_holders_in_one_process(make_x, make_y, rng):
     together(rng, make_x, make_y, 1, 6, 9, 10, 5)
 
 
+def test_two_holders_in_blocks_of_two_threads(rng):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        together(rng, positions, plain, 1, 70, 40, 60, 2)
+        together(rng, plain, positions, 1, 40, 70, 60, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
 def plain(batch, height, width):
     return Layout([(height, width)], [(width, 1)], [(batch, height * width)]), batch * height * width
 

@@ -556,11 +556,11 @@ MUTANTS = [
     *core(
         "matmul_pair_avx2.inc.h",
         ("sums of the other holder", "avx2_folded(two));", "avx2_folded(one));", f"{KERNELS}/test_product.py"),
-        ("halves that are not exchanged", "_mm256_mullo_epi32(turned, y));", "_mm256_mullo_epi32(x, y));", f"{KERNELS}/test_product.py"),
+        ("halves that are not exchanged", "cross[h], _mm256_mullo_epi32(turned, y));", "cross[h], _mm256_mullo_epi32(x, y));", f"{KERNELS}/test_product.py"),
         ("row sums of the first holder for both", "row_sums[PAIR * h]", "row_sums[0]", f"{KERNELS}/test_product.py"),
         ("the last of the inner axis is left", "*end = a + PAIR_WORDS * k;", "*end = a + PAIR_WORDS * (k - 1);", f"{KERNELS}/test_product.py"),
         ("the second four columns are the first", "at + PAIR, rows - PAIR, deep + p, k - p", "at, rows - PAIR, deep + p, k - p", f"{KERNELS}/test_product.py"),
-        ("words are taken to follow one another along k", "deep[3] - deep[0] == 3", "1", f"{KERNELS}/test_product.py"),
+        ("words are taken to follow one another along k", "deep[3] - deep[0] == 3", "1", f"{KERNELS}/test_direct.py"),
         target="avx2",
     ),
     *core(
