@@ -86,6 +86,7 @@ def _shared_out(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     inverse = suite.count_reciprocals(party, share, most)
     known = public(x if isinstance(x, torch.Tensor) else torch.tensor(x, dtype=torch.float64), session, unit)
     if known is not None:
+        known = known.with_room(counts.BITS + 2)
         part = session.arithmetic.mul_public(party, inverse, known.values, known.scale)
     else:
         part = session.arithmetic.mul(party, window(with_unit(cast(SecretTensor, x), dtype), 1), inverse)

@@ -15,6 +15,7 @@ from pysmpc.session.session import Session
 from pysmpc.tensor.secret import SecretTensor
 
 SIGNIFICANT = 24  # bits of a public factor
+SPARE = 8  # fractional bits that a public factor may have beyond its encoding
 COARSE = 1 << 8  # steps, of a public factor below which its encoding keeps too few digits
 
 
@@ -43,6 +44,15 @@ class Public:
         """The same with so many fractional bits less, rounded, or with fewer less where the scale has no more."""
         by = min(1 << max(0, bits), self.scale & -self.scale)
         return self if by == 1 else Public((self.values + by // 2) // by, self.scale // by, self.unit)
+
+    def with_room(self, bits: int) -> Public:
+        """The same with at most 8 fractional bits more than its encoding has, none where a product with `bits` bits
+        would not fit."""
+        spare = self.scale.bit_length() - self.unit.scale.bit_length()
+        if spare <= 0 or not self.values.numel():
+            return self
+        out = self.coarser(spare - SPARE)
+        return out if int(out.values.abs().max()) >> (62 - bits) == 0 else out.coarser(min(spare, SPARE))
 
 
 def public(x: Any, session: Session, unit: Precision) -> Public | None:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pysmpc.mpc.additive.products import DeferredProduct
 from pysmpc.program.follow import Following
 from pysmpc.program.noting import Noting
 from pysmpc.program.path import Path
 from pysmpc.program.segment import Segment, unfit, unread
-from pysmpc.program.state import kind, source
+from pysmpc.program.state import LazyCopy, kind, source
+from pysmpc.ring.shares import LaterBody, ShareStorage
 from pysmpc.session.session import Session
 from pysmpc.tensor.secret import SecretTensor
 from pysmpc.tensor.storage import TensorStorage, flush
@@ -222,10 +224,13 @@ class FollowedRegion(Following):
         with new.traced():
             self.compute((lambda func, args, kwargs: new.seen.look(func, args, kwargs)) if here else None)
             flush(self._session)
-            results = [_whole(self._known[n], self._dtype(n)) for n in alive]
-            new.end(*results)
+            whole = [_whole(self._known[n], self._dtype(n)) for n in alive]
             graph = not self._loops.ended  # the backward pass is still to come: that uses what values know
-            if graph and any(x.numel() > 1 and _knows(x.cell.body) for x in self._forward(alive, results)):
+            results = [x for x in whole if _copies(x.cell.body, graph)]
+            if len(results) < len(whole):
+                new.refused = new.refused or "what came of it is more than its words"
+            new.end(*results)
+            if graph and any(x.numel() > 1 and _knows(x.cell.body) for x in self._forward(alive, whole)):
                 new.refused = new.refused or "what came of it knows what saves messages later"
         return results
 
@@ -246,7 +251,13 @@ class FollowedRegion(Following):
 def _odd(x: SecretTensor) -> bool:
     """Whether a segment's copy would lack what is known of an argument."""
     bodies = x.cell.body, source(x).body
-    return unread(x.cell) or any(body.zeros or _knows(body) for body in bodies)
+    return unread(x.cell) or any(body.zeros or _knows(body) or not _copies(body, True) for body in bodies)
+
+
+def _copies(body: Any, graph: bool) -> bool:
+    """Whether a segment's copy of a result is as good: of the place of a maximum, a backward pass needs more."""
+    later = isinstance(body, LaterBody) and not graph
+    return later or type(body) is ShareStorage or isinstance(body, DeferredProduct | LazyCopy)
 
 
 def _knows(body: Any) -> bool:

@@ -186,5 +186,5 @@ def test_a_residual_block_learns():
     way = sum((b.detach() - c).square().sum() for b, c in zip(twin.parameters(), start, strict=True))
     assert (off / way).sqrt() < 0.1  # a unit near 0 may be on in one and off in the other: 0.03 of 25 runs
     for (name, a), (_, b) in zip(secret.named_buffers(), twin.named_buffers(), strict=True):
-        close(a, b, 2**-7)
+        close(a, b, 2**-5)
         assert "num" not in name or int(a) == int(b) == 8

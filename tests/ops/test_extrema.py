@@ -76,6 +76,19 @@ def test_equals_share_a_gradient_under(way, name):
     torch.testing.assert_close(sy.decrypt(x.grad).double(), a.grad, rtol=0, atol=6 * 2**-16)
 
 
+@pytest.mark.parametrize("way", [{}, {"frac_bits": 20}, {"base": 10, "precision_fractional": 3}], ids=str)
+def test_a_public_gradient_is_shared_out(way):
+    """Products of public numbers have more digits than there is room for beside a reciprocal."""
+    parties, step = sy.virtual("alice", "bob"), 1e-3 if "base" in way else 2.0**-16
+    for size in (1e-3, 0.95, 1.0, 600.0):
+        a = few((4, 5))
+        x, a = sy.encrypt(a, parties, **way).requires_grad_(), a.requires_grad_()
+        weight = (0.9 + 0.1 * torch.rand(()).double()) * size
+        (x.max() * weight).sum().backward()
+        (a.max() * weight).sum().backward()
+        torch.testing.assert_close(sy.decrypt(x.grad).double(), a.grad, rtol=2**-16, atol=3 * step)
+
+
 def spent(f):
     before = parties().stats.copy()
     f()
