@@ -86,7 +86,7 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize(
-    ("name", "protocol"), [*((name, None) for name in FUNCTIONS), *((n, "fss") for n in ("pooled", "largest", "chosen"))]
+    ("name", "protocol"), [(n, None) for n in FUNCTIONS] + [(n, "fss") for n in ("pooled", "largest", "chosen")]
 )
 def test_a_gradient_after_its_loss_was_opened(name, protocol):
     """That cuts the step in two, and the second half needs more of the first than its words."""
