@@ -157,7 +157,7 @@ def table(outcomes: dict[str, Outcome], expected: int, counts: list[int], settin
     """What came of it."""
 
     def row(text: str, *columns: object) -> str:
-        return f"{text:<34}" + "".join(f"{column:>17}" for column in columns)
+        return f"{text:<34}" + "".join(f"{column:>20}" for column in columns)
 
     times = {name: [r.seconds for r in outcome.rounds] for name, outcome in outcomes.items()}
     seconds = {name: statistics.median(each) for name, each in times.items()}
