@@ -17,9 +17,9 @@ def hook():
 
 @pytest.fixture
 def make(hook):
-    """Makes so many workers of new names."""
+    """Makes so many workers of new names, which no demo that runs in this process has."""
 
-    def workers(count, stem="owner"):
+    def workers(count, stem="keeper"):
         return [sy.VirtualWorker(hook, id=f"{stem}{next(numbers)}") for _ in range(count)]
 
     return workers
