@@ -44,6 +44,7 @@ def test_weights_are_those_of_plain_torch(kind):
 @pytest.mark.parametrize("eager", [False, True], ids=["followed", "eager"])
 def test_an_error_names_the_layer_and_changes_nothing(eager):
     """Wherever the loop was noted, is recorded or runs, what is too large is found where it was called."""
+    LOOPS.repeats = False  # of the loop before
     parties = sy.virtual("alice", "bob", eager=eager)
     model = sy.encrypt(network(), parties, frac_bits=BITS)
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
