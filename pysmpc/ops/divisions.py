@@ -86,7 +86,8 @@ def _shared_out(x: Any, y: SecretTensor, dtype: torch.dtype) -> SecretTensor:
     inverse = suite.count_reciprocals(party, share, most)
     known = public(x if isinstance(x, torch.Tensor) else torch.tensor(x, dtype=torch.float64), session, unit)
     if known is not None:
-        known = known.with_room(counts.BITS + 2)
+        if known.scale > known.unit.scale:
+            known = known.shortened()  # beside a reciprocal there is no room for the digits of a product
         part = session.arithmetic.mul_public(party, inverse, known.values, known.scale)
     else:
         part = session.arithmetic.mul(party, window(with_unit(cast(SecretTensor, x), dtype), 1), inverse)

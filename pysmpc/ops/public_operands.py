@@ -15,7 +15,6 @@ from pysmpc.session.session import Session
 from pysmpc.tensor.secret import SecretTensor
 
 SIGNIFICANT = 24  # bits of a public factor
-SPARE = 8  # fractional bits that a public factor may have beyond its encoding
 COARSE = 1 << 8  # steps, of a public factor below which its encoding keeps too few digits
 
 
@@ -45,14 +44,22 @@ class Public:
         by = min(1 << max(0, bits), self.scale & -self.scale)
         return self if by == 1 else Public((self.values + by // 2) // by, self.scale // by, self.unit)
 
-    def with_room(self, bits: int) -> Public:
-        """The same with at most 8 fractional bits more than its encoding has, none where a product with `bits` bits
-        would not fit."""
-        spare = self.scale.bit_length() - self.unit.scale.bit_length()
-        if spare <= 0 or not self.values.numel():
+    def shortened(self) -> Public:
+        """The same without digits that no element has, nor those beyond 24 significant ones of the largest.
+
+        None that its encoding has is left out.
+        """
+        if not self.values.numel():
             return self
-        out = self.coarser(spare - SPARE)
-        return out if int(out.values.abs().max()) >> (62 - bits) == 0 else out.coarser(min(spare, SPARE))
+        by = _common(self)
+        x = Public(self.values // by, self.scale // by, self.unit)
+        excess = x.largest().bit_length() - SIGNIFICANT - 1
+        return x.coarser(min(excess, x.scale.bit_length() - x.unit.scale.bit_length()))
+
+    def largest(self) -> int:
+        """The size of its largest integer."""
+        low, high = map(int, torch.aminmax(self.values))
+        return max(-low, high)
 
 
 def public(x: Any, session: Session, unit: Precision) -> Public | None:
@@ -99,20 +106,10 @@ def factor(x: Any, session: Session, unit: Precision) -> tuple[Public | None, Fr
     """
     larger, power = magnified(x, unit)
     out = public(larger, session, unit)
-    if out is not None and out.scale > 1 and x.numel() and out.constant is None:
-        low, high = map(int, torch.aminmax(out.values))
-        largest = max(-low, high)
-        if out.scale > out.unit.scale or largest >= COARSE * out.scale:
-            out = _shortened(out, largest)
-    return out, power
-
-
-def _shortened(x: Public, largest: int) -> Public:
-    """x without fractional bits that none of its elements has, nor those beyond 24 significant ones of the largest."""
-    by = _common(x)
-    x = Public(x.values // by, x.scale // by, x.unit)
-    excess = (largest // by).bit_length() - SIGNIFICANT - 1
-    return x.coarser(min(excess, x.scale.bit_length() - x.unit.scale.bit_length()))
+    if out is None or out.scale == 1 or not x.numel() or out.constant is not None:
+        return out, power
+    wide = out.scale > out.unit.scale or out.largest() >= COARSE * out.scale
+    return out.shortened() if wide else out, power
 
 
 def magnified(x: Any, unit: Precision) -> tuple[Any, Fraction]:

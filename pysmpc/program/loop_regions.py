@@ -255,7 +255,10 @@ def _odd(x: SecretTensor) -> bool:
 
 
 def _copies(body: Any, graph: bool) -> bool:
-    """Whether a segment's copy of a result is as good: of the place of a maximum, a backward pass needs more."""
+    """Whether a segment's copy of a value is as good.
+
+    graph: whether a backward pass is still to come, which needs the way to a maximum, not only its place.
+    """
     later = isinstance(body, LaterBody) and not graph
     return later or type(body) is ShareStorage or isinstance(body, DeferredProduct | LazyCopy)
 

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
-from op_checks import represented
 from training_loops import (
     BITS,
+    FUNCTIONS,
     IN_TURN,
     ITEMS,
     KINDS,
@@ -15,6 +14,7 @@ from training_loops import (
     descend,
     network,
     opened,
+    opened_before_its_gradient,
     run,
     run_on_secrets,
 )
@@ -22,7 +22,6 @@ from training_loops import (
 import pysmpc as sy
 from pysmpc.errors import RangeError
 from pysmpc.program.loop import LOOPS
-from pysmpc.ring.fixedpoint import BINARY16
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
@@ -69,45 +68,9 @@ def test_an_error_names_the_layer_and_changes_nothing(eager):
     assert bool(repeats) != eager
 
 
-FUNCTIONS = {
-    "pooled": lambda x: F.max_pool2d(x.view(1, 1, 4, 6), 2, 1),
-    "pooled where": lambda x: F.max_pool2d(x.view(1, 1, 4, 6), 2, return_indices=True)[0],
-    "largest": lambda x: x.max(1).values,
-    "equals": lambda x: x.amax(1) + x.max(),
-    "sorted": lambda x: x.sort(1).values[:, :2],
-    "middle": lambda x: x.median(1).values,
-    "first": lambda x: x.topk(2).values,
-    "rising": lambda x: x.cummax(1).values,
-    "positive": lambda x: x.relu() * (x > 1),
-    "chosen": lambda x: torch.where(x > 0, x, x.abs() / 2),
-    "normalised": lambda x: F.softmax(x, 1) + F.layer_norm(x, (6,)),
-    "smooth": lambda x: torch.sigmoid(x) * F.gelu(x) + x.exp() / (1 + x.exp()),
-    "length": lambda x: x.norm(dim=1) / (1 + x.abs().sum(1)),
-}
-
-
 @pytest.mark.parametrize(
     ("name", "protocol"), [(n, None) for n in FUNCTIONS] + [(n, "fss") for n in ("pooled", "largest", "chosen")]
 )
 def test_a_gradient_after_its_loss_was_opened(name, protocol):
     """That cuts the step in two, and the second half needs more of the first than its words."""
-    parties, function = sy.virtual("alice", "bob", protocol=protocol), FUNCTIONS[name]
-    start = represented(torch.randn(4, 6), BINARY16)
-    weight, twin = sy.encrypt(start, parties).requires_grad_(), start.clone().requires_grad_()
-    optimizers = [torch.optim.SGD([each], lr=0.25) for each in (weight, twin)]
-    for _ in range(5):
-        data = represented(torch.rand(4, 6), BINARY16)
-        losses = []
-        for each, x, optimizer in zip((weight, twin), (sy.encrypt(data, parties), data), optimizers, strict=True):
-            optimizer.zero_grad()
-            losses.append(function(each + x).square().mean())
-            if each is weight:
-                seen = opened(losses[0])
-        for loss in losses:
-            loss.backward()
-        assert seen == pytest.approx(losses[1].item(), abs=2**-9, rel=2**-9)
-        torch.testing.assert_close(sy.decrypt(weight.grad), twin.grad.to(weight.dtype), rtol=2**-8, atol=2**-9)
-        for optimizer in optimizers:
-            optimizer.step()
-        with torch.no_grad():
-            twin.copy_(sy.decrypt(weight.detach()))
+    opened_before_its_gradient(FUNCTIONS[name], sy.virtual("alice", "bob", protocol=protocol))

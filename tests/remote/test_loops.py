@@ -8,6 +8,7 @@ import torch
 from remotes import Workers, without_consent
 from training_loops import (
     BITS,
+    FUNCTIONS,
     KINDS,
     REPEATED,
     STEPS,
@@ -15,6 +16,7 @@ from training_loops import (
     descend,
     every_loss_opened,
     network,
+    opened_before_its_gradient,
     rows_in_some_order,
     run,
     run_on_secrets,
@@ -69,6 +71,12 @@ def test_it_is_what_one_process_does(workers, kind):
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in USUAL], ids=lambda kind: kind.__name__)
 def test_other_kinds_are_what_one_process_does(workers, kind):
     check(workers, kind)
+
+
+@pytest.mark.parametrize("name", ["pooled", "positive"])
+def test_a_gradient_after_its_loss_was_opened(workers, name):
+    with workers.connect() as parties:
+        opened_before_its_gradient(FUNCTIONS[name], parties)
 
 
 def test_a_loop_that_changes_its_mind(workers):

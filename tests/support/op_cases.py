@@ -457,7 +457,7 @@ MATRICES = [
     Case("cholesky_inverse", lambda x: torch.cholesky_inverse(triangle(x)), **{**SQUARES, "shapes": [(3, 3)]}, steps=3,
          grad_steps=24, rounds=22, sent=825),
     Case("det", lambda x: torch.linalg.det(x), **SQUARES, steps=2, grad_steps=8, rounds=6, sent=49.5),
-    Case("slogdet", lambda x: (*torch.linalg.slogdet(x), torch.logdet(x @ x.mT)), **SQUARES, steps=3, grad_steps=16,
+    Case("slogdet", lambda x: (*torch.linalg.slogdet(x), torch.logdet(x @ x.mT)), **SQUARES, steps=8, grad_steps=16,
          rounds=63, sent=2757),
     Case("qr", lambda x: tuple(torch.linalg.qr(x)), **{**SQUARES, "shapes": [(4, 3), (3, 3), (2, 2, 3)]}, steps=4,
          grad_steps=24, rounds=79, sent=1806),
