@@ -33,13 +33,18 @@ static void pair_sums(u64 *out, size_t k) {
     _mm256_store_si256((__m256i *)sums + 1, avx2_folded(two));
 }
 
+/* Whether four places follow one another: it does not follow from the first and the last, as in 0, 2, 1, 3. */
+static inline int pair_dense(const ptrdiff_t *p) {
+    return p[1] - p[0] == 1 && p[2] - p[1] == 1 && p[3] - p[2] == 1;
+}
+
 /* r[j] = four rows of one k, for four k: words data[at[i] + deep[j]], zeros beyond `rows` and k.  One load for four
  * words that follow one another, along the rows or along k. */
 static inline void pair_square(__m256i r[4], const u64 *data, const ptrdiff_t *at, size_t rows, const ptrdiff_t *deep,
                                size_t k) {
-    if (rows >= PAIR && at[3] - at[0] == 3 && k >= 4) {
+    if (rows >= PAIR && k >= 4 && pair_dense(at)) {
         for (size_t j = 0; j < 4; j++) r[j] = _mm256_loadu_si256((const __m256i *)(data + at[0] + deep[j]));
-    } else if (rows >= PAIR && k >= 4 && deep[3] - deep[0] == 3) {
+    } else if (rows >= PAIR && k >= 4 && pair_dense(deep)) {
         for (size_t i = 0; i < 4; i++) r[i] = _mm256_loadu_si256((const __m256i *)(data + at[i] + deep[0]));
         avx2_transpose(r);
     } else {

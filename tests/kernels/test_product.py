@@ -35,6 +35,19 @@ def mapped(batch, height, width):
     return Layout([(height, width)], [(width, 1)], [(batch, height * width)], 0, found), n + 1
 
 
+def plain(batch, height, width):
+    return Layout([(height, width)], [(width, 1)], [(batch, height * width)]), batch * height * width
+
+
+def exchanged(batch, height, width):
+    """Rows and columns 0, 2, 1, 3, 4, 6, 5, 7, ...: as of two channels whose words alternate, with windows of two."""
+
+    def axes(n, step):
+        return [(n // 4, 4 * step), (2, step), (2, 2 * step)] if n % 4 == 0 else [(n, step)]
+
+    return Layout(axes(height, width), axes(width, 1), [(batch, height * width)]), batch * height * width
+
+
 def integers(words):
     return np.array(unsigned(words), dtype=object)
 
@@ -126,6 +139,14 @@ def test_holders_in_one_process(make_x, make_y, rng):
     together(rng, make_x, make_y, 1, 6, 9, 10, 5)
 
 
+@pytest.mark.parametrize("make_y", [exchanged, plain], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("make_x", [exchanged, plain], ids=lambda f: f.__name__)
+def test_four_words_of_which_only_the_first_and_last_are_in_order(make_x, make_y, rng):
+    for batch, m, n, k in ((1, 8, 8, 4), (2, 16, 12, 100), (1, 9, 8, 8), (1, 8, 10, 12)):
+        together(rng, make_x, make_y, batch, m, n, k, 2)
+        check(rng, make_x, make_y, batch, m, n, k, 2)
+
+
 def test_two_holders_in_blocks_of_two_threads(rng):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -134,10 +155,6 @@ def test_two_holders_in_blocks_of_two_threads(rng):
         together(rng, plain, positions, 1, 40, 70, 60, 2)
     finally:
         torch.set_num_threads(before)
-
-
-def plain(batch, height, width):
-    return Layout([(height, width)], [(width, 1)], [(batch, height * width)]), batch * height * width
 
 
 @pytest.mark.parametrize("holders", [1, 2, 3])

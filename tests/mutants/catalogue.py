@@ -560,7 +560,8 @@ MUTANTS = [
         ("row sums of the first holder for both", "row_sums[PAIR * h]", "row_sums[0]", f"{KERNELS}/test_product.py"),
         ("the last of the inner axis is left", "*end = a + PAIR_WORDS * k;", "*end = a + PAIR_WORDS * (k - 1);", f"{KERNELS}/test_product.py"),
         ("the second four columns are the first", "at + PAIR, rows - PAIR, deep + p, k - p", "at, rows - PAIR, deep + p, k - p", f"{KERNELS}/test_product.py"),
-        ("words are taken to follow one another along k", "deep[3] - deep[0] == 3", "1", f"{KERNELS}/test_direct.py"),
+        ("the first and the last place are taken for all", "p[1] - p[0] == 1 && p[2] - p[1] == 1 && p[3] - p[2] == 1", "p[3] - p[0] == 3", f"{KERNELS}/test_product.py"),
+        ("words are taken to follow one another along k", "k >= 4 && pair_dense(deep)", "k >= 4", f"{KERNELS}/test_direct.py"),
         target="avx2",
     ),
     *core(

@@ -1,5 +1,7 @@
 """Convolutions and pooling against torch, values and gradients."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -163,3 +165,22 @@ def test_the_first_of_equals_wins_a_window(window, few, monkeypatch):
 def test_what_is_not_implemented_says_so(refused):
     with pytest.raises(NotImplementedError):
         refused(sy.encrypt(torch.randn(1, 3, 8, 8), PARTIES[2]))
+
+
+@pytest.mark.parametrize("order", [(0, 2, 3, 1), (2, 3, 1, 0), (0, 3, 2, 1), (1, 2, 3, 0)], ids=str)
+def test_images_in_any_order_of_memory(order):
+    """A window's words follow one another in ways that depend on channels, sizes and the order: results do not."""
+    back = tuple(order.index(axis) for axis in range(4))
+    for channels, size in itertools.product((2, 3, 4), ((1, 2), (2, 1), (3, 3))):
+        image, weight = (
+            torch.randint(-8, 8, (1, channels, 6, 8)).double(),
+            torch.randint(-4, 4, (5, channels, *size)).double(),
+        )
+        x = sy.encrypt(image.permute(order).contiguous(), PARTIES[2]).permute(back).detach().requires_grad_()
+        w = sy.encrypt(weight, PARTIES[2]).requires_grad_()
+        found, expected = F.conv2d(x, w), F.conv2d(image.requires_grad_(), weight.requires_grad_())
+        direction = torch.randint(-2, 3, expected.shape).double()
+        found.backward(direction)
+        expected.backward(direction)
+        for own, twin in ((found, expected), (x.grad, image.grad), (w.grad, weight.grad)):
+            torch.testing.assert_close(sy.decrypt(own).double(), twin.detach(), rtol=0, atol=2**-14)
