@@ -14,7 +14,7 @@ export PIP_CONSTRAINT := $(abspath $(CONSTRAINTS))
 export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo demo-remote demo-hosts test lint type docs bench bench-count curves coverage wheel asan constant-time mutants venv clean
+.PHONY: demo demo-remote demo-hosts test notebooks lint type docs bench bench-count curves coverage wheel asan constant-time mutants venv clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -26,8 +26,14 @@ demo-remote: $(READY)
 demo-hosts: $(READY)
 	$(BIN)/python bench/hosts.py $(ARGS)
 
+# Tests start hundreds of processes: none should compile the package anew.
+test notebooks: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(READY)
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+notebooks: $(READY)
+	$(BIN)/pytest -n $(JOBS) -m notebook tests/documents/test_notebooks.py $(ARGS)
 
 lint: $(READY)
 	BIN=$(BIN) tools/lint

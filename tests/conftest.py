@@ -30,7 +30,7 @@ pytest.register_assert_rewrite(
 
 #: Files that take a minute or more: begun first, so that no process ends with one of them while the others are idle.
 LONG = (
-    "documents/test_notebooks", "kernels/test_targets", "documents/test_samples", "documents/test_readme",
+    "kernels/test_targets", "documents/test_samples", "documents/test_readme",
     "security/test_constant_time", "ops/test_cases", "session/test_distributed", "federated/test_clients",
     "cli/test_manners", "security/test_views", "program/test_adaptive", "examples/test_examples", "remote/test_rows",
 )  # fmt: skip

@@ -58,11 +58,13 @@ def test_a_reader_that_goes_away_is_no_error():
 
 
 def test_no_codes_in_a_pipe():
+    """Whatever the terminal could show: NO_COLOR is not set."""
     command = [*PYSMPC, "demo", "--epochs", "1", "--train-items", "64", "--test-items", "10"]
-    for extra in ({}, {"NO_COLOR": "1"}, {"TERM": "xterm-256color", "FORCE_COLOR": ""}):
-        done = subprocess.run(command, capture_output=True, env={**os.environ, **extra})
-        assert done.returncode == 0, done.stderr
-        assert not set(done.stdout + done.stderr) & {0x1B, 0x0D}
+    colourful = {**os.environ, "TERM": "xterm-256color", "FORCE_COLOR": ""}
+    colourful.pop("NO_COLOR", None)
+    done = subprocess.run(command, capture_output=True, env=colourful)
+    assert done.returncode == 0, done.stderr
+    assert not set(done.stdout + done.stderr) & {0x1B, 0x0D}
 
 
 @pytest.mark.parametrize("days", ["-1", "0", "many", "99999999999"])

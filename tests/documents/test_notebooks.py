@@ -24,6 +24,7 @@ def settings(tmp_path_factory):
     return tmp_path_factory.mktemp("matplotlib")
 
 
+@pytest.mark.notebook
 @pytest.mark.filterwarnings("default")  # those of Jupyter's own packages
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path, settings, tmp_path, monkeypatch):
