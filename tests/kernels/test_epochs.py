@@ -179,6 +179,7 @@ print("drawn", flush=True)
 """
 
 
+@pytest.mark.skipif("PYSMPC_KERNEL_TESTS" in os.environ, reason="the same whatever the target (test_targets.py)")
 @pytest.mark.parametrize(
     ("count", "stream"), [(1, "1 << EPOCH_BITS"), (RECENT, f"{RECENT} << EPOCH_BITS"), (3, "(1 << 64) - 1")]
 )

@@ -13,6 +13,8 @@ from pysmpc.ring.prg import KeySet, fresh_key
 
 N = 3 * 4096 + 77
 
+once = pytest.mark.skipif("PYSMPC_KERNEL_TESTS" in os.environ, reason="the same whatever the target (test_targets.py)")
+
 
 def steps(keys, every, z):
     """Every word that dealer and holders compute for a truncation, a sign and a selection."""
@@ -77,6 +79,7 @@ def work():
     return done.stdout.split()
 
 
+@once
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads by /proc")
 @pytest.mark.skipif(not torch.backends.openmp.is_available(), reason="torch has no team of OpenMP")
 def test_kernels_compute_with_torchs_threads():
@@ -89,6 +92,7 @@ for _ in range(2):
     assert before == after
 
 
+@once
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is nothing to fork")
 def test_a_child_has_threads_of_its_own():
     assert alone("""
