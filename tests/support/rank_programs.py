@@ -97,7 +97,9 @@ def factors(holders, seed, options, parties=None):
     """(what factors of matrices and transforms come to, one number after another, counts)."""
     parties = parties or sy.distributed(*holders, **options)
     generator = torch.Generator().manual_seed(seed)
-    matrix, right = torch.rand(2, 2, generator=generator) / 4 + torch.eye(2), torch.rand(2, 2, generator=generator)
+    # apart, or rounding decides in which direction an eigenvector or a coefficient of a transform lies
+    matrix = torch.rand(2, 2, generator=generator) / 4 + torch.diag(torch.tensor([1.0, 1.75]))
+    right = torch.rand(2, 2, generator=generator) + torch.tensor([[0.0], [2.0]])
     a, b = (sy.encrypt(each, parties).requires_grad_(True) for each in (matrix, right))
     solved = torch.linalg.lu_solve(*torch.linalg.lu_factor(a), b)
     values = [torch.linalg.eigvalsh(a @ a.mT), torch.linalg.svdvals(a), torch.fft.rfft(b.mT).abs()]
