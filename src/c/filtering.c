@@ -2,6 +2,7 @@
 #include "filtering.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
 #include "dispatch.h"
 #include "matmul.h"
@@ -25,6 +26,12 @@ static size_t least(size_t a, size_t b) { return a < b ? a : b; }
 static size_t divide_up(size_t n, size_t by) { return (n + by - 1) / by; }
 
 static size_t lanes(size_t n) { return LANES * divide_up(n, LANES); }
+
+/* Words from one line of n to the next, and from one matrix of such lines to the next.  Neither is a multiple of a page,
+ * after which words would share a set of the nearest cache. */
+static size_t line(size_t n) { return lanes(n) + 8; }
+
+static size_t matrix_words(size_t lines, size_t n) { return lines * line(n) + 24; }
 
 /* n in even parts of at most `most`, of whole lanes */
 static size_t even(size_t n, size_t most) { return lanes(divide_up(n, divide_up(n, most))); }
@@ -93,7 +100,7 @@ typedef struct {
     const psm_operands *o;
     windows w;
     size_t entry, row, rows, channel, depth, span;
-    u64 *filters; /* sums of taps [values][36][depth][lanes(rows)] */
+    u64 *filters; /* sums of taps [values][36][depth][rows] */
     atomic_int *failed;
 } filtering;
 
@@ -120,22 +127,38 @@ static void tile_places(const windows *w, size_t side, size_t first, size_t span
     }
 }
 
-/* words [count][lanes] at positions [count], `span` apart */
-static void gather(const u64 *data, const ptrdiff_t *at, size_t span, size_t count, u64 *out) {
+/* words [count][lanes] at positions [count], `span` apart; fours: whether four of the positions always follow one another */
+static void gather(const u64 *data, const ptrdiff_t *at, size_t span, size_t count, int fours, u64 *out) {
     for (size_t i = 0; i < count; i++, at += span, out += LANES)
-        for (size_t q = 0; q < LANES; q++) out[q] = at[q] == NOTHING ? 0 : data[at[q]];
+        if (fours)
+            for (size_t q = 0; q < LANES; q += 4) {
+                if (at[q] == NOTHING)
+                    memset(out + q, 0, 4 * sizeof(u64));
+                else
+                    memcpy(out + q, data + at[q], 4 * sizeof(u64));
+            }
+        else
+            for (size_t q = 0; q < LANES; q++) out[q] = at[q] == NOTHING ? 0 : data[at[q]];
+}
+
+/* Whether positions [count][span] are fours that follow one another, or all of them nothing. */
+static int in_fours(const ptrdiff_t *at, size_t count) {
+    for (size_t q = 0; q < count; q++)
+        if (at[q] != (at[q & ~(size_t)3] == NOTHING ? NOTHING : at[q & ~(size_t)3] + (ptrdiff_t)(q & 3))) return 0;
+    return 1;
 }
 
 /* sums [values][36][depth][span] of the windows of tiles whose positions are given */
 static void window_sums(const filtering *f, const ptrdiff_t *at, u64 *out) {
     u64 words[25 * LANES];
-    size_t apart = f->depth * f->span;
+    size_t apart = matrix_words(f->depth, f->span);
+    int fours = in_fours(at, 25 * f->span);
     for (size_t s = 0; s < f->o->values; s++, out += SUMS * apart)
         for (size_t c = 0; c < f->depth; c++) {
             const u64 *data = f->o->y[s] + f->p->y.offsets[f->entry] + corner(&f->w, f->channel + c);
             for (size_t q = 0; q < f->span; q += LANES) {
-                gather(data, at + q, f->span, 25, words);
-                f->k->filter_windows(words, out + c * f->span + q, apart);
+                gather(data, at + q, f->span, 25, fours, words);
+                f->k->filter_windows(words, out + c * line(f->span) + q, apart);
             }
         }
 }
@@ -160,32 +183,41 @@ static u64 *matmul_work(const filtering *f, size_t m, size_t n, size_t k) {
 static void taps_task(void *context, size_t c) {
     filtering *f = context;
     const psm_factor *x = &f->p->x;
-    size_t wide = lanes(f->rows), apart = f->depth * wide;
+    size_t apart = matrix_words(f->depth, f->rows);
     u64 words[9 * LANES];
     for (size_t s = 0; s < f->o->values; s++)
-        for (size_t i = 0; i < wide; i += LANES) {
+        for (size_t i = 0; i < f->rows; i += LANES) {
             for (size_t t = 0; t < 9; t++) {
                 const u64 *tap = f->o->x[s] + x->offsets[f->entry] + col_at(x, 9 * (f->channel + c) + tap_at(&f->w, t));
                 for (size_t q = 0; q < LANES; q++)
                     words[t * LANES + q] = i + q < f->rows ? tap[row_at(x, f->row + i + q)] : 0;
             }
-            f->k->filter_taps(words, f->filters + s * SUMS * apart + c * wide + i, apart);
+            f->k->filter_taps(words, f->filters + s * SUMS * apart + c * line(f->rows) + i, apart);
         }
 }
 
 /* out [places] (+)= results [9][lanes] at positions `span` apart */
-static void scatter(const u64 *found, const ptrdiff_t *at, size_t span, u64 *out, int accumulate) {
+static void scatter(const u64 *found, const ptrdiff_t *at, size_t span, int fours, u64 *out, int accumulate) {
     for (size_t t = 0; t < 9; t++, at += span, found += LANES)
-        for (size_t q = 0; q < LANES; q++)
-            if (at[q] != NOTHING) out[at[q]] = found[q] + (accumulate ? out[at[q]] : 0);
+        if (fours)
+            for (size_t q = 0; q < LANES; q += 4) {
+                u64 *to = out + at[q];
+                if (at[q] == NOTHING) continue;
+                for (size_t i = 0; i < 4; i++) to[i] = found[q + i] + (accumulate ? to[i] : 0);
+            }
+        else
+            for (size_t q = 0; q < LANES; q++)
+                if (at[q] != NOTHING) out[at[q]] = found[q] + (accumulate ? out[at[q]] : 0);
 }
 
 /* the results of the part at a block of tiles */
 static void tiles_task(void *context, size_t index) {
     filtering *f = context;
-    size_t span = f->span, count = least(span, f->w.tiles - index * span), wide = lanes(f->rows), n = f->p->n;
-    size_t a_next = SUMS * f->depth * wide, b_next = SUMS * f->depth * span, c_next = SUMS * f->rows * span;
-    u64 *sums = psm_work(5, f->o->values * b_next), *products = psm_work(6, holders(f) * c_next), found[9 * LANES];
+    size_t span = f->span, count = least(span, f->w.tiles - index * span), n = f->p->n;
+    size_t a_words = matrix_words(f->depth, f->rows), b_words = matrix_words(f->depth, span);
+    size_t c_words = matrix_words(f->rows, span);
+    u64 *sums = psm_work(5, f->o->values * SUMS * b_words), *products = psm_work(6, holders(f) * SUMS * c_words);
+    u64 found[9 * LANES];
     u64 *work = matmul_work(f, f->rows, count, f->depth);
     ptrdiff_t *at = (ptrdiff_t *)psm_work(12, 25 * span);
     if (!sums || !products || !work || !at) {
@@ -195,15 +227,16 @@ static void tiles_task(void *context, size_t index) {
     tile_places(&f->w, 5, index * span, span, at);
     window_sums(f, at, sums);
     for (size_t i = 0; i < SUMS; i++)
-        multiply(f, f->rows, count, f->depth, (psm_view){f->filters + i * f->depth * wide, 1, (ptrdiff_t)wide}, a_next,
-                 (psm_view){sums + i * f->depth * span, (ptrdiff_t)span, 1}, b_next, products + i * f->rows * span, c_next,
-                 span, 0, work);
+        multiply(f, f->rows, count, f->depth, (psm_view){f->filters + i * a_words, 1, (ptrdiff_t)line(f->rows)},
+                 SUMS * a_words, (psm_view){sums + i * b_words, (ptrdiff_t)line(span), 1}, SUMS * b_words,
+                 products + i * c_words, SUMS * c_words, line(span), 0, work);
     tile_places(&f->w, 3, index * span, span, at);
+    int fours = in_fours(at, 9 * span);
     for (size_t h = 0; h < holders(f); h++)
         for (size_t i = 0; i < f->rows; i++)
             for (size_t q = 0; q < span; q += LANES) {
-                f->k->filter_results(products + h * c_next + i * span + q, f->rows * span, found);
-                scatter(found, at + q, span, f->o->out + h * f->o->next + (f->entry * f->p->m + f->row + i) * n,
+                f->k->filter_results(products + h * SUMS * c_words + i * line(span) + q, c_words, found);
+                scatter(found, at + q, span, fours, f->o->out + h * f->o->next + (f->entry * f->p->m + f->row + i) * n,
                         f->o->accumulate || f->channel);
             }
 }
@@ -212,7 +245,7 @@ static void tiles_task(void *context, size_t index) {
 static int forward(filtering *f) {
     size_t rows = least(even(f->p->m, ROWS), f->p->m), depth = least(even(f->w.channels, DEPTH), f->w.channels);
     f->span = even(f->w.tiles, TILES);
-    f->filters = psm_work(11, f->o->values * SUMS * depth * lanes(rows));
+    f->filters = psm_work(11, f->o->values * SUMS * matrix_words(depth, rows));
     if (!f->filters) return -1;
     for (f->row = 0; f->row < f->p->m; f->row += rows)
         for (f->channel = 0; f->channel < f->w.channels; f->channel += depth) {
@@ -226,27 +259,29 @@ static int forward(filtering *f) {
 /* sums [values][36][rows][span] of squares of gradients at places numbered `at` */
 static void gradient_sums(const filtering *f, const ptrdiff_t *at, u64 *out) {
     const psm_factor *x = &f->p->x;
-    size_t apart = f->rows * f->span;
+    size_t apart = matrix_words(f->rows, f->span);
     u64 words[9 * LANES];
+    int fours = in_fours(at, 9 * f->span);
     for (size_t s = 0; s < f->o->values; s++, out += SUMS * apart)
         for (size_t i = 0; i < f->rows; i++) {
             const u64 *data = f->o->x[s] + x->offsets[f->entry] + row_at(x, f->row + i);
             for (size_t q = 0; q < f->span; q += LANES) {
-                gather(data, at + q, f->span, 9, words);
-                f->k->filter_taps(words, out + i * f->span + q, apart);
+                gather(data, at + q, f->span, 9, fours, words);
+                f->k->filter_taps(words, out + i * line(f->span) + q, apart);
             }
         }
 }
 
 /* The gradients of taps of the part: products of all tiles, summed. */
 static int taps_of(const filtering *f) {
-    size_t span = f->span, wide = lanes(f->depth), a_next = SUMS * f->rows * span, b_next = SUMS * f->depth * span;
-    size_t c_next = SUMS * f->rows * wide;
-    u64 *sums = psm_work(5, f->o->values * (a_next + b_next)), *products = psm_work(6, holders(f) * c_next);
+    size_t span = f->span, wide = line(f->depth);
+    size_t a_words = matrix_words(f->rows, span), b_words = matrix_words(f->depth, span);
+    size_t c_words = matrix_words(f->rows, f->depth);
+    u64 *sums = psm_work(5, f->o->values * SUMS * (a_words + b_words)), *products = psm_work(6, holders(f) * SUMS * c_words);
     u64 *work = matmul_work(f, f->rows, f->depth, span), found[9 * LANES];
     ptrdiff_t *at = (ptrdiff_t *)psm_work(12, 34 * span), *numbers = at + 25 * span;
     if (!sums || !products || !work || !at) return -1;
-    u64 *other = sums + f->o->values * a_next;
+    u64 *other = sums + f->o->values * SUMS * a_words;
     for (size_t first = 0; first < f->w.tiles; first += span) {
         tile_places(&f->w, 5, first, span, at);
         tile_places(&f->w, 3, first, span, numbers);
@@ -255,15 +290,15 @@ static int taps_of(const filtering *f) {
         gradient_sums(f, numbers, sums);
         window_sums(f, at, other);
         for (size_t i = 0; i < SUMS; i++)
-            multiply(f, f->rows, f->depth, span, (psm_view){sums + i * f->rows * span, (ptrdiff_t)span, 1}, a_next,
-                     (psm_view){other + i * f->depth * span, 1, (ptrdiff_t)span}, b_next, products + i * f->rows * wide,
-                     c_next, wide, first > 0, work);
+            multiply(f, f->rows, f->depth, span, (psm_view){sums + i * a_words, (ptrdiff_t)line(span), 1}, SUMS * a_words,
+                     (psm_view){other + i * b_words, 1, (ptrdiff_t)line(span)}, SUMS * b_words, products + i * c_words,
+                     SUMS * c_words, wide, first > 0, work);
     }
     for (size_t h = 0; h < holders(f); h++)
         for (size_t i = 0; i < f->rows; i++)
             for (size_t c = 0; c < f->depth; c += LANES) {
                 u64 *out = f->o->out + h * f->o->next + (f->entry * f->p->m + f->row + i) * f->p->n;
-                f->k->filter_results(products + h * c_next + i * wide + c, f->rows * wide, found);
+                f->k->filter_results(products + h * SUMS * c_words + i * wide + c, c_words, found);
                 for (size_t q = 0; q < LANES && c + q < f->depth; q++)
                     for (size_t t = 0; t < 9; t++) {
                         u64 *to = out + 9 * (f->channel + c + q) + tap_at(&f->w, t);
