@@ -2,7 +2,6 @@
 #include "filtering.h"
 
 #include <stdatomic.h>
-#include <string.h>
 
 #include "dispatch.h"
 #include "matmul.h"
@@ -127,20 +126,6 @@ static void tile_places(const windows *w, size_t side, size_t first, size_t span
     }
 }
 
-/* words [count][lanes] at positions [count], `span` apart; fours: whether four of the positions always follow one another */
-static void gather(const u64 *data, const ptrdiff_t *at, size_t span, size_t count, int fours, u64 *out) {
-    for (size_t i = 0; i < count; i++, at += span, out += LANES)
-        if (fours)
-            for (size_t q = 0; q < LANES; q += 4) {
-                if (at[q] == NOTHING)
-                    memset(out + q, 0, 4 * sizeof(u64));
-                else
-                    memcpy(out + q, data + at[q], 4 * sizeof(u64));
-            }
-        else
-            for (size_t q = 0; q < LANES; q++) out[q] = at[q] == NOTHING ? 0 : data[at[q]];
-}
-
 /* Whether positions [count][span] are fours that follow one another, or all of them nothing. */
 static int in_fours(const ptrdiff_t *at, size_t count) {
     for (size_t q = 0; q < count; q++)
@@ -150,16 +135,15 @@ static int in_fours(const ptrdiff_t *at, size_t count) {
 
 /* sums [values][36][depth][span] of the windows of tiles whose positions are given */
 static void window_sums(const filtering *f, const ptrdiff_t *at, u64 *out) {
-    u64 words[25 * LANES];
     size_t apart = matrix_words(f->depth, f->span);
     int fours = in_fours(at, 25 * f->span);
     for (size_t s = 0; s < f->o->values; s++, out += SUMS * apart)
         for (size_t c = 0; c < f->depth; c++) {
-            const u64 *data = f->o->y[s] + f->p->y.offsets[f->entry] + corner(&f->w, f->channel + c);
-            for (size_t q = 0; q < f->span; q += LANES) {
-                gather(data, at + q, f->span, 25, fours, words);
-                f->k->filter_windows(words, out + c * line(f->span) + q, apart);
-            }
+            ptrdiff_t from = corner(&f->w, f->channel + c);
+            ptrdiff_t ahead = c + 1 < f->depth ? corner(&f->w, f->channel + c + 1) - from : 0;
+            for (size_t q = 0; q < f->span; q += LANES)
+                f->k->filter_windows(f->o->y[s] + f->p->y.offsets[f->entry] + from, at + q, f->span, fours, ahead,
+                                     out + c * line(f->span) + q, apart);
         }
 }
 
@@ -179,21 +163,22 @@ static u64 *matmul_work(const filtering *f, size_t m, size_t n, size_t k) {
     return psm_work(0, (f->o->values == 1 ? f->k->matmul_work : f->k->matmul_pair_work)(m, n, k));
 }
 
-/* the taps of all filters of the part for one channel */
+/* sums of the taps of all filters of the part for one channel */
 static void taps_task(void *context, size_t c) {
     filtering *f = context;
     const psm_factor *x = &f->p->x;
     size_t apart = matrix_words(f->depth, f->rows);
-    u64 words[9 * LANES];
-    for (size_t s = 0; s < f->o->values; s++)
-        for (size_t i = 0; i < f->rows; i += LANES) {
-            for (size_t t = 0; t < 9; t++) {
-                const u64 *tap = f->o->x[s] + x->offsets[f->entry] + col_at(x, 9 * (f->channel + c) + tap_at(&f->w, t));
-                for (size_t q = 0; q < LANES; q++)
-                    words[t * LANES + q] = i + q < f->rows ? tap[row_at(x, f->row + i + q)] : 0;
-            }
-            f->k->filter_taps(words, f->filters + s * SUMS * apart + c * line(f->rows) + i, apart);
-        }
+    ptrdiff_t at[9 * LANES];
+    for (size_t i = 0; i < f->rows; i += LANES) {
+        for (size_t t = 0; t < 9; t++)
+            for (size_t q = 0; q < LANES; q++)
+                at[t * LANES + q] = i + q < f->rows ? row_at(x, f->row + i + q) +
+                                                          col_at(x, 9 * (f->channel + c) + tap_at(&f->w, t))
+                                                    : NOTHING;
+        for (size_t s = 0; s < f->o->values; s++)
+            f->k->filter_taps(f->o->x[s] + x->offsets[f->entry], at, LANES, 0,
+                              f->filters + s * SUMS * apart + c * line(f->rows) + i, apart);
+    }
 }
 
 /* out [places] (+)= results [9][lanes] at positions `span` apart */
@@ -256,19 +241,16 @@ static int forward(filtering *f) {
     return -atomic_load(f->failed);
 }
 
-/* sums [values][36][rows][span] of squares of gradients at places numbered `at` */
+/* sums [values][36][rows][span] of squares of gradients at positions within a row */
 static void gradient_sums(const filtering *f, const ptrdiff_t *at, u64 *out) {
     const psm_factor *x = &f->p->x;
     size_t apart = matrix_words(f->rows, f->span);
-    u64 words[9 * LANES];
     int fours = in_fours(at, 9 * f->span);
     for (size_t s = 0; s < f->o->values; s++, out += SUMS * apart)
         for (size_t i = 0; i < f->rows; i++) {
             const u64 *data = f->o->x[s] + x->offsets[f->entry] + row_at(x, f->row + i);
-            for (size_t q = 0; q < f->span; q += LANES) {
-                gather(data, at + q, f->span, 9, fours, words);
-                f->k->filter_taps(words, out + i * line(f->span) + q, apart);
-            }
+            for (size_t q = 0; q < f->span; q += LANES)
+                f->k->filter_taps(data, at + q, f->span, fours, out + i * line(f->span) + q, apart);
         }
 }
 

@@ -28,25 +28,47 @@ CIRCUIT void filter_six(const vreg *m, int step, vreg y[3]) {
     y[2] = m[2 * step] + (m[4 * step] + m[5 * step]);
 }
 
-/* words [side * side][lanes] of squares of `side` 5 or 3 to sums [36] of them, `apart` words apart */
-CIRCUIT void filter_square(int side, const u64 *words, u64 *out, size_t apart) {
-    for (size_t at = 0; at < PSM_FILTER_LANES; at += PSM_REGISTER) {
+/* Words at positions, of which -1 is a public zero; fours: where four of them always follow one another, or are all zeros.
+ * Vectors are made in registers: loads of what was just stored word by word would wait for it. */
+CIRCUIT vreg filter_get(const u64 *data, const ptrdiff_t *at, int fours) {
+    vreg x = {0};
+    if (fours && PSM_REGISTER <= 4) return *at < 0 ? x : psm_get(data + *at);
+    for (int i = 0; i < PSM_REGISTER; i++) x[i] = at[i] < 0 ? 0 : data[at[i]];
+    return x;
+}
+
+/* Words at positions [side * side][lanes], `span` apart, to sums [36][lanes], `apart` words apart.  The words of the next
+ * square are `ahead`. */
+CIRCUIT void filter_square(int side, int fours, const u64 *data, const ptrdiff_t *at, size_t span, ptrdiff_t ahead,
+                           u64 *out, size_t apart) {
+    for (size_t q = 0; q < PSM_FILTER_LANES; q += PSM_REGISTER) {
         vreg x[25], half[30], m[6];
-        for (int i = 0; i < side * side; i++) x[i] = psm_get(words + (size_t)i * PSM_FILTER_LANES + at);
+        for (int i = 0; i < side * side; i++) {
+            const ptrdiff_t *place = at + (size_t)i * span + q;
+            x[i] = filter_get(data, place, fours);
+            if (side == 5 && i % 2 == 0) __builtin_prefetch(data + (*place < 0 ? 0 : *place) + ahead);
+        }
         for (int v = 0; v < side; v++) {
             side == 5 ? filter_five(x + v, side, m) : filter_three(x + v, side, m);
             for (int a = 0; a < 6; a++) half[a * side + v] = m[a];
         }
         for (int a = 0; a < 6; a++) {
             side == 5 ? filter_five(half + a * side, 1, m) : filter_three(half + a * side, 1, m);
-            for (int b = 0; b < 6; b++) psm_put(out + (size_t)(6 * a + b) * apart + at, m[b]);
+            for (int b = 0; b < 6; b++) psm_put(out + (size_t)(6 * a + b) * apart + q, m[b]);
         }
     }
 }
 
-static void psm_filter_windows(const u64 *words, u64 *out, size_t apart) { filter_square(5, words, out, apart); }
+static void psm_filter_windows(const u64 *data, const ptrdiff_t *at, size_t span, int fours, ptrdiff_t ahead, u64 *out,
+                               size_t apart) {
+    if (fours) filter_square(5, 1, data, at, span, ahead, out, apart);
+    else filter_square(5, 0, data, at, span, ahead, out, apart);
+}
 
-static void psm_filter_taps(const u64 *words, u64 *out, size_t apart) { filter_square(3, words, out, apart); }
+static void psm_filter_taps(const u64 *data, const ptrdiff_t *at, size_t span, int fours, u64 *out, size_t apart) {
+    if (fours) filter_square(3, 1, data, at, span, 0, out, apart);
+    else filter_square(3, 0, data, at, span, 0, out, apart);
+}
 
 /* products [36], `apart` words apart, to results [9][lanes] */
 static void psm_filter_results(const u64 *products, size_t apart, u64 *out) {

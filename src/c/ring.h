@@ -106,9 +106,10 @@ typedef struct psm_kernels {
                  const ptrdiff_t *taps, u64 *sums);
 
     /* --- filtering.inc.h, of PSM_FILTER_LANES at once; filter_windows is NULL where that does not pay --- */
-    /* squares of 25 or of 9 words to 36 sums, `apart` words apart, and 36 products to 9 results */
-    void (*filter_windows)(const u64 *words, u64 *out, size_t apart);
-    void (*filter_taps)(const u64 *words, u64 *out, size_t apart);
+    /* squares of 25 or of 9 words at positions, `span` apart, to 36 sums, `apart` words apart; 36 products to 9 results */
+    void (*filter_windows)(const u64 *data, const ptrdiff_t *at, size_t span, int fours, ptrdiff_t ahead, u64 *out,
+                           size_t apart);
+    void (*filter_taps)(const u64 *data, const ptrdiff_t *at, size_t span, int fours, u64 *out, size_t apart);
     void (*filter_results)(const u64 *products, size_t apart, u64 *out);
 
     /* --- arith.inc.h ----------------------------------------------------- */
