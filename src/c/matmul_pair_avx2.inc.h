@@ -65,16 +65,9 @@ static void pair_pack(const psm_places *v, size_t row, size_t rows, size_t first
     ptrdiff_t at[PAIR_NR], deep[PAIR_KC];
     pair_places(v->rows, v->row, row, rows, at);
     pair_places(v->cols, v->col, first, k, deep);
-    int dense = rows >= PAIR && pair_dense(at);
     for (int s = 0; s < 3; s++) {
         __m256i r[4], *to = (__m256i *)out + s, *second = (__m256i *)(out + next) + s;
         for (size_t p = 0; p < k; p += 4, to += PAIR_WORDS, second += PAIR_WORDS) {
-            if (k - p >= 4) {
-                if (dense)
-                    for (int i = 0; i < 4; i++) __builtin_prefetch(v->data[s] + at[0] + PAIR_NR + deep[p + (size_t)i]);
-                else if (!(p & 4) && v->row)
-                    for (size_t i = 0; i < rows; i++) __builtin_prefetch(v->data[s] + at[i] + PAIR_NR * v->row + deep[p]);
-            }
             pair_square(r, v->data[s], at, rows, deep + p, k - p);
             for (int i = 0; i < 4; i++) _mm256_store_si256(to + 3 * i, r[i]);
             if (rows <= PAIR) continue;
