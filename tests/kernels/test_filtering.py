@@ -70,19 +70,18 @@ def test_orders_of_memory(which, order, rng):
 
 @pytest.mark.parametrize("which", KINDS)
 def test_sizes_around_tiles_and_vectors(which, rng):
-    for height, width in ((6, 24), (7, 18), (8, 19), (18, 8), (20, 9), (21, 7)):
-        agrees(*layouts(which, 5, 16, 16, (height, width), padding=int(rng.integers(3))), rng)
-    for channels, filters in ((31, 33), (32, 18), (65, 16), (20, 64), (16, 130), (33, 31)):
-        agrees(*layouts(which, int(rng.integers(1, 4)), channels, filters, (15, 12)), rng)
+    for height, width in ((6, 24), (8, 18), (9, 17), (17, 8), (12, 9)):
+        agrees(*layouts(which, 5, 16, 16, (height, width)), rng)
+    for channels, filters in ((31, 18), (65, 16), (16, 130), (33, 31)):
+        agrees(*layouts(which, int(rng.integers(2, 4)), channels, filters, (14, 12)), rng)
 
 
 @pytest.mark.parametrize("which", KINDS)
-@pytest.mark.parametrize("low", [-(1 << 63), -1])
-def test_blocks_of_threads(which, low, rng, threads):
+def test_blocks_of_threads(which, rng, threads):
     """More tiles than a block has, holders in pairs and alone; words of which every bit is set."""
-    for count, holders in ((1, 3), (2, 2), (3, 1)):
+    for count, holders, low in ((1, 3, -(1 << 63)), (2, 2, -1), (3, 1, -(1 << 63))):
         threads(count)
-        agrees(*layouts(which, 2, 32, 48, (30, 33), order=(1, 2, 3, 0)), rng, holders, low)
+        agrees(*layouts(which, 4, 16, 48, (18, 15), order=(1, 2, 3, 0)), rng, holders, low)
 
 
 @pytest.mark.parametrize("which", KINDS)
@@ -100,11 +99,11 @@ def test_windows_that_move_otherwise(which, options, rng):
 @pytest.mark.parametrize("turned", [False, True])
 def test_positions_that_are_windows_but_for_one(turned, rng):
     """Each position of taps and of places in turn is another: nothing follows from those beside it."""
-    n, channels, space = 2, 16, (9, 12)
+    n, channels, space = 3, 16, (11, 14)  # 36 tiles of 3 x 3, all of them full
     left, size_x, right, size_y = layouts("filter" if turned else "results", n, channels, 16, space, padding=0)
     rows, cols, right.row_run, right.col_run = right.rows, right.cols, 1, 1
     for name, found in (("rows", rows), ("cols", cols)):
-        for i in (0, 1, 2, 3, len(found) // 2, len(found) - 1, *rng.integers(len(found), size=3)):
+        for i in (0, 1, 2, 3, len(found) - 1, *rng.integers(len(found), size=3)):
             changed = found.clone()
             changed[i] = int(rng.integers(int(found.max()) + 1))
             setattr(right, name, changed)
