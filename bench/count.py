@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "count"
 FLAGS = ["-std=gnu11", "-O3", "-g0", "-fPIC", "-fvisibility=hidden", "-Wno-psabi"]
-CORE = ("rounds", "product", "direct", "matmul", "pool", "team", "work", "prg")
+CORE = ("rounds", "product", "direct", "filtering", "matmul", "pool", "team", "work", "prg")
 SOURCES = [f"src/c/{name}.c" for name in ("target_portable", "target_avx2", *CORE)]
 TARGETS = ["portable", "avx2"] if platform.machine() == "x86_64" else ["portable"]
 

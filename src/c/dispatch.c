@@ -135,6 +135,7 @@ static void try_tiles(const psm_kernels *base, const char *forced) {
     tiled.matmul_work = psm_amx_matmul_work;
     tiled.lanes_rows = least(tiled.lanes_rows, DIRECT_BESIDE_TILES);
     tiled.dots_rows = least(tiled.dots_rows, DIRECT_BESIDE_TILES);
+    tiled.filter_windows = NULL;
     if (NEEDS_AMX & ~choice.cpu)
         choice.tiles = "absent";
     else if (forced && strcmp(forced, "amx") != 0)

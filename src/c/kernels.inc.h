@@ -20,6 +20,7 @@
 #include "direct.inc.h"
 #include "truncate.inc.h"
 #include "compare.inc.h"
+#include "filtering.inc.h"
 #include "select.inc.h"
 #include "securenn.inc.h"
 #include "odd.inc.h"
@@ -48,6 +49,9 @@
         .dots_rows = DOTS_ROWS, \
         .lanes = psm_lanes, \
         .dots = psm_dots, \
+        .filter_windows = psm_filter_windows, \
+        .filter_taps = psm_filter_taps, \
+        .filter_results = psm_filter_results, \
         .add = psm_add, \
         .sub = psm_sub, \
         .mul = psm_mul, \

@@ -11,6 +11,7 @@
 
 #include "direct.h"
 #include "dispatch.h"
+#include "filtering.h"
 #include "matmul.h"
 #include "pool.h"
 #include "work.h"
@@ -132,6 +133,9 @@ static int multiply_gathered(const psm_product *p, const u64 *x, const u64 *y, u
     blocks b = {.p = p, .x = psm_placed(&p->x, x, 3), .y = psm_placed(&p->y, y, 4), .out = out,
                 .accumulate = accumulate};
     if (!b.x || !b.y) return -1;
+    psm_operands o = {.values = 1, .x = {b.x}, .y = {b.y}, .out = out, .accumulate = accumulate};
+    int done = psm_filtering(p, &o);
+    if (done <= 0) return done;
     gathered_blocks(&b);
     run(p, 1, p->batch * b.down * b.across, block_task, &b);
     return -atomic_load(&b.failed);
@@ -258,6 +262,9 @@ static int combine_pair(const psm_product *p, const u64 *x, const u64 *y, u64 *o
         b.y[f] = psm_placed(&p->y, f ? y + (f - 1) * p->y.n : p->y.opened, slots[1][f]);
         if (!b.x[f] || !b.y[f]) return -1;
     }
+    psm_operands o = {3, {b.x[0], b.x[1], b.x[2]}, {b.y[0], b.y[1], b.y[2]}, out, b.next, accumulate};
+    int done = psm_filtering(p, &o);
+    if (done <= 0) return done;
     run(p, 4, p->batch * b.grid.blocks, pair_task, &b);
     return -atomic_load(&b.failed);
 }

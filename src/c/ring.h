@@ -66,6 +66,9 @@ typedef struct {
     int less;
 } psm_fss;
 
+/* Tiles of filtering.inc.h at once. */
+enum { PSM_FILTER_LANES = 16 };
+
 typedef struct psm_kernels {
     const char *name;
 
@@ -101,6 +104,13 @@ typedef struct psm_kernels {
                   u64 *out, size_t ldo, int accumulate);
     void (*dots)(size_t m, size_t n, size_t count, const u64 *a, const ptrdiff_t *offsets, const u64 *b,
                  const ptrdiff_t *taps, u64 *sums);
+
+    /* --- filtering.inc.h, of PSM_FILTER_LANES at once; filter_windows is NULL where that does not pay --- */
+    /* squares of 25 or of 9 words at positions, `span` apart, to 36 sums, `apart` words apart; 36 products to 9 results */
+    void (*filter_windows)(const u64 *data, const ptrdiff_t *at, size_t span, int fours, ptrdiff_t ahead, u64 *out,
+                           size_t apart);
+    void (*filter_taps)(const u64 *data, const ptrdiff_t *at, size_t span, int fours, u64 *out, size_t apart);
+    void (*filter_results)(const u64 *products, size_t apart, u64 *out);
 
     /* --- arith.inc.h ----------------------------------------------------- */
     void (*add)(const u64 *x, const u64 *y, u64 *out, size_t n);

@@ -4,7 +4,7 @@
 
 #include "ring.h"
 
-enum { PSM_SLOTS = 11 };
+enum { PSM_SLOTS = 13 };
 
 /* At least `words` words, 64-byte aligned; NULL where memory is short.  Valid until
  * the thread's next call for the same slot. */

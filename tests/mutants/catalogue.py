@@ -608,6 +608,27 @@ MUTANTS = [
         target="avx2",
     ),
     *core(
+        "filtering.c",
+        ("taps are taken to be windows", "tap % 3 * w->right) return 0;", "tap % 3 * w->right) break;", f"{KERNELS}/test_filtering.py"),
+        ("places are taken to be those of windows", "(ptrdiff_t)j * size_of(w->right)) return 0;", "(ptrdiff_t)j * size_of(w->right)) break;", f"{KERNELS}/test_filtering.py"),
+        ("a kernel that is not turned", "w->down < 0 ? 2 - a : a", "a", f"{KERNELS}/test_filtering.py"),
+        ("words beyond the last column", " && j + v < w->width + side - 3;", ";", f"{KERNELS}/test_filtering.py"),
+        ("only the last channels", "f->o->accumulate || f->channel", "f->o->accumulate", f"{KERNELS}/test_filtering.py"),
+        ("only the last tiles", "wide, first > 0, work", "wide, 0, work", f"{KERNELS}/test_filtering.py"),
+        ("the first group for all", "f->o->y[s] + f->p->y.offsets[f->entry]", "f->o->y[s] + f->p->y.offsets[0]", f"{KERNELS}/test_filtering.py"),
+        ("four positions are taken to follow one another", "+ (ptrdiff_t)(q & 3))) return 0;", "+ (ptrdiff_t)(q & 3))) break;", f"{KERNELS}/test_filtering.py"),
+    ),
+    *core(
+        "filtering.c",
+        ("the first holder's words for both", "a.data + 2 * a_next", "a.data + a_next", f"{KERNELS}/test_filtering.py"),
+        target="avx2",
+    ),
+    *core(
+        "filtering.inc.h",
+        ("a wrong sign", "m[1] = d[2 * step] - d[step] - d[3 * step];", "m[1] = d[2 * step] - d[step] + d[3 * step];", f"{KERNELS}/test_filtering.py"),
+        ("four words of one place", "fours && PSM_REGISTER <= 4", "PSM_REGISTER <= 4", f"{KERNELS}/test_filtering.py"),
+    ),
+    *core(
         "direct.c",
         ("padding is not zero", "c->out[i] = c->map[i] < 0 ? 0 : c->data[c->map[i]];", "c->out[i] = c->data[c->map[i] < 0 ? 0 : c->map[i]];", f"{KERNELS}/test_product.py"),
     ),

@@ -140,6 +140,16 @@ static void windows(const psm_kernels *k, size_t m, size_t n, size_t count) {
     CHECK(dots, m, n, count, a, rows, b, taps, out);
 }
 
+static void filters(const psm_kernels *k) {
+    ptrdiff_t at[25 * PSM_FILTER_LANES];
+    for (ptrdiff_t i = 0; i < 25 * PSM_FILTER_LANES; i++) at[i] = i % 3 ? i : -1;
+    for (int fours = 0; fours < 2; fours++) {
+        CHECK(filter_windows, a, at, PSM_FILTER_LANES, fours, 3, out, PSM_FILTER_LANES);
+        CHECK(filter_taps, a, at, PSM_FILTER_LANES, fours, out, PSM_FILTER_LANES);
+    }
+    CHECK(filter_results, a, PSM_FILTER_LANES, out);
+}
+
 static void truncations(const psm_kernels *k, psm_divisor by, size_t n) {
     CHECK(truncate_deal, keys, HOLDERS, 16, by, a, 7, 0, n, out, n);
     CHECK(truncate_mask, keys, 16, by.offset, 7, a, out, 0, 0, n);
@@ -330,6 +340,7 @@ int main(int argc, char **argv) {
     products(k, SIDE, SIDE, SIDE);
     products(k, 3, 50, 9);
     products(k, 50, 3, 300);
+    filters(k);
     windows(k, 7, SIDE, 45);
     windows(k, 2, 3, 24);
     return failed;

@@ -1,0 +1,140 @@
+"""Convolutions of 3 x 3 by fewer products, against integer arithmetic: both ways through windows, sizes around tiles of three
+and vectors of sixteen, blocks of filters, of channels and of tiles, all orders of memory; and what only looks like windows."""
+
+import numpy as np
+import pytest
+import torch
+from kernel_oracles import unsigned
+
+from pysmpc.mpc.additive import convolution_products as convolutions
+from pysmpc.mpc.additive.convolution_products import Geometry
+from pysmpc.ring import product_kernels
+from pysmpc.ring.matrix_layout import Layout
+from pysmpc.ring.prg import KeySet, fresh_key
+from pysmpc.ring.shares import dense_strides
+
+A, B, C = 1 << 20, (1 << 20) + 1, 1 << 21  # streams of the masks, and of the product
+
+
+def agrees(left, size_x, right, size_y, rng, holders=2, low=-(1 << 63)):
+    """Of holders in one process; int64 arithmetic of numpy wraps around."""
+    keys = KeySet([fresh_key() for _ in range(holders)], 0, holders - 1)
+    high = 1 << 63 if low < -1 else 0
+    x, y = (torch.from_numpy(rng.integers(low, high, (holders, size))) for size in (size_x, size_y))
+    d = x.sum(0, keepdim=True) - keys.total(A, size_x)
+    e = y.sum(0, keepdim=True) - keys.total(B, size_y)
+    product = product_kernels.Product(product_kernels.Factor(x, d, A, left), product_kernels.Factor(y, e, B, right))
+    corrections = torch.empty(product.size, dtype=torch.int64)
+    product.deal(keys, C, corrections)
+    found = product.combine(keys, C, corrections).sum(0)
+    exact = left.take(x.sum(0)).numpy() @ right.take(y.sum(0)).numpy()
+    assert torch.equal(found, torch.from_numpy(exact).reshape(-1))
+    whole = left.take(keys.total(A, size_x)).numpy() @ right.take(keys.total(B, size_y)).numpy()
+    assert torch.equal(product.masks(keys), torch.from_numpy(whole).reshape(-1))
+    assert torch.equal(product.part(keys).sum(0), torch.from_numpy(exact - whole).reshape(-1))
+
+
+def layouts(which, n, channels, filters, space, padding=1, stride=1, dilation=1, groups=1, order=None):
+    """Both layouts and how many words their bodies have, of the product that a convolution or a gradient of it is."""
+    g = Geometry(space, (3, 3), (stride,) * 2, (padding,) * 2, (dilation,) * 2, groups)
+    shapes = {
+        "image": (n, channels, *space),
+        "filter": (filters, channels // groups, 3, 3),
+        "result": (n, filters, *g.out),
+    }
+
+    def of(layout, name):
+        shape = shapes[name]
+        strides = dense_strides(shape)
+        if name != "filter" and order:  # e.g. with the batch innermost
+            steps = dense_strides(tuple(shape[i] for i in order))
+            strides = tuple(steps[order.index(i)] for i in range(4))
+        return layout(g, shape, strides, 0), int(np.prod(shape))
+
+    if which == "results":
+        return *of(convolutions.filters, "filter"), *of(convolutions.windows, "image")
+    if which == "image":
+        return *of(convolutions.channels, "filter"), *of(convolutions.reversed_windows, "result")
+    return *of(convolutions.outputs, "result"), *of(convolutions.windows_turned, "image")
+
+
+KINDS = ["results", "image", "filter"]
+
+
+@pytest.mark.parametrize("order", [None, (1, 2, 3, 0), (0, 2, 3, 1)], ids=["as written", "batch last", "channels last"])
+@pytest.mark.parametrize("which", KINDS)
+def test_orders_of_memory(which, order, rng):
+    agrees(*layouts(which, 4, 16, 17, (9, 8), order=order), rng)
+    agrees(*layouts(which, 3, 17, 16, (12, 15), padding=0, order=order), rng)
+
+
+@pytest.mark.parametrize("which", KINDS)
+def test_sizes_around_tiles_and_vectors(which, rng):
+    for height, width in ((6, 24), (8, 18), (9, 17), (17, 8), (12, 9)):
+        agrees(*layouts(which, 5, 16, 16, (height, width)), rng)
+    for channels, filters in ((31, 18), (65, 16), (16, 130), (33, 31)):
+        agrees(*layouts(which, int(rng.integers(2, 4)), channels, filters, (14, 12)), rng)
+
+
+@pytest.mark.parametrize("which", KINDS)
+def test_blocks_of_threads(which, rng, threads):
+    """More tiles than a block has, holders in pairs and alone; words of which every bit is set."""
+    for count, holders, low in ((1, 3, -(1 << 63)), (2, 2, -1), (3, 1, -(1 << 63))):
+        threads(count)
+        agrees(*layouts(which, 4, 16, 48, (18, 15), order=(1, 2, 3, 0)), rng, holders, low)
+
+
+@pytest.mark.parametrize("which", KINDS)
+def test_groups(which, rng):
+    agrees(*layouts(which, 2, 32, 36, (12, 12), groups=2), rng)
+
+
+@pytest.mark.parametrize("which", KINDS)
+@pytest.mark.parametrize("options", [{"stride": 2}, {"dilation": 2}, {"stride": 2, "dilation": 2}], ids=str)
+def test_windows_that_move_otherwise(which, options, rng):
+    agrees(*layouts(which, 2, 16, 16, (21, 24), **options), rng)
+    agrees(*layouts(which, 2, 16, 16, (24, 24), padding=2, **options), rng)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_positions_that_are_windows_but_for_one(turned, rng):
+    """Each position of taps and of places in turn is another: nothing follows from those beside it."""
+    n, channels, space = 3, 16, (11, 14)  # 36 tiles of 3 x 3, all of them full
+    left, size_x, right, size_y = layouts("filter" if turned else "results", n, channels, 16, space, padding=0)
+    rows, cols, right.row_run, right.col_run = right.rows, right.cols, 1, 1
+    for name, found in (("rows", rows), ("cols", cols)):
+        for i in (0, 1, 2, 3, len(found) - 1, *rng.integers(len(found), size=3)):
+            changed = found.clone()
+            changed[i] = int(rng.integers(int(found.max()) + 1))
+            setattr(right, name, changed)
+            agrees(left, size_x, right, size_y, rng)
+            setattr(right, name, found)
+
+
+def test_python_integers(rng):
+    """A whole convolution, and nothing of numpy's."""
+    left, size_x, right, size_y = layouts("results", 4, 16, 16, (6, 9))
+    keys = KeySet([fresh_key()], 0, 0)
+    x, y = (torch.from_numpy(rng.integers(-(1 << 63), 1 << 63, (1, size))) for size in (size_x, size_y))
+    zero = [torch.zeros_like(each) for each in (x, y)]
+    product = product_kernels.Product(product_kernels.Factor(x, x, A, left), product_kernels.Factor(y, zero[1], B, right))
+    found = unsigned(product.part(keys))  # x @ 0 + x @ y or mask @ 0 + x @ y
+    images, filters = unsigned(y[0]), unsigned(x[0])
+    for f, i, j, n in ((int(rng.integers(16)), i, j, int(rng.integers(4))) for i in range(6) for j in range(9)):
+        exact = sum(
+            filters[f * 144 + c * 9 + 3 * a + b] * images[((n * 16 + c) * 6 + i + a - 1) * 9 + j + b - 1]
+            for c in range(16)
+            for a in range(3)
+            for b in range(3)
+            if 0 <= i + a - 1 < 6 and 0 <= j + b - 1 < 9
+        )
+        assert found[f * 216 + (i * 9 + j) * 4 + n] == exact % (1 << 64)
+
+
+def test_layouts_are_those_of_convolutions():
+    """What the tests above count on: windows stand at positions, and rows of taps come in nines."""
+    for which in KINDS:
+        _, _, right, _ = layouts(which, 2, 16, 16, (9, 9))
+        assert isinstance(right, Layout)
+        assert right.rows is not None
+        assert 9 * 16 in (len(right.rows), len(right.cols))
