@@ -6,6 +6,9 @@ from settings import bounded_words, random_words
 
 from pysmpc.mpc.additive import affine, exact
 from pysmpc.mpc.additive.products import product_cost
+from pysmpc.mpc.additive.reopening import reopens
+from pysmpc.mpc.interfaces import opening
+from pysmpc.ring.reopen_kernels import lane_words
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import virtual_session
 
@@ -79,7 +82,8 @@ def test_with_what_was_opened_under_a_mask(setting, by, rng):
         third = suite.mul(party, v, other)
         if setting.secret:
             assert (middle - before).cost == affine.product_cost(N, 2)
-            opened = product_cost(setting.holders, 2 * N, N) + product_cost(setting.holders, 0, N)
+            words = N + (lane_words(N) if reopens(by) else N)
+            opened = opening(setting.holders, words) + product_cost(setting.holders, 0, N) * 2
             assert (party.channel.stats - middle).cost == opened
         return v, first, second, third
 
