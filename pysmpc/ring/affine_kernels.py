@@ -65,7 +65,9 @@ def affine_mul(
     return out
 
 
-def affine_square(keys: KeySet, base: int, x: Known, xs: torch.Tensor, corrections: torch.Tensor | None) -> torch.Tensor:
+def affine_square(
+    keys: KeySet, base: int, x: Known, xs: torch.Tensor, corrections: torch.Tensor | None
+) -> torch.Tensor:
     """Holders: shares [rows, n] of the square of xs [rows, n]."""
     use_torch_threads()
     rows, n = keys.rows, xs.shape[1]

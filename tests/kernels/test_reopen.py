@@ -42,7 +42,12 @@ def corrections_of(keys, power, n):
 
 
 def check(holders, power, n, z, rng):
-    keys, divisor, d, count = [fresh_key() for _ in range(holders)], _beaver.Divisor(1 << power), 1 << power, (n + 3) // 4
+    keys, divisor, d, count = (
+        [fresh_key() for _ in range(holders)],
+        _beaver.Divisor(1 << power),
+        1 << power,
+        (n + 3) // 4,
+    )
     sent = Guarded([0] * (n + 2 * count), 1)
     launch(_ring.reopen_deal, KeySet(keys).native, BASE, divisor, sent.view, n)
     expected, r = corrections_of(keys, power, n)

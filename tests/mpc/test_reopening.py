@@ -39,7 +39,9 @@ def test_a_factor_of_matrices(setting, by, rng):
         return v, first, again, squared, own
 
     (v, first, again, squared, own), _ = setting.run(operation, z, other)
-    assert bool(((v == torch.div(z, by, rounding_mode="floor")) | (v == -torch.div(-z, by, rounding_mode="floor"))).all())
+    assert bool(
+        ((v == torch.div(z, by, rounding_mode="floor")) | (v == -torch.div(-z, by, rounding_mode="floor"))).all()
+    )
     assert torch.equal(first, product(v, other))
     assert torch.equal(again, product(v, other))
     assert torch.equal(squared, v * v)
