@@ -136,7 +136,7 @@ def powers_cost(holders: int, n: int) -> Cost:
 
 
 def means_cost(holders: int, rows: int, n: int, values: int, d: int) -> Cost:
-    """With the default suite, of p [rows, n] and as many values of 16 bits in all, which are d in a row of the result."""
+    """With the default suite, of p [rows, n] and so many values of 16 bits, which are d in a row of the result."""
     results, levels = rows * d, (n.bit_length() - 1) // 2
     compared = thresholds_cost(holders, rows, levels + 1) + Cost(dealt=8 * rows * (levels + 1))
     divided = truncate_cost(holders, results, 1 << (POWER_BITS + 16 - DIVIDED_BITS)).dealt
