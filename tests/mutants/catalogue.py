@@ -119,8 +119,8 @@ MUTANTS = [
     *module(
         "mpc/additive/affine",
         ("every party adds the public product", "out[party.lead] -= (left * right)[0]", "out -= left * right", AFFINE),
-        ("a stream that serves again", "stream = party.dealer.streams(count)", "stream = party.dealer.streams(0)", AFFINE),
-        ("a kernel's streams that serve again", "base = party.dealer.streams(count)", "base = party.dealer.streams(0)", AFFINE),
+        ("a stream that serves again", "stream = party.dealer.streams(count)", "stream = party.dealer.streams(0)", MASKING),
+        ("a kernel's streams that serve again", "base = party.dealer.streams(count)", "base = party.dealer.streams(0)", MASKING),
     ),
     *module(
         "mpc/additive/affine_values",

@@ -10,7 +10,7 @@ import collections
 import numpy as np
 import torch
 
-from pysmpc.ring import comparison_kernels, product_kernels, reopen_kernels, z2k
+from pysmpc.ring import affine_kernels, comparison_kernels, product_kernels, reopen_kernels, z2k
 from pysmpc.ring.prg import KeySet
 
 Masking = collections.namedtuple("Masking", "keys stream words purpose")
@@ -113,6 +113,11 @@ class Log:
             comparison_kernels,
             "select_deal",
             corrections("correction", lambda rho, by, *rest: (1,) if by is None else (1, 2, 3, 4)),
+        )
+        after(
+            affine_kernels,
+            "affine_deal",
+            corrections("correction", lambda x, y, out: range(affine_kernels.product_rows(x, y))),
         )
         after(
             product_kernels.Product,
