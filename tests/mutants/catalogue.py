@@ -136,7 +136,7 @@ MUTANTS = [
     ),
     *module(
         "mpc/additive/reopening",
-        ("a jump of all ones", "(less >> (63 - power)) & 1)", "less >> (63 - power))", f"{PROTOCOLS}/test_reopening.py"),
+        ("a jump of all ones", "(less >> (63 - power)) & 1)", "less >> (63 - power))", AFFINE),
         ("opened under a mask that serves no product", "body.mask, body.opened = each.base, ", "body.mask, body.opened = each.base + 1, ", f"{PROTOCOLS}/test_reopening.py"),
     ),
     *module(
