@@ -104,5 +104,6 @@ def as_laid_out(x: torch.Tensor) -> torch.Tensor:
     """
     if x.is_contiguous():
         return x
-    turned = x.permute(*sorted(range(x.dim()), key=lambda axis: -x.stride(axis)))
+    steps = x.stride()
+    turned = x.permute(*sorted(range(x.dim()), key=lambda axis: -steps[axis]))
     return turned if turned.is_contiguous() else x
