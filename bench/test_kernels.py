@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from pysmpc.ring import product_kernels, z2k
+from pysmpc.ring import affine_kernels, product_kernels, reopen_kernels, z2k
 from pysmpc.ring.prg import KeySet
 
 N = 1 << 17
@@ -54,3 +54,14 @@ def test_addition(beside):
 def test_product(beside):
     x, y = words(1, N), words(1, N)
     beside(lambda: z2k.mul(x, y), lambda: x * y, elements=N)
+
+
+def test_square_of_a_quotient_against_a_square(beside):
+    key, x, y = keys(), words(1, N), words(1, N)
+    known = affine_kernels.Known(0, z2k.Divisor(1 << 16), False, 1, words(1, N))
+    beside(lambda: affine_kernels.affine_square(key, 16, known, x, None), lambda: y * y, elements=N)
+
+
+def test_truncation_that_is_opened_again_against_a_shift(beside):
+    key, c, y, by = keys(), words(1, N), words(1, N), z2k.Divisor(1 << 16)
+    beside(lambda: reopen_kernels.reopen_finish(key, 0, by, c, None), lambda: y >> 16, elements=N)

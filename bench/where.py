@@ -22,18 +22,23 @@ from models import lenet, mlp, squares, step, vgg_block
 
 import pysmpc as sy
 from pysmpc.ring import (
+    affine_kernels,
     comparison_kernels,
     fss_keys,
     integer_functions,
     odd_ring,
     prg,
     product_kernels,
+    reopen_kernels,
     z2k,
     z2k_128,
 )  # fmt: skip
 from pysmpc.tensor.watching import WATCHERS
 
-KERNELS = z2k, integer_functions, product_kernels, comparison_kernels, fss_keys, prg, odd_ring, z2k_128
+KERNELS = (
+    z2k, integer_functions, product_kernels, affine_kernels, reopen_kernels, comparison_kernels, fss_keys, prg,
+    odd_ring, z2k_128,
+)  # fmt: skip
 
 
 class Clock:

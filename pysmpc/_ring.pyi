@@ -87,6 +87,16 @@ product_part: Kernel
 truncate_deal: Kernel
 truncate_mask: Kernel
 truncate_finish: Kernel
+add_lanes: Kernel
+reopen_deal: Kernel
+reopen_mask: Kernel
+reopen_finish: Kernel
+reopen_message: Kernel
+reopen_opened: Kernel
+affine_mul_deal: Kernel
+affine_square_deal: Kernel
+affine_mul: Kernel
+affine_square: Kernel
 compare_deal: Kernel
 compare_chunks: Kernel
 compare_nodes: Kernel

@@ -157,6 +157,17 @@ class Channel(Protocol):
         """`open` of the first messages and `open_xor` of the others, in one round; shapes of the first."""
         ...
 
+    def open_lanes(
+        self,
+        sums: Sequence[torch.Tensor],
+        lanes: Sequence[torch.Tensor],
+        cause: str,
+        shapes: Sequence[tuple[int, ...]] | None = None,
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """`open` of the first messages and, of the others, sums of the four numbers mod 2^16 in each word, in one
+        round; shapes of both."""
+        ...
+
     def gather(
         self, message: torch.Tensor, cause: str, shapes: Sequence[tuple[int, ...]] | None = None
     ) -> torch.Tensor:

@@ -11,6 +11,7 @@ import torch
 
 from pysmpc.errors import SessionMismatchError
 from pysmpc.ring.fixedpoint import BINARY16, INTEGER, Encoding, Precision, check_memory, encode
+from pysmpc.ring.matrix_layout import as_laid_out
 from pysmpc.session.session import Session
 from pysmpc.tensor.secret import SecretTensor
 
@@ -58,7 +59,7 @@ class Public:
 
     def largest(self) -> int:
         """The size of its largest integer."""
-        low, high = map(int, torch.aminmax(self.values))
+        low, high = map(int, torch.aminmax(as_laid_out(self.values)))
         return max(-low, high)
 
 
@@ -118,7 +119,7 @@ def magnified(x: Any, unit: Precision) -> tuple[Any, Fraction]:
         return x, Fraction(1)
     check_memory(x)
     scale = BINARY16.scale if unit.scale == 1 else unit.scale
-    low, high = map(float, torch.aminmax(x.detach()))
+    low, high = map(float, torch.aminmax(as_laid_out(x.detach())))
     largest = max(-low, high)
     if not 0 < largest * scale < COARSE:
         return x, Fraction(1)

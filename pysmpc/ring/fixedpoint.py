@@ -97,7 +97,9 @@ class Encoding:
     def __init__(self, values: torch.Tensor, precision: Precision) -> None:
         check_memory(values)
         self._values, self._precision = values.detach().reshape(-1), precision
-        self.extremes = encode(self._values[:1], precision)  # values of no use are refused by their kind
+        known = values.dtype in (torch.float32, torch.float64) and values.numel() > 0
+        if not known:
+            self.extremes = encode(self._values[:1], precision)  # values of no use are refused by their kind
         if values.numel():
             self.extremes = encode(torch.stack(torch.aminmax(self._values)), precision)
 

@@ -14,7 +14,7 @@ import torch
 
 from pysmpc.errors import ChannelError
 from pysmpc.mpc.interfaces import OPENING_REASONS, End, Where
-from pysmpc.ring import z2k
+from pysmpc.ring import reopen_kernels, z2k
 from pysmpc.session import ledger
 from pysmpc.session.forks import Process
 from pysmpc.session.stats import Stats
@@ -93,6 +93,15 @@ class Local(_Counting):
         self._seen(cause, [*sums, *bits], opened)
         return opened[: len(sums)], opened[len(sums) :]
 
+    def open_lanes(
+        self, sums: Sequence[torch.Tensor], lanes: Sequence[torch.Tensor], cause: str, shapes: Shapes = None
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Sums over the rows, and sums of the lanes of 16 bits."""
+        self.count([*sums, *lanes], cause, shapes)
+        opened = [*map(z2k.rows_sum, sums), *map(reopen_kernels.rows_lanes, lanes)]
+        self._seen(cause, [*sums, *lanes], opened)
+        return opened[: len(sums)], opened[len(sums) :]
+
 
 class Link(Protocol):
     """A two-way connection to another holder, in order and without loss."""
@@ -126,6 +135,14 @@ class Linked(_Counting):
         """Sums over the holders, and exclusive ors over the holders."""
         combine = [z2k.add] * len(sums) + [torch.bitwise_xor] * len(bits)
         opened = self._exchange([*sums, *bits], cause, all_shapes(shapes, bits), combine)
+        return opened[: len(sums)], opened[len(sums) :]
+
+    def open_lanes(
+        self, sums: Sequence[torch.Tensor], lanes: Sequence[torch.Tensor], cause: str, shapes: Shapes = None
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Sums over the holders, and sums of the lanes of 16 bits."""
+        combine = [z2k.add] * len(sums) + [reopen_kernels.add_lanes] * len(lanes)
+        opened = self._exchange([*sums, *lanes], cause, shapes, combine)
         return opened[: len(sums)], opened[len(sums) :]
 
     def _swap(self, cause: str, parts: Sequence[torch.Tensor]) -> Iterable[tuple[str, torch.Tensor]]:

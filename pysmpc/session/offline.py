@@ -87,6 +87,13 @@ class Dry(_Counting):
         opened = self.open([*sums, *bits], cause, all_shapes(shapes, bits))
         return opened[: len(sums)], opened[len(sums) :]
 
+    def open_lanes(
+        self, sums: Sequence[torch.Tensor], lanes: Sequence[torch.Tensor], cause: str, shapes: Shapes = None
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Empty words."""
+        opened = self.open([*sums, *lanes], cause, shapes)
+        return opened[: len(sums)], opened[len(sums) :]
+
 
 def dry_session(holders: Sequence[str], provider: str = "crypto_provider", suite: Suite = default) -> Session:
     """A session that hosts nobody: a program on it costs what it costs, and reveals zeros."""

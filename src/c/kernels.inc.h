@@ -19,6 +19,8 @@
 #include "bits.inc.h"
 #include "direct.inc.h"
 #include "truncate.inc.h"
+#include "affine.inc.h"
+#include "reopen.inc.h"
 #include "compare.inc.h"
 #include "filtering.inc.h"
 #include "select.inc.h"
@@ -70,6 +72,14 @@
         .truncate_mask = psm_truncate_mask, \
         .truncate_finish = psm_truncate_finish, \
         .truncate_local = psm_truncate_local, \
+        .affine_deal = psm_affine_deal, \
+        .affine_finish = psm_affine_finish, \
+        .add_lanes = psm_add_lanes, \
+        .reopen_deal = psm_reopen_deal, \
+        .reopen_mask = psm_reopen_mask, \
+        .reopen_finish = psm_reopen_finish, \
+        .reopen_message = psm_reopen_message, \
+        .reopen_opened = psm_reopen_opened, \
         .compare_deal = psm_compare_deal, \
         .compare_chunks = psm_compare_chunks, \
         .compare_nodes = psm_compare_nodes, \

@@ -28,6 +28,10 @@
 #define MASKS PLACES("x_") ", " PLACES("y_") ", batch, m, n, k"
 #define PRODUCT MASKS ", in x_shares, in x_opened, in y_shares, in y_opened"
 
+/* A factor of a product that needs no opening, for the dealer and for holders */
+#define MASKED(x) "stream " x "mask, divisor? " x "d, " x "reopened, " x "factor"
+#define KNOWN(x) "divisor? " x "d, " x "factor, in " x "c"
+
 static psm_factor factor(const u64 *s) {
     return (psm_factor){
         .stream = N(0), .n = N(1), .row = (ptrdiff_t)N(2), .col = (ptrdiff_t)N(3),
@@ -46,6 +50,17 @@ static psm_product product(const u64 *s) {
     psm_product p = masks(s);
     p.x.shares = W(26), p.x.opened = W(27), p.y.shares = W(28), p.y.opened = W(29);
     return p;
+}
+
+/* of the dealer's slots: a factor without what was opened */
+static psm_known masked(const u64 *s) {
+    psm_known_kind kind = s[1] ? (s[2] ? PSM_REOPENED : PSM_TRUNCATED) : PSM_OPENED;
+    return (psm_known){.kind = kind, .stream = N(0), .d = DIVISOR(1), .factor = N(3)};
+}
+
+/* of a holder's slots */
+static psm_known known(const u64 *s) {
+    return (psm_known){.kind = s[0] ? PSM_TRUNCATED : PSM_OPENED, .d = DIVISOR(0), .factor = N(1), .c = W(2)};
 }
 
 static psm_view view(const u64 *s) {
@@ -108,6 +123,28 @@ static psm_wide_view wide_view(const u64 *data, const u64 *steps) {
       STEP.truncate_mask(H(0), N(1), N(2), N(6), W(3), W(4), (unsigned)N(7), N(5)))                                  \
     K(truncate_finish, "keys h, stream base, divisor d, in c, in? corrections, out z, n, in? x, halves",             \
       STEP.truncate_finish(H(0), N(1), *DIVISOR(2), W(3), (unsigned)N(8), W(4), W(7), W(5), N(6)))                   \
+    /* truncation by a power of two, of what is opened again (reopen.inc.h) */                                       \
+    K(add_lanes, "in x, in y, out z, n", KERNEL->add_lanes(W(0), W(1), W(2), N(3)))                                  \
+    K(reopen_deal, "keys h, stream base, divisor d, out corrections, n",                                             \
+      STEP.reopen_deal(H(0), N(1), *DIVISOR(2), W(3), N(4)))                                                         \
+    K(reopen_mask, "keys h, stream base, divisor d, in z, in? corrections, out message, n",                          \
+      STEP.reopen_mask(H(0), N(1), *DIVISOR(2), W(3), W(4), W(5), N(6)))                                             \
+    K(reopen_finish, "keys h, stream base, divisor d, in c, in? corrections, out z, n",                              \
+      STEP.reopen_finish(H(0), N(1), *DIVISOR(2), W(3), W(4), W(5), N(6)))                                           \
+    K(reopen_message, "keys h, stream base, divisor d, in c, in v, out message, n",                                  \
+      STEP.reopen_message(H(0), N(1), *DIVISOR(2), W(3), W(4), W(5), N(6)))                                          \
+    K(reopen_opened, "divisor d, in c, in lanes, out z, n",                                                          \
+      STEP.reopen_opened(*DIVISOR(0), W(1), W(2), W(3), N(4)))                                                       \
+    /* products without an opening (affine.inc.h) */                                                                 \
+    K(affine_mul_deal, "keys h, stream base, " MASKED("x_") ", " MASKED("y_") ", out corrections, n",                \
+      STEP.affine_deal(H(0), N(1), &(psm_known[]){masked(s + 2)}[0], &(psm_known[]){masked(s + 6)}[0], W(10), N(11)))  \
+    K(affine_square_deal, "keys h, stream base, " MASKED("x_") ", out corrections, n",                               \
+      STEP.affine_deal(H(0), N(1), &(psm_known[]){masked(s + 2)}[0], NULL, W(6), N(7)))                              \
+    K(affine_mul, "keys h, stream base, " KNOWN("x_") ", " KNOWN("y_") ", in x, in y, in? corrections, out z, n",    \
+      STEP.affine_finish(H(0), N(1), &(psm_known[]){known(s + 2)}[0], &(psm_known[]){known(s + 5)}[0], W(8), W(9),   \
+                         W(10), W(11), N(12)))                                                                       \
+    K(affine_square, "keys h, stream base, " KNOWN("x_") ", in x, in? corrections, out z, n",                        \
+      STEP.affine_finish(H(0), N(1), &(psm_known[]){known(s + 2)}[0], NULL, W(5), W(5), W(6), W(7), N(8)))           \
     /* comparison (compare.inc.h) */                                                                                 \
     K(compare_deal, "keys h, stream base, nodes, out corrections, n, known, in? masks",                              \
       STEP.compare_deal(H(0), N(1), (int)N(2), (int)N(5), W(6), W(3), N(4)))                                         \

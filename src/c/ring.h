@@ -69,6 +69,17 @@ typedef struct {
 /* Tiles of filtering.inc.h at once. */
 enum { PSM_FILTER_LANES = 16 };
 
+/* A factor of a product that needs no opening (affine.inc.h): a public multiple of what was opened (its c) less the
+ * mask of a stream, or of a truncation by d whose c was opened under the r of a stream, or under r = -b 2^p + l (reopen.inc.h), b of a
+ * stream. */
+typedef enum { PSM_OPENED, PSM_TRUNCATED, PSM_REOPENED } psm_known_kind;
+typedef struct {
+    psm_known_kind kind;
+    u64 stream, factor;
+    const psm_divisor *d;
+    const u64 *c;
+} psm_known;
+
 typedef struct psm_kernels {
     const char *name;
 
@@ -142,6 +153,25 @@ typedef struct psm_kernels {
                             const u64 *c, unsigned halves, const u64 *corrections, const u64 *x,
                             u64 *out, size_t begin, size_t end, size_t n);
     void (*truncate_local)(const u64 *z, unsigned f, int lead, u64 *out, size_t n);
+
+    /* --- reopen.inc.h; [begin, end) elements of n -------------------------- */
+    void (*add_lanes)(const u64 *x, const u64 *y, u64 *out, size_t n);
+    void (*reopen_deal)(const psm_aes_key *keys, size_t holders, u64 base, unsigned power, size_t begin, size_t end,
+                        u64 *corrections, size_t n);
+    void (*reopen_mask)(const psm_aes_key *key, u64 base, unsigned power, u64 offset, const u64 *z,
+                        const u64 *corrections, u64 *out, size_t begin, size_t end);
+    void (*reopen_finish)(const psm_aes_key *key, u64 base, psm_divisor d, int lead, const u64 *c,
+                          const u64 *corrections, u64 *out, size_t begin, size_t end, size_t n);
+    void (*reopen_message)(const psm_aes_key *key, u64 base, psm_divisor d, int lead, const u64 *c, const u64 *v,
+                           u64 *out, size_t begin, size_t end);
+    void (*reopen_opened)(psm_divisor d, const u64 *c, const u64 *lanes, u64 *out, size_t begin, size_t end);
+
+    /* --- affine.inc.h; [begin, end) elements of n; y NULL: of a square ------ */
+    void (*affine_deal)(const psm_aes_key *keys, size_t holders, u64 base, const psm_known *x, const psm_known *y,
+                        size_t n, size_t begin, size_t end, u64 *corrections);
+    void (*affine_finish)(const psm_aes_key *key, u64 base, const psm_known *x, const psm_known *y, int lead,
+                          const u64 *xs, const u64 *ys, const u64 *corrections, u64 *out, size_t n, size_t begin,
+                          size_t end);
 
     /* --- compare.inc.h; [begin, end) packed words -------------------------- */
     /* chunks: NULL where those of another comparison are used.  masks: r, where it is not a stream of its own */

@@ -29,6 +29,7 @@ typedef struct {
     const psm_holders *h;
     u64 base, other, offset, factor;
     const psm_divisor *d;
+    const psm_known *x, *y;
     int flip, nodes, known;
     unsigned halves;
     const u64 *in, *in2, *in3, *in4, *corrections;
@@ -237,6 +238,82 @@ static void psm_flat_rows_sum(const u64 *x, size_t rows, u64 *out, size_t n) {
     STEP(rows_sum_task, 1, .in = x, .base = rows, .out = out);
 }
 
+TASK(affine_deal_task) {
+    PART;
+    s->k->affine_deal(s->h->keys, s->h->count, s->base, s->x, s->y, s->n, p.first, p.last, s->out);
+}
+
+static void psm_step_affine_deal(const psm_holders *h, u64 base, const psm_known *x, const psm_known *y,
+                                 u64 *corrections, size_t n) {
+    STEP(affine_deal_task, 1, .grain = FINE, .base = base, .x = x, .y = y, .out = corrections);
+}
+
+TASK(affine_finish_task) {
+    PART;
+    size_t row = p.row * s->n;
+    s->k->affine_finish(p.key, s->base, s->x, s->y, p.lead, s->in + row, s->in2 + row, p.corrections, s->out + row,
+                        s->n, p.first, p.last);
+}
+
+static void psm_step_affine_finish(const psm_holders *h, u64 base, const psm_known *x, const psm_known *y,
+                                   const u64 *xs, const u64 *ys, const u64 *corrections, u64 *out, size_t n) {
+    STEP(affine_finish_task, h->count, .grain = FINE, .base = base, .x = x, .y = y, .in = xs, .in2 = ys,
+         .corrections = corrections, .out = out);
+}
+
+TASK(reopen_deal_task) {
+    PART;
+    s->k->reopen_deal(s->h->keys, s->h->count, s->base, s->d->power, p.first, p.last, s->out, s->n);
+}
+
+static void psm_step_reopen_deal(const psm_holders *h, u64 base, psm_divisor d, u64 *corrections, size_t n) {
+    STEP(reopen_deal_task, 1, .base = base, .d = &d, .out = corrections);
+}
+
+TASK(reopen_mask_task) {
+    PART;
+    size_t row = p.row * s->n;
+    s->k->reopen_mask(p.key, s->base, s->d->power, p.lead ? s->d->offset : 0, s->in + row, p.corrections, s->out + row,
+                      p.first, p.last);
+}
+
+static void psm_step_reopen_mask(const psm_holders *h, u64 base, psm_divisor d, const u64 *z, const u64 *corrections,
+                                 u64 *out, size_t n) {
+    STEP(reopen_mask_task, h->count, .base = base, .d = &d, .in = z, .corrections = corrections, .out = out);
+}
+
+TASK(reopen_finish_task) {
+    PART;
+    s->k->reopen_finish(p.key, s->base, *s->d, p.lead, s->in, p.corrections, s->out + p.row * s->n, p.first, p.last,
+                        s->n);
+}
+
+static void psm_step_reopen_finish(const psm_holders *h, u64 base, psm_divisor d, const u64 *c, const u64 *corrections,
+                                   u64 *out, size_t n) {
+    STEP(reopen_finish_task, h->count, .base = base, .d = &d, .in = c, .corrections = corrections, .out = out);
+}
+
+TASK(reopen_message_task) {
+    PART;
+    s->k->reopen_message(p.key, s->base, *s->d, p.lead, s->in, s->in2 + p.row * s->n,
+                         s->out + p.row * ((s->n + 3) / 4), p.first, p.last);
+}
+
+static void psm_step_reopen_message(const psm_holders *h, u64 base, psm_divisor d, const u64 *c, const u64 *v, u64 *out,
+                                    size_t n) {
+    STEP(reopen_message_task, h->count, .base = base, .d = &d, .in = c, .in2 = v, .out = out);
+}
+
+TASK(reopen_opened_task) {
+    PART;
+    s->k->reopen_opened(*s->d, s->in, s->in2, s->out, p.first, p.last);
+}
+
+static void psm_step_reopen_opened(psm_divisor d, const u64 *c, const u64 *lanes, u64 *out, size_t n) {
+    const psm_holders *h = &nobody;
+    STEP(reopen_opened_task, 1, .d = &d, .in = c, .in2 = lanes, .out = out);
+}
+
 TASK(weighted_task) {
     PART;
     s->k->weighted(s->in, s->in2 + p.row * s->base * s->n, s->base, s->out + p.row * s->n, s->n, p.first, p.last);
@@ -437,6 +514,13 @@ const psm_steps psm_steps_table = {
     .truncate_deal = psm_step_truncate_deal,
     .truncate_mask = psm_step_truncate_mask,
     .truncate_finish = psm_step_truncate_finish,
+    .affine_deal = psm_step_affine_deal,
+    .affine_finish = psm_step_affine_finish,
+    .reopen_deal = psm_step_reopen_deal,
+    .reopen_mask = psm_step_reopen_mask,
+    .reopen_finish = psm_step_reopen_finish,
+    .reopen_message = psm_step_reopen_message,
+    .reopen_opened = psm_step_reopen_opened,
     .beaver_mul = psm_step_beaver_mul,
     .beaver_square = psm_step_beaver_square,
     .add = psm_flat_add,

@@ -36,6 +36,22 @@ typedef struct {
     void (*truncate_finish)(const psm_holders *h, u64 base, psm_divisor d, const u64 *c, unsigned halves,
                             const u64 *corrections, const u64 *x, u64 *out, size_t n);
 
+    /* as in reopen.inc.h */
+    void (*reopen_deal)(const psm_holders *h, u64 base, psm_divisor d, u64 *corrections, size_t n);
+    void (*reopen_mask)(const psm_holders *h, u64 base, psm_divisor d, const u64 *z, const u64 *corrections, u64 *out,
+                        size_t n);
+    void (*reopen_finish)(const psm_holders *h, u64 base, psm_divisor d, const u64 *c, const u64 *corrections, u64 *out,
+                          size_t n);
+    void (*reopen_message)(const psm_holders *h, u64 base, psm_divisor d, const u64 *c, const u64 *v, u64 *out,
+                           size_t n);
+    void (*reopen_opened)(psm_divisor d, const u64 *c, const u64 *lanes, u64 *out, size_t n);
+
+    /* products without an opening (affine.inc.h); y NULL: of a square */
+    void (*affine_deal)(const psm_holders *h, u64 base, const psm_known *x, const psm_known *y, u64 *corrections,
+                        size_t n);
+    void (*affine_finish)(const psm_holders *h, u64 base, const psm_known *x, const psm_known *y, const u64 *xs,
+                          const u64 *ys, const u64 *corrections, u64 *out, size_t n);
+
     void (*beaver_mul)(const psm_holders *h, const u64 *d, const u64 *y, const u64 *a, const u64 *e,
                        u64 *z, size_t n);
     void (*beaver_square)(const psm_holders *h, const u64 *d, const u64 *x, const u64 *a, u64 *z,

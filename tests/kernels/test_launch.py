@@ -18,6 +18,7 @@ SYMBOLS = _ring.securenn_words(N)
 STATE, *MESSAGES, DEALT = _beaver.compare_sizes(N, 4)
 DIVISOR, FUNCTION = _beaver.Divisor(1 << 16), _beaver.Function(32, 1, True)
 TRUNCATED = z2k.truncate_words(DIVISOR, N)
+LANES = (N + 3) // 4
 
 
 def words(n):
@@ -93,6 +94,19 @@ SAMPLES = {
     # upper halves, of an odd number: the last half is not written
     "truncate_mask": {"offset": number(), "z": 2 * N, "message": N + 1, "n": N, "factor": 3, "halves": 2},
     "truncate_finish": {"c": N, "corrections": TRUNCATED, "z": 2 * N, "n": N, "x": 2 * N, "halves": 0},
+    "add_lanes": {"x": N, "y": N, "z": N, "n": N},
+    "reopen_deal": {"corrections": N + 2 * LANES, "n": N},
+    "reopen_mask": {"z": 2 * N, "corrections": N + 2 * LANES, "message": 2 * N, "n": N},
+    "reopen_finish": {"c": N, "corrections": N + 2 * LANES, "z": 2 * N, "n": N},
+    "reopen_message": {"c": N, "v": 2 * N, "message": 2 * LANES, "n": N},
+    "reopen_opened": {"c": N, "lanes": LANES, "z": N, "n": N},
+    "affine_mul_deal": {"x_reopened": 1, "x_factor": 3, "y_reopened": 0, "y_factor": 5, "corrections": 4 * N, "n": N},
+    "affine_square_deal": {"x_reopened": 0, "x_factor": 3, "corrections": 2 * N, "n": N},
+    "affine_mul": {
+        "x_factor": 3, "x_c": N, "y_factor": 5, "y_c": N, "x": 2 * N, "y": 2 * N, "corrections": 4 * N, "z": 2 * N,
+        "n": N,
+    },
+    "affine_square": {"x_factor": 3, "x_c": N, "x": 2 * N, "corrections": 2 * N, "z": 2 * N, "n": N},
     "compare_deal": COMPARED | {"masks": N},
     "compare_chunks": COMPARED | {"message": 2 * MESSAGES[0]},
     "compare_nodes": COMPARED | {"opened": MESSAGES[0], "sign": 2 * PACKED, "message": 2 * MESSAGES[1]},

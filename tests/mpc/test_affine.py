@@ -6,6 +6,9 @@ from settings import bounded_words, random_words
 
 from pysmpc.mpc.additive import affine, exact
 from pysmpc.mpc.additive.products import product_cost
+from pysmpc.mpc.additive.reopening import reopens
+from pysmpc.mpc.interfaces import opening
+from pysmpc.ring.reopen_kernels import lane_words
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import virtual_session
 
@@ -79,7 +82,8 @@ def test_with_what_was_opened_under_a_mask(setting, by, rng):
         third = suite.mul(party, v, other)
         if setting.secret:
             assert (middle - before).cost == affine.product_cost(N, 2)
-            opened = product_cost(setting.holders, 2 * N, N) + product_cost(setting.holders, 0, N)
+            words = N + (lane_words(N) if reopens(by) else N)
+            opened = opening(setting.holders, words) + product_cost(setting.holders, 0, N) * 2
             assert (party.channel.stats - middle).cost == opened
         return v, first, second, third
 
@@ -89,12 +93,13 @@ def test_with_what_was_opened_under_a_mask(setting, by, rng):
     assert torch.equal(third, v * fresh)
 
 
-def test_windows_and_repeated_elements(setting, rng):
+@pytest.mark.parametrize("by", [1 << 16, 1 << 45, 1000])
+def test_windows_and_repeated_elements(setting, by, rng):
     """A transpose is of the same body; a column that is repeated is opened, which takes fewer bytes."""
     z, other = bounded_words(rng, 50, 6, 6), bounded_words(rng, 50, 6, 1)
 
     def operation(suite, party, x, y):
-        v, w = truncated(suite, party, (x, 1 << 16), (y, 1000))
+        v, w = truncated(suite, party, (x, by), (y, 1000))
         turned = Share(v.body, (6, 6), v.scale, (1, 6))
         part = Share(v.body, (4, 6), v.scale, (6, 1), 12)
         before = party.channel.stats.copy()

@@ -70,6 +70,10 @@ def everything(session):
         suite.mul(party, Share(y.body, (20,), 1, (1,), 7), Share(x.body, (20,), 1, (1,), 9))
         suite.truncate(party, x, 1 << 16)
         suite.truncate(party, x, 1000)
+        quotient = suite.truncate(party, y, 1000)
+        suite.mul(party, quotient, suite.square(party, quotient))
+        suite.square(party, Share(quotient.body, (200,), 1, (1,), 9))
+        suite.matmul(party, Share(suite.truncate(party, x, 1 << 16).body, (10, 30)), Share(y.body, (30, 1))).words()
         bit = suite.negative(party, x)
         suite.select(party, bit, y, 1 << 16)
         suite.select(party, bit, y)
@@ -103,7 +107,7 @@ def test_the_maskings_are_those_that_were_noted(monkeypatch):
     log = Log(monkeypatch, session)
     x = session.suite.share(session.party, torch.arange(50), (50,), 1 << 20)
     session.suite.square(session.party, x)
-    session.suite.truncate(session.party, x, 1 << 16)
+    session.suite.truncate(session.party, x, 1 << 17)
     mask, truncation = (m for m in log.maskings if m.purpose == "message")
     keys = session.party.dealer.keys
     [(_, _, [first]), (_, _, [second])] = log.opened

@@ -119,7 +119,8 @@ MUTANTS = [
     *module(
         "mpc/additive/affine",
         ("every party adds the public product", "out[party.lead] -= (left * right)[0]", "out -= left * right", AFFINE),
-        ("a stream that serves again", "stream = party.dealer.streams(count)", "stream = party.dealer.streams(0)", AFFINE),
+        ("a stream that serves again", "stream = party.dealer.streams(count)", "stream = party.dealer.streams(0)", MASKING),
+        ("a kernel's streams that serve again", "base = party.dealer.streams(count)", "base = party.dealer.streams(0)", MASKING),
     ),
     *module(
         "mpc/additive/affine_values",
@@ -132,6 +133,11 @@ MUTANTS = [
         ("a bit that was turned as it is", "return (1 - bits, -turn) if flip else (bits, turn)", "return bits, turn", AT_ONCE),
         ("a shift that is forgotten", "return self.of.public() + self.word", "return self.of.public()", AT_ONCE),
         ("a bit of weight one", "return *own, self.weight * _parts(", "return *own, _parts(", AT_ONCE),
+    ),
+    *module(
+        "mpc/additive/reopening",
+        ("a jump of all ones", "(less >> (63 - power)) & 1)", "less >> (63 - power))", AFFINE),
+        ("opened under a mask that serves no product", "body.mask, body.opened = each.base, ", "body.mask, body.opened = each.base + 1, ", f"{PROTOCOLS}/test_reopening.py"),
     ),
     *module(
         "mpc/additive/together",
@@ -412,6 +418,24 @@ MUTANTS = [
         ("halves that lean to one side", "less[j] = j % 2 ? 0 : ~holders & 1;", "less[j] = 0;", f"{PROTOCOLS}/test_updates.py"),
         ("wrong stream number", "base + 2, at, jump, m);", "base + 1, at, jump, m);", TRUNCATION),
         ("missing sign of a share", "out[i] = 0 - ((0 - z[i]) >> f);", "out[i] = z[i] >> f;", TRUNCATION),
+    ),
+    *core(
+        "affine.inc.h",
+        ("every party takes the public product off", "u64 first = lead ? ~(u64)0 : 0;", "u64 first = ~(u64)0 - 0 * (u64)lead;", f"{KERNELS}/test_affine.py"),
+        ("a square without that of the jump", "own[1][i] * (own[1][i] + 2 * own[0][i])", "own[1][i] * (2 * own[0][i])", f"{KERNELS}/test_affine.py"),
+        ("the other half of c", "top[i] = (c[i] >> 63) - 1;", "top[i] = 0 - (c[i] >> 63);", f"{KERNELS}/test_affine.py"),
+        ("rows of the other order", "row ? top[0] : NULL, NULL, to, m)", "NULL, NULL, to, m)", f"{KERNELS}/test_affine.py"),
+        ("a mask taken for its r", "if (x->kind == PSM_REOPENED)", "if (0)", f"{KERNELS}/test_affine.py"),
+        ("truncated loop tail", "for (size_t i = 0; i < m; i++) out[i] += dealt[i] & mask[i];", "for (size_t i = 0; i + 1 < m; i++) out[i] += dealt[i] & mask[i];", f"{KERNELS}/test_affine.py"),
+    ),
+    *core(
+        "reopen.inc.h",
+        ("the low bits of z are not masked", "l[i] &= ((u64)1 << power) - 1;", "l[i] = 0;", f"{KERNELS}/test_reopen.py"),
+        ("a carry from lane to lane", "out[i] = ((x[i] & ~top) + (y[i] & ~top)) ^ ((x[i] ^ y[i]) & top);", "out[i] = x[i] + y[i] + 0 * top;", f"{KERNELS}/test_reopen.py"),
+        ("the jump whatever c is", "(one[i] + (two[i] & ((c[at + i] >> 63) - 1))) << 48", "((u64)one[i] + two[i]) << 48", f"{KERNELS}/test_reopen.py"),
+        ("the bit beside the uppermost", "(less >> (63 - power) & 1) << (16 - power)", "(less >> (62 - power) & 1) << (16 - power)", f"{KERNELS}/test_reopen.py"),
+        ("t and h under one stream", "base + 3, at, (psm_lane *)h, m", "base + 2, at, (psm_lane *)h, m", f"{KERNELS}/test_reopen.py"),
+        ("lanes beside the last element", "t[psm_lane_words(m) - 1] = h[psm_lane_words(m) - 1] = 0;", "", f"{KERNELS}/test_reopen.py"),
     ),
     *module(
         "mpc/mac/opening",

@@ -117,6 +117,17 @@ def test_products_with_public_numbers(secret, pairs, place):
             assert mine == x * p * by
 
 
+def test_a_transposed_public_matrix_is_checked_as_it_stands(secret):
+    """Its words are read in the order in which they lie; which of them meet is another matter."""
+    size = 2.0**25
+    x, weight = secret([[1 << 41, 0]]), torch.tensor([[0.0, size], [0.0, size]])
+    assert integers(x @ weight.t()) == [[0, 0]]
+    assert integers(weight @ x.t()) == [[0], [0]]
+    for product in (lambda: x @ weight, lambda: weight.t() @ x.t()):
+        with pytest.raises(RangeError):
+            product()
+
+
 @fresh
 @given(st.lists(factors(), min_size=2, max_size=5), st.booleans())
 def test_sums_of_products(secret, pairs, cancel):

@@ -161,6 +161,30 @@ static void truncations(const psm_kernels *k, psm_divisor by, size_t n) {
     }
 }
 
+static void reopened(const psm_kernels *k, psm_divisor by, size_t n) {
+    CHECK(add_lanes, a, b, out, n);
+    CHECK(reopen_deal, keys, HOLDERS, 16, by.power, 0, n, out, n);
+    for (int lead = 0; lead < 2; lead++) {
+        const u64 *dealt = lead ? NULL : b;
+        CHECK(reopen_mask, keys, 16, by.power, by.offset, a, dealt, out, 0, n);
+        CHECK(reopen_finish, keys, 16, by, lead, a, dealt, out, 0, n, n);
+        CHECK(reopen_message, keys, 16, by, lead, a, b, out, 0, n);
+    }
+    CHECK(reopen_opened, by, a, b, out, 0, n);
+}
+
+/* products of factors of two kinds that follow from dealt words, and squares */
+static void without_openings(const psm_kernels *k, psm_divisor by, size_t n) {
+    psm_known masked = {PSM_OPENED, 48, 3, NULL, a}, divided = {PSM_TRUNCATED, 52, 5, &by, b};
+    CHECK(affine_deal, keys, HOLDERS, 16, &divided, &masked, n, 0, n, out);
+    CHECK(affine_deal, keys, HOLDERS, 16, &divided, NULL, n, 0, n, out);
+    for (int lead = 0; lead < 2; lead++) {
+        const u64 *dealt = lead ? NULL : d;
+        CHECK(affine_finish, keys, 16, &divided, &masked, lead, b, c, dealt, out, n, 0, n);
+        CHECK(affine_finish, keys, 16, &divided, NULL, lead, b, b, dealt, out, n, 0, n);
+    }
+}
+
 static void comparisons(const psm_kernels *k, size_t n) {
     size_t words = (n + 63) / 64;
     CHECK(compare_deal, keys, HOLDERS, 32, 4, NULL, n, 0, words, out, out2, out3);
@@ -327,6 +351,9 @@ int main(int argc, char **argv) {
         authenticated(k, lengths[i]);
         roles(lengths[i]);
         truncations(k, power, lengths[i]);
+        reopened(k, power, lengths[i]);
+        without_openings(k, power, lengths[i]);
+        without_openings(k, by17, lengths[i]);
         truncations(k, by17, lengths[i]);
         comparisons(k, lengths[i]);
         third_party(k, lengths[i]);

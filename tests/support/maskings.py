@@ -10,7 +10,7 @@ import collections
 import numpy as np
 import torch
 
-from pysmpc.ring import comparison_kernels, product_kernels, z2k
+from pysmpc.ring import affine_kernels, comparison_kernels, product_kernels, reopen_kernels, z2k
 from pysmpc.ring.prg import KeySet
 
 Masking = collections.namedtuple("Masking", "keys stream words purpose")
@@ -63,6 +63,17 @@ class Log:
             # of upper halves, two of which are a word, each has a word of the stream to itself
             lambda out, keys, base, *rest: note(keys, base, out.shape[1], "message"),
         )
+        # under b and what is dealt below its lowest bit, and then under the upper bits of b (mpc/additive/reopening.py)
+        after(
+            reopen_kernels,
+            "reopen_mask",
+            lambda out, keys, base, *rest: note(keys, base, out.shape[1], "message"),
+        )
+        after(
+            reopen_kernels,
+            "reopen_message",
+            lambda out, keys, base, *rest: note(keys, (base, "upper bits"), out.shape[1], "message"),
+        )
         after(
             comparison_kernels,
             "compare_chunks",
@@ -87,6 +98,7 @@ class Log:
             return noted
 
         after(z2k, "truncate_deal", corrections("correction", lambda *rest: (1, 2)))
+        after(reopen_kernels, "reopen_deal", corrections("correction", lambda *rest: (1, 2, 3)))
         after(
             comparison_kernels,
             "compare_deal",
@@ -101,6 +113,11 @@ class Log:
             comparison_kernels,
             "select_deal",
             corrections("correction", lambda rho, by, *rest: (1,) if by is None else (1, 2, 3, 4)),
+        )
+        after(
+            affine_kernels,
+            "affine_deal",
+            corrections("correction", lambda x, y, out: range(affine_kernels.product_rows(x, y))),
         )
         after(
             product_kernels.Product,

@@ -124,6 +124,12 @@ def of_quotients(suite, party, x, y):
     return [suite.square(party, suite.scale_by(party, v, 2)), suite.mul(party, v, w), suite.mul(party, v, y)]
 
 
+def matrices_of_quotients(suite, party, x, y):
+    """A quotient that is opened again, with another factor, and both with what was opened before."""
+    v, w = suite.truncate_all(party, [(x, 1 << 16), (y, 1 << 16)])
+    return [read(suite.matmul(party, matrix(v), turned(y))), read(suite.matmul(party, matrix(w), turned(v)))]
+
+
 def at_once(suite, party, bit, x, y):
     """Products of a selection with itself and with a quotient, and of what was not opened.  Nothing is rounded."""
     chosen = suite.select(party, bit, suite.scale_by(party, y, 1000), 1000)
@@ -267,6 +273,7 @@ CASES = {
     "mul_at_once": Case("negative select truncate_all mul_at_once", signed(at_once), 2),
     "together": Case("together", in_one_round, 2),
     "products of quotients": Case("truncate_all mul square", of_quotients, 2),
+    "matrices of quotients": Case("truncate_all matmul", matrices_of_quotients, 2),
     "matmul": Case("matmul", lambda suite, party, x, y: read(suite.matmul(party, matrix(x), turned(y))), 2),
     "contract": Case(
         "contract",

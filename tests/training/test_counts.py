@@ -11,8 +11,8 @@ BINARY, DECIMAL = {}, {"base": 10, "precision_fractional": 3}
 #: Of the second step, 64 items, the loss not opened: activation, encoding, whether the model is public; rounds, bytes
 #: that a holder sends to each other one, bytes that the provider deals.
 STEPS = [
-    ("relu", BINARY, False, 18, 1767504, 3103048),
-    ("square", BINARY, False, 16, 1911888, 2941768),
+    ("relu", BINARY, False, 18, 1763664, 3102408),
+    ("square", BINARY, False, 16, 1760592, 2896072),
     ("square", DECIMAL, False, 16, 2348624, 3419296),
     ("relu", DECIMAL, True, 14, 1330768, 2284032),
 ]

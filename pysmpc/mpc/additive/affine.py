@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from pysmpc.mpc.additive.affine_values import Affine, Factor, Factors, affine_of
+from pysmpc.mpc.additive.affine_values import Affine, Factor, Factors, affine_of, known_of
 from pysmpc.mpc.interfaces import Cost, Party
-from pysmpc.ring import z2k
+from pysmpc.ring import affine_kernels, z2k
 from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import Share
 
@@ -52,6 +52,11 @@ def mul(party: Party, x: Share, y: Share, a: Factor, b: Factor) -> Share:
     2. C_x y + C_y x - C_x C_y, and those words times their public factors.
     8 bytes from the dealer for each of those words, two for each truncated operand.
     """
+    ours, theirs = known_of(x, a), known_of(y, b)
+    if ours is not None and theirs is not None:
+        base, corrections = _kernel(party, x.numel, ours, theirs)
+        out = affine_kernels.affine_mul(party.dealer.keys, base, ours, theirs, x.words(), y.words(), corrections)
+        return Share.of(out, x.shape, x.scale * y.scale)
     n = x.numel
     pairs = [(k, j) for k in range(a.count) for j in range(b.count)]
 
@@ -80,6 +85,11 @@ def square(party: Party, x: Share, a: Affine) -> Share:
     2. C (2 x - C), and those words times their public factors.
     16 bytes an element from the dealer for what was truncated, 32 for what was rounded to the nearest integer.
     """
+    known = known_of(x, a)
+    if known is not None:
+        base, corrections = _kernel(party, x.numel, known, None)
+        out = affine_kernels.affine_square(party.dealer.keys, base, known, x.words(), corrections)
+        return Share.of(out, x.shape, x.scale * x.scale)
     # 1. squares of words
     factors = [f if f is None else x.gather(f) for f in a.square_factors()]
     parts = _dealt(
@@ -96,6 +106,19 @@ def square(party: Party, x: Share, a: Affine) -> Share:
 def product_cost(n: int, words: int) -> Cost:
     """Of n elements of `words` dealt words each."""
     return Cost(dealt=8 * words * n)
+
+
+def _kernel(
+    party: Party, n: int, x: affine_kernels.Known, y: affine_kernels.Known | None
+) -> tuple[int, torch.Tensor | None]:
+    """(The first stream, the corrections) of the products of words that a kernel deals."""
+    count = affine_kernels.product_rows(x, y)
+    base = party.dealer.streams(count)
+
+    def deal(keys: KeySet, out: torch.Tensor) -> None:
+        affine_kernels.affine_deal(keys, base, x, y, out)
+
+    return base, party.dealer.corrections(count * n, deal)
 
 
 def _product(a: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor | None:

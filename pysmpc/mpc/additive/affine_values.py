@@ -21,7 +21,7 @@ from typing import Protocol
 
 import torch
 
-from pysmpc.ring import z2k
+from pysmpc.ring import affine_kernels, z2k
 from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import Share
 
@@ -100,9 +100,13 @@ class Masked:
 
 @dataclass(eq=False, repr=False)
 class Truncated:
-    """The result of a truncation by `by` that opened c; base: the stream of its r."""
+    """The result of a truncation by `by` that opened c; base: the stream of its r.
+
+    reopened: the stream is not of r, but of what r follows from (`reopening.Reopened`).
+    """
 
     count = square_count = 2
+    reopened = False
 
     base: int
     by: z2k.Divisor
@@ -363,6 +367,21 @@ def factor_of(x: Share) -> Factor | None:
     """How x's whole body follows from however many dealt words; None where it does not."""
     found: Factor | None = affine_of(x) or x.body.gate
     return found
+
+
+def known_of(x: Share, factor: Factor) -> affine_kernels.Known | None:
+    """What kernels take of a factor that x is, where they take it: x whole, and no other words than a truncation's."""
+    if not x.dense:
+        return None
+    multiple = 1
+    while isinstance(factor, Multiple):
+        factor, multiple = factor.of, multiple * factor.factor
+    multiple = z2k.wrap(multiple)
+    if isinstance(factor, Masked):
+        return affine_kernels.Known(factor.mask, None, False, multiple, factor.opened)
+    if isinstance(factor, Truncated):
+        return affine_kernels.Known(factor.base, factor.by, factor.reopened, multiple, factor.c)
+    return None
 
 
 def affine_of(x: Share) -> Affine | None:

@@ -9,7 +9,8 @@ of a b, which the dealer corrects at one holder.  (Beaver, CRYPTO 1991; one mask
 value: Escudero et al., "circuit-dependent" masks, as in ABY2.0 section 3.)
 
 Cost of each product: one round if an operand was not opened before, in which a
-holder sends it (8 bytes an element to every other holder), and 8 bytes from the
+holder sends it (8 bytes an element to every other holder, 2 of what a truncation by
+a power of two up to 2^16 made: `reopening`), and 8 bytes from the
 dealer an element of the result.  An elementwise product of what truncations have
 opened takes no round (`pysmpc.mpc.additive.affine`).
 """
@@ -24,6 +25,7 @@ import torch
 
 from pysmpc.mpc.additive import affine
 from pysmpc.mpc.additive.affine_values import factor_of
+from pysmpc.mpc.additive.reopening import open_again, opened_again, short_of
 from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening
 from pysmpc.ring import product_kernels, z2k
 from pysmpc.ring.matrix_layout import Layout
@@ -35,13 +37,19 @@ DEFER_MIN_SIZE = 1 << 14  # elements from which it may pay to deal the c of a ma
 
 @declares_openings("mask")
 def open_masked(party: Party, *secrets: Share) -> None:
-    """Open the bodies that have not been, under fresh masks: at most one round."""
-    fresh = unopened(secrets)
-    if not fresh:
+    """Open the bodies that have not been, under fresh masks, or the rest of those that truncations prepared: at most
+    one round."""
+    waiting = unopened(secrets)
+    if not waiting:
         return
-    messages = masked(party, fresh)
-    for body, opened in zip(fresh, party.channel.open(messages, "mask", [b.shape for b in fresh]), strict=True):
+    fresh = [body for body in waiting if short_of(body) is None]
+    pairs = [(body, short) for body in waiting if (short := short_of(body)) is not None]
+    again, short = [body for body, _ in pairs], [each for _, each in pairs]
+    messages, shapes = masked(party, fresh), [b.shape for b in (*fresh, *again)]
+    found, lanes = party.channel.open_lanes(messages, open_again(party, again, short), "mask", shapes)
+    for body, opened in zip(fresh, found, strict=True):
         body.opened = opened
+    opened_again(again, short, lanes)
 
 
 def unopened(secrets: Sequence[Share]) -> list[ShareStorage]:

@@ -17,9 +17,10 @@ import torch
 from pysmpc.errors import PartyError
 from pysmpc.mpc.additive.affine_values import Truncated
 from pysmpc.mpc.additive.products import DeferredProduct, begin
+from pysmpc.mpc.additive.reopening import Reopened, reopens
 from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening
 from pysmpc.mpc.signatures import Update
-from pysmpc.ring import product_kernels, z2k
+from pysmpc.ring import product_kernels, reopen_kernels, z2k
 from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import Share
 
@@ -44,7 +45,7 @@ def truncate(party: Party, z: Share, by: int) -> Share:
     2. Open c = z + offset + r.
     3. floor(c / by) - floor(r / by) + [c < 2^63] jump - offset / by.
     One round, 8 bytes an element to every other holder; 16 from the dealer, or 13 where by is a
-    power of two up to 2^40.
+    power of two up to 2^40, or 12 where that is up to 2^16 (`reopening`).
     """
     return truncate_all(party, [(z, by)])[0]
 
@@ -72,8 +73,14 @@ def masked_dividends(party: Party, dividends: Sequence[tuple[Share, int]]) -> tu
         words = z.words()
         base = party.dealer.streams(MATERIAL)
         n = words.shape[1]
-        corrections = party.dealer.corrections(z2k.truncate_words(by_, n), partial(_deal, base, by_, n))
-        messages.append(z2k.truncate_mask(keys, base, by_.offset, words))
+        if reopens(by):
+            corrections = party.dealer.corrections(
+                reopen_kernels.reopen_words(n), partial(_deal_reopened, base, by_, n)
+            )
+            messages.append(reopen_kernels.reopen_mask(keys, base, by_, words, corrections))
+        else:
+            corrections = party.dealer.corrections(z2k.truncate_words(by_, n), partial(_deal, base, by_, n))
+            messages.append(z2k.truncate_mask(keys, base, by_.offset, words))
         pieces.append((base, by_, corrections))
     return messages, pieces
 
@@ -84,14 +91,20 @@ def quotients(
     """The quotients, of what was opened."""
     found = []
     for (z, by), (base, by_, corrections), c in zip(dividends, pieces, opened, strict=True):
-        out = Share.of(z2k.truncate_finish(party.dealer.keys, base, by_, c, corrections), z.shape, z.scale // by)
-        out.body.affine = Truncated(base, by_, c)
+        again = reopens(by)
+        finish = reopen_kernels.reopen_finish if again else z2k.truncate_finish
+        out = Share.of(finish(party.dealer.keys, base, by_, c, corrections), z.shape, z.scale // by)
+        out.body.affine = (Reopened if again else Truncated)(base, by_, c)
         found.append(out)
     return found
 
 
 def _deal(base: int, by: z2k.Divisor, n: int, keys: KeySet, out: torch.Tensor) -> None:
     z2k.truncate_deal(keys, base, by, n, out)
+
+
+def _deal_reopened(base: int, by: z2k.Divisor, n: int, keys: KeySet, out: torch.Tensor) -> None:
+    reopen_kernels.reopen_deal(keys, base, by, out, n)
 
 
 @declares_openings("truncate")
@@ -153,7 +166,8 @@ def _deal_update(
 
 def truncate_cost(holders: int, n: int, by: int = 3) -> Cost:
     """Cost of truncating n elements; without `by`, that of a divisor which is no power of two."""
-    return opening(holders, n) + Cost(dealt=8 * z2k.truncate_words(divisor(by), n))
+    words = reopen_kernels.reopen_words(n) if reopens(by) else z2k.truncate_words(divisor(by), n)
+    return opening(holders, n) + Cost(dealt=8 * words)
 
 
 def truncate_local(party: Party, z: Share, by: int) -> Share:

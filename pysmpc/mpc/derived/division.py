@@ -108,7 +108,8 @@ def prepare(suite: Suite, party: Party, y: Share) -> Divisor:
 def prepare_cost(holders: int, n: int) -> Cost:
     """Of n divisors."""
     signs = negative_cost(holders, n) + negative_cost(holders, TOP * n) + select_cost(holders, n, False)
-    truncations = truncate_cost(holders, n, ONE) * (3 + 2 * STEPS) + truncate_cost(holders, n, 17)
+    truncations = truncate_cost(holders, n, ONE) * (2 + 2 * STEPS)
+    truncations += truncate_cost(holders, n, 2) + truncate_cost(holders, n, 17)
     # large and what it takes away; size and power; a w and an error a step, beside upper and w; coarse and the last w
     products = product_cost(holders, 2 * n, n) * (2 + STEPS + 1) + affine.product_cost(n, 4) * STEPS
     return signs + truncations + products
@@ -206,7 +207,10 @@ def divide_cost(holders: int, n: int, s: int, again: bool = False) -> Cost:
         products = affine.product_cost(n, words) + (product_cost(holders, opens * n, n) if opens else LOCAL)
         return truncate_cost(holders, n, ONE) * truncations + products
 
-    cost = truncate_cost(holders, n, ONE) * 2 + truncate_cost(holders, n, 1 << 2 * DIGIT) + product_cost(holders, n, n)
+    cost = (
+        truncate_cost(holders, n, 2) + truncate_cost(holders, n, 1 << DIGIT) + truncate_cost(holders, n, 1 << 2 * DIGIT)
+    )
+    cost += product_cost(holders, n, n)
     # the digit times g and power, e times w, q times v
     if _fits(s):
         cost += affine.product_cost(n, 2) + (digit(known + 6, 0) if again else digit(known + 4, 2))

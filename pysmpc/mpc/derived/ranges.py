@@ -41,7 +41,7 @@ from pysmpc.mpc.interfaces import Party
 from pysmpc.mpc.operations import Suite
 from pysmpc.mpc.signatures import Binary, Update
 from pysmpc.ring.fixedpoint import LIMIT
-from pysmpc.ring.matrix_layout import Layout
+from pysmpc.ring.matrix_layout import Layout, as_laid_out
 from pysmpc.ring.recording import active
 from pysmpc.ring.shares import MaskedBit, Share, ShareStorage
 from pysmpc.torch_modes import in_backward
@@ -87,9 +87,13 @@ class Checked:
 
     @staticmethod
     def _public(values: torch.Tensor) -> Operand:
-        own = Range(largest_magnitude(values))
+        laid_out = as_laid_out(values)
+        own = Range(largest_magnitude(laid_out))
         own.exact = True
-        return Operand(own, values.reshape(1, -1).contiguous(), partial(torch.reshape, shape=values.shape), 1)
+        if laid_out is values:
+            return Operand(own, values.reshape(1, -1).contiguous(), partial(torch.reshape, shape=values.shape), 1)
+        take = partial(torch.as_strided, size=values.shape, stride=values.stride())
+        return Operand(own, laid_out.reshape(1, -1), take, 1)
 
     def _run(self, check: Check, *operands: Operand) -> Check:
         """Check now, and in every repetition."""

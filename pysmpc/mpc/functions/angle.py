@@ -77,16 +77,17 @@ def angle(suite: Suite, party: Party, y: Share, x: Share, scale: int) -> Share:
     return Share(out.body, y.shape, scale)
 
 
-def angle_cost(holders: int, n: int) -> Cost:
+def angle_cost(holders: int, n: int, scale: int = 1 << 16) -> Cost:
     """With the default suite and a binary scale."""
     turned = negative_cost(holders, 3 * n) + product_cost(holders, 10 * n, 5 * n)
     normalised = thresholds_cost(holders, n, TOP + 1) + product_cost(holders, 3 * n, 2 * n)
-    shorter = opening(holders, 2 * n) + Cost(dealt=2 * truncate_cost(holders, n, 2).dealt)
+    shorter = opening(holders, 2 * n) + Cost(
+        dealt=sum(truncate_cost(holders, n, 1 << p).dealt for p in (BITS - INVERSE_BITS, 2 * TOP - MINOR_BITS))
+    )
     inverse = evaluate_cost(holders, n, fits.RECIPROCAL.terms) + shorter
     quotient = product_cost(holders, 4 * n, 2 * n)
-    return (
-        turned + normalised + inverse + quotient + evaluate_cost(holders, n, ATAN.terms) + truncate_cost(holders, n, 2)
-    )
+    last = truncate_cost(holders, n, round(Fraction(1 << BITS) / scale))
+    return turned + normalised + inverse + quotient + evaluate_cost(holders, n, ATAN.terms) + last
 
 
 def rows(x: Share, count: int) -> list[Share]:

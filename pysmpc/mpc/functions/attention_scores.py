@@ -136,10 +136,12 @@ def powers_cost(holders: int, n: int) -> Cost:
 
 
 def means_cost(holders: int, rows: int, n: int, values: int, d: int) -> Cost:
-    """With the default suite, of p [rows, n] and as many values in all, which are d in a row of the result."""
+    """With the default suite, of p [rows, n] and so many values of 16 bits, which are d in a row of the result."""
     results, levels = rows * d, (n.bit_length() - 1) // 2
     compared = thresholds_cost(holders, rows, levels + 1) + Cost(dealt=8 * rows * (levels + 1))
-    divided = truncate_cost(holders, results, 2).dealt
+    divided = truncate_cost(holders, results, 1 << (POWER_BITS + 16 - DIVIDED_BITS)).dealt
+    part = truncate_cost(holders, results, 1 << (2 * levels + DIVIDED_BITS - PART_BITS)).dealt
+    inverse = truncate_cost(holders, rows, 1 << (BITS - MANTISSA_BITS)).dealt
     return (
         # 1. and 2.: S is opened with the factors, in the round that the comparisons have for it
         compared
@@ -148,6 +150,7 @@ def means_cost(holders: int, rows: int, n: int, values: int, d: int) -> Cost:
         + opening(holders, results + 2 * rows)
         + Cost(dealt=divided + 16 * fits.RECIPROCAL.terms * rows)
         # 4. and 5.
-        + truncate_cost(holders, results + rows, 2)
+        + opening(holders, results + rows)
+        + Cost(dealt=part + inverse)
         + affine.product_cost(results, 2 + 4)
     )

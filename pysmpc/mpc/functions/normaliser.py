@@ -365,7 +365,9 @@ def reciprocal_fast_cost(holders: int, n: int, s: int = 1 << 16, scale: int = 1 
     top = _top_of_reciprocal(s, scale)
     thresholds = thresholds_cost(holders, n, 2 * (top + 2))
     products = product_cost(holders, 2 * n, n) + affine.product_cost(n, 2)
-    truncations = truncate_cost(holders, n, 2) * 2
+    mantissa_bits = min(ROOT_BITS, 2 * TOP - 2 * top)
+    last = round(Fraction((1 << mantissa_bits) * 4**top, s * scale))
+    truncations = truncate_cost(holders, n, 1 << (BITS - mantissa_bits)) + truncate_cost(holders, n, last)
     return thresholds + products + evaluate_cost(holders, n, fits.RECIPROCAL.terms) + truncations
 
 

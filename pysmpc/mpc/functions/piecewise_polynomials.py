@@ -197,4 +197,5 @@ def again_cost(holders: int, n: int, table: Table, scale: int = 1 << 16) -> Cost
     """Of another function of the same argument and pieces: two rounds."""
     count = len(pieces_of(table, scale)[0])
     products = 2 * count - 1 if table.symmetry != "right" else count
-    return product_cost(holders, 2 * products * n, products * n) + truncate_cost(holders, n, 2)
+    by = round(Fraction(1 << BITS) / scale)
+    return product_cost(holders, 2 * products * n, products * n) + truncate_cost(holders, n, by)
