@@ -167,16 +167,16 @@ def test_checkpoints(parties):
     assert "of 8 at delta 0.001" in other.summary()
 
 
-def test_a_recorded_step_is_not_repeated(parties):
-    loader = DataLoader(data_of(parties), batch_size=4)
+def test_a_recorded_step_is_repeated_with_new_noise(parties):
+    loader = DataLoader(data_of(parties, 32), batch_size=4)
     engine, model, optimizer, private = made(parties, loader=loader, noise_multiplier=50.0)
     step = sy.TrainStep(model, optimizer, F.cross_entropy)
     weights = [sy.decrypt(model[0].weight)]
     for x, y in private:
         step(x, y)
-        assert not step.repeats
         weights.append(sy.decrypt(model[0].weight))
-    assert engine.accountant.steps == 6
+    assert step.repeats
+    assert engine.accountant.steps == 8
     moves = [b - a for a, b in itertools.pairwise(weights)]
     assert all(not torch.allclose(a, b, atol=1e-3) for a, b in itertools.pairwise(moves))
 
