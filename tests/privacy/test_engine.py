@@ -254,6 +254,26 @@ def test_models_that_are_refused(parties):
         engine.make_private(secret, optimizer, loader)
 
 
+def test_an_input_that_is_changed_after_its_layer(parties):
+    """What a norm is taken of is what the layer was given, or nothing is."""
+
+    class Late(nn.Sequential):
+        def forward(self, x):
+            hidden = self[0](x) * 2
+            out = self[2](hidden)
+            hidden.mul_(0.25)
+            return out
+
+    model = sy.encrypt(Late(*network()), parties)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer, loader = sy.privacy.Engine(**BUDGET).make_private(
+        model, optimizer, DataLoader(data_of(parties), batch_size=8)
+    )
+    x, y = next(iter(loader))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        F.cross_entropy(model(x), y).backward()
+
+
 def test_layers_that_are_trained_later_are_not_left_out(parties):
     """A parameter that was frozen, or not the optimizer's, in the beginning has no clipped gradient."""
     model = sy.encrypt(network(), parties)
