@@ -35,6 +35,7 @@ from pysmpc.privacy import Accountant, noise_multiplier_for
 from pysmpc.privacy.clipping import Taps, factors
 from pysmpc.privacy.engine import sensitivity
 from pysmpc.privacy.loaders import drawn
+from pysmpc.program.loop import LOOPS
 
 DELTA = 1e-5
 
@@ -205,8 +206,10 @@ def draw(file, without, rows):
 
 
 def cost(options):
-    """In turn, so that a machine that is not idle treats both alike."""
-    parties = sy.virtual("alice", "bob")
+    """In turn, so that a machine that is not idle treats both alike; of steps that are recorded, the repetitions."""
+    parties, first = sy.virtual("alice", "bob", eager=options.eager), 2 if options.eager else 6
+    if options.repeat <= first:
+        raise SystemExit(f"--repeat is more than {first}: steps before that are noted and recorded")
     sides = {}
     for kind in ("without", "provider", "holders"):
         model = sy.encrypt(mlp(128, 64), parties)
@@ -227,16 +230,16 @@ def cost(options):
             optimizer.step()
             next(model.parameters()).cell.body  # noqa: B018  (updates that wait are part of the step)
             spent = time.process_time() - worked, time.perf_counter() - begun
-            found[kind].append((*spent, parties.stats - before))
+            found[kind].append((*spent, parties.stats - before, LOOPS.repeats))
     base = None
     for kind, steps in found.items():
-        worked, seconds = (statistics.median(step[place] for step in steps[2:]) for place in (0, 1))
-        stats = steps[-1][2]
+        worked, seconds = (statistics.median(step[place] for step in steps[first:]) for place in (0, 1))
+        stats, repeated = steps[-1][2], sum(step[3] for step in steps[first:])
         base = base or (worked, seconds)
         print(
             f"{kind:9s} {1e3 * seconds:7.1f} ms ({seconds / base[1]:.2f}), {1e3 * worked:.1f} of the processor "
             f"({worked / base[0]:.2f})  {stats.rounds} rounds, {stats.sent / 1e6:.2f} MB a holder, "
-            f"{stats.dealt / 1e6:.2f} MB dealt"
+            f"{stats.dealt / 1e6:.2f} MB dealt; {repeated} of {len(steps) - first} repeated"
         )
 
 
@@ -315,7 +318,8 @@ def main():
     parser.add_argument("--lr", type=float, default=1.0)
     parser.add_argument("--norm", type=float, default=1.0)
     parser.add_argument("--noise", choices=["provider", "holders"], default="provider")
-    parser.add_argument("--repeat", type=int, default=12, help="steps that `cost` measures")
+    parser.add_argument("--repeat", type=int, default=24, help="steps of `cost`")
+    parser.add_argument("--eager", action="store_true", help="`cost` operation by operation")
     parser.add_argument("--log")
     parser.add_argument("--figure", help="`curve`: write an SVG picture, too (matplotlib)")
     options = parser.parse_args()

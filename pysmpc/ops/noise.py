@@ -13,7 +13,6 @@ from pysmpc.ops.registering import implements
 from pysmpc.ring.fixedpoint import Precision
 from pysmpc.tensor.secret import SecretTensor
 
-# the tag keeps a step that draws noise from being recorded and repeated with the same noise
 LIBRARY.define(
     "gaussian_noise(Tensor like, float std, bool dealt) -> Tensor", tags=(torch.Tag.nondeterministic_seeded,)
 )

@@ -37,17 +37,19 @@ _RELATIVE, _ABSOLUTE = 2.0**-20, 2.0**-23
 
 
 class _Tapped(torch.autograd.Function):
-    """The identity, which tells its gradient."""
+    """The identity, which tells its gradient, and what the layer was given; then autograd lets go of both."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, anchor: Tensor, note: Any) -> Tensor:
-        ctx.note = note
+    def forward(ctx: Any, y: Tensor, anchor: Tensor, seen: Tensor, found: list[tuple[Any, Tensor]]) -> Tensor:
+        ctx.save_for_backward(seen)
+        ctx.found = found
         return y.view_as(y)
 
     @staticmethod
     def backward(ctx: Any, b: Tensor) -> Any:
-        ctx.note(b.detach())
-        return b, None, None
+        [seen] = ctx.saved_tensors
+        ctx.found.append((seen, b.detach()))
+        return b, None, None, None
 
 
 @dataclass
@@ -70,13 +72,8 @@ class Tap:
         if not (layer.training and torch.is_grad_enabled()):
             return cast(Tensor, type(layer).forward(layer, x))
         y, seen = self.kept.rule.run(layer, x)
-        seen = seen.detach()
-
-        def note(b: Tensor) -> None:
-            self.kept.found.append((seen, b))
-
         anchor = torch.zeros((), requires_grad=True)
-        return cast(Tensor, _Tapped.apply(y, anchor, note))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _Tapped.apply(y, anchor, seen.detach(), self.kept.found))  # type: ignore[no-untyped-call]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tap:
         """For a copy of the layer, which is not trained by the same optimizer: what it keeps is never read."""

@@ -20,6 +20,7 @@ Model = TypeVar("Model", bound=nn.Module)
 Optimizer = TypeVar("Optimizer", bound=torch.optim.Optimizer)
 
 BITS = 16  # fractional bits of summed gradients and noise, in units of the clipping norm
+_PRIVATE = "made_private_by"  # of a gradient that was clipped and noised: the mark of the engine that did
 CLIPPING_ERROR = 2.0**-10  # by which an example's gradient may exceed the clipping norm
 
 
@@ -177,7 +178,7 @@ class Engine:
         self._norm, self._mean = float(max_grad_norm), loss_reduction == "mean"
         self._planned = planned
         self._given: list[torch.Tensor | None] = []
-        self._set: dict[nn.Parameter, torch.Tensor] = {}
+        self._mark = object()  # that gradients bear which are clipped and noised
         optimizer.register_step_pre_hook(self._before_step)
         return model, optimizer, private
 
@@ -264,9 +265,10 @@ class Engine:
         assert taps is not None
         if not self._given:
             raise PrivacyError("a step needs a batch of the loader that make_private returned, one for each step")
-        held = [p for group in optimizer.param_groups for p in group["params"]]
-        for p in {*taps.parameters(), *held}:  # also those that were frozen, or not there, in the beginning
-            if p.grad is not None and p.grad is not self._set.get(p):
+        # also those that were frozen, or not there, in the beginning
+        parameters = {*taps.parameters(), *(p for group in optimizer.param_groups for p in group["params"])}
+        for p in parameters:
+            if p.grad is not None and getattr(p.grad, _PRIVATE, None) is not self._mark:
                 raise PrivacyError(
                     "a parameter has a gradient that did not come through its layer, and is not clipped: use "
                     "parameters only by calling their layers in training mode"
@@ -274,9 +276,12 @@ class Engine:
         if self.sampling != "epochs":
             self._check_budget()
         with torch.no_grad():
-            self._privately(taps)
+            found = self._privately(taps)
+        for p in parameters:  # nothing but these refers to a gradient, so that it goes with zero_grad()
+            p.grad = found.get(p)  # None: what was left there of the last step may have been added to
 
-    def _privately(self, taps: Taps) -> None:
+    def _privately(self, taps: Taps) -> dict[Any, torch.Tensor]:
+        """Clipped and noised gradients of what was kept."""
         times = (taps.batch if self._mean else 1) / self._norm
         weights = factors(taps.squares(times))
         if self._given[0] is not None:
@@ -291,10 +296,10 @@ class Engine:
             rounded = with_bits(each, BITS)
             noise = gaussian_noise(rounded, deviation, self.noise == "provider")
             found[p] = (rounded + noise) * (self._norm / expected)
-        for p, gradient in found.items():
-            p.grad = gradient
-        self._set, self._given = found, []
+            setattr(found[p], _PRIVATE, self._mark)
+        self._given = []
         taps.clear()
+        return found
 
     def _deviation(self, sums: Mapping[nn.Parameter, torch.Tensor]) -> float:
         """Standard deviation of the noise of each number, in clipping norms."""

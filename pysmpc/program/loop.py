@@ -20,7 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils._pytree import tree_leaves
 
 from pysmpc.ops import views
-from pysmpc.program.loop_regions import FollowedRegion, KnownPath, NotedRegion, unfit_for_loops
+from pysmpc.program.loop_regions import FollowedRegion, NotedRegion, unfit_for_loops
 from pysmpc.session import ledger
 from pysmpc.session.session import Session
 from pysmpc.tensor.secret import HANDLERS, SecretTensor
@@ -129,7 +129,7 @@ class Loops:
                 return noting.operation(cls, func, args, kwargs)
         return cls.__torch_dispatch__(func, (), args, kwargs)
 
-    def diverged(self, known: KnownPath | None = None) -> None:
+    def diverged(self) -> None:
         """What was noted does not serve."""
         self.repeats, self.reason = False, "operations or public numbers have changed"
         self._failures = min(self._failures + 1, 6)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pysmpc.program.loop import Loops
 
 PATHS = 6  # that a session keeps, and kinds of arguments of each
+MISSES = 2  # in a row, after which a path is forgotten: as after a new learning rate, or other noise
 
 #: What makes later operations cheaper, beside an opening, and what a segment's copy of an argument would not have.
 _LEARNED = ("bit", "sign", "binary", "divisor", "functions", "affine", "gate", "origin", "ties", "most", "multiple")
@@ -35,6 +36,7 @@ class KnownPath:
         self.path = path
         self.segments: dict[Any, tuple[Segment, bool]] = {}  # and whether it was checked
         self.never: set[Any] = set()
+        self.misses = 0  # regions in a row that began as it does, and went another way
 
 
 class NotedRegion(Noting):
@@ -110,7 +112,7 @@ class FollowedRegion(Following):
             if self.over or not (self._loops.ended or here):
                 if not self.over:
                     self._loops.left()
-                    self._loops.diverged(self._kept)
+                    self._missed()
                 super().keep()
                 return
             try:
@@ -121,6 +123,13 @@ class FollowedRegion(Following):
                     self._loops.repeats = False
             finally:
                 self._loops.idle()
+
+    def _missed(self) -> None:
+        """It went another way."""
+        self._loops.diverged()
+        self._kept.misses += 1
+        if self._kept.misses >= MISSES and self._kept in self._session.loops:
+            self._session.loops.remove(self._kept)
 
     def _finish(self) -> bool:
         """Whether all was done by a segment, or is recorded."""
@@ -168,6 +177,7 @@ class FollowedRegion(Following):
             self.fail(error)
             raise
         self._fulfil(alive, outs)
+        self._kept.misses = 0
         self._loops.repeats, self._loops.reason = True, None
         self._loops.served()
 

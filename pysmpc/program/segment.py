@@ -20,7 +20,7 @@ from pysmpc.ops.infinite import InfiniteStorage
 from pysmpc.program.check import sends_the_same
 from pysmpc.program.compile import Compiled, moved_stream
 from pysmpc.program.state import Input, Result, State, kind, source
-from pysmpc.program.trace import NOISE, Trace, tracing, watching
+from pysmpc.program.trace import Trace, tracing, watching
 from pysmpc.ring import z2k
 from pysmpc.ring.shares import Share, ShareStorage
 from pysmpc.session.dealer import SeedDealer
@@ -264,8 +264,6 @@ class Seen:
                     self._others[id(cell)] = cell, cell.body, facts
                     if unread(cell):
                         self.refused = "it reads a product that nothing has read before"
-        if func.namespace == "pysmpc" and torch.Tag.nondeterministic_seeded in func.tags:
-            self.refused = NOISE
         if func._schema.is_mutable:
             self.written |= self._inputs & {x.cell for x in changed(func, args, kwargs)}
             if self.written:

@@ -30,9 +30,6 @@ _EMPTY = frozenset(
 #: What is called with which arguments: a kernel, a message, or a function of Python.
 Call = tuple[Any, tuple[Any, ...]]
 
-#: Why a step that draws numbers which nobody knows is not repeated.
-NOISE = "a step draws secret noise, which must be new in each"
-
 #: Why a step that computes with values in other ways than by operations is not repeated.
 READS = "a step reads, shares or refreshes a secret in its midst"
 
@@ -172,8 +169,6 @@ class _Random(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         secrets = [each for each in types if issubclass(each, self._secret)]
-        if func.namespace == "pysmpc" and torch.Tag.nondeterministic_seeded in func.tags:
-            self._trace.refused = NOISE
         if secrets:
             most: Any = max(secrets, key=lambda each: len(each.__mro__))  # torch would ask the most derived one
             with self:

@@ -22,7 +22,9 @@ Prepare = Callable[..., Callable[[], Any]]
 
 
 class Message:
-    """A way to move messages.  into: how many of its last arguments it writes; it reads the others.
+    """A way to move messages, or to get what comes from outside of the program, such as new noise.
+
+    into: how many of its last arguments it writes; it reads the others.
 
     prepare(*args): the call with these arguments, made ready to be done time and again.
     """
@@ -97,7 +99,7 @@ def active() -> Recorder | None:
 def perform(
     call: Callable[..., None], *args: Any, into: Sequence[torch.Tensor] = (), prepare: Prepare | None = None
 ) -> None:
-    """call(*args, *into): move messages, which a repetition does again as a whole.
+    """call(*args, *into): move messages, or draw noise, which a repetition does again as a whole.
 
     into: tensors that it writes.  prepare(*args, *into): the same, made ready to be done time and again.
     """

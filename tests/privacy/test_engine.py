@@ -167,16 +167,16 @@ def test_checkpoints(parties):
     assert "of 8 at delta 0.001" in other.summary()
 
 
-def test_a_recorded_step_is_not_repeated(parties):
-    loader = DataLoader(data_of(parties), batch_size=4)
+def test_a_recorded_step_is_repeated_with_new_noise(parties):
+    loader = DataLoader(data_of(parties, 32), batch_size=4)
     engine, model, optimizer, private = made(parties, loader=loader, noise_multiplier=50.0)
     step = sy.TrainStep(model, optimizer, F.cross_entropy)
     weights = [sy.decrypt(model[0].weight)]
     for x, y in private:
         step(x, y)
-        assert not step.repeats
         weights.append(sy.decrypt(model[0].weight))
-    assert engine.accountant.steps == 6
+    assert step.repeats
+    assert engine.accountant.steps == 8
     moves = [b - a for a, b in itertools.pairwise(weights)]
     assert all(not torch.allclose(a, b, atol=1e-3) for a, b in itertools.pairwise(moves))
 
@@ -252,6 +252,26 @@ def test_models_that_are_refused(parties):
     engine.make_private(secret, optimizer, loader)
     with pytest.raises(PrivacyError, match="has a model already"):
         engine.make_private(secret, optimizer, loader)
+
+
+def test_an_input_that_is_changed_after_its_layer(parties):
+    """What a norm is taken of is what the layer was given, or nothing is."""
+
+    class Late(nn.Sequential):
+        def forward(self, x):
+            hidden = self[0](x) * 2
+            out = self[2](hidden)
+            hidden.mul_(0.25)
+            return out
+
+    model = sy.encrypt(Late(*network()), parties)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer, loader = sy.privacy.Engine(**BUDGET).make_private(
+        model, optimizer, DataLoader(data_of(parties), batch_size=8)
+    )
+    x, y = next(iter(loader))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        F.cross_entropy(model(x), y).backward()
 
 
 def test_layers_that_are_trained_later_are_not_left_out(parties):

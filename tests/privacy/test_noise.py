@@ -96,11 +96,9 @@ def test_no_step_repeats_its_noise():
     x, y = sy.encrypt(torch.randn(4, 3), parties), sy.encrypt(torch.randn(4, 2), parties)
     for _ in range(6):
         step(x, y)
-        assert not step.repeats
-    assert "noise" in step.reason
-    assert len(seen) == 6
-    values = [sy.decrypt(x) for x in seen[-2:]]
-    assert not torch.equal(*values)
+        assert not step.repeats  # noise that is kept is no part of a segment's results
+    values = [sy.decrypt(x) for x in seen]
+    assert len({tuple(x.flatten().tolist()) for x in values}) == 6
 
 
 def test_more_digits():

@@ -1,6 +1,8 @@
 """Private steps at workers of other machines: as in one process, and no sampling that the driver could not hide."""
 
 import copy
+import itertools
+import math
 
 import numpy as np
 import pytest
@@ -12,9 +14,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import pysmpc as sy
 from pysmpc.errors import OpenNotPermittedError, PrivacyError, RemoteError
+from pysmpc.mpc.derived import secret_noise
 from pysmpc.privacy.draws import slots_for
+from pysmpc.privacy.engine import sensitivity
+from pysmpc.program.loop import following
 from pysmpc.remote.data_steps import Items, apply
 from pysmpc.remote.worker.data import Draws
+from pysmpc.ring.prg import fresh_key
 
 BUDGET = {"target_epsilon": 1e6, "target_delta": 1e-3, "accountant": "rdp"}
 
@@ -41,6 +47,36 @@ def test_a_step_there(parties, noise):
     # noise of 0.01 times 0.5 over 10, twice or four times: there, and new
     expected = 0.01 * 0.5 / 10 * (4 if noise == "holders" else 2) ** 0.5
     assert 0.6 * expected < float(gaps.square().mean().sqrt()) < 1.5 * expected
+
+
+@pytest.mark.parametrize("noise", ["holders", pytest.param("provider", marks=pytest.mark.slow)])
+def test_repeated_steps_draw_new_noise_there(workers, noise, monkeypatch):
+    """Of the deviation, and of new keys in each step."""
+    keys, steps, n = [], 7, 40 * 25 + 25
+    monkeypatch.setattr(secret_noise, "fresh_key", lambda: keys.append(fresh_key()) or keys[-1])
+    found, repeats = [], []
+    # all workers record in one process: their hearts may beat late
+    with workers.connect(silence=60.0) as parties, following() as loops:
+        x, y = sy.encrypt(torch.randn(4, 40), parties), sy.encrypt(torch.zeros(4), parties)
+        model = sy.encrypt(nn.Linear(40, 25), parties)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        engine = sy.privacy.Engine(**BUDGET, noise=noise)
+        model, optimizer, loader = engine.make_private(model, optimizer, [(x, y)] * steps, noise_multiplier=1.0)
+        for x, y in loader:
+            optimizer.zero_grad()
+            ((model(x) * 0).sum() + y.sum() * 0).backward()
+            optimizer.step()
+            now = sy.decrypt([p.detach() for p in model.parameters()])
+            repeats.append(loops.repeats)
+            found.append(torch.cat([each.double().reshape(-1) for each in now]))
+    assert sum(repeats) >= 2
+    assert engine.accountant.steps == steps
+    moves = torch.stack(found).diff(dim=0) / sensitivity(n) * 4
+    holders = 2 if noise == "holders" else 1
+    assert all(float(each.square().mean()) == pytest.approx(holders, rel=0.3) for each in moves)
+    for one, other in itertools.combinations(moves, 2):
+        assert abs(float((one * other).mean())) < 6 * holders / math.sqrt(n)
+    assert len(set(keys)) == len(keys) == 2 * steps * holders
 
 
 def test_drivers_cannot_claim_that_nobody_sees_a_sample(parties):
