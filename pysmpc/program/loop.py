@@ -1,4 +1,4 @@
-"""Training loops as they are written, without `sy.TrainStep`: found by where optimizers step, then followed.
+"""Training loops as they are written: found by where optimizers step, then followed.
 
 A region goes from the first operation on secrets after one `optimizer.step()` to the first one after the next, or to
 whoever looks at what came of it.  The first time a region is computed and noted (`Noting`); from then on it is
@@ -38,11 +38,11 @@ class Loops:
 
     def __init__(self) -> None:
         self.enabled = True
-        self.suspended = 0
+        self.within = False  # a step whose end is told, not found
+        self.ended = False  # whether the next operation is of another region
         self.repeats = False
         self.reason: str | None = None
         self._region: NotedRegion | FollowedRegion | None = None
-        self._updating = self._updated = False
         self._failures = self._pause = 0
 
     # --- where steps begin and end ---
@@ -55,28 +55,49 @@ class Loops:
     def begin_anew(self) -> None:
         """Forget how steps before went; what is known of the loops of a session stays with it."""
         self._failures = self._pause = 0
-        self._updating = self._updated = self.repeats = False
+        self.ended = self.repeats = False
         self.reason = None
 
     def _concerned(self, optimizer: torch.optim.Optimizer) -> bool:
-        if not self.enabled or self.suspended or threading.current_thread() is not threading.main_thread():
+        if not self.enabled or self.within or threading.current_thread() is not threading.main_thread():
             return False
         return any(isinstance(p, SecretTensor) for group in optimizer.param_groups for p in group["params"])
 
     def _before(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if self._concerned(optimizer):
-            self._updating = True
+            self.ended = False
 
     def _after(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if self._concerned(optimizer):
-            self._updating, self._updated = False, True
+            self.ended = True
             if self._region is None:
                 FOLLOWERS[threading.get_ident()] = self
 
-    @property
-    def ended(self) -> bool:
-        """Whether the next operation is of another region."""
-        return self._updated and not self._updating
+    @contextmanager
+    def step(self, first: bool) -> Iterator[bool]:
+        """A region of its own, whichever optimizers step in it; whether it can be one.  first: it is not noted."""
+        if self.within or threading.current_thread() is not threading.main_thread():
+            yield False
+            return
+        self.stop()
+        self.repeats, self.reason = False, None
+        self.within = True
+        if first or not self.enabled:
+            self.reason = "the first steps run as they are written"
+        else:
+            self.idle()
+        try:
+            yield True
+            self.ended = True
+        except BaseException:
+            if isinstance(self._region, NotedRegion):
+                self._region.path.refused = "it was interrupted"
+            raise
+        finally:
+            try:
+                self.stop()
+            finally:
+                self.within = self.ended = False
 
     def stop(self) -> None:
         """End what there is; nothing is followed until an optimizer steps again."""
@@ -110,10 +131,11 @@ class Loops:
                 return cls.__torch_dispatch__(func, (), args, kwargs)
             finally:
                 self.busy = False
-        self._updated = False
+        self.ended = False
         self.left()
         session = _session_of((args, kwargs))
-        if session is not None and not ledger.kept() and not WATCHERS and unfit_for_loops(session) is None:
+        self.reason = _obstacle(session)
+        if session is not None and self.reason is None:
             flush(session)
             for known in session.loops:
                 region = FollowedRegion(self, known, session)
@@ -123,21 +145,36 @@ class Loops:
                     return region.operation(cls, func, args, kwargs)
             if self._pause:
                 self._pause -= 1
+                self.reason = CHANGED
             else:
                 self._region = noting = NotedRegion(self, session)
                 noting.__enter__()
                 return noting.operation(cls, func, args, kwargs)
         return cls.__torch_dispatch__(func, (), args, kwargs)
 
-    def diverged(self, known: KnownPath | None = None) -> None:
-        """What was noted does not serve."""
-        self.repeats, self.reason = False, "operations or public numbers have changed"
-        self._failures = min(self._failures + 1, 6)
-        self._pause = (1 << self._failures) - 2
+    def diverged(self, known: KnownPath, paths: list[KnownPath]) -> None:
+        """What was noted does not serve; if that happens twice in a row, it is forgotten, and noted anew."""
+        self.repeats, self.reason = False, CHANGED
+        known.missed += 1
+        if known.missed > 1 and known in paths:
+            paths.remove(known)
+            self._pause = min((1 << self._failures) - 1, PATIENCE)
+            self._failures += 1
 
     def served(self) -> None:
         """It did."""
         self._failures = 0
+
+
+CHANGED = "operations or public numbers have changed"
+
+
+def _obstacle(session: Session | None) -> str | None:
+    if session is None:
+        return "only steps of secrets are repeated"
+    if ledger.kept() or WATCHERS:
+        return "a ledger or a profile is kept"
+    return unfit_for_loops(session)
 
 
 def _session_of(values: Any) -> Session | None:

@@ -40,7 +40,6 @@ class Segment:
     inputs: what stands for its arguments while it is traced.  states: what it changes.
     noted: whether this process has work to repeat; a driver has none.  log: keep the
     messages that are moved, for `confirms`.  refused: why it cannot be run again, if it cannot.
-    written: which of its arguments it changes in place; such a segment is refused.
     """
 
     @undisturbed
@@ -59,7 +58,6 @@ class Segment:
         self._turn = 0  # of each state's pair, which one is read next
         self.seen = Seen([mine.value.cell for mine in self.inputs], self.states)
         self.refused: str | None = None
-        self.written = [False] * len(self.inputs)
         self.cost = Stats()
         self.streams = 0
         self._dealer = cast(SeedDealer, session.party.dealer)
@@ -89,7 +87,6 @@ class Segment:
         if self._shared() != shared:
             self._trace.refused = "a step that is repeated shares nothing"
         changed = any(s.cell.scale != s.scale or s.end.shape != s.words.shape for s in self.states)
-        self.written = [mine.value.cell in self.seen.written for mine in self.inputs]
         found = self._trace.refused or self.seen.refused or ("a state changes its scale or size" if changed else None)
         self.refused = self.refused or found
 
@@ -113,14 +110,8 @@ class Segment:
             state.ended(made, self._trace.ranges)
 
     @undisturbed
-    def first(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
-        """What came of the trace itself, given to its arguments; the result.  Once, after `traced`."""
-        [out] = self.first_all(arguments)
-        return out
-
-    @undisturbed
-    def first_all(self, arguments: Sequence[SecretTensor]) -> list[SecretTensor]:
-        """The same for any number of results."""
+    def first(self, arguments: Sequence[SecretTensor]) -> list[SecretTensor]:
+        """What came of the trace itself, given to its arguments; its results.  Once, after `traced`."""
         for each in self._results:
             each.again()
         self._copy_out(arguments, lambda stream: stream)
@@ -134,15 +125,6 @@ class Segment:
         self._compiled = Compiled(self._trace, moved, [state.pair for state in self.states])
         self._trace = Trace(self._trace.first)  # the memory of what was noted is free
 
-    @property
-    def outside(self) -> bool:
-        """Whether the user's own code runs while it is traced, and no operation on secrets."""
-        return self._trace.outside
-
-    @outside.setter
-    def outside(self, outside: bool) -> None:
-        self._trace.outside = outside
-
     def fits(self) -> bool:
         """True if every value that it reads beside its arguments is there, with the scale, size and bound it had."""
         for state in self.states:
@@ -153,16 +135,11 @@ class Segment:
                 return False
         return all(not cell.pending and cell._body is body for cell, body in self._others)
 
-    def run(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
-        """Do it with other arguments; the result."""
-        [out] = self.run_all(arguments)
-        return out
-
     @undisturbed
-    def run_all(
+    def run(
         self, arguments: Sequence[SecretTensor], on_result: Callable[[int, SecretTensor], None] | None = None
     ) -> list[SecretTensor]:
-        """The same for any number of results.
+        """Do it with other arguments; its results.
 
         on_result: told the place of each result, and the result.  As soon as it is there: what is left may still be
         done; at the end where it is a product that nobody has read, since who reads that draws streams after this.
