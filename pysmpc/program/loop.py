@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -43,7 +44,8 @@ class Loops:
         self.repeats = False
         self.reason: str | None = None
         self._region: NotedRegion | FollowedRegion | None = None
-        self._failures = self._pause = 0
+        self._failures: WeakKeyDictionary[Session, int] = WeakKeyDictionary()  # paths in a row that did not serve
+        self._pause: WeakKeyDictionary[Session, int] = WeakKeyDictionary()  # regions until one is noted again
 
     # --- where steps begin and end ---
 
@@ -54,7 +56,7 @@ class Loops:
 
     def begin_anew(self) -> None:
         """Forget how steps before went; what is known of the loops of a session stays with it."""
-        self._failures = self._pause = 0
+        self._failures, self._pause = WeakKeyDictionary(), WeakKeyDictionary()
         self.ended = self.repeats = False
         self.reason = None
 
@@ -80,7 +82,7 @@ class Loops:
             yield False
             return
         self.stop()
-        self.repeats, self.reason = False, None
+        self.repeats, self.reason = False, "only steps of secrets are repeated"
         self.within = True
         if first or not self.enabled:
             self.reason = "the first steps run as they are written"
@@ -143,8 +145,8 @@ class Loops:
                     self._region = region
                     region.__enter__()
                     return region.operation(cls, func, args, kwargs)
-            if self._pause:
-                self._pause -= 1
+            if self._pause.get(session, 0):
+                self._pause[session] -= 1
                 self.reason = CHANGED
             else:
                 self._region = noting = NotedRegion(self, session)
@@ -152,18 +154,19 @@ class Loops:
                 return noting.operation(cls, func, args, kwargs)
         return cls.__torch_dispatch__(func, (), args, kwargs)
 
-    def diverged(self, known: KnownPath, paths: list[KnownPath]) -> None:
+    def diverged(self, known: KnownPath, session: Session) -> None:
         """What was noted does not serve; if that happens twice in a row, it is forgotten, and noted anew."""
         self.repeats, self.reason = False, CHANGED
         known.missed += 1
-        if known.missed > 1 and known in paths:
-            paths.remove(known)
-            self._pause = min((1 << self._failures) - 1, PATIENCE)
-            self._failures += 1
+        if known.missed > 1 and known in session.loops:
+            session.loops.remove(known)
+            failures = self._failures.get(session, 0)
+            self._pause[session] = min((1 << failures) - 1, PATIENCE)
+            self._failures[session] = failures + 1
 
-    def served(self) -> None:
+    def served(self, session: Session) -> None:
         """It did."""
-        self._failures = 0
+        self._failures[session] = 0
 
 
 CHANGED = "operations or public numbers have changed"

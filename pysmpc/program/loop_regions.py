@@ -11,7 +11,7 @@ import torch
 from pysmpc.mpc.additive.products import DeferredProduct
 from pysmpc.program.follow import Following
 from pysmpc.program.noting import Noting
-from pysmpc.program.path import Path, layout
+from pysmpc.program.path import Operand, Path, Several, layout, leaves
 from pysmpc.program.segment import Segment, unfit, unread
 from pysmpc.program.state import LazyCopy, kind, source
 from pysmpc.ring.shares import LaterBody, ShareStorage
@@ -44,6 +44,9 @@ class KnownPath:
         self.never: dict[Any, str] = {}  # and why
         self.missed = 0
         self.constants: list[Any] = []
+        # cells that somebody may have opened, which saves an opening
+        read = (x for node in path.nodes for x in leaves(Several(tuple, node.args)) if type(x) is Operand)
+        self.parameters = {path.numbers[x.value] for x in read if x.requires_grad}
 
 
 class NotedRegion(Noting):
@@ -87,6 +90,7 @@ class FollowedRegion(Following):
     def __init__(self, loops: Loops, known: KnownPath, session: Session) -> None:
         super().__init__(known.path, session)
         self._loops, self._kept = loops, known
+        self._more = False  # whether a step whose end is told goes on where the path ends
 
     def begins(self, func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
         """Whether this is the first operation of the path."""
@@ -98,6 +102,7 @@ class FollowedRegion(Following):
             if not self.over and self._loops.ended:
                 self.keep()
             if not self.over:
+                self._more = self._at == self._length and self._loops.within
                 return super().operation(cls, func, args, kwargs)
         return cls.__torch_dispatch__(func, (), args, kwargs)
 
@@ -115,11 +120,11 @@ class FollowedRegion(Following):
                 self.fail(gone)
                 self._loops.idle()
                 return
-            here = self._at == self._length and not in_backward()
+            here = self._at == self._length and not in_backward() and not self._more
             if self.over or not (self._loops.ended or here):
                 if not self.over:
                     self._loops.left()
-                    self._loops.diverged(self._kept, self._session.loops)
+                    self._loops.diverged(self._kept, self._session)
                 super().keep()
                 return
             self._kept.missed = 0
@@ -139,12 +144,14 @@ class FollowedRegion(Following):
         inputs = {v: SecretTensor(self._known[self._numbers[v]], *self._layouts[v]) for v in path.inputs}
         inputs |= {-1 - number: _whole(self._known[number], self._dtype(number)) for number in path.wholes}
         changed = {number for node in self._path.nodes for number in node.changed}
-        states = [self._known[n] for n in sorted(changed) if type(self._path.cells[n]) is TensorStorage]
+        changed = {n for n in changed if type(path.cells[n]) is TensorStorage}
+        states = [self._known[n] for n in sorted(changed)]
         self._restore()
+        opened = any(self._known[n].body.opened is not None for n in changed & self._kept.parameters)
         odd = {place: x for place, x in inputs.items() if _odd(x)}
         constants = [(place, x.cell.body.serial, layout(x)) for place, x in odd.items()]
         same, self._kept.constants = constants == self._kept.constants, constants
-        if not same or not all(map(_fixed, odd.values())) or any(map(_taught, states)):
+        if not same or not all(map(_fixed, odd.values())) or opened or any(map(_taught, states)):
             self._loops.reason = "what it reads was opened or is still to be made"
             return False
         for place in odd:
@@ -185,7 +192,7 @@ class FollowedRegion(Following):
             raise
         self._fulfil(alive, outs)
         self._loops.repeats, self._loops.reason = True, None
-        self._loops.served()
+        self._loops.served(self._session)
 
     def _fulfil(self, alive: tuple[int, ...], outs: list[SecretTensor]) -> None:
         for number, out in zip(alive, outs, strict=True):
@@ -291,9 +298,9 @@ def _knows(body: Any) -> bool:
 
 
 def _taught(cell: TensorStorage) -> bool:
-    """Whether something is known of a state that saves an opening, or is still to be made of it."""
+    """Whether openings for functions are known of a state, or something is still to be made of it."""
     body = cell.body
-    return body.opened is not None or unread(cell) or cell.scale > cell.unit.scale or _knows(body)
+    return unread(cell) or cell.scale > cell.unit.scale or body.functions is not None or body.bit is not None
 
 
 def _whole(cell: TensorStorage, dtype: torch.dtype) -> SecretTensor:
