@@ -14,14 +14,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils._pytree import tree_leaves
 
 from pysmpc.ops import views
-from pysmpc.program.loop_regions import FollowedRegion, KnownPath, NotedRegion, unfit_for_loops
+from pysmpc.program.loop_regions import CHANGED, FollowedRegion, NotedRegion, Paths, unfit_for_loops
 from pysmpc.session import ledger
 from pysmpc.session.session import Session
 from pysmpc.tensor.secret import HANDLERS, SecretTensor
@@ -29,7 +28,13 @@ from pysmpc.tensor.storage import flush
 from pysmpc.tensor.watching import WATCHERS
 from pysmpc.torch_modes import FOLLOWERS
 
-PATIENCE = 64  # regions that run as written, at most, before one is noted again
+
+class _Here(threading.local):
+    within = False
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 class Loops:
@@ -38,14 +43,18 @@ class Loops:
     busy = False
 
     def __init__(self) -> None:
+        self._here = _Here()
         self.enabled = True
-        self.within = False  # a step whose end is told, not found
         self.ended = False  # whether the next operation is of another region
         self.repeats = False
         self.reason: str | None = None
         self._region: NotedRegion | FollowedRegion | None = None
-        self._failures: WeakKeyDictionary[Session, int] = WeakKeyDictionary()  # paths in a row that did not serve
-        self._pause: WeakKeyDictionary[Session, int] = WeakKeyDictionary()  # regions until one is noted again
+        self._paths: Paths | None = None  # of the step that this is
+
+    @property
+    def within(self) -> bool:
+        """Whether this thread is in a step whose end is told, not found."""
+        return self._here.within
 
     # --- where steps begin and end ---
 
@@ -56,12 +65,11 @@ class Loops:
 
     def begin_anew(self) -> None:
         """Forget how steps before went; what is known of the loops of a session stays with it."""
-        self._failures, self._pause = WeakKeyDictionary(), WeakKeyDictionary()
         self.ended = self.repeats = False
         self.reason = None
 
     def _concerned(self, optimizer: torch.optim.Optimizer) -> bool:
-        if not self.enabled or self.within or threading.current_thread() is not threading.main_thread():
+        if not self.enabled or self.within or not _in_main_thread():
             return False
         return any(isinstance(p, SecretTensor) for group in optimizer.param_groups for p in group["params"])
 
@@ -76,20 +84,23 @@ class Loops:
                 FOLLOWERS[threading.get_ident()] = self
 
     @contextmanager
-    def step(self, first: bool) -> Iterator[bool]:
-        """A region of its own, whichever optimizers step in it; whether it can be one.  first: it is not noted."""
-        if self.within or threading.current_thread() is not threading.main_thread():
-            yield False
+    def step(self, paths: Paths, first: bool) -> Iterator[str | None]:
+        """A region of its own, whichever optimizers step in it; where it can be none, why.
+
+        paths: where what is known of it is kept.  first: it is not noted.
+        """
+        if self.within or not _in_main_thread():
+            yield "it is a part of another step" if self.within else "only steps of the main thread are repeated"
             return
         self.stop()
         self.repeats, self.reason = False, "only steps of secrets are repeated"
-        self.within = True
+        self._here.within, self._paths = True, paths
         if first or not self.enabled:
             self.reason = "the first steps run as they are written"
         else:
             self.idle()
         try:
-            yield True
+            yield None
             self.ended = True
         except BaseException:
             if isinstance(self._region, NotedRegion):
@@ -99,7 +110,7 @@ class Loops:
             try:
                 self.stop()
             finally:
-                self.within = self.ended = False
+                self._here.within, self.ended, self._paths = False, False, None
 
     def stop(self) -> None:
         """End what there is; nothing is followed until an optimizer steps again."""
@@ -139,37 +150,22 @@ class Loops:
         self.reason = _obstacle(session)
         if session is not None and self.reason is None:
             flush(session)
-            for known in session.loops:
-                region = FollowedRegion(self, known, session)
+            paths = session.loops = Paths() if session.loops is None else session.loops
+            paths = paths if self._paths is None else self._paths
+            for known in paths:
+                region = FollowedRegion(self, paths, known, session)
                 if region.begins(func, args, kwargs):
                     self._region = region
                     region.__enter__()
                     return region.operation(cls, func, args, kwargs)
-            if self._pause.get(session, 0):
-                self._pause[session] -= 1
+            if paths.pause:
+                paths.pause -= 1
                 self.reason = CHANGED
             else:
-                self._region = noting = NotedRegion(self, session)
+                self._region = noting = NotedRegion(self, paths, session)
                 noting.__enter__()
                 return noting.operation(cls, func, args, kwargs)
         return cls.__torch_dispatch__(func, (), args, kwargs)
-
-    def diverged(self, known: KnownPath, session: Session) -> None:
-        """What was noted does not serve; if that happens twice in a row, it is forgotten, and noted anew."""
-        self.repeats, self.reason = False, CHANGED
-        known.missed += 1
-        if known.missed > 1 and known in session.loops:
-            session.loops.remove(known)
-            failures = self._failures.get(session, 0)
-            self._pause[session] = min((1 << failures) - 1, PATIENCE)
-            self._failures[session] = failures + 1
-
-    def served(self, session: Session) -> None:
-        """It did."""
-        self._failures[session] = 0
-
-
-CHANGED = "operations or public numbers have changed"
 
 
 def _obstacle(session: Session | None) -> str | None:

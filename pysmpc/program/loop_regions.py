@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pysmpc.program.loop import Loops
 
 PATHS = 6  # that a session keeps, and kinds of arguments of each
+PATIENCE = 64  # regions that run as written, at most, before one is noted again
+CHANGED = "operations or public numbers have changed"
 
 #: What makes later operations cheaper, beside an opening, and what a segment's copy of an argument would not have.
 _learned = attrgetter(
@@ -49,12 +51,32 @@ class KnownPath:
         self.parameters = {path.numbers[x.value] for x in read if x.requires_grad}
 
 
+class Paths(list[KnownPath]):
+    """Those of a session's loops, or of one step.
+
+    failures: how many in a row did not serve.  pause: regions that run as written before one is noted again.
+    """
+
+    failures = pause = 0
+
+    def __deepcopy__(self, memo: object) -> Paths:
+        return Paths()
+
+    def missed(self, known: KnownPath) -> None:
+        """Something else came; if that happens twice in a row, a path is forgotten, and another noted."""
+        known.missed += 1
+        if known.missed > 1 and known in self:
+            self.remove(known)
+            self.pause = min((1 << self.failures) - 1, PATIENCE)
+            self.failures += 1
+
+
 class NotedRegion(Noting):
     """The first time of a region."""
 
-    def __init__(self, loops: Loops, session: Session) -> None:
+    def __init__(self, loops: Loops, paths: Paths, session: Session) -> None:
         super().__init__(session)
-        self._loops = loops
+        self._loops, self._paths = loops, paths
 
     def operation(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Carry one out and note it, if it is of this region."""
@@ -79,17 +101,17 @@ class NotedRegion(Noting):
         self.end()
         self._loops.repeats, self._loops.reason = False, self.path.refused or "the loop is being noted"
         if self.path.refused is None and self.path.nodes:
-            self._session.loops.insert(0, KnownPath(self.path))
-            del self._session.loops[PATHS:]
+            self._paths.insert(0, KnownPath(self.path))
+            del self._paths[PATHS:]
         self._loops.idle()
 
 
 class FollowedRegion(Following):
     """A region that was noted before."""
 
-    def __init__(self, loops: Loops, known: KnownPath, session: Session) -> None:
+    def __init__(self, loops: Loops, paths: Paths, known: KnownPath, session: Session) -> None:
         super().__init__(known.path, session)
-        self._loops, self._kept = loops, known
+        self._loops, self._paths, self._kept = loops, paths, known
         self._more = False  # whether a step whose end is told goes on where the path ends
 
     def begins(self, func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
@@ -124,7 +146,8 @@ class FollowedRegion(Following):
             if self.over or not (self._loops.ended or here):
                 if not self.over:
                     self._loops.left()
-                    self._loops.diverged(self._kept, self._session)
+                    self._loops.repeats, self._loops.reason = False, CHANGED
+                    self._paths.missed(self._kept)
                 super().keep()
                 return
             self._kept.missed = 0
@@ -192,7 +215,7 @@ class FollowedRegion(Following):
             raise
         self._fulfil(alive, outs)
         self._loops.repeats, self._loops.reason = True, None
-        self._loops.served(self._session)
+        self._paths.failures = 0
 
     def _fulfil(self, alive: tuple[int, ...], outs: list[SecretTensor]) -> None:
         for number, out in zip(alive, outs, strict=True):

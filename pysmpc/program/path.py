@@ -153,10 +153,11 @@ class Path:
 
     cells: a `Kind`, or the cell itself where it was there before.  values: the cell and the layout of each.  refused:
     why it cannot be followed.  late: cells that were there before, and that it only reads: another may come in the
-    place of each (noted with the precision).  roots: of values on such cells, the value of which they are views: a part that was taken, or what the
-    path was given; where it lies in its cell may differ each time.  inputs: the roots that it computes with; wholes:
-    the late cells of which it takes all.  numbers: the cell of each value.  single: cells that the path makes and of
-    which it knows one value: a secret on one can have no other layout, as that would come of an operation.
+    place of each (noted with the precision).  roots: of values on such cells, the value of which they are views: a
+    part that was taken, or what the path was given; where it lies in its cell may differ each time.  inputs: the
+    roots that it computes with; wholes: the late cells of which it takes all.  numbers: the cell of each value.
+    single: cells that the path makes and of which it knows one value: a secret on one can have no other layout, as
+    that would come of an operation.
     """
 
     nodes: list[Node] = field(default_factory=list)

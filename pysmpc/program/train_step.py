@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from pysmpc.program.loop import LOOPS
+from pysmpc.program.loop_regions import Paths
 from pysmpc.tensor.secret import SecretTensor, lock_of
 from pysmpc.tensor.storage import flush
 
@@ -30,21 +31,22 @@ class TrainStep:
     ) -> None:
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.repeats = self._called = False
+        self._paths = Paths()
         self.reason: str | None = "the first steps run as they are written"
 
     def __call__(self, x: Any, y: Any) -> torch.Tensor:
         """Zero the gradients, go forward, backward, and update."""
         with lock_of((x, y)):
-            self.repeats, self.reason = False, "it is a part of another step, or in another thread than the main one"
-            with LOOPS.step(first=not self._called) as alone:
+            self.repeats = False
+            with LOOPS.step(self._paths, not self._called) as self.reason:
                 self._called = True
                 self.optimizer.zero_grad()
                 loss = self.loss(self.model(x), y)
                 loss.backward()  # type: ignore[no-untyped-call]
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-            if isinstance(loss, SecretTensor):
-                flush(loss.session)
-        if alone:
-            self.repeats, self.reason = LOOPS.repeats, LOOPS.reason
+            if self.reason is None:
+                self.repeats, self.reason = LOOPS.repeats, LOOPS.reason
+                if isinstance(loss, SecretTensor):
+                    flush(loss.session)
         return loss.detach()

@@ -841,8 +841,8 @@ def test_another_bound_is_another_step(twins):
         before = ours.parties.stats.rounds
         step(a, target)
         repeated.append((step.repeats, ours.parties.stats.rounds - before))
-    assert [again for again, _ in repeated] == 5 * [False] + 2 * [True] + 3 * [False] + 2 * [True] + [False, True]
-    assert repeated[11][1] - repeated[13][1] == 3
+    assert [again for again, _ in repeated] == 5 * [False] + 2 * [True] + 4 * [False] + [True, False, True]
+    assert repeated[7][1] - repeated[6][1] == 4  # an opening, and three rounds more without the bound
 
 
 def test_a_parameter_that_gets_a_bound_is_recorded_again(twins):
