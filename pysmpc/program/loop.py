@@ -84,23 +84,22 @@ class Loops:
                 FOLLOWERS[threading.get_ident()] = self
 
     @contextmanager
-    def step(self, paths: Paths, first: bool) -> Iterator[str | None]:
-        """A region of its own, whichever optimizers step in it; where it can be none, why.
-
-        paths: where what is known of it is kept.  first: it is not noted.
-        """
+    def step(self, paths: Paths) -> Iterator[None]:
+        """A region of its own, whichever optimizers step in it.  paths: where what is known of it is kept."""
+        first, paths.begun, paths.repeats = not paths.begun, True, False
         if self.within or not _in_main_thread():
-            yield "it is a part of another step" if self.within else "only steps of the main thread are repeated"
+            paths.reason = "it is a part of another step, or of another thread than the main one"
+            yield
             return
         self.stop()
         self.repeats, self.reason = False, "only steps of secrets are repeated"
         self._here.within, self._paths = True, paths
-        if first or not self.enabled:
-            self.reason = "the first steps run as they are written"
+        if first or not self.enabled:  # optimizers make their state in the first
+            self.reason = Paths.reason
         else:
             self.idle()
         try:
-            yield None
+            yield
             self.ended = True
         except BaseException:
             if isinstance(self._region, NotedRegion):
@@ -111,6 +110,7 @@ class Loops:
                 self.stop()
             finally:
                 self._here.within, self.ended, self._paths = False, False, None
+                paths.repeats, paths.reason = self.repeats, self.reason
 
     def stop(self) -> None:
         """End what there is; nothing is followed until an optimizer steps again."""

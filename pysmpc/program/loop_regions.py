@@ -55,9 +55,12 @@ class Paths(list[KnownPath]):
     """Those of a session's loops, or of one step.
 
     failures: how many in a row did not serve.  pause: regions that run as written before one is noted again.
+    repeats, reason: of a step, the last time.  begun: whether it was called before.
     """
 
     failures = pause = 0
+    begun = repeats = False
+    reason: str | None = "the first steps run as they are written"
 
     def __deepcopy__(self, memo: object) -> Paths:
         return Paths()
@@ -154,9 +157,9 @@ class FollowedRegion(Following):
             try:
                 done = self._at == self._length and unfit_for_loops(self._session) is None and self._finish()
                 if not done:
-                    if not self.over:
-                        super().keep()
                     self._loops.repeats = False
+                if not done and not self.over:
+                    super().keep()
             finally:
                 self._loops.idle()
 
@@ -206,6 +209,7 @@ class FollowedRegion(Following):
         return None
 
     def _run(self, segment: Segment, inputs: list[SecretTensor], alive: tuple[int, ...]) -> None:
+        self._loops.repeats, self._loops.reason = True, None
         try:
             outs = segment.run(inputs)
             if self._session.recorder is not None:
@@ -214,7 +218,6 @@ class FollowedRegion(Following):
             self.fail(error)
             raise
         self._fulfil(alive, outs)
-        self._loops.repeats, self._loops.reason = True, None
         self._paths.failures = 0
 
     def _fulfil(self, alive: tuple[int, ...], outs: list[SecretTensor]) -> None:

@@ -28,7 +28,7 @@ from pysmpc.program.path import (
     secrets_in,
 )
 from pysmpc.program.roots import find_roots
-from pysmpc.program.segment import changed, written
+from pysmpc.program.segment import changed, writes, written
 from pysmpc.ring.fixedpoint import Precision
 from pysmpc.session.session import Session
 from pysmpc.tensor.secret import HANDLERS, SecretTensor
@@ -76,7 +76,7 @@ class Noting(Listener):
         path = self.path
         node = Node(func, self._noted_all(args), tuple((k, self._noted(v)) for k, v in kwargs.items()), Context.now())
         node.layer = whereabouts(ended=False).layer
-        if func._schema.is_mutable and not all(isinstance(x, SecretTensor) for x in written(func, args, kwargs)):
+        if writes(func) and not all(isinstance(x, SecretTensor) for x in written(func, args, kwargs)):
             path.refused = f"{func} writes to a plain tensor"
         else:
             # what is compared is a copy, and so is what the recording reads: the user may write to the other meanwhile
@@ -90,7 +90,7 @@ class Noting(Listener):
         finally:
             self.busy = False
         secrets = list(secrets_in((*args, *kwargs.values())))
-        if func._schema.is_mutable:
+        if writes(func):
             node.changed = tuple({self._cell(x.cell, None) for x in changed(func, args, kwargs)})
         node.view = HANDLERS[func].__module__ == views.__name__ if func in HANDLERS else False
         if node.view and func._schema.is_mutable:

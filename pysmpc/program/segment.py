@@ -31,6 +31,9 @@ from pysmpc.tensor.secret import SecretTensor
 from pysmpc.tensor.storage import TensorStorage
 from pysmpc.torch_modes import undisturbed
 
+#: Writes to running statistics in training, of which its schema says nothing.
+NORMALISING = torch.ops.aten.native_batch_norm.default
+
 _SLOTS = [name for name in ShareStorage.__slots__ if name not in ("words", "n", "serial", "shape", "__weakref__")]
 
 
@@ -243,7 +246,7 @@ class Seen:
                         self.refused = "it reads a product that nothing has read before"
         if func.namespace == "pysmpc" and torch.Tag.nondeterministic_seeded in func.tags:
             self.refused = NOISE
-        if func._schema.is_mutable:
+        if writes(func):
             self.written |= self._inputs & {x.cell for x in changed(func, args, kwargs)}
             if self.written:
                 self.refused = "a step changes its arguments in place"
@@ -285,11 +288,16 @@ def changed(func: Any, args: Any, kwargs: Any) -> list[SecretTensor]:
     return [x for x in written(func, args, kwargs) if isinstance(x, SecretTensor)]
 
 
+def writes(func: Any) -> bool:
+    """Whether an operation may write to its arguments."""
+    return func._schema.is_mutable or func is NORMALISING
+
+
 def written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
     """The tensors that an operation writes to."""
-    found = [
-        kwargs.get(arg.name) if place >= len(args) else args[place]
-        for place, arg in enumerate(func._schema.arguments)
-        if arg.alias_info is not None and arg.alias_info.is_write
-    ]
+    named = [(arg.name, arg.alias_info) for arg in func._schema.arguments]
+    given = {name: args[place] if place < len(args) else kwargs.get(name) for place, (name, _) in enumerate(named)}
+    found = [given[name] for name, alias in named if alias is not None and alias.is_write]
+    if func is NORMALISING and given["training"]:
+        found = [given["running_mean"], given["running_var"]]
     return [x for x in tree_leaves(found) if isinstance(x, torch.Tensor)]

@@ -30,23 +30,28 @@ class TrainStep:
         self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[[Any, Any], torch.Tensor]
     ) -> None:
         self.model, self.optimizer, self.loss = model, optimizer, loss
-        self.repeats = self._called = False
         self._paths = Paths()
-        self.reason: str | None = "the first steps run as they are written"
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the last call ran as it was recorded."""
+        return self._paths.repeats
+
+    @property
+    def reason(self) -> str | None:
+        """Why not."""
+        return self._paths.reason
 
     def __call__(self, x: Any, y: Any) -> torch.Tensor:
         """Zero the gradients, go forward, backward, and update."""
+        within = LOOPS.within
         with lock_of((x, y)):
-            self.repeats = False
-            with LOOPS.step(self._paths, not self._called) as self.reason:
-                self._called = True
+            with LOOPS.step(self._paths):
                 self.optimizer.zero_grad()
                 loss = self.loss(self.model(x), y)
                 loss.backward()  # type: ignore[no-untyped-call]
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-            if self.reason is None:
-                self.repeats, self.reason = LOOPS.repeats, LOOPS.reason
-                if isinstance(loss, SecretTensor):
-                    flush(loss.session)
-        return loss.detach()
+            if isinstance(loss, SecretTensor) and not within:
+                flush(loss.session)
+            return loss.detach()

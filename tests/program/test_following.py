@@ -478,3 +478,25 @@ def test_a_loop_that_changes_its_mind(mind):
     ours, theirs, _, names = program(14, lambda i: mind if i in (8, 11) else again)
     for mine, other in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
         assert torch.allclose(sy.decrypt(mine.detach()), sy.decrypt(other.detach()), atol=2.0**-9), names
+
+
+def test_running_statistics_of_a_loop():
+    """They are written to by an operation whose schema does not say so."""
+    parties, twin = sy.virtual("alice", "bob"), nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    model = sy.encrypt(twin, parties)
+    optimizers = [torch.optim.SGD(each.parameters(), lr=0.02) for each in (model, twin)]
+    repeated = 0
+    with following() as loops:
+        for x, y in data([8] * 7):
+            optimizers[1].zero_grad()
+            squares(twin(x), y).backward()
+            optimizers[1].step()
+            x, y = sy.encrypt(x, parties), sy.encrypt(y, parties)
+            optimizers[0].zero_grad()
+            squares(model(x), y).backward()
+            optimizers[0].step()
+            repeated += loops.repeats
+    assert repeated
+    for mine, other in zip(model.buffers(), twin.buffers(), strict=True):
+        mine = sy.decrypt(mine) if isinstance(mine, sy.SecretTensor) else mine
+        assert torch.allclose(mine.double(), other.double(), atol=2.0**-8)
