@@ -74,7 +74,7 @@ class Segment:
     @contextmanager
     def traced(self) -> Iterator[None]:
         """While it runs on the inputs; `end` comes within."""
-        before, shared = self.session.stats.copy(), self._shared()
+        before = self.session.stats.copy()
         with ExitStack() as stack:
             stack.enter_context(self._dealer.noting_epochs(self._trace.epochs))
             if self._noted:
@@ -87,16 +87,9 @@ class Segment:
         for mine in self.inputs:
             mine.traced()
         self._others = self.seen.end()
-        if self._shared() != shared:
-            self._trace.refused = "a step that is repeated shares nothing"
         changed = any(s.cell.scale != s.scale or s.end.shape != s.words.shape for s in self.states)
         found = self._trace.refused or self.seen.refused or ("a state changes its scale or size" if changed else None)
         self.refused = self.refused or found
-
-    def _shared(self) -> int | None:
-        """How many streams were drawn for inputs: they are of other keys than those that a run draws from."""
-        owner: Any = self.session.party.owner
-        return getattr(owner, "next_stream", None)
 
     @undisturbed
     def end(self, *results: SecretTensor) -> None:
