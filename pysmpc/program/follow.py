@@ -90,21 +90,19 @@ class Following(Listener):
         FOLLOWERS.pop(self._thread, None)
         object.__setattr__(self._session.stats, "__class__", Stats)
 
-    def operation(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """The promise of its result, or, where the path has another, the result."""
-        if self._at < self._length:
-            node = self._nodes[self._at]
-            if node.taking and self._fits(node, func, args, kwargs):
-                return self._part(cls, node, args, kwargs)
-            if self._fits(node, func, args, kwargs):
-                self._at += 1
-                if type(node.outs) is Made and not node.changed:
-                    return self._secret(node.outs)
-                for number in node.changed:
-                    self._hold(number)
-                return self._made(node.outs, args, kwargs)
-        self.keep()
-        return cls.__torch_dispatch__(func, (), args, kwargs)
+    def _next(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """The promise of an operation's result; NotImplemented where the path has another."""
+        node = self._nodes[self._at]
+        if not self._fits(node, func, args, kwargs):
+            return NotImplemented
+        if node.taking:
+            return self._part(cls, node, args, kwargs)
+        self._at += 1
+        if type(node.outs) is Made and not node.changed:
+            return self._secret(node.outs)
+        for number in node.changed:
+            self._hold(number)
+        return self._made(node.outs, args, kwargs)
 
     def _fits(self, node: Node, func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
         """Whether this is what the node asks for."""

@@ -115,6 +115,7 @@ class FollowedRegion(Following):
     def __init__(self, loops: Loops, paths: Paths, known: KnownPath, session: Session) -> None:
         super().__init__(known.path, session)
         self._loops, self._paths, self._kept = loops, paths, known
+        self._check_process, self._mutex = session.lock.process.check, session.lock.mutex
         self._more = False  # whether a step whose end is told goes on where the path ends
 
     def begins(self, func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
@@ -123,12 +124,15 @@ class FollowedRegion(Following):
 
     def operation(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """The promise of its result, or the result."""
-        with self._session.lock:
-            if not self.over and self._loops.ended:
-                self.keep()
+        self._check_process()
+        with self._mutex:
+            if not self.over and self._at < self._length and not self._loops.ended:
+                out = self._next(cls, func, args, kwargs)
+                if out is not NotImplemented:
+                    return out
+            self._more = self._at == self._length and self._loops.within
             if not self.over:
-                self._more = self._at == self._length and self._loops.within
-                return super().operation(cls, func, args, kwargs)
+                self.keep()
         return cls.__torch_dispatch__(func, (), args, kwargs)
 
     def keep(self) -> None:

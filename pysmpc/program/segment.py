@@ -117,7 +117,7 @@ class Segment:
     def compile(self) -> None:
         """Lay its memory out anew, with none that others refer to.  Once, after `first`."""
         moved = [pair for mine in self.inputs for pair in mine.leave()]
-        moved += [pair for state in self.states for pair in state.leave()]
+        moved += [pair for each in (*self.states, *self._results) for pair in each.leave()]
         self._compiled = Compiled(self._trace, moved, [state.pair for state in self.states])
         self._trace = Trace(self._trace.first)  # the memory of what was noted is free
 
@@ -165,6 +165,8 @@ class Segment:
         given = [mine.copy_in(source(x)) for mine, x in zip(self.inputs, arguments, strict=True)]
         for state in self.states:
             state.copy_in(self._turn)
+        for each in self._results:
+            each.free()
         try:
             self._compiled.run(first, given, turned=bool(self._turn))
         except BaseException:
@@ -182,6 +184,8 @@ class Segment:
         bodies = [each.body for each in other.inputs]
         given = [mine.copy_in(Share(body, (body.n,))) for mine, body in zip(self.inputs, bodies, strict=True)]
         self._turn = 0
+        for each in self._results:
+            each.free()
         for state, before in zip(self.states, other.states, strict=True):
             state.free()
             state.words.copy_(before.words)
