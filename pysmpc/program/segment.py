@@ -117,7 +117,8 @@ class Segment:
     def compile(self) -> None:
         """Lay its memory out anew, with none that others refer to.  Once, after `first`."""
         moved = [pair for mine in self.inputs for pair in mine.leave()]
-        moved += [pair for each in (*self.states, *self._results) for pair in each.leave()]
+        moved += [pair for state in self.states for pair in state.leave()]
+        moved += [pair for each in self._results for pair in each.leave()]
         self._compiled = Compiled(self._trace, moved, [state.pair for state in self.states])
         self._trace = Trace(self._trace.first)  # the memory of what was noted is free
 
