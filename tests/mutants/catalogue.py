@@ -727,7 +727,7 @@ MUTANTS = [
     *module(
         "remote/worker/replay",
         ("a failed check passes for an error of the program", "not isinstance(error, ChannelError | IntegrityError)", "not isinstance(error, ChannelError)", f"{REMOTE}/test_integrity.py"),
-        ("what is written into a value forgets", "if func._schema.is_mutable:", "if False:", POLICY),
+        ("what is written into a value forgets", "if writes(func):", "if False:", POLICY),
         ("a value has two slots", "if hasattr(cell, \"provenance\"):", "if False:", POLICY),
         ("what is only read is tainted", "if x.cell in cells}.values())", "if x.cell in cells}.values()) and cells", POLICY),
     ),
