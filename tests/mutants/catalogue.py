@@ -1090,6 +1090,7 @@ MUTANTS = [
     ),
     *module("remote/worker/history", ("one result of a step is approved for another", "facts = [step, result, *after]", "facts = [step, *after]", APPROVALS)),
     *module("program/segment", ("a product is opened while its step is done", "on_result is None or each.waits", "on_result is None", LOOPS_THERE)),
+    Mutant("a gradient that is kept becomes the next one", "pysmpc/mpc/additive/products.py", "self._held = self._held.clone()", "pass", FOLLOWING),
     *module("program/segment", ("a step that changes its arguments", "            if self.written:\n", "            if False:\n", REPEATED)),
     *module("remote/worker/replay", ("nobody's data is in running statistics", "        if writes(func):\n", "        if func._schema.is_mutable:\n", REPEATED)),
     *module(

@@ -499,3 +499,27 @@ def test_running_statistics_of_a_loop():
     for mine, other in zip(model.buffers(), twin.buffers(), strict=True):
         mine = sy.decrypt(mine) if isinstance(mine, sy.SecretTensor) else mine
         assert torch.allclose(mine.double(), other.double(), atol=2.0**-8)
+
+
+def test_gradients_that_are_kept_stay_as_they_were():
+    """Products of this size lie in memory of the segment until that is needed."""
+    parties, twin = sy.virtual("alice", "bob"), nn.Linear(160, 128)
+    model = sy.encrypt(twin, parties)
+    optimizers = [torch.optim.SGD(each.parameters(), lr=0.02) for each in (model, twin)]
+    kept, repeated = [], 0
+    with following() as loops:
+        for _ in range(7):
+            given = torch.randn(4, 160), torch.zeros(4, 128)
+            for net, optimizer in zip((model, twin), optimizers, strict=True):
+                x, y = given if net is twin else (sy.encrypt(each, parties) for each in given)
+                optimizer.zero_grad()
+                loss = squares(net(x), y)
+                loss.backward()
+                optimizer.step()
+                kept.append(net.weight.grad)
+                if net is model:
+                    sy.decrypt(loss.detach())
+            repeated += loops.repeats
+    assert repeated
+    for found, expected in zip(kept[::2], kept[1::2], strict=True):
+        assert torch.allclose(sy.decrypt(found), expected, atol=2.0**-8)
