@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -64,21 +64,18 @@ class Following(Listener):
     over: whether it left the path, and goes on by itself.
     """
 
-    def __init__(self, path: Path, session: Session, arguments: Sequence[SecretTensor]) -> None:
+    def __init__(self, path: Path, session: Session) -> None:
         self.over = False
         self._path, self._session = path, session
         self._nodes, self._numbers, self._single = path.nodes, path.numbers, path.single
         self._at, self._length = 0, len(path.nodes)
         self._failed: BaseException | None = None
-        self._arguments = [x.cell for x in arguments]
         self._layouts = [each for _, each in path.values]
-        self._layouts[: len(arguments)] = map(layout, arguments)
         self._late = path.late
         self._places = Places(path, self._layouts)
         self._stands: dict[int, SecretTensor] = {}  # what a recording reads in the place of values with roots
-        self._given = dict(enumerate(self._layouts[: len(arguments)]))  # layouts of arguments and views of them
-        known = [*self._arguments, *path.cells[len(arguments) :]]
-        self._known: list[Any] = [None if type(each) is Kind else each for each in known]  # not those that are promises
+        # of each number the cell, if that is no promise
+        self._known: list[Any] = [None if type(each) is Kind else each for each in path.cells]
         self._cells: list[Callable[[], TensorStorage | None] | None] = [
             None if each is None else weakref.ref(each) for each in self._known
         ]
@@ -88,30 +85,24 @@ class Following(Listener):
         super().__enter__()
         object.__setattr__(self._session.stats, "__class__", WaitingStats)
 
-    def __exit__(self, *error: object) -> None:
-        super().__exit__(*error)
-        if error[0] is not None:
-            self.keep()
-        self._leave()
-
     def _leave(self) -> None:
         """Whoever looks at the session needs nothing of this any more."""
         FOLLOWERS.pop(self._thread, None)
         object.__setattr__(self._session.stats, "__class__", Stats)
 
-    def operation(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """The promise of its result, or, where the path has another, the result."""
-        if self._at < self._length:
-            node = self._nodes[self._at]
-            if node.taking and self._fits(node, func, args, kwargs):
-                return self._part(cls, node, args, kwargs)
-            if self._fits(node, func, args, kwargs):
-                self._at += 1
-                if type(node.outs) is Made and not node.given and not node.changed:
-                    return self._secret(node.outs)
-                return self._promised(cls, node, args, kwargs)
-        self.keep()
-        return cls.__torch_dispatch__(func, (), args, kwargs)
+    def _next(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """The promise of an operation's result; NotImplemented where the path has another."""
+        node = self._nodes[self._at]
+        if not self._fits(node, func, args, kwargs):
+            return NotImplemented
+        if node.taking:
+            return self._part(cls, node, args, kwargs)
+        self._at += 1
+        if type(node.outs) is Made and not node.changed:
+            return self._secret(node.outs)
+        for number in node.changed:
+            self._hold(number)
+        return self._made(node.outs, args, kwargs)
 
     def _fits(self, node: Node, func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
         """Whether this is what the node asks for."""
@@ -202,25 +193,6 @@ class Following(Listener):
             return False
         return kind is not float or want != 0 or math.copysign(1, want) == math.copysign(1, x)
 
-    def _promised(self, cls: Any, node: Node, args: Any, kwargs: dict[str, Any]) -> Any:
-        if node.given:  # a view of an argument, whose strides may be others than those of the recording
-            self.busy = True
-            try:
-                out = cls.__torch_dispatch__(node.func, (), args, kwargs)
-            finally:
-                self.busy = False
-            for made, x in zip(leaves(node.outs), secrets_in([out]), strict=True):
-                if type(made) is Made:
-                    self._layouts[made.value] = layout(x)
-                    if self._given.setdefault(made.value, layout(x)) != layout(x):  # in the recording it was the same
-                        self._layouts[made.value] = self._given[made.value]
-                        self._at -= 1
-                        self.keep()
-            return out
-        for number in node.changed:
-            self._hold(number)
-        return self._made(node.outs, args, kwargs)
-
     def _made(self, outs: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         kind = type(outs)
         if kind is Made:
@@ -282,23 +254,6 @@ class Following(Listener):
 
     # --- at the end ---
 
-    def whole(self, result: Any) -> bool:
-        """Whether all of the path was followed, and nothing is left to compute but its result and what it changes.
-
-        True: cells are as they were before, and whoever runs the segment calls `fulfil`.  False: all is computed.
-        """
-        path = self._path
-        number, wanted = path.values[path.result]
-        if not self.over and self._at == len(path.nodes) and isinstance(result, SecretTensor):
-            found = self._cells[number]
-            alive = self._alive()
-            if found is not None and found() is result.cell and layout(result) == wanted and alive == [number]:
-                self.over = True
-                self._restore()
-                return True
-        self.keep()
-        return False
-
     def _alive(self) -> list[int]:
         """The cells of the path that somebody holds, and that are still promises."""
         made = [i for i, cell in enumerate(self._known) if cell is None]
@@ -307,10 +262,6 @@ class Following(Listener):
     def fail(self, error: BaseException) -> None:
         """The segment did not come to its end: nobody gets what was promised of it."""
         self._failed = error
-
-    def fulfil(self, result: SecretTensor, out: SecretTensor) -> None:
-        """The result of the path is that of the segment."""
-        self._take(result.cell, out.cell)
 
     def keep(self) -> None:
         """Compute what was followed, operation by operation: it is over."""

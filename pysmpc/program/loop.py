@@ -1,4 +1,4 @@
-"""Training loops as they are written, without `sy.TrainStep`: found by where optimizers step, then followed.
+"""Training loops as they are written: found by where optimizers step, then followed.
 
 A region goes from the first operation on secrets after one `optimizer.step()` to the first one after the next, or to
 whoever looks at what came of it.  The first time a region is computed and noted (`Noting`); from then on it is
@@ -20,7 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils._pytree import tree_leaves
 
 from pysmpc.ops import views
-from pysmpc.program.loop_regions import FollowedRegion, NotedRegion, unfit_for_loops
+from pysmpc.program.loop_regions import CHANGED, FollowedRegion, NotedRegion, Paths, unfit_for_loops
 from pysmpc.session import ledger
 from pysmpc.session.session import Session
 from pysmpc.tensor.secret import HANDLERS, SecretTensor
@@ -28,7 +28,13 @@ from pysmpc.tensor.storage import flush
 from pysmpc.tensor.watching import WATCHERS
 from pysmpc.torch_modes import FOLLOWERS
 
-PATIENCE = 64  # regions that run as written, at most, before one is noted again
+
+class _Here(threading.local):
+    within = False
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 class Loops:
@@ -37,13 +43,18 @@ class Loops:
     busy = False
 
     def __init__(self) -> None:
+        self._here = _Here()
         self.enabled = True
-        self.suspended = 0
+        self.ended = False  # whether the next operation is of another region
         self.repeats = False
         self.reason: str | None = None
         self._region: NotedRegion | FollowedRegion | None = None
-        self._updating = self._updated = False
-        self._failures = self._pause = 0
+        self._paths: Paths | None = None  # of the step that this is
+
+    @property
+    def within(self) -> bool:
+        """Whether this thread is in a step whose end is told, not found."""
+        return self._here.within
 
     # --- where steps begin and end ---
 
@@ -54,29 +65,52 @@ class Loops:
 
     def begin_anew(self) -> None:
         """Forget how steps before went; what is known of the loops of a session stays with it."""
-        self._failures = self._pause = 0
-        self._updating = self._updated = self.repeats = False
+        self.ended = self.repeats = False
         self.reason = None
 
     def _concerned(self, optimizer: torch.optim.Optimizer) -> bool:
-        if not self.enabled or self.suspended or threading.current_thread() is not threading.main_thread():
+        if not self.enabled or self.within or not _in_main_thread():
             return False
         return any(isinstance(p, SecretTensor) for group in optimizer.param_groups for p in group["params"])
 
     def _before(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if self._concerned(optimizer):
-            self._updating = True
+            self.ended = False
 
     def _after(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if self._concerned(optimizer):
-            self._updating, self._updated = False, True
+            self.ended = True
             if self._region is None:
                 FOLLOWERS[threading.get_ident()] = self
 
-    @property
-    def ended(self) -> bool:
-        """Whether the next operation is of another region."""
-        return self._updated and not self._updating
+    @contextmanager
+    def step(self, paths: Paths) -> Iterator[None]:
+        """A region of its own, whichever optimizers step in it.  paths: where what is known of it is kept."""
+        first, paths.begun, paths.repeats = not paths.begun, True, False
+        if self.within or not _in_main_thread():
+            paths.reason = "it is a part of another step, or of another thread than the main one"
+            yield
+            return
+        self.stop()
+        self.repeats, self.reason = False, "only steps of secrets are repeated"
+        self._here.within, self._paths = True, paths
+        if first or not self.enabled:  # optimizers make their state in the first
+            self.reason = Paths.reason
+        else:
+            self.idle()
+        try:
+            yield
+            self.ended = True
+        except BaseException:
+            if isinstance(self._region, NotedRegion):
+                self._region.path.refused = "it was interrupted"
+            raise
+        finally:
+            try:
+                self.stop()
+            finally:
+                self._here.within, self.ended, self._paths = False, False, None
+                paths.repeats, paths.reason = self.repeats, self.reason
 
     def stop(self) -> None:
         """End what there is; nothing is followed until an optimizer steps again."""
@@ -110,34 +144,36 @@ class Loops:
                 return cls.__torch_dispatch__(func, (), args, kwargs)
             finally:
                 self.busy = False
-        self._updated = False
+        self.ended = False
         self.left()
         session = _session_of((args, kwargs))
-        if session is not None and not ledger.kept() and not WATCHERS and unfit_for_loops(session) is None:
+        self.reason = _obstacle(session)
+        if session is not None and self.reason is None:
             flush(session)
-            for known in session.loops:
-                region = FollowedRegion(self, known, session)
+            paths = session.loops = Paths() if session.loops is None else session.loops
+            paths = paths if self._paths is None else self._paths
+            for known in paths:
+                region = FollowedRegion(self, paths, known, session)
                 if region.begins(func, args, kwargs):
                     self._region = region
                     region.__enter__()
                     return region.operation(cls, func, args, kwargs)
-            if self._pause:
-                self._pause -= 1
+            if paths.pause:
+                paths.pause -= 1
+                self.reason = CHANGED
             else:
-                self._region = noting = NotedRegion(self, session)
+                self._region = noting = NotedRegion(self, paths, session)
                 noting.__enter__()
                 return noting.operation(cls, func, args, kwargs)
         return cls.__torch_dispatch__(func, (), args, kwargs)
 
-    def diverged(self) -> None:
-        """What was noted does not serve."""
-        self.repeats, self.reason = False, "operations or public numbers have changed"
-        self._failures = min(self._failures + 1, 6)
-        self._pause = (1 << self._failures) - 2
 
-    def served(self) -> None:
-        """It did."""
-        self._failures = 0
+def _obstacle(session: Session | None) -> str | None:
+    if session is None:
+        return "only steps of secrets are repeated"
+    if ledger.kept() or WATCHERS:
+        return "a ledger or a profile is kept"
+    return unfit_for_loops(session)
 
 
 def _session_of(values: Any) -> Session | None:

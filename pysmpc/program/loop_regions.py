@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from pysmpc.mpc.additive.products import DeferredProduct
 from pysmpc.program.follow import Following
 from pysmpc.program.noting import Noting
-from pysmpc.program.path import Path
+from pysmpc.program.path import Operand, Path, Several, layout, leaves
 from pysmpc.program.segment import Segment, unfit, unread
 from pysmpc.program.state import LazyCopy, kind, source
 from pysmpc.ring.shares import LaterBody, ShareStorage
@@ -23,28 +24,62 @@ if TYPE_CHECKING:
     from pysmpc.program.loop import Loops
 
 PATHS = 6  # that a session keeps, and kinds of arguments of each
-MISSES = 2  # in a row, after which a path is forgotten: as after a new learning rate, or other noise
+PATIENCE = 64  # regions that run as written, at most, before one is noted again
+CHANGED = "operations or public numbers have changed"
 
 #: What makes later operations cheaper, beside an opening, and what a segment's copy of an argument would not have.
-_LEARNED = ("bit", "sign", "binary", "divisor", "functions", "affine", "gate", "origin", "ties", "most", "multiple")
+_learned = attrgetter(
+    "bit", "sign", "binary", "divisor", "functions", "affine", "gate", "origin", "ties", "most", "multiple"
+)
 
 
 class KnownPath:
-    """A path of a session's loops, and the segments for kinds of arguments and results."""
+    """A path of a session's loops, and the segments for kinds of arguments and results.
+
+    missed: how often in a row something else came.  constants: values that it read last of which more is known than
+    their words; if it reads the same again they are no inputs.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.segments: dict[Any, tuple[Segment, bool]] = {}  # and whether it was checked
-        self.never: set[Any] = set()
-        self.misses = 0  # regions in a row that began as it does, and went another way
+        self.never: dict[Any, str] = {}  # and why
+        self.missed = 0
+        self.constants: list[Any] = []
+        # cells that somebody may have opened, which saves an opening
+        read = (x for node in path.nodes for x in leaves(Several(tuple, node.args)) if type(x) is Operand)
+        self.parameters = {path.numbers[x.value] for x in read if x.requires_grad}
+
+
+class Paths(list[KnownPath]):
+    """Those of a session's loops, or of one step.
+
+    failures: how many in a row did not serve.  pause: regions that run as written before one is noted again.
+    repeats, reason: of a step, the last time.  begun: whether it was called before.
+    """
+
+    failures = pause = 0
+    begun = repeats = False
+    reason: str | None = "the first steps run as they are written"
+
+    def __deepcopy__(self, memo: object) -> Paths:
+        return Paths()
+
+    def missed(self, known: KnownPath) -> None:
+        """Something else came; if that happens twice in a row, a path is forgotten, and another noted."""
+        known.missed += 1
+        if known.missed > 1 and known in self:
+            self.remove(known)
+            self.pause = min((1 << self.failures) - 1, PATIENCE)
+            self.failures += 1
 
 
 class NotedRegion(Noting):
     """The first time of a region."""
 
-    def __init__(self, loops: Loops, session: Session) -> None:
+    def __init__(self, loops: Loops, paths: Paths, session: Session) -> None:
         super().__init__(session)
-        self._loops = loops
+        self._loops, self._paths = loops, paths
 
     def operation(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Carry one out and note it, if it is of this region."""
@@ -66,20 +101,22 @@ class NotedRegion(Noting):
 
     def _finish(self) -> None:
         self.__exit__()
-        self.end_open()
-        self._loops.repeats = False
+        self.end()
+        self._loops.repeats, self._loops.reason = False, self.path.refused or "the loop is being noted"
         if self.path.refused is None and self.path.nodes:
-            self._session.loops.insert(0, KnownPath(self.path))
-            del self._session.loops[PATHS:]
+            self._paths.insert(0, KnownPath(self.path))
+            del self._paths[PATHS:]
         self._loops.idle()
 
 
 class FollowedRegion(Following):
     """A region that was noted before."""
 
-    def __init__(self, loops: Loops, known: KnownPath, session: Session) -> None:
-        super().__init__(known.path, session, ())
-        self._loops, self._kept = loops, known
+    def __init__(self, loops: Loops, paths: Paths, known: KnownPath, session: Session) -> None:
+        super().__init__(known.path, session)
+        self._loops, self._paths, self._kept = loops, paths, known
+        self._check_process, self._mutex = session.lock.process.check, session.lock.mutex
+        self._more = False  # whether a step whose end is told goes on where the path ends
 
     def begins(self, func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
         """Whether this is the first operation of the path."""
@@ -87,11 +124,15 @@ class FollowedRegion(Following):
 
     def operation(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """The promise of its result, or the result."""
-        with self._session.lock:
-            if not self.over and self._loops.ended:
-                self.keep()
+        self._check_process()
+        with self._mutex:
+            if not self.over and self._at < self._length and not self._loops.ended:
+                out = self._next(cls, func, args, kwargs)
+                if out is not NotImplemented:
+                    return out
+            self._more = self._at == self._length and self._loops.within
             if not self.over:
-                return super().operation(cls, func, args, kwargs)
+                self.keep()
         return cls.__torch_dispatch__(func, (), args, kwargs)
 
     def keep(self) -> None:
@@ -108,19 +149,89 @@ class FollowedRegion(Following):
                 self.fail(gone)
                 self._loops.idle()
                 return
-            here = self._at == self._length and not in_backward()
+            here = self._at == self._length and not in_backward() and not self._more
             if self.over or not (self._loops.ended or here):
                 if not self.over:
                     self._loops.left()
-                    self._missed()
+                    self._loops.repeats, self._loops.reason = False, CHANGED
+                    self._paths.missed(self._kept)
                 super().keep()
                 return
+            self._kept.missed = 0
             try:
                 done = self._at == self._length and unfit_for_loops(self._session) is None and self._finish()
                 if not done:
-                    if not self.over:
-                        super().keep()
                     self._loops.repeats = False
+                if not done and not self.over:
+                    super().keep()
+            finally:
+                self._loops.idle()
+
+    def _finish(self) -> None:
+        self.__exit__()
+        self.end()
+        self._loops.repeats, self._loops.reason = False, self.path.refused or "the loop is being noted"
+        if self.path.refused is None and self.path.nodes:
+            self._paths.insert(0, KnownPath(self.path))
+            del self._paths[PATHS:]
+        self._loops.idle()
+
+
+class FollowedRegion(Following):
+    """A region that was noted before."""
+
+    def __init__(self, loops: Loops, paths: Paths, known: KnownPath, session: Session) -> None:
+        super().__init__(known.path, session)
+        self._loops, self._paths, self._kept = loops, paths, known
+        self._check_process, self._mutex = session.lock.process.check, session.lock.mutex
+        self._more = False  # whether a step whose end is told goes on where the path ends
+
+    def begins(self, func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
+        """Whether this is the first operation of the path."""
+        return self._fits(self._nodes[0], func, args, kwargs)
+
+    def operation(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """The promise of its result, or the result."""
+        self._check_process()
+        with self._mutex:
+            if not self.over and self._at < self._length and not self._loops.ended:
+                out = self._next(cls, func, args, kwargs)
+                if out is not NotImplemented:
+                    return out
+            self._more = self._at == self._length and self._loops.within
+            if not self.over:
+                self.keep()
+        return cls.__torch_dispatch__(func, (), args, kwargs)
+
+    def keep(self) -> None:
+        """Run the segment, if the region has ended and is as it was; else compute it operation by operation.
+
+        Where workers of other machines are gone, nothing: whoever asks for what was promised is told.
+        """
+        with self._session.lock:
+            recorder = self._session.recorder
+            if recorder is not None and not self.over and (gone := recorder.gone()) is not None:
+                self.over = True
+                self._leave()
+                self._restore()
+                self.fail(gone)
+                self._loops.idle()
+                return
+            here = self._at == self._length and not in_backward() and not self._more
+            if self.over or not (self._loops.ended or here):
+                if not self.over:
+                    self._loops.left()
+                    self._loops.repeats, self._loops.reason = False, CHANGED
+                    self._paths.missed(self._kept)
+                super().keep()
+                return
+            self._kept.missed = 0
+            try:
+                done = self._at == self._length and unfit_for_loops(self._session) is None and self._finish()
+                if not done:
+                    self._loops.repeats = False
+                if not done and not self.over:
+                    super().keep()
             finally:
                 self._loops.idle()
 
@@ -135,51 +246,58 @@ class FollowedRegion(Following):
         """Whether all was done by a segment, or is recorded."""
         alive = tuple(self._alive())
         path = self._path
-        inputs = [SecretTensor(self._known[self._numbers[v]], *self._layouts[v]) for v in path.inputs]
-        inputs += [_whole(self._known[number], self._dtype(number)) for number in path.wholes]
+        inputs = {v: SecretTensor(self._known[self._numbers[v]], *self._layouts[v]) for v in path.inputs}
+        inputs |= {-1 - number: _whole(self._known[number], self._dtype(number)) for number in path.wholes}
         changed = {number for node in self._path.nodes for number in node.changed}
-        states = [self._known[n] for n in sorted(changed) if type(self._path.cells[n]) is TensorStorage]
+        changed = {n for n in changed if type(path.cells[n]) is TensorStorage}
+        states = [self._known[n] for n in sorted(changed)]
         self._restore()
-        if any(map(_odd, inputs)) or any(map(_taught, states)):
+        opened = any(self._known[n].body.opened is not None for n in changed & self._kept.parameters)
+        odd = {place: x for place, x in inputs.items() if _odd(x)}
+        constants = [(place, x.cell.body.serial, layout(x)) for place, x in odd.items()]
+        same, self._kept.constants = constants == self._kept.constants, constants
+        if not same or not all(map(_fixed, odd.values())) or opened or any(map(_taught, states)):
             self._loops.reason = "what it reads was opened or is still to be made"
             return False
-        key = (*map(kind, inputs), alive)
+        for place in odd:
+            del inputs[place]
+        key = (*map(kind, inputs.values()), alive, tuple(constants))
         if key in self._kept.never:
+            self._loops.reason = self._kept.never[key]
             return False
         segment, checked = self._kept.segments.get(key, (None, False))
         if segment is not None and not segment.fits():
             segment, checked = None, False
-        if self._session.recorder is not None and (reason := self._unlike(inputs, alive, segment is None)):
+        if self._session.recorder is not None and (reason := self._unlike(alive, bool(inputs), segment is None)):
             self._loops.reason = reason
             return False
         self._leave()
         self.over = True
         if segment is not None and checked:
-            self._run(segment, inputs, alive)
+            self._run(segment, list(inputs.values()), alive)
         else:
             self._record(key, segment, inputs, states, alive)
         return True
 
-    def _unlike(self, inputs: list[SecretTensor], alive: tuple[int, ...], new: bool) -> str | None:
+    def _unlike(self, alive: tuple[int, ...], given: bool, new: bool) -> str | None:
         """Why workers of other machines cannot do this as a step, if they cannot."""
-        if not inputs or any(self._path.cells[n][::2] != (TensorStorage, self._session) for n in alive):
+        if not given or any(self._path.cells[n][::2] != (TensorStorage, self._session) for n in alive):
             return "workers record what has secret arguments, and whose results are secrets of the same parties"
         if new and not self._session.recorder.steps.room:
             return "the workers keep as many recorded steps as they take"
         return None
 
     def _run(self, segment: Segment, inputs: list[SecretTensor], alive: tuple[int, ...]) -> None:
+        self._loops.repeats, self._loops.reason = True, None
         try:
-            outs = segment.run_all(inputs)
+            outs = segment.run(inputs)
             if self._session.recorder is not None:
                 self._session.recorder.steps.repeat(segment, inputs, outs)
         except BaseException as error:
             self.fail(error)
             raise
         self._fulfil(alive, outs)
-        self._kept.misses = 0
-        self._loops.repeats, self._loops.reason = True, None
-        self._loops.served()
+        self._paths.failures = 0
 
     def _fulfil(self, alive: tuple[int, ...], outs: list[SecretTensor]) -> None:
         for number, out in zip(alive, outs, strict=True):
@@ -193,18 +311,19 @@ class FollowedRegion(Following):
         self,
         key: Any,
         before: Segment | None,
-        inputs: list[SecretTensor],
+        given: dict[int, SecretTensor],
         states: list[TensorStorage],
         alive: tuple[int, ...],
     ) -> None:
         self._loops.repeats, self._loops.reason = False, "the loop is being recorded"
         there = None if self._session.recorder is None else self._session.recorder.steps
+        inputs = list(given.values())
         new = Segment(self._session, inputs, states, noted=there is None, log=before is not None)
         try:
             with there.recording(new, inputs, before) if there else nullcontext():
-                results = self._traced(new, alive)
+                results = self._traced(new, given, alive)
                 same = before is None or new.refused is not None or before.confirms(new)
-                outs = new.first_all(inputs)
+                outs = new.first(inputs)
                 if there is not None:
                     same = there.recorded(new, results, outs, before, same)
         except BaseException as error:
@@ -214,7 +333,7 @@ class FollowedRegion(Following):
             self._fulfil(alive, outs)
         if new.refused is not None or not same:
             self._loops.reason = new.refused or "the loop is not the same each time"
-            self._kept.never.add(key)
+            self._kept.never[key] = self._loops.reason
             self._kept.segments.pop(key, None)
         elif before is not None:
             self._kept.segments[key] = before, True
@@ -224,12 +343,13 @@ class FollowedRegion(Following):
                 del self._kept.segments[next(iter(self._kept.segments))]
             self._kept.segments[key] = new, False
 
-    def _traced(self, new: Segment, alive: tuple[int, ...]) -> list[SecretTensor]:
+    def _traced(self, new: Segment, given: dict[int, SecretTensor], alive: tuple[int, ...]) -> list[SecretTensor]:
         """Call the handlers of what was followed, on the segment's own copies; what came of it."""
-        parts = len(self._path.inputs)
-        self._stands = {v: mine.value for v, mine in zip(self._path.inputs, new.inputs[:parts], strict=True)}
-        for number, mine in zip(self._path.wholes, new.inputs[parts:], strict=True):
-            self._known[number] = mine.value.cell
+        for place, mine in zip(given, new.inputs, strict=True):
+            if place < 0:
+                self._known[-1 - place] = mine.value.cell
+            else:
+                self._stands[place] = mine.value
         here = self._session.recorder is None  # a driver's recorder looks at what it sends
         with new.traced():
             self.compute((lambda func, args, kwargs: new.seen.look(func, args, kwargs)) if here else None)
@@ -264,6 +384,11 @@ def _odd(x: SecretTensor) -> bool:
     return unread(x.cell) or any(body.zeros or _knows(body) or not _copies(body, True) for body in bodies)
 
 
+def _fixed(x: SecretTensor) -> bool:
+    """Whether a segment may read it where it is, in every run."""
+    return isinstance(x.cell.body, LazyCopy) or type(x.cell.body) is ShareStorage
+
+
 def _copies(body: Any, graph: bool) -> bool:
     """Whether a segment's copy of a value is as good.
 
@@ -274,13 +399,13 @@ def _copies(body: Any, graph: bool) -> bool:
 
 
 def _knows(body: Any) -> bool:
-    return any(getattr(body, name) is not None for name in _LEARNED)
+    return any(each is not None for each in _learned(body))
 
 
 def _taught(cell: TensorStorage) -> bool:
-    """Whether something is known of a state that saves an opening, or is still to be made of it."""
+    """Whether openings for functions are known of a state, or something is still to be made of it."""
     body = cell.body
-    return body.opened is not None or unread(cell) or cell.scale > cell.unit.scale or _knows(body)
+    return unread(cell) or cell.scale > cell.unit.scale or body.functions is not None or body.bit is not None
 
 
 def _whole(cell: TensorStorage, dtype: torch.dtype) -> SecretTensor:

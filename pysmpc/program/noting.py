@@ -28,9 +28,8 @@ from pysmpc.program.path import (
     secrets_in,
 )
 from pysmpc.program.roots import find_roots
-from pysmpc.program.segment import Segment, changed, written
+from pysmpc.program.segment import changed, writes, written
 from pysmpc.ring.fixedpoint import Precision
-from pysmpc.ring.shares import dense_strides
 from pysmpc.session.session import Session
 from pysmpc.tensor.secret import HANDLERS, SecretTensor
 from pysmpc.tensor.storage import TensorStorage
@@ -45,43 +44,19 @@ _CONSTANTS = (
 
 
 class Noting(Listener):
-    """Writes down what a segment is recorded from, or will be: then there is none yet.  path: that."""
+    """Writes down what a segment will be recorded from.  path: that."""
 
-    def __init__(
-        self, session: Session, segment: Segment | None = None, arguments: Sequence[SecretTensor] = ()
-    ) -> None:
-        self.path = Path(len(arguments))
-        self._segment, self._session = segment, session
+    def __init__(self, session: Session) -> None:
+        self.path = Path()
+        self._session = session
         self._cells: dict[int, int] = {}
         self._values: dict[tuple[int, Layout], int] = {}
         self._alive: list[TensorStorage] = []  # so that no other cell gets the number of one
-        for x in arguments:
-            self._cell(x.cell, None)
-            self._value(x)
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        self._outside(True)
-
-    def __exit__(self, *error: object) -> None:
-        self._outside(False)
-        super().__exit__(*error)
-
-    def _outside(self, outside: bool) -> None:
-        if self._segment is not None:
-            self._segment.outside = outside
 
     def keep(self) -> None:
         """Nothing was promised."""
 
-    def end(self, result: SecretTensor) -> None:
-        """All of it has run, and this came of it."""
-        self.path.result = self._value(result)
-        if result.stride() != dense_strides(tuple(result.shape)) or result.storage_offset():
-            self.path.refused = "its result is a view"
-        self._end()
-
-    def end_open(self) -> None:
+    def end(self) -> None:
         """All of it has run; what came of it is whatever is alive.  What it only read may be another next time."""
         path = self.path
         written = {number for node in path.nodes for number in node.changed}
@@ -91,12 +66,9 @@ class Noting(Listener):
             elif type(cell) is TensorStorage and number not in written:
                 path.late[number], path.cells[number] = cell.unit, None
         find_roots(path)
-        self._end()
-
-    def _end(self) -> None:
-        numbers = self.path.numbers = [number for number, _ in self.path.values]
-        made = (number for number, cell in enumerate(self.path.cells) if type(cell) is Kind)
-        self.path.single = frozenset(number for number in made if numbers.count(number) == 1)
+        numbers = path.numbers = [number for number, _ in path.values]
+        made = (number for number, cell in enumerate(path.cells) if type(cell) is Kind)
+        path.single = frozenset(number for number in made if numbers.count(number) == 1)
         self._alive, self._cells, self._values = [], {}, {}
 
     def operation(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -104,13 +76,12 @@ class Noting(Listener):
         path = self.path
         node = Node(func, self._noted_all(args), tuple((k, self._noted(v)) for k, v in kwargs.items()), Context.now())
         node.layer = whereabouts(ended=False).layer
-        if func._schema.is_mutable and not all(isinstance(x, SecretTensor) for x in written(func, args, kwargs)):
+        if writes(func) and not all(isinstance(x, SecretTensor) for x in written(func, args, kwargs)):
             path.refused = f"{func} writes to a plain tensor"
         else:
             # what is compared is a copy, and so is what the recording reads: the user may write to the other meanwhile
             args, kwargs = _with_copies(node.args, args), {k: _with_copy(v, kwargs[k]) for k, v in node.kwargs}
         self.busy = True
-        self._outside(False)
         try:
             out = cls.__torch_dispatch__(func, (), args, kwargs)
         except BaseException:
@@ -118,9 +89,8 @@ class Noting(Listener):
             raise
         finally:
             self.busy = False
-            self._outside(True)
         secrets = list(secrets_in((*args, *kwargs.values())))
-        if func._schema.is_mutable:
+        if writes(func):
             node.changed = tuple({self._cell(x.cell, None) for x in changed(func, args, kwargs)})
         node.view = HANDLERS[func].__module__ == views.__name__ if func in HANDLERS else False
         if node.view and func._schema.is_mutable:
@@ -178,11 +148,6 @@ class Noting(Listener):
         for place, x in enumerate(secrets):
             if x is out:
                 return Same(place)
-        number = self._cells.get(id(out.cell))
-        if number is not None and number < self.path.arguments:
-            node.given = True
-            if not node.view:
-                self.path.refused = f"{node.func} hands out an argument"
         return Made(self._value(out, Kind(type(out.cell), out.cell.unit, out.cell.session)), out.chained)
 
 

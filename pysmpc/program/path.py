@@ -48,11 +48,6 @@ class Public:
             self.copy = x.detach().clone().requires_grad_(x.requires_grad)
         self._bits = bits_of(self.copy)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Public) and self.same(other.copy)
-
-    __hash__ = None  # type: ignore[assignment]
-
     def same(self, x: Any) -> bool:
         """Whether x is a plain tensor of these bits."""
         mine = self.copy
@@ -126,14 +121,14 @@ class Context(NamedTuple):
                 torch.set_default_dtype(before)
 
 
-@dataclass
+@dataclass(eq=False)
 class Node:
     """One operation.
 
     args, kwargs, outs: of `Operand`, `Several`, `Public`, numbers; outs of `Same` and `Made`.  changed: cells that it
-    writes to.  view: whether it only makes another layout; given: of an argument of the path.  taking: whether it only
-    takes a part of what is read, as a batch of a data set is taken: it may be another part next time, and is taken at
-    once.  layer: where it was called, for errors.
+    writes to.  view: whether it only makes another layout.  taking: whether it only takes a part of what is read, as a
+    batch of a data set is taken: it may be another part next time, and is taken at once.  layer: where it was called,
+    for errors.
     """
 
     func: Any
@@ -142,9 +137,8 @@ class Node:
     context: Context
     changed: tuple[int, ...] = ()
     view: bool = False
-    given: bool = False
     taking: bool = False
-    layer: str = field(default="", compare=False)
+    layer: str = ""
     outs: Any = None
 
     @property
@@ -153,24 +147,22 @@ class Node:
         return [out for out in leaves(self.outs) if type(out) is Made]
 
 
-@dataclass
+@dataclass(eq=False)
 class Path:
     """Operations, in their order.
 
-    arguments: how many there are, the first cells.  cells: a `Kind`, or the cell itself where it was there before; None
-    for an argument.  values: the cell and the layout of each.  result: a value.  refused: why it cannot be followed.
-    late: cells that were there before, and that it only reads: another may come in the place of each (noted with the
-    precision).  roots: of values on such cells, the value of which they are views: a part that was taken, or what the
-    path was given; where it lies in its cell may differ each time.  inputs: the roots that it computes with; wholes:
-    the late cells of which it takes all.  numbers: the cell of each value.  single: cells that the path makes and of
-    which it knows one value: a secret on one can have no other layout, as that would come of an operation.
+    cells: a `Kind`, or the cell itself where it was there before.  values: the cell and the layout of each.  refused:
+    why it cannot be followed.  late: cells that were there before, and that it only reads: another may come in the
+    place of each (noted with the precision).  roots: of values on such cells, the value of which they are views: a
+    part that was taken, or what the path was given; where it lies in its cell may differ each time.  inputs: the
+    roots that it computes with; wholes: the late cells of which it takes all.  numbers: the cell of each value.
+    single: cells that the path makes and of which it knows one value: a secret on one can have no other layout, as
+    that would come of an operation.
     """
 
-    arguments: int
     nodes: list[Node] = field(default_factory=list)
     cells: list[Any] = field(default_factory=list)
     values: list[tuple[int, Layout]] = field(default_factory=list)
-    result: int = -1
     refused: str | None = None
     late: dict[int, Precision] = field(default_factory=dict)
     roots: dict[int, int] = field(default_factory=dict)
@@ -178,12 +170,6 @@ class Path:
     wholes: list[int] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     single: frozenset[int] = frozenset()
-
-    def same(self, other: Path) -> bool:
-        """Whether both are the same operations, with the same public values."""
-        return (self.nodes, self.cells, self.values, self.result) == (
-            other.nodes, other.cells, other.values, other.result,
-        )  # fmt: skip
 
 
 def layout(x: torch.Tensor) -> Layout:

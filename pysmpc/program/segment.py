@@ -31,6 +31,9 @@ from pysmpc.tensor.secret import SecretTensor
 from pysmpc.tensor.storage import TensorStorage
 from pysmpc.torch_modes import undisturbed
 
+#: Writes to running statistics in training, of which its schema says nothing.
+NORMALISING = torch.ops.aten.native_batch_norm.default
+
 _SLOTS = [name for name in ShareStorage.__slots__ if name not in ("words", "n", "serial", "shape", "__weakref__")]
 
 
@@ -40,7 +43,6 @@ class Segment:
     inputs: what stands for its arguments while it is traced.  states: what it changes.
     noted: whether this process has work to repeat; a driver has none.  log: keep the
     messages that are moved, for `confirms`.  refused: why it cannot be run again, if it cannot.
-    written: which of its arguments it changes in place; such a segment is refused.
     """
 
     @undisturbed
@@ -59,7 +61,6 @@ class Segment:
         self._turn = 0  # of each state's pair, which one is read next
         self.seen = Seen([mine.value.cell for mine in self.inputs], self.states)
         self.refused: str | None = None
-        self.written = [False] * len(self.inputs)
         self.cost = Stats()
         self.streams = 0
         self._dealer = cast(SeedDealer, session.party.dealer)
@@ -73,7 +74,7 @@ class Segment:
     @contextmanager
     def traced(self) -> Iterator[None]:
         """While it runs on the inputs; `end` comes within."""
-        before, shared = self.session.stats.copy(), self._shared()
+        before = self.session.stats.copy()
         with ExitStack() as stack:
             stack.enter_context(self._dealer.noting_epochs(self._trace.epochs))
             if self._noted:
@@ -86,17 +87,9 @@ class Segment:
         for mine in self.inputs:
             mine.traced()
         self._others = self.seen.end()
-        if self._shared() != shared:
-            self._trace.refused = "a step that is repeated shares nothing"
         changed = any(s.cell.scale != s.scale or s.end.shape != s.words.shape for s in self.states)
-        self.written = [mine.value.cell in self.seen.written for mine in self.inputs]
         found = self._trace.refused or self.seen.refused or ("a state changes its scale or size" if changed else None)
         self.refused = self.refused or found
-
-    def _shared(self) -> int | None:
-        """How many streams were drawn for inputs: they are of other keys than those that a run draws from."""
-        owner: Any = self.session.party.owner
-        return getattr(owner, "next_stream", None)
 
     @undisturbed
     def end(self, *results: SecretTensor) -> None:
@@ -113,14 +106,8 @@ class Segment:
             state.ended(made, self._trace.ranges)
 
     @undisturbed
-    def first(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
-        """What came of the trace itself, given to its arguments; the result.  Once, after `traced`."""
-        [out] = self.first_all(arguments)
-        return out
-
-    @undisturbed
-    def first_all(self, arguments: Sequence[SecretTensor]) -> list[SecretTensor]:
-        """The same for any number of results."""
+    def first(self, arguments: Sequence[SecretTensor]) -> list[SecretTensor]:
+        """What came of the trace itself, given to its arguments; its results.  Once, after `traced`."""
         for each in self._results:
             each.again()
         self._copy_out(arguments, lambda stream: stream)
@@ -131,17 +118,9 @@ class Segment:
         """Lay its memory out anew, with none that others refer to.  Once, after `first`."""
         moved = [pair for mine in self.inputs for pair in mine.leave()]
         moved += [pair for state in self.states for pair in state.leave()]
+        moved += [pair for each in self._results for pair in each.leave()]
         self._compiled = Compiled(self._trace, moved, [state.pair for state in self.states])
         self._trace = Trace(self._trace.first)  # the memory of what was noted is free
-
-    @property
-    def outside(self) -> bool:
-        """Whether the user's own code runs while it is traced, and no operation on secrets."""
-        return self._trace.outside
-
-    @outside.setter
-    def outside(self, outside: bool) -> None:
-        self._trace.outside = outside
 
     def fits(self) -> bool:
         """True if every value that it reads beside its arguments is there, with the scale, size and bound it had."""
@@ -153,16 +132,11 @@ class Segment:
                 return False
         return all(not cell.pending and cell._body is body for cell, body in self._others)
 
-    def run(self, arguments: Sequence[SecretTensor]) -> SecretTensor:
-        """Do it with other arguments; the result."""
-        [out] = self.run_all(arguments)
-        return out
-
     @undisturbed
-    def run_all(
+    def run(
         self, arguments: Sequence[SecretTensor], on_result: Callable[[int, SecretTensor], None] | None = None
     ) -> list[SecretTensor]:
-        """The same for any number of results.
+        """Do it with other arguments; its results.
 
         on_result: told the place of each result, and the result.  As soon as it is there: what is left may still be
         done; at the end where it is a product that nobody has read, since who reads that draws streams after this.
@@ -192,6 +166,8 @@ class Segment:
         given = [mine.copy_in(source(x)) for mine, x in zip(self.inputs, arguments, strict=True)]
         for state in self.states:
             state.copy_in(self._turn)
+        for each in self._results:
+            each.free()
         try:
             self._compiled.run(first, given, turned=bool(self._turn))
         except BaseException:
@@ -209,6 +185,8 @@ class Segment:
         bodies = [each.body for each in other.inputs]
         given = [mine.copy_in(Share(body, (body.n,))) for mine, body in zip(self.inputs, bodies, strict=True)]
         self._turn = 0
+        for each in self._results:
+            each.free()
         for state, before in zip(self.states, other.states, strict=True):
             state.free()
             state.words.copy_(before.words)
@@ -264,7 +242,7 @@ class Seen:
                     self._others[id(cell)] = cell, cell.body, facts
                     if unread(cell):
                         self.refused = "it reads a product that nothing has read before"
-        if func._schema.is_mutable:
+        if writes(func):
             self.written |= self._inputs & {x.cell for x in changed(func, args, kwargs)}
             if self.written:
                 self.refused = "a step changes its arguments in place"
@@ -306,11 +284,16 @@ def changed(func: Any, args: Any, kwargs: Any) -> list[SecretTensor]:
     return [x for x in written(func, args, kwargs) if isinstance(x, SecretTensor)]
 
 
+def writes(func: Any) -> bool:
+    """Whether an operation may write to its arguments."""
+    return func._schema.is_mutable or func is NORMALISING
+
+
 def written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
     """The tensors that an operation writes to."""
-    found = [
-        kwargs.get(arg.name) if place >= len(args) else args[place]
-        for place, arg in enumerate(func._schema.arguments)
-        if arg.alias_info is not None and arg.alias_info.is_write
-    ]
+    named = [(arg.name, arg.alias_info) for arg in func._schema.arguments]
+    given = {name: args[place] if place < len(args) else kwargs.get(name) for place, (name, _) in enumerate(named)}
+    found = [given[name] for name, alias in named if alias is not None and alias.is_write]
+    if func is NORMALISING and given["training"]:
+        found = [given["running_mean"], given["running_var"]]
     return [x for x in tree_leaves(found) if isinstance(x, torch.Tensor)]

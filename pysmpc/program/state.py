@@ -229,11 +229,25 @@ class Result:
         self._copy: SecretTensor | None = None
         self._opened: torch.Tensor | None = None
         self._mask: Any = None  # under which it was opened
+        self._own = False  # whether its words have memory that no other value has
+        self._lent: weakref.ref[DeferredProduct] | None = None  # who reads them there
 
     @property
     def waits(self) -> bool:
         """Whether a part of it is made when it is first read."""
         return self._product is not None
+
+    def leave(self) -> Moved:
+        """Have the words of a product, which are hardly ever read, in memory of their own: then they are not copied."""
+        whole = self.source.numel() * self.source.element_size() == self.source.untyped_storage().nbytes()
+        self._own = self._product is not None and whole
+        return [(self.source, torch.empty_like(self.source))] if self._own else []
+
+    def free(self) -> None:
+        """Have that memory free.  Whoever still refers to it gets a copy."""
+        body = None if self._lent is None else self._lent()
+        if body is not None and body.unread:
+            body.own()
 
     def keep_opening(self, calls: list[Any]) -> None:
         """If it was opened, note that the opening is kept, too, at the end."""
@@ -263,10 +277,11 @@ class Result:
     def there(self, words: torch.Tensor) -> None:
         """It is there, in these words, which may change later."""
         x = self._like
-        share = Share.of(words.clone(), x.shape, self._scale)
+        share = Share.of(words if self._own else words.clone(), x.shape, self._scale)
         if self._product is not None:
             share.body = DeferredProduct.resumed(x.session.party, share.body.words, self._product)
             share.body.shape = share.shape
+            self._lent = weakref.ref(share.body) if self._own else None
         self._copy = SecretTensor.of(share, x.session, x.unit, x.dtype)
         self._copy.cell.bound, self._copy.cell.finer = self._bound, self._finer
         if self.on_result is not None:

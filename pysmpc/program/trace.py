@@ -30,17 +30,12 @@ _EMPTY = frozenset(
 #: What is called with which arguments: a kernel, a message, or a function of Python.
 Call = tuple[Any, tuple[Any, ...]]
 
-#: Why a step that computes with values in other ways than by operations is not repeated.
-READS = "a step reads, shares or refreshes a secret in its midst"
-
 
 class Trace:
     """The calls of a piece of a program, in order, and the memory that it made.
 
     first: the number of the first stream that it may draw.  epochs: from which number on numbers begin with what.
-    refused: why it cannot be run again, if it cannot.  outside: whether the user's own code runs, whose operations on
-    plain tensors are not the program's: it will run again by itself.  log: the messages that were moved, if they are
-    kept.
+    refused: why it cannot be run again, if it cannot.  log: the messages that were moved, if they are kept.
     calls: as above; a kernel's arguments are those of `z2k.launch`.
     made: buffers that were made since the beginning, by their addresses.
     """
@@ -51,7 +46,6 @@ class Trace:
         self.log: list[Any] | None = [] if log else None
         self.refused: str | None = None
         self.silent = False
-        self.outside = False
         self.ranges: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self.calls: list[Call] = []
         self.made: dict[int, torch.UntypedStorage] = {}
@@ -65,8 +59,6 @@ class Trace:
 
     def note(self, call: Any, *args: Any) -> None:
         """One call more, unless it is part of one that is noted as a whole."""
-        if self.outside:
-            self.refused = READS
         if not self.silent:
             self.calls.append((call, args))
 
@@ -85,8 +77,6 @@ class Trace:
         """An operation of torch on plain tensors was done."""
         if torch.Tag.nondeterministic_seeded in func.tags:
             self.refused = f"{func} draws random numbers"
-        if self.outside:
-            return
         self._kept.append((args, kwargs, out))
         outs = [x for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
         if any(x.is_meta for x in outs):

@@ -20,12 +20,12 @@ class SessionLock:
     for, and IntegrityError once a check has failed.
     """
 
-    __slots__ = ("process", "_end", "_lock", "_one_thread", "_owner")
+    __slots__ = ("mutex", "process", "_end", "_lock", "_one_thread", "_owner")
 
     def __init__(self, end: End, one_thread: bool = False) -> None:
         self.process = Process("this session")
         self._end = end
-        self._lock = threading.RLock()
+        self._lock = self.mutex = threading.RLock()  # for whoever checks the rest once
         self._one_thread = one_thread
         self._owner: threading.Thread | None = None
 

@@ -67,7 +67,7 @@ class Session:
         self.tensor: Any = None  # the type of its tensors, if not SecretTensor
         self.chains = self.plain  # its secrets are shown as PySyft 0.2 shows them
         self.waiting: list[Any] = []  # updates that pysmpc.tensor.storage.flush will apply
-        self.loops: list[Any] = []  # what is known of training loops (pysmpc.program.loop)
+        self.loops: Any = None  # what is known of training loops (pysmpc.program.loop)
         self.eager = False  # whether they are computed operation by operation
         self._bodies: list[weakref.ref[ShareStorage]] = []
         self._sweep_at = 1024
@@ -118,7 +118,7 @@ class Session:
             other.suite = suite
             other.checks = None if self.checks is None else self._checks(suite)
             other.plain = suite.plaintext
-            other.waiting, other.loops = [], []
+            other.waiting, other.loops = [], None
             self._variants[suite] = other
         return self._variants[suite]
 

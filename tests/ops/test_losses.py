@@ -246,12 +246,12 @@ def test_a_repeated_step_of_secret_classes():
     twin.load_state_dict({k: plain(v).double() for k, v in secret.state_dict().items()})
     optimizers = [torch.optim.SGD(each.parameters(), lr=0.5) for each in (secret, twin)]
     step = sy.TrainStep(secret, optimizers[0], F.cross_entropy)
-    data = [(torch.randn(8, 6), torch.randint(0, C, (8,))) for _ in range(3)]
+    data = [(torch.randn(8, 6), torch.randint(0, C, (8,))) for _ in range(9)]
     shared = [(encrypted(x), encrypted(t)) for x, t in data]
     for turn in range(9):
-        loss = step(*shared[turn % 3])
+        loss = step(*shared[turn])
         optimizers[1].zero_grad()
-        expected = F.cross_entropy(twin(data[turn % 3][0].double()), data[turn % 3][1])
+        expected = F.cross_entropy(twin(data[turn][0].double()), data[turn][1])
         expected.backward()
         optimizers[1].step()
         assert abs(float(plain(loss)) - float(expected.detach())) < 2**-8

@@ -116,10 +116,10 @@ def test_a_repetition_with_another_bound(parties):
     x, y = sy.encrypt(uniform(5, 4), parties), uniform(5, 3, size=1.0)
     near, unknown = sy.encrypt(y, parties, bounded=1.0), sy.encrypt(y, parties)
     repeated = []
-    for target in [near] * 5 + [unknown] * 3 + [near]:
+    for target in [near] * 7 + [unknown] * 5 + [near] * 2:
         step(x, target)
         repeated.append(step.repeats)
-    assert repeated == [False] * 4 + [True] + [False] * 2 + [True] * 2
+    assert repeated == 5 * [False] + 2 * [True] + 4 * [False] + [True, False, True]
     sy.decrypt(model.weight)
 
 

@@ -153,7 +153,7 @@ def the_same_slice_twice(a, b, left, right, x, y, i, seen):
     start, other = ITEMS * (i % STEPS), 0 if i % 5 == 3 else ITEMS * (i % STEPS)
     left.zero_grad()
     both = a(x[start : start + ITEMS]) + a(x[other : other + ITEMS])
-    ((both - y[start : start + ITEMS]) ** 2).mean().backward()
+    ((both / 2 - y[start : start + ITEMS]) ** 2).mean().backward()
     left.step()
 
 

@@ -222,6 +222,10 @@ class DeferredProduct(ShareStorage):
     def words(self, words: torch.Tensor) -> None:
         self._held, self.product = words, None
 
+    def own(self) -> None:
+        """The words go on in memory of their own."""
+        self._held = self._held.clone()
+
     def _read(self) -> torch.Tensor:
         if self.product is not None:
             dealer, product = self._party.dealer, self.product

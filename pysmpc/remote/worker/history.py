@@ -29,6 +29,7 @@ from typing import Any
 import msgspec
 import torch
 
+from pysmpc.program.segment import NORMALISING
 from pysmpc.remote.program_messages import (
     Call,
     Collect,
@@ -63,7 +64,7 @@ _WRITES = {
     ]
     for func in HANDLERS
     if func._schema.is_mutable
-}
+} | {str(NORMALISING): [(3, "running_mean"), (4, "running_var")]}
 _NAMES = {"addmm": "linear", "mm": "matrix product", "bmm": "matrix products", "mv": "matrix by vector"}
 
 Hash = bytes | None  # None: what leads to the value was not followed

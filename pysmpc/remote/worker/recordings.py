@@ -142,7 +142,7 @@ class Steps:
                 f"step {opened.operation.check} does not come to the same when it is repeated: a fault of this "
                 "package, please report it; connect with eager=True, which records no steps"
             )
-        for ref, slot, out in zip(refs, outs, new.first_all(opened.arguments), strict=True):
+        for ref, slot, out in zip(refs, outs, new.first(opened.arguments), strict=True):
             self._replay.keep(slot, out.cell, self._replay.origin(ref))
         if operation.keep and before is None:
             new.compile()
@@ -171,7 +171,7 @@ class Steps:
             replay.keep(operation.outs[place], out.cell, origins[place])
             replay.came(operation.outs[place])
 
-        known.recording.run_all(arguments, came)
+        known.recording.run(arguments, came)
         for cell, origin in zip(known.states, origins[known.results :], strict=True):
             replay.wrote(cell, origin)
 

@@ -20,7 +20,7 @@ from pysmpc.mpc.interfaces import Dealer, Party
 from pysmpc.mpc.variants import variant_named
 from pysmpc.ops.decompositions import rehearsed
 from pysmpc.ops.range_tests import state_bounds
-from pysmpc.program.segment import changed
+from pysmpc.program.segment import changed, writes
 from pysmpc.remote.arguments import decode, dtype_of, leaves, results, window
 from pysmpc.remote.program_messages import (
     Call,
@@ -222,7 +222,7 @@ class Replay:
             state_bounds(given)
         self.steps.look(func, args, kwargs)
         written: list[TensorStorage] = []
-        if func._schema.is_mutable:
+        if writes(func):
             written = list({id(x.cell): x.cell for x in changed(func, args, kwargs) if x.cell in cells}.values())
             for cell in written:  # however far it comes
                 self.wrote(cell, combined(origins))

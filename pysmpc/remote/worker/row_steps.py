@@ -53,7 +53,8 @@ class Step:
     """One operation, as far as rows are concerned: it can be applied to whatever origins its values have.
 
     sources: the values that it reads or writes; their origins are given in that order.  written: those that it
-    writes to; there is one result then, which is what was written.
+    writes to; if there is one result, it is what was written, and else (running statistics) they have the origin of
+    the first.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class Step:
             found = [Rows(min([math.inf, *(each.rows.cap for each in origins)]))] * len(self.results)
         else:
             found = self._rows(origins)
-        if self.written:
+        if self.written and len(self.results) == 1:
             return [self._after(found, origins, owners)]
         return [self._stored(rows, result, origins, owners) for rows, result in zip(found, self.results, strict=True)]
 
