@@ -49,7 +49,8 @@ def test_a_step_there(parties, noise):
     assert 0.6 * expected < float(gaps.square().mean().sqrt()) < 1.5 * expected
 
 
-@pytest.mark.parametrize("noise", ["holders", pytest.param("provider", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", ["holders", "provider"])
 def test_repeated_steps_draw_new_noise_there(workers, noise, monkeypatch):
     """Of the deviation, and of new keys in each step."""
     keys, steps, n = [], 7, 40 * 25 + 25
