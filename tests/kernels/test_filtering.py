@@ -122,7 +122,7 @@ def test_python_integers(rng):
     keys = KeySet([fresh_key()], 0, 0)
     x, y = (torch.from_numpy(rng.integers(-(1 << 63), 1 << 63, (1, size))) for size in (size_x, size_y))
     product = product_kernels.Product(
-        product_kernels.Factor(x, x, A, left), product_kernels.Factor(y, zero[1], B, right)
+        product_kernels.Factor(x, x, A, left), product_kernels.Factor(y, torch.zeros_like(y), B, right)
     )
     found = unsigned(product.part(keys))  # x @ 0 + x @ y or mask @ 0 + x @ y
     images, filters = unsigned(y[0]), unsigned(x[0])
