@@ -15,8 +15,8 @@ enum {
     ROWS = 128,    /* filters at a time */
     TURNED = 64,   /* the same for the gradient of a filter */
     TILES = 96,    /* tiles at a time: what a product of pairs takes at once */
-    LEAST = 16,    /* filters and channels that are worth the sums */
-    FEWEST = 32,   /* tiles */
+    LEAST = 16,    /* filters and channels that are worth the sums; of a gradient of a filter TURNED */
+    FEWEST = 256,  /* tiles */
     NOTHING = -1,  /* the position of a public zero */
 };
 
@@ -76,9 +76,10 @@ static int find(const ptrdiff_t *taps, size_t count, const ptrdiff_t *places, si
     return 1;
 }
 
-/* Whether that many rows of results, or of gradients, are worth it: two products for three at most. */
-static int pays(const windows *w, size_t rows) {
-    return rows >= LEAST && w->channels >= LEAST && w->tiles >= FEWEST && 6 * w->tiles <= w->height * w->width * w->inner;
+/* Whether that many rows of results, or of gradients, are worth it: half of the products are saved at least. */
+static int pays(const windows *w, size_t rows, int turned) {
+    size_t side = turned ? TURNED : LEAST;
+    return rows >= side && w->channels >= side && w->tiles >= FEWEST && 8 * w->tiles <= w->height * w->width * w->inner;
 }
 
 /* the first word of a window, and which tap of a filter stands at place 3 a + b of it */
@@ -317,7 +318,7 @@ int psm_filtering(const psm_product *p, const psm_operands *o) {
     atomic_int failed = 0;
     filtering f = {.k = psm_kernels_get(), .p = p, .o = o, .failed = &failed};
     int turned = p->k % 9 != 0 || !find(p->y.rows, p->k, p->y.cols, p->n, &f.w);
-    if (!f.k->filter_windows || (turned && !find(p->y.cols, p->n, p->y.rows, p->k, &f.w)) || !pays(&f.w, p->m)) return 1;
+    if (!f.k->filter_windows || (turned && !find(p->y.cols, p->n, p->y.rows, p->k, &f.w)) || !pays(&f.w, p->m, turned)) return 1;
     for (f.entry = 0; f.entry < p->batch; f.entry++)
         if (turned ? gradient(&f) : forward(&f)) return -1;
     return 0;
