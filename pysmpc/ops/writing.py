@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from pysmpc.errors import SessionMismatchError
+from pysmpc.mpc.additive.reopening import open_in_full
 from pysmpc.ops.core import rescale, same_window, session_of
 from pysmpc.ops.public_operands import public
 from pysmpc.ops.scales import UPDATE, plan
@@ -80,6 +81,7 @@ def write(target: SecretTensor, value: Any) -> None:
     share = share.expand(target.shape)
     if here.dense:
         body = share.body if share.dense else Share.of(share.words(), target.shape).body
+        open_in_full(body)
         cell.replace(body, scale)
         return
     cell.settle()

@@ -23,7 +23,7 @@ class Known(NamedTuple):
     c: torch.Tensor
 
     @property
-    def count(self) -> int:
+    def words(self) -> int:
         """Dealt words of an element."""
         return 1 if self.divisor is None else 2
 
@@ -33,7 +33,7 @@ class Known(NamedTuple):
 
 def product_rows(x: Known, y: Known | None) -> int:
     """Dealt words of an element of x y, or of the square of x: as many streams."""
-    return x.count if y is None else x.count * y.count
+    return x.words if y is None else x.words * y.words
 
 
 def affine_deal(keys: KeySet, base: int, x: Known, y: Known | None, out: torch.Tensor) -> None:

@@ -375,7 +375,8 @@ def known_of(x: Share, factor: Factor) -> affine_kernels.Known | None:
         return None
     multiple = 1
     while isinstance(factor, Multiple):
-        factor, multiple = factor.of, multiple * factor.factor
+        multiple *= factor.factor
+        factor = factor.of
     multiple = z2k.wrap(multiple)
     if isinstance(factor, Masked):
         return affine_kernels.Known(factor.mask, None, False, multiple, factor.opened)

@@ -43,7 +43,7 @@ def open_masked(party: Party, *secrets: Share) -> None:
     if not waiting:
         return
     fresh = [body for body in waiting if short_of(body) is None]
-    pairs = [(body, short) for body in waiting if (short := short_of(body)) is not None]
+    pairs = [(body, known) for body in waiting if (known := short_of(body)) is not None]
     again, short = [body for body, _ in pairs], [each for _, each in pairs]
     messages, shapes = masked(party, fresh), [b.shape for b in (*fresh, *again)]
     found, lanes = party.channel.open_lanes(messages, open_again(party, again, short), "mask", shapes)

@@ -33,7 +33,7 @@ section 5.1.)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -54,8 +54,9 @@ def reopens(by: int) -> bool:
 
 @dataclass(eq=False, repr=False)
 class Reopened(Truncated):
-    """The result of such a truncation; base: the stream of b."""
+    """The result of such a truncation; base: the stream of b.  again: whether it may be opened by 16 bits."""
 
+    again: bool = True
     reopened = True
 
     def dealt(self, keys: KeySet) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,7 +68,15 @@ class Reopened(Truncated):
 
 def short_of(body: ShareStorage) -> Reopened | None:
     """How a body that was not opened yet is opened by 16 bits; None where it takes 64."""
-    return body.affine if isinstance(body.affine, Reopened) else None
+    return body.affine if isinstance(body.affine, Reopened) and body.affine.again else None
+
+
+def open_in_full(body: ShareStorage) -> None:
+    """Have a body opened by 64 bits: what was written in place outlives a step, and a repeated step has its words
+    alone.  So both open the same.
+    """
+    if short_of(body) is not None:
+        body.affine = replace(body.affine, again=False)
 
 
 def open_again(party: Party, bodies: Sequence[ShareStorage], short: Sequence[Reopened]) -> list[torch.Tensor]:
