@@ -486,7 +486,7 @@ def test_running_statistics_of_a_loop():
     optimizers = [torch.optim.SGD(each.parameters(), lr=0.02) for each in (model, twin)]
     repeated = 0
     with following() as loops:
-        for x, y in data([8] * 5):
+        for x, y in data([8] * 7):
             optimizers[1].zero_grad()
             squares(twin(x), y).backward()
             optimizers[1].step()
