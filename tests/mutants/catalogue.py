@@ -392,7 +392,7 @@ MUTANTS = [
     *module("transport/wire", ("a child writes to its parent's connection", "        self.process.check()  # two", "        # two", f"{RUNTIME}/test_wire.py")),
     *module("transport/torch_distributed", ("a rank of several threads", "one_thread=True", "one_thread=False", f"{RUNTIME}/test_distributed.py::test_a_second_thread_of_a_rank_is_refused")),
     Mutant("operations of two threads at a time", "pysmpc/tensor/secret.py", "with lock_of(kwargs.values()) if kwargs and lock is _NO_LOCK else lock:", "with _NO_LOCK:", TWO_THREADS),
-    Mutant("another thread draws within a step", "pysmpc/program/train_step.py", "with lock_of((x, y)):", "if True:", TWO_THREADS),
+    Mutant("another thread draws within a step", "pysmpc/program/train_step.py", "with lock_of((x, y)):", "if True:", FOLLOWING),
     Mutant("predictable keys", "pysmpc/ring/prg.py", "os.urandom(KEY_BYTES)", "os.urandom(4) * 4", KEYS),
     Mutant("keys of the time", "pysmpc/ring/prg.py", "os.urandom(KEY_BYTES)", "int(__import__('time').time()).to_bytes(16, 'big')", KEYS),
     Mutant("an opening kept for a new value", "pysmpc/tensor/storage.py", "self._body = body\n        self._scale = scale\n        self.bound, self.finer = None, 1\n", "body.mask, body.opened = self._body.mask, self._body.opened\n        self._body = body\n        self._scale = scale\n        self.bound, self.finer = None, 1\n", "tests/ops/test_training.py"),

@@ -481,7 +481,7 @@ def test_a_loop_that_changes_its_mind(mind):
 
 def test_running_statistics_of_a_loop():
     """They are written to by an operation whose schema does not say so."""
-    parties, twin = sy.virtual("alice", "bob"), nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    parties, twin = sy.virtual("alice", "bob"), nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
     model = sy.encrypt(twin, parties)
     optimizers = [torch.optim.SGD(each.parameters(), lr=0.02) for each in (model, twin)]
     repeated = 0
