@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes, which share the cores
@@ -52,6 +53,15 @@ def pytest_collection_modifyitems(items):
 def fresh_randomness():
     """torch starts from a fixed seed of its own; no test may need one to pass."""
     torch.default_generator.seed()
+
+
+@pytest.fixture(autouse=True)
+def loops_of_its_own():
+    """No test goes on with the training loop of another."""
+    if (loop := sys.modules.get("pysmpc.program.loop")) is not None:
+        with suppress(Exception):  # that one may have ended with an error
+            loop.LOOPS.stop()
+        loop.LOOPS.begin_anew()
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,7 +53,7 @@ class Noting(Listener):
         self._session = session
         self._cells: dict[int, int] = {}
         self._values: dict[tuple[int, Layout], int] = {}
-        self._alive: list[TensorStorage] = []  # so that no other cell gets the number of one
+        self._watched: list[Any] = []  # a cell that goes takes its number with it, since another may get its address
 
     def keep(self) -> None:
         """Nothing was promised."""
@@ -69,7 +71,7 @@ class Noting(Listener):
         numbers = path.numbers = [number for number, _ in path.values]
         made = (number for number, cell in enumerate(path.cells) if type(cell) is Kind)
         path.single = frozenset(number for number in made if numbers.count(number) == 1)
-        self._alive, self._cells, self._values = [], {}, {}
+        self._watched, self._cells, self._values = [], {}, {}
 
     def operation(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Carry one out, and write it down."""
@@ -123,7 +125,7 @@ class Noting(Listener):
         number = self._cells.get(id(cell))
         if number is None:
             number = self._cells[id(cell)] = len(self.path.cells)
-            self._alive.append(cell)
+            self._watched.append(weakref.ref(cell, partial(_forget, self._cells, id(cell))))
             self.path.cells.append(kind)
         return number
 
@@ -149,6 +151,10 @@ class Noting(Listener):
             if x is out:
                 return Same(place)
         return Made(self._value(out, Kind(type(out.cell), out.cell.unit, out.cell.session)), out.chained)
+
+
+def _forget(cells: dict[int, int], address: int, _: Any) -> None:
+    cells.pop(address, None)
 
 
 def _with_copies(noted: Sequence[Any], values: Any) -> tuple[Any, ...]:

@@ -999,7 +999,6 @@ MUTANTS = [
             ("noise of one deviation has one key", "mpc/derived/secret_noise", "sampler.draw(fresh_key(), row.numel())", "sampler.draw(_draw.__dict__.setdefault(sigma, fresh_key()), row.numel())", "followed_steps"),
             ("a repetition has the noise that was recorded", "program/compile", "        return call.prepare(*args)\n", "        return (lambda: None) if call.call.__name__ == \"_draw\" else call.prepare(*args)\n", "followed_steps"),
             ("a check draws noise of its own", "program/check", "if not call.pretend(args, next(logged, ())):", "if call.call.__name__ == \"_draw\":\n                    call(*args), next(logged)\n                elif not call.pretend(args, next(logged, ())):", "followed_steps"),
-            ("a path that does not serve any more is kept", "program/loop_regions", "MISSES = 2 ", "MISSES = 1 << 20 ", "followed_steps"),
         )
     ],
     *[

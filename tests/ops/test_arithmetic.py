@@ -1,5 +1,7 @@
 """What is special in + - * / **: writes, dtypes, scales, refusals.  The rest is in the table (op_cases.py)."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from op_checks import check_op, cost_of, encrypted, parties
@@ -139,4 +141,6 @@ def test_an_average_costs_a_step_nothing():
 
         with following(False):  # or the first step ends within the second
             costs.append(cost_of(step, x)[0])
-    assert costs[0] == costs[1]
+    # by what is divided by 64 a truncation is one by a power of two, and its result is opened again by fewer bytes
+    assert replace(costs[1], sent=costs[0].sent) == costs[0]
+    assert costs[1].sent <= costs[0].sent

@@ -1,5 +1,7 @@
 """Loops that are followed, of every kind that users write, have the weights and numbers of plain torch."""
 
+import weakref
+
 import pytest
 import torch
 from training_loops import (
@@ -22,6 +24,7 @@ from training_loops import (
 import pysmpc as sy
 from pysmpc.errors import RangeError
 from pysmpc.program.loop import LOOPS
+from pysmpc.program.loop_regions import NotedRegion
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
@@ -38,6 +41,23 @@ def test_weights_are_those_of_plain_torch(kind):
     assert (cost.sent, cost.dealt) == (eager.sent, eager.dealt)
     # each step ends with a round of updates, where two that follow one another may share one
     assert eager.rounds <= cost.rounds <= eager.rounds + (STEPS if kind in IN_TURN else 0)
+
+
+def test_a_loop_that_is_noted_keeps_no_value():
+    """An evaluation after a step may be long."""
+    parties = sy.virtual("alice", "bob")
+    model = sy.encrypt(network(), parties, frac_bits=BITS)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    x, target = (sy.encrypt(torch.ones(ITEMS, n), parties, frac_bits=BITS) for n in (6, 3))
+    descend(model, optimizer, x, target)
+    optimizer.step()
+    known = []
+    for _ in range(10):
+        x = x + 1
+        known.append(weakref.ref(x.cell))
+    assert isinstance(LOOPS._region, NotedRegion)
+    assert [ref() is None for ref in known] == [True] * 9 + [False]
+    assert opened(x[0, 0]) == 11
 
 
 @pytest.mark.parametrize("eager", [False, True], ids=["followed", "eager"])

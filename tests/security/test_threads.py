@@ -65,7 +65,7 @@ def test_one_value_opened_by_two_threads(monkeypatch, options):
     x, y, z = (sy.encrypt(each, parties) for each in values)
     other = Meddler(lambda: x * z)
     channel = parties.session.party.channel
-    before(monkeypatch, channel, "gather" if "integrity" in options else "open", other)
+    before(monkeypatch, channel, "gather" if "integrity" in options else "open_lanes", other)
     mine, theirs = x * y, other.join()
     for found, (a, b) in ((mine, (0, 1)), (theirs, (0, 2)), (x * x, (0, 0))):
         assert float((sy.decrypt(found) - values[a] * values[b]).abs().max()) < 16 * ULP

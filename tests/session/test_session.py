@@ -140,14 +140,14 @@ def test_a_fork_while_another_thread_computes(monkeypatch):
     x = sy.encrypt(torch.ones(3), parties)
     inside, forked = threading.Event(), threading.Event()
     channel = parties.session.party.channel
-    honest = channel.open
+    honest = channel.open_lanes
 
     def opening(*args, **kwargs):
         inside.set()
         assert forked.wait(30)
         return honest(*args, **kwargs)
 
-    monkeypatch.setattr(channel, "open", opening)
+    monkeypatch.setattr(channel, "open_lanes", opening)
     thread = threading.Thread(target=lambda: x * x)
     thread.start()
     assert inside.wait(30)

@@ -364,8 +364,8 @@ def test_corrections_do_not_change_places(tmp_path):
     path = path_of(tmp_path, "bob")
     whole = path.read_bytes()
     store = Store(tmp_path, "bob")
-    start, size = store._start + stores.RUN_HEADER, 8 * 6 + stores.CHECK
-    assert [r.words for r in store.header.requests] == [6, 3, 6, 3]
+    start, size = store._start + stores.RUN_HEADER, 8 * 5 + stores.CHECK
+    assert [r.words for r in store.header.requests] == [5, 3, 5, 3]
     third = start + size + 8 * 3 + stores.CHECK
     run = store._run_bytes
     store.close()

@@ -299,10 +299,11 @@ def root(suite: Suite, party: Party, x: Share, scale: int, limit: int | None = N
     return back(out)
 
 
-def root_cost(holders: int, n: int, fit: Fit = fits.SQRT, by: int = 2) -> Cost:
+def root_cost(holders: int, n: int, fit: Fit = fits.SQRT, by: int = 1 << 18) -> Cost:
     """Of `root` and, with another fit, of `inverse_root`, with the default suite.
 
-    by: the last divisor, at binary scales a power of two.
+    by: the last divisor, at binary scales a power of two; 2^18 at 16 fractional bits (2^32 of an inverse, which costs
+    the same).
     """
     mantissa = evaluate_cost(holders, n, fit.terms) + truncate_cost(holders, n, 1 << (BITS - ROOT_BITS))
     return normalise_cost(holders, n) + mantissa + product_cost(holders, 2 * n, n) + truncate_cost(holders, n, by)
