@@ -72,8 +72,9 @@ def everything(session):
         suite.truncate(party, x, 1000)
         quotient = suite.truncate(party, y, 1000)
         suite.mul(party, quotient, suite.square(party, quotient))
-        parts = [Share(suite.truncate(party, y, 1000).body, (200,), 1, (1,), first) for first in (9, 0)]
-        suite.square(party, parts[0])  # of what was not opened, or nothing would be dealt for it
+        # of what was not opened, or nothing would be dealt for it; of 1000 the dealer makes its words again to know them
+        parts = [Share(suite.truncate(party, y, by).body, (200,), 1, (1,), 9) for by in (1 << 16, 1 << 20)]
+        suite.square(party, parts[0])
         suite.mul(party, *parts)
         suite.matmul(party, Share(suite.truncate(party, x, 1 << 16).body, (10, 30)), Share(y.body, (30, 1))).words()
         bit = suite.negative(party, x)
