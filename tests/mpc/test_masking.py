@@ -72,7 +72,7 @@ def everything(session):
         suite.truncate(party, x, 1000)
         quotient = suite.truncate(party, y, 1000)
         suite.mul(party, quotient, suite.square(party, quotient))
-        # of what was not opened, or nothing would be dealt for it; of 1000 the dealer makes its words again to know them
+        # of what was not opened, or nothing would be dealt; by 1000 the dealer makes its words again to know them
         parts = [Share(suite.truncate(party, y, by).body, (200,), 1, (1,), 9) for by in (1 << 16, 1 << 20)]
         suite.square(party, parts[0])
         suite.mul(party, *parts)
