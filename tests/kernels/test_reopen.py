@@ -48,7 +48,7 @@ def check(holders, power, n, z, rng):
         1 << power,
         (n + 3) // 4,
     )
-    sent = Guarded([0] * (n + 2 * count), 1)
+    sent = Guarded(words(rng, n + 2 * count), 1)  # what was there before is not sent, as anywhere below
     launch(_ring.reopen_deal, KeySet(keys).native, BASE, divisor, sent.view, n)
     expected, r = corrections_of(keys, power, n)
     assert sent.values() == expected
@@ -57,14 +57,15 @@ def check(holders, power, n, z, rng):
     shares[0] = [(v - sum(row[i] for row in shares[1:])) & WORD for i, v in enumerate(z)]
     c = [0] * n
     for i, share in enumerate(shares):
-        source, out, mine = Guarded(share, 3), Guarded([0] * n, 1), sent.view if i == holders - 1 else None
+        source, out, mine = Guarded(share, 3), Guarded(words(rng, n), 1), sent.view if i == holders - 1 else None
         launch(_ring.reopen_mask, holder(keys, i).native, BASE, divisor, source.view, mine, out.view, n)
         c = [(a + b) & WORD for a, b in zip(c, out.values(), strict=True)]
     assert c == [(v + TOP + m) & WORD for v, m in zip(z, r, strict=True)]
 
     opened, result, w = Guarded(c, 3), [0] * n, Guarded([0] * count, 1)
     for i in range(holders):
-        out, message, mine = Guarded([0] * n, 1), Guarded([0] * count, 3), sent.view if i == holders - 1 else None
+        out, message = Guarded(words(rng, n), 1), Guarded(words(rng, count), 3)
+        mine = sent.view if i == holders - 1 else None
         own = holder(keys, i).native
         launch(_ring.reopen_finish, own, BASE, divisor, opened.view, mine, out.view, n)
         result = [(a + b) & WORD for a, b in zip(result, out.values(), strict=True)]
@@ -78,7 +79,7 @@ def check(holders, power, n, z, rng):
         launch(_ring.add_lanes, w.view, message.view, w.view, count)
     for value, got in zip(z, map(signed, result), strict=True):
         assert got in ((value // d, value // d + 1) if value % d else (value // d,))
-    again = Guarded([0] * n, 1)
+    again = Guarded(words(rng, n), 1)
     launch(_ring.reopen_opened, divisor, opened.view, w.view, again.view, n)
     masks = total(keys, BASE, n)
     assert again.values() == [(v - b) & WORD for v, b in zip(result, masks, strict=True)]
@@ -102,7 +103,7 @@ def test_powers(holders, power, rng):
 @pytest.mark.parametrize("n", LENGTHS)
 def test_sums_of_lanes(n, rng):
     x, y = Guarded(words(rng, n), 1), Guarded(words(rng, n), 3)
-    out = Guarded([0] * n, 1)
+    out = Guarded(words(rng, n), 1)
     launch(_ring.add_lanes, x.view, y.view, out.view, n)
     sums = [(a + b) & LANE for a, b in zip(lanes(x.values(), 4 * n), lanes(y.values(), 4 * n), strict=True)]
     assert out.values() == packed(sums)

@@ -435,6 +435,7 @@ MUTANTS = [
         ("the bit beside the uppermost", "(less >> (63 - power) & 1) << (16 - power)", "(less >> (62 - power) & 1) << (16 - power)", f"{KERNELS}/test_reopen.py"),
         ("t and h under one stream", "base + 3, at, (psm_lane *)h, m", "base + 2, at, (psm_lane *)h, m", f"{KERNELS}/test_reopen.py"),
         ("lanes beside the last element", "t[psm_lane_words(m) - 1] = h[psm_lane_words(m) - 1] = 0;", "", f"{KERNELS}/test_reopen.py"),
+        ("lanes of a message beside the last element", "to[psm_lane_words(m) - 1] = 0;", "", f"{KERNELS}/test_reopen.py"),
     ),
     *module(
         "mpc/mac/opening",
