@@ -9,6 +9,8 @@ from settings import Setting
 from torch.nn import functional as F
 from twins import Owner, double_twin, opened, representable, task
 
+from pysmpc.tensor.storage import flush
+
 ULP = 2.0**-16
 
 
@@ -23,6 +25,7 @@ def train(session, owner, model, x, y, steps, **options):
         loss = F.mse_loss(net(a), b)
         loss.backward()
         optimizer.step()
+    flush(session)  # with the updates of the last step, which a loop that is followed ends with
     cost = (session.stats - before).cost
     return cost, opened(loss), [opened(p) for p in net.parameters()]
 
