@@ -20,28 +20,28 @@ class SessionLock:
     for, and IntegrityError once a check has failed.
     """
 
-    __slots__ = ("mutex", "process", "_end", "_lock", "_one_thread", "_owner")
+    __slots__ = ("mutex", "process", "_end", "_one_thread", "_owner")
 
     def __init__(self, end: End, one_thread: bool = False) -> None:
         self.process = Process("this session")
         self._end = end
-        self._lock = self.mutex = threading.RLock()  # for whoever checks the rest once
+        self.mutex = threading.RLock()  # for whoever checks the rest once
         self._one_thread = one_thread
         self._owner: threading.Thread | None = None
 
     def __enter__(self) -> None:
         self.process.check()  # first: in a child, a thread that was not copied may hold the lock for ever
-        self._lock.acquire()
+        self.mutex.acquire()
         if self._one_thread or self._end.reason:
             self._check()
 
     def __exit__(self, *error: object) -> None:
-        self._lock.release()
+        self.mutex.release()
 
     @property
     def held(self) -> bool:
         """Whether this thread has it."""
-        return self._lock._is_owned()  # type: ignore[attr-defined]
+        return self.mutex._is_owned()  # type: ignore[attr-defined]
 
     def _check(self) -> None:
         try:
@@ -49,7 +49,7 @@ class SessionLock:
             if self._one_thread:
                 self._check_thread()
         except BaseException:
-            self._lock.release()
+            self.mutex.release()
             raise
 
     def _check_thread(self) -> None:

@@ -59,9 +59,14 @@ class Trial:
     def killed(self, who, phase, after=1):
         """(model, errors) where a process ends in a phase; phase None: at some moment."""
         number = next(self.numbers)
-        timer = None
+        timer, struck = None, []
+
+        def strike():
+            struck.append(self.workers.processes[who])
+            struck[0].kill()
+
         if phase is None and who != "driver":
-            timer = threading.Timer(random.uniform(0, 2), self.workers.kill, [who])
+            timer = threading.Timer(random.uniform(0, 2), strike)
             timer.start()
         elif phase is not None:
             order = {"id": number, "who": who, "phase": phase, "after": after}
@@ -74,7 +79,9 @@ class Trial:
         found = self.finished(f"run{number}")
         if timer is not None:
             timer.join()
-            if who != "driver" and self.workers.processes[who].poll() is not None:
+        for process in struck:
+            process.wait(30)  # it may have been after the end of the run
+            if self.workers.processes[who] is process:
                 self.workers.again(who)
         assert not (self.folder / "kill.json").exists(), f"{who} never got to {phase} {after} times"
         return found
