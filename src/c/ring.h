@@ -69,9 +69,9 @@ typedef struct {
 /* Tiles of filtering.inc.h at once. */
 enum { PSM_FILTER_LANES = 16 };
 
-/* A factor of a product that needs no opening (affine.inc.h): a public multiple of what was opened (its c) less the
- * mask of a stream, or of a truncation by d whose c was opened under the r of a stream, or under r = -b 2^p + l (reopen.inc.h), b of a
- * stream. */
+/* A factor of a product that needs no opening (affine.inc.h), `factor` times one of these: the value that was opened as c,
+ * less the mask of `stream` (PSM_OPENED); the quotient by d of a value that was opened as c, plus the r of `stream`
+ * (PSM_TRUNCATED), or plus r = -b 2^p + l, where b is of `stream` (PSM_REOPENED, reopen.inc.h). */
 typedef enum { PSM_OPENED, PSM_TRUNCATED, PSM_REOPENED } psm_known_kind;
 typedef struct {
     psm_known_kind kind;
