@@ -349,7 +349,7 @@ MUTANTS = [
     *module(
         "session/locks",
         ("a child waits for a thread of its parent", "self.process.check()  # first", "pass  # first", SESSION),
-        ("a lock that is kept after an error", "            self._lock.release()\n            raise", "            raise", SESSION),
+        ("a lock that is kept after an error", "            self.mutex.release()\n            raise", "            raise", SESSION),
         ("any thread of a rank", "if self._owner is not mine:", "if False:", SESSION),
     ),
     *module(
