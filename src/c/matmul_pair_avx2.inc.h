@@ -15,36 +15,23 @@ enum { PAIR = 4, PAIR_WORDS = 3 * PAIR, PAIR_NR = 2 * PAIR, PAIR_KC = 96, PAIR_M
 
 static inline size_t pair_words(size_t k) { return PAIR_WORDS * ((k + 3) / 4 * 4) + 2 * PAIR; }
 
-/* The two sums behind four packed rows. */
-static void pair_sums(u64 *out, size_t k) {
-    const __m256i zero = _mm256_setzero_si256();
-    avx2_sum one = {zero, zero}, two = {zero, zero};
-    u64 *sums = out + pair_words(k) - 2 * PAIR;
-    for (size_t p = 0; p < k; p++, out += PAIR_WORDS) {
-        const __m256i *at = (const __m256i *)out;
-        __m256i x = _mm256_load_si256(at), turned = _mm256_shuffle_epi32(x, 0xb1);
-        __m256i y = _mm256_load_si256(at + 1), z = _mm256_load_si256(at + 2);
-        one.low = _mm256_add_epi64(one.low, _mm256_mul_epu32(x, y));
-        two.low = _mm256_add_epi64(two.low, _mm256_mul_epu32(x, z));
-        one.cross = _mm256_add_epi32(one.cross, _mm256_mullo_epi32(turned, y));
-        two.cross = _mm256_add_epi32(two.cross, _mm256_mullo_epi32(turned, z));
-    }
-    _mm256_store_si256((__m256i *)sums, avx2_folded(one));
-    _mm256_store_si256((__m256i *)sums + 1, avx2_folded(two));
-}
-
 /* Whether four places follow one another: it does not follow from the first and the last, as in 0, 2, 1, 3. */
 static inline int pair_dense(const ptrdiff_t *p) {
     return p[1] - p[0] == 1 && p[2] - p[1] == 1 && p[3] - p[2] == 1;
 }
 
+/* Where the words of four rows and four k lie: anywhere, or in lines along k, or in lines along rows. */
+enum pair_lines { PAIR_ANYHOW, PAIR_ALONG_K, PAIR_ALONG_ROWS };
+
 /* r[j] = four rows of one k, for four k: words data[at[i] + deep[j]], zeros beyond `rows` and k.  One load for four
  * words that follow one another, along the rows or along k. */
-static inline void pair_square(__m256i r[4], const u64 *data, const ptrdiff_t *at, size_t rows, const ptrdiff_t *deep,
-                               size_t k) {
-    if (rows >= PAIR && k >= 4 && pair_dense(at)) {
+static inline __attribute__((always_inline))
+void pair_square(enum pair_lines lines, __m256i r[4], const u64 *data, const ptrdiff_t *at, size_t rows,
+                 const ptrdiff_t *deep, size_t k) {
+    int whole = rows >= PAIR && k >= 4;
+    if (whole && (lines == PAIR_ALONG_ROWS || (lines == PAIR_ANYHOW && pair_dense(at)))) {
         for (size_t j = 0; j < 4; j++) r[j] = _mm256_loadu_si256((const __m256i *)(data + at[0] + deep[j]));
-    } else if (rows >= PAIR && k >= 4 && pair_dense(deep)) {
+    } else if (whole && (lines == PAIR_ALONG_K || (lines == PAIR_ANYHOW && pair_dense(deep)))) {
         for (size_t i = 0; i < 4; i++) r[i] = _mm256_loadu_si256((const __m256i *)(data + at[i] + deep[0]));
         avx2_transpose(r);
     } else {
@@ -55,28 +42,64 @@ static inline void pair_square(__m256i r[4], const u64 *data, const ptrdiff_t *a
     }
 }
 
+/* Four rows and four k of the three matrices, and what they add to the two sums. */
+static inline __attribute__((always_inline))
+void pair_block(enum pair_lines lines, const psm_places *v, const ptrdiff_t *at, size_t rows, const ptrdiff_t *deep,
+                size_t k, u64 *out, avx2_sum sums[2]) {
+    __m256i first[4], r[4], *to = (__m256i *)out;
+    pair_square(lines, first, v->data[0], at, rows, deep, k);
+    for (int i = 0; i < 4; i++) _mm256_store_si256(to + 3 * i, first[i]);
+    PSM_UNROLL
+    for (int h = 0; h < 2; h++) {
+        pair_square(lines, r, v->data[1 + h], at, rows, deep, k);
+        for (int i = 0; i < 4; i++) {
+            _mm256_store_si256(to + 3 * i + 1 + h, r[i]);
+            avx2_add_product(&sums[h], r[i], first[i]);
+        }
+    }
+}
+
+/* Up to eight rows of k words, four and four: lines of the cache along a column are read whole.  `ahead`: from a row to
+ * that whose words are asked for meanwhile, or 0. */
+static inline __attribute__((always_inline))
+void pair_rows(enum pair_lines lines, const psm_places *v, const ptrdiff_t *at, size_t rows, const ptrdiff_t *deep,
+               size_t k, ptrdiff_t ahead, u64 *out) {
+    const __m256i zero = _mm256_setzero_si256();
+    size_t next = pair_words(k);
+    avx2_sum sums[2][2] = {{{zero, zero}, {zero, zero}}, {{zero, zero}, {zero, zero}}};
+    for (size_t p = 0; p < k; p += 4) {
+        u64 *to = out + PAIR_WORDS * p;
+        if (ahead && lines == PAIR_ALONG_K && p % 8 == 0)
+            for (int s = 0; s < 3; s++)
+                for (size_t i = 0; i < PAIR_NR; i++) __builtin_prefetch(v->data[s] + at[i] + deep[p] + ahead);
+        if (ahead && lines == PAIR_ALONG_ROWS)
+            for (int s = 0; s < 3; s++)
+                for (size_t j = 0; j < 4 && p + j < k; j++) __builtin_prefetch(v->data[s] + at[0] + deep[p + j] + ahead);
+        pair_block(lines, v, at, rows, deep + p, k - p, to, sums[0]);
+        if (rows > PAIR) pair_block(lines, v, at + PAIR, rows - PAIR, deep + p, k - p, to + next, sums[1]);
+    }
+    for (size_t four = 0; four < 2 && four * PAIR < rows; four++)
+        for (int h = 0; h < 2; h++)
+            _mm256_store_si256((__m256i *)(out + (four + 1) * next - 2 * PAIR) + h, avx2_folded(sums[four][h]));
+}
+
 static void pair_places(const ptrdiff_t *places, ptrdiff_t step, size_t first, size_t count, ptrdiff_t *out) {
     for (size_t i = 0; i < count; i++) out[i] = places ? places[first + i] : (ptrdiff_t)(first + i) * step;
 }
 
-/* Up to eight rows, [rows][k], four and four: lines of the cache along a column are read whole. */
-static void pair_pack(const psm_places *v, size_t row, size_t rows, size_t first, size_t k, u64 *out) {
-    size_t next = pair_words(k);
+/* Rows from `row` on of all `count`, eight at most, [rows][k]. */
+static void pair_pack(const psm_places *v, size_t row, size_t count, size_t first, size_t k, u64 *out) {
     ptrdiff_t at[PAIR_NR], deep[PAIR_KC];
+    size_t rows = mm_min(PAIR_NR, count - row);
+    ptrdiff_t ahead = count - row >= 2 * PAIR_NR ? PAIR_NR * v->row : 0;
     pair_places(v->rows, v->row, row, rows, at);
     pair_places(v->cols, v->col, first, k, deep);
-    for (int s = 0; s < 3; s++) {
-        __m256i r[4], *to = (__m256i *)out + s, *second = (__m256i *)(out + next) + s;
-        for (size_t p = 0; p < k; p += 4, to += PAIR_WORDS, second += PAIR_WORDS) {
-            pair_square(r, v->data[s], at, rows, deep + p, k - p);
-            for (int i = 0; i < 4; i++) _mm256_store_si256(to + 3 * i, r[i]);
-            if (rows <= PAIR) continue;
-            pair_square(r, v->data[s], at + PAIR, rows - PAIR, deep + p, k - p);
-            for (int i = 0; i < 4; i++) _mm256_store_si256(second + 3 * i, r[i]);
-        }
-    }
-    pair_sums(out, k);
-    if (rows > PAIR) pair_sums(out + next, k);
+    if (!v->rows && v->col == 1 && rows == PAIR_NR)
+        pair_rows(PAIR_ALONG_K, v, at, PAIR_NR, deep, k, ahead, out);
+    else if (!v->rows && v->row == 1 && rows == PAIR_NR)
+        pair_rows(PAIR_ALONG_ROWS, v, at, PAIR_NR, deep, k, ahead, out);
+    else
+        pair_rows(PAIR_ANYHOW, v, at, rows, deep, k, 0, out);
 }
 
 /* one k of a row, at a, and of four columns */
@@ -180,11 +203,11 @@ static void pair_product(size_t m, size_t n, size_t k, const psm_places *rows, c
             for (size_t i = 0; i < m; i += mc) {
                 size_t kp = mm_min(kc, k - p), mi = mm_min(mc, m - i);
                 for (size_t s = 0; s < mi; s += PAIR_NR)
-                    pair_pack(rows, i + s, mm_min(PAIR_NR, mi - s), p, kp, strips + s / PAIR * pair_words(kp));
+                    pair_pack(rows, i + s, i + mi, p, kp, strips + s / PAIR * pair_words(kp));
                 for (size_t j = begin; j < n && j < begin + nc; j += PAIR_NR) {
                     u64 *panel = panels + (j - begin) / PAIR * pair_words(kp);
                     size_t cols = mm_min(PAIR_NR, n - j);
-                    if (i == 0) pair_pack(columns, j, cols, p, kp, panel);
+                    if (i == 0) pair_pack(columns, j, n, p, kp, panel);
                     pair_sweep(strips, mi, panel, cols, kp, c + (ptrdiff_t)i * row + (ptrdiff_t)j * col, next, row, col,
                                accumulate || p > 0);
                 }

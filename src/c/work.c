@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "pages.h"
+
 typedef struct {
     u64 *data[PSM_SLOTS];
     size_t words[PSM_SLOTS];
@@ -20,6 +22,17 @@ static void release(void *p) {
 
 static void make_key(void) { pthread_key_create(&key, release); }
 
+/* A large piece is whole large pages: with pages of 4 KB the factors of a product need more of them than the processor
+ * knows the places of. */
+static u64 *piece(size_t *words) {
+    size_t unit = *words < PSM_LARGE_PAGE / sizeof(u64) / 2 ? 64 : PSM_LARGE_PAGE, bytes = *words * sizeof(u64);
+    bytes = (bytes + unit) & ~(unit - 1);
+    *words = bytes / sizeof(u64);
+    u64 *out = aligned_alloc(unit, bytes);
+    if (out && unit == PSM_LARGE_PAGE) psm_large_pages(out, bytes);
+    return out;
+}
+
 u64 *psm_work(int slot, size_t words) {
     pthread_once(&once, make_key);
     workspace *w = pthread_getspecific(key);
@@ -28,9 +41,9 @@ u64 *psm_work(int slot, size_t words) {
         if (!w || pthread_setspecific(key, w)) return NULL;
     }
     if (w->words[slot] < words || !w->data[slot]) {
-        size_t rounded = (words + 8) & ~(size_t)7;
+        size_t rounded = words;
         free(w->data[slot]);
-        w->data[slot] = aligned_alloc(64, rounded * sizeof(u64));
+        w->data[slot] = piece(&rounded);
         w->words[slot] = w->data[slot] ? rounded : 0;
     }
     return w->data[slot];
