@@ -70,41 +70,49 @@ static void psm_select_deal(const psm_aes_key *keys, size_t holders, u64 base, u
     }
 }
 
+/* The product of a bit, whose beta is `set` in all bits or in none, with t, where s is that of rho with t. */
+static inline u64 selected(u64 set, u64 t, u64 s) { return (t & set) + ((s ^ set) - set); }
+
+/* out = one party's shares of b * z: r, and its shares `product` of rho * r; b: words of all bits; lead, flip: 0 or 1 */
+static inline void select_values(const u64 *c, const u64 *r, const u64 *product, const u64 *b, const u64 *rho, int lead,
+                                 int flip, u64 *restrict out, size_t m) {
+    u64 mine = 0 - (u64)(lead != 0), turned = 0 - (u64)(flip != 0);
+    for (size_t i = 0; i < m; i++)
+        out[i] = selected(b[i] ^ turned, (c[i] & mine) - r[i], c[i] * rho[i] - product[i]);
+}
+
+/* The same of b * floor(z / d): k, its public part, and shares of quotient, jump and their products with rho */
+static inline void select_quotients(const u64 *c, const u64 *k, const u64 *const dealt[4], const u64 *b, const u64 *rho,
+                                    int lead, int flip, u64 *restrict out, size_t m) {
+    u64 mine = 0 - (u64)(lead != 0), turned = 0 - (u64)(flip != 0);
+    const u64 *quotient = dealt[0], *jump = dealt[1], *rho_quotient = dealt[2], *rho_jump = dealt[3];
+    for (size_t i = 0; i < m; i++) {
+        u64 over = (c[i] >> 63) - 1;
+        out[i] = selected(b[i] ^ turned, (k[i] & mine) - quotient[i] + (jump[i] & over),
+                          k[i] * rho[i] - rho_quotient[i] + (rho_jump[i] & over));
+    }
+}
+
 /* out = one party's share of b * floor(z / d), or of b * z where d is NULL.
  * flip != 0 takes not b for b; rho: its shares of rho. */
 static void psm_select_finish(const psm_aes_key *key, u64 base, const psm_divisor *d, int lead,
                               int flip, const u64 *c, const u64 *beta, const u64 *rho,
                               const u64 *corrections, u64 *out, size_t n, size_t begin,
                               size_t end) {
-    u64 b[PSM_TILE], k[PSM_TILE], t[PSM_TILE], s[PSM_TILE], space[PSM_TILE];
-    const u64 *dealt;
+    u64 b[PSM_TILE], k[PSM_TILE], space[4][PSM_TILE];
+    const u64 *dealt[4];
     for (size_t at = begin; at < end; at += PSM_LANES) {
         size_t w = psm_width(at, end), m = n - at * 64 < w * 64 ? n - at * 64 : w * 64;
-        size_t first = at * 64;
+        size_t first = at * 64, rows = d ? 4 : 1;
         psm_tile_masks(beta + at, m, w, b);
-        if (flip)
-            for (size_t i = 0; i < m; i++) b[i] = ~b[i];
+        if (d) psm_public_quotients(*d, c + first, k, m);
+        for (size_t j = 0; j < rows; j++)
+            dealt[j] = psm_dealt(key, base + 1 + j, first, m, corrections ? corrections + j * n : NULL, space[j]);
         if (d) {
-            psm_public_quotients(*d, c + first, k, m);
-#define DEALT(row) psm_dealt(key, base + 1 + row, first, m, corrections ? corrections + row * n : NULL, space)
-            dealt = DEALT(0);
-            for (size_t i = 0; i < m; i++) t[i] = 0 - dealt[i];
-            dealt = DEALT(1);
-            for (size_t i = 0; i < m; i++) t[i] += dealt[i] & ((c[first + i] >> 63) - 1);
-            dealt = DEALT(2);
-            for (size_t i = 0; i < m; i++) s[i] = k[i] * rho[first + i] - dealt[i];
-            dealt = DEALT(3);
-            for (size_t i = 0; i < m; i++) s[i] += dealt[i] & ((c[first + i] >> 63) - 1);
+            select_quotients(c + first, k, dealt, b, rho + first, lead, flip, out + first, m);
         } else {
-            memcpy(k, c + first, m * sizeof(u64));
-            psm_prg_fill(key, base, first, t, m);
-            for (size_t i = 0; i < m; i++) t[i] = 0 - t[i];
-            dealt = DEALT(0);
-            for (size_t i = 0; i < m; i++) s[i] = k[i] * rho[first + i] - dealt[i];
-#undef DEALT
+            psm_prg_fill(key, base, first, space[1], m);
+            select_values(c + first, space[1], dealt[0], b, rho + first, lead, flip, out + first, m);
         }
-        if (lead)
-            for (size_t i = 0; i < m; i++) t[i] += k[i];
-        for (size_t i = 0; i < m; i++) out[first + i] = (t[i] & b[i]) + ((s[i] ^ b[i]) - b[i]);
     }
 }

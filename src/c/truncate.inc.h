@@ -79,12 +79,20 @@ static inline size_t psm_low_words(size_t n) { return (n + 1) / 2; }
 static inline size_t psm_high_words(size_t n) { return (n + 7) / 8; }
 
 typedef uint32_t __attribute__((may_alias)) psm_half; /* of a word */
+typedef uint32_t psm_halves __attribute__((vector_size(4 * PSM_REGISTER)));
 
-/* out = m of them, from the words of both parts */
-static inline void psm_join(const u64 *low, const u64 *high, u64 *restrict out, size_t m) {
+/* out = m of them, from the words of both parts, 2^shift times */
+static inline void psm_join(const u64 *low, const u64 *high, unsigned shift, u64 *restrict out, size_t m) {
     const psm_half *l = (const psm_half *)low;
     const uint8_t *h = (const uint8_t *)high;
-    for (size_t i = 0; i < m; i++) out[i] = l[i] | (u64)h[i] << 32;
+    for (size_t i = 0; i < m; i++) out[i] = (l[i] | (u64)h[i] << 32) << shift;
+}
+
+/* out -= m of them */
+static inline void psm_join_less(const u64 *low, const u64 *high, u64 *restrict out, size_t m) {
+    const psm_half *l = (const psm_half *)low;
+    const uint8_t *h = (const uint8_t *)high;
+    for (size_t i = 0; i < m; i++) out[i] -= l[i] | (u64)h[i] << 32;
 }
 
 /* the words of both parts, from m of them */
@@ -99,13 +107,12 @@ static inline void psm_part(const u64 *x, u64 *restrict low, u64 *restrict high,
 /* the last holder's shares of the most significant bits of m words of r at `at` */
 static void psm_short_jumps(const psm_aes_key *keys, size_t holders, u64 stream, size_t at,
                             u64 *r, u64 *low, u64 *high, size_t m) {
-    u64 drawn[2][PSM_TILE / 2], other[PSM_TILE];
+    u64 drawn[2][PSM_TILE / 2];
     for (size_t i = 0; i < m; i++) r[i] >>= 63;
     for (size_t p = 0; p + 1 < holders; p++) {
         psm_prg_fill(&keys[p], stream, at / 2, drawn[0], psm_low_words(m));
         psm_prg_fill(&keys[p], stream + 1, at / 8, drawn[1], psm_high_words(m));
-        psm_join(drawn[0], drawn[1], other, m);
-        for (size_t i = 0; i < m; i++) r[i] -= other[i];
+        psm_join_less(drawn[0], drawn[1], r, m);
     }
     psm_part(r, low + at / 2, high + at / 8, m);
 }
@@ -117,8 +124,7 @@ static void psm_short_jump_shares(const psm_aes_key *key, u64 stream, unsigned p
     const u64 *more = corrections ? corrections + psm_low_words(n) : NULL;
     const u64 *low = psm_dealt(key, stream, at / 2, psm_low_words(m), corrections, drawn[0]);
     const u64 *high = psm_dealt(key, stream + 1, at / 8, psm_high_words(m), more, drawn[1]);
-    psm_join(low, high, out, m);
-    for (size_t i = 0; i < m; i++) out[i] <<= 64 - power;
+    psm_join(low, high, 64 - power, out, m);
 }
 
 static void psm_public_quotients(psm_divisor d, const u64 *c, u64 *quotient, size_t m) {
@@ -163,16 +169,18 @@ static void psm_upper(const u64 *x, psm_half *restrict out, size_t m) {
  * a multiple of 2^32, 1 is taken from a random half of them: at a multiple of d the quotient
  * is then as often too small as it is too large. */
 static void psm_widen(const psm_half *halves, unsigned holders, u64 *restrict out, size_t m) {
-    enum { EACH = 8 }; /* elements at once, every second of which is the first half of a word */
-    u64 middle[EACH], less[EACH];
-    for (size_t j = 0; j < EACH; j++) {
+    vreg middle, less; /* every second element is the first half of a word */
+    for (size_t j = 0; j < PSM_REGISTER; j++) {
         middle[j] = (u64)(j % 2 ? 1 : holders) << 31;
         less[j] = j % 2 ? 0 : ~holders & 1;
     }
     size_t i = 0;
-    for (; i + EACH <= m; i += EACH)
-        for (size_t j = 0; j < EACH; j++)
-            out[i + j] = ((u64)halves[i + j] << 32) + middle[j] - (less[j] & halves[i + j] >> 30);
+    for (; i + PSM_REGISTER <= m; i += PSM_REGISTER) {
+        psm_halves some;
+        memcpy(&some, halves + i, sizeof some);
+        vreg whole = __builtin_convertvector(some, vreg) << 32;
+        psm_put(out + i, whole + middle - (less & whole >> 62));
+    }
     for (; i < m; i++)
         out[i] = ((u64)halves[i] << 32) + middle[i % 2] - (less[i % 2] & halves[i] >> 30);
 }
@@ -197,13 +205,21 @@ static void psm_truncate_mask(const psm_aes_key *key, u64 base, u64 offset, u64 
     }
 }
 
+/* out = one party's shares of the quotients of what was opened, and what is added to them; x may be NULL */
+static inline __attribute__((always_inline))
+void psm_quotient_shares(const u64 *opened, const u64 *jump, const u64 *quotient, const u64 *added, const u64 *x, u64 *out,
+                         size_t m) {
+    for (size_t i = 0; i < m; i++)
+        out[i] = (jump[i] & ((opened[i] >> 63) - 1)) - quotient[i] + added[i] + (x ? x[i] : 0);
+}
+
 /* One party's share of the quotient (plus its share `x` of something else, unless NULL);
  * corrections: of the holder who was sent them.  halves: of how many holders c is sums of upper
  * halves; 0 where it is whole. */
 static void psm_truncate_finish(const psm_aes_key *key, u64 base, psm_divisor d, int lead,
                                 const u64 *c, unsigned halves, const u64 *corrections, const u64 *x,
                                 u64 *out, size_t begin, size_t end, size_t n) {
-    u64 space[2][PSM_TILE], whole[PSM_TILE];
+    u64 space[2][PSM_TILE], whole[PSM_TILE], added[PSM_TILE] = {0};
     for (size_t at = begin; at < end; at += PSM_TILE) {
         size_t m = end - at < PSM_TILE ? end - at : PSM_TILE;
         const u64 *quotient = psm_dealt(key, base + 1, at, m, corrections, space[0]);
@@ -216,14 +232,11 @@ static void psm_truncate_finish(const psm_aes_key *key, u64 base, psm_divisor d,
             psm_short_jump_shares(key, base + 2, d.power, at, m, rest, n, space[1]);
         else
             jump = psm_dealt(key, base + 2, at, m, rest, space[1]);
-        for (size_t i = 0; i < m; i++)
-            out[at + i] = (jump[i] & ((opened[i] >> 63) - 1)) - quotient[i];
-        if (lead) {
-            psm_public_quotients(d, opened, space[0], m);
-            for (size_t i = 0; i < m; i++) out[at + i] += space[0][i];
-        }
+        if (lead) psm_public_quotients(d, opened, added, m);
         if (x)
-            for (size_t i = 0; i < m; i++) out[at + i] += x[at + i];
+            psm_quotient_shares(opened, jump, quotient, added, x + at, out + at, m);
+        else
+            psm_quotient_shares(opened, jump, quotient, added, NULL, out + at, m);
     }
 }
 
