@@ -5,7 +5,6 @@ from typing import Any
 
 from typing_extensions import Buffer, Self, disjoint_base
 
-def large_pages(address: int, size: int) -> bool: ...
 def keep_memory(size: int) -> bool: ...
 
 @disjoint_base

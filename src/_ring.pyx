@@ -122,15 +122,6 @@ cdef extern from *:
     int psm_keep_memory(int bytes)
 
 
-cdef extern from "pages.h" nogil:
-    int psm_large_pages(void *memory, size_t bytes)
-
-
-def large_pages(size_t address, size_t size) -> bool:
-    """Ask for large pages for these bytes of memory; False where there are none or the piece is too small."""
-    return bool(psm_large_pages(<void *> address, size))
-
-
 def keep_memory(int size) -> bool:
     """Let the C library keep up to `size` bytes that were freed; False where it cannot."""
     return bool(psm_keep_memory(size))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from pysmpc.ring import z2k
+from pysmpc.ring import memory
 
 
 class Replacement:
@@ -64,7 +64,7 @@ class BufferPlan(Replacement):
                     last[start] = number
         self._offsets = self._placed(first, last, len(calls))
         self.size = max((at + self._places[start].nbytes() for start, at in self._offsets.items()), default=0)
-        self._memory = z2k.large((self.size + self.LINE) // 8 + 8)
+        self._memory = memory.large((self.size + self.LINE) // 8 + 8)
         self._shift = -self._memory.data_ptr() % self.LINE
 
     def _placed(self, first: dict[int, int], last: dict[int, int], calls: int) -> dict[int, int]:

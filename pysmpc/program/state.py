@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 
 from pysmpc.mpc.additive.products import DeferredProduct
-from pysmpc.ring import z2k
+from pysmpc.ring import memory, z2k
 from pysmpc.ring.shares import Share, ShareStorage
 from pysmpc.tensor.secret import SecretTensor
 from pysmpc.tensor.storage import TensorStorage
@@ -49,7 +49,7 @@ class Input:
     def of(cls, x: SecretTensor, place: int) -> Input:
         """Memory for arguments like x, with what is in x now."""
         share = source(x)
-        body = ShareStorage(share.words().clone())
+        body = ShareStorage(memory.copied(share.words()))
         body.shape = tuple(x.shape)
         opened = None
         if share.dense and share.body.opened is not None:
@@ -171,7 +171,7 @@ class State:
     def leave(self) -> Moved:
         """Go on with memory of its own.  Others may keep what the trace made."""
         had = self.pair
-        self.words, self.end = (each.clone() for each in had)
+        self.words, self.end = (memory.copied(each) for each in had)
         return list(zip(had, self.pair, strict=True))
 
     def copy_in(self, turn: int) -> None:

@@ -39,13 +39,6 @@ def keep_memory() -> None:
     _ring.keep_memory(KEPT)
 
 
-def large(words: int) -> torch.Tensor:
-    """Words [words], in pages of 2 MB where the system has them: memory that is swept again and again."""
-    out = torch.empty(words, dtype=torch.int64)
-    _ring.large_pages(out.data_ptr(), 8 * words)
-    return out
-
-
 _threads = 0
 
 
