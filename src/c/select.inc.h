@@ -73,18 +73,17 @@ static void psm_select_deal(const psm_aes_key *keys, size_t holders, u64 base, u
 /* The product of a bit, whose beta is `set` in all bits or in none, with t, where s is that of rho with t. */
 static inline u64 selected(u64 set, u64 t, u64 s) { return (t & set) + ((s ^ set) - set); }
 
-/* out = one party's shares of b * z: r, and its shares `product` of rho * r; b: words of all bits; lead, flip: 0 or 1 */
-static inline void select_values(const u64 *c, const u64 *r, const u64 *product, const u64 *b, const u64 *rho, int lead,
-                                 int flip, u64 *restrict out, size_t m) {
-    u64 mine = 0 - (u64)(lead != 0), turned = 0 - (u64)(flip != 0);
+/* out = one party's shares of b * z: r, and its shares `product` of rho * r.  mine: all bits for the party that adds
+ * what is public; turned: all bits for not b, of which b has words of all bits or none */
+static inline void select_values(const u64 *c, const u64 *r, const u64 *product, const u64 *b, const u64 *rho, u64 mine,
+                                 u64 turned, u64 *restrict out, size_t m) {
     for (size_t i = 0; i < m; i++)
         out[i] = selected(b[i] ^ turned, (c[i] & mine) - r[i], c[i] * rho[i] - product[i]);
 }
 
 /* The same of b * floor(z / d): k, its public part, and shares of quotient, jump and their products with rho */
 static inline void select_quotients(const u64 *c, const u64 *k, const u64 *const dealt[4], const u64 *b, const u64 *rho,
-                                    int lead, int flip, u64 *restrict out, size_t m) {
-    u64 mine = 0 - (u64)(lead != 0), turned = 0 - (u64)(flip != 0);
+                                    u64 mine, u64 turned, u64 *restrict out, size_t m) {
     const u64 *quotient = dealt[0], *jump = dealt[1], *rho_quotient = dealt[2], *rho_jump = dealt[3];
     for (size_t i = 0; i < m; i++) {
         u64 over = (c[i] >> 63) - 1;
@@ -99,7 +98,7 @@ static void psm_select_finish(const psm_aes_key *key, u64 base, const psm_diviso
                               int flip, const u64 *c, const u64 *beta, const u64 *rho,
                               const u64 *corrections, u64 *out, size_t n, size_t begin,
                               size_t end) {
-    u64 b[PSM_TILE], k[PSM_TILE], space[4][PSM_TILE];
+    u64 b[PSM_TILE], k[PSM_TILE], space[4][PSM_TILE], mine = 0 - (u64)(lead != 0), turned = 0 - (u64)(flip != 0);
     const u64 *dealt[4];
     for (size_t at = begin; at < end; at += PSM_LANES) {
         size_t w = psm_width(at, end), m = n - at * 64 < w * 64 ? n - at * 64 : w * 64;
@@ -109,10 +108,10 @@ static void psm_select_finish(const psm_aes_key *key, u64 base, const psm_diviso
         for (size_t j = 0; j < rows; j++)
             dealt[j] = psm_dealt(key, base + 1 + j, first, m, corrections ? corrections + j * n : NULL, space[j]);
         if (d) {
-            select_quotients(c + first, k, dealt, b, rho + first, lead, flip, out + first, m);
+            select_quotients(c + first, k, dealt, b, rho + first, mine, turned, out + first, m);
         } else {
             psm_prg_fill(key, base, first, space[1], m);
-            select_values(c + first, space[1], dealt[0], b, rho + first, lead, flip, out + first, m);
+            select_values(c + first, space[1], dealt[0], b, rho + first, mine, turned, out + first, m);
         }
     }
 }

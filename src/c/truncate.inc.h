@@ -207,8 +207,8 @@ static void psm_truncate_mask(const psm_aes_key *key, u64 base, u64 offset, u64 
 
 /* out = one party's shares of the quotients of what was opened, and what is added to them; x may be NULL */
 static inline __attribute__((always_inline))
-void psm_quotient_shares(const u64 *opened, const u64 *jump, const u64 *quotient, const u64 *added, const u64 *x, u64 *out,
-                         size_t m) {
+void psm_quotient_shares(const u64 *opened, const u64 *jump, const u64 *quotient, const u64 *added, const u64 *x,
+                         u64 *out, size_t m) {
     for (size_t i = 0; i < m; i++)
         out[i] = (jump[i] & ((opened[i] >> 63) - 1)) - quotient[i] + added[i] + (x ? x[i] : 0);
 }
