@@ -19,7 +19,9 @@ def large(words: int) -> torch.Tensor:
     if words < LEAST or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.empty(words, dtype=torch.int64)
     size = -(-8 * words // PAGE) * PAGE
-    region = mmap.mmap(-1, size + PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # what is not touched takes no memory
+    region = mmap.mmap(
+        -1, size + PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    )  # what is not touched takes no memory
     shift = -torch.frombuffer(region, dtype=torch.int64).data_ptr() % PAGE
     try:
         region.madvise(mmap.MADV_HUGEPAGE, shift // mmap.PAGESIZE * mmap.PAGESIZE, size)

@@ -914,7 +914,7 @@ MUTANTS = [
     *steps(
         ("a repetition under the masks of the recording", "program/check", "return moved_stream(x, compiled.first, other.first, other.epochs)", "return int(x)"),
         ("memory of two values is exchanged", "program/state", "if whole and start in made and end.is_contiguous():", "if whole and end is not self.words:"),
-        ("what was left behind changes later", "program/state", "        self.words, self.end = (each.clone() for each in had)\n", ""),
+        ("what was left behind changes later", "program/state", "        self.words, self.end = (memory.copied(each) for each in had)\n", ""),
         ("an opening is not told to its argument", "program/state", "            share.body.opened, share.body.mask = body.opened.clone(), moved(body.mask)\n", "            share.body.opened, share.body.mask = body.opened.clone(), body.mask\n"),
         ("what was read changes later", "program/state", "self._held, self._source = self._source.clone(), None", "self._held, self._source = self._source, None"),
         ("what is kept changes later", "program/state", "        self._detach(1 - turn)\n", ""),

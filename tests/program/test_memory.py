@@ -18,7 +18,9 @@ def test_words_of_any_number(n):
         x.fill_(i)
     for i, x in enumerate(pieces):  # none lies in another
         assert x.shape == (n,) and bool((x == i).all())
-        assert x.storage_offset() == 0 and x.untyped_storage().nbytes() == 8 * n  # by which repeated steps know a buffer
+        assert (
+            x.storage_offset() == 0 and x.untyped_storage().nbytes() == 8 * n
+        )  # by which repeated steps know a buffer
     if n >= memory.LEAST and hasattr(mmap, "MADV_HUGEPAGE"):
         assert all(x.data_ptr() % memory.PAGE == 0 for x in pieces)
 
