@@ -1,11 +1,12 @@
 """Memory that is swept again and again, in pages of 2 MB where the system has them.
 
-A step goes through more pages of 4 KB than a processor remembers the places of.  Linux gives larger ones to a piece that
-asks for them (transparent huge pages); elsewhere, and where they are switched off, this is memory like any other.
+A step goes through more pages of 4 KB than a processor remembers the places of.  Linux gives larger ones to a piece
+that asks for them (transparent huge pages); elsewhere, and where they are switched off, this is memory like any other.
 """
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 
 import torch
@@ -23,10 +24,8 @@ def large(words: int) -> torch.Tensor:
         -1, size + PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     )  # what is not touched takes no memory
     shift = -torch.frombuffer(region, dtype=torch.int64).data_ptr() % PAGE
-    try:
-        region.madvise(mmap.MADV_HUGEPAGE, shift // mmap.PAGESIZE * mmap.PAGESIZE, size)
-    except OSError:  # a kernel without them
-        pass
+    with contextlib.suppress(OSError):  # a system without them
+        region.madvise(mmap.MADV_HUGEPAGE, shift, size)
     return torch.frombuffer(region, dtype=torch.int64, count=words, offset=shift)
 
 

@@ -30,7 +30,8 @@ def test_copies(n):
     x = torch.randint(-(1 << 63), (1 << 63) - 1, (2, n), dtype=torch.int64)
     for words in (x, x[1:], x.t(), x[:, ::2]):
         copy = memory.copied(words)
-        assert torch.equal(copy, words) and (not n or copy.data_ptr() != words.data_ptr())
+        assert torch.equal(copy, words)
+        assert not n or copy.data_ptr() != words.data_ptr()
         copy.fill_(5)
         assert copy.shape == words.shape
     assert torch.equal(memory.copied(x), x)
