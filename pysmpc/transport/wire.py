@@ -36,6 +36,8 @@ PATIENCE = 60.0  # seconds without a byte
 RECORD = 1 << 14  # bytes that TLS encrypts at once: short parts travel together
 AHEAD = 2 * RECORD  # bytes that are read at once where only frames come: more than a record, so that none is left over
 
+ENDED = getattr(select, "POLLRDHUP", 0)  # poll tells of errors and of closed connections by itself
+
 Buffer = bytes | bytearray | memoryview
 
 _Read = Callable[[int, memoryview], int]  # at most so many bytes, and where to
@@ -331,13 +333,17 @@ class Waiting(Protocol):
     def fileno(self) -> int: ...
 
 
-def poll(waiting: Sequence[Waiting], until: float, wake: int | None = None) -> set[int]:
-    """Until some of them can move on: their file numbers; none at the time `until`."""
+def poll(waiting: Sequence[Waiting], until: float, wake: int | None = None, only: Waiting | None = None) -> set[int]:
+    """Until some of them can move on: their file numbers; none at the time `until`.
+
+    only: of the others nothing is read but that they end.
+    """
     poller = select.poll()
     for each in waiting:
         if (number := each.fileno()) < 0:
             raise Cancelled("this side closed the connection")
-        poller.register(number, each.events)
+        events = each.events
+        poller.register(number, events if only is None or each is only else events & select.POLLOUT | ENDED)
     if wake is not None:
         poller.register(wake, select.POLLIN)
     ready = {number for number, _ in poller.poll(max(until - time.monotonic(), 0) * 1000)}

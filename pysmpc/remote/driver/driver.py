@@ -7,7 +7,6 @@ bytes, and waits only for that and for what it opens.  `answers.py` takes in wha
 from __future__ import annotations
 
 import functools
-import sys
 import threading
 import time
 import zlib
@@ -27,12 +26,13 @@ from pysmpc.remote.program_messages import Batch, Open, Operation, Repeat
 from pysmpc.session.forks import Process
 from pysmpc.transport.tls import DRIVER, STATUS, dial
 from pysmpc.transport.wire import MESSAGE, PACKED, framed, pack, poll, tensor_frames
+from pysmpc.whereabouts import line_outside
 
 BATCH = 16  # operations in one message
 WINDOW = 256  # operations that the slowest worker may be behind
 WINDOW_BYTES = 1 << 26  # of buffers
 GRACE = 0.15  # seconds to tell the cause of a failure from its echoes
-SOON = 0.1  # seconds within which nobody is missed
+SOON = 0.2  # seconds within which nobody is missed
 STALL = 6.0  # seconds in which nothing is computed and no byte moves, anywhere
 BEAT_BYTES = 128  # more than a few heartbeats have
 READY = 9.0  # seconds for a session to stand
@@ -116,7 +116,7 @@ class Link:
         number = self._next
         self._next += 1
         self._batch.append(operation)
-        self._places.append((number, _place()))
+        self._places.append((number, line_outside()))
         self.answers.expect(number, operation, self.holders)
         size = 0
         for tensor in buffers:
@@ -165,9 +165,13 @@ class Link:
         """The words that each holder sent of what an operation opened."""
         if self._batch:
             self.flush()
-        opened, keys = self.answers.opened, [(number, name) for name in self.holders]
-        self._until(lambda: all(map(opened.__contains__, keys)), None, "an opening")
-        found = [(key[1], opened.pop(key)) for key in keys]
+        opened = self.answers.opened
+
+        def missing() -> RemoteWorker | None:
+            return next((w for w in reversed(self._workers[:-1]) if (number, w.name) not in opened), None)
+
+        self._until(lambda: missing() is None, None, "an opening", missing)
+        found = [(name, opened.pop((number, name))) for name in self.holders]
         for name, each in sorted(found, key=lambda answer: getattr(answer[1], "kind", "") == WITHHELD):
             if isinstance(each, Denied):
                 raise denial(each)
@@ -271,15 +275,24 @@ class Link:
         self._drop()
         return error
 
-    def _until(self, done: Callable[[], bool], patience: float | None, what: str) -> None:
-        """Move bytes until something is there.  Raises what a worker failed with, or WorkerLost."""
+    def _until(
+        self,
+        done: Callable[[], bool],
+        patience: float | None,
+        what: str,
+        whose: Callable[[], RemoteWorker | None] = lambda: None,
+    ) -> None:
+        """Move bytes until something is there.  Raises what a worker failed with, or WorkerLost.
+
+        whose: whom it is waited for; nobody else's words wake this process, unless it takes long.
+        """
         self._check()
         start = time.monotonic()
         while not done():
             self._check()  # another thread may have closed it
             now = time.monotonic()  # before reading: what this process slept through is not held against anybody
-            self._pump(0.25)
             long = now - start > SOON
+            self._pump(*(0.25, None) if long else (SOON, whose()))
             for worker in self._workers if long else ():
                 if now - max(worker.heard, start) > self._silence:
                     worker.lost = f"no sign of life for {self._silence:.0f} s"
@@ -327,11 +340,12 @@ class Link:
         file, line = next((where for number, where in self._places if number == failed.number), ("", 0))
         return RemoteError(f"{worker.name}: {failed.text} ({failed.kind}{f', at {file}:{line}' if file else ''})")
 
-    def _pump(self, patience: float) -> None:
-        """Write what can be, and read; wait for something up to `patience` seconds."""
+    def _pump(self, patience: float, whose: RemoteWorker | None = None) -> None:
+        """Write what can be, and read; wait for something, or for somebody's words, up to `patience` seconds."""
         there = [w for w in self._workers if not w.lost]
+        only = None if whose is None or whose.lost else whose.stream
         try:
-            ready = poll([w.stream for w in there], time.monotonic() + patience) if there else ()
+            ready = poll([w.stream for w in there], time.monotonic() + patience, only=only) if there else ()
         except OSError as error:
             raise self._break(ChannelError(str(error))) from None
         for worker in there:
@@ -367,20 +381,3 @@ def ask(tls: Any, name: str, where: str) -> dict[str, Any]:
         return message.figures
     finally:
         stream.close()
-
-
-_inner: dict[str, bool] = {}  # files: whether they are of this library or torch
-
-
-def _place() -> tuple[str, int]:
-    """Where the program that uses this library is: file and line."""
-    frame = sys._getframe(2)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        inner = _inner.get(file)
-        if inner is None:
-            inner = _inner[file] = "/pysmpc/" in file or "/torch/" in file
-        if not inner:
-            return file, frame.f_lineno
-        frame = frame.f_back  # type: ignore[assignment]
-    return "", 0
