@@ -229,7 +229,7 @@ def test_frames_that_are_read_ahead_are_all_there(office, secure):
         2 * RECORD + 1,
         70_000,
     ]
-    sent = [os.urandom(random.choice(sizes)) for _ in range(100)]
+    sent = [os.urandom(random.choice(sizes)) for _ in range(100)] + [os.urandom(70_000), b"in the last record"]
 
     def send():
         for at in range(0, len(sent), 5):
