@@ -43,6 +43,23 @@ def called_in(layer: str) -> Iterator[None]:
         _told.layer = before
 
 
+_inner: dict[str, bool] = {}  # files: whether they are of this library or torch
+
+
+def line_outside() -> tuple[str, int]:
+    """File and line of the program that uses this library, where this is called; "" where there is none."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        inner = _inner.get(file)
+        if inner is None:
+            inner = _inner[file] = "/pysmpc/" in file or "/torch/" in file
+        if not inner:
+            return file, frame.f_lineno
+        frame = frame.f_back
+    return "", 0
+
+
 def whereabouts(ended: bool = True) -> Whereabouts:
     """Where this thread is.
 

@@ -170,7 +170,7 @@ def decrypt(value: Any) -> Any:
     in one round; a driver of workers opens them one after another, as the workers decide about each.
     """
     if isinstance(value, SecretTensor):
-        return decoded(value.detach())
+        return decoded(value.detach() if value.requires_grad else value)
     secrets = list({id(x): x for x in _secrets_in(value)}.values())
     opened = _decoded_together([x.detach() for x in secrets]) if secrets else []
     return _decrypted(value, dict(zip(map(id, secrets), opened, strict=True)))

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
-from torch.utils._pytree import tree_leaves
 
 from pysmpc.ops import views
 from pysmpc.program.loop_regions import CHANGED, FollowedRegion, NotedRegion, Paths, unfit_for_loops
@@ -177,9 +176,13 @@ def _obstacle(session: Session | None) -> str | None:
 
 
 def _session_of(values: Any) -> Session | None:
-    for x in tree_leaves(values):
+    for x in values:
         if isinstance(x, SecretTensor):
             return x.cell.session
+        if isinstance(x, tuple | list | dict):
+            found = _session_of(x.values() if isinstance(x, dict) else x)
+            if found is not None:
+                return found
     return None
 
 

@@ -51,7 +51,13 @@ class Shelve(Message, tag=24):
     drop: str
 
 
-Down = Setup | Search | Ask | Bye | Shelve
+class Until(Message, tag=25):
+    """Say when this operation is done (Ack), at once if it is."""
+
+    number: int
+
+
+Down = Setup | Search | Ask | Bye | Shelve | Until
 
 
 class Ready(Message, tag=30):

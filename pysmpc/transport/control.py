@@ -32,6 +32,7 @@ class Control:
     def __init__(
         self, stream: Stream, on_frame: Callable[[int, memoryview], None], beat: Callable[[], msgspec.Struct]
     ) -> None:
+        stream.only_frames()
         self._stream = stream
         self._on_frame = on_frame
         self._beat = beat

@@ -26,7 +26,7 @@ import torch
 from pysmpc.errors import ChannelError, PeerLost
 from pysmpc.session.forks import Process
 
-VERSION = 4
+VERSION = 5
 HEADER = struct.Struct("<BBHI")  # version, kind, nothing, bytes that follow
 MESSAGE, WORDS, PACKED = 1, 2, 3  # a control message; raw bytes of a tensor; compressed operations
 LIMITS = {MESSAGE: 1 << 20, WORDS: 1 << 24, PACKED: 1 << 22}
@@ -34,6 +34,9 @@ CHUNK = 1 << 24  # of a tensor, a frame
 TENSOR = 1 << 31  # bytes of one tensor
 PATIENCE = 60.0  # seconds without a byte
 RECORD = 1 << 14  # bytes that TLS encrypts at once: short parts travel together
+AHEAD = 2 * RECORD  # bytes that are read at once where only frames come: more than a record, so that none is left over
+
+ENDED = getattr(select, "POLLRDHUP", 0)  # poll tells of errors and of closed connections by itself
 
 Buffer = bytes | bytearray | memoryview
 
@@ -80,6 +83,10 @@ class Stream:
         self._out: deque[memoryview] = deque()
         self._in = _Frames()
 
+    def only_frames(self) -> None:
+        """Nothing but frames will be read from now on: `pull` may take a record of TLS that has several at once."""
+        self._in.ahead = bytearray(AHEAD)
+
     def __repr__(self) -> str:
         return f"Stream(to {self.peer})"
 
@@ -102,14 +109,23 @@ class Stream:
 
     def read_into(self, data: memoryview) -> int:
         """Bytes that were there: a record of TLS comes at a time."""
+        return self._read(data, False)
+
+    def read_record(self, data: memoryview) -> int:
+        """The same of one record at most, which fits."""
+        return self._read(data, True)
+
+    def _read(self, data: memoryview, once: bool) -> int:
         self.process.check()
         receive, have, size = self._receive, 0, data.nbytes
         try:
             while have < size:
-                count = receive(size - have, data[have:])
+                count = receive(size - have, data[have:] if have else data)
                 if not count:
                     raise PeerLost(f"{self.peer} closed the connection")
                 have += count
+                if once:
+                    break
         except _LATER:
             pass
         except (OSError, ValueError) as error:  # ValueError: this side has closed it
@@ -217,20 +233,42 @@ class Stream:
 
 
 class _Frames:
-    """Puts frames together from what arrives."""
+    """Puts frames together from what arrives.
+
+    ahead: where what arrives is read to before its frame is known, where only frames come.
+    """
 
     def __init__(self) -> None:
+        self.ahead: bytearray | None = None
+        self._read = memoryview(b"")  # of that, what no frame has yet
+        self._all = False  # whether that was all there was
         self._header = bytearray(HEADER.size)
         self._body: bytearray | None = None
         self._kind = 0
         self._have = 0
+
+    def _fill(self, stream: Stream, place: memoryview) -> int:
+        """Bytes that were there; 0 where all of them were read, for `poll` to tell of more."""
+        if self.ahead is None or (place.nbytes >= RECORD and not self._read):
+            self._all = False  # a part of a record may be left, decrypted, of which `poll` does not tell
+            return stream.read_into(place)
+        if not self._read:
+            if self._all:
+                self._all = False
+                return 0
+            have = stream.read_record(memoryview(self.ahead))
+            self._read, self._all = memoryview(self.ahead)[:have], 0 < have < len(self.ahead)
+        count = min(self._read.nbytes, place.nbytes)
+        place[:count] = self._read[:count]
+        self._read = self._read[count:]
+        return count
 
     def next(self, stream: Stream) -> tuple[int, memoryview] | None:
         while True:
             target = self._header if self._body is None else self._body
             with memoryview(target) as view:
                 while self._have < len(target):
-                    count = stream.read_into(view[self._have :])
+                    count = self._fill(stream, view[self._have :])
                     if not count:
                         return None
                     self._have += count
@@ -295,13 +333,17 @@ class Waiting(Protocol):
     def fileno(self) -> int: ...
 
 
-def poll(waiting: Sequence[Waiting], until: float, wake: int | None = None) -> set[int]:
-    """Until some of them can move on: their file numbers; none at the time `until`."""
+def poll(waiting: Sequence[Waiting], until: float, wake: int | None = None, only: Waiting | None = None) -> set[int]:
+    """Until some of them can move on: their file numbers; none at the time `until`.
+
+    only: of the others nothing is read but that they end.
+    """
     poller = select.poll()
     for each in waiting:
         if (number := each.fileno()) < 0:
             raise Cancelled("this side closed the connection")
-        poller.register(number, each.events)
+        events = each.events
+        poller.register(number, events if only is None or each is only else events & select.POLLOUT | ENDED)
     if wake is not None:
         poller.register(wake, select.POLLIN)
     ready = {number for number, _ in poller.poll(max(until - time.monotonic(), 0) * 1000)}

@@ -1,6 +1,7 @@
 """Training loops as they are written, at a driver of workers: those of one process, in one message a step."""
 
 import copy
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from training_loops import (
 import pysmpc as sy
 from pysmpc.errors import ChannelError, OpenNotPermittedError, PysmpcError
 from pysmpc.program.loop import LOOPS, following
+from pysmpc.remote.messages import Ack, Beat, Opened
 
 USUAL = [two_in_turn, every_loss_opened, rows_in_some_order]
 
@@ -111,15 +113,21 @@ def test_one_message_a_step(workers):
         loop = Loop(parties)
         for _ in range(6):
             sy.decrypt(loop.step())
-        first, sent, frames = parties.link._next, parties.traffic[0], []
+        first, sent, frames, heard = parties.link._next, parties.traffic[0], [], []
         pump = parties.link.flush
         parties.link.flush = lambda: (frames.append(bool(parties.link._batch)), pump())
+        take = parties.link.answers.on_message
+        parties.link.answers.on_message = lambda *said: (heard.append(said), take(*said))
         for _ in range(5):
             sy.decrypt(loop.step())
             assert LOOPS.repeats
         assert sum(frames) == 5
         assert parties.link._next - first == 5 * 3  # what is free again, the step, the opening
         assert parties.traffic[0] - sent < 5 * 3 * 80
+        answers = Counter(type(message) for _, message in heard)
+        assert answers[Opened] == 5 * 2  # of each holder the loss
+        assert answers[Ack] <= 2 * 3  # of every worker, after 64 operations, how far it is
+        assert set(answers) <= {Opened, Ack, Beat}
     with following(), workers.connect(eager=True) as parties:
         loop = Loop(parties)
         for _ in range(6):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from networks import connected, plain_pair, tcp_pair
 
 from pysmpc.errors import ChannelError, PeerLost
 from pysmpc.transport import wire
-from pysmpc.transport.wire import HEADER, LIMITS, MESSAGE, VERSION, WORDS, Gather, Stream, framed, tensor_frames
+from pysmpc.transport.wire import HEADER, LIMITS, MESSAGE, RECORD, VERSION, WORDS, Gather, Stream, framed, tensor_frames
 
 
 class Note(msgspec.Struct, tag=True, array_like=True, forbid_unknown_fields=True):
@@ -208,6 +209,42 @@ def test_tensors_arrive_as_they_were(shape, dtype):
     assert torch.equal(gather.tensor(dtype).reshape(shape), sent)
     near.close()
     far.close()
+
+
+@pytest.mark.parametrize("secure", [True, False])
+def test_frames_that_are_read_ahead_are_all_there(office, secure):
+    """Whoever polls in between misses none, wherever records of TLS begin and end."""
+    near, far = connected(office) if secure else plain_pair()
+    sizes = [
+        0,
+        1,
+        8,
+        100,
+        RECORD - 9,
+        RECORD - 8,
+        RECORD,
+        RECORD + 1,
+        2 * RECORD - 8,
+        2 * RECORD,
+        2 * RECORD + 1,
+        70_000,
+    ]
+    sent = [os.urandom(random.choice(sizes)) for _ in range(100)] + [os.urandom(70_000), b"in the last record"]
+
+    def send():
+        for at in range(0, len(sent), 5):
+            together = [part for body in sent[at : at + 5] for part in framed(WORDS, body)]
+            near.queue(*together) if at % 2 else near.queue(b"".join(together))
+            near.flush()
+
+    far.only_frames()
+    thread = threading.Thread(target=send)
+    thread.start()
+    with contextlib.closing(near), contextlib.closing(far):
+        assert [bytes(far.frame(WORDS, 5.0)) for _ in sent] == sent
+        thread.join()
+        assert far.received == near.sent
+        assert far.pull() is None
 
 
 def test_more_of_a_tensor_than_announced():

@@ -33,7 +33,7 @@ from pysmpc.remote.messages import (
     Shelved,
     Up,
 )
-from pysmpc.remote.program_messages import Collect, Fetch, Hand, Keep, Open, Operation, Recall
+from pysmpc.remote.program_messages import Collect, Fetch, Hand, Invite, Keep, Open, Operation, Recall
 from pysmpc.transport.wire import MESSAGE, WORDS, Gather, Stream, unpack
 
 _DENIALS: dict[str, type[PysmpcError]] = {
@@ -44,6 +44,7 @@ _DENIALS: dict[str, type[PysmpcError]] = {
     "RoundError": errors.RoundError,
     "ObjectNotFoundError": errors.ObjectNotFoundError,
 }
+_ANSWERED = frozenset([Open, Fetch, Collect, Invite, Keep, Recall, Hand])  # operations of which something comes back
 _ANSWERS: dict[type[Any], type[Any]] = {Ask: Report, Search: Found, Shelve: Shelved}
 
 
@@ -87,6 +88,8 @@ class Answers:
 
     def expect(self, number: int, operation: Operation, holders: Sequence[str]) -> None:
         """Note what will be sent back for an operation, and by whom: nothing else is taken."""
+        if type(operation) not in _ANSWERED:
+            return
         if isinstance(operation, Open):
             due = torch.int64, 8 * math.prod(operation.ref.size)
         elif isinstance(operation, Fetch):
@@ -95,10 +98,8 @@ class Answers:
         elif isinstance(operation, Collect):
             size = 1 + sum(map(math.prod, operation.gives.values())) if operation.clear else 0
             due = torch.int64, 8 * (len(operation.owners) + size)
-        elif isinstance(operation, Keep | Recall | Hand):
-            due = torch.int64, 0
         else:
-            return
+            due = torch.int64, 0
         for name in [operation.owner] if isinstance(operation, Fetch) else holders:
             self.due[number, name] = due
 

@@ -7,7 +7,6 @@ bytes, and waits only for that and for what it opens.  `answers.py` takes in wha
 from __future__ import annotations
 
 import functools
-import sys
 import threading
 import time
 import zlib
@@ -22,16 +21,18 @@ from pysmpc.errors import ChannelError, PeerLost, PysmpcError, RemoteError, Work
 from pysmpc.mpc.interfaces import End
 from pysmpc.remote.config import SILENCE
 from pysmpc.remote.driver.answers import Answers, RemoteWorker, denial
-from pysmpc.remote.messages import WITHHELD, Ask, Bye, Denied, Found, Report, Search, Setup, Up
+from pysmpc.remote.messages import WITHHELD, Ask, Bye, Denied, Found, Report, Search, Setup, Until, Up
 from pysmpc.remote.program_messages import Batch, Open, Operation, Repeat
 from pysmpc.session.forks import Process
 from pysmpc.transport.tls import DRIVER, STATUS, dial
 from pysmpc.transport.wire import MESSAGE, PACKED, framed, pack, poll, tensor_frames
+from pysmpc.whereabouts import line_outside
 
 BATCH = 16  # operations in one message
 WINDOW = 256  # operations that the slowest worker may be behind
 WINDOW_BYTES = 1 << 26  # of buffers
 GRACE = 0.15  # seconds to tell the cause of a failure from its echoes
+SOON = 0.2  # seconds within which nobody is missed
 STALL = 6.0  # seconds in which nothing is computed and no byte moves, anywhere
 BEAT_BYTES = 128  # more than a few heartbeats have
 READY = 9.0  # seconds for a session to stand
@@ -82,10 +83,11 @@ class Link:
         self._unacked = 0
         self._queries = 0
         self.answers = Answers()
-        self._places: deque[tuple[int, str]] = deque(maxlen=1024)
+        self._places: deque[tuple[int, tuple[str, int]]] = deque(maxlen=1024)
         try:
             for name in [*self.holders, provider]:
                 self._workers.append(RemoteWorker(name, dial(tls, name, addresses[name], DRIVER)))
+                self._workers[-1].stream.only_frames()
         except BaseException:
             self._drop()
             raise
@@ -114,7 +116,7 @@ class Link:
         number = self._next
         self._next += 1
         self._batch.append(operation)
-        self._places.append((number, _place()))
+        self._places.append((number, line_outside()))
         self.answers.expect(number, operation, self.holders)
         size = 0
         for tensor in buffers:
@@ -138,15 +140,17 @@ class Link:
         self._check()
         if self._batch:
             body = self._deflate.compress(pack(Batch(self._first, self._batch)))
-            frame = framed(PACKED, body + self._deflate.flush(zlib.Z_SYNC_FLUSH))
+            frame = b"".join(framed(PACKED, body + self._deflate.flush(zlib.Z_SYNC_FLUSH)))
             self._first, self._batch = self._next, []
             for worker in self._workers:
-                worker.stream.queue(*frame)
+                worker.stream.queue(frame)
                 for name, tensor in self._parts:
                     if name in (None, worker.name):
                         worker.stream.queue(*tensor_frames(tensor))
             self._parts, self._large = [], 0
-        self._pump(0, read=False)
+        for worker in self._workers:
+            if worker.stream.unsent and not worker.lost:
+                self._move(worker, reading=False)
         if self._behind():
             self._until(lambda: not self._behind(), None, "the workers")
 
@@ -157,17 +161,23 @@ class Link:
         return self._next - 1 - acked > WINDOW or self._unacked > WINDOW_BYTES
 
     @_locked
-    def opened(self, number: int, words: int) -> torch.Tensor:
-        """What each holder sent of what an operation opened, [holders, words]."""
-        self.flush()
-        self._until(lambda: all((number, name) in self.answers.opened for name in self.holders), None, "an opening")
-        found = [(name, self.answers.opened.pop((number, name))) for name in self.holders]
+    def opened(self, number: int, words: int) -> list[torch.Tensor]:
+        """The words that each holder sent of what an operation opened."""
+        if self._batch:
+            self.flush()
+        opened = self.answers.opened
+
+        def missing() -> RemoteWorker | None:
+            return next((w for w in reversed(self._workers[:-1]) if (number, w.name) not in opened), None)
+
+        self._until(lambda: missing() is None, None, "an opening", missing)
+        found = [(name, opened.pop((number, name))) for name in self.holders]
         for name, each in sorted(found, key=lambda answer: getattr(answer[1], "kind", "") == WITHHELD):
             if isinstance(each, Denied):
                 raise denial(each)
             if each.numel() != words:
                 raise self._break(ChannelError(f"{name} sent {each.numel()} words of an opening of {words}"))
-        return torch.stack([each for _, each in found])
+        return [each for _, each in found]
 
     @_locked
     def fetched(self, number: int, owner: str) -> torch.Tensor:
@@ -193,6 +203,9 @@ class Link:
         number = self._next - 1
         self.flush()
         if number >= 0:
+            for worker in self._workers:
+                if worker.acked < number:
+                    worker.stream.queue(*framed(MESSAGE, pack(Until(number))))
             self._until(lambda: all(w.acked >= number for w in self._workers), None, "the workers")
 
     # --- questions ---
@@ -262,28 +275,43 @@ class Link:
         self._drop()
         return error
 
-    def _until(self, done: Callable[[], bool], patience: float | None, what: str) -> None:
-        """Move bytes until something is there.  Raises what a worker failed with, or WorkerLost."""
+    def _until(
+        self,
+        done: Callable[[], bool],
+        patience: float | None,
+        what: str,
+        whose: Callable[[], RemoteWorker | None] = lambda: None,
+    ) -> None:
+        """Move bytes until something is there.  Raises what a worker failed with, or WorkerLost.
+
+        whose: whom it is waited for; nobody else's words wake this process, unless it takes long.
+        """
         self._check()
         start = time.monotonic()
         while not done():
             self._check()  # another thread may have closed it
             now = time.monotonic()  # before reading: what this process slept through is not held against anybody
-            self._pump(0.25)
-            for worker in self._workers:
+            long = now - start > SOON
+            self._pump(*(0.25, None) if long else (SOON, whose()))
+            for worker in self._workers if long else ():
                 if now - max(worker.heard, start) > self._silence:
                     worker.lost = f"no sign of life for {self._silence:.0f} s"
             self._troubles()
-            if patience is not None and now - start > patience:
-                raise self._break(ChannelError(f"{what}: not within {patience:.0f} s"))
-            if now - max(start, *(worker.moved_at for worker in self._workers)) > self._stall:
-                places = ", ".join(f"{w.name} at operation {w.acked + 1}" for w in self._workers)
-                raise self._break(
-                    ChannelError(
-                        f"nothing moved for {self._stall:.0f} s ({places}, the driver at {self._next}): a message "
-                        "was lost between them; connect again"
-                    )
+            if long:
+                self._too_long(now, start, patience, what)
+
+    def _too_long(self, now: float, start: float, patience: float | None, what: str) -> None:
+        """Raise if it is waited since `start` for what does not come."""
+        if patience is not None and now - start > patience:
+            raise self._break(ChannelError(f"{what}: not within {patience:.0f} s"))
+        if now - max(start, *(worker.moved_at for worker in self._workers)) > self._stall:
+            places = ", ".join(f"{w.name} at operation {w.acked + 1}" for w in self._workers)
+            raise self._break(
+                ChannelError(
+                    f"nothing moved for {self._stall:.0f} s ({places}, the driver at {self._next}): a message "
+                    "was lost between them; connect again"
                 )
+            )
 
     def _troubles(self) -> None:
         """Raise if a worker is lost or has failed, for the cause and not for its echoes."""
@@ -309,33 +337,38 @@ class Link:
         assert failed is not None
         if failed.kind == "IntegrityError":
             return errors.IntegrityError(failed.text)
-        place = next((where for number, where in self._places if number == failed.number), "")
-        return RemoteError(f"{worker.name}: {failed.text} ({failed.kind}{', at ' + place if place else ''})")
+        file, line = next((where for number, where in self._places if number == failed.number), ("", 0))
+        return RemoteError(f"{worker.name}: {failed.text} ({failed.kind}{f', at {file}:{line}' if file else ''})")
 
-    def _pump(self, patience: float, read: bool = True) -> None:
-        """Write what can be, and read; wait for something up to `patience` seconds."""
+    def _pump(self, patience: float, whose: RemoteWorker | None = None) -> None:
+        """Write what can be, and read; wait for something, or for somebody's words, up to `patience` seconds."""
         there = [w for w in self._workers if not w.lost]
-        ready: set[int] = set()
-        if patience and there:
-            try:
-                ready = poll([w.stream for w in there], time.monotonic() + patience)
-            except OSError as error:
-                raise self._break(ChannelError(str(error))) from None
+        only = None if whose is None or whose.lost else whose.stream
+        try:
+            ready = poll([w.stream for w in there], time.monotonic() + patience, only=only) if there else ()
+        except OSError as error:
+            raise self._break(ChannelError(str(error))) from None
         for worker in there:
-            received, sent = worker.stream.received, worker.stream.sent
-            try:
-                worker.stream.push()
-                reading = worker.stream.fileno() in ready if patience else read  # nothing decrypted is left unread
-                while reading and (frame := worker.stream.pull()) is not None:
-                    self.answers.on_frame(worker, *frame)
-                if worker.stream.received != received:
-                    worker.heard = time.monotonic()
-                if worker.stream.sent != sent or worker.stream.received - received > BEAT_BYTES:
-                    worker.moved_at = time.monotonic()
-            except PeerLost as error:
-                worker.lost = str(error)
-            except ChannelError as error:
-                raise self._break(error) from None
+            reading = worker.stream.fileno() in ready  # nothing decrypted is left unread
+            if reading or worker.stream.unsent:
+                self._move(worker, reading)
+
+    def _move(self, worker: RemoteWorker, reading: bool) -> None:
+        """Write what one connection takes, and take what is there if `reading`."""
+        stream = worker.stream
+        received, sent = stream.received, stream.sent
+        try:
+            stream.push()
+            while reading and (frame := stream.pull()) is not None:
+                self.answers.on_frame(worker, *frame)
+            if stream.received != received:
+                worker.heard = time.monotonic()
+            if stream.sent != sent or stream.received - received > BEAT_BYTES:
+                worker.moved_at = time.monotonic()
+        except PeerLost as error:
+            worker.lost = str(error)
+        except ChannelError as error:
+            raise self._break(error) from None
 
 
 def ask(tls: Any, name: str, where: str) -> dict[str, Any]:
@@ -348,11 +381,3 @@ def ask(tls: Any, name: str, where: str) -> dict[str, Any]:
         return message.figures
     finally:
         stream.close()
-
-
-def _place() -> str:
-    """Where the program that uses this library is: file and line."""
-    frame = sys._getframe(1)
-    while frame is not None and ("/pysmpc/" in frame.f_code.co_filename or "/torch/" in frame.f_code.co_filename):
-        frame = frame.f_back  # type: ignore[assignment]
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""

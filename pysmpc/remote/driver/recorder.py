@@ -51,8 +51,11 @@ from pysmpc.torch_modes import in_backward
 #: send(operation, buffers for all workers, words for the receiver of inputs, or for every holder); returns its number.
 Send = Callable[..., int]
 
-#: receive(number of an operation, words): wait for what the holders send of what it opened, [holders, words].
-Receive = Callable[[int, int], torch.Tensor]
+#: receive(number of an operation, words): wait for the words that each holder sends of what it opened.
+Receive = Callable[[int, int], list[torch.Tensor]]
+
+#: What the holders open to each other besides a value: a word each.
+_WORD = torch.empty((0, 1))
 
 
 class Recorder:
@@ -230,7 +233,8 @@ class Recorder:
             for count in (1, len(operation.owners), 1) if outside else (1, 1):
                 session.party.channel.count([torch.empty((0, count))], "consent", [(count,)])  # type: ignore[attr-defined]
             number = self._send(operation, () if operation.values.data is not None else (values,), None)
-            received = self._receive(number, (count := len(operation.owners)) + terms.size * operation.clear)
+            count = len(operation.owners)
+            received = torch.stack(self._receive(number, count + terms.size * operation.clear))
             [flags, *others] = received[:, :count].tolist()
             if any(each != flags for each in others):
                 raise RoundError("the holders do not agree on who took part")
@@ -277,18 +281,21 @@ class Recorder:
             window.words()  # what is still to be made of it is made by all parties
             if value.session.suite.disclose is not None:
                 _, received = value.session.suite.disclose(value.session.party, window, True)
-                disclosed: torch.Tensor = received(self._receive(number, count))
+                disclosed: torch.Tensor = received(torch.stack(self._receive(number, count)))
                 return disclosed.reshape(window.shape)
             if flags is not None:
                 flags.settle()
             channel: Any = self.session.party.channel
-            channel.count([torch.empty((0, 1))], "consent", [(1,)])
+            channel.count([_WORD], "consent", [(1,)])
             if flags is not None:
-                channel.count([torch.empty((0, 1))], "range", [(1,)])
-            channel.count([torch.empty((0, count))], "reveal", [window.shape])
-            return self._received(number, count, flags).sum(0).reshape(window.shape)
+                channel.count([_WORD], "range", [(1,)])
+            channel.count([_WORD if count == 1 else torch.empty((0, count))], "reveal", [window.shape])
+            first, *others = self._received(number, count, flags)
+            for each in others:
+                first += each
+            return first.reshape(window.shape)
 
-    def _received(self, number: int, count: int, flags: Flags | None) -> torch.Tensor:
+    def _received(self, number: int, count: int, flags: Flags | None) -> list[torch.Tensor]:
         """What the holders send of a value.  RangeError where they found that one was too large."""
         if flags is None:
             return self._receive(number, count)

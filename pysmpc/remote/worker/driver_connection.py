@@ -13,7 +13,21 @@ import time
 from typing import Any
 
 from pysmpc.errors import ChannelError, PysmpcError, RefusedError
-from pysmpc.remote.messages import Ask, Beat, Bye, Down, Failed, Found, Report, Search, Setup, Shelve, Shelved
+from pysmpc.remote.messages import (
+    Ack,
+    Ask,
+    Beat,
+    Bye,
+    Down,
+    Failed,
+    Found,
+    Report,
+    Search,
+    Setup,
+    Shelve,
+    Shelved,
+    Until,
+)
 from pysmpc.remote.worker.driver_session import DriverSession, Host, computed
 from pysmpc.remote.worker.held import too_much
 from pysmpc.remote.worker.intake import Due, Intake
@@ -172,6 +186,12 @@ class DriverConnection:
         elif isinstance(message, Shelve):
             self.worker.shelf.tidy(self.driver, message.run, message.keep, message.drop)
             self._control.post(Shelved(message.number, self.worker.shelf.known(self.driver, message.run)))
+        elif isinstance(message, Until):
+            if self._session is None:
+                raise ChannelError(f"{self.driver} waits for an operation before a session")
+            self._session.awaited = message.number  # first: the session's thread may be about to have done it
+            if self.done >= message.number:
+                self._control.post(Ack(self.done))
         elif isinstance(message, Setup):
             if self._session is not None:
                 raise ChannelError("one session for each connection")

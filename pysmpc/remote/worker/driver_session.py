@@ -54,6 +54,7 @@ class DriverSession:
     dismissed(): why nothing of the driver's is done any more, "" while something is.
     replay, engagement: the values, and the connections to other parties; None before these have met, and at the end.
     history: of all operations, where the owner wants to be asked.  done: the number of the last operation done.
+    awaited: that of which the driver wants to hear when it is done.
     clock: tells how long the session's thread has computed (`computed`); None while it waits for something else.
     """
 
@@ -77,7 +78,7 @@ class DriverSession:
         self.history: History | None = None
         self.clock: int | None = None
         self.started = time.monotonic()
-        self.done = -1
+        self.done = self.awaited = -1
 
     @property
     def running(self) -> Replay:

@@ -162,7 +162,7 @@ class SessionRunner:
             self._session.running.run(operation, given)
         self._session.done = number
         self._intake.used += sum(x.nbytes for x in buffers)
-        if number % ACK_EVERY == ACK_EVERY - 1 or buffers or (not self._ahead and self._queue.empty()):
+        if number % ACK_EVERY == ACK_EVERY - 1 or buffers or number == self._session.awaited:
             self._session.post(Ack(number))
 
     def _came(self, slot: int) -> None:

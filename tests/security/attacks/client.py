@@ -21,7 +21,7 @@ import torch
 
 from pysmpc.errors import ChannelError
 from pysmpc.mpc.suite import default
-from pysmpc.remote.messages import Bye, Denied, Failed, Found, Kept, Opened, Ready, Setup, Shelved, Up
+from pysmpc.remote.messages import Bye, Denied, Failed, Found, Kept, Opened, Ready, Setup, Shelved, Until, Up
 from pysmpc.remote.program_messages import (  # fmt: skip
     Batch,
     Call,
@@ -220,6 +220,9 @@ class Client:
         """Until all workers are done, or have failed; the errors, by name."""
         self.flush()
         last = {name: sent - 1 for name, sent in self._sent.items()}
+        for name, number in last.items():
+            if name not in self.gone:
+                self._message(name, Until(number))
         self._until(lambda: all(self._done(name, number) for name, number in last.items()))
         return dict(self.failed)
 
