@@ -805,6 +805,20 @@ MUTANTS = [
         ("the largest of rows is of all of them", "if over and not unite:", "if False:", ROWS),
         ("the most rows of any operand", "return made(min([math.inf, *(each.cap for each in rows)]), [term", "return made(max([0, *(each.cap for each in rows)]), [term", ROWS),
         ("a window may run over the end of a row", "if inside and int((at % step).max()) + inside >= step:", "if False:", ROWS),
+        ("rows that differ along an axis that goes are forgotten", "if not np.array_equal(array, np.broadcast_to(first, array.shape)):", "if False:", ROWS),
+    ),
+    *module(
+        "remote/worker/row_rules",
+        ("a softmax over rows keeps them apart", "return carried(x.rows, lambda d: None if d == axis else d)", "return x.rows", ROWS),
+    ),
+    *module(
+        "remote/worker/layer_row_rules",
+        ("a layer normalisation over rows keeps them apart", "return carried(rows, lambda d: d if d < lead else None)", "return rows", ROWS),
+        ("nobody's rows are in the statistics of a batch", "joined(collapsed(reduced(x.rows, _channels(x), False)), *running)", "joined(*running)", ROWS),
+    ),
+    *module(
+        "remote/worker/replay",
+        ("running statistics come of one row", "self.wrote(cell, made[-1])", "self.wrote(cell, made[0])", f"{REMOTE}/test_policy.py"),
     ),
     *module(
         "remote/worker/data",

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from remotes import Workers
+from torch import nn
+from torch.nn import functional as F
 
 import pysmpc as sy
 from pysmpc.errors import OpenNotPermittedError, RemoteError
@@ -15,14 +17,15 @@ from pysmpc.remote.arguments import reference
 from pysmpc.remote.config import read
 from pysmpc.remote.program_messages import Call, Drop
 from pysmpc.remote.worker import policy
+from pysmpc.tensor.secret import SecretTensor
 
 ITEMS = np.arange(200, dtype=np.float32).reshape(100, 2) / 100
 
 
-def network(office, folder, **rules):
+def network(office, folder, items=ITEMS, **rules):
     """Workers whose alice has data and rules of her own."""
     folder.mkdir(exist_ok=True)
-    np.save(folder / "x.npy", ITEMS)
+    np.save(folder / "x.npy", items)
     data = {"x": {"path": str(folder / "x.npy"), "tags": ["#x"]}}
     options = {name: {"state": str(folder / f"{name}.state")} for name in ("alice", "bob")}
     options["alice"] |= {"data": data, **rules}
@@ -114,6 +117,54 @@ def test_sums_over_enough_items(office, tmp_path):
         same = sy.encrypt(pointer[torch.tensor([5] * 90)], parties)
         with pytest.raises(OpenNotPermittedError, match="here 1 of its rows"):
             sy.decrypt(same.sum())
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cells = nn.LSTM(4, 3, batch_first=True)
+
+    def forward(self, x):
+        return self.cells(x)[0][:, -1]
+
+
+NETWORKS = {
+    "convolutions": lambda: nn.Sequential(
+        nn.Unflatten(1, (2, 4, 4)), nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3), nn.GELU(), nn.AvgPool2d(2),
+        nn.Flatten(), nn.Linear(12, 3),
+    ),
+    "attention": lambda: nn.Sequential(
+        nn.Unflatten(1, (8, 4)), nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True), nn.Flatten(),
+        nn.LayerNorm(32), nn.Linear(32, 3), nn.Sigmoid(),
+    ),
+    "recurrent": lambda: nn.Sequential(nn.Unflatten(1, (8, 4)), Recurrent(), nn.Tanh()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layers", NETWORKS)
+def test_networks_of_enough_items(office, tmp_path, layers):
+    """What 64 rows trained may be opened where 64 are asked for, whatever its layers; an output may not."""
+    rules, data = {"scientist": {"min_items": 64}}, torch.randn(100, 32).numpy()
+    with network(office, tmp_path, data, open=rules) as workers, workers.connect() as parties:
+        pointer = owned(parties)
+        for items, opens in ((64, True), (63, False)):
+            model = sy.encrypt(NETWORKS[layers](), parties)
+            optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+            x, labels = sy.encrypt(pointer[:items], parties), torch.arange(items) % 3
+            out = model(x)
+            loss = F.cross_entropy(out, labels)
+            loss.backward()
+            optimizer.step()
+            made = [loss.detach(), *(p.grad for p in model.parameters()), *model.state_dict().values()]
+            made = [each for each in made if isinstance(each, SecretTensor)]
+            for each in made if opens else (made[0], made[1], made[-1]):
+                if opens:
+                    sy.decrypt(each)
+                else:
+                    with pytest.raises(OpenNotPermittedError, match="63 of its rows"):
+                        sy.decrypt(each)
+            with pytest.raises(OpenNotPermittedError, match="1 of its rows"):
+                sy.decrypt(out)
 
 
 def test_a_driver_without_the_right_to_open(office, tmp_path):

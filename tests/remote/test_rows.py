@@ -284,6 +284,91 @@ def test_convolutions_and_pooling(program):
     assert [program.counted(each) for each in found] == [1, 5, 5]
 
 
+N = 5  # rows
+IMAGE, ITEMS = (N, 4, 6, 6), (N, 3, 4)
+WEIGHT = (4,)
+LAYERS = [
+    ("sigmoid.default", [ITEMS], []),
+    ("gelu.default", [ITEMS], []),
+    ("log.default", [ITEMS], []),
+    ("tanh_backward.default", [ITEMS, ITEMS], []),
+    ("atan2.default", [ITEMS, WEIGHT], []),
+    ("cumprod.default", [ITEMS], [2]),
+    ("_softmax.default", [ITEMS], [-1, False]),
+    ("_log_softmax.default", [ITEMS], [1, False]),
+    ("_log_softmax_backward_data.default", [ITEMS, ITEMS], [1, torch.float32]),
+    ("logsumexp.default", [ITEMS], [[1]]),
+    ("avg_pool2d.default", [IMAGE], [[2, 2]]),
+    ("max_pool3d_with_indices.default", [(N, 2, 4, 4, 4)], [[2, 2, 2]]),
+    ("_adaptive_avg_pool2d.default", [IMAGE], [[2, 2]]),
+    ("adaptive_max_pool2d.default", [IMAGE], [[2, 2]]),
+    ("upsample_bilinear2d.default", [IMAGE], [[8, 8], False]),
+    ("upsample_nearest1d.default", [ITEMS], [[8]]),
+    ("upsample_nearest1d_backward.default", [(N, 3, 8)], [[8], [N, 3, 4]]),
+    ("reflection_pad2d.default", [IMAGE], [[1, 1, 2, 0]]),
+    ("replication_pad1d_backward.default", [(N, 3, 6), ITEMS], [[1, 1]]),
+    ("native_layer_norm.default", [ITEMS, WEIGHT, WEIGHT], [1e-5], [1, [4]]),
+    (
+        "native_layer_norm_backward.default",
+        [ITEMS, ITEMS, (N, 3, 1), (N, 3, 1), WEIGHT, WEIGHT],
+        [[True] * 3],
+        [2, [4]],
+    ),
+    ("_fused_rms_norm.default", [ITEMS, WEIGHT], [1e-5], [1, [4]]),
+    ("native_group_norm.default", [IMAGE, WEIGHT, WEIGHT], [N, 4, 36, 2, 1e-5]),
+    ("native_group_norm_backward.default", [IMAGE, IMAGE, (N, 2), (N, 2), WEIGHT], [N, 4, 36, 2, [True] * 3]),
+    ("native_batch_norm.default", [IMAGE, WEIGHT, WEIGHT], [None, None, True, 0.1, 1e-5]),
+    ("native_batch_norm_backward.default", [IMAGE, IMAGE, *[WEIGHT] * 5], [True, 1e-5, [True] * 3]),
+]
+
+
+def test_what_is_computed_across_rows_is_of_one_for_good(program):
+    x = program.load(ITEMS, list(range(N)))
+    for name, *rest in (("_softmax.default", 0, False), ("cumprod.default", 0)):
+        [out] = program.call(name, x, *rest)
+        assert rows_of(program, "sum.default", out) == [1]
+    normal, *_ = program.call("native_layer_norm.default", x, [*ITEMS], None, None, 1e-5, outs=3)
+    assert rows_of(program, "sum.default", normal) == [1]
+
+
+def arguments(data, rest, inner=None):
+    return [*data[: inner[0]], inner[1], *data[inner[0] :], *rest] if inner else [*data, *rest]
+
+
+def influences(name, shapes, *rest):
+    """Of each number of torch's results, how many rows of the operands change it."""
+    function = getattr(getattr(torch.ops.aten, name.split(".")[0]), name.split(".")[1])
+
+    def drawn(shape):
+        return torch.rand(shape) * 3 + 0.1
+
+    def run(data):
+        return function(*arguments(data, *rest))
+
+    data = [drawn(shape) for shape in shapes]
+    counts = None
+    for row in range(N):
+        others = [x.clone() for x in data]
+        for x in others:
+            if len(x) == N:
+                x[row] = drawn(x.shape[1:])
+        pairs = list(zip(results(run(data)), results(run(others)), strict=True))
+        differ = [(a != b).int() * a.is_floating_point() for a, b in pairs if isinstance(a, torch.Tensor)]
+        counts = differ if counts is None else [x + y for x, y in zip(counts, differ, strict=True)]
+    return counts
+
+
+@pytest.mark.parametrize(("name", "shapes", "rest"), [(name, shapes, rest) for name, shapes, *rest in LAYERS])
+def test_layers(program, name, shapes, rest):
+    data = [program.load(shape, list(range(N)) if shape[0] == N else None) for shape in shapes]
+    counts = [each for each in influences(name, shapes, *rest) if each.numel()]
+    found = program.call(name, *arguments(data, *rest), outs=len(counts))
+    for result, truth in zip(found, counts, strict=True):
+        if truth.any():  # places of maxima may be the same
+            assert 1 <= program.counted(result) <= truth.min()
+            assert rows_of(program, "sum.default", result) == [N]
+
+
 def listed(value):
     return list(value) if isinstance(value, list) else value
 
@@ -404,10 +489,10 @@ def test_every_rule_is_of_an_operation_that_there_is():
 # --- random programs beside the model -----------------------------------------------
 
 ELEMENTWISE = ["add.Tensor", "sub.Tensor", "mul.Tensor", "lt.Tensor", "maximum.default"]
-UNARY = ["neg.default", "relu.default", "clone.default", "mul.Scalar", "abs.default"]
+UNARY = ["neg.default", "relu.default", "clone.default", "mul.Scalar", "abs.default", "sigmoid.default"]
 REDUCTIONS = ["sum.dim_IntList", "mean.dim", "var.correction"]
 MOVES = ["flip", "roll", "repeat", "pad", "index", "mask", "index_select", "tril", "select_backward"]
-KINDS = "elementwise unary reduce extreme cumsum mm addmm cat stack move write add_ zero".split()  # noqa: SIM905
+KINDS = "elementwise unary reduce extreme softmax cumsum mm addmm cat stack move write add_ zero".split()  # noqa: SIM905
 VIEWS = "transpose select slice unsqueeze flat expand strided".split()  # noqa: SIM905
 MOST = 60  # terms of the model
 NOSHRINK = [p for p in Phase if p is not Phase.shrink and p is not Phase.explain]
@@ -485,6 +570,11 @@ def step_of(draw, program):
         terms = [each for term in x for each in chosen(term, axis, keep)]
         for out in program.call("max.dim", a, axis, keep, outs=2):
             program.keep(out, terms)
+    elif kind == "softmax" and shape:
+        axis = draw(st.integers(0, len(shape) - 1))
+        each = [(term, k) for term in x for k in range(shape[axis])]  # any number along the axis went into it
+        [out] = program.call("_softmax.default", a, axis, False)
+        program.keep(out, [np.broadcast_to(term.take([k], axis), shape) for term, k in each])
     elif kind == "cumsum" and shape:
         axis = draw(st.integers(0, len(shape) - 1))
         terms = []

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
+from features import differences
 from torch.nn import functional as F
 from twins import task
 
@@ -370,3 +371,9 @@ def one_hangs():
         return "slept"
     sy.decrypt(torch.relu(x))
     return "went on"
+
+
+def features(holders, protocol, seed):
+    """What differs from plain torch (tests/support/features.py)."""
+    torch.manual_seed(seed)
+    return differences(sy.distributed(*holders, protocol=protocol))

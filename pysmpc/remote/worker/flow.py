@@ -90,7 +90,7 @@ class Flow:
         for step, sources, results in self._steps:
             found = step.apply([values[number] for number in sources])
             for place in step.written:
-                values[sources[place]] = found[0]
+                values[sources[place]] = found[-1]
             for place, number in results:
                 values[number] = found[place]
         copies = [values[number].copied(*window) for number, window in self._results]

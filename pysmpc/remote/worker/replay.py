@@ -243,7 +243,7 @@ class Replay:
             step = self._operations.step(call, func, args, kwargs, cells, found, written)
             made = step.apply(origins)
             for cell in written:
-                self.wrote(cell, made[0])
+                self.wrote(cell, made[-1])
         kept = []
         for place, (slot, value) in enumerate(zip(call.outs, found, strict=True)):
             if slot >= 0:

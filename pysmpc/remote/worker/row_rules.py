@@ -62,13 +62,14 @@ class Unknown(Exception):
 # --- elementwise --------------------------------------------------------------------
 
 
-def _operands(values: Any) -> list[Operand]:
+def operands_in(values: Any) -> list[Operand]:
+    """The tensors among arguments, in lists and out of them."""
     found: list[Operand] = []
     for value in values:
         if isinstance(value, Operand):
             found.append(value)
         elif isinstance(value, list | tuple):
-            found.extend(_operands(value))
+            found.extend(operands_in(value))
     return found
 
 
@@ -79,22 +80,24 @@ def _operands(values: Any) -> list[Operand]:
     relu threshold_backward abs sgn sign maximum minimum clamp clamp_min clamp_max hardtanh hardtanh_backward
     mse_loss_backward floor_divide remainder fmod floor ceil trunc frac __lshift__ __ilshift__ __rshift__ __irshift__
     bitwise_left_shift bitwise_right_shift hardshrink_backward softshrink_backward fmax fmin nan_to_num copysign round
-    angle divide_by_count divide_by_sum weigh settle with_bits
-    gated
+    angle divide_by_count divide_by_sum weigh settle with_bits gated sized
+    exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sigmoid sigmoid_backward tanh tanh_backward erf erfc
+    sin cos tan asin acos atan atan2 asinh acosh atanh
+    gelu gelu_backward silu silu_backward mish mish_backward softplus softplus_backward log_sigmoid_backward
     """
 )
 def _elementwise(shapes: Sequence[Shape], *args: Any, **kwargs: Any) -> Rows:
-    return elementwise(shapes[0], _operands([*args, *kwargs.values()]))
+    return elementwise(shapes[0], operands_in([*args, *kwargs.values()]))
 
 
 @rule("copy_")
 def copy_rule(shapes: Sequence[Shape], target: Any, source: Any, non_blocking: Any = False) -> Rows:
-    return elementwise(shapes[0], _operands([source]))
+    return elementwise(shapes[0], operands_in([source]))
 
 
 @rule("fill_")
 def fill_rule(shapes: Sequence[Shape], x: Any, value: Any) -> Rows:
-    return elementwise(shapes[0], _operands([value]))
+    return elementwise(shapes[0], operands_in([value]))
 
 
 @rule(
@@ -128,10 +131,32 @@ def _mse_loss(shapes: Sequence[Shape], x: Any, target: Any, reduction: int = 1) 
     return found if reduction == 0 else reduced(found, range(len(wide)), False)
 
 
-@rule("cumsum")
-def _cumsum(shapes: Sequence[Shape], x: Any, dim: int, *, dtype: Any = None) -> Rows:
+@rule("var_mean")
+def _var_mean(
+    shapes: Sequence[Shape], x: Any, dim: Any = None, *, correction: Any = None, keepdim: Any = False
+) -> list[Rows]:
+    return [_var(shapes, x, dim, keepdim=keepdim)] * 2
+
+
+def _across(x: Operand, dim: int) -> Rows:
+    """Of what is computed along an axis, of nothing else than what lies along it."""
     axis = dim % max(len(x.shape), 1)
     return carried(x.rows, lambda d: None if d == axis else d)
+
+
+@rule("cumsum cumprod _softmax _log_softmax _safe_softmax")
+def _along(shapes: Sequence[Shape], x: Any, dim: int, *settings: Any, dtype: Any = None) -> Rows:
+    return _across(x, dim)
+
+
+@rule("cummax cummin")
+def _running_extreme(shapes: Sequence[Shape], x: Any, dim: int) -> list[Rows]:
+    return [_across(x, dim)] * 2
+
+
+@rule("_softmax_backward_data _log_softmax_backward_data")
+def _softmax_backward(shapes: Sequence[Shape], grad: Any, out: Any, dim: int, dtype: Any) -> Rows:
+    return joined(_across(grad, dim), _across(out, dim))
 
 
 def _picked(x: Operand, dim: Any, keepdim: Any) -> Rows:
@@ -143,7 +168,7 @@ def _extreme(shapes: Sequence[Shape], x: Any, dim: Any = None, keepdim: Any = Fa
     return [_picked(x, dim, keepdim)] * len(shapes)
 
 
-@rule("argmax argmin amax amin any all")
+@rule("logsumexp argmax argmin amax amin any all")
 def _position(shapes: Sequence[Shape], x: Any, dim: Any = None, keepdim: Any = False) -> Rows:
     return _picked(x, dim, keepdim)
 
@@ -182,12 +207,12 @@ def _dot(shapes: Sequence[Shape], x: Any, y: Any) -> Rows:
 
 @rule("addmm baddbmm")
 def _addmm(shapes: Sequence[Shape], bias: Any, x: Any, y: Any, *, beta: Any = 1, alpha: Any = 1) -> Rows:
-    return joined(elementwise(shapes[0], _operands([bias])), _matrices(x, y))
+    return joined(elementwise(shapes[0], operands_in([bias])), _matrices(x, y))
 
 
 @rule("addmv")
 def _addmv(shapes: Sequence[Shape], bias: Any, x: Any, y: Any, *, beta: Any = 1, alpha: Any = 1) -> Rows:
-    return joined(elementwise(shapes[0], _operands([bias])), _vector(x, y))
+    return joined(elementwise(shapes[0], operands_in([bias])), _vector(x, y))
 
 
 # --- convolutions and pooling: rows along the batch ---------------------------------
@@ -205,7 +230,7 @@ def _convolution(
 ) -> Rows:  # fmt: skip
     if len(x.shape) != len(weight.shape):
         raise Unknown
-    return joined(_first(x.rows, 0), _first(weight.rows, 1), *(_first(each.rows, 1) for each in _operands([bias])))
+    return joined(_first(x.rows, 0), _first(weight.rows, 1), *(_first(each.rows, 1) for each in operands_in([bias])))
 
 
 @rule("convolution_backward")
@@ -220,29 +245,6 @@ def _convolution_backward(
     for_weight = joined(*(reduced(each, [0], True) for each in batch))
     for_bias = reduced(grad.rows, [0, *range(2, len(grad.shape))], False)
     return [for_x, for_weight, for_bias]
-
-
-def _planes(shapes: Sequence[Shape], *operands: Operand) -> Rows:
-    """Of each plane (the last two axes) by itself."""
-    lead = len(shapes[0]) - 2
-    if any(each.shape[:-2] != shapes[0][:-2] for each in operands):
-        raise Unknown
-    return joined(*(carried(each.rows, lambda d: d if d < lead else None) for each in operands))
-
-
-@rule("max_pool2d_with_indices")
-def _max_pool(shapes: Sequence[Shape], x: Any, *settings: Any, **named: Any) -> list[Rows]:
-    return [_planes(shapes, x)] * 2
-
-
-@rule("avg_pool2d")
-def _avg_pool(shapes: Sequence[Shape], x: Any, *settings: Any, **named: Any) -> Rows:
-    return _planes(shapes, x)
-
-
-@rule("max_pool2d_with_indices_backward avg_pool2d_backward")
-def _pool_backward(shapes: Sequence[Shape], *args: Any, **kwargs: Any) -> Rows:
-    return _planes(shapes, *_operands([*args, *kwargs.values()]))
 
 
 # --- movements ----------------------------------------------------------------------
@@ -268,7 +270,7 @@ def _moves(name: str) -> None:
     overload = func.Tensor if name == "index" else func.default
 
     def found(shapes: Sequence[Shape], x: Any, *args: Any, **kwargs: Any) -> Rows:
-        if _operands([*args, *kwargs.values()]):
+        if operands_in([*args, *kwargs.values()]):
             raise Unknown
         return moved(x.rows, x.shape, lambda at: overload(at, *args, **kwargs))
 

@@ -11,8 +11,9 @@ import torch
 
 from pysmpc.remote.arguments import buffers_of
 from pysmpc.remote.program_messages import Call, Ref, Seq
+from pysmpc.remote.worker.layer_row_rules import RULES
 from pysmpc.remote.worker.origins import Origin, owners_of, pattern, renewed
-from pysmpc.remote.worker.row_rules import CONSTANT, READS, RULES, Unknown, copy_rule, fill_rule
+from pysmpc.remote.worker.row_rules import CONSTANT, READS, Unknown, copy_rule, fill_rule
 from pysmpc.remote.worker.rows import (
     PUBLIC,
     Labels,
@@ -54,7 +55,7 @@ class Step:
 
     sources: the values that it reads or writes; their origins are given in that order.  written: those that it
     writes to; if there is one result, it is what was written, and else (running statistics) they have the origin of
-    the first.
+    the last.
     """
 
     def __init__(

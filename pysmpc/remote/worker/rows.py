@@ -85,6 +85,16 @@ class Labels:
         """Whether both name the same rows in the same places."""
         return self is other or (self.array.shape == other.array.shape and np.array_equal(self.array, other.array))
 
+    def without(self, places: Sequence[int]) -> Labels | None:
+        """Without some of the axes, where nothing differs along them; else None."""
+        array = self.array
+        for place in sorted(places, reverse=True):
+            first = array.take([0], place)
+            if not np.array_equal(array, np.broadcast_to(first, array.shape)):
+                return None
+            array = first.squeeze(place)
+        return Labels(array)
+
     def over(self, places: Sequence[int]) -> Labels:
         """United along some of the axes."""
         kept = [i for i in range(self.array.ndim - 1) if i not in places]
@@ -160,18 +170,20 @@ class Operand(NamedTuple):
 
 
 def carried(rows: Rows, axis: Callable[[int], int | None]) -> Rows:
-    """Where each axis went; a term along an axis that went nowhere becomes a cap."""
+    """Where each axis went; a term along an axis that went nowhere becomes a cap, if its rows differ along it."""
     cap, terms = rows.cap, []
     for term in rows.terms:
         moved = [axis(old) for old in term.axes]
         axes = [new for new in moved if new is not None]
-        if len(axes) < len(moved):
+        gone = [place for place, new in enumerate(moved) if new is None]
+        labels = term.labels.without(gone) if axes and gone else term.labels
+        if labels is None or not axes:
             cap = min(cap, term.labels.least)
         elif axes == sorted(axes):
-            terms.append((tuple(axes), term.labels))
+            terms.append((tuple(axes), labels))
         else:
             order = sorted(range(len(axes)), key=axes.__getitem__)
-            terms.append((tuple(sorted(axes)), Labels(term.labels.array.transpose(*order, len(order)))))
+            terms.append((tuple(sorted(axes)), Labels(labels.array.transpose(*order, len(order)))))
     return made(cap, terms)
 
 
