@@ -42,11 +42,11 @@ def of_kind(parties, name, seed):
     return [p.tolist() for p in weights], seen, repeats, astuple(cost)
 
 
-def data(parties):
+def data(parties, inputs=3, units=4):
     """(model, x, y) of a small regression."""
     torch.manual_seed(5)
-    model = nn.Sequential(nn.Linear(3, 4), loops.Square(), nn.Linear(4, 2))
-    x, y = torch.rand(5, 3), torch.rand(5, 2)
+    model = nn.Sequential(nn.Linear(inputs, units), loops.Square(), nn.Linear(units, 2))
+    x, y = torch.rand(5, inputs), torch.rand(5, 2)
     hidden = sy.encrypt(copy.deepcopy(model), parties, frac_bits=loops.BITS)
     return hidden, *(sy.encrypt(each, parties, frac_bits=loops.BITS) for each in (x, y))
 
@@ -58,12 +58,12 @@ OPTIMIZERS = {
 }
 
 
-def trained(parties, optimizer="momentum", steps=6, step_of=None, **events):
+def trained(parties, optimizer="momentum", steps=6, step_of=None, sizes=(), **events):
     """(weights, repetitions, rounds and bytes) of a loop in which something happens.
 
     events: by the name of a moment in a step, the name of a function of (parties, number of the step, loss).
     """
-    model, x, y = data(parties)
+    model, x, y = data(parties, *sizes)
     optimizer = OPTIMIZERS[optimizer](model.parameters())
     as_one = sy.TrainStep(model, optimizer, loops.F.mse_loss) if step_of == "TrainStep" else None
     before, repeats = parties.stats.copy(), 0
@@ -95,6 +95,17 @@ def each(holders, loops):
     """What `trained` tells of each of several loops: repeated, and operation by operation."""
     repeated, eager = (sy.distributed(*HOLDERS[holders], timeout=40, eager=eager) for eager in (False, True))
     return [(trained(repeated, **loop), trained(eager, **loop)) for loop in loops]
+
+
+def at_the_end(holders):
+    """Rounds of a loop of which nothing is opened; the first rank alone asks for them."""
+    parties = sy.distributed(*HOLDERS[holders], timeout=40)
+    model, x, y = data(parties)
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    for _ in range(6):
+        loops.descend(model, optimizer, x, y)
+        optimizer.step()
+    return parties.stats.rounds if first(parties) else None
 
 
 def alone(holders, loop, seconds=0):
