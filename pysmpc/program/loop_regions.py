@@ -195,14 +195,13 @@ class FollowedRegion(Following):
             return False
         for place in odd:
             del inputs[place]
-        key = (*map(kind, inputs.values()), tuple(constants)), tuple(self._alive())
+        kinds = *map(kind, inputs.values()), tuple(constants)
+        self._tidy(kinds)
+        alive = tuple(self._alive())
+        key = kinds, alive
         if self._refusal(key) in self._kept.never:
             self._loops.reason = self._kept.never[self._refusal(key)]
             return False
-        if self._session.unanimous and not self._kept.segments.get(key, (None, False))[1]:
-            gc.collect()  # or what is alive would be another at each rank
-            key = key[0], tuple(self._alive())
-        alive = key[1]
         segment, checked = self._kept.segments.get(key, (None, False))
         if segment is not None and not segment.fits():
             segment, checked = None, False
@@ -216,9 +215,18 @@ class FollowedRegion(Following):
                 self._run(segment, list(inputs.values()), alive)
             else:
                 self._record(key, segment, inputs, states, alive)
+        if self._session.unanimous:
+            self._paths.failures = 0  # whether it was recorded here, or run
         if self._refusal(key) in self._kept.never:
             self._session.note("not repeated")
         return True
+
+    def _tidy(self, kinds: Any) -> None:
+        """Before anything is recorded at a rank: garbage would have another set of values alive at each."""
+        if self._session.unanimous and kinds not in self._kept.never:
+            _, checked = self._kept.segments.get((kinds, tuple(self._alive())), (None, False))
+            if not checked:
+                gc.collect()
 
     def _refusal(self, key: tuple[Any, Any]) -> Any:
         """Of what a refusal is kept: of all that is alive, or ranks would go on in different ways."""
