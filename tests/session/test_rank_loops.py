@@ -91,15 +91,16 @@ def test_a_rank_whose_check_fails_takes_the_others_out():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("event", ["fails", "run_fails"])
-def test_a_rank_that_fails_in_a_step_is_named(event):
-    alice, bob, _ = run_ranks(3, rank_loops.alone, 2, {"forward": event})
+@pytest.mark.parametrize(("moment", "event"), [("forward", "fails"), ("before", "run_fails")])
+def test_a_rank_that_fails_in_a_step_is_named(moment, event):
+    alice, bob, _ = run_ranks(3, rank_loops.alone, 2, {moment: event})
     assert isinstance(alice, str)
     assert bob.startswith("ChannelError: rank 0 (alice) "), bob
     assert "nothing from" not in bob
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("holders", [2, 3])
 def test_every_kind_of_loop_has_the_words_of_its_operations(holders):
     kinds, seed = training_loops.KINDS, random.getrandbits(30)
