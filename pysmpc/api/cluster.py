@@ -12,7 +12,7 @@ import torch
 from pysmpc.api.parties import Parties, parties_of
 from pysmpc.mpc.options import Protocol, protocol_of
 from pysmpc.tensor.secret import SecretTensor
-from pysmpc.tensor.watching import WATCHERS
+from pysmpc.tensor.watching import WITNESSES
 from pysmpc.torch_modes import undisturbed
 from pysmpc.transport.rank_wires import Program
 from pysmpc.transport.torch_distributed import DistributedSession, join
@@ -28,6 +28,7 @@ def distributed(
     compare_bits: int | None = None,
     timeout: float = 300.0,
     checked: bool = False,
+    eager: bool = False,
 ) -> Parties:
     """Make each rank of torch.distributed a party, for scripts under torchrun, SLURM or Kubernetes.
 
@@ -37,14 +38,16 @@ def distributed(
     rounding, protocol, integrity, compare_bits: as for `virtual`.  timeout: seconds that a rank
     waits for another before it raises ChannelError.  checked: test by messages whether values
     leave their range; if one did, every rank raises RangeError instead of opening a value
-    (docs/ranges.md).  Messages are not encrypted: use it inside one trusted network.
+    (docs/ranges.md).  eager: compute each operation where it stands; otherwise training loops are
+    repeated as in `virtual`, and a rank that looks at what others do not look at within a step gets
+    a ChannelError (docs/distributed.md).  Messages are not encrypted: use it inside one trusted network.
 
     Raises PartyError outside of a job, or where the job's ranks do not fit the names.
     """
     how = protocol_of(protocol, rounding, integrity, compare_bits)
-    session = join(names, provider, timedelta(seconds=timeout), checked)
-    if _agree not in WATCHERS:
-        WATCHERS.append(_agree)
+    session = join(names, provider, timedelta(seconds=timeout), checked, eager)
+    if _agree not in WITNESSES:
+        WITNESSES.append(_agree)
     atexit.register(_leave, session)
     return parties_of(session, how)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import nullcontext
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pysmpc.errors import PysmpcError
 from pysmpc.mpc.additive.products import DeferredProduct
+from pysmpc.program.agreeing import digest_of
 from pysmpc.program.follow import Following
 from pysmpc.program.noting import Noting
 from pysmpc.program.path import Operand, Path, Several, layout, leaves
@@ -37,11 +40,12 @@ class KnownPath:
     """A path of a session's loops, and the segments for kinds of arguments and results.
 
     missed: how often in a row something else came.  constants: values that it read last of which more is known than
-    their words; if it reads the same again they are no inputs.
+    their words; if it reads the same again they are no inputs.  digest: what ranks compare of the path.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, digest: int = 0) -> None:
         self.path = path
+        self.digest = digest
         self.segments: dict[Any, tuple[Segment, bool]] = {}  # and whether it was checked
         self.never: dict[Any, str] = {}  # and why
         self.missed = 0
@@ -103,8 +107,9 @@ class NotedRegion(Noting):
         self.__exit__()
         self.end()
         self._loops.repeats, self._loops.reason = False, self.path.refused or "the loop is being noted"
+        self._session.note("the end of a region", len(self.path.nodes))  # before anybody waits for its next message
         if self.path.refused is None and self.path.nodes:
-            self._paths.insert(0, KnownPath(self.path))
+            self._paths.insert(0, KnownPath(self.path, digest_of(self.path) if self._session.unanimous else 0))
             del self._paths[PATHS:]
         self._loops.idle()
 
@@ -155,7 +160,7 @@ class FollowedRegion(Following):
                     self._loops.left()
                     self._loops.repeats, self._loops.reason = False, CHANGED
                     self._paths.missed(self._kept)
-                super().keep()
+                self._as_written()
                 return
             self._kept.missed = 0
             try:
@@ -163,13 +168,17 @@ class FollowedRegion(Following):
                 if not done:
                     self._loops.repeats = False
                 if not done and not self.over:
-                    super().keep()
+                    self._as_written()
             finally:
                 self._loops.idle()
 
+    def _as_written(self) -> None:
+        if not self.over:
+            self._session.note("as written", self._at)  # ranks that repeat it are told at their next message
+        super().keep()
+
     def _finish(self) -> bool:
         """Whether all was done by a segment, or is recorded."""
-        alive = tuple(self._alive())
         path = self._path
         inputs = {v: SecretTensor(self._known[self._numbers[v]], *self._layouts[v]) for v in path.inputs}
         inputs |= {-1 - number: _whole(self._known[number], self._dtype(number)) for number in path.wholes}
@@ -186,9 +195,12 @@ class FollowedRegion(Following):
             return False
         for place in odd:
             del inputs[place]
-        key = (*map(kind, inputs.values()), alive, tuple(constants))
-        if key in self._kept.never:
-            self._loops.reason = self._kept.never[key]
+        kinds = *map(kind, inputs.values()), tuple(constants)
+        self._tidy(kinds)
+        alive = tuple(self._alive())
+        key = kinds, alive
+        if self._refusal(key) in self._kept.never:
+            self._loops.reason = self._kept.never[self._refusal(key)]
             return False
         segment, checked = self._kept.segments.get(key, (None, False))
         if segment is not None and not segment.fits():
@@ -198,11 +210,27 @@ class FollowedRegion(Following):
             return False
         self._leave()
         self.over = True
-        if segment is not None and checked:
-            self._run(segment, list(inputs.values()), alive)
-        else:
-            self._record(key, segment, inputs, states, alive)
+        with self._session.as_one(self._kept.digest):
+            if segment is not None and checked:
+                self._run(segment, list(inputs.values()), alive)
+            else:
+                self._record(key, segment, inputs, states, alive)
+        if self._session.unanimous:
+            self._paths.failures = 0  # whether it was recorded here, or run
+        if self._refusal(key) in self._kept.never:
+            self._session.note("not repeated")
         return True
+
+    def _tidy(self, kinds: Any) -> None:
+        """Before anything is recorded at a rank: garbage would have another set of values alive at each."""
+        if self._session.unanimous and kinds not in self._kept.never:
+            _, checked = self._kept.segments.get((kinds, tuple(self._alive())), (None, False))
+            if not checked:
+                gc.collect()
+
+    def _refusal(self, key: tuple[Any, Any]) -> Any:
+        """Of what a refusal is kept: of all that is alive, or ranks would go on in different ways."""
+        return key[0] if self._session.unanimous else key
 
     def _unlike(self, alive: tuple[int, ...], given: bool, new: bool) -> str | None:
         """Why workers of other machines cannot do this as a step, if they cannot."""
@@ -249,6 +277,11 @@ class FollowedRegion(Following):
                 results = self._traced(new, given, alive)
                 same = before is None or new.refused is not None or before.confirms(new)
                 outs = new.first(inputs)
+                if self._session.unanimous and not same:
+                    raise PysmpcError(
+                        "a step of this loop does not come to the same when it is repeated: a fault of this package, "
+                        "please report it; sy.distributed(..., eager=True) repeats none"
+                    )
                 if there is not None:
                     same = there.recorded(new, results, outs, before, same)
         except BaseException as error:
@@ -258,7 +291,7 @@ class FollowedRegion(Following):
             self._fulfil(alive, outs)
         if new.refused is not None or not same:
             self._loops.reason = new.refused or "the loop is not the same each time"
-            self._kept.never[key] = self._loops.reason
+            self._kept.never[self._refusal(key)] = self._loops.reason
             self._kept.segments.pop(key, None)
         elif before is not None:
             self._kept.segments[key] = before, True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -35,7 +36,10 @@ class Session:
     computes with it.  checked: raise RangeError where a value leaves the ring, if all shares are in this process;
     `arithmetic` is then the suite's with these checks, else the suite.  tested: by protocol instead, wherever they are;
     `flags` keeps what comes of the tests.
+    unanimous: its processes each run the program, and compare which steps they repeat.
     """
+
+    unanimous = False
 
     def __init__(
         self,
@@ -142,6 +146,13 @@ class Session:
 
     def note(self, *facts: object) -> None:
         """Processes of their own compare what they note; one process has nobody to compare with."""
+
+    def as_one(self, *facts: object) -> AbstractContextManager[None]:
+        """Within, a step is repeated or recorded, which processes of their own note by these facts alone.
+
+        An error in it ends the session at all of them.
+        """
+        return nullcontext()
 
     def gather(self, words: torch.Tensor) -> list[torch.Tensor]:
         """Public words of every process, in order of holders and provider; waits for all."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from pysmpc.tensor.secret import lock_of
-from pysmpc.tensor.watching import WATCHERS, run_watched
+from pysmpc.tensor.watching import WATCHERS, WITNESSES, run_watched
 from pysmpc.torch_modes import keep_promises, undisturbed
 
 Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
@@ -38,7 +38,9 @@ def watched(name: str) -> Callable[[Wrapped], Wrapped]:
         def call(*args: Any, **kwargs: Any) -> Any:
             keep_promises()
             with lock_of(args):
-                return run_watched(name, function, args, kwargs) if WATCHERS else function(*args, **kwargs)
+                if WATCHERS or WITNESSES:
+                    return run_watched(name, function, args, kwargs)
+                return function(*args, **kwargs)
 
         return cast(Wrapped, call)
 

@@ -27,7 +27,7 @@ from pysmpc.tensor.chains import describe
 from pysmpc.tensor.methods import TensorMethods
 from pysmpc.tensor.secret_errors import HOW, loop_instead, not_implemented
 from pysmpc.tensor.storage import TensorStorage
-from pysmpc.tensor.watching import WATCHERS, run_watched
+from pysmpc.tensor.watching import WATCHERS, WITNESSES, run_watched
 from pysmpc.torch_modes import FOLLOWERS, active, following, without_modes
 
 Handler = Callable[..., Any]
@@ -149,7 +149,7 @@ class SecretTensor(TensorMethods):
             raise not_implemented(func)
         lock = lock_of(args)
         with lock_of(kwargs.values()) if kwargs and lock is _NO_LOCK else lock:
-            if WATCHERS:
+            if WATCHERS or WITNESSES:
                 return run_watched(func, handler, args, kwargs or {})
             return handler(*args, **kwargs) if kwargs else handler(*args)
 

@@ -13,9 +13,13 @@ from typing import Any
 WATCHERS: list[Callable[[Any, Any, Any], Callable[[Any], object] | None]] = []
 
 
+#: The same, for the processes of a session that compare what they do.  Loops are followed all the same.
+WITNESSES: list[Callable[[Any, Any, Any], Callable[[Any], object] | None]] = []
+
+
 def run_watched(func: Any, handler: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """handler(*args, **kwargs), of which the watchers are told as `func`."""
-    after = [done for watcher in tuple(WATCHERS) if (done := watcher(func, args, kwargs)) is not None]
+    """handler(*args, **kwargs), of which witnesses and watchers are told as `func`."""
+    after = [done for watcher in (*WITNESSES, *WATCHERS) if (done := watcher(func, args, kwargs)) is not None]
     out = None
     try:
         out = handler(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Messages between ranks of torch.distributed: wires, corrections and questions over them."""
+"""Messages between ranks of torch.distributed: wires; rounds, corrections and questions over them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ import torch
 import torch.distributed as dist
 
 from pysmpc.errors import ChannelError
+from pysmpc.ring.recording import perform
+from pysmpc.session.channel import Linked
 from pysmpc.session.forks import Process
 
 FIRST = 1 << 15  # words of a message's first part, which a receiver is ready for unasked
 AHEAD = 1 << 25  # bytes that a sender may be ahead of a receiver
+STOPPED = "stopped"  # in place of a cause: nothing comes after it
 OPENING, DEALING, SHARING, ASKING, VOUCHING = range(1, 6)  # what a message belongs to
 
 _header = struct.Struct("<qq16s")  # words that follow, digest, cause
@@ -24,17 +27,24 @@ HEAD = _header.size // 8
 
 
 class Program:
-    """A running digest of what a process did, equal in all that run one program."""
+    """A running digest of what a process did, equal in all that run one program.
+
+    silent: while a step is recorded, which is noted as a whole.
+    """
 
     def __init__(self) -> None:
         self.digest = 0
+        self.silent = False
 
     def note(self, *facts: object) -> None:
         """Add public facts: names, shapes, numbers."""
-        self.digest = zlib.crc32(repr(facts).encode(), self.digest)
+        if not self.silent:
+            self.digest = zlib.crc32(repr(facts).encode(), self.digest)
 
     def note_values(self, values: torch.Tensor) -> None:
         """Add a public tensor."""
+        if self.silent:
+            return
         raw: Any = values.detach().contiguous().view(-1).view(torch.uint8).numpy()
         self.digest = zlib.crc32(raw, self.digest)
 
@@ -52,46 +62,64 @@ class Wire:
         self._program = program
         self._timeout = timeout
         self._process = Process("this connection")
+        self._first = torch.empty(FIRST, dtype=torch.int64)
         self._leaving: deque[tuple[Any, torch.Tensor]] = deque()  # sends under way keep their words
 
     def send(self, cause: str, words: torch.Tensor) -> None:
-        """Send one message; waits only when the receiver is AHEAD bytes behind."""
+        """Send one message, of a copy; waits only when the receiver is AHEAD bytes behind."""
         head = bytearray(_header.pack(words.numel(), self._program.digest, cause.encode()))
         room = FIRST - HEAD
         self._leave(torch.cat([torch.frombuffer(head, dtype=torch.int64), words[:room]]), self._tags[0])
         if words.numel() > room:
-            self._leave(words[room:], self._tags[1])
+            self._leave(words[room:].clone(), self._tags[1])
         while len(self._leaving) > 4 and sum(8 * w.numel() for _, w in self._leaving) > AHEAD:
             self._finish(*self._leaving.popleft())
 
-    def receive(self) -> tuple[str, torch.Tensor]:
-        """The rank's next message.  Raises ChannelError in place of one that does not fit this program."""
-        first = torch.empty(FIRST, dtype=torch.int64)
-        self._arrive(first, self._tags[0])
-        words, digest, text = _header.unpack(first[:HEAD].numpy().tobytes())
+    def stop(self) -> None:
+        """Tell the rank, at its next message, that none will come; waits for nothing."""
+        head = bytearray(_header.pack(0, 0, STOPPED.encode()))
+        self._leave(torch.frombuffer(head, dtype=torch.int64), self._tags[0])
+
+    def _begin(self) -> tuple[str, int]:
+        """Cause and size of the rank's next message, the first words of which are here now.
+
+        Raises ChannelError in place of one that does not fit this program.
+        """
+        self._arrive(self._first, self._tags[0])
+        words, digest, text = _header.unpack(self._first[:HEAD].numpy().tobytes())
         cause = text.rstrip(b"\0").decode()
+        if cause == STOPPED:
+            raise ChannelError(
+                f"{self._who} has stopped: a step of a training loop failed there, and its error says why; "
+                "sy.distributed(..., eager=True) computes every step operation by operation"
+            )
         if digest != self._program.digest:
             raise ChannelError(
                 f"{self._who} runs a different program: before its message of {words} words for '{cause}' it did "
                 "something else than this rank. All ranks must make the same calls with the same public values: call "
-                "sy.decrypt on every rank, and torch.manual_seed with one seed before random batches or dropout"
+                "sy.decrypt on every rank, and torch.manual_seed with one seed before random batches or dropout; "
+                "within a training step read counters and profile at every rank or at none (docs/distributed.md)"
             )
-        if words <= FIRST - HEAD:
-            return cause, first[HEAD : HEAD + words]
-        whole = torch.empty(words, dtype=torch.int64)
-        whole[: FIRST - HEAD] = first[HEAD:]
-        self._arrive(whole[FIRST - HEAD :], self._tags[1])
-        return cause, whole
+        return cause, words
 
     def take(self, cause: str, words: int) -> torch.Tensor:
         """The rank's next message, which must be of this cause and size."""
-        theirs, found = self.receive()
-        if theirs != cause or found.numel() != words:
+        found = torch.empty(words, dtype=torch.int64)
+        self.take_into(cause, found)
+        return found
+
+    def take_into(self, cause: str, out: torch.Tensor) -> None:
+        """The rank's next message, which must be of this cause and as long as out, which it is written to."""
+        theirs, words = self._begin()
+        if theirs != cause or words != out.numel():
             raise ChannelError(
-                f"this rank is at '{cause}' with {words} words, {self._who} at '{theirs}' with {found.numel()}: "
+                f"this rank is at '{cause}' with {out.numel()} words, {self._who} at '{theirs}' with {words}: "
                 "the parties run different programs"
             )
-        return found
+        room = FIRST - HEAD
+        out[:room] = self._first[HEAD : HEAD + words]
+        if words > room:
+            self._arrive(out[room:], self._tags[1])
 
     def drain(self) -> None:
         """Wait until the rank has taken everything; in a forked process there is nothing to wait for."""
@@ -126,6 +154,25 @@ class Wire:
         return ChannelError(f"{self._who} is gone: its connection was closed")
 
 
+class RankChannel(Linked):
+    """A holder's rounds with the other holders; a provider's, who has no wires to them."""
+
+    def _swap(self, cause: str, parts: Sequence[torch.Tensor]) -> list[tuple[str, torch.Tensor]]:
+        words = sum(part.numel() for part in parts)
+        inputs = [torch.empty(words, dtype=torch.int64) for _ in self._links]
+        perform(self._pass, cause, *parts, into=inputs)
+        return [(cause, into) for into in inputs]
+
+    def _pass(self, cause: str, *tensors: torch.Tensor) -> None:
+        """Parts of a message, then a place for each of the other holders'."""
+        border = len(tensors) - len(self._links)
+        message = torch.cat(tensors[:border]) if border > 1 else tensors[0]
+        for wire in self._links:
+            wire.send(cause, message)
+        for wire, into in zip(self._links, tensors[border:], strict=True):
+            wire.take_into(cause, into)
+
+
 class WireCorrections:
     """Corrections from one rank, the source, to the last holder or to all.
 
@@ -139,9 +186,12 @@ class WireCorrections:
 
     def send(self, words: torch.Tensor, everyone: bool = False) -> None:
         """Source's end."""
+        perform(self._send, words, everyone)
+
+    def _send(self, words: torch.Tensor, everyone: bool) -> None:
         for wire in self._wires if everyone else self._wires[-1:]:
             if wire is None:
-                self._own.append(words)
+                self._own.append(words.clone())
             else:
                 wire.send(self._cause, words)
 
@@ -149,8 +199,13 @@ class WireCorrections:
         """Holder's end; the corrections must be as many as it expects."""
         if self._own:
             return self._own.popleft()
+        found = torch.empty(words, dtype=torch.int64)
+        perform(self._take, into=[found])
+        return found
+
+    def _take(self, into: torch.Tensor) -> None:
         assert self._wires[0] is not None
-        return self._wires[0].take(self._cause, words)
+        self._wires[0].take_into(self._cause, into)
 
 
 class WireQueries:
@@ -164,8 +219,14 @@ class WireQueries:
 
     def ask(self, cause: str, words: torch.Tensor) -> None:
         """Holder's end."""
-        self._wires[0].send(cause, words)
+        perform(self._wires[0].send, cause, words)
 
     def questions(self, cause: str, words: int) -> torch.Tensor:
         """Provider's end."""
-        return torch.stack([wire.take(cause, words) for wire in self._wires])
+        rows = torch.empty((len(self._wires), words), dtype=torch.int64)
+        perform(self._questions, cause, into=[rows])
+        return rows
+
+    def _questions(self, cause: str, rows: torch.Tensor) -> None:
+        for wire, row in zip(self._wires, rows, strict=True):
+            wire.take_into(cause, row)

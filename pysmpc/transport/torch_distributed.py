@@ -2,13 +2,15 @@
 
 Ranks 0 .. n-1 hold shares, one each; rank n, the last, is the crypto provider and deals
 ahead.  All ranks run the same program; what each sends carries a running digest of its
-program, so that ranks which differ are told at the next message.  Messages travel over a
-gloo group of their own.  Gloo neither encrypts nor authenticates: see docs/threat-model.md.
+program, so that ranks which differ are told at the next message: where a loop is repeated
+(`pysmpc.program`), a step of it is noted as a whole, before its first message.  Messages travel
+over a gloo group of their own.  Gloo neither encrypts nor authenticates: see docs/threat-model.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -16,15 +18,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from pysmpc.errors import PartyError
+from pysmpc.errors import ChannelError, PartyError
 from pysmpc.mpc.interfaces import Party
 from pysmpc.ring import z2k
 from pysmpc.ring.prg import KEY_BYTES, KeySet, fresh_key
 from pysmpc.session.builder import Builder
-from pysmpc.session.channel import Linked
 from pysmpc.session.dealer import SeedDealer
 from pysmpc.session.locks import SessionLock
 from pysmpc.session.session import Session
+from pysmpc.torch_modes import keep_promises
 from pysmpc.transport.rank_wires import (
     ASKING,
     DEALING,
@@ -32,6 +34,7 @@ from pysmpc.transport.rank_wires import (
     SHARING,
     VOUCHING,
     Program,
+    RankChannel,
     Wire,
     WireCorrections,
     WireQueries,
@@ -46,6 +49,8 @@ class DistributedSession(Session):
     owners: by holder, the mechanism with which that holder shares its inputs.  notaries: the key
     of each holder and the provider, where this rank is one of the two.
     """
+
+    unanimous = True
 
     def __init__(
         self,
@@ -100,14 +105,41 @@ class DistributedSession(Session):
         """Part of the program that all ranks must have in common."""
         self.program.note(*facts)
 
+    @contextmanager
+    def as_one(self, *facts: object) -> Iterator[None]:
+        """Operations within are noted by these facts and by what they cost.  After an error all ranks stop."""
+        self.program.note("as one", *facts)
+        before, number, self.program.silent = self.stats.copy(), self.party.dealer.streams(0), True
+        try:
+            yield
+        except BaseException:
+            self._stop()
+            raise
+        finally:
+            self.program.silent = False
+        self.program.note(self.stats - before, self.party.dealer.streams(0) - number)
+
+    def _stop(self) -> None:
+        self.party.end.reason = self.party.end.reason or "a step of a training loop failed at this rank"
+        for wire in self._wires:
+            with suppress(ChannelError, PartyError):
+                wire.stop()
+
     def close(self) -> None:
-        """Wait until every rank has taken what this one sent."""
+        """Wait until every rank has taken what this one sent, of what it was asked for so far."""
+        if self.party.end.reason:
+            return
+        keep_promises()
         for wire in self._wires:
             wire.drain()
 
 
-def join(holders: Sequence[str], provider: str, timeout: timedelta, checked: bool = False) -> DistributedSession:
-    """This rank's session; every rank of the job calls it at the same point.  checked: ranges are tested by protocol.
+def join(
+    holders: Sequence[str], provider: str, timeout: timedelta, checked: bool = False, eager: bool = False
+) -> DistributedSession:
+    """This rank's session; every rank of the job calls it at the same point.
+
+    checked: ranges are tested by protocol.  eager: no step is repeated.
 
     Names default to rank0, rank1, ...  Raises PartyError where the job does not fit.
     """
@@ -134,7 +166,8 @@ def join(holders: Sequence[str], provider: str, timeout: timedelta, checked: boo
     build = Builder(holders, provider, (rank,) if rank < n else ())
     z2k.keep_memory()
     group = dist.new_group(backend="gloo", timeout=timeout)
-    setup = f"{', '.join(holders)}; crypto provider {provider}{'; checked' if checked else ''}"
+    how = f"{'; checked' if checked else ''}{'; eager' if eager else ''}"
+    setup = f"{', '.join(holders)}; crypto provider {provider}{how}"
     _greet(group, n + 1, setup)
     program, names = Program(), [*holders, provider]
     wires: list[Wire] = []
@@ -143,7 +176,9 @@ def join(holders: Sequence[str], provider: str, timeout: timedelta, checked: boo
         wires.append(Wire(group, peer, names[peer], kind, program, timeout))
         return wires[-1]
 
-    return _session(build, rank, program, wire, wires, checked)
+    session = _session(build, rank, program, wire, wires, checked)
+    session.eager = eager
+    return session
 
 
 def _session(
@@ -168,7 +203,7 @@ def _session(
     own, after = _ring(rank, n, wire) if holds else ([], [])
     links = {peer: wire(peer, OPENING) for peer in range(n) if holds and peer != rank}
     party = build.party(
-        channel=Linked(n, build.stats, list(links.values())),
+        channel=RankChannel(n, build.stats, list(links.values())),
         dealer=correlated,
         owner=owners[names[0]],
         ring=(KeySet(own), KeySet(after)),

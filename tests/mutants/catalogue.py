@@ -391,6 +391,12 @@ MUTANTS = [
     ),
     *module("transport/wire", ("a child writes to its parent's connection", "        self.process.check()  # two", "        # two", f"{RUNTIME}/test_wire.py")),
     *module("transport/torch_distributed", ("a rank of several threads", "one_thread=True", "one_thread=False", f"{RUNTIME}/test_distributed.py::test_a_second_thread_of_a_rank_is_refused")),
+    *module(
+        "transport/torch_distributed",
+        ("a rank that fails in a step tells nobody", "                wire.stop()", "                pass", f"{RUNTIME}/test_rank_loops.py::test_a_rank_whose_check_fails_takes_the_others_out"),
+        ("a rank ends without its last step", "        keep_promises()\n", "", f"{RUNTIME}/test_rank_loops.py::test_the_last_step_is_computed_at_ranks_that_end"),
+    ),
+    *module("transport/rank_wires", ("a message that the next step writes to", "words[room:].clone()", "words[room:]", f"{RUNTIME}/test_rank_loops.py::test_loops_are_repeated")),
     Mutant("operations of two threads at a time", "pysmpc/tensor/secret.py", "with lock_of(kwargs.values()) if kwargs and lock is _NO_LOCK else lock:", "with _NO_LOCK:", TWO_THREADS),
     Mutant("another thread draws within a step", "pysmpc/program/train_step.py", "with lock_of((x, y)):", "if True:", FOLLOWING),
     Mutant("predictable keys", "pysmpc/ring/prg.py", "os.urandom(KEY_BYTES)", "os.urandom(4) * 4", KEYS),
