@@ -165,7 +165,7 @@ def test_too_few(workers, client, serving):
     serving(client("phone1"))
     with workers.connect() as parties:
         for deadline in (1.0, 20.0):  # the second where the machine is slow
-            with pytest.raises(RoundError, match="2 clients or more; [01] took part") as error:
+            with pytest.raises(RoundError, match=r"2 clients or more; [01] took part") as error:
                 asked(parties, names=NAMES[:2], deadline=deadline)
             if "1 took part" in str(error.value):
                 break
