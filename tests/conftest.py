@@ -34,8 +34,8 @@ LONG = (
     "kernels/test_targets", "documents/test_samples", "documents/test_readme",
     "security/test_constant_time", "ops/test_cases", "session/test_distributed", "security/test_views",
     "remote/test_steps", "ops/test_catalogue", "program/test_steps", "remote/test_faults",
-    "federated/test_loops_remote", "remote/test_programs", "federated/test_clients", "cli/test_training", "cli/test_manners",
-    "remote/test_reload", "remote/test_saving", "federated/test_loops",
+    "federated/test_loops_remote", "remote/test_programs", "federated/test_clients", "cli/test_training",
+    "cli/test_manners", "remote/test_reload", "remote/test_saving", "federated/test_loops",
 )  # fmt: skip
 
 
