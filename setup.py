@@ -6,8 +6,10 @@ every later Python; PYSMPC_SANITIZE=1 builds with ASan and UBSan; PYSMPC_WERROR=
 """
 
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
+from pathlib import Path
 from typing import Any
 
 from Cython.Build import cythonize
@@ -55,7 +57,13 @@ class BuildExt(build_ext):
             return made
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            extension.extra_objects += pool.map(compile_one, core)
+            made = list(pool.map(compile_one, core))
+        extension.extra_objects += made
+        if os.environ.get("PYSMPC_SANITIZE") != "1":  # tools/constant-time checks what was linked here
+            kept = Path(self.get_finalized_command("build").build_base) / "kernels"
+            kept.mkdir(parents=True, exist_ok=True)
+            for each in made:
+                shutil.copy2(each, kept)
         super().build_extension(extension)
 
 

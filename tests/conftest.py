@@ -29,11 +29,13 @@ pytest.register_assert_rewrite(
 )
 
 
-#: Files that take a minute or more: begun first, so that no process ends with one of them while the others are idle.
+#: Files that take some twenty seconds or more: begun first, so that no process ends with one while others are idle.
 LONG = (
     "kernels/test_targets", "documents/test_samples", "documents/test_readme",
-    "security/test_constant_time", "ops/test_cases", "session/test_distributed", "federated/test_clients",
-    "cli/test_manners", "security/test_views", "program/test_adaptive", "examples/test_examples", "remote/test_rows",
+    "security/test_constant_time", "ops/test_cases", "session/test_distributed", "security/test_views",
+    "remote/test_steps", "ops/test_catalogue", "program/test_steps", "remote/test_faults",
+    "federated/test_loops_remote", "remote/test_programs", "federated/test_clients", "cli/test_training",
+    "cli/test_manners", "remote/test_reload", "remote/test_saving", "federated/test_loops",
 )  # fmt: skip
 
 

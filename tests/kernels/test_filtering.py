@@ -2,12 +2,10 @@
 of three and vectors of sixteen, blocks of filters, channels and tiles, all orders of memory; and what only looks like
 windows."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
-from kernel_oracles import unsigned
+from kernel_oracles import once, unsigned
 
 from pysmpc.mpc.additive import convolution_products as convolutions
 from pysmpc.mpc.additive.convolution_products import Geometry
@@ -69,9 +67,6 @@ def layouts(which, n, channels, filters, space, padding=1, stride=1, dilation=1,
     return *of(convolutions.outputs, "result"), *of(convolutions.windows_turned, "image")
 
 
-#: Which positions are windows is found by the same code on every target.
-once = pytest.mark.skipif("PYSMPC_KERNEL_TESTS" in os.environ, reason="the same whatever the target (test_targets.py)")
-
 KINDS = ["results", "image", "filter"]
 MANY = {"results": (16, 17), "image": (17, 16), "filter": (64, 65)}  # channels and filters from which on it is used
 
@@ -107,7 +102,7 @@ def test_groups(which, rng):
     agrees(*layouts(which, 8, 2 * channels, 2 * filters, (18, 18), groups=2), rng)
 
 
-@once
+@once  # which positions are windows is found by the same code on every target
 @pytest.mark.parametrize("which", KINDS)
 @pytest.mark.parametrize("options", [{"stride": 2}, {"dilation": 2}, {"stride": 2, "dilation": 2}], ids=str)
 def test_windows_that_move_otherwise(which, options, rng):

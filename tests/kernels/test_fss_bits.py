@@ -2,7 +2,7 @@
 
 import fss_oracle as oracle
 import pytest
-from kernel_oracles import WORD, Guarded, stream_words, total
+from kernel_oracles import WORD, Guarded, once, stream_words, total
 
 from pysmpc import _beaver, _ring
 from pysmpc._ring import launch
@@ -134,6 +134,7 @@ def test_keys_and_shares_are_those_of_the_definition(bits, less, rng):
             assert oracle.evaluate_bits(salt, bits, less, own[rank], s, rows, run.points[e] & low) == shares[rank][e]
 
 
+@once  # every target's shares are those of the definition, by the tests above
 @pytest.mark.parametrize("n", [1, 100])
 def test_a_share_alone_tells_nothing(n, rng):
     """Either holder's bits are as often one as zero, whatever the function's value."""

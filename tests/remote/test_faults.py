@@ -13,12 +13,12 @@ import zlib
 import pytest
 import torch
 from children import in_child
+from kills import ForkedWorkers
 from networks import close_all, plain_pair
 from remotes import Workers
 
 import pysmpc as sy
 from pysmpc.errors import ChannelError, CheckpointError, PysmpcError, RemoteError, WorkerLost
-from pysmpc.remote.local_workers import LocalWorkers
 from pysmpc.remote.messages import Setup
 from pysmpc.remote.program_messages import Batch, Call, Drop, Dtype, Plain, Ref, Seq
 from pysmpc.remote.worker import intake, opened_values
@@ -55,7 +55,7 @@ def until(condition, seconds=10):
 
 @pytest.fixture(scope="module")
 def processes():
-    with LocalWorkers(options={"": {"threads": 1}}) as found:
+    with ForkedWorkers(options={"": {"threads": 1}}) as found:
         yield found
 
 

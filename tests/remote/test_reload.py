@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from kills import ForkedWorkers
 from networks import copied, expired, kept
 from remotes import Workers
 
@@ -25,7 +26,6 @@ from pysmpc.errors import (
     RefusedError,
     RemoteError,
 )
-from pysmpc.remote.local_workers import LocalWorkers
 from pysmpc.remote.worker import worker as worker_module
 from pysmpc.transport import certificates, tls
 from pysmpc.transport.tls import DRIVER, STATUS
@@ -376,7 +376,7 @@ def test_sighup(tmp_path):
     """A process: rules, a bad file, a list and a certificate, while a session runs."""
     values = torch.randn(30, 2)
     data = {"alice": {"x": file(tmp_path, "x", values)}}
-    with LocalWorkers(data=data, options={"alice": {"open": []}}) as workers, workers.connect() as parties:
+    with ForkedWorkers(data=data, options={"alice": {"open": []}}) as workers, workers.connect() as parties:
         path = workers.folder / "alice.toml"
         text = path.read_text()
 

@@ -1,8 +1,10 @@
 """What the kernels compute, in Python integers and by another library's AES."""
 
 import itertools
+import os
 
 import numpy as np
+import pytest
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
@@ -13,6 +15,9 @@ LENGTHS = [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 1000, 1003]
 TILES = [511, 512, 513, 4095, 4096, 4097]
 CANARY = 0x5A5A_A5A5_DEAD_BEEF
 LANES = 8
+
+#: What no target changes: in the process that runs all tests, and not in test_targets.py's for each other target.
+once = pytest.mark.skipif("PYSMPC_KERNEL_TESTS" in os.environ, reason="the same whatever the target (test_targets.py)")
 
 
 def aes(key, blocks):
