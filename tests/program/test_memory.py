@@ -17,10 +17,10 @@ def test_words_of_any_number(n):
     for i, x in enumerate(pieces):
         x.fill_(i)
     for i, x in enumerate(pieces):  # none lies in another
-        assert x.shape == (n,) and bool((x == i).all())
-        assert (
-            x.storage_offset() == 0 and x.untyped_storage().nbytes() == 8 * n
-        )  # by which repeated steps know a buffer
+        assert x.shape == (n,)
+        assert bool((x == i).all())
+        # by which repeated steps know a buffer
+        assert (x.storage_offset(), x.untyped_storage().nbytes()) == (0, 8 * n)
     if n >= memory.LEAST and hasattr(mmap, "MADV_HUGEPAGE"):
         assert all(x.data_ptr() % memory.PAGE == 0 for x in pieces)
 

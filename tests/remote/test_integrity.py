@@ -203,7 +203,7 @@ def test_holders_who_send_the_driver_different_words(office):
 
         def altered(number, words):
             found = receive(number, words)
-            found[1, 2] += 1
+            found[1][2] += 1
             return found
 
         parties.recorder._receive = altered
