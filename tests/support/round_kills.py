@@ -95,14 +95,14 @@ class Death:
 def note_received(path):
     """Keep what comes over any connection."""
     file = path.open("ab", buffering=0)
-    real = Stream.read_into
+    real = Stream._read
 
-    def read_into(stream, data):
-        count = real(stream, data)
+    def read(stream, data, once):
+        count = real(stream, data, once)
         file.write(data[:count])
         return count
 
-    Stream.read_into = read_into
+    Stream._read = read
 
 
 def note_words(path):
@@ -183,7 +183,7 @@ def drive(config, folder, run, pauses, pipe):
     def opened(link, number, words):
         found = real(link, number, words)
         with (folder / "driver.sums").open("ab") as file:
-            np.save(file, found.numpy())
+            np.save(file, torch.stack(found).numpy())
         return found
 
     driver.Link.opened = opened

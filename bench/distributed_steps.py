@@ -1,6 +1,6 @@
 """A training step of the article's network by ranks: a loop as it is written, repeated and operation by operation.
 
-    torchrun --nproc-per-node 3 bench/ranks.py [--steps 120]
+    torchrun --nproc-per-node 3 bench/distributed_steps.py [--steps 120]
 
 Blocks of steps of either in turn, every loss opened.  Each rank prints its own times.
 """
