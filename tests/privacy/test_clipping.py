@@ -65,7 +65,8 @@ def drawn(name):
             for layer in model.modules()
             if isinstance(layer, nn.ReLU)
         ]
-        model(x)
+        with torch.no_grad():
+            model(x)
         for hook in hooks:
             hook.remove()
         if min(nearest) > 2.0**-11:
