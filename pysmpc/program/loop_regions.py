@@ -109,7 +109,7 @@ class NotedRegion(Noting):
         self._loops.repeats, self._loops.reason = False, self.path.refused or "the loop is being noted"
         self._session.note("the end of a region", len(self.path.nodes))  # before anybody waits for its next message
         if self.path.refused is None and self.path.nodes:
-            self._paths.insert(0, KnownPath(self.path, digest_of(self.path) if self._session.unanimous else 0))
+            self._paths.insert(0, KnownPath(self.path, digest_of(self.path) if self._session.spmd else 0))
             del self._paths[PATHS:]
         self._loops.idle()
 
@@ -215,7 +215,7 @@ class FollowedRegion(Following):
                 self._run(segment, list(inputs.values()), alive)
             else:
                 self._record(key, segment, inputs, states, alive)
-        if self._session.unanimous:
+        if self._session.spmd:
             self._paths.failures = 0  # whether it was recorded here, or run
         if self._refusal(key) in self._kept.never:
             self._session.note("not repeated")
@@ -223,14 +223,14 @@ class FollowedRegion(Following):
 
     def _tidy(self, kinds: Any) -> None:
         """Before anything is recorded at a rank: garbage would have another set of values alive at each."""
-        if self._session.unanimous and kinds not in self._kept.never:
+        if self._session.spmd and kinds not in self._kept.never:
             _, checked = self._kept.segments.get((kinds, tuple(self._alive())), (None, False))
             if not checked:
                 gc.collect()
 
     def _refusal(self, key: tuple[Any, Any]) -> Any:
         """Of what a refusal is kept: of all that is alive, or ranks would go on in different ways."""
-        return key[0] if self._session.unanimous else key
+        return key[0] if self._session.spmd else key
 
     def _unlike(self, alive: tuple[int, ...], given: bool, new: bool) -> str | None:
         """Why workers of other machines cannot do this as a step, if they cannot."""
@@ -277,7 +277,7 @@ class FollowedRegion(Following):
                 results = self._traced(new, given, alive)
                 same = before is None or new.refused is not None or before.confirms(new)
                 outs = new.first(inputs)
-                if self._session.unanimous and not same:
+                if self._session.spmd and not same:
                     raise PysmpcError(
                         "a step of this loop does not come to the same when it is repeated: a fault of this package, "
                         "please report it; sy.distributed(..., eager=True) repeats none"

@@ -263,7 +263,7 @@ def unfit(session: Session) -> str | None:
     """Why no segment of a session can be repeated; None where one can."""
     channel, dealer = session.party.channel, session.party.dealer
     elsewhere = session.party.rows < session.party.holders
-    if session.plain or dealer.dealt_ahead or (elsewhere and session.recorder is None and not session.unanimous):
+    if session.plain or dealer.dealt_ahead or (elsewhere and session.recorder is None and not session.spmd):
         return "steps are repeated by a driver of workers, by ranks, or where all parties are in this process"
     if not session.suite.repeatable:
         return "what integrity='mac' checks is kept from call to call"

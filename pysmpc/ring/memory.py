@@ -1,7 +1,8 @@
 """Memory that is swept again and again, in pages of 2 MB where the system has them.
 
-A step goes through more pages of 4 KB than a processor remembers the places of.  Linux gives larger ones to a piece
-that asks for them (transparent huge pages); elsewhere, and where they are switched off, this is memory like any other.
+A step goes through more pages of 4 KB than the processor's table of translated addresses (TLB) has room for.  Linux
+gives larger ones to a piece that asks for them (transparent huge pages); elsewhere, and where they are switched off,
+this is memory like any other.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ def large(words: int) -> torch.Tensor:
     if words < LEAST or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.empty(words, dtype=torch.int64)
     size = -(-8 * words // PAGE) * PAGE
-    region = mmap.mmap(
-        -1, size + PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    )  # what is not touched takes no memory
+    # what is not touched of it takes no memory
+    region = mmap.mmap(-1, size + PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     shift = -torch.frombuffer(region, dtype=torch.int64).data_ptr() % PAGE
     with contextlib.suppress(OSError):  # a system without them
         region.madvise(mmap.MADV_HUGEPAGE, shift, size)

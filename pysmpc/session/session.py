@@ -36,10 +36,10 @@ class Session:
     computes with it.  checked: raise RangeError where a value leaves the ring, if all shares are in this process;
     `arithmetic` is then the suite's with these checks, else the suite.  tested: by protocol instead, wherever they are;
     `flags` keeps what comes of the tests.
-    unanimous: its processes each run the program, and compare which steps they repeat.
+    spmd: its processes each run the program (single program, multiple data), and compare which steps they repeat.
     """
 
-    unanimous = False
+    spmd = False
 
     def __init__(
         self,

@@ -50,7 +50,7 @@ class DistributedSession(Session):
     of each holder and the provider, where this rank is one of the two.
     """
 
-    unanimous = True
+    spmd = True
 
     def __init__(
         self,

@@ -22,8 +22,8 @@ static void release(void *p) {
 
 static void make_key(void) { pthread_key_create(&key, release); }
 
-/* A large piece is whole large pages: with pages of 4 KB the factors of a product need more of them than the processor
- * knows the places of. */
+/* A large piece is whole large pages: with pages of 4 KB the factors of a product need more of them than the
+ * processor's table of translated addresses (TLB) has room for. */
 static u64 *piece(size_t *words) {
     size_t unit = *words < PSM_LARGE_PAGE / sizeof(u64) / 2 ? 64 : PSM_LARGE_PAGE, bytes = *words * sizeof(u64);
     bytes = (bytes + unit) & ~(unit - 1);

@@ -792,6 +792,7 @@ MUTANTS = [
         ("what is written into a value forgets", "if writes(func):", "if False:", POLICY),
         ("a value has two slots", "if hasattr(cell, \"provenance\"):", "if False:", POLICY),
         ("what is only read is tainted", "if x.cell in cells}.values())", "if x.cell in cells}.values()) and cells", POLICY),
+        ("running statistics come of one row", "self.wrote(cell, made[-1])", "self.wrote(cell, made[0])", POLICY),
     ),
     *module(
         "remote/worker/opened_values",
@@ -821,10 +822,6 @@ MUTANTS = [
         "remote/worker/layer_row_rules",
         ("a layer normalisation over rows keeps them apart", "return carried(rows, lambda d: d if d < lead else None)", "return rows", ROWS),
         ("nobody's rows are in the statistics of a batch", "joined(collapsed(reduced(x.rows, _channels(x), False)), *running)", "joined(*running)", ROWS),
-    ),
-    *module(
-        "remote/worker/replay",
-        ("running statistics come of one row", "self.wrote(cell, made[-1])", "self.wrote(cell, made[0])", f"{REMOTE}/test_policy.py"),
     ),
     *module(
         "remote/worker/data",
