@@ -23,6 +23,11 @@ cdef class Divisor(Constant):
         self.d = steps.divisor_make(value)
         self.data = &self.d
 
+    def become(self, value):
+        """Be another divisor from now on, for every call that was recorded with this one."""
+        other = Divisor(value)
+        self.value, self.d = value, (<Divisor>other).d
+
     @property
     def offset(self) -> int:
         return self.d.offset

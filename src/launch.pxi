@@ -20,6 +20,21 @@ cdef class Stream:
         return f"Stream({self.place})"
 
 
+class Told(int):
+    """An integer that follows from public numbers of which every run has others, such as a learning rate.
+
+    It is what it was when the calls were recorded.  now: what it is in the next run, which kernels are given.
+    """
+
+    def __new__(cls, value, book):
+        out = int.__new__(cls, value)
+        out.now, out.book = int(value), book
+        return out
+
+    def __reduce__(self):
+        return int, (self.now,)
+
+
 cdef enum:
     NUMBER, STREAM, KEYS, DIVISOR, FUNCTION, READ, WRITE, UPDATE, VIEW, LIST
     OPTIONAL = 16
@@ -98,6 +113,8 @@ cdef u64 slot(Kernel kernel, size_t i, object x, list kept) except? 0:
     if READ <= kind <= VIEW:
         return address(x, kind == VIEW) if isinstance(x, Tensor) else wrong(kernel, i, x)
     if kind == NUMBER or (kind == STREAM and type(x) is not Stream):
+        if type(x) is Told:
+            return PyLong_AsUnsignedLongLongMask(x.now)
         return PyLong_AsUnsignedLongLongMask(x) if isinstance(x, int) else wrong(kernel, i, x)
     if kind == STREAM:
         return PyLong_AsUnsignedLongLongMask((<Stream>x).number)
@@ -160,11 +177,12 @@ cdef class Launches:
     """Kernels with their arguments, ready to be run one after the other without Python in between.
 
     calls: (kernel, arguments) of each.  first: the first stream that was drawn while they were recorded; later ones
-    move with the first of a run.  bits: of a stream's number; those above tell an epoch.
+    move with the first of a run.  bits: of a stream's number; those above tell an epoch.  Numbers that are `Told` are
+    read before each run.
     """
 
     cdef readonly tuple calls
-    cdef list kept
+    cdef list kept, told  # (place among the slots, number)
     cdef const psm_entry **entries
     cdef size_t *starts
     cdef u64 *slots
@@ -179,7 +197,7 @@ cdef class Launches:
         cdef Kernel kernel
         cdef u64 word
         self.calls = tuple(calls)
-        self.kept = []
+        self.kept, self.told = [], []
         self.count = len(self.calls)
         for kernel, args in self.calls:
             total += kernel.count
@@ -201,6 +219,8 @@ cdef class Launches:
             k += 1
             for i in range(kernel.count):
                 word = self.slots[at] = slot(kernel, i, args[i], self.kept)
+                if type(args[i]) is Told:
+                    self.told.append((at, args[i]))
                 if kernel.kinds[i] == STREAM:
                     if type(args[i]) is Stream:
                         self.given_slots[self.given], self.given_places[self.given] = at, (<Stream>args[i]).place
@@ -234,6 +254,8 @@ cdef class Launches:
             self.slots[self.drawn_slots[i]] = first + self.drawn_offsets[i]
         for i in range(self.given):
             self.slots[self.given_slots[i]] = given[self.given_places[i]]
+        for i, number in self.told:
+            self.slots[i] = PyLong_AsUnsignedLongLongMask(number.now)
         with nogil:
             failed = psm_run(self.entries, self.starts, self.slots, self.count)
         if failed:

@@ -32,6 +32,7 @@ from pysmpc.ops.public_operands import COARSE, Public, factor
 from pysmpc.ops.registering import implements, plain_target
 from pysmpc.ops.scales import UPDATE, aligned, aligned_public, settles, times
 from pysmpc.ops.writing import assign, deferred
+from pysmpc.ring import told
 from pysmpc.ring.fixedpoint import LIMIT
 from pysmpc.ring.shares import MaskedBit, Share, broadcast
 from pysmpc.session.session import Session
@@ -352,9 +353,11 @@ def _added_in_place(sign: int) -> Any:
     def handler(x: Any, y: Any, *, alpha: Any = 1) -> Any:
         if not isinstance(x, SecretTensor):
             raise plain_target("adding in place")
-        of = _taken_from_one(x, y) if sign * alpha == -1 else None
-        if of is not None or not isinstance(y, SecretTensor) or not deferred(x, y, number(sign * alpha)):
-            assign(x, add(x, y, alpha=sign * alpha))
+        one_less, _ = told.follow(lambda factor: (sign * factor == -1, ()), alpha)
+        of = _taken_from_one(x, y) if one_less else None
+        if of is not None or not isinstance(y, SecretTensor) or not deferred(x, y, alpha, sign):
+            told.refuse("a public number changes by which something is added at once", alpha)
+            assign(x, add(x, y, alpha=sign * told.now(alpha)))
         if of is not None:
             note_source(x.window(), "one less square", of)
         return x

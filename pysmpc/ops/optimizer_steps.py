@@ -9,7 +9,9 @@ State is an ordinary secret with a finer encoding of its own (`Precision.fine`).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 import torch
 
@@ -22,6 +24,7 @@ from pysmpc.ops.arithmetic import add
 from pysmpc.ops.core import rescale, result
 from pysmpc.ops.parameter_rows import Tensors, as_row, from_row, give_back, operation, session_of_all, sizes_of
 from pysmpc.ops.writing import assign
+from pysmpc.ring import told
 from pysmpc.ring.fixedpoint import LIMIT
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import Session
@@ -69,10 +72,10 @@ def moments_(
     wanted = []
     if means:
         fine = suite.scale_by(party, given, 1 << (MEAN - bits)).at(1)
-        wanted.append(Average(as_row(means, MEAN), fine, _weight(mean), short=True))
+        wanted.append(Average(as_row(means, MEAN), fine, mean, short=True))
     if squares:
         old = as_row(squares, 2 * bits).at(1 << 2 * bits)
-        wanted.append(Average(old, _square(session, given, bits), _weight(square), sum=sum))
+        wanted.append(Average(old, _square(session, given, bits), square, sum=sum))
     found = iter(moments.averages(suite, party, wanted))
     if means:
         give_back(means, next(found), MEAN)
@@ -98,11 +101,6 @@ def _square(session: Session, row: Share, bits: int) -> Share:
 def _check_room(session: Session, row: Share) -> None:
     if session.checks is not None:
         session.checks.within(row)
-
-
-def _weight(value: float) -> Fraction:
-    """The fraction that a float stands for: 1 - 0.999 is a thousandth."""
-    return Fraction(value).limit_denominator(1 << 20) if value > 2**-12 else Fraction(value)
 
 
 @operation("largest_(Tensor(a!)[] states, Tensor[] values, int bits) -> ()")
@@ -139,9 +137,10 @@ def together(x: Tensors, y: Tensors, a: float, b: float) -> list[SecretTensor]:
     session = session_of_all(x)
     suite, party = session.suite.probabilistic, session.party
     bits = 14
+    _, factors = told.follow(lambda *both: (None, tuple(round(each * (1 << bits)) for each in both)), a, b)
     parts = [
-        suite.scale_by(party, as_row(values, MEAN), round(factor * (1 << bits))).at(1)
-        for values, factor in ((x, a), (y, b))
+        suite.scale_by(party, as_row(values, MEAN), factor).at(1)
+        for values, factor in zip((x, y), factors, strict=True)
     ]
     return from_row(x, suite.truncate(party, suite.add(party, *parts), 1 << bits), MEAN)
 
@@ -225,7 +224,7 @@ def rprop_(
     [step] = products(suite, party, (sign, size))
     give_back(before, suite.truncate(party, value, 2).at(1), GRADIENT)
     give_back(sizes, size, MEAN)
-    _update(params, step, Fraction(1 << (MEAN + 1)), Fraction(-1), Fraction(0))
+    _update(params, step, Fraction(1 << (MEAN + 1)), -1, 0)
 
 
 # --- steps ----------------------------------------------------------------------------
@@ -245,7 +244,7 @@ def _quotient(
     if inner:
         more = suite.public(party, torch.tensor([round(Fraction(inner) * (1 << square))]))
         v = suite.add(party, v.at(1), more.expand(v.shape))
-    return moments.over_root(suite, party, as_row(tops, bits), v, Fraction(eps), bits, square, bound)
+    return moments.over_root(suite, party, as_row(tops, bits), v, eps, bits, square, bound)
 
 
 def _bits(tensors: Tensors) -> int:
@@ -289,39 +288,58 @@ def descend_(
     The product is truncated together with the update, in a round of its own that all parameters share.
     """
     out, scale = _quotient(tops, squares, centers, eps, inner, bound)
-    _update(params, out, scale, Fraction(factor), Fraction(shrink))
+    _update(params, out, scale, factor, shrink)
 
 
 @operation("step_(Tensor(a!)[] params, Tensor[] directions, float factor, float shrink) -> ()")
 def step_(params: Tensors, directions: Tensors, factor: float, shrink: float) -> None:
     """params += factor directions - shrink params, in one round that all parameters share."""
     bits = _bits(directions)
-    _update(params, as_row(directions, bits), Fraction(1 << bits), Fraction(factor), Fraction(shrink))
+    _update(params, as_row(directions, bits), Fraction(1 << bits), factor, shrink)
 
 
-def _update(params: Tensors, row: Share, scale: Fraction, factor: Fraction, shrink: Fraction) -> None:
+@dataclass(frozen=True)
+class _Plan:
+    """sign: of a step.  downs: how often it is divided by 2^20 before.  shrinks: whether a part of the parameter goes."""
+
+    sign: int
+    downs: int
+    shrinks: bool
+
+
+def _planned(scale: Fraction, unit: int, factor: float, shrink: float) -> tuple[_Plan | None, tuple[int, ...]]:
+    """How, and (by what a step is divided at last, what of a parameter it takes away, in steps of that)."""
+    if not factor and not shrink:
+        return None, ()
+    by, downs = round(scale / (unit * abs(Fraction(factor)))) if factor else 1 << 44, 0
+    if by < 2:
+        raise EncodingError(f"a step of {float(factor):.3g} is out of range for these parameters: use a smaller lr")
+    while by >= LIMIT >> 2:
+        by, downs = by >> 20, downs + 1
+    return _Plan((factor > 0) - (factor < 0), downs, bool(shrink)), (by, round(Fraction(shrink) * by))
+
+
+def _update(params: Tensors, row: Share, scale: Fraction, factor: float, shrink: float) -> None:
     """params += factor row / scale - shrink params, truncated once."""
     session = session_of_all(params)
     suite, party = session.suite, session.party
     for p, part in zip(params, apart(row, sizes_of(params)), strict=True):
         cell = p.cell
-        if not factor and not shrink:
+        plan, numbers = told.follow(partial(_planned, scale, cell.unit.scale), factor, shrink)
+        if plan is None:
             continue
         cell.settle()
-        unit = cell.unit.scale
-        by = round(scale / (unit * abs(factor))) if factor else 1 << 44
-        if by < 2:
-            raise EncodingError(f"a step of {float(factor):.3g} is out of range for these parameters: use a smaller lr")
-        z = suite.scale_by(party, part, -1).at(1) if factor < 0 else part.at(1)
-        if not factor:
-            z = suite.scale_by(party, part, 0).at(1)
-        while by >= LIMIT >> 2:
-            z, by = suite.probabilistic.truncate(party, z, 1 << 20).at(1), by >> 20
-        if shrink:
+        by, less = numbers
+        z = part.at(1) if plan.sign > 0 else suite.scale_by(party, part, plan.sign).at(1)
+        for _ in range(plan.downs):
+            z = suite.probabilistic.truncate(party, z, 1 << 20).at(1)
+        if plan.shrinks:
             own = Share.of(Share(cell.body, p.size(), 1, p.stride(), int(p.storage_offset())).words(), z.shape)
-            z = suite.sub(party, z, suite.scale_by(party, own, round(shrink * by)).at(1))
+            z = suite.sub(party, z, suite.scale_by(party, own, less).at(1))
         if p.whole:
-            cell.defer(Share(z.body, (z.numel,), by * unit), 1)
+            cell.defer(Share(z.body, (z.numel,), by * cell.unit.scale), 1, by)
         else:
+            unit = cell.unit.scale
+            told.refuse("a public number changes, and a parameter is a part of another tensor", by)
             moved = suite.truncate(party, z, by)
             assign(p, add(p.detach(), result(Share(moved.body, p.shape, unit), session, cell.unit, p.dtype)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 import torch
@@ -10,8 +9,10 @@ import torch
 from pysmpc.errors import SessionMismatchError
 from pysmpc.mpc.additive.reopening import open_in_full
 from pysmpc.ops.core import rescale, same_window, session_of
+from pysmpc.ops.operands import number
 from pysmpc.ops.public_operands import public
 from pysmpc.ops.scales import UPDATE, plan
+from pysmpc.ring import told
 from pysmpc.ring.shares import Share, ShareStorage, broadcast
 from pysmpc.tensor.secret import SecretTensor
 
@@ -94,8 +95,8 @@ def write(target: SecretTensor, value: Any) -> None:
     cell.replace(ShareStorage(words), scale)
 
 
-def deferred(target: SecretTensor, x: Any, factor: Fraction) -> bool:
-    """Note target += factor * x for later, where that has still to be truncated.
+def deferred(target: SecretTensor, x: Any, factor: Any, sign: int = 1) -> bool:
+    """Note target += sign * factor * x for later, where that has still to be truncated.
 
     An optimizer updates one parameter after another; all their truncations are done
     in one round when the first of them is read (`pysmpc.tensor.storage.flush`).
@@ -108,18 +109,28 @@ def deferred(target: SecretTensor, x: Any, factor: Fraction) -> bool:
         or x.unit != target.unit
         or not torch.can_cast(x.dtype, target.dtype)
         or not target.whole
-        or factor == 0
     ):
         return False
-    settle, p, q = (False, 1, 1) if factor == 1 else plan(x.cell.scale, x.unit, factor, UPDATE)
-    scale = int((min(x.cell.scale, unit) if settle else x.cell.scale) * q)
-    if p == 0 or scale <= unit or scale % unit:
+    held = x.cell.scale
+
+    def planned(factor: Any) -> told.Made:
+        """(Whether x is settled first, (by what it is multiplied, by what divided)); by nothing where it is not put off."""
+        exact = number(sign * factor)
+        if not exact:
+            return None, ()
+        settle, p, q = (False, 1, 1) if exact == 1 else plan(held, x.unit, exact, UPDATE)
+        scale = int((min(held, unit) if settle else held) * q)
+        return (None, ()) if p == 0 or scale <= unit or scale % unit else (settle, (p, scale // unit))
+
+    settle, numbers = told.follow(planned, factor)
+    if not numbers:
         return False
+    p, by = numbers
     if settle:
         x.cell.settle()
-    delta, checks = x.window().at(scale), cell.session.checks
+    delta, checks = x.window().at(by * unit), cell.session.checks
     if checks is not None and cell.scale == unit:  # here, and not where it is done: that may be far from the line
         own = Share(cell.body, (cell.body.n,), unit)
-        checks.owe(cell, cell.session.party.holders, (own, delta, p, scale // unit))
-    cell.defer(delta, p)
+        checks.owe(cell, cell.session.party.holders, (own, delta, p, by))
+    cell.defer(delta, p, by)
     return True

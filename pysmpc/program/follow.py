@@ -19,7 +19,9 @@ from typing import Any
 import torch
 
 from pysmpc.errors import PysmpcError
+from pysmpc.program.changing import let_change
 from pysmpc.program.path import (
+    Changing,
     Kind,
     Listener,
     Made,
@@ -80,6 +82,7 @@ class Following(Listener):
             None if each is None else weakref.ref(each) for each in self._known
         ]
         self._held: dict[int, tuple[dict[str, Any], Any]] = {}
+        self._given: dict[int, float] = {}  # numbers that may be others each time, as they are now
 
     def __enter__(self) -> None:
         super().__enter__()
@@ -93,7 +96,9 @@ class Following(Listener):
     def _next(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """The promise of an operation's result; NotImplemented where the path has another."""
         node = self._nodes[self._at]
-        if not self._fits(node, func, args, kwargs):
+        if not self._fits(node, func, args, kwargs) and not (
+            let_change(self._path, node, func, args, kwargs) and self._fits(node, func, args, kwargs)
+        ):
             return NotImplemented
         if node.taking:
             return self._part(cls, node, args, kwargs)
@@ -189,6 +194,9 @@ class Following(Listener):
         if kind is Public:
             found_same: bool = want.same(x)
             return found_same
+        if kind is Changing:
+            self._given[want.place] = x
+            return type(x) is float
         if type(x) is not kind or want != x:
             return False
         return kind is not float or want != 0 or math.copysign(1, want) == math.copysign(1, x)
@@ -330,6 +338,8 @@ class Following(Listener):
             return made[x.value]
         if kind is Public:
             return x.copy
+        if kind is Changing:
+            return self._given[x.place]
         return rebuilt(x.kind, (self._operand(each, made) for each in x.items)) if kind is Several else x
 
     def _take(self, promise: TensorStorage, cell: TensorStorage) -> TensorStorage:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import zlib
+from collections.abc import Sequence
 from contextlib import nullcontext
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -53,6 +55,17 @@ class KnownPath:
         # cells that somebody may have opened, which saves an opening
         read = (x for node in path.nodes for x in leaves(Several(tuple, node.args)) if type(x) is Operand)
         self.parameters = {path.numbers[x.value] for x in read if x.requires_grad}
+
+    def forget(self) -> None:
+        """What was recorded had numbers that may now be others."""
+        self.segments.clear()
+        self.never.clear()
+        if self.digest:
+            self.digest = digest_of(self.path)
+
+    def digest_with(self, numbers: Sequence[float]) -> int:
+        """What ranks compare of a region that is done as one."""
+        return zlib.crc32(repr(tuple(numbers)).encode(), self.digest) if numbers else self.digest
 
 
 class Paths(list[KnownPath]):
@@ -120,6 +133,7 @@ class FollowedRegion(Following):
     def __init__(self, loops: Loops, paths: Paths, known: KnownPath, session: Session) -> None:
         super().__init__(known.path, session)
         self._loops, self._paths, self._kept = loops, paths, known
+        self._changing = known.path.changing
         self._check_process, self._mutex = session.lock.process.check, session.lock.mutex
         self._more = False  # whether a step whose end is told goes on where the path ends
 
@@ -180,6 +194,9 @@ class FollowedRegion(Following):
     def _finish(self) -> bool:
         """Whether all was done by a segment, or is recorded."""
         path = self._path
+        if path.changing > self._changing:
+            self._kept.forget()
+        given = [self._given[place] for place in range(path.changing)]
         inputs = {v: SecretTensor(self._known[self._numbers[v]], *self._layouts[v]) for v in path.inputs}
         inputs |= {-1 - number: _whole(self._known[number], self._dtype(number)) for number in path.wholes}
         changed = {number for node in self._path.nodes for number in node.changed}
@@ -203,14 +220,14 @@ class FollowedRegion(Following):
             self._loops.reason = self._kept.never[self._refusal(key)]
             return False
         segment, checked = self._kept.segments.get(key, (None, False))
-        if segment is not None and not segment.fits():
+        if segment is not None and not segment.fits(given):
             segment, checked = None, False
         if self._session.recorder is not None and (reason := self._unlike(alive, bool(inputs), segment is None)):
             self._loops.reason = reason
             return False
         self._leave()
         self.over = True
-        with self._session.as_one(self._kept.digest):
+        with self._session.as_one(self._kept.digest_with(given)):
             if segment is not None and checked:
                 self._run(segment, list(inputs.values()), alive)
             else:
@@ -234,6 +251,8 @@ class FollowedRegion(Following):
 
     def _unlike(self, alive: tuple[int, ...], given: bool, new: bool) -> str | None:
         """Why workers of other machines cannot do this as a step, if they cannot."""
+        if self._path.changing:
+            return "public numbers change from step to step, of which workers are not told"
         if not given or any(self._path.cells[n][::2] != (TensorStorage, self._session) for n in alive):
             return "workers record what has secret arguments, and whose results are secrets of the same parties"
         if new and not self._session.recorder.steps.room:
@@ -310,6 +329,7 @@ class FollowedRegion(Following):
                 self._stands[place] = mine.value
         here = self._session.recorder is None  # a driver's recorder looks at what it sends
         with new.traced():
+            self._given = {place: new.numbers.number(value) for place, value in self._given.items()}
             self.compute((lambda func, args, kwargs: new.seen.look(func, args, kwargs)) if here else None)
             flush(self._session)
             whole = [_whole(self._known[n], self._dtype(n)) for n in alive]

@@ -40,6 +40,12 @@ class Several(NamedTuple):
     items: tuple[Any, ...]
 
 
+class Changing(NamedTuple):
+    """A number that may be another each time, as a rate that a scheduler sets; the place among those of the path."""
+
+    place: int
+
+
 class Public:
     """A plain tensor, by its bits."""
 
@@ -156,6 +162,7 @@ class Path:
     place of each (noted with the precision).  roots: of values on such cells, the value of which they are views: a
     part that was taken, or what the path was given; where it lies in its cell may differ each time.  inputs: the
     roots that it computes with; wholes: the late cells of which it takes all.  numbers: the cell of each value.
+    changing: how many numbers may be others each time (`Changing`).
     single: cells that the path makes and of which it knows one value: a secret on one can have no other layout, as
     that would come of an operation.
     """
@@ -170,6 +177,7 @@ class Path:
     wholes: list[int] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     single: frozenset[int] = frozenset()
+    changing: int = 0
 
 
 def layout(x: torch.Tensor) -> Layout:

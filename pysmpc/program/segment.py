@@ -21,7 +21,7 @@ from pysmpc.program.check import sends_the_same
 from pysmpc.program.compile import Compiled, moved_stream
 from pysmpc.program.state import Input, Result, State, kind, source
 from pysmpc.program.trace import Trace, tracing, watching
-from pysmpc.ring import z2k
+from pysmpc.ring import told, z2k
 from pysmpc.ring.shares import Share, ShareStorage
 from pysmpc.session.dealer import SeedDealer
 from pysmpc.session.session import Session
@@ -61,6 +61,7 @@ class Segment:
         self._turn = 0  # of each state's pair, which one is read next
         self.seen = Seen([mine.value.cell for mine in self.inputs], self.states)
         self.refused: str | None = None
+        self.numbers = told.Numbers()
         self.cost = Stats()
         self.streams = 0
         self._dealer = cast(SeedDealer, session.party.dealer)
@@ -87,8 +88,9 @@ class Segment:
         for mine in self.inputs:
             mine.traced()
         self._others = self.seen.end()
+        self.numbers.end()
         changed = any(s.cell.scale != s.scale or s.end.shape != s.words.shape for s in self.states)
-        found = self._trace.refused or self.seen.refused or ("a state changes its scale or size" if changed else None)
+        found = self._trace.refused or self.seen.refused or self.numbers.refused or ("a state changes its scale or size" if changed else None)
         self.refused = self.refused or found
 
     @undisturbed
@@ -122,8 +124,14 @@ class Segment:
         self._compiled = Compiled(self._trace, moved, [state.pair for state in self.states])
         self._trace = Trace(self._trace.first)  # the memory of what was noted is free
 
-    def fits(self) -> bool:
-        """True if every value that it reads beside its arguments is there, with the scale, size and bound it had."""
+    @undisturbed
+    def fits(self, numbers: Sequence[float] = ()) -> bool:
+        """True if every value that it reads beside its arguments is there, with the scale, size and bound it had.
+
+        numbers: of the next run, where some may change: then, too, if its calls would be the same with them.
+        """
+        if not self.numbers.take(numbers):
+            return False
         for state in self.states:
             cell = state.cell
             if cell.pending or cell._scale != state.scale or cell._body.n != state.words.shape[1]:

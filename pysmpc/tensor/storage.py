@@ -91,13 +91,13 @@ class TensorStorage:
         self.bound, self.finer = None, 1
         self.session.register(body)
 
-    def defer(self, delta: Share, factor: int) -> None:
-        """Add factor times a share of finer scale later, truncated together with others."""
+    def defer(self, delta: Share, factor: int, by: int) -> None:
+        """Add factor / by times a share, whose scale is `by` times the nominal one, later: truncated with others."""
         if self.pending:
             flush(self.session)
         self.pending = True
         self.bound = None
-        self.session.waiting.append((self, delta, factor))
+        self.session.waiting.append((self, delta, factor, by))
 
     def settle(self, headroom: int = 1) -> None:
         """Truncate to the nominal scale, unless the scale is at most `headroom` times it."""
@@ -159,20 +159,20 @@ def _update(session: Session) -> None:
 
 def _add_deferred(session: Session) -> None:
     waiting, session.waiting = session.waiting, []
-    for cell, _, _ in waiting:
+    for cell, *_ in waiting:
         cell.pending = False
     arithmetic, party = session.arithmetic, session.party
     updates = []
-    for cell, delta, factor in waiting:
+    for cell, delta, factor, by in waiting:
         cell.settle()
         scale = cell.unit.scale
         own = Share(cell.body, (cell.body.n,), cell.scale)
         if own.scale != scale:
             own = arithmetic.scale_by(party, own, scale // own.scale).at(scale)
-        updates.append((own, delta, factor, delta.scale // scale))
+        updates.append((own, delta, factor, by))
     if updates:
         checks = session.checks
-        cells = [cell for cell, _, _ in waiting]
+        cells = [cell for cell, *_ in waiting]
         found = arithmetic.update_all(party, updates) if checks is None else checks.pay(party, cells, updates)
         for cell, share in zip(cells, found, strict=True):
             cell.replace(share.body, cell.unit.scale)

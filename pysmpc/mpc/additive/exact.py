@@ -22,13 +22,14 @@ from pysmpc.mpc.additive.truncation import truncate_cost
 from pysmpc.mpc.derived import derived_operations as makers
 from pysmpc.mpc.interfaces import LOCAL, Cost, Party, declares_openings
 from pysmpc.mpc.operations import Suite, derived
+from pysmpc.ring import told
 from pysmpc.ring.fixedpoint import LIMIT
 from pysmpc.ring.shares import MaskedBit, Share
 
 
 def constant(suite: Suite, party: Party, shape: tuple[int, ...], value: int, scale: int) -> Share:
     """A public integer everywhere."""
-    out = suite.public(party, torch.tensor([value]), scale)
+    out = suite.public(party, told.tensor([value]), scale)
     return Share(out.body, shape, scale, (0,) * len(shape))
 
 

@@ -20,7 +20,7 @@ from pysmpc.mpc.additive.products import DeferredProduct, begin
 from pysmpc.mpc.additive.reopening import Reopened, reopens
 from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening
 from pysmpc.mpc.signatures import Update
-from pysmpc.ring import product_kernels, reopen_kernels, z2k
+from pysmpc.ring import product_kernels, reopen_kernels, told, z2k
 from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import Share
 
@@ -31,9 +31,22 @@ RHO_SHARES = 5
 RHO = 14
 
 
-@lru_cache(maxsize=4096)
 def divisor(value: int) -> z2k.Divisor:
-    """A divisor with its reciprocal."""
+    """A divisor with its reciprocal; one of its own where it changes from run to run."""
+    if not isinstance(value, told.Told):
+        return _divisor(value)
+    found = z2k.Divisor(told.now(value))
+
+    def formed(by: int) -> told.Made:
+        found.become(by)
+        return (found.short, reopens(by)), ()
+
+    told.follow(formed, value)
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _divisor(value: int) -> z2k.Divisor:
     return z2k.Divisor(value)
 
 
@@ -128,8 +141,9 @@ def update_all(party: Party, updates: Sequence[Update]) -> list[Share]:
         n = words.shape[1]
         deal = partial(_deal_update, base, by_, n, late, factor)
         corrections = party.dealer.corrections(z2k.truncate_words(by_, n), deal)
-        halves = party.holders if halved(party.holders, by) else 0
-        messages.append(z2k.truncate_mask(keys, base, by_.offset, words, factor, halves))
+        half, [offset] = told.follow(lambda by: (halved(party.holders, by), (divisor(by).offset,)), by)
+        halves = party.holders if half else 0
+        messages.append(z2k.truncate_mask(keys, base, offset, words, factor, halves))
         pieces.append((base, by_, corrections, own, halves))
     opened = party.channel.open(messages, "truncate", [z.shape for _, z, _, _ in updates])
     return [

@@ -15,6 +15,7 @@ from pysmpc.mpc.functions.masked import Masked, Together
 from pysmpc.mpc.functions.regions import RegionsOf, ThresholdsOf, regions_by, thresholds_by
 from pysmpc.mpc.interfaces import Party, opens_as
 from pysmpc.mpc.signatures import Binary, Larger, ReLU, Truncate, Unary, Update, UpdateAll
+from pysmpc.ring import told
 from pysmpc.ring.shares import MaskedBit, Share
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def update_all(suite: Suite) -> UpdateAll:
     @opens_as(scale_by, add, truncate_all)
     def update_all(party: Party, updates: Sequence[Update]) -> list[Share]:
         """own + factor * z / by for each."""
+        told.refuse("a public number changes, by which a rounded update is divided", *(by for *_, by in updates))
         parts = truncate_all(party, [(scale_by(party, z, factor), by) for _, z, factor, by in updates])
         return [
             add(party, own, Share(part.body, own.shape, own.scale))

@@ -21,6 +21,7 @@ from pysmpc.mpc.mac.dealt import lower_words
 from pysmpc.ring import product_kernels, z2k
 from pysmpc.ring.fixedpoint import LIMIT
 from pysmpc.ring.shares import broadcast
+from pysmpc.ring.told import now
 from pysmpc.whereabouts import Whereabouts, whereabouts
 
 RING = 1 << 63  # integers of this magnitude and above wrap
@@ -130,7 +131,7 @@ class Check:
             if x.range.most is None:
                 x.look()
         most = self.bound(*(x.range.most for x in operands))
-        if most >= self.limit:
+        if most >= now(self.limit):
             most = self._looked(operands)
         self.out.most, self.out.exact = most if self.after is None else self.after(most), False
 
@@ -138,9 +139,9 @@ class Check:
         for x in operands:
             x.look()
         most = self.bound(*(x.range.most for x in operands))
-        if most >= self.limit and all(x.words is not None for x in operands):
+        if most >= now(self.limit) and all(x.words is not None for x in operands):
             most = self.closely(*operands)
-        if most >= self.limit:
+        if most >= now(self.limit):
             raise RangeError(self._message(most))
         return most
 
@@ -199,7 +200,7 @@ def sum_size(sign: int, x: Operand, y: Operand) -> int:
 def multiple_size(factor: int, x: Operand) -> int:
     """The same of factor x."""
     a = x.values()
-    return _compared(a * z2k.wrap(factor), a.double() * float(factor))
+    return _compared(a * z2k.wrap(now(factor)), a.double() * float(now(factor)))
 
 
 def moved_size(move: Callable[..., torch.Tensor], terms: Sequence[int], *operands: Operand) -> int:
@@ -219,7 +220,7 @@ def own_size(x: Operand) -> int:
 def updated_size(factor: int, by: int, own: Operand, z: Operand) -> int:
     """The largest magnitude of own + factor z / by, and what truncation adds to it."""
     a, b = own.values().reshape(-1), z.values().reshape(-1)
-    return int((a.double() + b.double() * (factor / by)).abs().max()) + 2 if a.numel() else 0
+    return int((a.double() + b.double() * (now(factor) / now(by))).abs().max()) + 2 if a.numel() else 0
 
 
 # --- bounds of results, from those of the operands -----------------------------------------

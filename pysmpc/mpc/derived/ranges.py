@@ -40,10 +40,12 @@ from pysmpc.mpc.functions.known_values import is_argument
 from pysmpc.mpc.interfaces import Party
 from pysmpc.mpc.operations import Suite
 from pysmpc.mpc.signatures import Binary, Update
+from pysmpc.ring import told
 from pysmpc.ring.fixedpoint import LIMIT
 from pysmpc.ring.matrix_layout import Layout, as_laid_out
 from pysmpc.ring.recording import active
 from pysmpc.ring.shares import MaskedBit, Share, ShareStorage
+from pysmpc.ring.told import now
 from pysmpc.torch_modes import in_backward
 from pysmpc.whereabouts import whereabouts
 
@@ -207,8 +209,7 @@ class Checked:
         """factor * x."""
         if x.scale == 1:
             return self.suite.scale_by(party, x, factor)
-        size = abs(factor)
-        check = Check("a multiple", x.scale, lambda a: a * size, partial(multiple_size, factor))
+        check = Check("a multiple", x.scale, lambda a: a * abs(now(factor)), partial(multiple_size, factor))
         self._run(check, self.operand(x))
         return self.keep(self.suite.scale_by(party, x, factor), check)
 
@@ -286,11 +287,12 @@ class Checked:
     def update(self, holders: int, update: Update) -> Check:
         """Check own + factor * z / by."""
         own, z, factor, by = update
-        size, limit = abs(factor), LIMIT - (HALVES if halved(holders, by) else by) + 1
+        room = lambda by: (None, (LIMIT - (HALVES if halved(holders, by) else by) + 1,))  # noqa: E731
+        _, [limit] = told.follow(room, by)
         source = self.operand(z)
-        part = Check("an update", z.scale, lambda a: a * size, partial(multiple_size, factor), limit)
+        part = Check("an update", z.scale, lambda a: a * abs(now(factor)), partial(multiple_size, factor), limit)
         self._run(part, source)
-        bound = lambda a, b: a + b * size // by + 2  # noqa: E731
+        bound = lambda a, b: a + b * abs(now(factor)) // now(by) + 2  # noqa: E731
         check = Check("an update", own.scale, bound, partial(updated_size, factor, by), adds=True)
         return self._run(check, self.operand(own), source)
 

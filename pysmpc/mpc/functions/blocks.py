@@ -25,6 +25,7 @@ from pysmpc.mpc.functions.normaliser import sum_of_steps
 from pysmpc.mpc.functions.regions import thresholds_cost
 from pysmpc.mpc.interfaces import Cost, Party
 from pysmpc.mpc.operations import Suite
+from pysmpc.ring import told
 from pysmpc.ring.shares import Share
 
 COARSE = (1 << 16, 1 << 32, 1 << 48)  # where blocks of the first stage begin, but for the lowest
@@ -59,8 +60,8 @@ class Blocks:
 
 def chosen(suite: Suite, party: Party, reached: Share, values: Sequence[int]) -> Share:
     """values[j] where j thresholds were reached, [n]: linear in the bits [thresholds, n].  No message."""
-    least, *others = values
-    steps = sum_of_steps(suite, party, reached, [value - least for value in others])
+    _, [least, *others] = told.follow(lambda first, *rest: (None, (first, *(x - first for x in rest))), *values)
+    steps = sum_of_steps(suite, party, reached, others)
     return suite.add(party, steps, constant(suite, party, steps.shape, least, 1))
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from pysmpc.errors import EncodingError
 from pysmpc.mpc.additive.exact import constant
@@ -24,6 +24,7 @@ from pysmpc.mpc.functions.characters import Fit
 from pysmpc.mpc.functions.masked import deal_words_cost
 from pysmpc.mpc.interfaces import Cost, Party, opening
 from pysmpc.mpc.operations import Suite
+from pysmpc.ring import told
 from pysmpc.ring.shares import Share
 
 GRADIENT, MEAN, SQUARE = 26, 36, 52  # fractional bits
@@ -35,6 +36,11 @@ BOUND = 7  # bits of the quotient, by default
 
 #: (positive or negative divisor, ...): a weight as a sum of unit fractions.
 Divisors = tuple[int, ...]
+
+
+def exactly(weight: float) -> Fraction:
+    """The fraction that a float stands for: 1 - 0.999 is a thousandth."""
+    return Fraction(weight).limit_denominator(1 << 20) if weight > 2**-12 else Fraction(weight)
 
 
 @lru_cache(maxsize=64)
@@ -54,11 +60,14 @@ def unit_fractions(weight: Fraction) -> Divisors:
 
 @dataclass(eq=False)
 class Average:
-    """old + weight * (new - old), or old + weight * new for a sum; [n] integers of one scale."""
+    """old + weight * (new - old), or old + weight * new for a sum; [n] integers of one scale.
+
+    In runs of a recorded step a weight may be another each time, if its unit fractions are the same, or the mean is short.
+    """
 
     old: Share
     new: Share
-    weight: Fraction
+    weight: float
     sum: bool = False
     short: bool = False  # |new - old| < 2^42, so that there is room for the weight's digits
 
@@ -73,12 +82,11 @@ def averages(suite: Suite, party: Party, wanted: Sequence[Average]) -> list[Shar
     signs: list[list[int]] = []
     for each in wanted:
         gap = each.new if each.sum else suite.sub(party, each.new, each.old)
-        if each.short and each.weight != 1:
-            bits = WEIGHT_BITS + max(0, math.floor(-math.log2(each.weight)))
-            dividends.append((suite.scale_by(party, gap, round(each.weight * (1 << bits))), 1 << bits))
+        (bits, parts), factors = told.follow(partial(_weighed, each.short), each.weight)
+        if factors:
+            dividends.append((suite.scale_by(party, gap, factors[0]), 1 << bits))
             signs.append([1])
         else:
-            parts = unit_fractions(each.weight)
             dividends += [(gap, abs(by)) for by in parts]
             signs.append([1 if by > 0 else -1 for by in parts])
     found = iter(_divided(suite, party, dividends))
@@ -90,6 +98,15 @@ def averages(suite: Suite, party: Party, wanted: Sequence[Average]) -> list[Shar
             total = suite.add(party, total, part) if sign > 0 else suite.sub(party, total, part)
         out.append(total)
     return out
+
+
+def _weighed(short: bool, weight: float) -> tuple[tuple[int, Divisors], tuple[int, ...]]:
+    """((bits, unit fractions), (the weight as an integer of that many bits, where that is how it is applied))."""
+    exact = exactly(weight)
+    if not short or exact == 1:
+        return (0, unit_fractions(exact)), ()
+    bits = WEIGHT_BITS + max(0, math.floor(-math.log2(exact)))
+    return (bits, ()), (round(exact * (1 << bits)),)
 
 
 def _divided(suite: Suite, party: Party, dividends: Sequence[tuple[Share, int]]) -> list[Share]:
@@ -191,8 +208,23 @@ def corrections(step: Fraction) -> Corrections:
     return _small_eps(step) if step <= 1 else _large_eps(step)
 
 
+def _following_corrections(eps: float, square: int) -> Corrections:
+    """Of eps, which may be another in each run of a recorded step: then only what is chosen for smaller blocks differs."""
+
+    def made(eps: float) -> told.Made:
+        found = corrections(Fraction(eps) * (1 << (square // 2)))
+        form = replace(found, terms=tuple(replace(term, fine=()) for term in found.terms))
+        return form, tuple(value for term in found.terms for value in term.fine)
+
+    form, values = told.follow(made, eps)
+    assert isinstance(form, Corrections)
+    n = len(FINE_ROOTS)
+    several = (values[i : i + n] for i in range(0, len(values), n))
+    return replace(form, terms=tuple(replace(t, fine=v) for t, v in zip(form.terms, several, strict=True)))
+
+
 def over_root(
-    suite: Suite, party: Party, top: Share, v: Share, eps: Fraction, bits: int, square: int, bound: int = BOUND
+    suite: Suite, party: Party, top: Share, v: Share, eps: float, bits: int, square: int, bound: int = BOUND
 ) -> tuple[Share, Fraction]:
     """top / (sqrt(v) + eps) as integers [n], and their scale; |quotient| < 2^bound.  15 rounds, 16 for a large eps.
 
@@ -212,7 +244,7 @@ def over_root(
     # 1. blocks
     found = bring(suite, party, suite.add(party, v.at(1), constant(suite, party, v.shape, 1, 1)))
     # 2. mantissa
-    added = corrections(eps * (1 << (square // 2)))
+    added = _following_corrections(eps, square)
     weights = [
         (chosen(suite, party, found.coarse, t.coarse), chosen(suite, party, found.fine, t.fine)) for t in added.terms
     ]

@@ -29,6 +29,7 @@ from pysmpc.mpc.functions.masked import Masked
 from pysmpc.mpc.functions.regions import thresholds_cost
 from pysmpc.mpc.interfaces import Cost, Party
 from pysmpc.mpc.operations import Suite
+from pysmpc.ring import told
 from pysmpc.ring.shares import Share
 
 TOP = 30  # 4^(TOP + 1) is the end of what truncation takes
@@ -375,6 +376,7 @@ def reciprocal_fast_cost(holders: int, n: int, s: int = 1 << 16, scale: int = 1 
 def sum_of_steps(suite: Suite, party: Party, reached: Share, values: Sequence[int]) -> Share:
     """values[j] of the largest j that was reached, with its sign; 0 for none."""
     n = reached.shape[1]
-    steps = torch.tensor([b - a for a, b in pairwise([0, *values])]).reshape(-1, 1)
+    _, gaps = told.follow(lambda *values: (None, tuple(b - a for a, b in pairwise([0, *values]))), *values)
+    steps = told.tensor(gaps).reshape(-1, 1)
     weighted = suite.mul_public(party, reached, steps)
     return Share.of(weighted.window(weighted.body.words).sum(1), (n,))
