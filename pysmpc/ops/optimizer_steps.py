@@ -300,7 +300,7 @@ def step_(params: Tensors, directions: Tensors, factor: float, shrink: float) ->
 
 @dataclass(frozen=True)
 class _Plan:
-    """sign: of a step.  downs: how often it is divided by 2^20 before.  shrinks: whether a part of the parameter goes."""
+    """sign: of a step.  downs: how often it is divided by 2^20 before.  shrinks: whether parameters shrink."""
 
     sign: int
     downs: int

@@ -114,7 +114,7 @@ def deferred(target: SecretTensor, x: Any, factor: Any, sign: int = 1) -> bool:
     held = x.cell.scale
 
     def planned(factor: Any) -> told.Made:
-        """(Whether x is settled first, (by what it is multiplied, by what divided)); by nothing where it is not put off."""
+        """(Whether x is settled first, (what multiplies it, what divides it)); nothing where it is not put off."""
         exact = number(sign * factor)
         if not exact:
             return None, ()

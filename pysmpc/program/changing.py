@@ -35,8 +35,7 @@ def let_change(path: Path, node: Node, func: Any, args: Sequence[Any], kwargs: d
     names = [argument.name for argument in func._schema.arguments]
     found = path.changing
     node.args = tuple(
-        _freed(path, want, x) if name in may else want
-        for name, want, x in zip(names, node.args, args, strict=False)
+        _freed(path, want, x) if name in may else want for name, want, x in zip(names, node.args, args, strict=False)
     )
     node.kwargs = tuple((k, _freed(path, want, kwargs.get(k)) if k in may else want) for k, want in node.kwargs)
     return path.changing > found

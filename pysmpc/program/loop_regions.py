@@ -251,8 +251,6 @@ class FollowedRegion(Following):
 
     def _unlike(self, alive: tuple[int, ...], given: bool, new: bool) -> str | None:
         """Why workers of other machines cannot do this as a step, if they cannot."""
-        if self._path.changing:
-            return "public numbers change from step to step, of which workers are not told"
         if not given or any(self._path.cells[n][::2] != (TensorStorage, self._session) for n in alive):
             return "workers record what has secret arguments, and whose results are secrets of the same parties"
         if new and not self._session.recorder.steps.room:
@@ -329,7 +327,7 @@ class FollowedRegion(Following):
                 self._stands[place] = mine.value
         here = self._session.recorder is None  # a driver's recorder looks at what it sends
         with new.traced():
-            self._given = {place: new.numbers.number(value) for place, value in self._given.items()}
+            self._given = {place: new.numbers.number(self._given[place]) for place in range(self._path.changing)}
             self.compute((lambda func, args, kwargs: new.seen.look(func, args, kwargs)) if here else None)
             flush(self._session)
             whole = [_whole(self._known[n], self._dtype(n)) for n in alive]

@@ -90,7 +90,8 @@ class Segment:
         self._others = self.seen.end()
         self.numbers.end()
         changed = any(s.cell.scale != s.scale or s.end.shape != s.words.shape for s in self.states)
-        found = self._trace.refused or self.seen.refused or self.numbers.refused or ("a state changes its scale or size" if changed else None)
+        found = self._trace.refused or self.seen.refused or self.numbers.refused
+        found = found or ("a state changes its scale or size" if changed else None)
         self.refused = self.refused or found
 
     @undisturbed

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from pysmpc.errors import ChannelError
-from pysmpc.remote.program_messages import INLINE, Dtype, Fixed, Option, Plain, Ref, Seq, Use, Value
+from pysmpc.remote.program_messages import INLINE, Changing, Dtype, Fixed, Option, Plain, Ref, Seq, Use, Value
 from pysmpc.ring.fixedpoint import Precision
 from pysmpc.ring.shares import Share
+from pysmpc.ring.told import Number, Numbers
 from pysmpc.session.session import plain_session
 from pysmpc.tensor.secret import SecretTensor
 from pysmpc.tensor.storage import Estimate, TensorStorage
@@ -67,6 +68,8 @@ def encode(value: Any, buffers: list[torch.Tensor]) -> Value:
         return value
     if isinstance(value, int):
         return int(value)
+    if isinstance(value, Number):
+        return Changing(value.place, value.now)
     if isinstance(value, float):
         return float(value)
     if isinstance(value, SecretTensor):
@@ -144,12 +147,14 @@ def size_of(plain: Plain) -> int:
     return count * dtype_of(plain.dtype).itemsize
 
 
-def decode(value: Value, cell: Callable[[int], TensorStorage], buffers: Iterator[torch.Tensor]) -> Any:
-    """An argument from a message.  cell: what is in a slot."""
+def decode(
+    value: Value, cell: Callable[[int], TensorStorage], buffers: Iterator[torch.Tensor], numbers: Numbers | None = None
+) -> Any:
+    """An argument from a message.  cell: what is in a slot.  numbers: of the step that is being recorded."""
     if isinstance(value, Ref):
         return window(value, cell(value.slot))
     if isinstance(value, Seq):
-        return [decode(item, cell, buffers) for item in value.items]
+        return [decode(item, cell, buffers, numbers) for item in value.items]
     if isinstance(value, Plain):
         return decode_plain(value, buffers)
     if isinstance(value, Fixed):
@@ -163,6 +168,10 @@ def decode(value: Value, cell: Callable[[int], TensorStorage], buffers: Iterator
             return _OPTIONS[value.name]
         except KeyError:
             raise ChannelError(f"{value.name!r} is no option that travels") from None
+    if isinstance(value, Changing):
+        if numbers is None or value.place != len(numbers.values) or not math.isfinite(value.value):
+            raise ChannelError("a number that changes, out of its turn or outside of a step that is recorded")
+        return numbers.number(value.value)
     if isinstance(value, Use):
         raise ChannelError("a place of a captured loop outside of one")
     return value

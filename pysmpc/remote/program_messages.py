@@ -81,7 +81,14 @@ class Use(Message, tag=6):
     item: int = -1
 
 
-Value = None | bool | int | float | str | Ref | Plain | Fixed | Dtype | Seq | Option | Use
+class Changing(Message, tag=7):
+    """In a step that is recorded: a number of which each repetition is told another.  place: among those numbers."""
+
+    place: int
+    value: float
+
+
+Value = None | bool | int | float | str | Ref | Plain | Fixed | Dtype | Seq | Option | Use | Changing
 
 
 class Call(Message, tag=10):
@@ -287,11 +294,12 @@ class Recorded(Message, tag=44):
 
 
 class Repeat(Message, tag=45):
-    """A recorded step, with other arguments.  outs: slots of its results."""
+    """A recorded step, with other arguments.  outs: slots of its results.  numbers: those that may change, as now."""
 
     step: int
     inputs: list[Ref]
     outs: list[int]
+    numbers: list[float] = []
 
 
 class Forget(Message, tag=46):

@@ -13,7 +13,7 @@ import msgspec
 import torch
 
 from pysmpc.program.segment import Seen
-from pysmpc.remote.program_messages import Call, Drop, Flush, Operation, Ref, Seq
+from pysmpc.remote.program_messages import Call, Changing, Drop, Flush, Operation, Ref, Seq
 
 if TYPE_CHECKING:
     pass
@@ -58,6 +58,8 @@ class Region:
         """An argument, its slots called by the order in which the step fills them."""
         if isinstance(value, Ref):
             return msgspec.structs.replace(value, slot=self._names.get(value.slot, value.slot))
+        if isinstance(value, Changing):
+            return Changing(value.place, 0.0)  # whatever it is
         if isinstance(value, Seq):
             return self.named(value.items)
         if isinstance(value, list):

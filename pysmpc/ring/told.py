@@ -22,15 +22,19 @@ Made = tuple[Hashable, tuple[int, ...]]
 
 
 class Number(float):
-    """A number as it was when the step was recorded.  now: in the next run.  book: who is told of what follows."""
+    """A number as it was when the step was recorded.  now: in the next run.  book: who is told of what follows.
+
+    place: among the numbers of the book.
+    """
 
     now: float
     book: Numbers
+    place: int
 
-    def __new__(cls, value: float, book: Numbers) -> Number:
+    def __new__(cls, value: float, book: Numbers, place: int) -> Number:
         """A number of a book."""
         out = super().__new__(cls, value)
-        out.now, out.book = float(value), book
+        out.now, out.book, out.place = float(value), book, place
         return out
 
 
@@ -48,8 +52,13 @@ class Numbers:
 
     def number(self, value: float) -> Number:
         """One more, as an operation is to be called with."""
-        self._numbers.append(Number(value, self))
+        self._numbers.append(Number(value, self, len(self._numbers)))
         return self._numbers[-1]
+
+    @property
+    def values(self) -> list[float]:
+        """What they are in the next run."""
+        return [each.now for each in self._numbers]
 
     def use(self, numbers: Sequence[Any], again: Callable[[], bool]) -> None:
         """again: makes what follows from the numbers anew; whether the calls of the step are those that they were."""
@@ -66,9 +75,10 @@ class Numbers:
         for number, value in zip(self._numbers, values, strict=True):
             number.now = value
         try:
-            return all([again() for again in self._again])  # each of them, whatever the others say
+            found = [again() for again in self._again]  # each of them, whatever the others say
         except (PysmpcError, ArithmeticError):
             return False  # the operation itself will raise it, at its line
+        return all(found)
 
 
 def now(x: Any) -> Any:

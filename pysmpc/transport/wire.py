@@ -26,7 +26,7 @@ import torch
 from pysmpc.errors import ChannelError, PeerLost
 from pysmpc.session.forks import Process
 
-VERSION = 5
+VERSION = 6
 HEADER = struct.Struct("<BBHI")  # version, kind, nothing, bytes that follow
 MESSAGE, WORDS, PACKED = 1, 2, 3  # a control message; raw bytes of a tensor; compressed operations
 LIMITS = {MESSAGE: 1 << 20, WORDS: 1 << 24, PACKED: 1 << 22}

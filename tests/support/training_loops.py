@@ -103,6 +103,29 @@ def another_rate(a, b, left, right, x, y, i, seen):
     plain(a, b, left, right, x, y, i, seen)
 
 
+def a_rate_of_each_step(a, b, left, right, x, y, i, seen):
+    left.param_groups[0]["lr"] = 0.05 / (1 + i / 10)
+    plain(a, b, left, right, x, y, i, seen)
+
+
+def a_rate_that_is_nothing_at_times(a, b, left, right, x, y, i, seen):
+    left.param_groups[0]["lr"] = 0.01 * (i // 3 % 3)
+    plain(a, b, left, right, x, y, i, seen)
+
+
+def steps_of_adam(a, b, left, right, x, y, i, seen):
+    """Whose corrections of bias are other numbers in each step."""
+    seen.append(opened(descend(a, left, x, y)))
+    left.step()
+
+
+def steps_of_adamw(a, b, left, right, x, y, i, seen):
+    """Whose rate and decay rise and fall, as a schedule has it, and the weight of its mean."""
+    for group in left.param_groups:
+        group["lr"], group["betas"] = 0.02 * (1 - abs(1 - i / 9) / 2), (0.9 - i / 300, 0.999)
+    plain(a, b, left, right, x, y, i, seen)
+
+
 def every_loss_opened_before_the_step(a, b, left, right, x, y, i, seen):
     seen.append(opened(descend(a, left, x, y)))
     left.step()
@@ -181,20 +204,27 @@ def columns(a, b, left, right, x, y, i, seen):
 OF_ALL = [slices, the_same_slice_twice, rows_in_some_order, fewer_rows_at_the_end, columns]
 KINDS = [
     plain, two_in_turn, one_or_the_other, accumulated, evaluated_in_the_midst, against_each_other, every_loss_opened,
-    interrupted, hooked, another_rate, every_loss_kept, every_output_kept, a_gradient_is_read_after_its_step,
+    interrupted, hooked, another_rate, a_rate_of_each_step, a_rate_that_is_nothing_at_times, steps_of_adam,
+    steps_of_adamw, every_loss_kept, every_output_kept, a_gradient_is_read_after_its_step,
     gradients_stay_over_the_step, every_loss_opened_before_the_step, every_loss_opened_before_its_gradient, *OF_ALL,
 ]  # fmt: skip
 IN_TURN = [two_in_turn, one_or_the_other, against_each_other]
 REPEATED = [
     plain, two_in_turn, evaluated_in_the_midst, every_loss_opened, every_loss_kept, every_output_kept, slices,
-    rows_in_some_order, columns, every_loss_opened_before_the_step,
+    rows_in_some_order, columns, every_loss_opened_before_the_step, another_rate, a_rate_of_each_step, steps_of_adam,
+    steps_of_adamw,
 ]  # fmt: skip
+#: eps is large, so that no rounding of a small gradient decides where a weight goes
+OPTIMIZERS = {
+    steps_of_adam: lambda p: torch.optim.Adam(p, 0.02, eps=0.01),
+    steps_of_adamw: lambda p: torch.optim.AdamW(p, 0.02, eps=0.01, weight_decay=0.1),
+}
 
 
 def run(kind, models, batches):
     """Weights of both models at the end, the numbers that were opened, and how often a step was a segment."""
     a, b = models
-    left = torch.optim.SGD(a.parameters(), 0.05, momentum=0.5)
+    left = OPTIMIZERS.get(kind, lambda p: torch.optim.SGD(p, 0.05, momentum=0.5))(a.parameters())
     right = torch.optim.SGD(b.parameters(), 0.05)
     seen, repeats = [], 0
     with following() as loops:

@@ -62,7 +62,7 @@ def unit_fractions(weight: Fraction) -> Divisors:
 class Average:
     """old + weight * (new - old), or old + weight * new for a sum; [n] integers of one scale.
 
-    In runs of a recorded step a weight may be another each time, if its unit fractions are the same, or the mean is short.
+    In runs of a recorded step a weight may be another each time: if it has the same unit fractions, or is short.
     """
 
     old: Share
@@ -209,7 +209,7 @@ def corrections(step: Fraction) -> Corrections:
 
 
 def _following_corrections(eps: float, square: int) -> Corrections:
-    """Of eps, which may be another in each run of a recorded step: then only what is chosen for smaller blocks differs."""
+    """Of eps, which may be another in each run of a recorded step; then what is chosen for small blocks differs."""
 
     def made(eps: float) -> told.Made:
         found = corrections(Fraction(eps) * (1 << (square // 2)))

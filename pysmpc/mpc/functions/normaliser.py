@@ -15,8 +15,6 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
 
-import torch
-
 from pysmpc.errors import EncodingError
 from pysmpc.mpc.additive import affine
 from pysmpc.mpc.additive.exact import constant

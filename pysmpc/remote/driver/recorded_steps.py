@@ -90,7 +90,8 @@ class RecordedSteps:
         """It was done here: let the workers do it, too."""
         with self._recorder.ready():
             inputs = [reference(x) for x in arguments]
-            self._recorder.queue(Repeat(self.known[known][0], inputs, self._given(outs)), (), None)
+            number, slots = self.known[known][0], self._given(outs)
+            self._recorder.queue(Repeat(number, inputs, slots, known.numbers.values), (), None)
 
     def _given(self, outs: Sequence[SecretTensor]) -> list[int]:
         return [self._recorder.slots.give(out.cell) for out in outs]

@@ -32,6 +32,7 @@ import torch
 from pysmpc.program.segment import NORMALISING
 from pysmpc.remote.program_messages import (
     Call,
+    Changing,
     Collect,
     Drop,
     Dtype,
@@ -94,7 +95,7 @@ class _Recorded:
     """A recorded step.
 
     hash: of what it does to its states.  reads: slots of before, beside arguments and states.  results: a hash within
-    the step, and what leads to it in words.
+    the step, and what leads to it in words.  Numbers of which each repetition is told others are in none of them.
     """
 
     hash: Hash
@@ -106,13 +107,17 @@ class _Recorded:
 
 @dataclass
 class _Recording:
-    """A step while it is recorded.  names: hashes of values in which its arguments stand for themselves."""
+    """A step while it is recorded.
+
+    names: hashes of values in which its arguments, and numbers that change, stand for themselves.  numbers: those.
+    """
 
     operation: Record
     before: dict[int, Lineage]
     arguments: list[Hash]
     names: dict[int, Hash]
     reads: list[int] = field(default_factory=list)
+    numbers: list[float] = field(default_factory=list)
 
 
 class History:
@@ -185,7 +190,11 @@ class History:
         for slot, key in self._made(call, hashes, tensors):
             self._values[slot] = Lineage(key, last)
         if self._open is not None:
-            self._open.names.update(self._made(call, self._symbols(refs), tensors))
+            self._open.numbers += [each.value for each in _changing(arguments)]
+            named = msgspec.structs.replace(
+                call, args=[_symbol(x) for x in call.args], kwargs={name: _symbol(x) for name, x in call.kwargs.items()}
+            )
+            self._open.names.update(self._made(named, self._symbols(refs), tensors))
 
     def _made(self, call: Call, hashes: Mapping[int, Hash], buffers: Sequence[torch.Tensor]) -> list[tuple[int, Hash]]:
         """(slot, hash) of all that the call makes or writes to, from the hashes of what it is given."""
@@ -249,7 +258,7 @@ class History:
             window = None if found[ref.slot] is None else _hash("window", _encoded(ref, found, iter(())))
             told.append((window, tuple(self.of(ref.slot).operations)))
         known = _Recorded(whole, states, recording.reads, told, [tuple(self.of(s).operations) for s in states])
-        self._step(known, recording.before, recording.arguments, operation.outs)
+        self._step(known, recording.before, recording.arguments, recording.numbers, operation.outs)
         if operation.keep and recording.operation.check < 0:
             self._known[recording.operation.step] = known
 
@@ -257,18 +266,23 @@ class History:
         known = self._known.get(operation.step)
         if known is not None:
             before = {slot: self.of(slot) for slot in known.states}
-            self._step(known, before, self._arguments(operation.inputs), operation.outs)
+            self._step(known, before, self._arguments(operation.inputs), operation.numbers, operation.outs)
 
     def _step(
-        self, known: _Recorded, before: Mapping[int, Lineage], arguments: Sequence[Hash], outs: Sequence[int]
+        self,
+        known: _Recorded,
+        before: Mapping[int, Lineage],
+        arguments: Sequence[Hash],
+        numbers: Sequence[float],
+        outs: Sequence[int],
     ) -> None:
-        """A step has run: its results go to `outs`."""
+        """A step has run with these numbers: its results go to `outs`."""
         reads = [self.of(slot).hash for slot in known.reads]
-        facts = [known.hash, *arguments, *reads]
+        facts: list[Any] = [known.hash, *arguments, *reads, *([list(numbers)] if numbers else [])]
         step = None if None in facts else _hash("repeat", facts)
         after: list[Hash] = []
         for place, slot in enumerate(known.states):
-            old, last = before[slot], self._told(known.changed[place])
+            old, last = before[slot], self._told(known.changed[place], numbers)
             base = old.base if old.steps else old.hash
             if step is None or base is None:
                 self._values[slot] = Lineage(None, last)
@@ -282,10 +296,12 @@ class History:
             after.append(self._values[slot].hash)
         for out, (result, texts) in zip(outs, known.results, strict=False):
             facts = [step, result, *after]
-            self._values[out] = Lineage(None if None in facts else _hash("result of", facts), self._told(texts))
+            found = None if None in facts else _hash("result of", facts)
+            self._values[out] = Lineage(found, self._told(texts, numbers))
 
-    def _told(self, texts: Sequence[str]) -> tuple[tuple[tuple[int, int], str], ...]:
-        return tuple(((self._count, n), text) for n, text in enumerate(texts))
+    def _told(self, texts: Sequence[str], numbers: Sequence[float]) -> tuple[tuple[tuple[int, int], str], ...]:
+        with_numbers = [*texts, f"with {', '.join(f'{x:g}' for x in numbers)}"[:_TEXT]] if numbers else texts
+        return tuple(((self._count, n), text) for n, text in enumerate(with_numbers))
 
 
 def _hash(what: str, facts: Any) -> bytes:
@@ -298,6 +314,21 @@ def _refs(values: Sequence[Any]) -> Iterator[Ref]:
             yield value
         elif isinstance(value, Seq):
             yield from _refs(value.items)
+
+
+def _changing(values: Sequence[Any]) -> Iterator[Changing]:
+    for value in values:
+        if isinstance(value, Changing):
+            yield value
+        elif isinstance(value, Seq):
+            yield from _changing(value.items)
+
+
+def _symbol(value: Any) -> Any:
+    """An argument in which numbers that change stand for themselves."""
+    if isinstance(value, Changing):
+        return Seq(["number", value.place])
+    return Seq([_symbol(item) for item in value.items]) if isinstance(value, Seq) else value
 
 
 def _encoded(value: Any, hashes: Mapping[int, Hash], buffers: Iterator[torch.Tensor]) -> Any:
@@ -318,7 +349,7 @@ def _encoded(value: Any, hashes: Mapping[int, Hash], buffers: Iterator[torch.Ten
         return ["list", [_encoded(item, hashes, buffers) for item in value.items]]
     if isinstance(value, Dtype | Option):
         return ["name", value.name]
-    return value
+    return value.value if isinstance(value, Changing) else value
 
 
 # --- words --------------------------------------------------------------------------
@@ -358,6 +389,8 @@ def _argument(value: Any) -> str:
         return "[" + ", ".join(map(_argument, value.items[:8])) + "]"
     if isinstance(value, bool) or value is None:
         return ""
+    if isinstance(value, Changing):
+        return "a number that changes"
     if isinstance(value, int | float):
         return f"{value:g}"
     return ""

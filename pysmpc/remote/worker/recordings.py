@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +24,7 @@ from pysmpc.remote.limits import RECORDINGS
 from pysmpc.remote.program_messages import Call, Drop, Flush, Forget, Operation, Record, Recorded, Ref, Repeat
 from pysmpc.remote.region import Region
 from pysmpc.remote.worker.flow import Flow
+from pysmpc.ring.told import Numbers
 from pysmpc.tensor.secret import SecretTensor
 from pysmpc.tensor.storage import TensorStorage
 
@@ -46,6 +48,11 @@ class Steps:
     def recording(self) -> bool:
         """Whether a step is being recorded."""
         return self._open is not None
+
+    @property
+    def numbers(self) -> Numbers | None:
+        """Those of the step that is being recorded, of which repetitions are told others."""
+        return None if self._open is None else self._open.new.numbers
 
     def run(self, operation: Record | Recorded | Repeat | Forget) -> None:
         """One operation."""
@@ -159,7 +166,9 @@ class Steps:
             raise ChannelError("a repetition within a step")
         known, replay = self._step(operation.step), self._replay
         arguments = [window(ref, replay.cell(ref.slot)) for ref in operation.inputs]
-        if [kind(x) for x in arguments] != known.recording.kinds or not known.recording.fits():
+        if len(operation.numbers) != len(known.recording.numbers.values) or not all(map(isfinite, operation.numbers)):
+            raise ChannelError(f"step {operation.step} with other numbers than it has")
+        if [kind(x) for x in arguments] != known.recording.kinds or not known.recording.fits(operation.numbers):
             raise ChannelError(f"step {operation.step} was recorded with other arguments, or other values beside them")
         if any(replay.cell(slot) is not cell for slot, cell in known.cells.items()):
             raise ChannelError(f"values that step {operation.step} was recorded with are no longer there")
@@ -230,5 +239,6 @@ class _Known:
             and self._ends == other._ends
             and self.recording.kinds == other.recording.kinds
             and self.cells == other.cells
-            and self.recording.fits()
+            and len(self.recording.numbers.values) == len(other.recording.numbers.values)
+            and self.recording.fits(other.recording.numbers.values)
         )

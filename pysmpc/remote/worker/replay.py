@@ -208,8 +208,9 @@ class Replay:
         func = OPERATIONS.get(call.name)
         if func is None:
             raise ChannelError(f"{call.name[:80]!r} is not in the table of operations")
-        args = [decode(x, self.cell, buffers) for x in call.args]
-        kwargs = {name: decode(x, self.cell, buffers) for name, x in call.kwargs.items()}
+        numbers = self.steps.numbers
+        args = [decode(x, self.cell, buffers, numbers) for x in call.args]
+        kwargs = {name: decode(x, self.cell, buffers, numbers) for name, x in call.kwargs.items()}
         given = leaves([*args, *kwargs.values()])
         cells = list(
             {id(x.cell): x.cell for x in given if isinstance(x, SecretTensor) and not x.cell.session.plain}.values()
