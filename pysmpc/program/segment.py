@@ -13,10 +13,10 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from torch.utils._pytree import tree_leaves
 
 from pysmpc.mpc.additive.products import DeferredProduct, Unopened
 from pysmpc.ops.infinite import InfiniteStorage
+from pysmpc.program.buffers import tensors_in
 from pysmpc.program.check import sends_the_same
 from pysmpc.program.compile import Compiled, moved_stream
 from pysmpc.program.state import Input, Result, State, kind, source
@@ -237,7 +237,7 @@ class Seen:
 
     def look(self, func: Any, args: Any, kwargs: Any) -> None:
         """An operation is about to run on these arguments."""
-        for x in tree_leaves((args, kwargs)):
+        for x in tensors_in((args, kwargs)):
             if isinstance(x, SecretTensor) and not x.session.plain:
                 cell: Any = x.cell.inner if isinstance(x.cell, InfiniteStorage) else x.cell
                 if not x.session.suite.repeatable:
@@ -305,4 +305,4 @@ def written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
     found = [given[name] for name, alias in named if alias is not None and alias.is_write]
     if func is NORMALISING and given["training"]:
         found = [given["running_mean"], given["running_var"]]
-    return [x for x in tree_leaves(found) if isinstance(x, torch.Tensor)]
+    return list(tensors_in(found))

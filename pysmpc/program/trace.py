@@ -7,7 +7,7 @@ are the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -15,9 +15,8 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
-from pysmpc.program.buffers import Replacement
+from pysmpc.program.buffers import Replacement, tensors_in, with_tensors
 from pysmpc.ring import z2k
 from pysmpc.ring.recording import Message, attached
 
@@ -68,7 +67,7 @@ class Trace:
         try:
             message(*args)
             if self.log is not None:
-                self.log.append(tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, args))
+                self.log.append(with_tensors(args, torch.Tensor.clone))
         finally:
             self.silent = False
         self.note(message, *args)
@@ -78,12 +77,12 @@ class Trace:
         if torch.Tag.nondeterministic_seeded in func.tags:
             self.refused = f"{func} draws random numbers"
         self._kept.append((args, kwargs, out))
-        outs = [x for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
+        outs = list(tensors_in(out))
         if any(x.is_meta for x in outs):
             return  # a size and no memory: nothing is computed
         if func._schema.is_mutable:
             self.note(apply, func, args, kwargs)
-        elif outs and not _views(outs, tree_leaves((args, kwargs))):
+        elif outs and not _views(outs, tensors_in((args, kwargs))):
             for each in outs:
                 self.made[each.untyped_storage().data_ptr()] = each.untyped_storage()
             if func not in _EMPTY and (into := _into(func)) is not None:
@@ -96,8 +95,7 @@ class Trace:
     def note_early(self, read: torch.Tensor, call: Callable[[torch.Tensor], Any]) -> None:
         """Note call(read) where its memory is already what it is now: right after the last call that touches it."""
         buffer = Replacement({read.untyped_storage().data_ptr(): read.untyped_storage()})
-        touching = [i for i, (_, args) in enumerate(self.calls) if buffer.touches(args)]
-        place = touching[-1] + 1 if touching else 0
+        place = next((i + 1 for i in reversed(range(len(self.calls))) if buffer.touches(self.calls[i][1])), 0)
         self.calls.insert(place, (call, (read,)))
 
 
@@ -107,7 +105,7 @@ def apply(func: Any, args: Any, kwargs: Any) -> None:
 
 
 def _copied(func: Any, args: Any, kwargs: Any, outs: Sequence[torch.Tensor]) -> None:
-    for place, value in zip(outs, tree_leaves(func(*args, **kwargs)), strict=True):
+    for place, value in zip(outs, tensors_in(func(*args, **kwargs)), strict=True):
         place.copy_(value)
 
 
@@ -123,9 +121,9 @@ def _into(func: Any) -> Any:
     return None
 
 
-def _views(outs: Sequence[torch.Tensor], inputs: Sequence[Any]) -> bool:
+def _views(outs: Sequence[torch.Tensor], inputs: Iterable[torch.Tensor]) -> bool:
     """Whether results are windows on memory of the operands."""
-    there = {x.untyped_storage().data_ptr() for x in inputs if isinstance(x, torch.Tensor) and x.numel()}
+    there = {x.untyped_storage().data_ptr() for x in inputs if x.numel()}
     return all(not x.numel() or x.untyped_storage().data_ptr() in there for x in outs)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from pysmpc import _ring
-from pysmpc.errors import PysmpcError
 
 Told = _ring.Told
 
@@ -76,7 +75,7 @@ class Numbers:
             number.now = value
         try:
             found = [again() for again in self._again]  # each of them, whatever the others say
-        except (PysmpcError, ArithmeticError):
+        except (ValueError, ArithmeticError):
             return False  # the operation itself will raise it, at its line
         return all(found)
 

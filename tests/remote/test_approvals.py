@@ -17,7 +17,7 @@ from torch import nn
 
 import pysmpc as sy
 from pysmpc.errors import ConfigurationError, OpenNotPermittedError
-from pysmpc.remote.program_messages import Call, Drop, Input, Load, Plain, Record, Recorded, Ref, Repeat
+from pysmpc.remote.program_messages import Call, Changing, Drop, Input, Load, Plain, Record, Recorded, Ref, Repeat
 from pysmpc.remote.worker import approvals
 from pysmpc.remote.worker.approvals import APPROVED, DENIED, FOLDERS, LOG, WAITING
 from pysmpc.remote.worker.history import History
@@ -430,6 +430,29 @@ def test_each_result_of_a_step_is_a_value_of_its_own():
             found.setdefault(slot, set()).add(known.of(slot + 20).hash)
     assert [len(each) for each in found.values()] == [1, 1]
     assert not found[3] & found[5]
+
+
+def test_numbers_that_change_are_a_part_of_a_step():
+    """A rate that nobody has seen is asked about; one that was there before is not."""
+
+    def with_rates(*rates):
+        found = history(
+            load(0), Input("default", 1, [4], 1, 2, 16, "float32"),
+            Record(1, [ref(0)], [2], [1], -1),
+            Call("aten.mul.Tensor", [ref(2), ref(1)], {}, [3]),
+            Call("aten.add_.Tensor", [ref(1), ref(3)], {"alpha": Changing(0, rates[0])}, [-1]),
+            Recorded([ref(3)], [4], True),
+            *(Repeat(1, [ref(0)], [4], [rate]) for rate in rates[1:]),
+        )  # fmt: skip
+        return found.of(4)
+
+    first = with_rates(-0.5)
+    assert first.hash is not None
+    assert with_rates(-0.5, -0.5, -0.5).hash == first.hash
+    other = with_rates(-0.5, -0.5, -0.25)
+    assert other.hash not in (None, first.hash)
+    assert with_rates(-0.5, -0.25, -0.25).hash == other.hash
+    assert other.operations[-1] == "with -0.25"
 
 
 @pytest.mark.parametrize(

@@ -392,6 +392,7 @@ def test_public_values_that_change_are_seen_however_large(workers, parties):
         program_messages.Record(1, [program_messages.Ref(0, [3], [1], 0, "float32")], [10], [], -1),
         program_messages.Repeat(7, [], [0]),
         program_messages.Repeat(2**60, [ONE], [10]),
+        program_messages.Call("aten.add_.Tensor", [ONE, ONE], {"alpha": program_messages.Changing(0, 1.0)}, [-1]),
     ],
     ids=[
         "end",
@@ -406,6 +407,7 @@ def test_public_values_that_change_are_seen_however_large(workers, parties):
         "beyond",
         "repeat",
         "far repeat",
+        "a number that changes",
     ],
 )
 def test_messages_out_of_place(workers, message):
@@ -485,6 +487,42 @@ def test_whose_data_a_step_beside_its_arguments_has_seen(eve):
     eve.record(SUM)
     eve.repeat()
     assert eve.owners(13) == {frozenset(["alice", "scientist"])}
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [[], [1.0, 1.0], [float("nan")], [float("inf")], [-1e-300]],
+    ids=["none", "more", "NaN", "infinity", "tiny"],
+)
+def test_numbers_that_a_step_does_not_take(eve, numbers):
+    eve.share(2)
+    rate = {"alpha": program_messages.Changing(0, 0.5)}
+    eve.call("mul.Tensor", [2, 2], 3)
+    eve.record(
+        [lambda: eve.send(program_messages.Call("aten.add_.Tensor", [eve.ref(2), eve.ref(3)], rate, [-1]))], [2], 10
+    )
+    eve.send(program_messages.Repeat(1, [eve.ref(0)], [13], [0.25]))
+    eve.parties.wait()
+    eve.send(program_messages.Repeat(1, [eve.ref(0)], [14], numbers))
+    eve.ends("with other numbers|with other arguments, or other values")
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value", "match"),
+    [
+        ("add_.Tensor", 1, 0.5, "out of its turn"),
+        ("add_.Tensor", 0, float("nan"), "out of its turn"),
+        ("add.Tensor", 0, 0.5, "does not say what follows"),
+    ],
+)
+def test_numbers_that_change_where_none_may(eve, name, place, value, match):
+    eve.share(2)
+    eve.call("mul.Tensor", [2, 2], 3)
+    number = {"alpha": program_messages.Changing(place, value)}
+    outs = [-1] if name == "add_.Tensor" else [20]
+    calls = [lambda: eve.send(program_messages.Call(f"aten.{name}", [eve.ref(2), eve.ref(3)], number, outs))]
+    eve.record(calls, [2], 10)
+    eve.ends(match)
 
 
 def test_whose_data_each_result_of_a_step_has_seen(eve):

@@ -305,7 +305,7 @@ OPERATIONS = [
     Drop([1, 2]),
     program_messages.Record(1, [REF], [30], [1], -1),
     program_messages.Recorded([REF], [31], True),
-    program_messages.Repeat(1, [REF], [32]),
+    program_messages.Repeat(1, [REF], [32], [0.5]),
     program_messages.Forget([1]),
 ]
 
