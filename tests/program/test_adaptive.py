@@ -25,8 +25,8 @@ SETTINGS = {
     "ASGD": {"lr": 0.05},
 }
 
-#: ASGD multiplies its parameters by another number in each step.
-REPEATED = SETTINGS.keys() - {"ASGD"}
+#: ASGD multiplies its parameters by another number in each step; RAdam has other operations from the sixth on.
+REPEATED = SETTINGS.keys() - {"ASGD", "RAdam"}
 
 
 def drawn(name, turn):

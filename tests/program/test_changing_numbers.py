@@ -1,4 +1,4 @@
-"""Numbers that are others in each step: what follows from them is made anew for each run, or the step is written out."""
+"""Numbers that are others in each step: what follows from them is made anew for each run."""
 
 import random
 

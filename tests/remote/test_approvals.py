@@ -437,7 +437,7 @@ def test_numbers_that_change_are_a_part_of_a_step():
 
     def with_rates(*rates):
         found = history(
-            load(0), Input("default", 1, [4], 1, 2, 16, "float32"),
+            load(0), load(1, data="w"),
             Record(1, [ref(0)], [2], [1], -1),
             Call("aten.mul.Tensor", [ref(2), ref(1)], {}, [3]),
             Call("aten.add_.Tensor", [ref(1), ref(3)], {"alpha": Changing(0, rates[0])}, [-1]),

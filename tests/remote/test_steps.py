@@ -149,13 +149,14 @@ def test_states_agree_everywhere(workers, parties):
     assert all((r.session.stats, r.session.party.dealer.next_stream) == here for r in sessions_of(workers))
 
 
-def test_changed_settings_are_recorded_again(workers, parties):
+def test_a_changed_rate_is_recorded_again_once(workers, parties):
     training = Training(parties)
     assert training.run(6)[-1]
-    for group in training.optimizer.param_groups:
-        group["lr"] = 0.01
-    assert training.run(7) == 5 * [False] + [True, True]
-    assert recordings(workers, parties) == [1, 1, 1]  # the old one is gone
+    for rate, repeats in ((0.01, 2 * [False] + [True]), (0.011, 3 * [True]), (0.012, 3 * [True])):
+        for group in training.optimizer.param_groups:
+            group["lr"] = rate
+        assert training.run(3) == repeats
+        assert recordings(workers, parties) == [1, 1, 1]  # the old one is gone
 
 
 def test_a_changed_threshold_is_recorded_again(workers, parties):
