@@ -43,6 +43,7 @@ KEYS = f"{VIEWS}::test_keys_are_distinct_and_uniform"
 LEDGER = "tests/security/test_ledger.py"
 STEPS = "tests/program/test_steps.py"
 FOLLOWING = "tests/program/test_following.py"
+NUMBERS = "tests/program/test_changing_numbers.py"
 LAUNCHES = f"{KERNELS}/test_launch.py"
 BOUNDS = "tests/ops/test_bounds.py"
 DROPOUT, LOSSES, BATCHES = (f"tests/ops/test_{name}.py" for name in ("dropout", "losses", "batch_norm"))
@@ -277,7 +278,7 @@ MUTANTS = [
     *module(
         "mpc/functions/moments",
         ("a weight's second fraction is left out", "while rest and abs(rest) > weight * CLOSE:", "while rest == weight:", MOMENTS),
-        ("eps of half the size", "added = corrections(eps * (1 << (square // 2)))", "added = corrections(eps * (1 << (square // 2 - 1)))", MOMENTS),
+        ("eps of half the size", "found = corrections(Fraction(eps) * (1 << (square // 2)))", "found = corrections(Fraction(eps) * (1 << (square // 2 - 1)))", MOMENTS),
         ("nothing has no block", "suite.add(party, v.at(1), constant(suite, party, v.shape, 1, 1))", "suite.sub(party, v.at(1), constant(suite, party, v.shape, 1, 1))", MOMENTS),
     ),
     Mutant("a step that raises is counted", "pysmpc/optimizers/update_rules.py", "found.setdefault(float(each) + 1, []).append(i)", "found.setdefault(float(each.add_(1)), []).append(i)", OPTIMIZERS),
@@ -285,7 +286,7 @@ MUTANTS = [
     Mutant("an optimizer's lists of any lengths", "pysmpc/ops/lists.py", "if len(tensors) != n and (tensors or key not in optional):", "if False:", f"{ATTACKS}/test_optimizers.py"),
     Mutant("state that leaves words unwritten", "pysmpc/ops/lists.py", "        if stride != step:\n", "        if False:\n", f"{ATTACKS}/test_optimizers.py"),
     Mutant("tensors of any shapes in a row", "pysmpc/ops/lists.py", "if len({tuple(x.shape) for x in alike}) > 1:", "if False:", f"{ATTACKS}/test_optimizers.py"),
-    Mutant("weight decay grows weights", "pysmpc/ops/optimizer_steps.py", "z = suite.sub(party, z, suite.scale_by(party, own, round(shrink * by)).at(1))", "z = suite.add(party, z, suite.scale_by(party, own, round(shrink * by)).at(1))", OPTIMIZERS),
+    Mutant("weight decay grows weights", "pysmpc/ops/optimizer_steps.py", "z = suite.sub(party, z, suite.scale_by(party, own, less).at(1))", "z = suite.add(party, z, suite.scale_by(party, own, less).at(1))", OPTIMIZERS),
     *module(
         "mpc/functions/softmax",
         ("values below the window count", "inside = None if bounded or near is not None else", "inside = None if True else", SOFTMAX),
@@ -938,7 +939,7 @@ MUTANTS = [
         ("what is kept changes later", "program/state", "        self._detach(1 - turn)\n", ""),
         ("every run reads the same memory", "program/segment", "turned=bool(self._turn)", "turned=False"),
         ("parameters written in between are not seen", "program/state", "if body is not self._copy(turn):", "if self._copy(turn) is None:"),
-        ("a result is read before it is there", "program/trace", "place = touching[-1] + 1 if touching else 0", "place = touching[-1] if touching else 0"),
+        ("a result is read before it is there", "program/trace", "next((i + 1 for i in reversed", "next((i for i in reversed"),
         ("a recording that was not checked", "program/loop_regions", "or before.confirms(new)", "or True"),
         ("memory is used again too early", "program/buffers", "                    last[start] = number\n", "                    last[start] = min(number, first[start] + 1)\n"),
     ),
@@ -1157,7 +1158,7 @@ MUTANTS = [
         "remote/worker/recordings",
         ("a worker does not check a recording", "not before.recording.confirms(new)", "False", REPEATED),
         ("different operations are held against each other", "not before.same(known)", "False", REPEATED),
-        ("a worker repeats with whatever it is given", "if [kind(x) for x in arguments] != known.recording.kinds or not known.recording.fits():", "if False:", REPEATED),
+        ("a worker repeats with whatever it is given", "if [kind(x) for x in arguments] != known.recording.kinds or not known.recording.fits(operation.numbers):", "if not known.recording.fits(operation.numbers):", REPEATED),
         ("whatever is in the slots of a step", "if any(replay.cell(slot) is not cell for slot, cell in known.cells.items()):", "if False:", REPEATED),
         ("a step drops what it reads", "            if slot in self.cells:\n", "            if False:\n", REPEATED),
         ("a step takes data in", "            opened.new.refused = \"a step", "            _ = \"a step", REPEATED),
@@ -1176,6 +1177,21 @@ MUTANTS = [
         ("a loop of workers that are gone is computed", "(gone := recorder.gone()) is not None", "(gone := None) is not None", f"{LOOPS_THERE}::test_a_session_that_ends_before_its_step_was_run"),
         ("more steps than workers keep", "if new and not self._session.recorder.steps.room:", "if False:", LOOPS_THERE),
     ),
+    *module(
+        "ring/told",
+        ("what is of another form is run", "        if found != form or len(values) != len(told):\n            return False\n", "", NUMBERS),
+        ("a number is read in another way", "        if any(id(x) not in self._used for x in self._numbers):", "        if False:", NUMBERS),
+        ("a table keeps its numbers", "out.copy_(torch.tensor([now(x) for x in values], dtype=torch.int64))", "pass", NUMBERS),
+    ),
+    *module("program/segment", ("a step is run with the numbers of before", "        if not self.numbers.take(numbers):\n            return False\n", "", NUMBERS)),
+    *module("program/loop_regions", ("ranks repeat with numbers of their own", "self.digest) if numbers else self.digest", "0) * 0 + self.digest", "tests/session/test_rank_loops.py::test_a_rank_with_a_rate_of_its_own_is_told")),
+    *module(
+        "remote/worker/recordings",
+        ("more numbers than a step has", "len(operation.numbers) != len(known.recording.numbers.values) or not", "not", REPEATED),
+        ("numbers that are none", " or not all(map(isfinite, operation.numbers)):", ":", REPEATED),
+    ),
+    *module("remote/arguments", ("numbers that change anywhere", "if numbers is None or value.place != len(numbers.values) or", "if numbers is None or", REPEATED)),
+    *module("remote/worker/history", ("a step with another rate was approved", "*([list(numbers)] if numbers else [])]", "]", APPROVALS)),
     *module(
         "remote/region",
         ("public values are not compared", "        return all(map(torch.equal, self._buffers, other._buffers))\n", "        return True\n", REPEATED),

@@ -76,6 +76,17 @@ def test_a_rank_that_looks_alone_within_a_step_is_told(moment, what):
     assert any("runs a different program" in told and "at every rank or at none" in told for told in held), held
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_rank_with_a_rate_of_its_own_is_told(alone):
+    *held, provider = run_ranks(3, rank_loops.with_rates, 2, alone)
+    if alone:
+        assert all(isinstance(told, str) and told.startswith("ChannelError: rank ") for told in held), held
+        assert any("runs a different program" in told for told in held), held
+    else:
+        assert held[0] == held[1]
+        assert held[0][1] == provider[1] == 5
+
+
 def test_the_last_step_is_computed_at_ranks_that_end():
     rounds, *others = run_ranks(3, rank_loops.at_the_end, 2)
     assert isinstance(rounds, int), rounds

@@ -118,6 +118,22 @@ def alone(holders, loop, seconds=0):
             time.sleep(seconds)
 
 
+def with_rates(holders, alone):
+    """A loop with another rate in each step; of the steps that are repeated the first rank, if alone, has one more."""
+    parties = sy.distributed(*HOLDERS[holders], timeout=40)
+    model, x, y = data(parties)
+    optimizer, repeats = OPTIMIZERS["sgd"](model.parameters()), 0
+    with following() as repeated:
+        for step in range(9):
+            more = alone and first(parties) and step == 7
+            optimizer.param_groups[0]["lr"] = 0.05 / (1 + step + more)
+            loops.descend(model, optimizer, x, y)
+            optimizer.step()
+            assert parties.stats.rounds
+            repeats += repeated.repeats
+    return number(model[0].weight.sum()), repeats
+
+
 def first(parties):
     return parties.me == parties.names[0]
 
