@@ -28,6 +28,8 @@ from pysmpc.tensor.storage import whole_multiple
 
 ALIGN = 40
 UPDATE = 48  # bits, for the scaled gradient of an optimizer's update
+RATE_DIGITS = 14
+SHORT = 40  # of the largest power of two by which updates are divided with a jump of 40 bits (src/c/truncate.inc.h)
 
 
 def times(x: SecretTensor, factor: Fraction, bits: int = ALIGN) -> SecretTensor:
@@ -80,10 +82,13 @@ def plan(scale: int, unit: Precision, factor: Fraction, bits: int) -> tuple[bool
             if (coarser := _cancelled(held, unit, factor, bits)) is not None:
                 return coarser
             continue
-        near = factor if whole else rational(float(factor), unit.base, max(min(room, SIGNIFICANT), needed))
+        digits = max(min(room, SIGNIFICANT), needed)
+        near = factor if whole else rational(float(factor), unit.base, digits)
         if abs(factor.numerator).bit_length() <= room and factor.denominator.bit_length() <= SIGNIFICANT:
             near = factor
         p, q = near.numerator, near.denominator
+        if bits == UPDATE and near is not factor and unit.base == 2:
+            p, q = _steady(factor, held // unit.scale, digits)
         if held * q < LIMIT >> 2 and held * abs(p) < LIMIT:
             return settle, p, q
         if (coarser := _cancelled(held, unit, factor, bits)) is not None:
@@ -94,6 +99,18 @@ def plan(scale: int, unit: Precision, factor: Fraction, bits: int) -> tuple[bool
         f"the factor {float(factor):.3g} is out of range for a secret whose integers have scale {scale}; "
         "rescale the data or use fewer fractional bits"
     )
+
+
+def _steady(factor: Fraction, excess: int, digits: int) -> tuple[int, int]:
+    """(p, q) near a rate, where q follows from its power of two alone, so that rates of the same size are alike.
+
+    excess: what an update is divided by beside q.  p has all digits, or as many, down to 14, as let the update be
+    divided by 2^40, of which less is dealt.
+    """
+    power = digits - math.frexp(float(factor))[1]
+    over = power + excess.bit_length() - 1 - SHORT
+    power -= max(0, min(over, digits - RATE_DIGITS))
+    return (round(factor * (1 << power)), 1 << power) if power >= 0 else (round(factor), 1)
 
 
 def _cancelled(held: int, unit: Precision, factor: Fraction, bits: int) -> tuple[bool, int, Fraction] | None:

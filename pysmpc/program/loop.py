@@ -19,7 +19,8 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from pysmpc.ops import views
-from pysmpc.program.loop_regions import CHANGED, FollowedRegion, NotedRegion, Paths, unfit_for_loops
+from pysmpc.program.known_paths import CHANGED, Paths
+from pysmpc.program.loop_regions import FollowedRegion, NotedRegion, unfit_for_loops
 from pysmpc.session import ledger
 from pysmpc.session.session import Session
 from pysmpc.tensor.secret import HANDLERS, SecretTensor

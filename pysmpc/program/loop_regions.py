@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import zlib
-from collections.abc import Sequence
 from contextlib import nullcontext
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -15,8 +13,9 @@ from pysmpc.errors import PysmpcError
 from pysmpc.mpc.additive.products import DeferredProduct
 from pysmpc.program.agreeing import digest_of
 from pysmpc.program.follow import Following
+from pysmpc.program.known_paths import CHANGED, PATHS, KnownPath, Paths
 from pysmpc.program.noting import Noting
-from pysmpc.program.path import Operand, Path, Several, layout, leaves
+from pysmpc.program.path import layout
 from pysmpc.program.segment import Segment, unfit, unread
 from pysmpc.program.state import LazyCopy, kind, source
 from pysmpc.ring.shares import LaterBody, ShareStorage
@@ -28,67 +27,10 @@ from pysmpc.torch_modes import in_backward
 if TYPE_CHECKING:
     from pysmpc.program.loop import Loops
 
-PATHS = 6  # that a session keeps, and kinds of arguments of each
-PATIENCE = 64  # regions that run as written, at most, before one is noted again
-CHANGED = "operations or public numbers have changed"
-
 #: What makes later operations cheaper, beside an opening, and what a segment's copy of an argument would not have.
 _learned = attrgetter(
     "bit", "sign", "binary", "divisor", "functions", "affine", "gate", "origin", "ties", "most", "multiple"
 )
-
-
-class KnownPath:
-    """A path of a session's loops, and the segments for kinds of arguments and results.
-
-    missed: how often in a row something else came.  constants: values that it read last of which more is known than
-    their words; if it reads the same again they are no inputs.  digest: what ranks compare of the path.
-    """
-
-    def __init__(self, path: Path, digest: int = 0) -> None:
-        self.path = path
-        self.digest = digest
-        self.segments: dict[Any, tuple[Segment, bool]] = {}  # and whether it was checked
-        self.never: dict[Any, str] = {}  # and why
-        self.missed = 0
-        self.constants: list[Any] = []
-        # cells that somebody may have opened, which saves an opening
-        read = (x for node in path.nodes for x in leaves(Several(tuple, node.args)) if type(x) is Operand)
-        self.parameters = {path.numbers[x.value] for x in read if x.requires_grad}
-
-    def forget(self) -> None:
-        """What was recorded had numbers that may now be others."""
-        self.segments.clear()
-        self.never.clear()
-        if self.digest:
-            self.digest = digest_of(self.path)
-
-    def digest_with(self, numbers: Sequence[float]) -> int:
-        """What ranks compare of a region that is done as one."""
-        return zlib.crc32(repr(tuple(numbers)).encode(), self.digest) if numbers else self.digest
-
-
-class Paths(list[KnownPath]):
-    """Those of a session's loops, or of one step.
-
-    failures: how many in a row did not serve.  pause: regions that run as written before one is noted again.
-    repeats, reason: of a step, the last time.  begun: whether it was called before.
-    """
-
-    failures = pause = 0
-    begun = repeats = False
-    reason: str | None = "the first steps run as they are written"
-
-    def __deepcopy__(self, memo: object) -> Paths:
-        return Paths()
-
-    def missed(self, known: KnownPath) -> None:
-        """Something else came; if that happens twice in a row, a path is forgotten, and another noted."""
-        known.missed += 1
-        if known.missed > 1 and known in self:
-            self.remove(known)
-            self.pause = min((1 << self.failures) - 1, PATIENCE)
-            self.failures += 1
 
 
 class NotedRegion(Noting):
@@ -221,6 +163,9 @@ class FollowedRegion(Following):
             return False
         segment, checked = self._kept.segments.get(key, (None, False))
         if segment is not None and not segment.fits(given):
+            if not self._kept.worth():
+                self._loops.reason = "how it is computed changes too often with public numbers"
+                return False
             segment, checked = None, False
         if self._session.recorder is not None and (reason := self._unlike(alive, bool(inputs), segment is None)):
             self._loops.reason = reason
@@ -268,6 +213,7 @@ class FollowedRegion(Following):
             raise
         self._fulfil(alive, outs)
         self._paths.failures = 0
+        self._kept.repeated()
 
     def _fulfil(self, alive: tuple[int, ...], outs: list[SecretTensor]) -> None:
         for number, out in zip(alive, outs, strict=True):

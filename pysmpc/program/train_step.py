@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from pysmpc.program.known_paths import Paths
 from pysmpc.program.loop import LOOPS
-from pysmpc.program.loop_regions import Paths
 from pysmpc.tensor.secret import SecretTensor, lock_of
 from pysmpc.tensor.storage import flush
 

@@ -224,3 +224,23 @@ def test_a_step_too_large_is_found_at_its_line_in_a_repeated_step():
         assert torch.equal(plain(weight.detach()), before)
     turn(0.25)
     torch.testing.assert_close(plain(weight.detach()), before - 0.75, rtol=0, atol=2**-14)
+
+
+def test_a_number_whose_form_changes_in_each_step_is_written_out():
+    """Recording such steps would cost more than they do."""
+    parties = sy.virtual("a", "b")
+    recorded, repeats = 0, 0
+    model = sy.encrypt(nn.Linear(5, 3), parties)
+    x, y = (sy.encrypt(torch.rand(4, n), parties) for n in (5, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    LOOPS.begin_anew()
+    for i in range(40):
+        optimizer.param_groups[0]["lr"] = 0.0 if i % 2 else 0.1
+        optimizer.zero_grad()
+        ((model(x) - y) ** 2).mean().backward()
+        optimizer.step()
+        assert parties.stats.rounds
+        recorded += LOOPS.reason == "the loop is being recorded"
+        repeats += LOOPS.repeats
+    assert recorded <= 12
+    assert "changes too often" in LOOPS.reason or recorded
