@@ -36,6 +36,11 @@ class Stream:
     @property
     def place(self) -> int: ...
 
+class Told(int):
+    def __new__(cls, value: int, book: Any) -> Self: ...
+    now: int
+    book: Any
+
 @disjoint_base
 class Kernel:
     @property

@@ -7,17 +7,15 @@ integers and tensors to everybody but the kernels, who read what they are now.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from pysmpc import _ring
-
-Told = _ring.Told
+from pysmpc.ring.z2k import Told
 
 #: (what must be the same in each run, integers that follow)
-Made = tuple[Hashable, tuple[int, ...]]
+Made = tuple[Any, tuple[int, ...]]
 
 
 class Number(float):

@@ -13,10 +13,17 @@ from __future__ import annotations
 import torch
 
 from pysmpc import _beaver, _ring
-from pysmpc._ring import Kernel, Launches, Stream, launch, record_launches
+from pysmpc._ring import Kernel, Launches, Stream, Told, launch, record_launches
 from pysmpc.ring.prg import KeySet
 
-__all__ = ["Kernel", "Launches", "Stream", "launch", "record_launches"]  # of the compiled module, for other layers
+__all__ = [
+    "Kernel",
+    "Launches",
+    "Stream",
+    "Told",
+    "launch",
+    "record_launches",
+]  # of the compiled module, for other layers
 
 Divisor = _beaver.Divisor
 Function = _beaver.Function
