@@ -16,14 +16,8 @@ from pysmpc import _beaver, _ring
 from pysmpc._ring import Kernel, Launches, Stream, Told, launch, record_launches
 from pysmpc.ring.prg import KeySet
 
-__all__ = [
-    "Kernel",
-    "Launches",
-    "Stream",
-    "Told",
-    "launch",
-    "record_launches",
-]  # of the compiled module, for other layers
+# of the compiled module, for other layers
+__all__ = ["Kernel", "Launches", "Stream", "Told", "launch", "record_launches"]
 
 Divisor = _beaver.Divisor
 Function = _beaver.Function

@@ -33,7 +33,7 @@ RHO = 14
 
 def divisor(value: int) -> z2k.Divisor:
     """A divisor with its reciprocal; one of its own where it changes from run to run."""
-    if not isinstance(value, told.Told):
+    if not isinstance(value, z2k.Told):
         return _divisor(value)
     found = z2k.Divisor(told.now(value))
 
