@@ -36,6 +36,7 @@ class Stream:
     @property
     def place(self) -> int: ...
 
+@disjoint_base
 class Told(int):
     def __new__(cls, value: int, book: Any) -> Self: ...
     now: int
