@@ -66,6 +66,8 @@ weighted: Kernel
 gaussian: Kernel
 encode: Kernel
 turns: Kernel
+turns_deal: Kernel
+turns_combine: Kernel
 powers_dealt: Kernel
 powers_public: Kernel
 truncate_local: Kernel

@@ -30,6 +30,7 @@
 #include "fss_bits.inc.h"
 #include "wide.inc.h"
 #include "turns.inc.h"
+#include "characters.inc.h"
 #include "powers.inc.h"
 #include "gaussian.inc.h"
 #include "encode.inc.h"
@@ -112,6 +113,8 @@
         .wide_factors = psm_wide_factors, \
         .wide_count = psm_wide_count, \
         .turns = psm_turns, \
+        .turns_deal = psm_turns_deal, \
+        .turns_combine = psm_turns_combine, \
         .powers_dealt = psm_powers_dealt, \
         .powers_public = psm_powers_public, \
         .gaussian = psm_gaussian, \

@@ -30,6 +30,7 @@ typedef struct {
     u64 base, other, offset, factor;
     const psm_divisor *d;
     const psm_known *x, *y;
+    const psm_angles *angles;
     int flip, nodes, known;
     unsigned halves;
     const u64 *in, *in2, *in3, *in4, *corrections;
@@ -334,6 +335,32 @@ static void psm_flat_turns(const u64 *phase, size_t count, u64 *out, size_t n) {
     STEP(turns_task, 1, .grain = FINE, .in = phase, .base = count, .out = out);
 }
 
+TASK(turns_deal_task) {
+    PART;
+    s->k->turns_deal(s->h->keys, s->h->count, s->other, s->base, s->angles, s->out, s->n, p.first, p.last);
+}
+
+static void psm_step_turns_deal(const psm_holders *h, u64 mask, u64 stream, psm_angles a, u64 *corrections, size_t n) {
+    STEP(turns_deal_task, 1, .grain = FINE, .other = mask, .base = stream, .angles = &a, .out = corrections);
+}
+
+/* all holders at once: the factors are the same ones */
+TASK(turns_combine_task) {
+    PART;
+    for (size_t row = 0; row < s->h->count; row++) {
+        u64 first = (ptrdiff_t)row == s->h->lead ? s->offset : 0;
+        for (size_t i = p.first; i < p.last; i++) s->out[row * s->n + i] = first;
+    }
+    s->k->turns_combine(s->h->keys, s->h->count, s->h->target, s->base, s->corrections, s->in, s->in2, s->angles,
+                        s->out, s->n, p.first, p.last);
+}
+
+static void psm_step_turns_combine(const psm_holders *h, u64 stream, const u64 *corrections, const u64 *c,
+                                   const u64 *coefficients, psm_angles a, u64 constant, u64 *out, size_t n) {
+    STEP(turns_combine_task, 1, .grain = FINE, .base = stream, .corrections = corrections, .in = c,
+         .in2 = coefficients, .angles = &a, .offset = constant, .out = out);
+}
+
 TASK(powers_dealt_task) {
     PART;
     s->k->powers_dealt(s->in, s->factor, (unsigned)s->base, (unsigned)s->other, s->out, s->n, p.first, p.last);
@@ -529,6 +556,8 @@ const psm_steps psm_steps_table = {
     .rows_sum = psm_flat_rows_sum,
     .weighted = psm_flat_weighted,
     .turns = psm_flat_turns,
+    .turns_deal = psm_step_turns_deal,
+    .turns_combine = psm_step_turns_combine,
     .powers_dealt = psm_flat_powers_dealt,
     .powers_public = psm_flat_powers_public,
     .gaussian = psm_flat_gaussian,

@@ -18,8 +18,7 @@ import torch
 from pysmpc.mpc.additive.exact import constant
 from pysmpc.mpc.additive.products import product_cost
 from pysmpc.mpc.additive.truncation import truncate_cost
-from pysmpc.mpc.functions.characters import FACTOR_BITS as KERNEL_BITS
-from pysmpc.mpc.functions.characters import Fit, angle_step, factors_of, integers, turns
+from pysmpc.mpc.functions.characters import DealtTurns, Fit, angle_step, factors
 from pysmpc.mpc.functions.masked import Masked
 from pysmpc.mpc.functions.normaliser import sum_of_steps
 from pysmpc.mpc.functions.regions import thresholds_cost
@@ -112,21 +111,9 @@ def of_mantissa(suite: Suite, party: Party, opened: Masked, fit: Fit, bits: int)
 
     No message; 16 bytes from the dealer for each term, once for all fits of the same period and terms.
     """
-    step, shift = angle_step(fit.period, ROOT**2), 30 - DEALT_BITS
+    step = angle_step(fit.period, ROOT**2)
     key = ("short turns", step, fit.terms)
     if key not in opened.known:
-
-        def words(r: torch.Tensor) -> torch.Tensor:
-            return (turns(r, step, fit.terms) + (1 << (shift - 1))) >> shift
-
-        opened.known[key] = suite.deal_words(party, opened, 2 * fit.terms, words)
-    coefficients, more = integers(fit)
-    more += KERNEL_BITS - (bits - DEALT_BITS)
-    return suite.combine(
-        party,
-        opened,
-        opened.known[key],
-        lambda c: factors_of(coefficients, more, turns(c, step, fit.terms)),
-        round(Fraction(fit.constant) * (1 << bits)),
-        1 << bits,
-    )
+        opened.known[key] = suite.deal_words(party, opened, 2 * fit.terms, DealtTurns(step, fit.terms, DEALT_BITS))
+    added, words = round(Fraction(fit.constant) * (1 << bits)), opened.known[key]
+    return suite.combine(party, opened, words, factors(fit, step, bits - DEALT_BITS), added, 1 << bits)
