@@ -43,7 +43,7 @@ class Multiples:
     piece: int
 
     def deal(self, keys: KeySet, mask: int, stream: int, shift: int, corrections: torch.Tensor, n: int) -> None:
-        """corrections [2 terms n] = the words at 2^(30 - shift), of n angles that the stream `mask` has, less others'."""
+        """corrections [2 terms n] = the words at 2^(30 - shift) less others', of n angles of the stream `mask`."""
         use_torch_threads()
         if not 0 <= shift < TURNS_BITS:
             raise ValueError(f"cosines of {TURNS_BITS} bits less {shift}")
@@ -62,8 +62,9 @@ class Multiples:
         shift: int,
         constant: int,
     ) -> torch.Tensor:
-        """[rows, n] sums of what was dealt, times a cos + b sin and a sin - b cos of public c [n]; the lead adds a constant.
+        """[rows, n] sums of what was dealt, times a cos + b sin and a sin - b cos of public c [n].
 
+        The lead adds a constant.
         coefficients: [2, terms] of magnitude 2^30 at most, a and then b.  shift: by how many bits the factors are
         rounded, 30 to 61.
         """

@@ -123,6 +123,11 @@ static void arithmetic(const psm_kernels *k, size_t n) {
     CHECK(unpack_bits, a, out, n);
     CHECK(decompose, a, out, n);
     CHECK(turns, a, 9, out, n, 0, n);
+    /* coefficients are public */
+    static const u64 both[] = {3, 0, 5, 7, 9, 0};
+    psm_angles angles = {12345, 3, 300, 15}, rounded = {12345, 3, 300, 36};
+    CHECK(turns_deal, keys, HOLDERS, 16, 17, &angles, out, n, 0, n);
+    CHECK(turns_combine, keys, HOLDERS, 1, 17, b, a, both, &rounded, out, n, 0, n);
     CHECK(powers_dealt, a, 12345, 2, 22, out, n, 0, n);
     CHECK(gaussian, a, b, 9, 12345, c, out, 0, n);
     CHECK(encode, a, 4, 65536.0, out, 0, n);
