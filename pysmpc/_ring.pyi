@@ -63,6 +63,7 @@ rows_sum: Kernel
 rows_xor: Kernel
 rows_extremes: Kernel
 weighted: Kernel
+combinations: Kernel
 gaussian: Kernel
 encode: Kernel
 turns: Kernel

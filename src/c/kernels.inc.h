@@ -64,6 +64,7 @@
         .rows_xor = psm_rows_xor, \
         .rows_extremes = psm_rows_extremes, \
         .weighted = psm_weighted, \
+        .combinations = psm_combinations, \
         .beaver_mul = psm_beaver_mul, \
         .beaver_square = psm_beaver_square, \
         .pack_bits = psm_pack_bits, \

@@ -89,6 +89,8 @@ static psm_wide_view wide_view(const u64 *data, const u64 *steps) {
     K(rows_extremes, "in x, rows, n, out z", KERNEL->rows_extremes(W(0), N(1), N(2), W(3)))                          \
     K(weighted, "in factors, in words, rows, count, out z, n",                                                       \
       STEP.weighted(W(0), W(1), N(2), N(3), W(4), N(5)))                                                             \
+    K(combinations, "in x, rows, count, in weights, in constants, sums, lead, inout z, first, next, n",               \
+      STEP.combinations(W(0), N(1), N(2), W(3), W(4), N(5), (ptrdiff_t)N(6), W(7) + N(8), N(9), N(10)))              \
     K(turns, "in phase, count, out z, n", STEP.turns(W(0), N(1), W(2), N(3)))                                        \
     K(turns_deal, "keys h, stream mask, stream a, " ANGLES ", out corrections, n",                                   \
       STEP.turns_deal(H(0), N(1), N(2), angles(s + 3), W(7), N(8)))                                                  \

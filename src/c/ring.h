@@ -142,6 +142,8 @@ typedef struct psm_kernels {
     /* [begin, end) elements of n */
     void (*weighted)(const u64 *factors, const u64 *words, size_t count, u64 *out, size_t n, size_t begin,
                      size_t end);
+    void (*combinations)(const u64 *x, size_t count, const u64 *weights, const u64 *constants, size_t sums, u64 *out,
+                         size_t n, size_t begin, size_t end);
     void (*beaver_mul)(const u64 *d, const u64 *y, const u64 *a, const u64 *e, u64 *z, size_t n);
     void (*beaver_square)(const u64 *d, const u64 *x, const u64 *a, u64 *z, size_t n);
 

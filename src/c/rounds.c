@@ -325,6 +325,19 @@ static void psm_flat_weighted(const u64 *factors, const u64 *words, size_t rows,
     STEP(weighted_task, rows, .grain = FINE, .in = factors, .in2 = words, .base = count, .out = out);
 }
 
+TASK(combinations_task) {
+    PART;
+    s->k->combinations(s->in + p.row * s->base * s->n, s->base, s->in2, p.lead ? s->in3 : NULL, s->other,
+                       s->out + p.row * s->offset, s->n, p.first, p.last);
+}
+
+static void psm_flat_combinations(const u64 *x, size_t rows, size_t count, const u64 *weights, const u64 *constants,
+                                  size_t sums, ptrdiff_t lead, u64 *out, size_t next, size_t n) {
+    const psm_holders *h = &(psm_holders){NULL, 0, lead, -1};
+    STEP(combinations_task, rows, .grain = FINE, .in = x, .base = count, .in2 = weights, .in3 = constants, .other = sums,
+         .out = out, .offset = next);
+}
+
 TASK(turns_task) {
     PART;
     s->k->turns(s->in, s->base, s->out, s->n, p.first, p.last);
@@ -555,6 +568,7 @@ const psm_steps psm_steps_table = {
     .scale = psm_flat_scale,
     .rows_sum = psm_flat_rows_sum,
     .weighted = psm_flat_weighted,
+    .combinations = psm_flat_combinations,
     .turns = psm_flat_turns,
     .turns_deal = psm_step_turns_deal,
     .turns_combine = psm_step_turns_combine,

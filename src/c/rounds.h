@@ -65,6 +65,9 @@ typedef struct {
 
     /* out[row][i] = sum over k < count of factors[k][i] * words[row][k][i] */
     void (*weighted)(const u64 *factors, const u64 *words, size_t rows, size_t count, u64 *out, size_t n);
+    /* out[row][q] of `next` words a row: constants of the row `lead` and the sums of x[row][count] (arith.inc.h) */
+    void (*combinations)(const u64 *x, size_t rows, size_t count, const u64 *weights, const u64 *constants, size_t sums,
+                         ptrdiff_t lead, u64 *out, size_t next, size_t n);
     /* as in turns.inc.h; out [2 count, n] */
     void (*turns)(const u64 *phase, size_t count, u64 *out, size_t n);
     /* as in characters.inc.h; constant: added to each of the results [count of holders, n] */

@@ -117,6 +117,7 @@ static void arithmetic(const psm_kernels *k, size_t n) {
     CHECK(rows_xor, a, HOLDERS, out, n);
     CHECK(rows_extremes, a, HOLDERS, n, out);
     CHECK(weighted, a, b, 5, out, n, 0, n);
+    CHECK(combinations, a, 3, b, c, 2, out, n, 0, n);
     CHECK(beaver_mul, a, b, c, d, out, n);
     CHECK(beaver_square, a, b, c, out, n);
     CHECK(pack_bits, a, out, n);

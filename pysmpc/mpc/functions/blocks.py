@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import torch
 
@@ -24,6 +25,7 @@ from pysmpc.mpc.functions.normaliser import sum_of_steps
 from pysmpc.mpc.functions.regions import thresholds_cost
 from pysmpc.mpc.interfaces import Cost, Party
 from pysmpc.mpc.operations import Suite
+from pysmpc.ring import z2k
 from pysmpc.ring.shares import Share
 
 COARSE = (1 << 16, 1 << 32, 1 << 48)  # where blocks of the first stage begin, but for the lowest
@@ -43,34 +45,41 @@ class Blocks:
     coarse: Share
     fine: Share
 
-    def root_of_coarse(self, suite: Suite, party: Party) -> Share:
-        """S_coarse."""
-        return chosen(suite, party, self.coarse, COARSE_ROOTS)
 
-    def root_of_fine(self, suite: Suite, party: Party) -> Share:
-        """S_fine."""
-        return chosen(suite, party, self.fine, FINE_ROOTS)
+def chosen(suite: Suite, party: Party, reached: Share, *tables: Sequence[int], behind: Share | None = None) -> Share:
+    """values[j] where j thresholds were reached, for the values of each table: one [n] after the other.  No message.
 
-    def square_of_fine(self, suite: Suite, party: Party) -> Share:
-        """S_fine^2: times `short` it is in ROOT^2 [0.99, 6.42)."""
-        return chosen(suite, party, self.fine, [a * a for a in FINE_ROOTS])
-
-
-def chosen(suite: Suite, party: Party, reached: Share, values: Sequence[int]) -> Share:
-    """values[j] where j thresholds were reached, [n]: linear in the bits [thresholds, n].  No message."""
-    least, *others = values
-    steps = sum_of_steps(suite, party, reached, [value - least for value in others])
-    return suite.add(party, steps, constant(suite, party, steps.shape, least, 1))
+    Linear in the bits [thresholds, n].  behind: what is to stand before them.
+    """
+    n = reached.shape[1]
+    before = 0 if behind is None else behind.numel
+    if suite.additive and not suite.plaintext:
+        weights = torch.tensor([[b - a for a, b in pairwise(table)] for table in tables])
+        out = z2k.empty(party.rows, before + len(tables) * n)
+        if behind is not None:
+            out[:, :before] = behind.words()
+        firsts = torch.tensor([table[0] for table in tables])
+        z2k.combinations(reached.words(), weights, firsts, party.lead, out, before)
+        return Share.of(out, (out.shape[1],))
+    parts = [] if behind is None else [behind]
+    for least, *others in tables:
+        steps = sum_of_steps(suite, party, reached, [value - least for value in others])
+        parts.append(suite.add(party, steps, constant(suite, party, steps.shape, least, 1)))
+    return joined(*parts)
 
 
 def joined(*parts: Share) -> Share:
     """Several [n] as one, at scale 1: what is done to all of them takes the rounds of one."""
+    if len(parts) == 1:
+        return parts[0].at(1)
     words = [part.words() for part in parts]
     return Share.of(torch.cat(words, 1), (sum(part.numel for part in parts),))
 
 
 def apart(whole: Share, sizes: Sequence[int]) -> list[Share]:
     """What `joined` put together."""
+    if len(sizes) == 1:
+        return [whole]
     found, at = [], 0
     for n in sizes:
         found.append(Share.of(Share(whole.body, (n,), 1, (1,), at).words(), (n,)))
@@ -94,7 +103,7 @@ def bring(suite: Suite, party: Party, v: Share) -> Blocks:
     # 1. coarse bits
     coarse = suite.thresholds(party, v, COARSE)
     # 2. one block
-    [wide] = products(suite, party, (v, chosen(suite, party, coarse, [a * a for a in COARSE_ROOTS])))
+    wide = suite.mul(party, v, chosen(suite, party, coarse, [a * a for a in COARSE_ROOTS]))
     short = suite.truncate(party, wide, SHORT).at(1)
     # 3. fine bits
     return Blocks(short, coarse, suite.thresholds(party, short, FINE, 32))
