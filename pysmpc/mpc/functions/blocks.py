@@ -70,19 +70,17 @@ def chosen(suite: Suite, party: Party, reached: Share, *tables: Sequence[int], b
 
 def joined(*parts: Share) -> Share:
     """Several [n] as one, at scale 1: what is done to all of them takes the rounds of one."""
-    if len(parts) == 1:
+    if len(parts) == 1 and parts[0].dense:
         return parts[0].at(1)
-    words = [part.words() for part in parts]
+    words = [part.window(part.body.words) for part in parts]
     return Share.of(torch.cat(words, 1), (sum(part.numel for part in parts),))
 
 
 def apart(whole: Share, sizes: Sequence[int]) -> list[Share]:
-    """What `joined` put together."""
-    if len(sizes) == 1:
-        return [whole]
+    """What `joined` put together, as windows: nothing is copied before somebody asks for words in a row."""
     found, at = [], 0
     for n in sizes:
-        found.append(Share.of(Share(whole.body, (n,), 1, (1,), at).words(), (n,)))
+        found.append(Share(whole.body, (n,), 1, (1,), at))
         at += n
     return found
 
