@@ -330,7 +330,7 @@ def _update(params: Tensors, row: Share, scale: Fraction, factor: float, shrink:
             continue
         cell.settle()
         by, less = numbers
-        z = part.at(1) if plan.sign > 0 else suite.scale_by(party, part, plan.sign).at(1)
+        z = Share.of(part.words(), part.shape) if plan.sign > 0 else suite.scale_by(party, part, plan.sign).at(1)
         for _ in range(plan.downs):
             z = suite.probabilistic.truncate(party, z, 1 << 20).at(1)
         if plan.shrinks:

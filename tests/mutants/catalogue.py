@@ -38,6 +38,7 @@ INTEGRITY = "tests/security/test_integrity.py"
 TWO_THREADS = "tests/security/test_threads.py"
 MAC = f"{PROTOCOLS}/test_mac.py"
 SUITE = f"{PROTOCOLS}/test_suite.py"
+CHARACTERS = f"{KERNELS}/test_characters.py"
 WIDE = f"{KERNELS}/test_wide.py"
 KEYS = f"{VIEWS}::test_keys_are_distinct_and_uniform"
 LEDGER = "tests/security/test_ledger.py"
@@ -273,7 +274,7 @@ MUTANTS = [
     *module(
         "mpc/functions/blocks",
         ("a fine block that begins too late", "FINE = tuple(-(-(ROOT**2) // a**2)", "FINE = tuple(-(-(ROOT**2) * 2 // a**2)", MOMENTS),
-        ("dealt cosines of half the size", "step, shift = angle_step(fit.period, ROOT**2), 30 - DEALT_BITS", "step, shift = angle_step(fit.period, ROOT**2), 31 - DEALT_BITS", MOMENTS),
+        ("dealt cosines of half the size", "DealtTurns(step, fit.terms, DEALT_BITS)", "DealtTurns(step, fit.terms, DEALT_BITS - 1)", MOMENTS),
     ),
     *module(
         "mpc/functions/moments",
@@ -540,13 +541,24 @@ MUTANTS = [
         "arith.inc.h",
         ("a sum for a product", "z[i] += d[i] * y[i] + a[i] * e[i];", "z[i] += d[i] * y[i] + (a[i] + e[i]);", PRODUCTS),
         ("wrong sign", "z[i] += d[i] * (x[i] + a[i]);", "z[i] += d[i] * (x[i] - a[i]);", PRODUCTS),
+        ("a weight of the table before", "const u64 w = weights[q * count + k]", "const u64 w = weights[q / 2 * count + k]", f"{KERNELS}/test_arithmetic.py"),
         ("a factor of the element before", "sum[i] += f[i] * x[i];", "sum[i] += f[i ? i - 1 : 0] * x[i];", f"{KERNELS}/test_arithmetic.py"),
     ),
     *core(
         "turns.inc.h",
-        ("sines of the wrong half", ">> 2) ^ below) - below;", ">> 2) ^ 0) - 0;", f"{KERNELS}/test_turns.py"),
+        ("sines of the wrong half", ">> 34) ^ below) - below;", ">> 34) ^ 0) - 0;", f"{KERNELS}/test_turns.py"),
         ("a coefficient a step off", "136187638", "136187639", f"{KERNELS}/test_turns.py"),
-        ("the quarter turn before", "0 - (t >> 62 & 1)", "0 - (t >> 61 & 1)", f"{KERNELS}/test_turns.py"),
+        ("the quarter turn before", "psm_tops(t << 1)", "psm_tops(t << 2)", f"{KERNELS}/test_turns.py"),
+    ),
+    *core(
+        "characters.inc.h",
+        ("a piece that ends with the last whole one", "p.size = n - p.first < a->piece ? n - p.first : a->piece;", "p.size = a->piece;", CHARACTERS),
+        ("rounded down", "((u64)1 << (shift - 1))", "(0 * (u64)shift)", CHARACTERS),
+        ("one of the other holders' words stays in", "for (size_t h = 1; h + 1 < holders; h++) psm_prg_sub", "for (size_t h = 2; h + 1 < holders; h++) psm_prg_sub", CHARACTERS),
+        ("pieces under one stream", "turns_take(keys, holders, stream + p.index, word, cosine", "turns_take(keys, holders, stream, word, cosine", CHARACTERS),
+        ("the wrong sign of a sine", "y -= psm_mul32_signed(b, cosine)", "y += psm_mul32_signed(b, cosine)", CHARACTERS),
+        ("sines with the factors of cosines", "(*left)[j] * x[i] + (*right)[j] * y[i]", "(*left)[j] * x[i] + (*left)[j] * y[i]", CHARACTERS),
+        ("every holder takes the corrections", "(ptrdiff_t)row == target && corrections", "target >= 0 && corrections", CHARACTERS),
     ),
     *core(
         "powers.inc.h",
@@ -630,6 +642,8 @@ MUTANTS = [
     ),
     *core(
         "rounds.c",
+        ("every holder adds the constant of a sum", "(ptrdiff_t)row == s->h->lead ? s->offset : 0", "s->offset", CHARACTERS),
+        ("every holder adds constants of tables", "p.lead ? s->in3 : NULL", "s->in3", f"{KERNELS}/test_arithmetic.py"),
         ("corrections to the wrong party", "(ptrdiff_t)p.row == s->h->target ? s->corrections", "(ptrdiff_t)p.row == s->h->lead ? s->corrections", PRODUCTS),
         ("one holder is not taken away", "for (size_t i = 0; i + 1 < s->h->count; i++)", "for (size_t i = 1; i + 1 < s->h->count; i++)", PRODUCTS),
         ("the last row is not summed", "for (size_t row = 1; row < s->base; row++)", "for (size_t row = 1; row + 1 < s->base; row++)", PRODUCTS),

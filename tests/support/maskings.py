@@ -10,7 +10,7 @@ import collections
 import numpy as np
 import torch
 
-from pysmpc.ring import affine_kernels, comparison_kernels, product_kernels, reopen_kernels, z2k
+from pysmpc.ring import affine_kernels, comparison_kernels, integer_functions, product_kernels, reopen_kernels, z2k
 from pysmpc.ring.prg import KeySet
 
 Masking = collections.namedtuple("Masking", "keys stream words purpose")
@@ -124,6 +124,12 @@ class Log:
             "deal",
             lambda out, product, keys, stream, *rest: note(keys, stream, product.size, "correction"),
         )
+        after(integer_functions.Multiples, "deal", self._multiples)
+
+    def _multiples(self, out, multiples, keys, mask, stream, shift, corrections, n):
+        for i, first in enumerate(range(0, n, multiples.piece)):
+            words = 2 * multiples.terms * min(multiples.piece, n - first)
+            self.note(keys, stream + i, words, "correction")
 
     def _mask(self, keys, stream, shares):
         kind = self._kinds[id(keys)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -18,17 +19,28 @@ REMEMBERED = 2
 AT_EVERY_SCALE = frozenset(("attention", "normalised"))
 
 
-@dataclass(eq=False, repr=False)
 class Opened:
     """An opened value and its regions, for all functions of it that have the same ends.
 
+    It lives as long as what it was opened of, and does not keep that alive: bodies would refer to themselves, and their
+    memory wait for the garbage collector.
     limit: no integer of it is larger in magnitude, where that is publicly known.
     """
 
-    masked: Masked
-    x: Share
-    regions: dict[object, Any]
-    limit: int | None = None
+    def __init__(self, masked: Masked, x: Share, of: ShareStorage) -> None:
+        """x: the opened elements in a row, on the body `of` itself or on a copy."""
+        self.masked, self.shape, self.scale = masked, x.shape, x.scale
+        self.copy = None if x.body is of else x.body
+        self.whole = weakref.ref(of)
+        self.regions: dict[object, Any] = {}
+        self.limit: int | None = None
+
+    @property
+    def x(self) -> Share:
+        """The opened elements in a row."""
+        body = self.whole() if self.copy is None else self.copy
+        assert body is not None, "a value that is gone has no functions"
+        return Share(body, self.shape, self.scale)
 
     def bounded(self, scale: int, bound: float | None) -> int | None:
         """The limit, from now on that of a public bound of x at a scale, if there is one."""
