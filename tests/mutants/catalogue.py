@@ -963,7 +963,7 @@ MUTANTS = [
             ("numbers are not compared", "follow", "if type(x) is not kind or want != x:", "if type(x) is not kind:"),
             ("public tensors are not compared", "path", "return torch.equal(bits_of(x), self._bits)", "return True"),
             ("what somebody keeps is not handed out", "loop_regions", "alive = tuple(self._alive())", "alive = tuple(self._alive())[:1]"),
-            ("a path that was left is never forgotten", "loop_regions", "known.missed > 1 and", "False and"),
+            ("a path that was left is never forgotten", "known_paths", "known.missed > 1 and", "False and"),
             ("running statistics stay as they were", "segment", "found = [given[\"running_mean\"], given[\"running_var\"]]", "pass"),
             ("what an update holds is not given back", "follow", "in self._held.items():", "in ():"),
             ("counters are read before it is computed", "follow", "            return Stats\n        keep_promises()\n", "            return Stats\n"),
@@ -1198,7 +1198,7 @@ MUTANTS = [
         ("a table keeps its numbers", "out.copy_(torch.tensor([now(x) for x in values], dtype=torch.int64))", "pass", NUMBERS),
     ),
     *module("program/segment", ("a step is run with the numbers of before", "        if not self.numbers.take(numbers):\n            return False\n", "", NUMBERS)),
-    *module("program/loop_regions", ("ranks repeat with numbers of their own", "self.digest) if numbers else self.digest", "0) * 0 + self.digest", "tests/session/test_rank_loops.py::test_a_rank_with_a_rate_of_its_own_is_told")),
+    *module("program/known_paths", ("ranks repeat with numbers of their own", "self.digest) if numbers else self.digest", "0) * 0 + self.digest", "tests/session/test_rank_loops.py::test_a_rank_with_a_rate_of_its_own_is_told")),
     *module(
         "remote/worker/recordings",
         ("more numbers than a step has", "len(operation.numbers) != len(known.recording.numbers.values) or not", "not", REPEATED),
