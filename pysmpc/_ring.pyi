@@ -101,6 +101,11 @@ compare_deal: Kernel
 compare_chunks: Kernel
 compare_nodes: Kernel
 compare_root: Kernel
+thresholds_deal: Kernel
+thresholds_chunks: Kernel
+thresholds_nodes: Kernel
+thresholds_root: Kernel
+thresholds_sums: Kernel
 bit_deal: Kernel
 bit_share: Kernel
 select_deal: Kernel

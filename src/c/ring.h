@@ -187,6 +187,14 @@ typedef struct psm_kernels {
                          const u64 *opened, size_t begin, size_t end, const u64 *sign,
                          u64 *message);
 
+    /* --- thresholds.inc.h; [begin, end) packed words ------------------------ */
+    void (*thresholds_chunks)(const psm_aes_key *key, u64 known, u64 first, u64 rest, u64 apart, int nodes, int lead,
+                              const u64 *corrections, const u64 *c, const u64 *ends, size_t count, size_t n,
+                              size_t begin, size_t end, u64 *state, u64 *message);
+    void (*thresholds_sums)(const psm_aes_key *key, u64 first, u64 rest, u64 apart, int lead, const u64 *corrections,
+                            size_t step, const u64 *betas, size_t count, const u64 *weights, const u64 *constants,
+                            size_t sums, size_t n, size_t begin, size_t end, u64 *out, size_t between);
+
     /* --- select.inc.h; [begin, end) packed words --------------------------- */
     void (*bit_deal)(const psm_aes_key *keys, size_t holders, u64 rho, u64 stream, size_t n,
                      size_t begin, size_t end, u64 *corrections);

@@ -194,6 +194,17 @@ static void without_openings(const psm_kernels *k, psm_divisor by, size_t n) {
     }
 }
 
+/* of two public ends; sums of their bits with public weights */
+static void thresholds(const psm_kernels *k, size_t n) {
+    static const u64 ends[2] = {1, 1 << 20}, weights[4] = {3, 5, 0, 7}, constants[2] = {11, 13};
+    size_t words = (n + 63) / 64;
+    for (int lead = 0; lead < 2; lead++) {
+        const u64 *dealt = lead ? NULL : b;
+        CHECK(thresholds_chunks, keys, 48, 32, 64, 16, 4, lead, dealt, a, ends, 2, n, 0, words, out2, out);
+        CHECK(thresholds_sums, keys, 37, 69, 16, lead, dealt, n, a, 2, weights, constants, 2, n, 0, words, out, n);
+    }
+}
+
 static void comparisons(const psm_kernels *k, size_t n) {
     size_t words = (n + 63) / 64;
     CHECK(compare_deal, keys, HOLDERS, 32, 4, NULL, n, 0, words, out, out2, out3);
@@ -205,6 +216,7 @@ static void comparisons(const psm_kernels *k, size_t n) {
         CHECK(compare_nodes, keys, 32, 4, lead, dealt, a, 0, words, c, out2, out);
         CHECK(compare_root, keys, 32, lead, dealt, a, 0, words, c, out);
     }
+    thresholds(k, n);
 }
 
 static void selections(const psm_kernels *k, const psm_divisor *by, size_t n) {

@@ -13,13 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
-from itertools import pairwise
-
-import torch
 
 from pysmpc.errors import EncodingError
 from pysmpc.mpc.additive import affine
-from pysmpc.mpc.additive.exact import constant
 from pysmpc.mpc.additive.products import product_cost
 from pysmpc.mpc.additive.truncation import truncate_cost
 from pysmpc.mpc.functions import fits
@@ -27,6 +23,7 @@ from pysmpc.mpc.functions.characters import BITS, Fit, evaluate, evaluate_cost, 
 from pysmpc.mpc.functions.known_values import distinct, note_inverse
 from pysmpc.mpc.functions.masked import Masked
 from pysmpc.mpc.functions.regions import thresholds_cost
+from pysmpc.mpc.functions.threshold_sums import steps_between, weighted_sums
 from pysmpc.mpc.interfaces import Cost, Party
 from pysmpc.mpc.operations import Suite
 from pysmpc.ring.shares import Share
@@ -84,10 +81,9 @@ class Normal:
 
     def sum(self, suite: Suite, party: Party, value: Callable[[int], int]) -> Share:
         """value(j) for the largest j with x >= 4^j, value(low) below: linear in the bits.  No message."""
-        count, n = self.reached.shape
-        least, *values = (value(self.low + i) for i in range(count))
-        steps = sum_of_steps(suite, party, self.reached, [0, *(v - least for v in values)])
-        return suite.add(party, steps, constant(suite, party, (n,), least, 1))
+        least, *values = (value(self.low + i) for i in range(self.reached.shape[0]))
+        steps = steps_between([0, *(v - least for v in values)])
+        return weighted_sums(suite, party, self.reached, [(least, steps)])[0]
 
 
 def levels(top: int, limit: int | None, low: int = 0) -> int:
@@ -120,21 +116,17 @@ def normalise(
     last = levels(top, limit, low)
     # 1. bits
     ends, powers = [4**j for j in range(low, last + 1)], [4 ** (top - j) for j in range(low, last + 1)]
-    whole: Share | None = None
+    steps, of_nothing = steps_between(powers), (4**top, [-(4**top), *[0] * (len(ends) - 1)])
     if dealt_products and suite.scaled_thresholds is not None:
-        steps = [b - a for a, b in pairwise([0, *powers])]
         reached, whole = suite.scaled_thresholds(party, flat, ends, steps)
+        [nothing] = weighted_sums(suite, party, reached, [of_nothing])
     else:
         reached = suite.thresholds(party, flat, ends)
-    # 2. power
-    n = flat.numel
-    first = Share.of(Share(reached.body, (n,), 1, (1,), 0).words(), (n,))
-    nothing = suite.sub(party, constant(suite, party, (n,), 1, 1), first)
-    # 3. product
-    if whole is None:
-        whole = suite.mul(party, flat, sum_of_steps(suite, party, reached, powers))
-    v = suite.add(party, whole.at(1), suite.scale_by(party, nothing, 4**top).at(1)).at(flat.scale)
-    return Normal(v, reached, low, top)
+        # 2. power
+        power, nothing = weighted_sums(suite, party, reached, [(0, steps), of_nothing])
+        # 3. product
+        whole = suite.mul(party, flat, power)
+    return Normal(suite.add(party, whole.at(1), nothing).at(flat.scale), reached, low, top)
 
 
 def normalise_cost(holders: int, n: int, low: int = 0, top: int = TOP) -> Cost:
@@ -290,12 +282,14 @@ def root(suite: Suite, party: Party, x: Share, scale: int, limit: int | None = N
     core, back = distinct(x)
     inner = suite.probabilistic
     normal = normalise(inner, party, core, limit=limit)
-    power = sum_of_steps(inner, party, normal.reached, [1 << j for j in range(normal.reached.shape[0])])
+    count = normal.reached.shape[0]
+    powers, slopes = [1 << j for j in range(count)], [1 << (TOP - j) for j in range(count)]
+    columns = [(0, steps_between(powers)), (1 << TOP, steps_between([0, *(v - (1 << TOP) for v in slopes[1:])]))]
+    power, inverse = weighted_sums(inner, party, normal.reached, columns)
     out = _shrunk(inner, suite, party, _of_v(inner, party, normal, fits.SQRT), power, (1 << BITS) * s / scale)
     out = Share(out.body, core.shape, scale)
-    slopes, ratio = normal.sum(inner, party, lambda j: 1 << (TOP - j)), (1 << (BITS + TOP)) / s
     opened, v = normal.opened(inner, party), normal.v.at(4**TOP)
-    note_inverse(out, Inverse(inner, v, opened, fits.RSQRT, slopes, TOP, ratio, scale, True))
+    note_inverse(out, Inverse(inner, v, opened, fits.RSQRT, inverse, TOP, (1 << (BITS + TOP)) / s, scale, True))
     return back(out)
 
 
@@ -332,7 +326,7 @@ def reciprocal_fast(suite: Suite, party: Party, x: Share, scale: int, limit: int
     """
     inner = suite.probabilistic
     flat = Share.of(x.words(), (x.numel,))
-    n, s = flat.numel, x.scale
+    s = x.scale
     if not reciprocal_has_room(s, scale):
         raise EncodingError(f"1 / x of a secret of scale {s} at scale {scale} has no room: use fewer fractional bits")
     top = _top_of_reciprocal(s, scale)
@@ -340,21 +334,15 @@ def reciprocal_fast(suite: Suite, party: Party, x: Share, scale: int, limit: int
     # 1. bits
     ends = [4**j for j in range(levels(top + 1, limit) + 1)]
     bits = inner.thresholds(party, flat, [*ends, *(1 - end for end in ends)])
-    count = len(ends)
-    positive = Share.of(Share(bits.body, (count, n), 1).words(), (count, n))
-    above = Share.of(Share(bits.body, (count, n), 1, (n, 1), count * n).words(), (count, n))
-    negative = inner.sub(party, constant(inner, party, (count, n), 1, 1), above)
-    # 2. power
-    reached = inner.sub(party, positive, negative)
-    power = sum_of_steps(inner, party, reached, [4 ** (top - j) if j <= top else 0 for j in range(count)])
-    either = inner.add(party, positive, negative)
-    first = Share.of(Share(either.body, (n,), 1, (1,), 0).words(), (n,))
-    nothing = inner.sub(party, constant(inner, party, (n,), 1, 1), first)
-    v = inner.add(party, inner.mul(party, flat, power), inner.scale_by(party, nothing, 4**top))
-    normal = Normal(v, reached, 0, top)
+    # 2. power: of each bit the step, with its sign, and 4^top for neither of the first two
+    steps, rest = steps_between([4 ** (top - j) if j <= top else 0 for j in range(len(ends))]), [0] * (len(ends) - 1)
+    columns = [(-sum(steps), [*steps, *steps]), (0, [-(4**top), *rest, 4**top, *rest])]
+    power, nothing = weighted_sums(inner, party, bits, columns)
+    v = inner.add(party, inner.mul(party, flat, power), nothing)
     # 3. mantissa
     by = 1 << (BITS - mantissa_bits)
-    mantissa = inner.truncate(party, _of_v(inner, party, normal, fits.RECIPROCAL), by).at(1)
+    fine = evaluate(inner, party, inner.mask_open(party, v), v.at(4**top), fits.RECIPROCAL)
+    mantissa = inner.truncate(party, fine, by).at(1)
     # 4. out = x^-1 2^mantissa_bits 4^top / s
     by = round(Fraction((1 << mantissa_bits) * 4**top, s * scale))
     out = suite.truncate(party, inner.mul(party, mantissa, power).at(1), by)
@@ -374,7 +362,4 @@ def reciprocal_fast_cost(holders: int, n: int, s: int = 1 << 16, scale: int = 1 
 
 def sum_of_steps(suite: Suite, party: Party, reached: Share, values: Sequence[int]) -> Share:
     """values[j] of the largest j that was reached, with its sign; 0 for none."""
-    n = reached.shape[1]
-    steps = torch.tensor([b - a for a, b in pairwise([0, *values])]).reshape(-1, 1)
-    weighted = suite.mul_public(party, reached, steps)
-    return Share.of(weighted.window(weighted.body.words).sum(1), (n,))
+    return weighted_sums(suite, party, reached, [(0, steps_between(values))])[0]
