@@ -63,9 +63,12 @@ rows_sum: Kernel
 rows_xor: Kernel
 rows_extremes: Kernel
 weighted: Kernel
+combinations: Kernel
 gaussian: Kernel
 encode: Kernel
 turns: Kernel
+turns_deal: Kernel
+turns_combine: Kernel
 powers_dealt: Kernel
 powers_public: Kernel
 truncate_local: Kernel

@@ -312,7 +312,7 @@ def _update(params: Tensors, row: Share, scale: Fraction, factor: Fraction, shri
         by = round(scale / (unit * abs(factor))) if factor else 1 << 44
         if by < 2:
             raise EncodingError(f"a step of {float(factor):.3g} is out of range for these parameters: use a smaller lr")
-        z = suite.scale_by(party, part, -1).at(1) if factor < 0 else part.at(1)
+        z = suite.scale_by(party, part, -1).at(1) if factor < 0 else Share.of(part.words(), part.shape)
         if not factor:
             z = suite.scale_by(party, part, 0).at(1)
         while by >= LIMIT >> 2:

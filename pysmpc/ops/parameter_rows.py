@@ -73,6 +73,8 @@ def as_row(tensors: Tensors, bits: int) -> Share:
     by = {by for _, by in dividends}
     if len(by) == 1:
         whole = suite.probabilistic.truncate(party, joined(*(z for z, _ in dividends)), by.pop())
+        if len(coarser) == len(parts):
+            return whole.at(1)
         found = apart(whole, [z.numel for z, _ in dividends])
     else:
         found = suite.probabilistic.truncate_all(party, dividends) if dividends else []
@@ -85,10 +87,9 @@ def give_back(targets: Tensors, whole: Share, bits: int) -> None:
     """Give tensors their elements of a row of integers at 2^bits, which is their encoding from now on."""
     unit = kept(2, bits)
     for x, part in zip(targets, apart(whole, sizes_of(targets)), strict=True):
-        share, cell = Share(part.body, x.shape, unit.scale), x.cell
+        share, cell = Share.of(part.words(), x.shape, unit.scale), x.cell
         if x.whole:
             body = share.body
-            body.shape = tuple(x.shape)
         else:
             words = torch.empty_like(cell.body.words)
             here = Share(cell.body, x.size(), unit.scale, x.stride(), int(x.storage_offset()))
@@ -103,5 +104,6 @@ def from_row(like: Tensors, whole: Share, bits: int) -> list[SecretTensor]:
     unit, session = kept(2, bits), session_of_all(like)
     parts = apart(whole, sizes_of(like))
     return [
-        result(Share(p.body, x.shape, unit.scale), session, unit, x.dtype) for x, p in zip(like, parts, strict=True)
+        result(Share.of(p.words(), x.shape, unit.scale), session, unit, x.dtype)
+        for x, p in zip(like, parts, strict=True)
     ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from pysmpc import _ring
 from pysmpc._ring import launch
-from pysmpc.ring.z2k import empty, sized, use_torch_threads, wrap
+from pysmpc.ring.prg import KeySet
+from pysmpc.ring.z2k import empty, optional, sized, use_torch_threads, wrap
 
 # --- functions in integers, the same words on every machine ----------------------
 
@@ -26,6 +29,56 @@ def turns(phase: torch.Tensor, count: int) -> torch.Tensor:
     out = empty(2 * count, n)
     launch(_ring.turns, sized(phase, n), count, out, n)
     return out
+
+
+@dataclass(frozen=True)
+class Multiples:
+    """The first `terms` multiples of the angles of words times `step`, of elements in pieces that have a stream each.
+
+    The words of a piece of m elements are [2 terms, m]: cosines of all multiples, then their sines.
+    """
+
+    step: int
+    terms: int
+    piece: int
+
+    def deal(self, keys: KeySet, mask: int, stream: int, shift: int, corrections: torch.Tensor, n: int) -> None:
+        """corrections [2 terms n] = the words at 2^(30 - shift) less others', of n angles of the stream `mask`."""
+        use_torch_threads()
+        if not 0 <= shift < TURNS_BITS:
+            raise ValueError(f"cosines of {TURNS_BITS} bits less {shift}")
+        corrections = sized(corrections, 2 * self.terms * n)
+        launch(
+            _ring.turns_deal, keys.native, mask, stream, wrap(self.step), self.terms, self.piece, shift, corrections, n
+        )
+
+    def combine(
+        self,
+        keys: KeySet,
+        stream: int,
+        corrections: torch.Tensor | None,
+        c: torch.Tensor,
+        coefficients: torch.Tensor,
+        shift: int,
+        constant: int,
+    ) -> torch.Tensor:
+        """[rows, n] sums of what was dealt, times a cos + b sin and a sin - b cos of public c [n].
+
+        The lead adds a constant.
+        coefficients: [2, terms] of magnitude 2^30 at most, a and then b.  shift: by how many bits the factors are
+        rounded, 30 to 61.
+        """
+        use_torch_threads()
+        if not TURNS_BITS <= shift < 62:
+            raise ValueError(f"factors of 61 bits less {shift}: from {TURNS_BITS} to 61")
+        n = c.numel()
+        corrections = optional(corrections, 2 * self.terms * n)
+        coefficients, out = sized(coefficients, 2, self.terms), empty(keys.rows, n)
+        launch(
+            _ring.turns_combine, keys.native, stream, corrections, sized(c, n), coefficients, wrap(self.step),
+            self.terms, self.piece, shift, wrap(constant), out, n,
+        )  # fmt: skip
+        return out
 
 
 def add_gaussian(words: torch.Tensor, thresholds: torch.Tensor, factor: int, z: torch.Tensor) -> torch.Tensor:

@@ -146,6 +146,26 @@ def weighted(factors: torch.Tensor, words: torch.Tensor, out: torch.Tensor | Non
     return out
 
 
+def combinations(
+    x: torch.Tensor, weights: torch.Tensor, constants: torch.Tensor, lead: int | None, out: torch.Tensor, first: int = 0
+) -> torch.Tensor:
+    """Write public combinations of rows [rows, count * n] to out [rows, ...], from element `first` of its rows on.
+
+    [sums, n] each: the sum over count of weights [sums, count] times x, and in the row `lead` constants [sums].
+    """
+    use_torch_threads()
+    rows, width = x.shape
+    sums, count = weights.shape
+    n = width // count
+    if width != count * n or not 0 <= first <= out.shape[1] - sums * n:
+        raise ValueError(f"{sums} sums of {count} of {width} elements, from element {first} of {out.shape[1]} on")
+    launch(
+        _ring.combinations, x, rows, count, weights, sized(constants, sums), sums, -1 if lead is None else lead,
+        sized(out, rows, out.shape[1]), first, out.shape[1], n,
+    )  # fmt: skip
+    return out
+
+
 # --- bits ----------------------------------------------------------------------
 
 

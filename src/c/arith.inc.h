@@ -86,6 +86,24 @@ static void psm_weighted(const u64 *factors, const u64 *words, size_t count, u64
     }
 }
 
+/* out[q][i] = constants[q], unless NULL, plus the sum over k of weights[q][k] * x[k][i], rows of n, for i from begin to
+ * end and q < sums */
+static void psm_combinations(const u64 *x, size_t count, const u64 *weights, const u64 *constants, size_t sums, u64 *out,
+                             size_t n, size_t begin, size_t end) {
+    for (size_t at = begin; at < end; at += WEIGHTED_CHUNK) {
+        size_t m = end - at < WEIGHTED_CHUNK ? end - at : WEIGHTED_CHUNK;
+        for (size_t q = 0; q < sums; q++) {
+            u64 sum[WEIGHTED_CHUNK], first = constants ? constants[q] : 0;
+            for (size_t i = 0; i < m; i++) sum[i] = first;
+            for (size_t k = 0; k < count; k++) {
+                const u64 w = weights[q * count + k], *row = x + k * n + at;
+                for (size_t i = 0; i < m; i++) sum[i] += w * row[i];
+            }
+            memcpy(out + q * n + at, sum, m * sizeof(u64));
+        }
+    }
+}
+
 /* z[i] += d[i] * y[i] + a[i] * e[i]: the product (d + a)(e + b) where y shares
  * e + b, a shares the mask and z holds the share of a * b on entry. */
 static void psm_beaver_mul(const u64 *d, const u64 *y, const u64 *a, const u64 *e, u64 *z, size_t n) {

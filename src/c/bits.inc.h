@@ -13,6 +13,7 @@ typedef u64 v8 __attribute__((vector_size(64)));
 /* PSM_REGISTER words fill a register of the target.  Of vectors that are wider the compiler keeps
  * every one in memory, so that long circuits are written for these. */
 typedef u64 vreg __attribute__((vector_size(8 * PSM_REGISTER)));
+typedef int64_t vsigned __attribute__((vector_size(8 * PSM_REGISTER)));
 
 #define PSM_LANES 8
 
@@ -36,23 +37,59 @@ static inline void psm_store(u64 *p, const v8 *v, size_t w) {
     else for (size_t i = 0; i < w; i++) p[i] = (*v)[i];
 }
 
-/* The products of the lower halves; what vector units have an instruction for and compilers do not find. */
-static inline v8 psm_mul32(v8 x, v8 y) {
+/* The products of the lower halves, of the lower halves as signed numbers, and the sum of two products with signed
+ * numbers of 32 bits mod 2^64; what vector units have instructions for and compilers do not find. */
+static inline vreg psm_mul32(vreg x, vreg y) {
 #if defined __AVX512F__
-    return (v8)_mm512_mul_epu32((__m512i)x, (__m512i)y);
+    return (vreg)_mm512_mul_epu32((__m512i)x, (__m512i)y);
 #elif defined __AVX2__
-    __m256i a[2], b[2];
-    memcpy(a, &x, sizeof x), memcpy(b, &y, sizeof y);
-    for (int i = 0; i < 2; i++) a[i] = _mm256_mul_epu32(a[i], b[i]);
-    memcpy(&x, a, sizeof x);
-    return x;
+    return (vreg)_mm256_mul_epu32((__m256i)x, (__m256i)y);
 #else
     return (x & 0xFFFFFFFF) * (y & 0xFFFFFFFF);
 #endif
 }
 
-/* The upper halves of those products. */
-static inline v8 psm_mul32_upper(v8 x, v8 y) { return psm_mul32(x, y) >> 32; }
+static inline vreg psm_mul32_signed(vreg x, vreg y) {
+#if defined __AVX512F__
+    return (vreg)_mm512_mul_epi32((__m512i)x, (__m512i)y);
+#elif defined __AVX2__
+    return (vreg)_mm256_mul_epi32((__m256i)x, (__m256i)y);
+#else
+    return x * y; /* numbers of 32 bits fill their words */
+#endif
+}
+
+static inline vreg psm_mul_shorts(vreg x, vreg factor, vreg y, vreg other) {
+#if defined __AVX2__ && !defined __AVX512DQ__
+    /* what is left of x and y less their lower halves as signed numbers */
+    vreg upper = psm_mul32(factor, (x + 0x80000000) >> 32) + psm_mul32(other, (y + 0x80000000) >> 32);
+    return psm_mul32_signed(factor, x) + psm_mul32_signed(other, y) + (upper << 32);
+#else
+    return x * factor + y * other;
+#endif
+}
+
+/* The upper halves of the products of lower halves. */
+static inline vreg psm_mul32_upper(vreg x, vreg y) { return psm_mul32(x, y) >> 32; }
+
+/* All ones in words whose most significant bit is set, and in the others. */
+static inline vreg psm_tops(vreg x) {
+#if defined __AVX512F__
+    return (vreg)((vsigned)x >> 63);
+#elif defined __AVX2__
+    return (vreg)((vsigned){0} > (vsigned)x);
+#else
+    return 0 - (x >> 63);
+#endif
+}
+
+static inline vreg psm_not_tops(vreg x) {
+#if defined __AVX2__ && !defined __AVX512F__
+    return (vreg)((vsigned)x > (vsigned){0} - 1);
+#else
+    return ~psm_tops(x);
+#endif
+}
 
 /* Words of the tile that begins at word `at` of `words`. */
 static inline size_t psm_width(size_t at, size_t words) {

@@ -31,6 +31,7 @@
 #include "fss_bits.inc.h"
 #include "wide.inc.h"
 #include "turns.inc.h"
+#include "characters.inc.h"
 #include "powers.inc.h"
 #include "gaussian.inc.h"
 #include "encode.inc.h"
@@ -64,6 +65,7 @@
         .rows_xor = psm_rows_xor, \
         .rows_extremes = psm_rows_extremes, \
         .weighted = psm_weighted, \
+        .combinations = psm_combinations, \
         .beaver_mul = psm_beaver_mul, \
         .beaver_square = psm_beaver_square, \
         .pack_bits = psm_pack_bits, \
@@ -115,6 +117,8 @@
         .wide_factors = psm_wide_factors, \
         .wide_count = psm_wide_count, \
         .turns = psm_turns, \
+        .turns_deal = psm_turns_deal, \
+        .turns_combine = psm_turns_combine, \
         .powers_dealt = psm_powers_dealt, \
         .powers_public = psm_powers_public, \
         .gaussian = psm_gaussian, \

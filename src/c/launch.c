@@ -68,6 +68,12 @@ static psm_view view(const u64 *s) {
     return (psm_view){.data = W(0) + N(1), .row = (ptrdiff_t)N(2), .col = (ptrdiff_t)N(3)};
 }
 
+#define ANGLES "step, terms, piece, shift"
+
+static psm_angles angles(const u64 *s) {
+    return (psm_angles){.step = N(0), .terms = N(1), .piece = N(2), .shift = (unsigned)N(3)};
+}
+
 static psm_wide_view wide_view(const u64 *data, const u64 *steps) {
     return (psm_wide_view){(const u64 *)data[0], (ptrdiff_t)steps[0], (ptrdiff_t)steps[1], (ptrdiff_t)steps[2]};
 }
@@ -89,7 +95,13 @@ static psm_ends ends(const u64 *s) { return (psm_ends){.first = N(0), .rest = N(
     K(rows_extremes, "in x, rows, n, out z", KERNEL->rows_extremes(W(0), N(1), N(2), W(3)))                          \
     K(weighted, "in factors, in words, rows, count, out z, n",                                                       \
       STEP.weighted(W(0), W(1), N(2), N(3), W(4), N(5)))                                                             \
+    K(combinations, "in x, rows, count, in weights, in constants, sums, lead, inout z, first, next, n",               \
+      STEP.combinations(W(0), N(1), N(2), W(3), W(4), N(5), (ptrdiff_t)N(6), W(7) + N(8), N(9), N(10)))              \
     K(turns, "in phase, count, out z, n", STEP.turns(W(0), N(1), W(2), N(3)))                                        \
+    K(turns_deal, "keys h, stream mask, stream a, " ANGLES ", out corrections, n",                                   \
+      STEP.turns_deal(H(0), N(1), N(2), angles(s + 3), W(7), N(8)))                                                  \
+    K(turns_combine, "keys h, stream a, in? corrections, in c, in coefficients, " ANGLES ", constant, out z, n",     \
+      STEP.turns_combine(H(0), N(1), W(2), W(3), W(4), angles(s + 5), N(9), W(10), N(11)))                           \
     K(powers_dealt, "in r, step, segments, shift, out z, n",                                                         \
       STEP.powers_dealt(W(0), N(1), (unsigned)N(2), (unsigned)N(3), W(4), N(5)))                                     \
     K(powers_public, "in c, start, step, segments, in mantissas, in shifts, out z, n",                               \

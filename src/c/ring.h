@@ -80,6 +80,13 @@ typedef struct {
     const u64 *c;
 } psm_known;
 
+/* Multiples of the angles of words times `step`, in pieces of elements (characters.inc.h). */
+typedef struct {
+    u64 step;
+    size_t terms, piece;
+    unsigned shift;
+} psm_angles;
+
 typedef struct psm_kernels {
     const char *name;
 
@@ -135,6 +142,8 @@ typedef struct psm_kernels {
     /* [begin, end) elements of n */
     void (*weighted)(const u64 *factors, const u64 *words, size_t count, u64 *out, size_t n, size_t begin,
                      size_t end);
+    void (*combinations)(const u64 *x, size_t count, const u64 *weights, const u64 *constants, size_t sums, u64 *out,
+                         size_t n, size_t begin, size_t end);
     void (*beaver_mul)(const u64 *d, const u64 *y, const u64 *a, const u64 *e, u64 *z, size_t n);
     void (*beaver_square)(const u64 *d, const u64 *x, const u64 *a, u64 *z, size_t n);
 
@@ -265,8 +274,13 @@ typedef struct psm_kernels {
                          u64 *packed, u64 *rest, u64 *code, size_t n, size_t begin, size_t end);
     void (*wide_count)(const u64 *packed, size_t rows, u64 *out, size_t n, size_t begin, size_t end);
 
-    /* --- turns.inc.h, powers.inc.h, gaussian.inc.h, encode.inc.h; [begin, end) elements of n - */
+    /* --- turns.inc.h, characters.inc.h, powers.inc.h, gaussian.inc.h, encode.inc.h; [begin, end) elements of n - */
     void (*turns)(const u64 *phase, size_t count, u64 *out, size_t n, size_t begin, size_t end);
+    void (*turns_deal)(const psm_aes_key *keys, size_t holders, u64 mask, u64 stream, const psm_angles *a,
+                       u64 *corrections, size_t n, size_t begin, size_t end);
+    void (*turns_combine)(const psm_aes_key *keys, size_t holders, ptrdiff_t target, u64 stream,
+                          const u64 *corrections, const u64 *c, const u64 *coefficients, const psm_angles *a, u64 *out,
+                          size_t n, size_t begin, size_t end);
     void (*powers_dealt)(const u64 *r, u64 step, unsigned segments, unsigned shift, u64 *out, size_t n, size_t begin,
                          size_t end);
     void (*powers_public)(const u64 *c, u64 start, u64 step, unsigned segments, const u64 *mantissas, const u64 *shifts,

@@ -30,6 +30,7 @@ typedef struct {
     u64 base, other, offset, factor;
     const psm_divisor *d;
     const psm_known *x, *y;
+    const psm_angles *angles;
     int flip, nodes, known;
     unsigned halves;
     const u64 *in, *in2, *in3, *in4, *corrections;
@@ -324,6 +325,19 @@ static void psm_flat_weighted(const u64 *factors, const u64 *words, size_t rows,
     STEP(weighted_task, rows, .grain = FINE, .in = factors, .in2 = words, .base = count, .out = out);
 }
 
+TASK(combinations_task) {
+    PART;
+    s->k->combinations(s->in + p.row * s->base * s->n, s->base, s->in2, p.lead ? s->in3 : NULL, s->other,
+                       s->out + p.row * s->offset, s->n, p.first, p.last);
+}
+
+static void psm_flat_combinations(const u64 *x, size_t rows, size_t count, const u64 *weights, const u64 *constants,
+                                  size_t sums, ptrdiff_t lead, u64 *out, size_t next, size_t n) {
+    const psm_holders *h = &(psm_holders){NULL, 0, lead, -1};
+    STEP(combinations_task, rows, .grain = FINE, .in = x, .base = count, .in2 = weights, .in3 = constants, .other = sums,
+         .out = out, .offset = next);
+}
+
 TASK(turns_task) {
     PART;
     s->k->turns(s->in, s->base, s->out, s->n, p.first, p.last);
@@ -332,6 +346,32 @@ TASK(turns_task) {
 static void psm_flat_turns(const u64 *phase, size_t count, u64 *out, size_t n) {
     const psm_holders *h = &nobody;
     STEP(turns_task, 1, .grain = FINE, .in = phase, .base = count, .out = out);
+}
+
+TASK(turns_deal_task) {
+    PART;
+    s->k->turns_deal(s->h->keys, s->h->count, s->other, s->base, s->angles, s->out, s->n, p.first, p.last);
+}
+
+static void psm_step_turns_deal(const psm_holders *h, u64 mask, u64 stream, psm_angles a, u64 *corrections, size_t n) {
+    STEP(turns_deal_task, 1, .grain = FINE, .other = mask, .base = stream, .angles = &a, .out = corrections);
+}
+
+/* all holders at once: the factors are the same ones */
+TASK(turns_combine_task) {
+    PART;
+    for (size_t row = 0; row < s->h->count; row++) {
+        u64 first = (ptrdiff_t)row == s->h->lead ? s->offset : 0;
+        for (size_t i = p.first; i < p.last; i++) s->out[row * s->n + i] = first;
+    }
+    s->k->turns_combine(s->h->keys, s->h->count, s->h->target, s->base, s->corrections, s->in, s->in2, s->angles,
+                        s->out, s->n, p.first, p.last);
+}
+
+static void psm_step_turns_combine(const psm_holders *h, u64 stream, const u64 *corrections, const u64 *c,
+                                   const u64 *coefficients, psm_angles a, u64 constant, u64 *out, size_t n) {
+    STEP(turns_combine_task, 1, .grain = FINE, .base = stream, .corrections = corrections, .in = c,
+         .in2 = coefficients, .angles = &a, .offset = constant, .out = out);
 }
 
 TASK(powers_dealt_task) {
@@ -528,7 +568,10 @@ const psm_steps psm_steps_table = {
     .scale = psm_flat_scale,
     .rows_sum = psm_flat_rows_sum,
     .weighted = psm_flat_weighted,
+    .combinations = psm_flat_combinations,
     .turns = psm_flat_turns,
+    .turns_deal = psm_step_turns_deal,
+    .turns_combine = psm_step_turns_combine,
     .powers_dealt = psm_flat_powers_dealt,
     .powers_public = psm_flat_powers_public,
     .gaussian = psm_flat_gaussian,

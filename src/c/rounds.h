@@ -65,8 +65,15 @@ typedef struct {
 
     /* out[row][i] = sum over k < count of factors[k][i] * words[row][k][i] */
     void (*weighted)(const u64 *factors, const u64 *words, size_t rows, size_t count, u64 *out, size_t n);
+    /* out[row][q] of `next` words a row: constants of the row `lead` and the sums of x[row][count] (arith.inc.h) */
+    void (*combinations)(const u64 *x, size_t rows, size_t count, const u64 *weights, const u64 *constants, size_t sums,
+                         ptrdiff_t lead, u64 *out, size_t next, size_t n);
     /* as in turns.inc.h; out [2 count, n] */
     void (*turns)(const u64 *phase, size_t count, u64 *out, size_t n);
+    /* as in characters.inc.h; constant: added to each of the results [count of holders, n] */
+    void (*turns_deal)(const psm_holders *h, u64 mask, u64 stream, psm_angles a, u64 *corrections, size_t n);
+    void (*turns_combine)(const psm_holders *h, u64 stream, const u64 *corrections, const u64 *c,
+                          const u64 *coefficients, psm_angles a, u64 constant, u64 *out, size_t n);
     /* as in powers.inc.h; out [2^segments, n] */
     void (*powers_dealt)(const u64 *r, u64 step, unsigned segments, unsigned shift, u64 *out, size_t n);
     void (*powers_public)(const u64 *c, u64 start, u64 step, unsigned segments, const u64 *mantissas,

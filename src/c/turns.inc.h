@@ -18,38 +18,50 @@
 enum { TURNS_CHUNK = 256 };
 
 /* 2^30 times cosine and sine of the angles whose phases are t - 2^61 */
-static inline void turn(v8 t, v8 *cosine, v8 *sine) {
-    v8 below = (t >> 61 & 1) - 1; /* all ones where the rest is negative */
-    v8 a = ((t >> 29) ^ below) & 0xFFFFFFFF, u = psm_mul32_upper(a, a);
-    v8 c = 2799821 - psm_mul32_upper(u, (v8){0} + 30334);
+static inline void turn(vreg t, vreg *cosine, vreg *sine) {
+    vreg below = psm_not_tops(t << 2); /* all ones where the rest is negative */
+    vreg a = (t >> 29) ^ below, u = psm_mul32_upper(a, a); /* of a the lower half */
+    vreg c = 2799821 - psm_mul32_upper(u, (vreg){0} + 30334);
     c = 2649351743 - psm_mul32_upper(u, 136187638 - psm_mul32_upper(u, c));
-    v8 s = 10696154 - psm_mul32_upper(u, 157073 - psm_mul32_upper(u, (v8){0} + 1325));
+    vreg s = 10696154 - psm_mul32_upper(u, 157073 - psm_mul32_upper(u, (vreg){0} + 1325));
     s = 3373259426 - psm_mul32_upper(u, 346799333 - psm_mul32_upper(u, s));
-    c = (1 << 30) - ((psm_mul32_upper(u, c) + 4) >> 3);
-    s = (((psm_mul32_upper(a, s) + 2) >> 2) ^ below) - below;
+    c = (1 << 30) - ((psm_mul32(u, c) + ((u64)4 << 32)) >> 35);
+    s = (((psm_mul32(a, s) + ((u64)2 << 32)) >> 34) ^ below) - below;
     /* (c, s), (-s, c), (-c, -s), (s, -c) */
-    v8 swap = (c ^ s) & (0 - (t >> 62 & 1)), first = 0 - ((t + ((u64)1 << 62)) >> 63), second = 0 - (t >> 63);
+    vreg swap = (c ^ s) & psm_tops(t << 1), first = psm_tops(t + ((u64)1 << 62)), second = psm_tops(t);
     *cosine = ((c ^ swap) ^ first) - first;
     *sine = ((s ^ swap) ^ second) - second;
 }
 
+/* Angles of up to TURNS_CHUNK elements, of which there are `registers`: their phases are step less 2^61 at first. */
+typedef struct {
+    size_t registers;
+    vreg step[TURNS_CHUNK / PSM_REGISTER], angle[TURNS_CHUNK / PSM_REGISTER];
+} turning;
+
+/* step[i] = phase[i] factor */
+static inline void turns_begin(turning *t, const u64 *phase, u64 factor, size_t m) {
+    t->registers = (m + PSM_REGISTER - 1) / PSM_REGISTER;
+    if (m % PSM_REGISTER) t->step[t->registers - 1] = (vreg){0};
+    memcpy(t->step, phase, m * sizeof(u64));
+    for (size_t i = 0; i < t->registers; i++) {
+        t->step[i] *= factor;
+        t->angle[i] = (vreg){0} + ((u64)1 << 61);
+    }
+}
+
 /* out[2 k - 2] and out[2 k - 1], rows of n: 2^30 times cosine and sine of k phases, for 1 <= k <= count */
 static void psm_turns(const u64 *phase, size_t count, u64 *out, size_t n, size_t begin, size_t end) {
-    v8 step[TURNS_CHUNK / PSM_LANES], angle[TURNS_CHUNK / PSM_LANES], cosine, sine;
+    vreg cosine[TURNS_CHUNK / PSM_REGISTER], sine[TURNS_CHUNK / PSM_REGISTER];
+    turning t;
     for (size_t at = begin; at < end; at += TURNS_CHUNK) {
         size_t m = end - at < TURNS_CHUNK ? end - at : TURNS_CHUNK;
-        for (size_t i = 0; i < m; i += PSM_LANES) {
-            step[i / PSM_LANES] = psm_load(phase + at + i, psm_width(i, m));
-            angle[i / PSM_LANES] = (v8){0} + ((u64)1 << 61);
-        }
+        turns_begin(&t, phase + at, 1, m);
         for (size_t k = 0; k < count; k++) {
             u64 *row = out + 2 * k * n + at;
-            for (size_t i = 0; i < m; i += PSM_LANES) {
-                size_t w = psm_width(i, m);
-                turn(angle[i / PSM_LANES] += step[i / PSM_LANES], &cosine, &sine);
-                psm_store(row + i, &cosine, w);
-                psm_store(row + n + i, &sine, w);
-            }
+            for (size_t i = 0; i < t.registers; i++) turn(t.angle[i] += t.step[i], &cosine[i], &sine[i]);
+            memcpy(row, cosine, m * sizeof(u64));
+            memcpy(row + n, sine, m * sizeof(u64));
         }
     }
 }

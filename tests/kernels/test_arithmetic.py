@@ -1,8 +1,10 @@
 """Elementwise kernels and Beaver combines against Python integers."""
 
+import itertools
+
 import pytest
 import torch
-from kernel_oracles import LENGTHS, TILES, WORD, Guarded, samples, signed, unsigned
+from kernel_oracles import LENGTHS, TILES, WORD, Guarded, samples, signed, tensor, unsigned
 
 from pysmpc import _ring
 from pysmpc._ring import launch
@@ -99,6 +101,56 @@ def test_weighted(rows, count, n, rng):
             for row in range(rows)
             for i in range(n)
         ]
+
+
+@pytest.mark.parametrize("n", LENGTHS + TILES[:3])
+def test_combinations(n, rng):
+    for rows, count, sums, lead in ((1, 1, 1, -1), (2, 3, 2, 1), (3, 5, 3, 0)):
+        w, constants, x = ints(rng, sums * count), ints(rng, sums), ints(rng, rows * count * n)
+        first, step = 2, 3 + sums * n
+        before = ints(rng, rows * step)
+        given, out = Guarded(x, 3), Guarded(before, 1)
+        launch(
+            _ring.combinations, given.view, rows, count, tensor(w), tensor(constants), sums, lead, out.view, first,
+            step, n,
+        )  # fmt: skip
+        expected = list(before)
+        for row, q, i in itertools.product(range(rows), range(sums), range(n)):
+            total = sum(w[q * count + k] * x[(row * count + k) * n + i] for k in range(count))
+            expected[row * step + first + q * n + i] = (total + constants[q] * (row == lead)) & WORD
+        assert out.values() == expected
+        assert given.values() == x
+
+
+def test_combinations_of_tensors(threads, rng):
+    x, w = (torch.from_numpy(rng.integers(-(1 << 63), 1 << 63, s)) for s in ((2, 3, 3 * 4096 + 77), (4, 3)))
+    expected = (w.reshape(1, 4, 3, 1) * x.unsqueeze(1)).sum(2).flatten(1)
+    constants, n = torch.tensor([1, -2, 3, 1 << 40]), x.shape[2]
+    for number in (1, 2, 3):
+        threads(number)
+        for lead in (None, 1):
+            out = torch.zeros(2, 4 * n + 9, dtype=torch.int64)
+            assert z2k.combinations(x.flatten(1), w, constants, lead, out, 7) is out
+            added = torch.zeros_like(expected)
+            if lead is not None:
+                added[lead] = constants.repeat_interleave(n)
+            assert torch.equal(out[:, 7 : 7 + 4 * n], expected + added)
+            assert not out[:, :7].any()
+            assert not out[:, 7 + 4 * n :].any()
+
+
+@pytest.mark.parametrize("wrong", ["elements", "constants", "room", "rows"])
+def test_combinations_refuse_other_shapes(wrong):
+    x, w, constants = (torch.zeros(s, dtype=torch.int64) for s in ((2, 12), (4, 3), 4))
+    out = torch.zeros(2, 20, dtype=torch.int64)
+    if wrong == "elements":
+        x = x[:, :11].contiguous()
+    elif wrong == "constants":
+        constants = constants[:3]
+    elif wrong == "rows":
+        out = torch.zeros(3, 20, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"expected ring elements of shape|sums of"):
+        z2k.combinations(x, w, constants, 0, out, 5 if wrong == "room" else 4)
 
 
 def test_weighted_tensors(threads, rng):

@@ -67,9 +67,18 @@ SAMPLES = {
     **{name: {"x": 3 * N, "rows": 3, "z": N, "n": N} for name in ("rows_sum", "rows_xor")},
     "rows_extremes": {"x": 3 * N, "rows": 3, "n": N, "z": 2},
     "weighted": {"factors": 3 * N, "words": 2 * 3 * N, "rows": 2, "count": 3, "z": 2 * N, "n": N},
+    "combinations": {
+        "x": 2 * 3 * N, "rows": 2, "count": 3, "weights": 6, "constants": 2, "sums": 2, "lead": 0, "z": 6 * N + 5,
+        "first": 5, "next": 3 * N, "n": N,
+    },
     "encode": {"values": reals, "size": 8, "bits": 16, "z": N, "n": N},
     "gaussian": {"words": N, "thresholds": below(80, TOP), "count": 80, "factor": number(), "z": N, "tied": N, "n": N},
     "turns": {"phase": N, "count": 3, "z": 6 * N, "n": N},
+    "turns_deal": {"step": number(), "terms": 3, "piece": 64, "shift": 15, "corrections": 6 * N, "n": N},
+    "turns_combine": {
+        "corrections": 6 * N, "c": N, "coefficients": below(6, 1 << 30), "step": number(), "terms": 3, "piece": 64,
+        "shift": 36, "constant": 3, "z": 2 * N, "n": N,
+    },
     "powers_dealt": {"r": N, "step": number(), "segments": 2, "shift": 22, "z": 4 * N, "n": N},
     "powers_public": {
         "c": N, "start": number(), "step": number(), "segments": 2, "mantissas": below(4, 1 << 29),

@@ -5,36 +5,13 @@ from functools import cache
 
 import pytest
 import torch
-from kernel_oracles import LENGTHS, TILES, WORD, Guarded, samples, signed
+from kernel_oracles import LENGTHS, TILES, WORD, Guarded, samples, signed, turn
 
 from pysmpc import _ring
 from pysmpc._ring import launch
 from pysmpc.ring import integer_functions
 
-ABOVE = 1 << 32
 OFF = 1.4142  # 2^-29.5 in steps of 2^-30
-
-
-def definition(phase):
-    """src/c/turns.inc.h for one phase, with integers of any size."""
-
-    def upper(x, y):
-        assert max(x, y) < ABOVE, "a product of the kernel is of 32 bits by 32"
-        assert min(x, y) >= 0
-        return x * y >> 32
-
-    def horner(u, first, *others):
-        return first - upper(u, horner(u, *others)) if others else first
-
-    moved = phase + (1 << 61) & WORD
-    quarter, rest = divmod(moved, 1 << 62)
-    rest -= 1 << 61
-    magnitude = (rest if rest >= 0 else -1 - rest) >> 29
-    u = upper(magnitude, magnitude)
-    cosine = (1 << 30) - (upper(u, horner(u, 2649351743, 136187638, 2799821, 30334)) + 4 >> 3)
-    sine = upper(magnitude, horner(u, 3373259426, 346799333, 10696154, 157073, 1325)) + 2 >> 2
-    sine = sine if rest >= 0 else -sine
-    return [(cosine, sine), (-sine, cosine), (-cosine, -sine), (sine, -cosine)][quarter]
 
 
 @cache
@@ -76,11 +53,11 @@ def run(phase, count):
 
 
 @pytest.mark.parametrize("n", [*LENGTHS[:-2], 255, 256, 257, *TILES[:3]])
-def test_every_target_computes_the_definition(n, rng):
+def test_every_target_computes_the_turn(n, rng):
     for phase in phases(rng, n):
         rows = run(phase, 3)
         for k in (1, 2, 3):
-            expected = [definition(k * p & WORD) for p in phase]
+            expected = [turn(k * p & WORD) for p in phase]
             assert list(zip(rows[2 * k - 2], rows[2 * k - 1], strict=True)) == expected
 
 

@@ -38,12 +38,11 @@ def test_blocks(where, rng):
 
     def program(suite, party, a):
         found = blocks.bring(suite, party, a.at(1))
-        return (
-            found.short,
-            found.square_of_fine(suite, party),
-            found.root_of_coarse(suite, party),
-            found.root_of_fine(suite, party),
-        )
+        squares = [root**2 for root in blocks.FINE_ROOTS]
+        rest = blocks.chosen(suite, party, found.fine, squares, blocks.FINE_ROOTS, behind=found.short)
+        coarse = blocks.chosen(suite, party, found.coarse, blocks.COARSE_ROOTS)
+        short, square, fine = blocks.apart(rest, [len(v)] * 3)
+        return short, square, coarse, fine
 
     (short, square, coarse, fine), cost = where.run(program, v)
     assert torch.equal(square, fine * fine)

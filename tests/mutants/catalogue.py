@@ -38,6 +38,7 @@ INTEGRITY = "tests/security/test_integrity.py"
 TWO_THREADS = "tests/security/test_threads.py"
 MAC = f"{PROTOCOLS}/test_mac.py"
 SUITE = f"{PROTOCOLS}/test_suite.py"
+CHARACTERS = f"{KERNELS}/test_characters.py"
 WIDE = f"{KERNELS}/test_wide.py"
 KEYS = f"{VIEWS}::test_keys_are_distinct_and_uniform"
 LEDGER = "tests/security/test_ledger.py"
@@ -297,7 +298,7 @@ MUTANTS = [
     *module(
         "mpc/functions/blocks",
         ("a fine block that begins too late", "FINE = tuple(-(-(ROOT**2) // a**2)", "FINE = tuple(-(-(ROOT**2) * 2 // a**2)", MOMENTS),
-        ("dealt cosines of half the size", "step, shift = angle_step(fit.period, ROOT**2), 30 - DEALT_BITS", "step, shift = angle_step(fit.period, ROOT**2), 31 - DEALT_BITS", MOMENTS),
+        ("dealt cosines of half the size", "DealtTurns(step, fit.terms, DEALT_BITS)", "DealtTurns(step, fit.terms, DEALT_BITS - 1)", MOMENTS),
     ),
     *module(
         "mpc/functions/moments",
@@ -568,9 +569,18 @@ MUTANTS = [
     ),
     *core(
         "turns.inc.h",
-        ("sines of the wrong half", ">> 2) ^ below) - below;", ">> 2) ^ 0) - 0;", f"{KERNELS}/test_turns.py"),
+        ("sines of the wrong half", ">> 34) ^ below) - below;", ">> 34) ^ 0) - 0;", f"{KERNELS}/test_turns.py"),
         ("a coefficient a step off", "136187638", "136187639", f"{KERNELS}/test_turns.py"),
-        ("the quarter turn before", "0 - (t >> 62 & 1)", "0 - (t >> 61 & 1)", f"{KERNELS}/test_turns.py"),
+        ("the quarter turn before", "psm_tops(t << 1)", "psm_tops(t << 2)", f"{KERNELS}/test_turns.py"),
+    ),
+    *core(
+        "characters.inc.h",
+        ("a piece that ends with the last whole one", "p.size = n - p.first < a->piece ? n - p.first : a->piece;", "p.size = a->piece;", CHARACTERS),
+        ("rounded down", "((u64)1 << (shift - 1))", "(0 * (u64)shift)", CHARACTERS),
+        ("one of the other holders' words stays in", "for (size_t h = 1; h + 1 < holders; h++) psm_prg_sub", "for (size_t h = 2; h + 1 < holders; h++) psm_prg_sub", CHARACTERS),
+        ("the wrong sign of a sine", "y -= psm_mul32_signed(b, cosine)", "y += psm_mul32_signed(b, cosine)", CHARACTERS),
+        ("sines with the factors of cosines", "(*left)[j] * x[i] + (*right)[j] * y[i]", "(*left)[j] * x[i] + (*left)[j] * y[i]", CHARACTERS),
+        ("every holder takes the corrections", "(ptrdiff_t)row == target && corrections", "target >= 0 && corrections", CHARACTERS),
     ),
     *core(
         "powers.inc.h",

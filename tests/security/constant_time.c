@@ -117,12 +117,18 @@ static void arithmetic(const psm_kernels *k, size_t n) {
     CHECK(rows_xor, a, HOLDERS, out, n);
     CHECK(rows_extremes, a, HOLDERS, n, out);
     CHECK(weighted, a, b, 5, out, n, 0, n);
+    CHECK(combinations, a, 3, b, c, 2, out, n, 0, n);
     CHECK(beaver_mul, a, b, c, d, out, n);
     CHECK(beaver_square, a, b, c, out, n);
     CHECK(pack_bits, a, out, n);
     CHECK(unpack_bits, a, out, n);
     CHECK(decompose, a, out, n);
     CHECK(turns, a, 9, out, n, 0, n);
+    /* coefficients are public */
+    static const u64 both[] = {3, 0, 5, 7, 9, 0};
+    psm_angles angles = {12345, 3, 300, 15}, rounded = {12345, 3, 300, 36};
+    CHECK(turns_deal, keys, HOLDERS, 16, 17, &angles, out, n, 0, n);
+    CHECK(turns_combine, keys, HOLDERS, 1, 17, b, a, both, &rounded, out, n, 0, n);
     CHECK(powers_dealt, a, 12345, 2, 22, out, n, 0, n);
     CHECK(gaussian, a, b, 9, 12345, c, out, 0, n);
     CHECK(encode, a, 4, 65536.0, out, 0, n);

@@ -83,6 +83,28 @@ def samples(rng, n):
     yield "edges", list(itertools.islice(itertools.cycle(edges), n))
 
 
+def turn(phase):
+    """2^30 cos and 2^30 sin of a phase, by src/c/turns.inc.h with integers of any size."""
+
+    def upper(x, y):
+        assert max(x, y) < 1 << 32, "a product of the kernel is of 32 bits by 32"
+        assert min(x, y) >= 0
+        return x * y >> 32
+
+    def horner(u, first, *others):
+        return first - upper(u, horner(u, *others)) if others else first
+
+    moved = phase + (1 << 61) & WORD
+    quarter, rest = divmod(moved, 1 << 62)
+    rest -= 1 << 61
+    magnitude = (rest if rest >= 0 else -1 - rest) >> 29
+    u = upper(magnitude, magnitude)
+    cosine = (1 << 30) - (upper(u, horner(u, 2649351743, 136187638, 2799821, 30334)) + 4 >> 3)
+    sine = upper(magnitude, horner(u, 3373259426, 346799333, 10696154, 157073, 1325)) + 2 >> 2
+    sine = sine if rest >= 0 else -sine
+    return [(cosine, sine), (-sine, cosine), (-cosine, -sine), (sine, -cosine)][quarter]
+
+
 class Guarded:
     """A buffer that starts `offset` elements after an aligned address, between canaries."""
 

@@ -76,6 +76,10 @@ def _opened(x: Share) -> torch.Tensor:
     return x.body.opened
 
 
+def _whole(x: Share) -> affine.Opened:
+    return affine.Opened(x.body.words, _opened(x), _mask_of(x.body))
+
+
 def _masks(keys: KeySet, x: Share) -> torch.Tensor:
     """Shares of the mask of x's whole body, drawn again."""
     return keys.draw(_mask_of(x.body), x.body.n)
@@ -101,6 +105,8 @@ def mul(party: Party, x: Share, y: Share) -> Share:
     open_masked(party, x, y)
     x, y = x.expand(shape), y.expand(shape)
     n = math.prod(shape)
+    if x.dense and y.dense:
+        return Share.of(affine.of_opened(party, _whole(x), _whole(y)), shape, x.scale * y.scale)
 
     # 2. the dealer shares a * b
     def deal(keys: KeySet, out: torch.Tensor) -> None:
@@ -143,6 +149,8 @@ def square(party: Party, x: Share) -> Share:
         return affine.square(party, x, known)
     open_masked(party, x)
     n = x.numel
+    if x.dense:
+        return Share.of(affine.of_opened(party, _whole(x)), x.shape, x.scale * x.scale)
 
     def deal(keys: KeySet, out: torch.Tensor) -> None:
         a = x.gather(_total_mask(keys, x))

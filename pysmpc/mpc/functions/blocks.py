@@ -12,19 +12,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 import torch
 
 from pysmpc.mpc.additive.exact import constant
 from pysmpc.mpc.additive.products import product_cost
 from pysmpc.mpc.additive.truncation import truncate_cost
-from pysmpc.mpc.functions.characters import FACTOR_BITS as KERNEL_BITS
-from pysmpc.mpc.functions.characters import Fit, angle_step, factors_of, integers, turns
+from pysmpc.mpc.functions.characters import DealtTurns, Fit, angle_step, factors
 from pysmpc.mpc.functions.masked import Masked
 from pysmpc.mpc.functions.normaliser import sum_of_steps
 from pysmpc.mpc.functions.regions import thresholds_cost
 from pysmpc.mpc.interfaces import Cost, Party
 from pysmpc.mpc.operations import Suite
+from pysmpc.ring import z2k
 from pysmpc.ring.shares import Share
 
 COARSE = (1 << 16, 1 << 32, 1 << 48)  # where blocks of the first stage begin, but for the lowest
@@ -44,37 +45,42 @@ class Blocks:
     coarse: Share
     fine: Share
 
-    def root_of_coarse(self, suite: Suite, party: Party) -> Share:
-        """S_coarse."""
-        return chosen(suite, party, self.coarse, COARSE_ROOTS)
 
-    def root_of_fine(self, suite: Suite, party: Party) -> Share:
-        """S_fine."""
-        return chosen(suite, party, self.fine, FINE_ROOTS)
+def chosen(suite: Suite, party: Party, reached: Share, *tables: Sequence[int], behind: Share | None = None) -> Share:
+    """values[j] where j thresholds were reached, for the values of each table: one [n] after the other.  No message.
 
-    def square_of_fine(self, suite: Suite, party: Party) -> Share:
-        """S_fine^2: times `short` it is in ROOT^2 [0.99, 6.42)."""
-        return chosen(suite, party, self.fine, [a * a for a in FINE_ROOTS])
-
-
-def chosen(suite: Suite, party: Party, reached: Share, values: Sequence[int]) -> Share:
-    """values[j] where j thresholds were reached, [n]: linear in the bits [thresholds, n].  No message."""
-    least, *others = values
-    steps = sum_of_steps(suite, party, reached, [value - least for value in others])
-    return suite.add(party, steps, constant(suite, party, steps.shape, least, 1))
+    Linear in the bits [thresholds, n].  behind: what is to stand before them.
+    """
+    n = reached.shape[1]
+    before = 0 if behind is None else behind.numel
+    if suite.additive and not suite.plaintext:
+        weights = torch.tensor([[b - a for a, b in pairwise(table)] for table in tables])
+        out = z2k.empty(party.rows, before + len(tables) * n)
+        if behind is not None:
+            out[:, :before] = behind.words()
+        firsts = torch.tensor([table[0] for table in tables])
+        z2k.combinations(reached.words(), weights, firsts, party.lead, out, before)
+        return Share.of(out, (out.shape[1],))
+    parts = [] if behind is None else [behind]
+    for least, *others in tables:
+        steps = sum_of_steps(suite, party, reached, [value - least for value in others])
+        parts.append(suite.add(party, steps, constant(suite, party, steps.shape, least, 1)))
+    return joined(*parts)
 
 
 def joined(*parts: Share) -> Share:
     """Several [n] as one, at scale 1: what is done to all of them takes the rounds of one."""
-    words = [part.words() for part in parts]
+    if len(parts) == 1 and parts[0].dense:
+        return parts[0].at(1)
+    words = [part.window(part.body.words) for part in parts]
     return Share.of(torch.cat(words, 1), (sum(part.numel for part in parts),))
 
 
 def apart(whole: Share, sizes: Sequence[int]) -> list[Share]:
-    """What `joined` put together."""
+    """What `joined` put together, as windows: nothing is copied before somebody asks for words in a row."""
     found, at = [], 0
     for n in sizes:
-        found.append(Share.of(Share(whole.body, (n,), 1, (1,), at).words(), (n,)))
+        found.append(Share(whole.body, (n,), 1, (1,), at))
         at += n
     return found
 
@@ -95,7 +101,7 @@ def bring(suite: Suite, party: Party, v: Share) -> Blocks:
     # 1. coarse bits
     coarse = suite.thresholds(party, v, COARSE)
     # 2. one block
-    [wide] = products(suite, party, (v, chosen(suite, party, coarse, [a * a for a in COARSE_ROOTS])))
+    wide = suite.mul(party, v, chosen(suite, party, coarse, [a * a for a in COARSE_ROOTS]))
     short = suite.truncate(party, wide, SHORT).at(1)
     # 3. fine bits
     return Blocks(short, coarse, suite.thresholds(party, short, FINE, 32))
@@ -112,21 +118,9 @@ def of_mantissa(suite: Suite, party: Party, opened: Masked, fit: Fit, bits: int)
 
     No message; 16 bytes from the dealer for each term, once for all fits of the same period and terms.
     """
-    step, shift = angle_step(fit.period, ROOT**2), 30 - DEALT_BITS
+    step = angle_step(fit.period, ROOT**2)
     key = ("short turns", step, fit.terms)
     if key not in opened.known:
-
-        def words(r: torch.Tensor) -> torch.Tensor:
-            return (turns(r, step, fit.terms) + (1 << (shift - 1))) >> shift
-
-        opened.known[key] = suite.deal_words(party, opened, 2 * fit.terms, words)
-    coefficients, more = integers(fit)
-    more += KERNEL_BITS - (bits - DEALT_BITS)
-    return suite.combine(
-        party,
-        opened,
-        opened.known[key],
-        lambda c: factors_of(coefficients, more, turns(c, step, fit.terms)),
-        round(Fraction(fit.constant) * (1 << bits)),
-        1 << bits,
-    )
+        opened.known[key] = suite.deal_words(party, opened, 2 * fit.terms, DealtTurns(step, fit.terms, DEALT_BITS))
+    added, words = round(Fraction(fit.constant) * (1 << bits)), opened.known[key]
+    return suite.combine(party, opened, words, factors(fit, step, bits - DEALT_BITS), added, 1 << bits)

@@ -15,13 +15,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import torch
 
-from pysmpc.mpc.functions.masked import Masked, deal_words_cost, mask_open_cost
+from pysmpc.mpc.functions.masked import PIECE, Dealt, Masked, deal_words_cost, mask_open_cost
 from pysmpc.mpc.interfaces import Cost, Party
 from pysmpc.ring import integer_functions, z2k
+from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import Share
 
 DEALT_BITS = 30  # of the dealt cosines and sines
@@ -82,6 +84,7 @@ def factors_of(coefficients: torch.Tensor, shift: int, found: torch.Tensor) -> t
     return out.add_(1 << (shift - 1)).bitwise_right_shift_(shift)
 
 
+@lru_cache(maxsize=256)
 def integers(fit: Fit, factor_bits: int = FACTOR_BITS) -> tuple[torch.Tensor, int]:
     """(coefficients [2, terms], shift): as large as products with cosines at 2^30 allow."""
     largest = max(abs(v) for v in (*fit.cosines, *fit.sines))
@@ -90,11 +93,50 @@ def integers(fit: Fit, factor_bits: int = FACTOR_BITS) -> tuple[torch.Tensor, in
     return torch.tensor(rows, dtype=torch.int64), bits + 30 - factor_bits
 
 
+@dataclass(frozen=True)
+class DealtTurns:
+    """Cosines and sines of the first multiples of r step at 2^bits: what `deal_words` takes."""
+
+    step: int
+    terms: int
+    bits: int = DEALT_BITS
+
+    def __call__(self, r: torch.Tensor, /) -> torch.Tensor:
+        shift = DEALT_BITS - self.bits
+        found = turns(r, self.step, self.terms)
+        return (found + (1 << (shift - 1))) >> shift if shift else found
+
+    def deal(self, keys: KeySet, mask: int, stream: int, corrections: torch.Tensor, n: int) -> None:
+        multiples = integer_functions.Multiples(self.step, self.terms, PIECE)
+        multiples.deal(keys, mask, stream, DEALT_BITS - self.bits, corrections, n)
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """What dealt cosines and sines are multiplied by for a sum with these coefficients: what `combine` takes."""
+
+    coefficients: torch.Tensor
+    shift: int
+    step: int
+
+    def __call__(self, c: torch.Tensor, /) -> torch.Tensor:
+        return factors_of(self.coefficients, self.shift, turns(c, self.step, self.coefficients.shape[1]))
+
+    def combine(self, keys: KeySet, dealt: Dealt, c: torch.Tensor, constant: int) -> torch.Tensor:
+        multiples = integer_functions.Multiples(self.step, self.coefficients.shape[1], PIECE)
+        return multiples.combine(keys, dealt.stream, dealt.corrections, c, self.coefficients, self.shift, constant)
+
+
+def factors(fit: Fit, step: int, bits: int) -> Factors:
+    """For words at 2^DEALT_BITS, or fewer, and a sum at as many bits and `bits` more."""
+    return Factors(*integers(fit, bits), step)
+
+
 def dealt_turns(suite: Any, party: Party, opened: Masked, step: int, terms: int) -> Any:
     """Shares of the cosines and sines of multiples of the mask's angle; dealt once for an opening."""
     key = ("turns", step, terms)
     if key not in opened.known:
-        opened.known[key] = suite.deal_words(party, opened, 2 * terms, lambda r: turns(r, step, terms))
+        opened.known[key] = suite.deal_words(party, opened, 2 * terms, DealtTurns(step, terms))
     return opened.known[key]
 
 
@@ -107,12 +149,9 @@ def evaluate(
     of the terms; none for another fit of the same period and terms.
     """
     step = angle_step(fit.period / stretch, x.scale)
-    coefficients, shift = integers(fit, bits - DEALT_BITS)
     words = dealt_turns(suite, party, opened, step, fit.terms)
     constant = round(Fraction(fit.constant) * (1 << bits))
-    out: Share = suite.combine(
-        party, opened, words, lambda c: factors_of(coefficients, shift, turns(c, step, fit.terms)), constant, 1 << bits
-    )
+    out: Share = suite.combine(party, opened, words, factors(fit, step, bits - DEALT_BITS), constant, 1 << bits)
     if fit.slope:
         slope = round(Fraction(fit.slope) * stretch * (1 << bits) / x.scale)
         out = suite.add(party, out, suite.scale_by(party, x, slope).at(1 << bits))
@@ -125,18 +164,10 @@ def evaluate_short(suite: Any, party: Party, opened: Masked, x: Share, fit: Fit,
     Off by at most 2^(3 - bits / 2) times the largest coefficient more.
     """
     step = angle_step(fit.period, x.scale)
-    coefficients, shift = integers(fit)
-    dealt, factor = bits // 2, bits - bits // 2
     assert not fit.slope
-    half = 1 << (DEALT_BITS - dealt - 1)
-    words = suite.deal_words(
-        party, opened, 2 * fit.terms, lambda r: (turns(r, step, fit.terms) + half) >> (DEALT_BITS - dealt)
-    )
-    shift += FACTOR_BITS - factor
+    words = suite.deal_words(party, opened, 2 * fit.terms, DealtTurns(step, fit.terms, bits // 2))
     constant = round(Fraction(fit.constant) * (1 << bits))
-    out: Share = suite.combine(
-        party, opened, words, lambda c: factors_of(coefficients, shift, turns(c, step, fit.terms)), constant, 1 << bits
-    )
+    out: Share = suite.combine(party, opened, words, factors(fit, step, bits - bits // 2), constant, 1 << bits)
     return out
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -72,6 +72,27 @@ class Dealt:
 Words = Callable[[torch.Tensor], torch.Tensor]
 
 
+@runtime_checkable
+class DealtAtOnce(Protocol):
+    """Words that a kernel deals for all pieces, the same ones as calls make."""
+
+    def __call__(self, r: torch.Tensor, /) -> torch.Tensor: ...
+
+    def deal(self, keys: KeySet, mask: int, stream: int, corrections: torch.Tensor, n: int) -> None:
+        """Of n elements, masked by the stream `mask`, with a stream for every piece from `stream` on."""
+
+
+@runtime_checkable
+class CombinedAtOnce(Protocol):
+    """Factors that a kernel computes, and multiplies by what was dealt, for all pieces: the same ones as calls make."""
+
+    def __call__(self, c: torch.Tensor, /) -> torch.Tensor: ...
+
+    def combine(self, keys: KeySet, dealt: Dealt, c: torch.Tensor, constant: int) -> torch.Tensor:
+        """[rows, n] sums for c [n], to which the lead adds the constant."""
+        ...
+
+
 class MaskOpen(Protocol):
     def __call__(self, party: Party, x: Share, /) -> Masked:
         """x in the order of its elements: the opening runs parallel to x.words()."""
@@ -126,6 +147,9 @@ def deal_words(party: Party, x: Masked, planes: int, words: Words) -> Dealt:
     stream = party.dealer.streams(max(1, -(-n // PIECE)))
 
     def deal(keys: KeySet, out: torch.Tensor) -> None:
+        if isinstance(words, DealtAtOnce):
+            words.deal(keys, x.base, stream, out, n)
+            return
         r = x.mask(keys)
         for i, first in enumerate(range(0, n, PIECE)):
             piece = r[first : first + PIECE]
@@ -142,6 +166,8 @@ def deal_words_cost(holders: int, n: int, planes: int) -> Cost:
 
 def combine(party: Party, x: Masked, dealt: Dealt, factors: Words, constant: int = 0, scale: int = 1) -> Share:
     """The sum over the planes of factors(c) [planes, m] times the dealt words, plus a public constant.  No message."""
+    if party.rows and isinstance(factors, CombinedAtOnce):
+        return Share.of(factors.combine(party.dealer.keys, dealt, x.c[0], constant), x.shape, scale)
     out = z2k.empty(party.rows, x.n)
     if party.rows:
         for at, words in dealt.pieces(party.dealer.keys):

@@ -19,7 +19,17 @@ from pysmpc.mpc.additive.exact import constant
 from pysmpc.mpc.additive.products import product_cost
 from pysmpc.mpc.additive.truncation import truncate_cost
 from pysmpc.mpc.functions import fits
-from pysmpc.mpc.functions.blocks import COARSE_ROOTS, FINE_ROOTS, ROOT, bring, bring_cost, chosen, of_mantissa, products
+from pysmpc.mpc.functions.blocks import (
+    COARSE_ROOTS,
+    FINE_ROOTS,
+    ROOT,
+    apart,
+    bring,
+    bring_cost,
+    chosen,
+    of_mantissa,
+    products,
+)
 from pysmpc.mpc.functions.characters import Fit
 from pysmpc.mpc.functions.masked import deal_words_cost
 from pysmpc.mpc.interfaces import Cost, Party, opening
@@ -213,16 +223,10 @@ def over_root(
     found = bring(suite, party, suite.add(party, v.at(1), constant(suite, party, v.shape, 1, 1)))
     # 2. mantissa
     added = corrections(eps * (1 << (square // 2)))
-    weights = [
-        (chosen(suite, party, found.coarse, t.coarse), chosen(suite, party, found.fine, t.fine)) for t in added.terms
-    ]
-    x, root, *factors = products(
-        suite,
-        party,
-        (found.short, found.square_of_fine(suite, party)),
-        (found.root_of_coarse(suite, party), found.root_of_fine(suite, party)),
-        *weights,
-    )
+    squares = [a * a for a in FINE_ROOTS]
+    left = chosen(suite, party, found.coarse, COARSE_ROOTS, *(t.coarse for t in added.terms), behind=found.short)
+    right = chosen(suite, party, found.fine, squares, FINE_ROOTS, *(t.fine for t in added.terms))
+    x, root, *factors = apart(suite.mul(party, left, right), [top.numel] * (2 + len(added.terms)))
     # 3. open
     opened = suite.mask_open(party, x)
     # 4. numerator and terms
