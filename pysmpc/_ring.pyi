@@ -71,6 +71,8 @@ turns_deal: Kernel
 turns_combine: Kernel
 powers_dealt: Kernel
 powers_public: Kernel
+powers_deal: Kernel
+powers_combine: Kernel
 truncate_local: Kernel
 pack_bits: Kernel
 unpack_bits: Kernel

@@ -121,6 +121,8 @@
         .turns_combine = psm_turns_combine, \
         .powers_dealt = psm_powers_dealt, \
         .powers_public = psm_powers_public, \
+        .powers_deal = psm_powers_deal, \
+        .powers_combine = psm_powers_combine, \
         .gaussian = psm_gaussian, \
         .encode = psm_encode, \
     }

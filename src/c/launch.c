@@ -68,10 +68,15 @@ static psm_view view(const u64 *s) {
     return (psm_view){.data = W(0) + N(1), .row = (ptrdiff_t)N(2), .col = (ptrdiff_t)N(3)};
 }
 
+#define WINDOW "start, step, segments, shift, piece"
 #define ANGLES "step, terms, piece, shift"
 
 static psm_angles angles(const u64 *s) {
     return (psm_angles){.step = N(0), .terms = N(1), .piece = N(2), .shift = (unsigned)N(3)};
+}
+
+static psm_window window(const u64 *s) {
+    return (psm_window){.start = N(0), .step = N(1), .segments = (unsigned)N(2), .shift = (unsigned)N(3), .piece = N(4)};
 }
 
 static psm_wide_view wide_view(const u64 *data, const u64 *steps) {
@@ -106,6 +111,10 @@ static psm_ends ends(const u64 *s) { return (psm_ends){.first = N(0), .rest = N(
       STEP.powers_dealt(W(0), N(1), (unsigned)N(2), (unsigned)N(3), W(4), N(5)))                                     \
     K(powers_public, "in c, start, step, segments, in mantissas, in shifts, out z, n",                               \
       STEP.powers_public(W(0), N(1), N(2), (unsigned)N(3), W(4), W(5), W(6), N(7)))                                  \
+    K(powers_deal, "keys h, stream mask, stream a, " WINDOW ", out corrections, n",                                  \
+      STEP.powers_deal(H(0), N(1), N(2), window(s + 3), W(8), N(9)))                                                 \
+    K(powers_combine, "keys h, stream a, in? corrections, in c, " WINDOW ", in mantissas, in shifts, constant, out z, n",\
+      STEP.powers_combine(H(0), N(1), W(2), W(3), window(s + 4), W(9), W(10), N(11), W(12), N(13)))                  \
     K(gaussian, "in words, in thresholds, count, factor, inout z, out tied, n",                                      \
       STEP.gaussian(W(0), W(1), N(2), N(3), W(4), W(5), N(6)))                                                       \
     K(encode, "keys h, stream a, in values, size, bits, out z, n",                                                   \

@@ -87,6 +87,13 @@ typedef struct {
     unsigned shift;
 } psm_angles;
 
+/* Powers of e over a window of 2^segments segments, in pieces of elements (powers.inc.h). */
+typedef struct {
+    u64 start, step;
+    size_t piece;
+    unsigned segments, shift;
+} psm_window;
+
 typedef struct psm_kernels {
     const char *name;
 
@@ -285,6 +292,11 @@ typedef struct psm_kernels {
                          size_t end);
     void (*powers_public)(const u64 *c, u64 start, u64 step, unsigned segments, const u64 *mantissas, const u64 *shifts,
                           u64 *out, size_t n, size_t begin, size_t end);
+    void (*powers_deal)(const psm_aes_key *keys, size_t holders, u64 mask, u64 stream, const psm_window *a,
+                        u64 *corrections, size_t n, size_t begin, size_t end);
+    void (*powers_combine)(const psm_aes_key *keys, size_t holders, ptrdiff_t target, u64 stream,
+                           const u64 *corrections, const u64 *c, const psm_window *a, const u64 *mantissas,
+                           const u64 *shifts, u64 *out, size_t n, size_t begin, size_t end);
     void (*gaussian)(const u64 *words, const u64 *thresholds, size_t count, u64 factor, u64 *z, u64 *tied, size_t begin,
                      size_t end);
     void (*encode)(const u64 *values, unsigned size, double scale, u64 *out, size_t begin, size_t end);

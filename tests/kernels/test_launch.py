@@ -84,6 +84,14 @@ SAMPLES = {
         "c": N, "start": number(), "step": number(), "segments": 2, "mantissas": below(4, 1 << 29),
         "shifts": lambda: torch.randint(1, 60, (4,)), "z": 4 * N, "n": N,
     },
+    "powers_deal": {
+        "start": 0, "step": number(), "segments": 2, "shift": 22, "piece": 100, "corrections": 4 * N, "n": N,
+    },
+    "powers_combine": {
+        "corrections": 4 * N, "c": N, "start": number(), "step": number(), "segments": 2, "shift": 1, "piece": 100,
+        "mantissas": below(4, 1 << 29), "shifts": lambda: torch.randint(1, 60, (4,)), "constant": number(), "z": 2 * N,
+        "n": N,
+    },
     "truncate_local": {"z": N, "bits": 16, "lead": True, "x": N, "n": N},
     "pack_bits": {"x": N, "packed": PACKED, "n": N},
     "unpack_bits": {"packed": PACKED, "x": N, "n": N},

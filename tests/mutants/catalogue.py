@@ -48,7 +48,7 @@ LAUNCHES = f"{KERNELS}/test_launch.py"
 BOUNDS = "tests/ops/test_bounds.py"
 DROPOUT, LOSSES, BATCHES = (f"tests/ops/test_{name}.py" for name in ("dropout", "losses", "batch_norm"))
 NEAR = f"{PROTOCOLS}/test_thresholds.py"
-ENDS = f"{KERNELS}/test_thresholds.py"
+ENDS, EXPONENTS = f"{KERNELS}/test_thresholds.py", f"{KERNELS}/test_exponents.py"
 MASKS_THERE = "tests/remote/test_decompositions.py::test_no_recorded_step_keeps_a_public_mask"
 FSS, FSS_BITS = f"{PROTOCOLS}/test_fss.py", f"{KERNELS}/test_fss_bits.py"
 SNN, SNN_KERNELS = f"{PROTOCOLS}/test_securenn.py", f"{KERNELS}/test_securenn.py"
@@ -588,6 +588,9 @@ MUTANTS = [
         ("an unsigned exponent", "(int64_t)(x[i] << 30)", "(int64_t)(x[i] << 31 >> 1)", f"{KERNELS}/test_powers.py"),
         ("a power in every plane", "power[i] & (u64)((int64_t)(other - 1) >> 63)", "power[i] | (other & 0)", f"{KERNELS}/test_powers.py"),
         ("the segment after", "from = (segment[i] - plane) & below", "from = (segment[i] + plane) & below", f"{KERNELS}/test_powers.py"),
+        ("planes as of a whole piece", "p.size = n - p.first < a->piece ? n - p.first : a->piece", "p.size = a->piece", EXPONENTS),
+        ("every piece under the stream of the first", "psm_streams_take(keys, holders, stream + p.index", "psm_streams_take(keys, holders, stream", EXPONENTS),
+        ("corrections for all holders", "(ptrdiff_t)row == target && corrections", "corrections", EXPONENTS),
     ),
     *core(
         "gaussian.inc.h",

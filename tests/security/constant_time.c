@@ -130,6 +130,11 @@ static void arithmetic(const psm_kernels *k, size_t n) {
     CHECK(turns_deal, keys, HOLDERS, 16, 17, &angles, out, n, 0, n);
     CHECK(turns_combine, keys, HOLDERS, 1, 17, b, a, both, &rounded, out, n, 0, n);
     CHECK(powers_dealt, a, 12345, 2, 22, out, n, 0, n);
+    psm_window window = {7, 12345, 300, 2, 22};
+    CHECK(powers_deal, keys, HOLDERS, 16, 17, &window, out, n, 0, n);
+    /* what was opened is public, and tables are indexed by it: never by what is dealt */
+    static const u64 opened[MOST] = {1, 12345, (u64)-7}, mantissas[4] = {1, 2, 3, 4}, shifts[4] = {3, 2, 1, 9};
+    CHECK(powers_combine, keys, HOLDERS, 1, 17, b, opened, &window, mantissas, shifts, out, n, 0, n);
     CHECK(gaussian, a, b, 9, 12345, c, out, 0, n);
     CHECK(encode, a, 4, 65536.0, out, 0, n);
     CHECK(encode, a, 8, 65536.0, out, 0, n);

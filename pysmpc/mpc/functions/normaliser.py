@@ -79,11 +79,18 @@ class Normal:
             self.masked = suite.mask_open(party, self.v)
         return self.masked
 
-    def sum(self, suite: Suite, party: Party, value: Callable[[int], int]) -> Share:
+    def sums(self, suite: Suite, party: Party, values: Sequence[Callable[[int], int]]) -> list[Share]:
         """value(j) for the largest j with x >= 4^j, value(low) below: linear in the bits.  No message."""
-        least, *values = (value(self.low + i) for i in range(self.reached.shape[0]))
-        steps = steps_between([0, *(v - least for v in values)])
-        return weighted_sums(suite, party, self.reached, [(least, steps)])[0]
+        return weighted_sums(suite, party, self.reached, [self.column(value) for value in values])
+
+    def column(self, value: Callable[[int], int]) -> tuple[int, list[int]]:
+        """The least value, and what each bit adds to it."""
+        least, *others = (value(self.low + i) for i in range(self.reached.shape[0]))
+        return least, steps_between([0, *(v - least for v in others)])
+
+    def sum(self, suite: Suite, party: Party, value: Callable[[int], int]) -> Share:
+        """One of those."""
+        return self.sums(suite, party, [value])[0]
 
 
 def levels(top: int, limit: int | None, low: int = 0) -> int:
@@ -152,6 +159,13 @@ def natural_logarithm(x: int) -> Fraction:
     return total + size * two
 
 
+@lru_cache(maxsize=64)
+def _logarithms(scale: int, low: int, count: int) -> tuple[int, ...]:
+    """Of 4^j / scale for `count` j from `low` on, at 2^54."""
+    four, offset = natural_logarithm(4), natural_logarithm(scale)
+    return tuple(round((j * four - offset) * (1 << BITS)) for j in range(low, low + count))
+
+
 def logarithm(
     suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP, slope: int = 0, limit: int | None = None
 ) -> Share:
@@ -170,12 +184,13 @@ def logarithm(
     # 2. of the mantissa
     out = _of_v(suite, party, normal, fits.LOG)
     # 3. the power
-    one = Fraction(1 << BITS)
-    offset = natural_logarithm(x.scale)
-    power = normal.sum(suite, party, lambda j: round((j * natural_logarithm(4) - offset) * one))
+    logarithms = _logarithms(x.scale, low, normal.reached.shape[0])
+    last = _slope_bits(core.scale, slope) if slope else None
+    values = [lambda j: logarithms[j - low]]
+    power, *slopes = normal.sums(suite, party, values if last is None else [*values, _slopes(last)])
     out = suite.add(party, out, power.at(1 << BITS))
-    if slope:
-        _note_slope(suite, party, core, normal, slope)
+    if last is not None:
+        _note_slope(suite, party, core, normal, last, slopes[0])
     return back(Share(out.body, core.shape, 1 << BITS))
 
 
@@ -184,15 +199,24 @@ def logarithm_cost(holders: int, n: int, low: int = 0, top: int = TOP) -> Cost:
     return normalise_cost(holders, n, low, top) + evaluate_cost(holders, n, fits.LOG.terms)
 
 
-def _note_slope(suite: Suite, party: Party, x: Share, normal: Normal, scale: int) -> None:
-    """Note how 1 / x follows from v, at a scale, where that has room; less than 2^-20 may be 0."""
-    last = math.ceil((2 * x.scale * scale).bit_length() / 2)
+def _slope_bits(s: int, scale: int) -> int | None:
+    """Half the bits of the largest power by which 1 / x follows from v, at a scale: None where there is no room."""
+    last = math.ceil((2 * s * scale).bit_length() / 2)
     if 2 * last > PRODUCT_BITS - 16:
         last = PRODUCT_BITS // 2 - 9
-        if 4**last < x.scale << 20:
-            return
+        if 4**last < s << 20:
+            return None
+    return last
+
+
+def _slopes(last: int) -> Callable[[int], int]:
+    """The power for every j; less than 2^-20 may be 0."""
+    return lambda j: 4 ** (last - j) if j <= last else 0
+
+
+def _note_slope(suite: Suite, party: Party, x: Share, normal: Normal, last: int, slopes: Share) -> None:
+    """Note how 1 / x follows from v and sums of `_slopes`."""
     inner = suite.probabilistic
-    slopes = normal.sum(inner, party, lambda j: 4 ** (last - j) if j <= last else 0)
     ratio = Fraction((1 << BITS) * 4**last, x.scale)
     opened, v = normal.opened(inner, party), normal.v.at(4**normal.top)
     note_inverse(x, Inverse(inner, v, opened, fits.RECIPROCAL, slopes, 2 * last, ratio, x.scale))
@@ -202,7 +226,9 @@ def invert(suite: Suite, party: Party, x: Share, scale: int) -> None:
     """Open what gives 1 / x for an x of 1 or more (`Inverse`), at a scale, where that has room.  Six rounds."""
     core, _ = distinct(x)
     low = (max(1, x.scale).bit_length() - 1) // 2
-    _note_slope(suite, party, core, normalise(suite, party, core, low), scale)
+    normal, last = normalise(suite, party, core, low), _slope_bits(core.scale, scale)
+    if last is not None:
+        _note_slope(suite, party, core, normal, last, normal.sum(suite, party, _slopes(last)))
 
 
 def _shrunk(
@@ -282,10 +308,9 @@ def root(suite: Suite, party: Party, x: Share, scale: int, limit: int | None = N
     core, back = distinct(x)
     inner = suite.probabilistic
     normal = normalise(inner, party, core, limit=limit)
-    count = normal.reached.shape[0]
-    powers, slopes = [1 << j for j in range(count)], [1 << (TOP - j) for j in range(count)]
-    columns = [(0, steps_between(powers)), (1 << TOP, steps_between([0, *(v - (1 << TOP) for v in slopes[1:])]))]
-    power, inverse = weighted_sums(inner, party, normal.reached, columns)
+    # 0 for the root of 0, of which there is an inverse all the same
+    powers = (0, steps_between([1 << j for j in range(normal.reached.shape[0])]))
+    power, inverse = weighted_sums(inner, party, normal.reached, [powers, normal.column(lambda j: 1 << (TOP - j))])
     out = _shrunk(inner, suite, party, _of_v(inner, party, normal, fits.SQRT), power, (1 << BITS) * s / scale)
     out = Share(out.body, core.shape, scale)
     opened, v = normal.opened(inner, party), normal.v.at(4**TOP)
