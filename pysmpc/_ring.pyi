@@ -77,6 +77,8 @@ turns_deal: Kernel
 turns_combine: Kernel
 powers_dealt: Kernel
 powers_public: Kernel
+powers_deal: Kernel
+powers_combine: Kernel
 truncate_local: Kernel
 pack_bits: Kernel
 unpack_bits: Kernel
@@ -110,6 +112,11 @@ compare_deal: Kernel
 compare_chunks: Kernel
 compare_nodes: Kernel
 compare_root: Kernel
+thresholds_deal: Kernel
+thresholds_chunks: Kernel
+thresholds_nodes: Kernel
+thresholds_root: Kernel
+thresholds_sums: Kernel
 bit_deal: Kernel
 bit_share: Kernel
 select_deal: Kernel

@@ -13,7 +13,7 @@ CALLERS = {
     PACKAGE / "ring" / f"{name}.py"
     for name in (
         "z2k", "integer_functions", "product_kernels", "affine_kernels", "reopen_kernels", "comparison_kernels",
-        "fss_keys", "odd_ring", "z2k_128", "prg",
+        "threshold_kernels", "power_kernels", "fss_keys", "odd_ring", "z2k_128", "prg",
     )
 }  # fmt: skip
 

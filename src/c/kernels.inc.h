@@ -22,6 +22,7 @@
 #include "affine.inc.h"
 #include "reopen.inc.h"
 #include "compare.inc.h"
+#include "thresholds.inc.h"
 #include "filtering.inc.h"
 #include "select.inc.h"
 #include "securenn.inc.h"
@@ -86,6 +87,8 @@
         .compare_chunks = psm_compare_chunks, \
         .compare_nodes = psm_compare_nodes, \
         .compare_root = psm_compare_root, \
+        .thresholds_chunks = psm_thresholds_chunks, \
+        .thresholds_sums = psm_thresholds_sums, \
         .bit_deal = psm_bit_deal, \
         .bit_share = psm_bit_share, \
         .select_deal = psm_select_deal, \
@@ -118,6 +121,8 @@
         .turns_combine = psm_turns_combine, \
         .powers_dealt = psm_powers_dealt, \
         .powers_public = psm_powers_public, \
+        .powers_deal = psm_powers_deal, \
+        .powers_combine = psm_powers_combine, \
         .gaussian = psm_gaussian, \
         .encode = psm_encode, \
     }

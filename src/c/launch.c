@@ -7,6 +7,7 @@
 #include "product.h"
 #include "rounds.h"
 #include "securenn.h"
+#include "thresholds.h"
 #include "wide.h"
 #include "wide_product.h"
 #include "wide_sums.h"
@@ -67,15 +68,25 @@ static psm_view view(const u64 *s) {
     return (psm_view){.data = W(0) + N(1), .row = (ptrdiff_t)N(2), .col = (ptrdiff_t)N(3)};
 }
 
+#define WINDOW "start, step, segments, shift, piece"
 #define ANGLES "step, terms, piece, shift"
 
 static psm_angles angles(const u64 *s) {
     return (psm_angles){.step = N(0), .terms = N(1), .piece = N(2), .shift = (unsigned)N(3)};
 }
 
+static psm_window window(const u64 *s) {
+    return (psm_window){.start = N(0), .step = N(1), .segments = (unsigned)N(2), .shift = (unsigned)N(3), .piece = N(4)};
+}
+
 static psm_wide_view wide_view(const u64 *data, const u64 *steps) {
     return (psm_wide_view){(const u64 *)data[0], (ptrdiff_t)steps[0], (ptrdiff_t)steps[1], (ptrdiff_t)steps[2]};
 }
+
+/* Public ends with which one value is compared */
+#define ENDS "stream first, stream rest, apart, count"
+
+static psm_ends ends(const u64 *s) { return (psm_ends){.first = N(0), .rest = N(1), .apart = N(2), .count = N(3)}; }
 
 /* K(name, what its slots are, the call) or, for what may fail, F */
 #define KERNELS(K, F)                                                                                                \
@@ -100,6 +111,10 @@ static psm_wide_view wide_view(const u64 *data, const u64 *steps) {
       STEP.powers_dealt(W(0), N(1), (unsigned)N(2), (unsigned)N(3), W(4), N(5)))                                     \
     K(powers_public, "in c, start, step, segments, in mantissas, in shifts, out z, n",                               \
       STEP.powers_public(W(0), N(1), N(2), (unsigned)N(3), W(4), W(5), W(6), N(7)))                                  \
+    K(powers_deal, "keys h, stream mask, stream a, " WINDOW ", out corrections, n",                                  \
+      STEP.powers_deal(H(0), N(1), N(2), window(s + 3), W(8), N(9)))                                                 \
+    K(powers_combine, "keys h, stream a, in? corrections, in c, " WINDOW ", in mantissas, in shifts, constant, out z, n",\
+      STEP.powers_combine(H(0), N(1), W(2), W(3), window(s + 4), W(9), W(10), N(11), W(12), N(13)))                  \
     K(gaussian, "in words, in thresholds, count, factor, inout z, out tied, n",                                      \
       STEP.gaussian(W(0), W(1), N(2), N(3), W(4), W(5), N(6)))                                                       \
     K(encode, "keys h, stream a, in values, size, bits, out z, n",                                                   \
@@ -168,6 +183,21 @@ static psm_wide_view wide_view(const u64 *data, const u64 *steps) {
       STEP.compare_nodes(H(0), N(1), (int)N(2), (int)N(9), W(3), W(4), W(5), W(6), W(7), N(8)))                      \
     K(compare_root, "keys h, stream base, nodes, in? corrections, in opened, in sign, out message, n, known",        \
       STEP.compare_root(H(0), N(1), (int)N(2), (int)N(8), W(3), W(4), W(5), W(6), N(7)))                             \
+    /* comparisons with many ends (thresholds.h) */                                                                  \
+    K(thresholds_deal, "keys h, " ENDS ", nodes, known, out corrections, n",                                         \
+      psm_thresholds_deal(H(0), ends(s + 1), (int)N(5), (int)N(6), W(7), N(8)))                                      \
+    K(thresholds_chunks, "keys h, " ENDS ", stream known, nodes, in? monomials, in c, in offsets, out state, "       \
+                         "out message, n",                                                                           \
+      psm_thresholds_chunks_all(H(0), ends(s + 1), N(5), (int)N(6), W(7), W(8), W(9), W(10), W(11), N(12)))          \
+    K(thresholds_nodes, "keys h, " ENDS ", nodes, known, in? corrections, in opened, in state, out sign, "           \
+                        "out message, n",                                                                            \
+      psm_thresholds_nodes(H(0), ends(s + 1), (int)N(5), (int)N(6), W(7), W(8), W(9), W(10), W(11), N(12)))          \
+    K(thresholds_root, "keys h, " ENDS ", nodes, known, in? corrections, in opened, in sign, out message, n",        \
+      psm_thresholds_root(H(0), ends(s + 1), (int)N(5), (int)N(6), W(7), W(8), W(9), W(10), N(11)))                  \
+    K(thresholds_sums, "keys h, " ENDS ", nodes, known, in? corrections, in betas, in weights, in constants, sums, " \
+                       "row, between, out z, n",                                                                     \
+      psm_thresholds_sums_all(H(0), ends(s + 1), (int)N(5), (int)N(6), W(7), W(8), W(9), W(10), N(11), N(12), N(13), \
+                              W(14), N(15)))                                                                         \
     /* bits and selection (select.inc.h) */                                                                          \
     K(bit_deal, "keys h, stream rho, stream a, out corrections, n", STEP.bit_deal(H(0), N(1), N(2), W(3), N(4)))     \
     K(bit_share, "keys h, in beta, in rho, out z, n", STEP.bit_share(H(0), W(1), W(2), W(3), N(4)))                  \

@@ -87,6 +87,13 @@ typedef struct {
     unsigned shift;
 } psm_angles;
 
+/* Powers of e over a window of 2^segments segments, in pieces of elements (powers.inc.h). */
+typedef struct {
+    u64 start, step;
+    size_t piece;
+    unsigned segments, shift;
+} psm_window;
+
 typedef struct psm_kernels {
     const char *name;
 
@@ -196,6 +203,14 @@ typedef struct psm_kernels {
                          const u64 *opened, size_t begin, size_t end, const u64 *sign,
                          u64 *message);
 
+    /* --- thresholds.inc.h; [begin, end) packed words ------------------------ */
+    void (*thresholds_chunks)(const psm_aes_key *key, u64 known, u64 first, u64 rest, u64 apart, int nodes, int lead,
+                              const u64 *corrections, const u64 *c, const u64 *ends, size_t count, size_t n,
+                              size_t begin, size_t end, u64 *state, u64 *message);
+    void (*thresholds_sums)(const psm_aes_key *key, u64 first, u64 rest, u64 apart, int lead, const u64 *corrections,
+                            size_t step, const u64 *betas, size_t count, const u64 *weights, const u64 *constants,
+                            size_t sums, size_t n, size_t begin, size_t end, u64 *out, size_t between);
+
     /* --- select.inc.h; [begin, end) packed words --------------------------- */
     void (*bit_deal)(const psm_aes_key *keys, size_t holders, u64 rho, u64 stream, size_t n,
                      size_t begin, size_t end, u64 *corrections);
@@ -277,6 +292,11 @@ typedef struct psm_kernels {
                          size_t end);
     void (*powers_public)(const u64 *c, u64 start, u64 step, unsigned segments, const u64 *mantissas, const u64 *shifts,
                           u64 *out, size_t n, size_t begin, size_t end);
+    void (*powers_deal)(const psm_aes_key *keys, size_t holders, u64 mask, u64 stream, const psm_window *a,
+                        u64 *corrections, size_t n, size_t begin, size_t end);
+    void (*powers_combine)(const psm_aes_key *keys, size_t holders, ptrdiff_t target, u64 stream,
+                           const u64 *corrections, const u64 *c, const psm_window *a, const u64 *mantissas,
+                           const u64 *shifts, u64 *out, size_t n, size_t begin, size_t end);
     void (*gaussian)(const u64 *words, const u64 *thresholds, size_t count, u64 factor, u64 *z, u64 *tied, size_t begin,
                      size_t end);
     void (*encode)(const u64 *values, unsigned size, double scale, u64 *out, size_t begin, size_t end);

@@ -31,6 +31,7 @@ typedef struct {
     const psm_divisor *d;
     const psm_known *x, *y;
     const psm_angles *angles;
+    const psm_window *window;
     int flip, nodes, known;
     unsigned halves;
     const u64 *in, *in2, *in3, *in4, *corrections;
@@ -396,6 +397,33 @@ static void psm_flat_powers_public(const u64 *c, u64 start, u64 factor, unsigned
          .in2 = mantissas, .in3 = shifts, .out = out);
 }
 
+TASK(powers_deal_task) {
+    PART;
+    s->k->powers_deal(s->h->keys, s->h->count, s->other, s->base, s->window, s->out, s->n, p.first, p.last);
+}
+
+static void psm_step_powers_deal(const psm_holders *h, u64 mask, u64 stream, psm_window a, u64 *corrections, size_t n) {
+    STEP(powers_deal_task, 1, .grain = FINE, .other = mask, .base = stream, .window = &a, .out = corrections);
+}
+
+/* all holders at once: the factors are the same ones */
+TASK(powers_combine_task) {
+    PART;
+    for (size_t row = 0; row < s->h->count; row++) {
+        u64 first = (ptrdiff_t)row == s->h->lead ? s->offset : 0;
+        for (size_t i = p.first; i < p.last; i++) s->out[row * s->n + i] = first;
+    }
+    s->k->powers_combine(s->h->keys, s->h->count, s->h->target, s->base, s->corrections, s->in, s->window, s->in2,
+                         s->in3, s->out, s->n, p.first, p.last);
+}
+
+static void psm_step_powers_combine(const psm_holders *h, u64 stream, const u64 *corrections, const u64 *c,
+                                    psm_window a, const u64 *mantissas, const u64 *shifts, u64 constant, u64 *out,
+                                    size_t n) {
+    STEP(powers_combine_task, 1, .grain = FINE, .base = stream, .corrections = corrections, .in = c, .window = &a,
+         .in2 = mantissas, .in3 = shifts, .offset = constant, .out = out);
+}
+
 TASK(gaussian_task) {
     PART;
     s->k->gaussian(s->in, s->in2, s->base, s->factor, s->out, s->out2, p.first, p.last);
@@ -574,6 +602,8 @@ const psm_steps psm_steps_table = {
     .turns_combine = psm_step_turns_combine,
     .powers_dealt = psm_flat_powers_dealt,
     .powers_public = psm_flat_powers_public,
+    .powers_deal = psm_step_powers_deal,
+    .powers_combine = psm_step_powers_combine,
     .gaussian = psm_flat_gaussian,
     .encode = psm_step_encode,
     .compare_message = psm_compare_message,

@@ -78,6 +78,10 @@ typedef struct {
     void (*powers_dealt)(const u64 *r, u64 step, unsigned segments, unsigned shift, u64 *out, size_t n);
     void (*powers_public)(const u64 *c, u64 start, u64 step, unsigned segments, const u64 *mantissas,
                           const u64 *shifts, u64 *out, size_t n);
+    /* constant: added to each of the results [count of holders, n] */
+    void (*powers_deal)(const psm_holders *h, u64 mask, u64 stream, psm_window a, u64 *corrections, size_t n);
+    void (*powers_combine)(const psm_holders *h, u64 stream, const u64 *corrections, const u64 *c, psm_window a,
+                           const u64 *mantissas, const u64 *shifts, u64 constant, u64 *out, size_t n);
 
     /* words of one holder's message in each round of a comparison, and of the
      * corrections it needs, for n elements.  With `known` the chunk monomials are those of another

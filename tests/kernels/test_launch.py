@@ -10,6 +10,7 @@ from pysmpc import _beaver, _ring
 from pysmpc._ring import launch
 from pysmpc.ring import fss_keys, z2k
 from pysmpc.ring.prg import KeySet, fresh_key
+from pysmpc.ring.threshold_kernels import Ends
 
 N, M, K = 203, 5, 7
 PACKED = z2k.packed_words(N)
@@ -57,6 +58,8 @@ PRODUCT, OTHER = product(100, 130), product(130, 100)
 MATRICES = {"a": M * K, "a_first": 0, "a_row": K, "a_col": 1, "b": 1 + K * 3, "b_first": 1, "b_row": 1, "b_col": K,
             "c": 2 + M * 3, "c_first": 0, "ldc": 3, "m": M, "n": 3, "k": K}  # fmt: skip
 COMPARED = {"nodes": 4, "n": N, "offset": number(), "corrections": DEALT, "c": N, "state": 2 * STATE, "known": 0}
+THRESHOLDS = Ends(0, 0, 21, 3, N)
+ENDS = {"apart": 21, "count": 3, "nodes": 4, "known": 0, "n": N}
 #: of each kernel, what its arguments are: a number, or of buffers how many words they have, or what makes them
 SAMPLES = {
     **{name: {"x": N, "y": N, "z": N, "n": N} for name in ("add", "sub", "mul")},
@@ -80,6 +83,14 @@ SAMPLES = {
     "powers_public": {
         "c": N, "start": number(), "step": number(), "segments": 2, "mantissas": below(4, 1 << 29),
         "shifts": lambda: torch.randint(1, 60, (4,)), "z": 4 * N, "n": N,
+    },
+    "powers_deal": {
+        "start": 0, "step": number(), "segments": 2, "shift": 22, "piece": 100, "corrections": 4 * N, "n": N,
+    },
+    "powers_combine": {
+        "corrections": 4 * N, "c": N, "start": number(), "step": number(), "segments": 2, "shift": 1, "piece": 100,
+        "mantissas": below(4, 1 << 29), "shifts": lambda: torch.randint(1, 60, (4,)), "constant": number(), "z": 2 * N,
+        "n": N,
     },
     "truncate_local": {"z": N, "bits": 16, "lead": True, "x": N, "n": N},
     "pack_bits": {"x": N, "packed": PACKED, "n": N},
@@ -120,6 +131,22 @@ SAMPLES = {
     "compare_chunks": COMPARED | {"message": 2 * MESSAGES[0]},
     "compare_nodes": COMPARED | {"opened": MESSAGES[0], "sign": 2 * PACKED, "message": 2 * MESSAGES[1]},
     "compare_root": COMPARED | {"opened": MESSAGES[1], "sign": 2 * PACKED, "message": 2 * MESSAGES[2]},
+    "thresholds_deal": ENDS | {"corrections": THRESHOLDS.corrections()},
+    "thresholds_chunks": ENDS | {
+        "monomials": THRESHOLDS.corrections(), "c": N, "offsets": 3, "state": 6 * STATE, "message": 6 * MESSAGES[0],
+    },
+    "thresholds_nodes": ENDS | {
+        "corrections": THRESHOLDS.corrections(), "opened": 3 * MESSAGES[0], "state": 6 * STATE, "sign": 6 * PACKED,
+        "message": 6 * MESSAGES[1],
+    },
+    "thresholds_root": ENDS | {
+        "corrections": THRESHOLDS.corrections(), "opened": 3 * MESSAGES[1], "sign": 6 * PACKED,
+        "message": 6 * MESSAGES[2],
+    },
+    "thresholds_sums": ENDS | {
+        "corrections": THRESHOLDS.corrections(), "betas": 3 * PACKED, "weights": 6, "constants": 2, "sums": 2, "row": N,
+        "between": 2 * N, "z": 4 * N,
+    },
     "bit_deal": {"corrections": N, "n": N},
     "bit_share": {"beta": PACKED, "rho": 2 * N, "z": 2 * N, "n": N},
     "select_deal": {"corrections": 4 * N, "n": N},

@@ -6,7 +6,15 @@ from maskings import Log, chi_square
 from settings import SECRET, random_words, wrapped
 
 from pysmpc.mpc.additive import comparison
-from pysmpc.mpc.functions.regions import scaled_thresholds, scaled_thresholds_cost, threshold_bits, threshold_bits_cost
+from pysmpc.mpc.functions.reached import reached
+from pysmpc.mpc.functions.regions import (
+    scaled_thresholds,
+    scaled_thresholds_cost,
+    threshold_bits,
+    threshold_bits_cost,
+    thresholds,
+)
+from pysmpc.mpc.functions.threshold_sums import weighted_sums
 from pysmpc.mpc.interfaces import opening
 from pysmpc.ring.shares import Share
 from pysmpc.session.session import virtual_session
@@ -134,4 +142,54 @@ def test_shares_of_such_products_are_uniform(monkeypatch):
     log.check()
     assert torch.equal(suite.reveal(party, product)[0], torch.full((4096,), 12345 * 107))
     for row in product.words():
+        assert chi_square(row) < 10
+
+
+@pytest.mark.parametrize("n", [0, 1, 65, 1100])
+@pytest.mark.parametrize("before", [0, 1, 2], ids=["first", "after one", "after two"])
+def test_many_ends_at_once(setting, n, before, rng):
+    """The bits one by one and as sums, where the opening was compared before and where not."""
+    x, limits = near(rng, max(n, 1))
+    x, limits = x[:n], (limits * 2)[: int(rng.integers(1, 8))]
+    weights = [[int(v) for v in random_words(rng, len(limits))], [*[0] * (len(limits) - 1), 3]]
+
+    def program(suite, party, a):
+        opened = suite.mask_open(party, a)
+        threshold_bits(party, opened, limits[:1] * before)
+        found = reached(party, opened, limits, 4)
+        return (*weighted_sums(suite, party, found, [(7, weights[0]), (0, weights[1])]), found)
+
+    (*sums, bits), cost = setting.run(program, x)
+    expected = torch.stack([(differences(x, t) >= 0).long() for t in limits])
+    assert torch.equal(bits, expected)
+    for start, column, found in zip((7, 0), weights, sums, strict=True):
+        assert torch.equal(found, start + (expected * torch.tensor(column).unsqueeze(1)).sum(0))
+    count = len(limits) + before
+    assert cost == opening(setting.holders, n) + _three_rounds_each(setting.holders, n, before, len(limits), count)
+
+
+def _three_rounds_each(holders, n, before, after, count):
+    """Bytes as of one comparison with all ends, in rounds of their own."""
+    cost = threshold_bits_cost(holders, n, count, count)
+    parts = [threshold_bits_cost(holders, n, k, k, again) for k, again in ((before, False), (after, bool(before))) if k]
+    total = sum(parts[1:], parts[0])
+    assert (cost.sent, cost.dealt) == (total.sent, total.dealt)
+    return total
+
+
+@pytest.mark.parametrize("holders", [2, 3])
+def test_no_word_hides_two_values_of_many_ends(holders, monkeypatch):
+    session = virtual_session([f"holder{i}" for i in range(holders)])
+    log = Log(monkeypatch, session)
+    suite, party = session.suite, session.party
+    x = suite.share(party, torch.zeros(4096, dtype=torch.int64), (4096,))
+    opened = suite.mask_open(party, x)
+    first, second = (thresholds(party, x, [0, 1, 5, -7], 64, opened) for _ in range(2))
+    log.check()
+    for words in [*log.words("compare"), *log.words("function")]:
+        assert chi_square(words) < 10
+    sums = [weighted_sums(suite, party, each, [(0, [1, 10, 100, 1000])])[0] for each in (first, second)]
+    for total in suite.reveal(party, *sums):
+        assert torch.equal(total, torch.full((4096,), 1001))
+    for row in torch.cat([each.words() for each in sums]):
         assert chi_square(row) < 10

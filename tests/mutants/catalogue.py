@@ -49,6 +49,7 @@ LAUNCHES = f"{KERNELS}/test_launch.py"
 BOUNDS = "tests/ops/test_bounds.py"
 DROPOUT, LOSSES, BATCHES = (f"tests/ops/test_{name}.py" for name in ("dropout", "losses", "batch_norm"))
 NEAR = f"{PROTOCOLS}/test_thresholds.py"
+ENDS, EXPONENTS = f"{KERNELS}/test_thresholds.py", f"{KERNELS}/test_exponents.py"
 MASKS_THERE = "tests/remote/test_decompositions.py::test_no_recorded_step_keeps_a_public_mask"
 FSS, FSS_BITS = f"{PROTOCOLS}/test_fss.py", f"{KERNELS}/test_fss_bits.py"
 SNN, SNN_KERNELS = f"{PROTOCOLS}/test_securenn.py", f"{KERNELS}/test_securenn.py"
@@ -249,9 +250,33 @@ MUTANTS = [
     ),
     *module(
         "mpc/functions/normaliser",
-        ("what is less than a step has a power", "sum_of_steps(suite, party, reached, powers)", "Normal(flat, reached, low, top).sum(suite, party, lambda j: 4 ** (top - j))", NORMALISER),
+        ("what is less than a step has a power", "(4**top, [-(4**top), *[0]", "(0, [0, *[0]", NORMALISER),
         ("a threshold too few", "(limit.bit_length() - 1) // 2))", "(limit.bit_length() - 3) // 2))", CASES),
-        ("reciprocals without a sign", "reached = inner.sub(party, positive, negative)", "reached = inner.add(party, positive, negative)", NORMALISER),
+        ("reciprocals without a sign", "(-sum(steps), [*steps, *steps])", "(sum(steps), [*steps, *(-step for step in steps)])", NORMALISER),
+    ),
+    *module(
+        "mpc/functions/reached",
+        ("masks of several ends overlap", "streams = party.dealer.streams(MATERIAL * fresh)", "streams = party.dealer.streams(MATERIAL // 2 * fresh)", NEAR),
+        ("ends under the masks of the comparison before", "(streams, streams + MATERIAL) if again else (x.base, streams)", "(x.base, streams)", NEAR),
+        ("monomials of another opening", "x.base, x.chunks, x.c, offsets", "first, dealt, x.c, offsets", NEAR),
+    ),
+    *module(
+        "mpc/functions/threshold_sums",
+        ("a constant is left out", "if start else out", "if False else out", NORMALISER),
+        ("one of two bits is left out", "parts[0] if len(parts) == 1 else", "parts[0] if True else", NORMALISER),
+    ),
+    *core(
+        "thresholds.inc.h",
+        ("a borrow is lost", "(~bit & (borrow | set)) | (borrow & set)", "~bit & (borrow | set)", ENDS),
+        ("every party adds the constant", "constants[k] & mine", "constants[k]", ENDS),
+        ("every party counts what is not below", "((mask[i] + 1) & mine)", "mask[i] + 1", ENDS),
+        ("nodes of all ends under the masks of the first", "planes_of(key, base + S_NODE_MASKS", "planes_of(key, first + S_NODE_MASKS", ENDS),
+    ),
+    *core(
+        "thresholds.c",
+        ("bits of all ends under the bit of the first", "base + RHO, base + RHO_SHARES", "c->ends.first + RHO, base + RHO_SHARES", ENDS),
+        ("monomials are there that another comparison has", "c->known ? 0 :", "0 ? 0 :", ENDS),
+        ("nodes of the first end for all", "p.corrections + dealt_at(c, j) : NULL", "p.corrections + dealt_at(c, 0) : NULL", ENDS),
     ),
     *module(
         "mpc/functions/regions",
@@ -332,6 +357,7 @@ MUTANTS = [
         "mpc/functions/known_values",
         ("the derivative of another result", "known.source[:2] != (name, (out.layout, out.scale))", "known.source[0] != name", SMOOTH),
         ("a recording keeps what it learned", "vars(part).update(values)", "pass", STEPS),
+        ("a value keeps itself alive", "and self.value.body.functions is not None", "and False", FUNCTIONS),
     ),
     *module(
         "mpc/additive/exact",
@@ -566,6 +592,9 @@ MUTANTS = [
         ("an unsigned exponent", "(int64_t)(x[i] << 30)", "(int64_t)(x[i] << 31 >> 1)", f"{KERNELS}/test_powers.py"),
         ("a power in every plane", "power[i] & (u64)((int64_t)(other - 1) >> 63)", "power[i] | (other & 0)", f"{KERNELS}/test_powers.py"),
         ("the segment after", "from = (segment[i] - plane) & below", "from = (segment[i] + plane) & below", f"{KERNELS}/test_powers.py"),
+        ("planes as of a whole piece", "p.size = n - p.first < a->piece ? n - p.first : a->piece", "p.size = a->piece", EXPONENTS),
+        ("every piece under the stream of the first", "psm_streams_take(keys, holders, stream + p.index", "psm_streams_take(keys, holders, stream", EXPONENTS),
+        ("corrections for all holders", "(ptrdiff_t)row == target && corrections", "corrections", EXPONENTS),
     ),
     *core(
         "gaussian.inc.h",

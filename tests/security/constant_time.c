@@ -130,6 +130,11 @@ static void arithmetic(const psm_kernels *k, size_t n) {
     CHECK(turns_deal, keys, HOLDERS, 16, 17, &angles, out, n, 0, n);
     CHECK(turns_combine, keys, HOLDERS, 1, 17, b, a, both, &rounded, out, n, 0, n);
     CHECK(powers_dealt, a, 12345, 2, 22, out, n, 0, n);
+    psm_window window = {7, 12345, 300, 2, 22};
+    CHECK(powers_deal, keys, HOLDERS, 16, 17, &window, out, n, 0, n);
+    /* what was opened is public, and tables are indexed by it: never by what is dealt */
+    static const u64 opened[MOST] = {1, 12345, (u64)-7}, mantissas[4] = {1, 2, 3, 4}, shifts[4] = {3, 2, 1, 9};
+    CHECK(powers_combine, keys, HOLDERS, 1, 17, b, opened, &window, mantissas, shifts, out, n, 0, n);
     CHECK(gaussian, a, b, 9, 12345, c, out, 0, n);
     CHECK(encode, a, 4, 65536.0, out, 0, n);
     CHECK(encode, a, 8, 65536.0, out, 0, n);
@@ -200,6 +205,17 @@ static void without_openings(const psm_kernels *k, psm_divisor by, size_t n) {
     }
 }
 
+/* of two public ends; sums of their bits with public weights */
+static void thresholds(const psm_kernels *k, size_t n) {
+    static const u64 ends[2] = {1, 1 << 20}, weights[4] = {3, 5, 0, 7}, constants[2] = {11, 13};
+    size_t words = (n + 63) / 64;
+    for (int lead = 0; lead < 2; lead++) {
+        const u64 *dealt = lead ? NULL : b;
+        CHECK(thresholds_chunks, keys, 48, 32, 64, 16, 4, lead, dealt, a, ends, 2, n, 0, words, out2, out);
+        CHECK(thresholds_sums, keys, 37, 69, 16, lead, dealt, n, a, 2, weights, constants, 2, n, 0, words, out, n);
+    }
+}
+
 static void comparisons(const psm_kernels *k, size_t n) {
     size_t words = (n + 63) / 64;
     CHECK(compare_deal, keys, HOLDERS, 32, 4, NULL, n, 0, words, out, out2, out3);
@@ -211,6 +227,7 @@ static void comparisons(const psm_kernels *k, size_t n) {
         CHECK(compare_nodes, keys, 32, 4, lead, dealt, a, 0, words, c, out2, out);
         CHECK(compare_root, keys, 32, lead, dealt, a, 0, words, c, out);
     }
+    thresholds(k, n);
 }
 
 static void selections(const psm_kernels *k, const psm_divisor *by, size_t n) {

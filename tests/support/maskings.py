@@ -10,13 +10,27 @@ import collections
 import numpy as np
 import torch
 
-from pysmpc.ring import affine_kernels, comparison_kernels, integer_functions, product_kernels, reopen_kernels, z2k
+from pysmpc.ring import (
+    affine_kernels,
+    comparison_kernels,
+    integer_functions,
+    product_kernels,
+    reopen_kernels,
+    threshold_kernels,
+    z2k,
+)
 from pysmpc.ring.prg import KeySet
 
 Masking = collections.namedtuple("Masking", "keys stream words purpose")
 
 #: streams, from the base of a comparison, that mask messages (src/c/compare.inc.h)
 NODE_MASKS, ROOT_MASKS, RHO = 10, 11, 14
+CHUNKS, NODES, ROOT, RHO_SHARES = 9, 12, 13, 5  # and of what is dealt
+
+
+def bases(ends):
+    """Where the streams of each of many ends begin."""
+    return [ends.first, *(ends.rest + j * ends.apart for j in range(ends.count - 1))]
 
 
 class Log:
@@ -90,6 +104,17 @@ class Log:
             lambda out, keys, base, *rest: note(keys, base + RHO, out.shape[1], "message"),
         )
 
+        # one message for many ends, the words of each under a stream of its own
+        for name, stream in (("chunks", NODE_MASKS), ("nodes", ROOT_MASKS), ("root", RHO)):
+            after(
+                threshold_kernels,
+                name,
+                lambda out, keys, ends, *rest, stream=stream: self._parts(
+                    keys, [base + stream for base in bases(ends)], (out[1] if isinstance(out, tuple) else out).shape[1]
+                ),
+            )
+        after(threshold_kernels, "deal", lambda out, keys, ends, *rest: self._dealt(keys, ends))
+
         def corrections(purpose, streams):
             def noted(out, keys, base, *rest, **options):
                 for stream in streams(*rest, **options):
@@ -134,6 +159,17 @@ class Log:
     def _mask(self, keys, stream, shares):
         kind = self._kinds[id(keys)]
         self.note(keys, stream, shares.shape[1], "message" if kind == "dealer" else "zero")
+
+    def _parts(self, keys, streams, words):
+        """One message, of which several streams hide a part each."""
+        self.note(keys, streams[0], words, "message")
+        for stream in streams[1:]:
+            self.note(keys, stream, -1, "part")
+
+    def _dealt(self, keys, ends):
+        for j, base in enumerate(bases(ends)):
+            for stream in (NODES, ROOT, RHO_SHARES, *([] if j or ends.known else [CHUNKS])):
+                self.note(keys, base + stream, -1, "correction")
 
     def check(self):
         """Every masking has words of its own, and every message a masking of its size."""

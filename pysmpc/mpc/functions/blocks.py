@@ -63,11 +63,8 @@ def chosen(suite: Suite, party: Party, reached: Share, *tables: Sequence[int], b
         z2k.combinations(reached.words(), weights.view(len(tables), -1), firsts, party.lead, out, before)
         return Share.of(out, (out.shape[1],))
     parts = [] if behind is None else [behind]
-    for table in tables:
-        least, *others = told.follow(lambda *values: (None, (values[0], *(x - values[0] for x in values[1:]))), *table)[
-            1
-        ]
-        steps = sum_of_steps(suite, party, reached, others)
+    for least, *others in tables:
+        steps = sum_of_steps(suite, party, reached, [value - least for value in others])
         parts.append(suite.add(party, steps, constant(suite, party, steps.shape, least, 1)))
     return joined(*parts)
 

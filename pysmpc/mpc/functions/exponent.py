@@ -23,13 +23,15 @@ import torch
 from pysmpc.errors import EncodingError
 from pysmpc.mpc.additive.comparison import select_cost
 from pysmpc.mpc.functions.known_values import distinct
-from pysmpc.mpc.functions.masked import Masked, deal_words_cost, mask_open_cost
+from pysmpc.mpc.functions.masked import PIECE, Dealt, Masked, deal_words_cost, mask_open_cost
 from pysmpc.mpc.functions.regions import regions_cost
 from pysmpc.mpc.functions.smooth import opened
 from pysmpc.mpc.interfaces import Cost, Party
 from pysmpc.mpc.operations import Suite
 from pysmpc.ring import integer_functions
 from pysmpc.ring.fixedpoint import LIMIT
+from pysmpc.ring.power_kernels import Segmented
+from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import Share
 
 SEGMENT = 2  # so that powers of what is left of one are those of numbers from -1 to 1
@@ -150,6 +152,38 @@ def has_room(scale: int, stretch: Fraction = Fraction(1), window: Window = GENER
     return step > 0 and (exact or step >> STEP_BITS > 0) and window.length * scale / stretch < LIMIT
 
 
+@dataclass(frozen=True)
+class DealtPowers:
+    """Powers of what is left of a segment by r step, at 2^bits in the plane of its segment: what `deal_words` takes."""
+
+    step: int
+    segments: int
+    bits: int
+
+    def __call__(self, r: torch.Tensor, /) -> torch.Tensor:
+        return integer_functions.powers_dealt(r, self.step, self.segments, self.bits)
+
+    def deal(self, keys: KeySet, mask: int, stream: int, corrections: torch.Tensor, n: int) -> None:
+        Segmented(self.step, self.segments, PIECE).deal(keys, mask, stream, self.bits, corrections, n)
+
+
+@dataclass(frozen=True, eq=False)
+class PowerFactors:
+    """What dealt powers are multiplied by, from mantissas and shifts for every segment: what `combine` takes."""
+
+    start: int
+    step: int
+    segments: int
+    table: tuple[torch.Tensor, torch.Tensor]
+
+    def __call__(self, c: torch.Tensor, /) -> torch.Tensor:
+        return integer_functions.powers_public(c, self.start, self.step, self.segments, *self.table)
+
+    def combine(self, keys: KeySet, dealt: Dealt, c: torch.Tensor, constant: int) -> torch.Tensor:
+        segmented = Segmented(self.step, self.segments, PIECE)
+        return segmented.combine(keys, dealt.stream, dealt.corrections, c, self.start, self.table, constant)
+
+
 def exponential(
     suite: Suite, party: Party, masked: Masked, scale: int, window: Window, stretch: Fraction = Fraction(1)
 ) -> Share:
@@ -160,19 +194,12 @@ def exponential(
     if not has_room(scale, stretch, window):
         factor = "" if stretch == 1 else f"the factor {float(stretch):.3g} of an exponent is too small, or "
         raise EncodingError(f"{factor}a scale of {scale} is too fine for powers: use fewer fractional bits")
-    step, planes = step_of(window, scale, stretch), 1 << window.segments
-    start = start_of(window, scale, stretch)
-    table = _table(window, start * stretch / scale - window.lo)
-
-    def words(r: torch.Tensor) -> torch.Tensor:
-        return integer_functions.powers_dealt(r, step, window.segments, window.dealt)
-
-    def factors(c: torch.Tensor) -> torch.Tensor:
-        return integer_functions.powers_public(c, start, step, window.segments, *table)
-
+    step, start = step_of(window, scale, stretch), start_of(window, scale, stretch)
+    factors = PowerFactors(start, step, window.segments, _table(window, start * stretch / scale - window.lo))
     key = ("powers of e", step, window)
     if key not in masked.known:
-        masked.known[key] = suite.deal_words(party, masked, planes, words)
+        words = DealtPowers(step, window.segments, window.dealt)
+        masked.known[key] = suite.deal_words(party, masked, 1 << window.segments, words)
     return suite.combine(party, masked, masked.known[key], factors, 0, 1 << window.bits)
 
 

@@ -13,11 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
-from itertools import pairwise
 
 from pysmpc.errors import EncodingError
 from pysmpc.mpc.additive import affine
-from pysmpc.mpc.additive.exact import constant
 from pysmpc.mpc.additive.products import product_cost
 from pysmpc.mpc.additive.truncation import truncate_cost
 from pysmpc.mpc.functions import fits
@@ -25,9 +23,9 @@ from pysmpc.mpc.functions.characters import BITS, Fit, evaluate, evaluate_cost, 
 from pysmpc.mpc.functions.known_values import distinct, note_inverse
 from pysmpc.mpc.functions.masked import Masked
 from pysmpc.mpc.functions.regions import thresholds_cost
+from pysmpc.mpc.functions.threshold_sums import steps_between, weighted_sums
 from pysmpc.mpc.interfaces import Cost, Party
 from pysmpc.mpc.operations import Suite
-from pysmpc.ring import told
 from pysmpc.ring.shares import Share
 
 TOP = 30  # 4^(TOP + 1) is the end of what truncation takes
@@ -81,12 +79,18 @@ class Normal:
             self.masked = suite.mask_open(party, self.v)
         return self.masked
 
-    def sum(self, suite: Suite, party: Party, value: Callable[[int], int]) -> Share:
+    def sums(self, suite: Suite, party: Party, values: Sequence[Callable[[int], int]]) -> list[Share]:
         """value(j) for the largest j with x >= 4^j, value(low) below: linear in the bits.  No message."""
-        count, n = self.reached.shape
-        least, *values = (value(self.low + i) for i in range(count))
-        steps = sum_of_steps(suite, party, self.reached, [0, *(v - least for v in values)])
-        return suite.add(party, steps, constant(suite, party, (n,), least, 1))
+        return weighted_sums(suite, party, self.reached, [self.column(value) for value in values])
+
+    def column(self, value: Callable[[int], int]) -> tuple[int, list[int]]:
+        """The least value, and what each bit adds to it."""
+        least, *others = (value(self.low + i) for i in range(self.reached.shape[0]))
+        return least, steps_between([0, *(v - least for v in others)])
+
+    def sum(self, suite: Suite, party: Party, value: Callable[[int], int]) -> Share:
+        """One of those."""
+        return self.sums(suite, party, [value])[0]
 
 
 def levels(top: int, limit: int | None, low: int = 0) -> int:
@@ -119,21 +123,17 @@ def normalise(
     last = levels(top, limit, low)
     # 1. bits
     ends, powers = [4**j for j in range(low, last + 1)], [4 ** (top - j) for j in range(low, last + 1)]
-    whole: Share | None = None
+    steps, of_nothing = steps_between(powers), (4**top, [-(4**top), *[0] * (len(ends) - 1)])
     if dealt_products and suite.scaled_thresholds is not None:
-        steps = [b - a for a, b in pairwise([0, *powers])]
         reached, whole = suite.scaled_thresholds(party, flat, ends, steps)
+        [nothing] = weighted_sums(suite, party, reached, [of_nothing])
     else:
         reached = suite.thresholds(party, flat, ends)
-    # 2. power
-    n = flat.numel
-    first = Share.of(Share(reached.body, (n,), 1, (1,), 0).words(), (n,))
-    nothing = suite.sub(party, constant(suite, party, (n,), 1, 1), first)
-    # 3. product
-    if whole is None:
-        whole = suite.mul(party, flat, sum_of_steps(suite, party, reached, powers))
-    v = suite.add(party, whole.at(1), suite.scale_by(party, nothing, 4**top).at(1)).at(flat.scale)
-    return Normal(v, reached, low, top)
+        # 2. power
+        power, nothing = weighted_sums(suite, party, reached, [(0, steps), of_nothing])
+        # 3. product
+        whole = suite.mul(party, flat, power)
+    return Normal(suite.add(party, whole.at(1), nothing).at(flat.scale), reached, low, top)
 
 
 def normalise_cost(holders: int, n: int, low: int = 0, top: int = TOP) -> Cost:
@@ -159,6 +159,13 @@ def natural_logarithm(x: int) -> Fraction:
     return total + size * two
 
 
+@lru_cache(maxsize=64)
+def _logarithms(scale: int, low: int, count: int) -> tuple[int, ...]:
+    """Of 4^j / scale for `count` j from `low` on, at 2^54."""
+    four, offset = natural_logarithm(4), natural_logarithm(scale)
+    return tuple(round((j * four - offset) * (1 << BITS)) for j in range(low, low + count))
+
+
 def logarithm(
     suite: Suite, party: Party, x: Share, low: int = 0, top: int = TOP, slope: int = 0, limit: int | None = None
 ) -> Share:
@@ -177,12 +184,13 @@ def logarithm(
     # 2. of the mantissa
     out = _of_v(suite, party, normal, fits.LOG)
     # 3. the power
-    one = Fraction(1 << BITS)
-    offset = natural_logarithm(x.scale)
-    power = normal.sum(suite, party, lambda j: round((j * natural_logarithm(4) - offset) * one))
+    logarithms = _logarithms(x.scale, low, normal.reached.shape[0])
+    last = _slope_bits(core.scale, slope) if slope else None
+    values = [lambda j: logarithms[j - low]]
+    power, *slopes = normal.sums(suite, party, values if last is None else [*values, _slopes(last)])
     out = suite.add(party, out, power.at(1 << BITS))
-    if slope:
-        _note_slope(suite, party, core, normal, slope)
+    if last is not None:
+        _note_slope(suite, party, core, normal, last, slopes[0])
     return back(Share(out.body, core.shape, 1 << BITS))
 
 
@@ -191,15 +199,24 @@ def logarithm_cost(holders: int, n: int, low: int = 0, top: int = TOP) -> Cost:
     return normalise_cost(holders, n, low, top) + evaluate_cost(holders, n, fits.LOG.terms)
 
 
-def _note_slope(suite: Suite, party: Party, x: Share, normal: Normal, scale: int) -> None:
-    """Note how 1 / x follows from v, at a scale, where that has room; less than 2^-20 may be 0."""
-    last = math.ceil((2 * x.scale * scale).bit_length() / 2)
+def _slope_bits(s: int, scale: int) -> int | None:
+    """Half the bits of the largest power by which 1 / x follows from v, at a scale: None where there is no room."""
+    last = math.ceil((2 * s * scale).bit_length() / 2)
     if 2 * last > PRODUCT_BITS - 16:
         last = PRODUCT_BITS // 2 - 9
-        if 4**last < x.scale << 20:
-            return
+        if 4**last < s << 20:
+            return None
+    return last
+
+
+def _slopes(last: int) -> Callable[[int], int]:
+    """The power for every j; less than 2^-20 may be 0."""
+    return lambda j: 4 ** (last - j) if j <= last else 0
+
+
+def _note_slope(suite: Suite, party: Party, x: Share, normal: Normal, last: int, slopes: Share) -> None:
+    """Note how 1 / x follows from v and sums of `_slopes`."""
     inner = suite.probabilistic
-    slopes = normal.sum(inner, party, lambda j: 4 ** (last - j) if j <= last else 0)
     ratio = Fraction((1 << BITS) * 4**last, x.scale)
     opened, v = normal.opened(inner, party), normal.v.at(4**normal.top)
     note_inverse(x, Inverse(inner, v, opened, fits.RECIPROCAL, slopes, 2 * last, ratio, x.scale))
@@ -209,7 +226,9 @@ def invert(suite: Suite, party: Party, x: Share, scale: int) -> None:
     """Open what gives 1 / x for an x of 1 or more (`Inverse`), at a scale, where that has room.  Six rounds."""
     core, _ = distinct(x)
     low = (max(1, x.scale).bit_length() - 1) // 2
-    _note_slope(suite, party, core, normalise(suite, party, core, low), scale)
+    normal, last = normalise(suite, party, core, low), _slope_bits(core.scale, scale)
+    if last is not None:
+        _note_slope(suite, party, core, normal, last, normal.sum(suite, party, _slopes(last)))
 
 
 def _shrunk(
@@ -289,12 +308,13 @@ def root(suite: Suite, party: Party, x: Share, scale: int, limit: int | None = N
     core, back = distinct(x)
     inner = suite.probabilistic
     normal = normalise(inner, party, core, limit=limit)
-    power = sum_of_steps(inner, party, normal.reached, [1 << j for j in range(normal.reached.shape[0])])
+    # 0 for the root of 0, of which there is an inverse all the same
+    powers = (0, steps_between([1 << j for j in range(normal.reached.shape[0])]))
+    power, inverse = weighted_sums(inner, party, normal.reached, [powers, normal.column(lambda j: 1 << (TOP - j))])
     out = _shrunk(inner, suite, party, _of_v(inner, party, normal, fits.SQRT), power, (1 << BITS) * s / scale)
     out = Share(out.body, core.shape, scale)
-    slopes, ratio = normal.sum(inner, party, lambda j: 1 << (TOP - j)), (1 << (BITS + TOP)) / s
     opened, v = normal.opened(inner, party), normal.v.at(4**TOP)
-    note_inverse(out, Inverse(inner, v, opened, fits.RSQRT, slopes, TOP, ratio, scale, True))
+    note_inverse(out, Inverse(inner, v, opened, fits.RSQRT, inverse, TOP, (1 << (BITS + TOP)) / s, scale, True))
     return back(out)
 
 
@@ -331,7 +351,7 @@ def reciprocal_fast(suite: Suite, party: Party, x: Share, scale: int, limit: int
     """
     inner = suite.probabilistic
     flat = Share.of(x.words(), (x.numel,))
-    n, s = flat.numel, x.scale
+    s = x.scale
     if not reciprocal_has_room(s, scale):
         raise EncodingError(f"1 / x of a secret of scale {s} at scale {scale} has no room: use fewer fractional bits")
     top = _top_of_reciprocal(s, scale)
@@ -339,21 +359,15 @@ def reciprocal_fast(suite: Suite, party: Party, x: Share, scale: int, limit: int
     # 1. bits
     ends = [4**j for j in range(levels(top + 1, limit) + 1)]
     bits = inner.thresholds(party, flat, [*ends, *(1 - end for end in ends)])
-    count = len(ends)
-    positive = Share.of(Share(bits.body, (count, n), 1).words(), (count, n))
-    above = Share.of(Share(bits.body, (count, n), 1, (n, 1), count * n).words(), (count, n))
-    negative = inner.sub(party, constant(inner, party, (count, n), 1, 1), above)
-    # 2. power
-    reached = inner.sub(party, positive, negative)
-    power = sum_of_steps(inner, party, reached, [4 ** (top - j) if j <= top else 0 for j in range(count)])
-    either = inner.add(party, positive, negative)
-    first = Share.of(Share(either.body, (n,), 1, (1,), 0).words(), (n,))
-    nothing = inner.sub(party, constant(inner, party, (n,), 1, 1), first)
-    v = inner.add(party, inner.mul(party, flat, power), inner.scale_by(party, nothing, 4**top))
-    normal = Normal(v, reached, 0, top)
+    # 2. power: of each bit the step, with its sign, and 4^top for neither of the first two
+    steps, rest = steps_between([4 ** (top - j) if j <= top else 0 for j in range(len(ends))]), [0] * (len(ends) - 1)
+    columns = [(-sum(steps), [*steps, *steps]), (0, [-(4**top), *rest, 4**top, *rest])]
+    power, nothing = weighted_sums(inner, party, bits, columns)
+    v = inner.add(party, inner.mul(party, flat, power), nothing)
     # 3. mantissa
     by = 1 << (BITS - mantissa_bits)
-    mantissa = inner.truncate(party, _of_v(inner, party, normal, fits.RECIPROCAL), by).at(1)
+    fine = evaluate(inner, party, inner.mask_open(party, v), v.at(4**top), fits.RECIPROCAL)
+    mantissa = inner.truncate(party, fine, by).at(1)
     # 4. out = x^-1 2^mantissa_bits 4^top / s
     by = round(Fraction((1 << mantissa_bits) * 4**top, s * scale))
     out = suite.truncate(party, inner.mul(party, mantissa, power).at(1), by)
@@ -373,8 +387,4 @@ def reciprocal_fast_cost(holders: int, n: int, s: int = 1 << 16, scale: int = 1 
 
 def sum_of_steps(suite: Suite, party: Party, reached: Share, values: Sequence[int]) -> Share:
     """values[j] of the largest j that was reached, with its sign; 0 for none."""
-    n = reached.shape[1]
-    _, gaps = told.follow(lambda *values: (None, tuple(b - a for a, b in pairwise([0, *values]))), *values)
-    steps = told.tensor(gaps).reshape(-1, 1)
-    weighted = suite.mul_public(party, reached, steps)
-    return Share.of(weighted.window(weighted.body.words).sum(1), (n,))
+    return weighted_sums(suite, party, reached, [(0, steps_between(values))])[0]

@@ -17,6 +17,7 @@ import torch
 from pysmpc.mpc.additive import comparison
 from pysmpc.mpc.additive.truncation import MATERIAL
 from pysmpc.mpc.functions.masked import Masked, mask_open
+from pysmpc.mpc.functions.reached import reached
 from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening, opens_as
 from pysmpc.mpc.signatures import Binary, BitShare, Negative, Public
 from pysmpc.ring import comparison_kernels, z2k
@@ -219,11 +220,7 @@ def thresholds(party: Party, x: Share, ends: Sequence[int], bits: int = 64, open
     From the dealer 49 bytes an element for the first end, 20 for each other; 29 and 14.5 for 32 bits.  Of an x that is
     open, three rounds, and 8 bytes less.
     """
-    found = threshold_bits(
-        party, mask_open(party, x) if opened is None else opened, ends, None, comparison.nodes_of(bits)
-    )
-    words = [comparison.bit_share(party, bit.flipped(), x.shape).body.words for bit in found]
-    return Share.of(torch.cat(words, 1), (len(ends), x.numel))
+    return reached(party, mask_open(party, x) if opened is None else opened, ends, comparison.nodes_of(bits))
 
 
 class ScaledThresholdsOf(Protocol):
