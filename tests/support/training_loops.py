@@ -214,7 +214,7 @@ REPEATED = [
     rows_in_some_order, columns, every_loss_opened_before_the_step, another_rate, a_rate_of_each_step, steps_of_adam,
     steps_of_adamw,
 ]  # fmt: skip
-#: eps is large, so that no rounding of a small gradient decides where a weight goes
+#: eps is large, so that no rounding of a small gradient decides where a weight goes; roots are approximated
 OPTIMIZERS = {
     steps_of_adam: lambda p: torch.optim.Adam(p, 0.02, eps=0.01),
     steps_of_adamw: lambda p: torch.optim.AdamW(p, 0.02, eps=0.01, weight_decay=0.1),
