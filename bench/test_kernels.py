@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from pysmpc.ring import affine_kernels, product_kernels, reopen_kernels, z2k
+from pysmpc.ring import affine_kernels, integer_functions, product_kernels, reopen_kernels, z2k
 from pysmpc.ring.prg import KeySet
 
 N = 1 << 17
@@ -65,3 +65,28 @@ def test_square_of_a_quotient_against_a_square(beside):
 def test_truncation_that_is_opened_again_against_a_shift(beside):
     key, c, y, by = keys(), words(1, N), words(1, N), z2k.Divisor(1 << 16)
     beside(lambda: reopen_kernels.reopen_finish(key, 0, by, c, None), lambda: y >> 16, elements=N)
+
+
+def test_cosines_dealt_against_cosines(beside):
+    multiples, everyone, out = integer_functions.Multiples(12345 << 32, 16, 1 << 11), keys(), z2k.empty(32 * N // 8)
+    x = torch.randn(16, N // 8)
+    beside(lambda: multiples.deal(everyone, 0, 1, 0, out, N // 8), lambda: (x.cos(), x.sin()), elements=32 * N // 8)
+
+
+def test_cosines_combined_against_a_sum(beside):
+    multiples, key, c, weights = (
+        integer_functions.Multiples(12345 << 32, 16, 1 << 11),
+        keys(),
+        words(N // 8),
+        words(2, 16),
+    )
+    x, y = torch.randn(32, N // 8), torch.randn(32, N // 8)
+    beside(
+        lambda: multiples.combine(key, 1, None, c, weights >> 32, 36, 0), lambda: (x * y).sum(0), elements=32 * N // 8
+    )
+
+
+def test_combinations_against_a_product_of_matrices(beside):
+    x, weights, constants, out = words(1, 5 * N), words(3, 5), words(3), z2k.empty(1, 3 * N)
+    a, b = torch.randn(3, 5), torch.randn(5, N)
+    beside(lambda: z2k.combinations(x, weights, constants, 0, out), lambda: a @ b, elements=3 * N)

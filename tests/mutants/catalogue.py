@@ -356,7 +356,7 @@ MUTANTS = [
         "mpc/functions/known_values",
         ("the derivative of another result", "known.source[:2] != (name, (out.layout, out.scale))", "known.source[0] != name", SMOOTH),
         ("a recording keeps what it learned", "vars(part).update(values)", "pass", STEPS),
-        ("a value keeps itself alive", "and self.value.body.functions is not None", "and False", FUNCTIONS),
+        ("a value keeps itself alive", "self.copy = None if x.body is of else x.body", "self.copy = x.body", SMOOTH),
     ),
     *module(
         "mpc/additive/exact",
@@ -566,6 +566,7 @@ MUTANTS = [
         "arith.inc.h",
         ("a sum for a product", "z[i] += d[i] * y[i] + a[i] * e[i];", "z[i] += d[i] * y[i] + (a[i] + e[i]);", PRODUCTS),
         ("wrong sign", "z[i] += d[i] * (x[i] + a[i]);", "z[i] += d[i] * (x[i] - a[i]);", PRODUCTS),
+        ("a weight of the table before", "const u64 w = weights[q * count + k]", "const u64 w = weights[q / 2 * count + k]", f"{KERNELS}/test_arithmetic.py"),
         ("a factor of the element before", "sum[i] += f[i] * x[i];", "sum[i] += f[i ? i - 1 : 0] * x[i];", f"{KERNELS}/test_arithmetic.py"),
     ),
     *core(
@@ -579,6 +580,7 @@ MUTANTS = [
         ("a piece that ends with the last whole one", "p.size = n - p.first < a->piece ? n - p.first : a->piece;", "p.size = a->piece;", CHARACTERS),
         ("rounded down", "((u64)1 << (shift - 1))", "(0 * (u64)shift)", CHARACTERS),
         ("one of the other holders' words stays in", "for (size_t h = 1; h + 1 < holders; h++) psm_prg_sub", "for (size_t h = 2; h + 1 < holders; h++) psm_prg_sub", CHARACTERS),
+        ("pieces under one stream", "turns_take(keys, holders, stream + p.index, word, cosine", "turns_take(keys, holders, stream, word, cosine", CHARACTERS),
         ("the wrong sign of a sine", "y -= psm_mul32_signed(b, cosine)", "y += psm_mul32_signed(b, cosine)", CHARACTERS),
         ("sines with the factors of cosines", "(*left)[j] * x[i] + (*right)[j] * y[i]", "(*left)[j] * x[i] + (*left)[j] * y[i]", CHARACTERS),
         ("every holder takes the corrections", "(ptrdiff_t)row == target && corrections", "target >= 0 && corrections", CHARACTERS),
@@ -668,6 +670,8 @@ MUTANTS = [
     ),
     *core(
         "rounds.c",
+        ("every holder adds the constant of a sum", "(ptrdiff_t)row == s->h->lead ? s->offset : 0", "s->offset", CHARACTERS),
+        ("every holder adds constants of tables", "p.lead ? s->in3 : NULL", "s->in3", f"{KERNELS}/test_arithmetic.py"),
         ("corrections to the wrong party", "(ptrdiff_t)p.row == s->h->target ? s->corrections", "(ptrdiff_t)p.row == s->h->lead ? s->corrections", PRODUCTS),
         ("one holder is not taken away", "for (size_t i = 0; i + 1 < s->h->count; i++)", "for (size_t i = 1; i + 1 < s->h->count; i++)", PRODUCTS),
         ("the last row is not summed", "for (size_t row = 1; row < s->base; row++)", "for (size_t row = 1; row + 1 < s->base; row++)", PRODUCTS),

@@ -1,6 +1,8 @@
 """Smooth functions of secrets against torch in float64: values, gradients, rounds and bytes."""
 
+import gc
 import math
+import weakref
 from dataclasses import dataclass, replace
 
 import pytest
@@ -348,3 +350,22 @@ def test_an_mlp_trains_as_in_plain_torch(name):
         assert abs(float(plain(losses[0])) - float(losses[1])) < 2.0**-9
     for mine, theirs in zip(secret.parameters(), twin.parameters(), strict=True):
         assert float((plain(mine) - theirs.detach()).abs().max()) < 2.0**-7
+
+
+FUNCTIONS_OF_ONE_OPENING = [torch.sigmoid, torch.tanh, F.silu, torch.sin, torch.exp, lambda x: torch.sigmoid(x.t())]
+
+
+@pytest.mark.parametrize("fn", FUNCTIONS_OF_ONE_OPENING)
+def test_what_was_opened_goes_with_the_value(fn):
+    """No body refers to itself: its memory does not wait for the garbage collector."""
+    p = parties(2)
+    x = sy.encrypt(torch.randn(3, 4), p)
+    fn(x)
+    body = weakref.ref(x.cell.body)
+    gc.disable()
+    try:
+        assert body() is not None
+        del x
+        assert body() is None
+    finally:
+        gc.enable()

@@ -10,7 +10,16 @@ import collections
 import numpy as np
 import torch
 
-from pysmpc.ring import affine_kernels, comparison_kernels, product_kernels, reopen_kernels, threshold_kernels, z2k
+from pysmpc.ring import (
+    affine_kernels,
+    comparison_kernels,
+    integer_functions,
+    power_kernels,
+    product_kernels,
+    reopen_kernels,
+    threshold_kernels,
+    z2k,
+)
 from pysmpc.ring.prg import KeySet
 
 Masking = collections.namedtuple("Masking", "keys stream words purpose")
@@ -141,6 +150,13 @@ class Log:
             "deal",
             lambda out, product, keys, stream, *rest: note(keys, stream, product.size, "correction"),
         )
+        for dealer in (integer_functions.Multiples, power_kernels.Segmented):
+            after(dealer, "deal", self._pieces)
+
+    def _pieces(self, out, dealer, keys, mask, stream, shift, corrections, n):
+        planes = corrections.numel() // max(n, 1)
+        for i, first in enumerate(range(0, n, dealer.piece)):
+            self.note(keys, stream + i, planes * min(dealer.piece, n - first), "correction")
 
     def _mask(self, keys, stream, shares):
         kind = self._kinds[id(keys)]

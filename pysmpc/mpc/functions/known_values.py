@@ -19,45 +19,28 @@ REMEMBERED = 2
 AT_EVERY_SCALE = frozenset(("attention", "normalised"))
 
 
-class HeldElsewhere:
-    """A window on a body that is kept alive elsewhere."""
-
-    __slots__ = ("_body", "_place")
-
-    def __init__(self, x: Share) -> None:
-        self._body, self._place = weakref.ref(x.body), (x.shape, x.scale, x.strides, x.offset)
-
-    def share(self) -> Share:
-        """The window, while the body is there."""
-        body = self._body()
-        assert body is not None, "whoever asks has the value"
-        return Share(body, *self._place)
-
-
-@dataclass(eq=False, repr=False)
 class Opened:
     """An opened value and its regions, for all functions of it that have the same ends.
 
+    It lives as long as what it was opened of, and does not keep that alive: bodies would refer to themselves, and their
+    memory wait for the garbage collector.
     limit: no integer of it is larger in magnitude, where that is publicly known.
-
-    A value whose body remembers this is not kept alive by it: a circle would hold its memory, several times that of the
-    value, until Python looks for circles.
     """
 
-    masked: Masked
-    value: Share | HeldElsewhere
-    regions: dict[object, Any]
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        """Let go of a body that remembers this."""
-        if isinstance(self.value, Share) and self.value.body.functions is not None:
-            self.value = HeldElsewhere(self.value)
+    def __init__(self, masked: Masked, x: Share, of: ShareStorage) -> None:
+        """x: the opened elements in a row, on the body `of` itself or on a copy."""
+        self.masked, self.shape, self.scale = masked, x.shape, x.scale
+        self.copy = None if x.body is of else x.body
+        self.whole = weakref.ref(of)
+        self.regions: dict[object, Any] = {}
+        self.limit: int | None = None
 
     @property
     def x(self) -> Share:
-        """The value."""
-        return self.value.share() if isinstance(self.value, HeldElsewhere) else self.value
+        """The opened elements in a row."""
+        body = self.whole() if self.copy is None else self.copy
+        assert body is not None, "a value that is gone has no functions"
+        return Share(body, self.shape, self.scale)
 
     def bounded(self, scale: int, bound: float | None) -> int | None:
         """The limit, from now on that of a public bound of x at a scale, if there is one."""

@@ -26,7 +26,7 @@ def opened(suite: Any, party: Party, x: Share) -> Opened:
     if found is None:
         # the words in order: the opening runs parallel to them
         flat = x if x.dense else Share.of(x.words(), x.shape, x.scale)
-        found = openings[key] = Opened(suite.mask_open(party, flat), flat, {})
+        found = openings[key] = Opened(suite.mask_open(party, flat), flat, x.body)
         spare = REMEMBERED * x.body.n - sum(each.masked.n for each in openings.values())
         while spare < 0 and len(openings) > 1:  # which ones stay depends on the program alone
             spare += openings.pop(next(iter(openings))).masked.n
@@ -44,7 +44,7 @@ def opened_beside(
     else:
         flat = core if core.dense else Share.of(core.words(), core.shape, core.scale)
         [masked], found = suite.together(party, [flat], dividends, factors)
-        openings[key] = Opened(masked, flat, {})
+        openings[key] = Opened(masked, flat, core.body)
     quotients: list[Share] = found
     return quotients
 
