@@ -358,8 +358,8 @@ static void psm_step_turns_deal(const psm_holders *h, u64 mask, u64 stream, psm_
     STEP(turns_deal_task, 1, .grain = FINE, .other = mask, .base = stream, .angles = &a, .out = corrections);
 }
 
-/* the constant of a sum, at the leading holder */
-static void begin_sums(const step *s, const part *p) {
+/* what is public of a sum, at the holder who adds it */
+static void constants(const step *s, part p) {
     for (size_t row = 0; row < s->h->count; row++) {
         u64 first = (ptrdiff_t)row == s->h->lead ? s->offset : 0;
         for (size_t i = p->first; i < p->last; i++) s->out[row * s->n + i] = first;
@@ -369,7 +369,7 @@ static void begin_sums(const step *s, const part *p) {
 /* all holders at once: the factors are the same ones */
 TASK(turns_combine_task) {
     PART;
-    begin_sums(s, &p);
+    constants(s, p);
     s->k->turns_combine(s->h->keys, s->h->count, s->h->target, s->base, s->corrections, s->in, s->in2, s->angles,
                         s->out, s->n, p.first, p.last);
 }
@@ -414,7 +414,7 @@ static void psm_step_powers_deal(const psm_holders *h, u64 mask, u64 stream, psm
 /* all holders at once: the factors are the same ones */
 TASK(powers_combine_task) {
     PART;
-    begin_sums(s, &p);
+    constants(s, p);
     s->k->powers_combine(s->h->keys, s->h->count, s->h->target, s->base, s->corrections, s->in, s->window, s->in2,
                          s->in3, s->out, s->n, p.first, p.last);
 }

@@ -1,7 +1,5 @@
 """Functions of one opening: the opening, dealt words, sums, and regions."""
 
-import gc
-import weakref
 from fractions import Fraction
 
 import pytest
@@ -287,19 +285,3 @@ def test_functions_open_for_the_declared_causes(name, rng):
         smooth(session.suite, session.party, x, fits.SIGMOID, SCALE)
     assert "function" in kept.causes
     assert kept.causes <= {"function", "compare", "mask", "truncate", "select"}
-
-
-@pytest.mark.parametrize(
-    "function", [torch.exp, torch.sigmoid, torch.sin, torch.log, torch.asin], ids=lambda f: f.__name__
-)
-def test_what_is_known_of_a_value_goes_with_it(function):
-    """At once, and not when Python looks for circles: openings and dealt words are several times the value."""
-    x = sy.encrypt(torch.rand(8) / 2 + 0.1, sy.virtual("alice", "bob"))
-    out, body = function(x), weakref.ref(x.cell.body)
-    assert body().functions is not None
-    gc.disable()
-    try:
-        del x, out
-        assert body() is None
-    finally:
-        gc.enable()

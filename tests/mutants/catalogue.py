@@ -357,7 +357,7 @@ MUTANTS = [
         "mpc/functions/known_values",
         ("the derivative of another result", "known.source[:2] != (name, (out.layout, out.scale))", "known.source[0] != name", SMOOTH),
         ("a recording keeps what it learned", "vars(part).update(values)", "pass", STEPS),
-        ("a value keeps itself alive", "self.copy = None if x.body is of else x.body", "self.copy = x.body", FUNCTIONS),
+        ("a value keeps itself alive", "self.copy = None if x.body is of else x.body", "self.copy = x.body", SMOOTH),
     ),
     *module(
         "mpc/additive/exact",

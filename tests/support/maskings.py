@@ -14,6 +14,7 @@ from pysmpc.ring import (
     affine_kernels,
     comparison_kernels,
     integer_functions,
+    power_kernels,
     product_kernels,
     reopen_kernels,
     threshold_kernels,
@@ -149,12 +150,13 @@ class Log:
             "deal",
             lambda out, product, keys, stream, *rest: note(keys, stream, product.size, "correction"),
         )
-        after(integer_functions.Multiples, "deal", self._multiples)
+        for dealer in (integer_functions.Multiples, power_kernels.Segmented):
+            after(dealer, "deal", self._pieces)
 
-    def _multiples(self, out, multiples, keys, mask, stream, shift, corrections, n):
-        for i, first in enumerate(range(0, n, multiples.piece)):
-            words = 2 * multiples.terms * min(multiples.piece, n - first)
-            self.note(keys, stream + i, words, "correction")
+    def _pieces(self, out, dealer, keys, mask, stream, shift, corrections, n):
+        planes = corrections.numel() // max(n, 1)
+        for i, first in enumerate(range(0, n, dealer.piece)):
+            self.note(keys, stream + i, planes * min(dealer.piece, n - first), "correction")
 
     def _mask(self, keys, stream, shares):
         kind = self._kinds[id(keys)]

@@ -12,7 +12,6 @@ which no few words are enough: those open their operands under masks of their ow
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 
@@ -24,18 +23,6 @@ from pysmpc.ring.shares import Share
 
 #: Dealt words of an element of a product up to which nothing is opened.
 MOST = 4
-
-
-class Opened(NamedTuple):
-    """Words [rows, n] of a whole body, and what was opened of it, less the mask of a stream."""
-
-    words: torch.Tensor
-    opened: torch.Tensor
-    mask: int
-
-    def known(self) -> affine_kernels.Known:
-        """For the kernels."""
-        return affine_kernels.Known(self.mask, None, False, 1, self.opened)
 
 
 def pair_of(x: Share, y: Share, n: int) -> tuple[Affine, Affine] | None:
@@ -114,19 +101,6 @@ def square(party: Party, x: Share, a: Affine) -> Share:
     if party.lead is not None:
         out[party.lead] -= left[0]
     return Share.of(_add(left * out, parts, factors), x.shape, x.scale * x.scale)
-
-
-def of_opened(party: Party, x: Opened, y: Opened | None = None) -> torch.Tensor:
-    """Words [rows, n] of the product of two values that were opened, or of the square of one, in one pass.
-
-    8 bytes an element from the dealer, who shares the product of the masks; then as in `mul` and `square`.
-    """
-    ours, theirs = x.known(), None if y is None else y.known()
-    n = x.words.shape[1]
-    base, corrections = _kernel(party, n, ours, theirs)
-    if y is None or theirs is None:
-        return affine_kernels.affine_square(party.dealer.keys, base, ours, x.words, corrections)
-    return affine_kernels.affine_mul(party.dealer.keys, base, ours, theirs, x.words, y.words, corrections)
 
 
 def product_cost(n: int, words: int) -> Cost:

@@ -27,7 +27,7 @@ from pysmpc.mpc.additive import affine
 from pysmpc.mpc.additive.affine_values import factor_of
 from pysmpc.mpc.additive.reopening import open_again, opened_again, short_of
 from pysmpc.mpc.interfaces import Cost, Party, declares_openings, opening
-from pysmpc.ring import product_kernels, z2k
+from pysmpc.ring import affine_kernels, product_kernels, z2k
 from pysmpc.ring.matrix_layout import Layout
 from pysmpc.ring.prg import KeySet
 from pysmpc.ring.shares import Share, ShareStorage, broadcast
@@ -76,8 +76,9 @@ def _opened(x: Share) -> torch.Tensor:
     return x.body.opened
 
 
-def _whole(x: Share) -> affine.Opened:
-    return affine.Opened(x.body.words, _opened(x), _mask_of(x.body))
+def _known(x: Share) -> affine_kernels.Known:
+    """Of a whole body that was opened, for kernels that take each of its words once and draw no mask again."""
+    return affine_kernels.Known(_mask_of(x.body), None, False, 1, _opened(x))
 
 
 def _masks(keys: KeySet, x: Share) -> torch.Tensor:
@@ -105,18 +106,23 @@ def mul(party: Party, x: Share, y: Share) -> Share:
     open_masked(party, x, y)
     x, y = x.expand(shape), y.expand(shape)
     n = math.prod(shape)
-    if x.dense and y.dense:
-        return Share.of(affine.of_opened(party, _whole(x), _whole(y)), shape, x.scale * y.scale)
+    whole = (_known(x), _known(y)) if x.dense and y.dense else None
 
     # 2. the dealer shares a * b
     def deal(keys: KeySet, out: torch.Tensor) -> None:
+        if whole is not None:
+            affine_kernels.affine_deal(keys, stream, *whole, out)
+            return
         product = z2k.mul(x.gather(_total_mask(keys, x)), y.gather(_total_mask(keys, y)))
         out.copy_(keys.take(stream, product.reshape(-1)))
 
     stream = party.dealer.streams()
     corrections = party.dealer.corrections(n, deal)
-    z = party.dealer.keys.draw(stream, n, corrections)
     # 3. combine
+    if whole is not None:
+        words = affine_kernels.affine_mul(party.dealer.keys, stream, *whole, x.body.words, y.body.words, corrections)
+        return Share.of(words, shape, x.scale * y.scale)
+    z = party.dealer.keys.draw(stream, n, corrections)
     a = x.gather(_masks(party.dealer.keys, x))
     product_kernels.beaver_mul(party.dealer.keys, x.gather(_opened(x)), y.words(), a, y.gather(_opened(y)), z)
     return Share.of(z, shape, x.scale * y.scale)
@@ -139,7 +145,7 @@ def mul_at_once(party: Party, x: Share, y: Share) -> Share:
 
 @declares_openings("mask")
 def square(party: Party, x: Share) -> Share:
-    """x * x elementwise: d (x + a) + a a, so one multiplication a holder.
+    """x * x elementwise: d (x + a) + a a, so one multiplication a holder, or d (2 x - d) + a a of whole bodies.
 
     Of what need not be opened it is `affine.square`.
     """
@@ -149,15 +155,20 @@ def square(party: Party, x: Share) -> Share:
         return affine.square(party, x, known)
     open_masked(party, x)
     n = x.numel
-    if x.dense:
-        return Share.of(affine.of_opened(party, _whole(x)), x.shape, x.scale * x.scale)
+    whole = _known(x) if x.dense else None
 
     def deal(keys: KeySet, out: torch.Tensor) -> None:
+        if whole is not None:
+            affine_kernels.affine_deal(keys, stream, whole, None, out)
+            return
         a = x.gather(_total_mask(keys, x))
         out.copy_(keys.take(stream, z2k.mul(a, a).reshape(-1)))
 
     stream = party.dealer.streams()
     corrections = party.dealer.corrections(n, deal)
+    if whole is not None:
+        words = affine_kernels.affine_square(party.dealer.keys, stream, whole, x.body.words, corrections)
+        return Share.of(words, x.shape, x.scale * x.scale)
     z = party.dealer.keys.draw(stream, n, corrections)
     product_kernels.beaver_square(
         party.dealer.keys, x.gather(_opened(x)), x.words(), x.gather(_masks(party.dealer.keys, x)), z
