@@ -51,6 +51,20 @@ def test_square(setting, shape, rng):
         assert cost == setting.costs(product_cost(setting.holders, x.numel(), x.numel()))
 
 
+def test_squares_of_a_transpose(setting, rng):
+    """Read in another order than that of its body, also before the body is squared itself."""
+    x = random_words(rng, 6, 9)
+
+    def operation(suite, party, s):
+        turned = suite.square(party, Share(s.body, (9, 6), s.scale, (1, 9)))
+        return turned, suite.square(party, s), suite.square(party, turned)
+
+    (turned, square, again), _ = setting.run(operation, x)
+    assert torch.equal(turned, (x * x).t())
+    assert torch.equal(square, x * x)
+    assert torch.equal(again, (x * x * x * x).t())
+
+
 def test_mul_of_windows_on_one_body(setting, rng):
     """A transpose, a slice and an expansion inherit the opening of their body."""
     x = random_words(rng, 6, 6)

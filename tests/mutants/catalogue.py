@@ -116,6 +116,7 @@ MUTANTS = [
         ("mask of another stream", "keys.draw(_mask_of(x.body), x.body.n)", "keys.draw(_mask_of(x.body) + 1, x.body.n)", PRODUCTS),
         ("product of the wrong masks", "y.gather(_total_mask(keys, y)))", "x.gather(_total_mask(keys, x)))", PRODUCTS),
         ("dealt under the wrong stream", "keys.take(stream, z2k.mul(a, a)", "keys.take(stream + 1, z2k.mul(a, a)", PRODUCTS),
+        ("the mask of the body itself for both", "(_known(x), _known(y)) if", "(_known(x), _known(x)) if", PRODUCTS),
         ("operands swapped", "x.gather(_opened(x)), y.words(), a,", "x.gather(_opened(x)), x.words(), a,", PRODUCTS),
         ("gradients opened one after another", "open_masked(party, *(x for body in waiting for x in body.operands or ()))", "pass", COUNTS),
     ),
