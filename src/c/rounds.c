@@ -362,7 +362,7 @@ static void psm_step_turns_deal(const psm_holders *h, u64 mask, u64 stream, psm_
 static void constants(const step *s, part p) {
     for (size_t row = 0; row < s->h->count; row++) {
         u64 first = (ptrdiff_t)row == s->h->lead ? s->offset : 0;
-        for (size_t i = p->first; i < p->last; i++) s->out[row * s->n + i] = first;
+        for (size_t i = p.first; i < p.last; i++) s->out[row * s->n + i] = first;
     }
 }
 
