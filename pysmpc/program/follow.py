@@ -96,10 +96,12 @@ class Following(Listener):
     def _next(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """The promise of an operation's result; NotImplemented where the path has another."""
         node = self._nodes[self._at]
-        if not self._fits(node, func, args, kwargs) and not (
-            let_change(self._path, node, func, args, kwargs) and self._fits(node, func, args, kwargs)
-        ):
-            return NotImplemented
+        if not self._fits(node, func, args, kwargs):
+            if not let_change(self._path, node, func, args, kwargs):
+                return NotImplemented
+            self._freed()
+            if not self._fits(node, func, args, kwargs):
+                return NotImplemented
         if node.taking:
             return self._part(cls, node, args, kwargs)
         self._at += 1
@@ -108,6 +110,9 @@ class Following(Listener):
         for number in node.changed:
             self._hold(number)
         return self._made(node.outs, args, kwargs)
+
+    def _freed(self) -> None:
+        """The path has a number more that may change: what was recorded of it has another way to that."""
 
     def _fits(self, node: Node, func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
         """Whether this is what the node asks for."""

@@ -75,13 +75,16 @@ class FollowedRegion(Following):
     def __init__(self, loops: Loops, paths: Paths, known: KnownPath, session: Session) -> None:
         super().__init__(known.path, session)
         self._loops, self._paths, self._kept = loops, paths, known
-        self._changing = known.path.changing
         self._check_process, self._mutex = session.lock.process.check, session.lock.mutex
         self._more = False  # whether a step whose end is told goes on where the path ends
 
     def begins(self, func: Any, args: Any, kwargs: dict[str, Any]) -> bool:
         """Whether this is the first operation of the path."""
         return self._fits(self._nodes[0], func, args, kwargs)
+
+    def _freed(self) -> None:
+        """Recordings of before know no such number, whatever comes of this region."""
+        self._kept.forget()
 
     def operation(self, cls: Any, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """The promise of its result, or the result."""
@@ -136,8 +139,6 @@ class FollowedRegion(Following):
     def _finish(self) -> bool:
         """Whether all was done by a segment, or is recorded."""
         path = self._path
-        if path.changing > self._changing:
-            self._kept.forget()
         given = [self._given[place] for place in range(path.changing)]
         inputs = {v: SecretTensor(self._known[self._numbers[v]], *self._layouts[v]) for v in path.inputs}
         inputs |= {-1 - number: _whole(self._known[number], self._dtype(number)) for number in path.wholes}

@@ -244,3 +244,54 @@ def test_a_number_whose_form_changes_in_each_step_is_written_out():
         repeats += LOOPS.repeats
     assert recorded <= 12
     assert "changes too often" in LOOPS.reason or recorded
+
+
+def test_a_step_that_ends_early_after_a_number_has_changed():
+    """What was recorded with the number of before is not run any more."""
+    weights = []
+    for eager in (False, True):
+        torch.manual_seed(5)
+        parties = sy.virtual("a", "b", eager=eager)
+        first, second, x = (sy.encrypt(torch.rand(4), parties, frac_bits=20) for _ in range(3))
+        optimizer = torch.optim.SGD([first.requires_grad_(), second.requires_grad_()], lr=0.1)
+        repeats = []
+        for i in range(14):
+            optimizer.param_groups[0]["lr"] = 0.1 if i < 6 else 0.07
+            optimizer.zero_grad()
+            (((first + second) * x).sum() ** 2).backward()
+            if i == 6:
+                second.grad = None
+            optimizer.step()
+            assert parties.stats.rounds
+            repeats.append(LOOPS.repeats)
+        weights.append([plain(p.detach()) for p in (first, second)])
+    for one, other in zip(*weights, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=2**-14)
+
+
+def test_numbers_of_a_step_that_was_left_are_those_of_its_operations():
+    """An update with a new rate is followed, and then something else comes."""
+    weights = []
+    for eager in (False, True):
+        torch.manual_seed(6)
+        parties = sy.virtual("a", "b", eager=eager)
+        model = sy.encrypt(nn.Linear(5, 3), parties, frac_bits=20)
+        x = sy.encrypt(torch.rand(4, 5), parties, frac_bits=20)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        step = sy.TrainStep(model, optimizer, lambda out, _: (out**2).mean())
+        handles = []
+        for i in range(14):
+            optimizer.param_groups[0]["lr"] = 0.1 / (1 + i // 5)
+            if i == 5:  # the first step with another rate
+
+                def more(*_, weight=model.weight):
+                    with torch.no_grad():
+                        weight.mul_(0.5)
+
+                handles = [optimizer.register_step_post_hook(more)]
+            elif i == 6:
+                handles[0].remove()
+            step(x, x)
+        weights.append([plain(p.detach()) for p in model.parameters()])
+    for one, other in zip(*weights, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=2**-14)
