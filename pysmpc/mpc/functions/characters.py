@@ -111,7 +111,7 @@ class DealtTurns:
         multiples.deal(keys, mask, stream, DEALT_BITS - self.bits, corrections, n)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Factors:
     """What dealt cosines and sines are multiplied by for a sum with these coefficients: what `combine` takes."""
 

@@ -167,7 +167,7 @@ class DealtPowers:
         Segmented(self.step, self.segments, PIECE).deal(keys, mask, stream, self.bits, corrections, n)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PowerFactors:
     """What dealt powers are multiplied by, from mantissas and shifts for every segment: what `combine` takes."""
 
