@@ -113,6 +113,8 @@ def _in_domain(info, sample):
     elif info.name == "linalg.pinv" and sample.kwargs.get("hermitian") and x.numel():
         x = x.detach().double()
         return float(torch.linalg.cond(x.tril() + x.tril(-1).mT).max()) < 16
+    elif info.name == "matrix_exp" and x.numel():
+        return float(torch.linalg.matrix_exp(x.detach().double()).abs().max()) < 2.0**12
     elif info.name not in ("linalg.svdvals", "linalg.cond"):
         return True
     if not x.numel():
