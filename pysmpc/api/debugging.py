@@ -29,6 +29,9 @@ STEPS = 8  # of rounding that a result may be off, for each argument of magnitud
 RELATIVE = 2.0**-9  # of the largest result
 LOST, NOISE = 1 / 2, 1 / 32  # steps that an update has to reach, rounded to the nearest and at random
 ROOTS = tuple(str(Path(module.__file__ or "").parent) for module in (torch, sys.modules["pysmpc"]))
+#: Of gradients that jump where their second argument is one of these: (numbers, places of others).
+JUMPS = {"threshold_backward": ((), (2,)), "leaky_relu_backward": ((0.0,), ()), "hardtanh_backward": ((), (2, 3))}
+NEAR = 2  # steps from such an end within which rounding decides on which side a value is
 UPDATES = ("add_", "sub_", "addcmul_", "addcdiv_")
 
 
@@ -52,6 +55,16 @@ def _comparable(x: Any, y: Any) -> bool:
     if not isinstance(x, SecretTensor) or not isinstance(y, torch.Tensor) or type(x.cell) is not TensorStorage:
         return False
     return x.dtype.is_floating_point and x.shape == y.shape and x.numel() > 0
+
+
+def _undecided(name: str, plain_args: Any, args: Any) -> torch.Tensor | None:
+    """Where a gradient may be that of either side, since what it depends on is at an end to a step or two."""
+    if name not in JUMPS or not isinstance(args[1], SecretTensor):
+        return None
+    numbers, places = JUMPS[name]
+    ends = [*numbers, *(float(plain_args[place]) for place in places)]
+    near = NEAR / args[1].unit.scale
+    return torch.stack([(plain_args[1] - end).abs() <= near for end in ends]).any(0)
 
 
 def _range(x: torch.Tensor) -> str:
@@ -122,8 +135,11 @@ class Debug:
 
     def _plainly(
         self, name: str, func: Any, args: Any, kwargs: Any
-    ) -> tuple[Any, torch.Tensor | None, float, int] | None:
-        """What plain torch makes of the arguments; the first one before, the largest magnitude, the longest side."""
+    ) -> tuple[Any, torch.Tensor | None, torch.Tensor | None, float, int] | None:
+        """What plain torch makes of the arguments; the first one before; where rounding decides; how large they are.
+
+        That is the largest magnitude, and the longest side.
+        """
         known: dict[TensorStorage, torch.Tensor] = {}
 
         def real(x: Any) -> Any:
@@ -140,13 +156,21 @@ class Debug:
         before = plain_args[0].clone() if name in UPDATES else None
         try:
             with torch.no_grad():
-                return func(*plain_args, **plain_kwargs), before, most, longest
+                return func(*plain_args, **plain_kwargs), before, _undecided(name, plain_args, args), most, longest
         except (RuntimeError, NotImplementedError, TypeError, ValueError):
             self._skip(name)
             return None
 
     def _compare(
-        self, name: str, out: Any, args: Any, plain: Any, before: torch.Tensor | None, most: float, longest: int
+        self,
+        name: str,
+        out: Any,
+        args: Any,
+        plain: Any,
+        before: torch.Tensor | None,
+        undecided: torch.Tensor | None,
+        most: float,
+        longest: int,
     ) -> None:
         ours, theirs = tree_leaves(out), tree_leaves(plain)
         if self._busy or out is None or len(ours) != len(theirs):
@@ -157,7 +181,10 @@ class Debug:
             known: dict[TensorStorage, torch.Tensor] = {}
             for x, y in zip(ours, theirs, strict=True):
                 if _comparable(x, y):
-                    self._check(name, _real(x, known), y.double(), x, most, longest)
+                    mine, other = _real(x, known), y.double()
+                    if undecided is not None:
+                        mine, other = (torch.where(undecided, 0.0, each) for each in (mine, other))
+                    self._check(name, mine, other, x, most, longest)
             if before is not None and isinstance(args[0], SecretTensor) and args[0].requires_grad:
                 self._check_update(name, theirs[0] - before, args[0])
         finally:

@@ -40,6 +40,20 @@ def test_training_that_is_right_is_left_alone(activation, precision):
     assert not debug.skipped.keys() & {"addmm", "mm", "relu", "pow", "add_"}
 
 
+@pytest.mark.parametrize(
+    "function",
+    [F.relu, lambda x: F.leaky_relu(x, 0.5), lambda x: F.hardtanh(x, 0.0, 1.0)],
+    ids=["relu", "leaky", "hard"],
+)
+def test_a_value_at_the_bend_may_be_on_either_side(function):
+    """To less than a step of the encoding the secret knows where it is, and what was rounded of it does not."""
+    x = sy.encrypt(torch.arange(-64, 64) / 2**16, parties()).requires_grad_()
+    with sy.debug() as debug:
+        (function(x * 0.0301) * 50).sum().backward()
+    assert debug.compared > 3
+    assert torch.allclose(sy.decrypt(x.grad[96:]), torch.full((32,), 1.505), atol=2**-12)
+
+
 def test_functions_and_what_is_not_compared():
     side = parties()
     x = sy.encrypt(torch.linspace(-3, 3, 60).reshape(6, 10), side)

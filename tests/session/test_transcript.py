@@ -49,7 +49,8 @@ def words(keys, first, last):
 
 
 def random_batches(count):
-    return [secrets.token_bytes(secrets.randbelow(100) + 1) for _ in range(count)]
+    """Of two bytes at least: one that is cut in two has two parts."""
+    return [secrets.token_bytes(secrets.randbelow(100) + 2) for _ in range(count)]
 
 
 def test_the_same_is_the_same():
