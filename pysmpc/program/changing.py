@@ -8,6 +8,7 @@ are told the numbers of each run (`pysmpc.ring.told`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ def let_change(path: Path, node: Node, func: Any, args: Sequence[Any], kwargs: d
 
 
 def _freed(path: Path, want: Any, x: Any) -> Any:
-    if type(want) is not float or type(x) is not float or want == x:
+    if type(want) is not float or type(x) is not float or want == x or not isfinite(x):
         return want
     path.changing += 1
     return Changing(path.changing - 1)

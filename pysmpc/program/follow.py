@@ -201,7 +201,7 @@ class Following(Listener):
             return found_same
         if kind is Changing:
             self._given[want.place] = x
-            return type(x) is float
+            return type(x) is float and math.isfinite(x)  # what cannot be encoded raises at its line
         if type(x) is not kind or want != x:
             return False
         return kind is not float or want != 0 or math.copysign(1, want) == math.copysign(1, x)

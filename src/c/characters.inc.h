@@ -8,21 +8,6 @@
  * below 2^61 and the factors below 2^31.
  */
 
-/* Of the piece in which element `at` of n is: where it begins, how many elements it has, and how many of them, from
- * `at` on, are worked on at once, none from `end` on. */
-typedef struct {
-    size_t index, first, size, m;
-} turns_piece;
-
-static inline turns_piece turns_piece_of(const psm_angles *a, size_t at, size_t n, size_t end) {
-    turns_piece p = {.index = at / a->piece};
-    p.first = p.index * a->piece;
-    p.size = n - p.first < a->piece ? n - p.first : a->piece;
-    size_t last = p.first + p.size < end ? p.first + p.size : end;
-    p.m = last - at < TURNS_CHUNK ? last - at : TURNS_CHUNK;
-    return p;
-}
-
 /* x / 2^shift, rounded, for signed numbers of 62 bits */
 static inline vreg turns_rounded(vreg x, unsigned shift) {
     u64 middle = (u64)1 << 62;
@@ -44,9 +29,9 @@ static void psm_turns_deal(const psm_aes_key *keys, size_t holders, u64 mask, u6
     vreg cosine[TURNS_CHUNK / PSM_REGISTER], sine[TURNS_CHUNK / PSM_REGISTER];
     u64 r[TURNS_CHUNK];
     turning t;
-    turns_piece p;
+    psm_piece p;
     for (size_t at = begin; at < end; at += p.m) {
-        p = turns_piece_of(a, at, n, end);
+        p = psm_piece_of(a->piece, at, n, end, TURNS_CHUNK);
         psm_streams_sum(keys, holders, mask, at, r, p.m);
         turns_begin(&t, r, a->step, p.m);
         u64 *out = corrections + 2 * a->terms * p.first;
@@ -91,9 +76,9 @@ static void psm_turns_combine(const psm_aes_key *keys, size_t holders, ptrdiff_t
     vreg left[TURNS_CHUNK / PSM_REGISTER], right[TURNS_CHUNK / PSM_REGISTER];
     u64 cosine[TURNS_CHUNK], sine[TURNS_CHUNK];
     turning t;
-    turns_piece p;
+    psm_piece p;
     for (size_t at = begin; at < end; at += p.m) {
-        p = turns_piece_of(a, at, n, end);
+        p = psm_piece_of(a->piece, at, n, end, TURNS_CHUNK);
         turns_begin(&t, c + at, a->step, p.m);
         for (size_t k = 0; k < a->terms; k++) {
             turns_factors(&t, coefficients[k], coefficients[a->terms + k], a->shift, left, right);

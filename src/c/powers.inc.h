@@ -101,29 +101,14 @@ static void psm_powers_public(const u64 *c, u64 start, u64 step, unsigned segmen
     }
 }
 
-/* What is dealt of a piece of `piece` elements lies plane by plane, as a stream of its own has it.  Of the piece of
- * element `at`: m elements from there on are worked on at once, none from `end` on. */
-typedef struct {
-    size_t index, first, size, m;
-} powers_piece;
-
-static inline powers_piece powers_piece_of(const psm_window *a, size_t at, size_t n, size_t end) {
-    powers_piece p = {.index = at / a->piece};
-    p.first = p.index * a->piece;
-    p.size = n - p.first < a->piece ? n - p.first : a->piece;
-    size_t last = p.first + p.size < end ? p.first + p.size : end;
-    p.m = last - at < POWERS_CHUNK ? last - at : POWERS_CHUNK;
-    return p;
-}
-
 /* corrections [2^segments n], piece by piece: psm_powers_dealt of the words of the stream `mask`, less others' shares */
 static void psm_powers_deal(const psm_aes_key *keys, size_t holders, u64 mask, u64 stream, const psm_window *a,
                             u64 *corrections, size_t n, size_t begin, size_t end) {
     u64 r[POWERS_CHUNK], segment[POWERS_CHUNK], power[POWERS_CHUNK];
     size_t planes = (size_t)1 << a->segments;
-    powers_piece p;
+    psm_piece p;
     for (size_t at = begin; at < end; at += p.m) {
-        p = powers_piece_of(a, at, n, end);
+        p = psm_piece_of(a->piece, at, n, end, POWERS_CHUNK);
         psm_streams_sum(keys, holders, mask, at, r, p.m);
         powers_of_masks(r, a, segment, power, p.m);
         for (size_t plane = 0; plane < planes; plane++) {
@@ -141,9 +126,9 @@ static void psm_powers_combine(const psm_aes_key *keys, size_t holders, ptrdiff_
                                const u64 *shifts, u64 *out, size_t n, size_t begin, size_t end) {
     u64 segment[POWERS_CHUNK], power[POWERS_CHUNK], factors[POWERS_CHUNK], space[POWERS_CHUNK];
     size_t planes = (size_t)1 << a->segments;
-    powers_piece p;
+    psm_piece p;
     for (size_t at = begin; at < end; at += p.m) {
-        p = powers_piece_of(a, at, n, end);
+        p = psm_piece_of(a->piece, at, n, end, POWERS_CHUNK);
         powers_of_opened(c + at, a, segment, power, p.m);
         for (size_t plane = 0; plane < planes; plane++) {
             size_t word = plane * p.size + at - p.first;

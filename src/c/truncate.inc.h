@@ -57,6 +57,22 @@ static inline const u64 *psm_dealt(const psm_aes_key *key, u64 stream, size_t fi
     return space;
 }
 
+/* Of words that are dealt in pieces of `size` elements, each under a stream of its own: the piece in which element `at` of
+ * n is, where it begins, how many elements it has, and how many of them, from `at` on, are worked on at once: at most
+ * `chunk`, and none from `end` on. */
+typedef struct {
+    size_t index, first, size, m;
+} psm_piece;
+
+static inline psm_piece psm_piece_of(size_t size, size_t at, size_t n, size_t end, size_t chunk) {
+    psm_piece p = {.index = at / size};
+    p.first = p.index * size;
+    p.size = n - p.first < size ? n - p.first : size;
+    size_t last = p.first + p.size < end ? p.first + p.size : end;
+    p.m = last - at < chunk ? last - at : chunk;
+    return p;
+}
+
 /* quotient and jump of m words of r; a power of two needs no division */
 static void psm_quotients(psm_divisor d, const u64 *r, u64 *quotient, u64 *jump, size_t m) {
     if (d.power) {

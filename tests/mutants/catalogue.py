@@ -444,6 +444,7 @@ MUTANTS = [
     Mutant("a repetition with any bound", "pysmpc/program/state.py", "x.cell.scale, x.unit, x.cell.bound, x.cell.finer\n", "x.cell.scale, x.unit, x.cell.finer\n", STEPS),
     *core(
         "truncate.inc.h",
+        ("a piece that ends with the last whole one", "p.size = n - p.first < size ? n - p.first : size;", "p.size = size;", f"{CHARACTERS} {EXPONENTS}"),
         ("off-by-one shift", "jump[i] = (r[i] >> 63) << (64 - d.power)", "jump[i] = (r[i] >> 63) << (63 - d.power)", f"{KERNELS}/test_truncation.py"),
         ("missing carry", "(jump[i] & ((opened[i] >> 63) - 1)) - quotient[i]", "jump[i] - quotient[i]", TRUNCATION),
         ("missing sign extension", "(quotient + psm_divide(d, ~r) + 1) & negative", "(quotient + psm_divide(d, ~r)) & negative", f"{KERNELS}/test_truncation.py"),
@@ -579,7 +580,6 @@ MUTANTS = [
     ),
     *core(
         "characters.inc.h",
-        ("a piece that ends with the last whole one", "p.size = n - p.first < a->piece ? n - p.first : a->piece;", "p.size = a->piece;", CHARACTERS),
         ("rounded down", "((u64)1 << (shift - 1))", "(0 * (u64)shift)", CHARACTERS),
         ("one of the other holders' words stays in", "for (size_t h = 1; h + 1 < holders; h++) psm_prg_sub", "for (size_t h = 2; h + 1 < holders; h++) psm_prg_sub", CHARACTERS),
         ("pieces under one stream", "turns_take(keys, holders, stream + p.index, word, cosine", "turns_take(keys, holders, stream, word, cosine", CHARACTERS),
@@ -593,7 +593,6 @@ MUTANTS = [
         ("an unsigned exponent", "(int64_t)(x[i] << 30)", "(int64_t)(x[i] << 31 >> 1)", f"{KERNELS}/test_powers.py"),
         ("a power in every plane", "power[i] & (u64)((int64_t)(other - 1) >> 63)", "power[i] | (other & 0)", f"{KERNELS}/test_powers.py"),
         ("the segment after", "from = (segment[i] - plane) & below", "from = (segment[i] + plane) & below", f"{KERNELS}/test_powers.py"),
-        ("planes as of a whole piece", "p.size = n - p.first < a->piece ? n - p.first : a->piece", "p.size = a->piece", EXPONENTS),
         ("every piece under the stream of the first", "psm_streams_take(keys, holders, stream + p.index", "psm_streams_take(keys, holders, stream", EXPONENTS),
         ("corrections for all holders", "(ptrdiff_t)row == target && corrections", "corrections", EXPONENTS),
     ),

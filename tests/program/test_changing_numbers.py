@@ -226,6 +226,25 @@ def test_a_step_too_large_is_found_at_its_line_in_a_repeated_step():
     torch.testing.assert_close(plain(weight.detach()), before - 0.75, rtol=0, atol=2**-14)
 
 
+@pytest.mark.parametrize("steps", [2, 7], ids=["first noted", "repeated"])
+@pytest.mark.parametrize("rate", [float("nan"), float("inf")])
+def test_a_rate_that_is_no_number_raises_at_its_line(steps, rate):
+    parties = sy.virtual("a", "b")
+    model = sy.encrypt(nn.Linear(5, 3), parties)
+    x, y = (sy.encrypt(torch.rand(4, n), parties) for n in (5, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        ((model(x) - y) ** 2).mean().backward()
+        optimizer.step()
+    before = [plain(p.detach()) for p in model.parameters()]
+    ((model(x) - y) ** 2).mean().backward()
+    optimizer.param_groups[0]["lr"] = rate
+    with pytest.raises(EncodingError, match="cannot be encoded"):
+        optimizer.step()
+    assert all(map(torch.equal, before, [plain(p.detach()) for p in model.parameters()]))
+
+
 def test_a_number_whose_form_changes_in_each_step_is_written_out():
     """Recording such steps would cost more than they do."""
     parties = sy.virtual("a", "b")
