@@ -20,8 +20,8 @@ class KnownPath:
     """A path of a session's loops, and the segments for kinds of arguments and results.
 
     missed: how often in a row something else came.  constants: values that it read last of which more is known than
-    their words; if it reads the same again they are no inputs.  digest: what ranks compare of the path.  saved: what
-    steps that were repeated have saved, and those that were recorded in vain have not.
+    their words; if it reads the same again they are no inputs.  digest: what ranks compare of the path.  credit: a
+    step more for each that ran as a segment or as written, RECORDING less for each recording of another form.
     """
 
     def __init__(self, path: Path, digest: int = 0) -> None:
@@ -30,23 +30,26 @@ class KnownPath:
         self.segments: dict[Any, tuple[Segment, bool]] = {}  # and whether it was checked
         self.never: dict[Any, str] = {}  # and why
         self.missed = 0
-        self.saved = 2 * RECORDING
+        self.credit = 2 * RECORDING
         self.constants: list[Any] = []
         # cells that somebody may have opened, which saves an opening
         read = (x for node in path.nodes for x in leaves(Several(tuple, node.args)) if type(x) is Operand)
         self.parameters = {path.numbers[x.value] for x in read if x.requires_grad}
 
-    def worth(self) -> bool:
-        """Whether a step that is computed in another way than before is to be recorded anew; asked once for each."""
-        self.saved += -RECORDING if (worth := self.saved >= RECORDING) else 1
-        return worth
+    def pay_for_recording(self) -> bool:
+        """Whether a step whose calls are others than in its segment is recorded anew; if not, it runs as written."""
+        if self.credit < RECORDING:
+            self.earn()
+            return False
+        self.credit -= RECORDING
+        return True
 
-    def repeated(self) -> None:
-        """A step was."""
-        self.saved = min(self.saved + 1, 2 * RECORDING)
+    def earn(self) -> None:
+        """A step was not recorded."""
+        self.credit = min(self.credit + 1, 2 * RECORDING)
 
     def forget(self) -> None:
-        """What was recorded had numbers that may now be others."""
+        """Drop what was recorded: it has numbers as constants that may change now."""
         self.segments.clear()
         self.never.clear()
         if self.digest:

@@ -164,7 +164,7 @@ class FollowedRegion(Following):
             return False
         segment, checked = self._kept.segments.get(key, (None, False))
         if segment is not None and not segment.fits(given):
-            if not self._kept.worth():
+            if not self._kept.pay_for_recording():
                 self._loops.reason = "how it is computed changes too often with public numbers"
                 return False
             segment, checked = None, False
@@ -214,7 +214,7 @@ class FollowedRegion(Following):
             raise
         self._fulfil(alive, outs)
         self._paths.failures = 0
-        self._kept.repeated()
+        self._kept.earn()
 
     def _fulfil(self, alive: tuple[int, ...], outs: list[SecretTensor]) -> None:
         for number, out in zip(alive, outs, strict=True):
